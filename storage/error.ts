@@ -1,0 +1,26 @@
+/** What can go wrong with a store; each backend maps its own errors to these and to nothing else. */
+export const STORE_ERROR_CODES = [
+  'not_found', // the key has no object
+  'not_permitted', // the backend refuses us: EACCES, EROFS, 403
+  'unreachable', // the backend does not answer: connection refused, time-out, 5xx after retries, unmounted disk
+  'precondition_failed', // ifAbsent or ifMatch did not hold
+  'digest_mismatch', // the bytes are not those the caller, or the address, promised
+  'invalid_key', // a key or name that cannot be stored: traversal, empty, too long
+  'invalid_range', // the range lies outside the object
+  'invalid_record', // JSON that is not a record
+  'no_space', // ENOSPC, EDQUOT
+  'unsupported', // a store URL or an operation the backend does not have
+] as const
+
+export type StoreErrorCode = (typeof STORE_ERROR_CODES)[number]
+
+/** The one error class of `storage/`; `cause` holds the backend's own error. */
+export class StoreError extends Error {
+  override readonly name = 'StoreError'
+  readonly code: StoreErrorCode
+
+  constructor(code: StoreErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.code = code
+  }
+}
