@@ -1,0 +1,37 @@
+// The machines a guest can be: what differs between architectures, and nothing else knows it. One more is one more row.
+
+export interface Target {
+  /** as `uname -m` says it */
+  arch: string
+  /** Debian's name for it */
+  debian: string
+  /** what clang calls it, `--target=` */
+  triple: string
+  /** Debian's directory below /usr/include and /usr/lib */
+  multiarch: string
+  /** BPF of the same byte order, `-target` */
+  bpf: 'bpfel' | 'bpfeb'
+  /** glob for the `uname -r` of Debian's kernels that are built without BTF and boot in QEMU */
+  release: string
+  /** kernel modules of the network card, in the order in which they load */
+  modules: readonly string[]
+  /** QEMU's program, its arguments for machine and network card, and the console device */
+  qemu: { program: string; args: readonly string[]; console: string }
+}
+
+export const TARGETS = {
+  i686: {
+    arch: 'i686',
+    debian: 'i386',
+    triple: 'i686-linux-gnu',
+    multiarch: 'i386-linux-gnu',
+    bpf: 'bpfel',
+    release: '6.1.0-*[0-9]-686-pae',
+    modules: ['e1000'],
+    qemu: {
+      program: 'qemu-system-i386',
+      args: ['-machine', 'pc', '-device', 'e1000,netdev=net,romfile='],
+      console: 'ttyS0',
+    },
+  },
+} as const satisfies Record<string, Target>
