@@ -1,0 +1,235 @@
+/*
+ * BTF: one validating pass when it is opened, then everything is read where it lies. Types are named by their ids; a
+ * split BTF (of a kernel module) continues the ids and string offsets of its base, and every method here takes ids
+ * and offsets of either. `type` decodes a record into a value; code that walks many types asks for single words.
+ */
+
+import { type ByteOrder, bufferOf, viewOf } from './bytes.ts'
+import { decode } from './decode.ts'
+import { BtfError } from './error.ts'
+import { type BtfHeader, checkStrings, parseHeader } from './header.ts'
+import { infoFlag, infoKind, infoVlen, KIND, type KindName, kindName } from './kind.ts'
+import type { BtfType } from './type.ts'
+import { type Sizes, sizesOf, validate } from './validate.ts'
+
+export interface ParseOptions {
+  /** the BTF that a split BTF continues: that of vmlinux, for a module */
+  readonly base?: Btf
+}
+
+/**
+ * Opens raw BTF. The bytes are kept, not copied: they must not change afterwards. Errors: `malformed_header`,
+ * `malformed_strings`, `malformed_type`, `truncated`, `bad_kind`, `bad_name`, `bad_type_id`, `unsupported`.
+ */
+export function parseBtf(bytes: Uint8Array, options: ParseOptions = {}): Btf {
+  return new Btf(bytes, options.base)
+}
+
+/** Opened BTF; see `parseBtf`. */
+export class Btf {
+  /** the blob, without what may follow its strings */
+  readonly bytes: Uint8Array
+  readonly header: BtfHeader
+  readonly base: Btf | undefined
+  readonly byteOrder: ByteOrder
+  /** a view over `bytes`, for those who walk records themselves */
+  readonly view: DataView
+  /** id of the first type of its own: 1, or for split BTF one more than the base's last */
+  readonly startId: number
+  /** number of types of its own, void not counted */
+  readonly typeCount: number
+  /** one more than the highest id */
+  readonly endId: number
+  /** offset of its own first string */
+  readonly stringsStart: number
+  /** one more than the highest offset of a string */
+  readonly stringsEnd: number
+  readonly #little: boolean
+  readonly #strings: Buffer
+  readonly #offsets: Uint32Array
+  readonly #counts: Uint32Array
+  readonly #sizes: Sizes
+  #pointerSize: 4 | 8 | undefined
+
+  constructor(bytes: Uint8Array, base: Btf | undefined) {
+    this.header = parseHeader(bytes)
+    this.bytes = bytes.subarray(0, Math.max(this.header.strings.end, this.header.types.end))
+    this.byteOrder = this.header.byteOrder
+    if (base && base.byteOrder !== this.byteOrder) {
+      throw new BtfError('malformed_header', 'base and split BTF differ in byte order', 0)
+    }
+    this.base = base
+    this.view = viewOf(this.bytes)
+    this.#little = this.byteOrder === 'little'
+    const { start, end } = this.header.strings
+    this.#strings = bufferOf(bytes.subarray(start, end))
+    checkStrings(this.#strings, start, base !== undefined)
+
+    this.startId = base?.endId ?? 1
+    this.stringsStart = base?.stringsEnd ?? 0
+    this.stringsEnd = this.stringsStart + this.#strings.length
+    this.#sizes = sizesOf(this.view, this.header.layout, base ? base.#sizes : undefined)
+    const { offsets, counts } = validate(this.view, this.header, this.#sizes, {
+      startId: this.startId,
+      stringsEnd: this.stringsEnd,
+      baseKind: (id) => base?.kind(id) ?? 0,
+    })
+    this.#offsets = offsets
+    this.#counts = counts
+    this.typeCount = offsets.length
+    this.endId = this.startId + this.typeCount
+  }
+
+  /** The kinds its own types use, by UAPI name without `BTF_KIND_`, in order of their numbers. */
+  kinds(): string[] {
+    return [...this.#counts.keys()].filter((kind) => this.#counts[kind]! > 0).map(kindName)
+  }
+
+  /** How many types of its own are of this kind. */
+  countOf(kind: KindName): number {
+    return this.#counts[KIND[kind]]!
+  }
+
+  /**
+   * Bytes of a pointer, guessed as libbpf's `determine_ptr_size` does: from the size of `long`, the base's first.
+   * Where there is no `long`, 8.
+   */
+  get pointerSize(): 4 | 8 {
+    this.#pointerSize ??= this.base?.pointerSize ?? guessPointerSize(this) ?? 8
+    return this.#pointerSize
+  }
+
+  /** Decodes one type. Errors: `bad_type_id`. */
+  type(id: number): BtfType {
+    return decode(this, id)
+  }
+
+  /** Decodes its own types, one by one, in order of their ids. */
+  *types(): Generator<BtfType> {
+    for (let id = this.startId; id < this.endId; id++) yield decode(this, id)
+  }
+
+  /** Kind number of a type. Errors, as for the next five: `bad_type_id`. */
+  kind(id: number): number {
+    return id === 0 ? KIND.VOID : infoKind(this.word(id, 4))
+  }
+
+  /** Number of elements: members, values, parameters, variables; for a FUNC its linkage. */
+  vlen(id: number): number {
+    return id === 0 ? 0 : infoVlen(this.word(id, 4))
+  }
+
+  /** kind_flag */
+  flag(id: number): boolean {
+    return id !== 0 && infoFlag(this.word(id, 4))
+  }
+
+  name(id: number): string {
+    return id === 0 ? '' : this.string(this.word(id, 0))
+  }
+
+  /** The third word of its header: a size in bytes, or the id of a type, as its kind has it. */
+  sizeOrType(id: number): number {
+    return id === 0 ? 0 : this.word(id, 8)
+  }
+
+  /** The 32-bit word at a byte offset within a type's record, which the caller knows to be there. */
+  word(id: number, at: number): number {
+    const home = this.home(id)
+    return home.view.getUint32(home.#offsets[id - home.startId]! + at, this.#little)
+  }
+
+  /** The BTF that holds a type itself: this one, or a base. Errors: `bad_type_id`. */
+  home(id: number): Btf {
+    let home: Btf = this
+    while (id < home.startId && home.base) home = home.base
+    if (!(id >= home.startId && id < home.endId)) {
+      throw new BtfError('bad_type_id', `type ${id} of ${this.endId}`)
+    }
+    return home
+  }
+
+  /** Where the record of a type begins in the `bytes` of its home. Errors: `bad_type_id`. */
+  recordAt(id: number): number {
+    const home = this.home(id)
+    return home.#offsets[id - home.startId]!
+  }
+
+  /** The string at an offset, decoded as UTF-8. Errors: `bad_name`. */
+  string(offset: number): string {
+    if (offset === 0) return ''
+    return this.stringBytes(offset).toString('utf8')
+  }
+
+  /** The bytes of the string at an offset, without NUL. Errors: `bad_name`. */
+  stringBytes(offset: number): Buffer {
+    let home: Btf = this
+    while (offset < home.stringsStart && home.base) home = home.base
+    const start = offset - home.stringsStart
+    if (!(start >= 0 && start < home.#strings.length)) {
+      throw new BtfError('bad_name', `name at ${offset}, strings end at ${this.stringsEnd}`)
+    }
+    return home.#strings.subarray(start, home.#strings.indexOf(0, start))
+  }
+
+  /**
+   * The first type of that name, of that kind where one is given; the base's types come first. The name is looked for
+   * among the strings, then its offset among the types, so a handful of names needs no index. The empty name finds
+   * nothing.
+   */
+  find(name: string, kind?: KindName): number | undefined {
+    if (name === '') return undefined
+    const inBase = this.base?.find(name, kind)
+    if (inBase !== undefined) return inBase
+    const offsets = this.#offsetsOf(name)
+    if (offsets.size === 0) return undefined
+    const wanted = kind === undefined ? undefined : KIND[kind]
+    if (wanted !== undefined && this.#counts[wanted] === 0) return undefined
+    for (let i = 0; i < this.#offsets.length; i++) {
+      const at = this.#offsets[i]!
+      if (!offsets.has(this.view.getUint32(at, this.#little))) continue
+      if (wanted === undefined || infoKind(this.view.getUint32(at + 4, this.#little)) === wanted) {
+        return this.startId + i
+      }
+    }
+    return undefined
+  }
+
+  /** All offsets at which exactly this string begins: a name may be stored twice, or be the tail of another. */
+  #offsetsOf(name: string): Set<number> {
+    const offsets = new Set<number>()
+    const needle = Buffer.from(`${name}\0`)
+    let home: Btf | undefined = this
+    while (home) {
+      const strings: Buffer = home.#strings
+      for (let at = strings.indexOf(needle); at >= 0; at = strings.indexOf(needle, at + 1)) {
+        offsets.add(home.stringsStart + at)
+      }
+      home = home.base
+    }
+    return offsets
+  }
+}
+
+const LONGS = new Set([
+  'long',
+  'long int',
+  'int long',
+  'unsigned long',
+  'long unsigned',
+  'unsigned long int',
+  'unsigned int long',
+  'long unsigned int',
+  'long int unsigned',
+  'int unsigned long',
+  'int long unsigned',
+])
+
+function guessPointerSize(btf: Btf): 4 | 8 | undefined {
+  for (let id = btf.startId; id < btf.endId; id++) {
+    if (btf.kind(id) !== KIND.INT) continue
+    const size = btf.sizeOrType(id)
+    if ((size === 4 || size === 8) && LONGS.has(btf.name(id))) return size
+  }
+  return undefined
+}

@@ -1,0 +1,308 @@
+/*
+ * ELF, as much of it as BTF needs: sections by name, their bytes, and a symbol by its name. 32 and 64 bit, both byte
+ * orders. Only what is asked for is read: the header, the section table and its names at first, so that a vmlinux of
+ * 600 MB costs a few kilobytes. Nothing in a file is believed before it is compared with the file's size and with
+ * the limits below. System V ABI, chapters 4 and 5.
+ */
+
+import { type ByteOrder, type ByteSource, bufferOf, readExactly, viewOf } from './bytes.ts'
+import { BtfError } from './error.ts'
+
+/** Kernel modules built with -ffunction-sections have tens of thousands of sections; nothing sane has more. */
+const MAX_SECTIONS = 1 << 18
+const MAX_NAME_TABLE = 64 << 20
+/** One read; sections that are searched are searched in pieces. */
+const CHUNK = 1 << 20
+/** `.BTF` of a vmlinux with everything built in is some 30 MB. */
+const MAX_SECTION_READ = 1 << 30
+
+const SHT_SYMTAB = 2
+const SHT_NOBITS = 8
+const SHF_COMPRESSED = 1 << 11
+const SHN_XINDEX = 0xffff
+
+export interface ElfSection {
+  readonly index: number
+  readonly name: string
+  /** `sh_type`: 1 PROGBITS, 2 SYMTAB, 3 STRTAB, 4 RELA, 7 NOTE, 8 NOBITS, 9 REL */
+  readonly type: number
+  readonly flags: bigint
+  readonly address: bigint
+  /** bytes from the start of the file */
+  readonly offset: number
+  /** bytes in memory; a NOBITS section has none of them in the file */
+  readonly size: number
+  /** `sh_link` and `sh_info`, whose meaning depends on the type */
+  readonly link: number
+  readonly info: number
+  /** bytes of one entry in a table */
+  readonly entrySize: number
+  /** whether its bytes are compressed (SHF_COMPRESSED); such a section cannot be read */
+  readonly compressed: boolean
+}
+
+export interface ElfSymbol {
+  readonly name: string
+  readonly value: bigint
+  readonly size: number
+  /** STB_* and STT_* */
+  readonly binding: number
+  readonly type: number
+  /** index of the section it lies in; 0 for an undefined one, above 0xff00 for ABS, COMMON */
+  readonly section: number
+}
+
+/** An opened ELF file; see `openElf`. */
+export class Elf {
+  readonly source: ByteSource
+  readonly bits: 32 | 64
+  readonly byteOrder: ByteOrder
+  /** `e_type`: 1 relocatable, 2 executable, 3 shared */
+  readonly type: number
+  /** `e_machine` */
+  readonly machine: number
+  readonly sections: readonly ElfSection[]
+
+  constructor(source: ByteSource, header: ElfHeader, sections: readonly ElfSection[]) {
+    this.source = source
+    this.bits = header.bits
+    this.byteOrder = header.byteOrder
+    this.type = header.type
+    this.machine = header.machine
+    this.sections = sections
+  }
+
+  /** The first section of that name that has bytes in the file. */
+  section(name: string): ElfSection | undefined {
+    return this.sections.find((s) => s.name === name && s.type !== SHT_NOBITS)
+  }
+
+  /**
+   * The bytes of a section, or of a part of it. Errors: `missing_section` for a name that is not there,
+   * `unsupported` where it is compressed, `truncated`, `too_large`.
+   */
+  read(section: string | ElfSection, offset = 0, length?: number): Uint8Array {
+    const found = typeof section === 'string' ? this.section(section) : section
+    if (!found) throw new BtfError('missing_section', `the ELF file has no section ${section}`)
+    if (found.type === SHT_NOBITS) {
+      throw new BtfError('missing_section', `section ${found.name} has no bytes in the file`)
+    }
+    if (found.compressed) {
+      throw new BtfError('unsupported', `section ${found.name} is compressed`, found.offset)
+    }
+    const count = length ?? found.size - offset
+    if (offset < 0 || count < 0 || offset + count > found.size) {
+      throw new BtfError('truncated', `section ${found.name} has ${found.size} bytes`, offset)
+    }
+    if (count > MAX_SECTION_READ) {
+      throw new BtfError('too_large', `section ${found.name} has ${count} bytes`, found.offset)
+    }
+    return readExactly(this.source, found.offset + offset, count)
+  }
+
+  /**
+   * Offsets within a section at which `needle` (at most 4096 bytes) begins, in rising order. The section is read in
+   * pieces, so its size does not matter.
+   */
+  *search(section: ElfSection, needle: Uint8Array): Generator<number> {
+    if (needle.length === 0 || needle.length > 4096) {
+      throw new RangeError('a needle has 1 to 4096 bytes')
+    }
+    const overlap = needle.length - 1
+    for (let start = 0; start < section.size; start += CHUNK) {
+      const length = Math.min(CHUNK + overlap, section.size - start)
+      const piece = bufferOf(this.read(section, start, length))
+      for (let at = piece.indexOf(needle); at >= 0; at = piece.indexOf(needle, at + 1)) {
+        if (at < CHUNK) yield start + at
+      }
+    }
+  }
+
+  /** All symbols of `.symtab` in file order; none where the file is stripped. For objects, not for a vmlinux. */
+  *symbols(): Generator<ElfSymbol> {
+    const table = this.sections.find((s) => s.type === SHT_SYMTAB)
+    if (!table) return
+    const names = this.#stringTable(table)
+    if (names.size > MAX_NAME_TABLE) {
+      throw new BtfError('too_large', `${names.size} bytes of symbol names`, names.offset)
+    }
+    const strings = this.read(names)
+    for (const { view, at } of this.#symbolRecords(table)) {
+      const nameOffset = view.getUint32(at, this.#little)
+      yield { name: stringAt(strings, nameOffset, names.offset), ...this.#symbol(view, at) }
+    }
+  }
+
+  /**
+   * The first defined symbol of that name in `.symtab`. Its name is looked for as bytes in the string table first,
+   * so that the hundred thousand symbols of a vmlinux cost a search and a scan of integers.
+   */
+  symbol(name: string): ElfSymbol | undefined {
+    const table = this.sections.find((s) => s.type === SHT_SYMTAB)
+    if (!table) return undefined
+    // A linker may store a name as the tail of a longer one, so every place where it ends counts.
+    const places = new Set(this.search(this.#stringTable(table), Buffer.from(`${name}\0`)))
+    if (places.size === 0) return undefined
+    for (const { view, at } of this.#symbolRecords(table)) {
+      if (!places.has(view.getUint32(at, this.#little))) continue
+      const symbol = this.#symbol(view, at)
+      if (symbol.section !== 0) return { name, ...symbol }
+    }
+    return undefined
+  }
+
+  get #little(): boolean {
+    return this.byteOrder === 'little'
+  }
+
+  #stringTable(table: ElfSection): ElfSection {
+    const strings = this.sections[table.link]
+    if (!strings || strings.type === SHT_NOBITS) {
+      throw new BtfError('bad_elf', `section ${table.name} has no string table`, table.offset)
+    }
+    return strings
+  }
+
+  *#symbolRecords(table: ElfSection): Generator<{ view: DataView; at: number }> {
+    const entry = this.bits === 64 ? 24 : 16
+    const perChunk = Math.floor(CHUNK / entry)
+    const count = Math.floor(table.size / entry)
+    for (let first = 0; first < count; first += perChunk) {
+      const n = Math.min(perChunk, count - first)
+      const view = viewOf(this.read(table, first * entry, n * entry))
+      for (let i = 0; i < n; i++) yield { view, at: i * entry }
+    }
+  }
+
+  #symbol(view: DataView, at: number): Omit<ElfSymbol, 'name'> {
+    const little = this.#little
+    const wide = this.bits === 64
+    const info = view.getUint8(at + (wide ? 4 : 12))
+    const size = wide ? view.getBigUint64(at + 16, little) : BigInt(view.getUint32(at + 8, little))
+    return {
+      value: wide ? view.getBigUint64(at + 8, little) : BigInt(view.getUint32(at + 4, little)),
+      size: fileOffset(size, 'symbol size', at),
+      binding: info >> 4,
+      type: info & 0xf,
+      section: view.getUint16(at + (wide ? 6 : 14), little),
+    }
+  }
+}
+
+interface ElfHeader {
+  readonly bits: 32 | 64
+  readonly byteOrder: ByteOrder
+  readonly type: number
+  readonly machine: number
+  readonly sectionTable: number
+  readonly sectionEntry: number
+  readonly sectionCount: number
+  readonly nameTable: number
+}
+
+/** Whether the bytes begin as an ELF file does. */
+export function isElf(bytes: Uint8Array): boolean {
+  return bytes[0] === 0x7f && bytes[1] === 0x45 && bytes[2] === 0x4c && bytes[3] === 0x46
+}
+
+/**
+ * Opens an ELF file: reads its header, section table and section names. Errors: `bad_elf`, `truncated`, `too_large`.
+ */
+export function openElf(source: ByteSource): Elf {
+  const header = readHeader(source)
+  return new Elf(source, header, readSections(source, header))
+}
+
+function readHeader(source: ByteSource): ElfHeader {
+  const ident = readExactly(source, 0, 16)
+  if (!isElf(ident)) throw new BtfError('bad_elf', 'not an ELF file', 0)
+  const bits = ident[4] === 1 ? 32 : ident[4] === 2 ? 64 : undefined
+  if (!bits) throw new BtfError('bad_elf', `unknown ELF class ${ident[4]}`, 4)
+  const byteOrder = ident[5] === 1 ? 'little' : ident[5] === 2 ? 'big' : undefined
+  if (!byteOrder) throw new BtfError('bad_elf', `unknown ELF byte order ${ident[5]}`, 5)
+
+  const little = byteOrder === 'little'
+  const view = viewOf(readExactly(source, 0, bits === 64 ? 64 : 52))
+  const tail = bits === 64 ? 58 : 46 // e_shentsize, e_shnum, e_shstrndx
+  const table = bits === 64 ? view.getBigUint64(40, little) : BigInt(view.getUint32(32, little))
+  return {
+    bits,
+    byteOrder,
+    type: view.getUint16(16, little),
+    machine: view.getUint16(18, little),
+    sectionTable: fileOffset(table, 'section table', 40),
+    sectionEntry: view.getUint16(tail, little),
+    sectionCount: view.getUint16(tail + 2, little),
+    nameTable: view.getUint16(tail + 4, little),
+  }
+}
+
+function readSections(source: ByteSource, header: ElfHeader): ElfSection[] {
+  if (header.sectionTable === 0) return []
+  const entry = header.bits === 64 ? 64 : 40
+  if (header.sectionEntry !== entry) {
+    throw new BtfError('bad_elf', `section headers of ${header.sectionEntry} bytes`)
+  }
+  // Where the counts do not fit the ELF header they are in the section header of index 0.
+  const zero = sectionAt(viewOf(readExactly(source, header.sectionTable, entry)), 0, 0, header)
+  const count = header.sectionCount || zero.size
+  const namesIndex = header.nameTable === SHN_XINDEX ? zero.link : header.nameTable
+  if (count > MAX_SECTIONS) throw new BtfError('too_large', `${count} sections`)
+
+  const view = viewOf(readExactly(source, header.sectionTable, count * entry))
+  const raw = Array.from({ length: count }, (_, i) => sectionAt(view, i * entry, i, header))
+  const table = raw[namesIndex]
+  const names = table && namesIndex ? readNames(source, table) : new Uint8Array(1)
+  return raw.map(({ nameOffset, ...section }) => ({
+    ...section,
+    name: stringAt(names, nameOffset, table?.offset ?? 0),
+  }))
+}
+
+function readNames(source: ByteSource, table: RawSection): Uint8Array {
+  if (table.size > MAX_NAME_TABLE) {
+    throw new BtfError('too_large', `${table.size} bytes of section names`, table.offset)
+  }
+  return readExactly(source, table.offset, table.size)
+}
+
+type RawSection = Omit<ElfSection, 'name'> & { readonly nameOffset: number }
+
+function sectionAt(view: DataView, at: number, index: number, header: ElfHeader): RawSection {
+  const little = header.byteOrder === 'little'
+  const wide = header.bits === 64
+  const word = (narrow: number, at64: number): bigint =>
+    wide ? view.getBigUint64(at + at64, little) : BigInt(view.getUint32(at + narrow, little))
+  const half = (narrow: number, at64: number): number =>
+    view.getUint32(at + (wide ? at64 : narrow), little)
+  const flags = word(8, 8)
+  const where = header.sectionTable + at
+  return {
+    index,
+    nameOffset: view.getUint32(at, little),
+    type: view.getUint32(at + 4, little),
+    flags,
+    address: word(12, 16),
+    offset: fileOffset(word(16, 24), 'section offset', where),
+    size: fileOffset(word(20, 32), 'section size', where),
+    link: half(24, 40),
+    info: half(28, 44),
+    entrySize: fileOffset(word(36, 56), 'section entry size', where),
+    compressed: (flags & BigInt(SHF_COMPRESSED)) !== 0n,
+  }
+}
+
+function fileOffset(value: bigint, what: string, at: number): number {
+  if (value > BigInt(Number.MAX_SAFE_INTEGER)) {
+    throw new BtfError('bad_elf', `${what} of ${value} bytes`, at)
+  }
+  return Number(value)
+}
+
+function stringAt(table: Uint8Array, offset: number, tableOffset: number): string {
+  const end = table.indexOf(0, offset)
+  if (offset >= table.length || end < 0) {
+    throw new BtfError('bad_elf', `a name lies outside its string table`, tableOffset + offset)
+  }
+  return bufferOf(table).toString('latin1', offset, end)
+}

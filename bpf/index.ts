@@ -1,0 +1,33 @@
+/*
+ * The public door of `bpf/`: the formats of BPF type information, without any I/O. Bytes come in as Uint8Array or
+ * ByteSource, values and bytes go out; everything bad about the bytes is a BtfError with a code.
+ */
+
+export { Btf, type ParseOptions, parseBtf } from './btf.ts'
+export { type ByteOrder, type ByteSource, memorySource } from './bytes.ts'
+export { Elf, type ElfSection, type ElfSymbol, isElf, openElf } from './elf.ts'
+export { BTF_ERROR_CODES, BtfError, type BtfErrorCode } from './error.ts'
+export { readBtf } from './file.ts'
+export { KIND, type KindName, kindName } from './kind.ts'
+export { buildIdOf, type ElfNote, parseNotes } from './note.ts'
+export type {
+  ArrayType,
+  BtfType,
+  DatasecType,
+  DeclTagType,
+  Enum64Type,
+  EnumType,
+  FloatType,
+  FuncProtoType,
+  FuncType,
+  FwdType,
+  IntType,
+  Linkage,
+  Member,
+  ReferenceType,
+  StructType,
+  UnknownType,
+  VarType,
+  VoidType,
+} from './type.ts'
+export { describeVmlinux, type Vmlinux } from './vmlinux.ts'

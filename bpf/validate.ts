@@ -1,0 +1,179 @@
+/*
+ * The one pass over the types that everything later rests on: where each record begins, that it ends within the
+ * section, that every name lies in the strings and every id names a type. After it, decoding needs no checks.
+ * What is checked is what libbpf checks (src/btf.c `btf_parse_type_sec`, `btf_sanity_check`).
+ *
+ * A forward reference cannot be judged when it is met, so the pass keeps the highest id and name it saw, and looks for
+ * the culprit only when one of them is out of bounds.
+ */
+
+import { BtfError } from './error.ts'
+import type { BtfHeader, Extent } from './header.ts'
+import { HEADER_SIZE, KIND, KINDS, kindName, MAX_KINDS } from './kind.ts'
+
+/** What the types may refer to, besides themselves. */
+export interface Scope {
+  /** id of the first type of this blob: 1, or the base's number of types and one */
+  readonly startId: number
+  /** length of the base's strings and this blob's together */
+  readonly stringsEnd: number
+  /** the kind of a type of the base */
+  baseKind(id: number): number
+}
+
+/** Record sizes by kind; a kind nobody described has -1. */
+export interface Sizes {
+  readonly payload: Int32Array
+  readonly element: Int32Array
+}
+
+/** Sizes for the kinds of the table, then for unknown ones from the file's layout section, else from its base's. */
+export function sizesOf(view: DataView, layout: Extent, base: Sizes | undefined): Sizes {
+  const payload = base ? base.payload.slice() : new Int32Array(MAX_KINDS).fill(-1)
+  const element = base ? base.element.slice() : new Int32Array(MAX_KINDS)
+  for (let kind = 0; layout.start + kind * 4 < layout.end && kind < MAX_KINDS; kind++) {
+    const at = layout.start + kind * 4
+    const sizes = [view.getUint8(at), view.getUint8(at + 1)] as const
+    if (sizes[0] % 4 !== 0 || sizes[1] % 4 !== 0) {
+      throw new BtfError('malformed_header', `layout of kind ${kind} is not aligned`, at)
+    }
+    payload[kind] = sizes[0]
+    element[kind] = sizes[1]
+  }
+  KINDS.forEach((known, kind) => {
+    payload[kind] = known.payload
+    element[kind] = known.element
+  })
+  return { payload, element }
+}
+
+const names = Int32Array.from(KINDS, (k) => k.elementName)
+const ids = Int32Array.from(KINDS, (k) => k.elementId)
+const firstId = Int32Array.from(KINDS, (k) => k.ids[0] ?? -1)
+const secondId = Int32Array.from(KINDS, (k) => k.ids[1] ?? -1)
+
+export interface Validated {
+  /** byte offset of every record, from the start of the blob */
+  readonly offsets: Uint32Array
+  /** how many types there are of each kind */
+  readonly counts: Uint32Array
+}
+
+/** Runs the pass. Errors: `malformed_type`, `bad_kind`, `bad_name`, `bad_type_id`, each with its offset. */
+export function validate(view: DataView, header: BtfHeader, sizes: Sizes, scope: Scope): Validated {
+  const little = header.byteOrder === 'little'
+  const { start, end } = header.types
+  const { payload, element } = sizes
+  const offsets = new Uint32Array(Math.floor((end - start) / HEADER_SIZE))
+  const counts = new Uint32Array(MAX_KINDS)
+  let count = 0
+  let maxName = 0
+  let maxId = 0
+
+  for (let at = start; at < end; ) {
+    if (at + HEADER_SIZE > end) throw new BtfError('malformed_type', 'a type is cut off', at)
+    const info = view.getUint32(at + 4, little)
+    const kind = (info >>> 24) & 0x7f
+    const fixed = payload[kind]!
+    if (fixed < 0 || kind === 0) throw new BtfError('bad_kind', `unknown kind ${kind}`, at)
+    const step = element[kind]!
+    let elementAt = at + HEADER_SIZE + fixed
+    const next = elementAt + step * (info & 0xffffff)
+    if (next > end) throw new BtfError('malformed_type', `${kindName(kind)} is cut off`, at)
+
+    const name = view.getUint32(at, little)
+    if (name > maxName) maxName = name
+    const first = firstId[kind] ?? -1
+    if (first >= 0) {
+      const id = view.getUint32(at + first, little)
+      if (id > maxId) maxId = id
+      if (kind === KIND.ARRAY) {
+        const index = view.getUint32(at + secondId[kind]!, little)
+        if (index > maxId) maxId = index
+      }
+    }
+    if (step > 0 && kind < names.length) {
+      const nameAt = names[kind]!
+      const idAt = ids[kind]!
+      for (; elementAt < next; elementAt += step) {
+        if (nameAt >= 0) {
+          const elementName = view.getUint32(elementAt + nameAt, little)
+          if (elementName > maxName) maxName = elementName
+        }
+        if (idAt >= 0) {
+          const id = view.getUint32(elementAt + idAt, little)
+          if (id > maxId) maxId = id
+        }
+      }
+    }
+    offsets[count++] = at
+    counts[kind]!++
+    at = next
+  }
+
+  const validated = { offsets: offsets.slice(0, count), counts }
+  const endId = scope.startId + count
+  if (maxName >= scope.stringsEnd || maxId >= endId) {
+    findCulprit(view, header, sizes, scope, validated.offsets, endId)
+  }
+  checkFunctions(view, little, scope, validated.offsets, counts)
+  return validated
+}
+
+/** Every FUNC refers to a FUNC_PROTO: libbpf refuses the whole file otherwise. */
+function checkFunctions(
+  view: DataView,
+  little: boolean,
+  scope: Scope,
+  offsets: Uint32Array,
+  counts: Uint32Array,
+): void {
+  if (counts[KIND.FUNC] === 0) return
+  for (const at of offsets) {
+    if (((view.getUint32(at + 4, little) >>> 24) & 0x7f) !== KIND.FUNC) continue
+    const id = view.getUint32(at + 8, little)
+    const kind =
+      id < scope.startId
+        ? scope.baseKind(id)
+        : (view.getUint32(offsets[id - scope.startId]! + 4, little) >>> 24) & 0x7f
+    if (kind !== KIND.FUNC_PROTO) {
+      throw new BtfError('malformed_type', `FUNC refers to ${kindName(kind)}`, at)
+    }
+  }
+}
+
+/** Finds the reference that is out of bounds, and throws. */
+function findCulprit(
+  view: DataView,
+  header: BtfHeader,
+  sizes: Sizes,
+  scope: Scope,
+  offsets: Uint32Array,
+  endId: number,
+): never {
+  const little = header.byteOrder === 'little'
+  const checkName = (at: number) => {
+    const name = view.getUint32(at, little)
+    if (name >= scope.stringsEnd) throw new BtfError('bad_name', `name at ${name}`, at)
+  }
+  const checkId = (at: number) => {
+    const id = view.getUint32(at, little)
+    if (id >= endId) throw new BtfError('bad_type_id', `type ${id} of ${endId}`, at)
+  }
+  for (const at of offsets) {
+    const info = view.getUint32(at + 4, little)
+    const kind = (info >>> 24) & 0x7f
+    checkName(at)
+    const known = KINDS[kind]
+    if (!known) continue
+    for (const id of known.ids) checkId(at + id)
+    if (known.element === 0) continue
+    const first = at + HEADER_SIZE + sizes.payload[kind]!
+    for (let i = 0; i < (info & 0xffffff); i++) {
+      const element = first + i * known.element
+      if (known.elementName >= 0) checkName(element + known.elementName)
+      if (known.elementId >= 0) checkId(element + known.elementId)
+    }
+  }
+  throw new BtfError('malformed_type', 'a reference is out of bounds')
+}

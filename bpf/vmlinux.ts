@@ -1,0 +1,116 @@
+/*
+ * What a vmlinux tells of itself: its build-id, `uname -r`, `uname -v`, machine, and whether it has BTF and DWARF.
+ * A few megabytes of it are read at most, however large it is.
+ */
+
+import { type ByteOrder, type ByteSource, bufferOf } from './bytes.ts'
+import { type Elf, type ElfSection, openElf } from './elf.ts'
+import { buildIdOf } from './note.ts'
+
+export interface Vmlinux {
+  readonly byteOrder: ByteOrder
+  /** bytes */
+  readonly pointerSize: 4 | 8
+  /** `e_machine` */
+  readonly machine: number
+  /** `uname -m`, where the machine and byte order tell it: an ARM image may be armv5tel, armv6l or armv7l */
+  readonly arch?: string
+  /** hex of the GNU build-id note */
+  readonly buildId?: string
+  /** `uname -r`; absent, as the next, where the image has no data, only debug info */
+  readonly release?: string
+  /** `uname -v` */
+  readonly unameVersion?: string
+  /** the section `.BTF`, where there is one */
+  readonly ownBtf?: Uint8Array
+  readonly hasDwarf: boolean
+}
+
+/** Reads what a vmlinux tells of itself. Errors: those of `openElf`, and `unsupported` for a compressed `.BTF`. */
+export function describeVmlinux(source: ByteSource): Vmlinux {
+  const elf = openElf(source)
+  const arch = machineName(elf)
+  const notes = elf.section('.notes') ?? elf.section('.note.gnu.build-id')
+  const buildId = notes && buildIdOf(elf.read(notes), elf.byteOrder)
+  const banner = findBanner(elf)
+  const btf = elf.section('.BTF')
+  return {
+    byteOrder: elf.byteOrder,
+    pointerSize: elf.bits === 64 ? 8 : 4,
+    machine: elf.machine,
+    ...(arch && { arch }),
+    ...(buildId && { buildId }),
+    ...banner,
+    ...(btf && { ownBtf: elf.read(btf) }),
+    hasDwarf: ['.debug_info', '.zdebug_info'].some((name) => (elf.section(name)?.size ?? 0) > 0),
+  }
+}
+
+/** `uname -m` by `e_machine` (include/uapi/linux/elf-em.h), then by 32 or 64 bit and byte order. */
+const MACHINES: Readonly<Record<number, Readonly<Record<string, string>>>> = {
+  2: { '32 big': 'sparc' },
+  3: { '32 little': 'i686' },
+  4: { '32 big': 'm68k' },
+  8: {
+    '32 big': 'mips',
+    '32 little': 'mips',
+    '64 big': 'mips64',
+    '64 little': 'mips64',
+  },
+  15: { '32 big': 'parisc', '64 big': 'parisc64' },
+  20: { '32 big': 'ppc', '32 little': 'ppcle' },
+  21: { '64 big': 'ppc64', '64 little': 'ppc64le' },
+  22: { '32 big': 's390', '64 big': 's390x' },
+  43: { '64 big': 'sparc64' },
+  62: { '64 little': 'x86_64' },
+  183: { '64 big': 'aarch64_be', '64 little': 'aarch64' },
+  243: { '32 little': 'riscv32', '64 little': 'riscv64' },
+  258: { '32 little': 'loongarch32', '64 little': 'loongarch64' },
+}
+
+function machineName(elf: Elf): string | undefined {
+  return MACHINES[elf.machine]?.[`${elf.bits} ${elf.byteOrder}`]
+}
+
+const BANNER = 'Linux version '
+const BANNER_LIMIT = 1024
+
+/**
+ * `linux_banner` is where its symbol says. Without a symbol table `.rodata` is searched: it holds the banner's format
+ * too (`Linux version %s …`), and may hold one that init/version.c made before the build number was known
+ * (`… # SMP`), so only a text that parses counts.
+ */
+function findBanner(elf: Elf): { release: string; unameVersion: string } | undefined {
+  const symbol = elf.symbol('linux_banner')
+  const home = symbol && elf.sections[symbol.section]
+  if (home && symbol.value >= home.address && hasBytes(home)) {
+    return parseBanner(textAt(elf, home, Number(symbol.value - home.address)))
+  }
+  const rodata = elf.section('.rodata')
+  if (!rodata || !hasBytes(rodata)) return undefined
+  for (const at of elf.search(rodata, Buffer.from(BANNER))) {
+    const banner = parseBanner(textAt(elf, rodata, at))
+    if (banner) return banner
+  }
+  return undefined
+}
+
+function hasBytes(section: ElfSection): boolean {
+  return section.type !== 8 && !section.compressed
+}
+
+function textAt(elf: Elf, section: ElfSection, offset: number): string {
+  const length = Math.min(BANNER_LIMIT, section.size - offset)
+  if (length <= 0) return ''
+  const text = bufferOf(elf.read(section, offset, length)).toString('latin1')
+  return text.split('\0', 1)[0] ?? ''
+}
+
+/**
+ * The parts of "Linux version <uname -r> (<by>@<host>) (<compiler>) <uname -v>\n" (init/version.c); `uname -v` begins
+ * with the build number (scripts/mkcompile_h, init/Makefile).
+ */
+function parseBanner(text: string): { release: string; unameVersion: string } | undefined {
+  const match = /^Linux version (\S+) \(.*?\) (#\S.*?)\n?$/.exec(text)
+  return match ? { release: match[1]!, unameVersion: match[2]! } : undefined
+}
