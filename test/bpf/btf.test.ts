@@ -1,0 +1,245 @@
+import t from 'tap'
+import { type Btf, BtfError, parseBtf, readBtf } from '../../bpf/index.ts'
+import { bpftoolDump, dump, fixture, fixtureFolder, fixtureNames } from './fixtures.ts'
+
+const x86 = parseBtf(fixture('types-x86_64.btf'))
+
+/** A BTF with types of one's own making: words of the type section, then strings. */
+function craft(words: number[], strings = '\0', header: number[] = []): Uint8Array {
+  const size = 24 + header.length * 4
+  const bytes = new Uint8Array(size + words.length * 4 + strings.length)
+  const view = new DataView(bytes.buffer)
+  view.setUint16(0, 0xeb9f, true)
+  view.setUint8(2, 1)
+  const fields = [size, 0, words.length * 4, words.length * 4, strings.length, ...header]
+  fields.forEach((value, i) => {
+    view.setUint32(4 + i * 4, value, true)
+  })
+  words.forEach((word, i) => {
+    view.setUint32(size + i * 4, word, true)
+  })
+  bytes.set(Buffer.from(strings, 'latin1'), size + words.length * 4)
+  return bytes
+}
+
+const info = (kind: number, vlen = 0, flag = 0) => ((flag << 31) | (kind << 24) | vlen) >>> 0
+
+/** The code of the BtfError that a call throws. */
+function codeOf(call: () => unknown): string {
+  try {
+    call()
+  } catch (error) {
+    if (error instanceof BtfError) return error.code
+    throw error
+  }
+  return 'none'
+}
+
+t.test('every type of every fixture reads as bpftool reads it', (t) => {
+  for (const name of fixtureNames(/^types-/)) {
+    const btf = readBtf(fixture(name))
+    t.equal(dump(btf), bpftoolDump(fixtureFolder + name), `${name}: ${btf.typeCount} types`)
+  }
+  t.end()
+})
+
+t.test('split BTF continues the ids and strings of its base', (t) => {
+  const btf = parseBtf(fixture('module-x86_64.btf'), { base: x86 })
+  const theirs = bpftoolDump(
+    `${fixtureFolder}module-x86_64.btf`,
+    `${fixtureFolder}types-x86_64.btf`,
+  )
+  t.equal(dump(btf), theirs)
+  t.equal(btf.startId, x86.typeCount + 1)
+  t.equal(btf.find('list', 'STRUCT'), x86.find('list', 'STRUCT'), 'a name of the base')
+  t.equal(btf.name(btf.find('module_only')!), 'module_only')
+  t.equal(btf.pointerSize, 8)
+  t.equal(btf.type(btf.startId).id, btf.startId)
+  t.equal(
+    codeOf(() => parseBtf(fixture('module-x86_64.btf'))),
+    'malformed_strings',
+    'refused without its base',
+  )
+  const other = parseBtf(fixture('types-s390x.btf'))
+  t.equal(
+    codeOf(() => parseBtf(fixture('module-x86_64.btf'), { base: other })),
+    'malformed_header',
+    'refused over a base of the other byte order',
+  )
+  t.end()
+})
+
+t.test('what a record of the catalog says: types, kinds, byte order, pointer size', (t) => {
+  const seen = (name: string) => {
+    const btf = readBtf(fixture(name))
+    return `${btf.byteOrder} ${btf.pointerSize}`
+  }
+  t.equal(seen('types-x86_64.btf'), 'little 8')
+  t.equal(seen('types-i386.btf'), 'little 4')
+  t.equal(seen('types-s390x.btf'), 'big 8')
+  t.equal(seen('types-powerpc64le.btf'), 'little 8')
+  t.equal(seen('types-arm.btf'), 'little 4')
+  t.equal(seen('types-bpfeb.o'), 'big 8')
+  t.same(x86.kinds(), [
+    ...['INT', 'PTR', 'ARRAY', 'STRUCT', 'UNION', 'ENUM', 'FWD', 'TYPEDEF', 'VOLATILE'],
+    ...['CONST', 'RESTRICT', 'FUNC', 'FUNC_PROTO', 'VAR', 'DATASEC', 'FLOAT', 'TYPE_TAG'],
+    'ENUM64',
+  ])
+  t.equal([...x86.types()].length, x86.typeCount)
+  t.equal(x86.countOf('FLOAT'), 2)
+  t.end()
+})
+
+t.test('names are found without an index', (t) => {
+  const id = x86.find('everything', 'STRUCT')!
+  t.equal(x86.name(id), 'everything')
+  t.equal(x86.find('everything', 'UNION'), undefined, 'of another kind')
+  t.equal(x86.find('nothing_of_that_name'), undefined)
+  t.equal(x86.find('verything'), undefined, 'the tail of a name is not a name')
+  t.equal(x86.find(''), undefined)
+  const everything = x86.type(id)
+  t.ok(everything.kind === 'STRUCT' && everything.members.some((m) => m.name === 'word'))
+
+  const shared = parseBtf(craft([2, info(7), 0, 1, info(7), 0, 5, info(7), 0], '\0xab\0ab\0'))
+  t.equal(shared.find('ab'), 1, 'a name stored as the tail of another')
+  t.equal(shared.find('xab'), 2)
+  t.equal(shared.name(3), 'ab', 'or twice')
+  t.end()
+})
+
+t.test('members have bit offsets and bitfield sizes with kind_flag and without', (t) => {
+  const int = [1, info(1), 4, 32]
+  const flagged = parseBtf(craft([...int, 0, info(4, 1, 1), 4, 1, 1, (3 << 24) | 5], '\0a\0'))
+  const plain = parseBtf(craft([...int, 0, info(4, 1), 1 << 22, 1, 1, 1 << 24], '\0a\0'))
+  const members = (btf: Btf) => {
+    const type = btf.type(2)
+    return type.kind === 'STRUCT' ? type.members : []
+  }
+  t.same(members(flagged), [{ name: 'a', type: 1, bitOffset: 5, bitfieldSize: 3 }])
+  t.same(members(plain), [{ name: 'a', type: 1, bitOffset: 1 << 24, bitfieldSize: 0 }])
+  t.end()
+})
+
+t.test('vlen has 24 bits', (t) => {
+  const values = Array.from({ length: 70_000 }, (_, i) => [0, i]).flat()
+  const type = parseBtf(craft([0, info(6, 70_000), 4, ...values])).type(1)
+  t.equal(type.kind === 'ENUM' && type.values.at(-1)?.value, 69_999)
+  t.end()
+})
+
+t.test('a layout section lets kinds be stepped over that nobody knows', (t) => {
+  const types = [0, info(21, 2), 0, 7, 8, 9, 0, info(16), 8]
+  const layout = new Array(22).fill(0)
+  layout[21] = 4 | (4 << 8) // one word, and one for each element
+  const bytes = craft([...types, ...layout], '\0', [types.length * 4, layout.length * 4])
+  new DataView(bytes.buffer).setUint32(12, types.length * 4, true)
+  const btf = parseBtf(bytes)
+  t.same(btf.kinds(), ['FLOAT', 'KIND_21'])
+  t.match(btf.type(1), { kind: 'UNKNOWN', number: 21 })
+  t.match(btf.type(2), { kind: 'FLOAT', size: 8 })
+  t.equal(
+    codeOf(() => parseBtf(craft(types))),
+    'bad_kind',
+    'and are refused without one',
+  )
+  t.end()
+})
+
+t.test('whatever does not hold together is refused with its reason and place', (t) => {
+  const header = (change: (view: DataView) => void) => {
+    const bytes = new Uint8Array(fixture('types-x86_64.btf'))
+    change(new DataView(bytes.buffer))
+    return codeOf(() => parseBtf(bytes))
+  }
+  t.equal(
+    codeOf(() => parseBtf(new Uint8Array(0))),
+    'malformed_header',
+  )
+  t.equal(
+    codeOf(() => parseBtf(Buffer.from('not BTF at all, but long enough'))),
+    'malformed_header',
+  )
+  t.equal(
+    header((v) => v.setUint8(2, 2)),
+    'unsupported',
+    'version',
+  )
+  t.equal(
+    header((v) => v.setUint8(3, 1)),
+    'unsupported',
+    'flags',
+  )
+  t.equal(
+    header((v) => v.setUint32(4, 20, true)),
+    'malformed_header',
+    'short header',
+  )
+  t.equal(
+    header((v) => v.setUint32(4, 1 << 30, true)),
+    'truncated',
+    'long header',
+  )
+  t.equal(
+    header((v) => v.setUint32(8, 2, true)),
+    'malformed_header',
+    'unaligned types',
+  )
+  t.equal(
+    header((v) => v.setUint32(12, 0xffffffff, true)),
+    'malformed_header',
+    'types too long',
+  )
+  t.equal(
+    header((v) => v.setUint32(20, 0xffffffff, true)),
+    'truncated',
+    'strings too long',
+  )
+  t.equal(
+    header((v) => v.setUint32(20, 0, true)),
+    'malformed_strings',
+    'no strings',
+  )
+
+  const refused = (words: number[], strings?: string) =>
+    codeOf(() => parseBtf(craft(words, strings)))
+  t.equal(refused([0, info(2), 1]), 'none', 'a pointer to itself is fine as such')
+  t.equal(refused([0, info(2), 2]), 'bad_type_id')
+  t.equal(refused([0, info(3), 0, 0, 9, 1]), 'bad_type_id', 'array index')
+  t.equal(refused([0, info(4, 1), 4, 0, 7, 0]), 'bad_type_id', 'member')
+  t.equal(refused([1, info(16), 4]), 'bad_name')
+  t.equal(refused([0, info(6, 1), 4, 5, 0]), 'bad_name', 'enumerator')
+  t.equal(refused([0, info(0), 0]), 'bad_kind')
+  t.equal(refused([0, info(20), 0]), 'bad_kind')
+  t.equal(refused([0, info(1), 4]), 'malformed_type', 'INT without its word')
+  t.equal(refused([0, info(4, 0xffffff), 4]), 'malformed_type', 'too many members')
+  t.equal(refused([0, info(12), 1]), 'malformed_type', 'a FUNC without prototype')
+  t.equal(refused([0, 0]), 'malformed_type', 'half a record')
+  t.equal(refused([], 'a\0'), 'malformed_strings')
+  t.equal(refused([], '\0a'), 'malformed_strings')
+  t.throws(() => parseBtf(craft([0, info(16), 4, 0, info(2), 9])), {
+    code: 'bad_type_id',
+    offset: 44,
+  })
+  t.equal(
+    codeOf(() => x86.type(x86.endId)),
+    'bad_type_id',
+  )
+  t.equal(
+    codeOf(() => x86.type(-1)),
+    'bad_type_id',
+  )
+  t.equal(
+    codeOf(() => x86.string(x86.stringsEnd)),
+    'bad_name',
+  )
+  t.end()
+})
+
+t.test('ELF without .BTF is named so', (t) => {
+  t.equal(
+    codeOf(() => readBtf(fixture('vmlinux-mips'))),
+    'missing_section',
+  )
+  t.equal(readBtf(fixture('vmlinux-x86_64')).typeCount, x86.typeCount, 'an unaligned section reads')
+  t.end()
+})
