@@ -82,87 +82,98 @@ export function parseRelocated(output: string): Relocated {
   return { decisions: [...decisions.values()], programs }
 }
 
-/** Lines that say nothing which others do not say as well. */
-const SILENT =
-  /^(non-matching candidate |parsing \[|insn #\d+ \(LDX\/ST\/STX\) (value too big|unexp|inv))/
+/** A decision as far as the log has told it. */
+interface Draft {
+  decision: Decision
+  missing: boolean
+  why: string
+}
+
+/** What libbpf says about one relocation, and what it means; the first that matches counts. */
+const LINES: readonly (readonly [RegExp, (draft: Draft, match: RegExpMatchArray) => void])[] = [
+  [/^non-matching candidate #/, () => {}],
+  [
+    /^matching candidate #\d+ <\w+> \[(\d+)\]/,
+    ({ decision }, [, id]) => decision.candidates.push(Number(id)),
+  ],
+  [
+    /^no matching targets found$/,
+    (draft) => {
+      draft.missing = true
+    },
+  ],
+  [
+    /^patched insn #(\d+) \(.*\) (?:imm|off|imm64) (\d+) -> (\d+)$/,
+    ({ decision, missing }, [, instruction, old = '', now = '']) => {
+      if (missing && now !== '0') throw new Error(`libbpf made ${now} of a missing target`)
+      decision.instruction = Number(instruction)
+      decision.outcome = missing
+        ? { is: 'absent', old: BigInt(old) }
+        : { is: 'ok', old: BigInt(old), new: BigInt(now) }
+    },
+  ],
+  [
+    /^patched insn #\d+ \(.*\) mem_sz (\d+) -> (\d+)$/,
+    ({ decision }, [, old, now]) => {
+      if (decision.outcome.is !== 'ok') throw new Error('a size patched before an offset')
+      decision.outcome.bytes = { old: Number(old), new: Number(now) }
+    },
+  ],
+  [
+    /^substituting insn #(\d+) w\/ invalid insn$/,
+    ({ decision, why }, [, instruction]) => {
+      // the second half of an LDIMM64 is substituted too
+      decision.instruction ??= Number(instruction)
+      decision.outcome = { is: 'poisoned', why: why === '' ? 'missing' : 'access' }
+    },
+  ],
+  [
+    /^failed to (?:relocate|patch insn #(\d+)): (-\d+)$/,
+    ({ decision, why }, [, instruction, error]) => {
+      if (instruction !== undefined) decision.instruction = Number(instruction)
+      decision.outcome = { is: 'fatal', why: why || `error ${error}` }
+    },
+  ],
+  [
+    /^<(\w+)> (\[|\(\d+\) relocation doesn't support anonymous types)/,
+    (draft, [text, kind, rest]) => {
+      draft.decision.kind = kind
+      if (rest !== '[') draft.why = text
+    },
+  ],
+  [
+    /ambiguity: |^error matching candidate|^parsing \[.* failed|^unexpected insn |^insn #\d+ \(|^trying to /,
+    (draft, match) => {
+      draft.why = match.input!
+    },
+  ],
+]
 
 function decisionsOf(log: readonly string[]): Decision[] {
-  const decisions: Decision[] = []
+  const drafts: Draft[] = []
   let section = ''
-  let missing = false
-  let why = ''
   for (const line of log) {
     section = line.match(/^sec '(.*)': found \d+ CO-RE relocations$/)?.[1] ?? section
     const relocation = line.match(/^prog '(.*?)': relo #(\d+): (.*?) *$/)
     if (!relocation) continue
-    const [, program = '', number = '', text = ''] = relocation
+    const [, program = '', number, text = ''] = relocation
     const index = Number(number)
-    let decision = decisions.at(-1)
-    if (decision?.section !== section || decision.index !== index) {
+    let draft = drafts.at(-1)
+    if (draft?.decision.section !== section || draft.decision.index !== index) {
       const outcome: Outcome = { is: 'fatal', why: 'undecided' }
-      const blank = { kind: undefined, instruction: undefined, candidates: [], outcome }
-      decision = { section, index, program, ...blank }
-      decisions.push(decision)
-      missing = false
-      why = ''
+      const unknown = { kind: undefined, instruction: undefined, candidates: [] }
+      draft = {
+        decision: { section, index, program, ...unknown, outcome },
+        missing: false,
+        why: '',
+      }
+      drafts.push(draft)
     }
-    const patched = text.match(
-      /^patched insn #(\d+) \((.*)\) (imm|off|imm64|mem_sz) (\d+) -> (\d+)$/,
-    )
-    const failed = text.match(/^failed to (relocate|patch insn #(\d+)): (-\d+)$/)
-    const poisoned = text.match(/^substituting insn #(\d+) w\/ invalid insn$/)
-    if (patched) {
-      decision.instruction = Number(patched[1])
-      decision.outcome = afterPatch(
-        decision.outcome,
-        patched[3]!,
-        patched[4]!,
-        patched[5]!,
-        missing,
-      )
-    } else if (poisoned) {
-      decision.instruction ??= Number(poisoned[1])
-      decision.outcome = { is: 'poisoned', why: why === '' ? 'missing' : 'access' }
-    } else if (failed) {
-      if (failed[2] !== undefined) decision.instruction = Number(failed[2])
-      decision.outcome = { is: 'fatal', why: why || `error ${failed[3]}` }
-    } else if (text.startsWith('matching candidate ')) {
-      decision.candidates.push(Number(text.match(/\[(\d+)\]/)?.[1]))
-    } else if (text === 'no matching targets found') {
-      missing = true
-    } else if (/^<\w+> (\(\d+\) relocation doesn't support anonymous|\[)/.test(text)) {
-      decision.kind = text.match(/^<(\w+)>/)![1]
-      if (text.includes('anonymous types')) why = text
-    } else if (
-      SILENT.test(text) ||
-      / ambiguity: |accesses field incorrectly|unexpected insn /.test(text)
-    ) {
-      if (!text.startsWith('non-matching')) why = text
-    } else if (
-      / error matching candidate|trying to relocate|has unexpected form|unrecognized/.test(text)
-    ) {
-      why = text
-    } else {
-      throw new Error(`libbpf said something new: ${line}`)
-    }
+    const [pattern, apply] = LINES.find(([pattern]) => pattern.test(text)) ?? []
+    if (!pattern || !apply) throw new Error(`libbpf said something new: ${line}`)
+    apply(draft, text.match(pattern)!)
   }
-  return decisions
-}
-
-function afterPatch(
-  before: Outcome,
-  what: string,
-  old: string,
-  now: string,
-  missing: boolean,
-): Outcome {
-  if (what === 'mem_sz') {
-    if (before.is !== 'ok') throw new Error('libbpf patched an access size before an offset')
-    return { ...before, bytes: { old: Number(old), new: Number(now) } }
-  }
-  if (!missing) return { is: 'ok', old: BigInt(old), new: BigInt(now) }
-  if (now !== '0') throw new Error(`libbpf made ${now} of a missing target`)
-  return { is: 'absent', old: BigInt(old) }
+  return drafts.map(({ decision }) => decision)
 }
 
 function plain(_key: string, value: unknown): unknown {
