@@ -26,20 +26,21 @@ struct {
 	__uint(value_size, sizeof(__u32));
 } events SEC(".maps");
 
-// BPF's pointers have 8 bytes, those of a 32-bit kernel 4. BPF_CORE_READ would read 8 bytes there, and the member
-// that follows with them; so this reads as many as the kernel has, into the low end of a zeroed u64.
+// BPF's pointers have 8 bytes, those of a 32-bit kernel 4. BPF_CORE_READ would read 8 there, and so the next member with
+// them; this reads as many as the kernel has, to the start of a zeroed u64. A big-endian machine has the low end of an
+// integer at its end: hence the shift. (The verifier forbids the other way, a pointer to the last bytes of the u64.)
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-#define LOW_END(value, size) ((void *)&(value) + sizeof(value) - (size))
+#define FIRST_BYTES(value, size) ((value) >> 8 * (sizeof(value) - (size)))
 #else
-#define LOW_END(value, size) ((void *)&(value))
+#define FIRST_BYTES(value, size) (value)
 #endif
 
-#define READ_POINTER(object, member)                                                        \
-	({                                                                                  \
-		__u64 pointer = 0;                                                          \
-		const __u32 size = bpf_core_field_size((object)->member);                   \
-		bpf_core_read(LOW_END(pointer, size), size, &(object)->member);             \
-		(typeof((object)->member))pointer;                                          \
+#define READ_POINTER(object, member)                                         \
+	({                                                                   \
+		__u64 value = 0;                                             \
+		const __u32 size = bpf_core_field_size((object)->member);    \
+		bpf_core_read(&value, size, &(object)->member);              \
+		(typeof((object)->member))FIRST_BYTES(value, size);          \
 	})
 
 SEC("raw_tp/sched_process_exec")
