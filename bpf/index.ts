@@ -5,10 +5,22 @@
 
 export { Btf, type ParseOptions, parseBtf } from './btf.ts'
 export { type ByteOrder, type ByteSource, memorySource } from './bytes.ts'
+export { printHeader } from './c.ts'
 export { Elf, type ElfSection, type ElfSymbol, isElf, openElf } from './elf.ts'
 export { BTF_ERROR_CODES, BtfError, type BtfErrorCode } from './error.ts'
 export { readBtf } from './file.ts'
 export { KIND, type KindName, kindName } from './kind.ts'
+export {
+  compareLayouts,
+  type LayoutComparison,
+  layoutOf,
+  type MemberLayout,
+  memberBits,
+  resolve,
+  type StructLayout,
+  sizeOf,
+} from './layout.ts'
+export { printLayout } from './listing.ts'
 export { buildIdOf, type ElfNote, parseNotes } from './note.ts'
 export type {
   ArrayType,

@@ -1,28 +1,9 @@
 import t from 'tap'
 import { type Btf, BtfError, parseBtf, readBtf } from '../../bpf/index.ts'
+import { craft, info } from './craft.ts'
 import { bpftoolDump, dump, fixture, fixtureFolder, fixtureNames } from './fixtures.ts'
 
 const x86 = parseBtf(fixture('types-x86_64.btf'))
-
-/** A BTF with types of one's own making: words of the type section, then strings. */
-function craft(words: number[], strings = '\0', header: number[] = []): Uint8Array {
-  const size = 24 + header.length * 4
-  const bytes = new Uint8Array(size + words.length * 4 + strings.length)
-  const view = new DataView(bytes.buffer)
-  view.setUint16(0, 0xeb9f, true)
-  view.setUint8(2, 1)
-  const fields = [size, 0, words.length * 4, words.length * 4, strings.length, ...header]
-  fields.forEach((value, i) => {
-    view.setUint32(4 + i * 4, value, true)
-  })
-  words.forEach((word, i) => {
-    view.setUint32(size + i * 4, word, true)
-  })
-  bytes.set(Buffer.from(strings, 'latin1'), size + words.length * 4)
-  return bytes
-}
-
-const info = (kind: number, vlen = 0, flag = 0) => ((flag << 31) | (kind << 24) | vlen) >>> 0
 
 /** The code of the BtfError that a call throws. */
 function codeOf(call: () => unknown): string {
@@ -132,7 +113,7 @@ t.test('a layout section lets kinds be stepped over that nobody knows', (t) => {
   const layout = new Array(22).fill(0)
   layout[21] = 4 | (4 << 8) // one word, and one for each element
   const bytes = craft([...types, ...layout], '\0', [types.length * 4, layout.length * 4])
-  new DataView(bytes.buffer).setUint32(12, types.length * 4, true)
+  bytes.writeUInt32LE(types.length * 4, 12)
   const btf = parseBtf(bytes)
   t.same(btf.kinds(), ['FLOAT', 'KIND_21'])
   t.match(btf.type(1), { kind: 'UNKNOWN', number: 21 })

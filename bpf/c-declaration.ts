@@ -1,0 +1,255 @@
+/*
+ * Declarations and definitions in C: how a type, and what has a name and that type, is written. A declaration is built
+ * from the inside out: around the name go the pointers, arrays and parameters on the way to the base type.
+ *
+ * A struct is printed so that every member lies where BTF says, whatever the compiler's ABI: gaps are filled with
+ * unnamed bitfields wherever natural alignment does not make them for certain, and what is out of alignment is packed.
+ */
+
+import { Alignments } from './alignment.ts'
+import type { Btf } from './btf.ts'
+import { floatName, identifier, intName, Names } from './c-name.ts'
+import { BtfError } from './error.ts'
+import { KIND } from './kind.ts'
+import { memberBits, resolve, sizeOf } from './layout.ts'
+import type { Enum64Type, EnumType, FuncProtoType, Member, StructType } from './type.ts'
+
+/** Anonymous structs within each other. */
+const MAX_INLINE = 64
+/**
+ * Lines printed in all, so many for each type and a start: anonymous structs that name each other twice would grow
+ * without end, and a gap may be as large as its header says.
+ */
+const MAX_LINES = 100_000
+const MAX_LINES_PER_TYPE = 100
+/** Steps from a name to its base type. */
+const MAX_CHAIN = 256
+
+/** Writes the types of one BTF; see the functions. Errors of all: `cycle`, `too_large`. */
+export class Declarations {
+  readonly btf: Btf
+  readonly names: Names
+  readonly #alignments: Alignments
+  #lines = 0
+
+  constructor(btf: Btf) {
+    this.btf = btf
+    this.names = new Names(btf)
+    this.#alignments = new Alignments(btf)
+  }
+
+  /** `type name`, as in a member or typedef; a type alone where the name is ''. Anonymous types are written out. */
+  declare(id: number, name: string, depth = 0): string {
+    const { btf } = this
+    let inner = name
+    let qualifiers: string[] = []
+    let tags: string[] = []
+    let current = id
+    for (let step = 0; step < MAX_CHAIN; step++) {
+      switch (btf.kind(current)) {
+        case KIND.CONST:
+          qualifiers.push('const')
+          break
+        case KIND.VOLATILE:
+          qualifiers.push('volatile')
+          break
+        case KIND.RESTRICT:
+          if (btf.kind(resolve(btf, current)) === KIND.PTR) qualifiers.push('restrict')
+          break
+        case KIND.TYPE_TAG:
+          tags.push(this.#attribute(current))
+          break
+        case KIND.PTR:
+          inner =
+            qualifiers.length + tags.length > 0
+              ? words(['*', ...qualifiers, ...tags, inner])
+              : `*${inner}`
+          qualifiers = []
+          tags = []
+          break
+        case KIND.ARRAY:
+          inner = `${inner.startsWith('*') ? `(${inner})` : inner}[${btf.word(current, 20)}]`
+          qualifiers = []
+          current = btf.word(current, 12)
+          continue
+        case KIND.FUNC_PROTO: {
+          const type = btf.type(current) as FuncProtoType
+          inner = `${inner.startsWith('*') ? `(${inner})` : inner}(${this.#parameters(type, depth)})`
+          qualifiers = []
+          break
+        }
+        default:
+          return words([...qualifiers, this.#base(current, depth), ...tags, inner])
+      }
+      current = btf.sizeOrType(current)
+    }
+    throw new BtfError('cycle', `type ${id} is a chain of more than ${MAX_CHAIN} references`)
+  }
+
+  /** The definition of a struct or union without a closing semicolon. */
+  struct(type: StructType, depth = 0, tag = this.names.tag(type.id)): string {
+    if (depth > MAX_INLINE) throw new BtfError('cycle', `type ${type.id} contains itself`)
+    const head = [type.kind === 'STRUCT' ? 'struct' : 'union', tag]
+    const packed = this.#alignments.isPacked(type)
+    const lines = this.#body(type, packed, depth + 1)
+    const indent = '\t'.repeat(depth)
+    const body = lines.map((line) => `${indent}\t${line};\n`).join('')
+    const attribute = packed ? ' __attribute__((packed))' : ''
+    return `${head.filter(Boolean).join(' ')} {${body && `\n${body}${indent}`}}${attribute}`
+  }
+
+  /** The definition of an enum without a closing semicolon. */
+  enum(type: EnumType | Enum64Type, depth = 0): string {
+    this.#count(type.values.length)
+    const head = ['enum', this.names.tag(type.id)].filter(Boolean).join(' ')
+    const indent = '\t'.repeat(depth)
+    const suffix = type.kind === 'ENUM' ? '' : type.signed ? 'LL' : 'ULL'
+    const lines = type.values.map(({ name, value }) => {
+      return `${indent}\t${this.names.enumerator(name)} = ${literal(value, suffix)},\n`
+    })
+    return `${head} {\n${lines.join('')}${indent}}${enumMode(type)}`
+  }
+
+  #parameters(type: FuncProtoType, depth: number): string {
+    const { parameters } = type
+    this.#count(parameters.length)
+    if (parameters.every((p) => p.type === 0) && parameters.length <= 1) return 'void'
+    return parameters
+      .map((p, i) =>
+        p.type === 0 && i === parameters.length - 1 ? '...' : this.declare(p.type, '', depth + 1),
+      )
+      .join(', ')
+  }
+
+  #attribute(id: number): string {
+    const name = this.btf.name(id)
+    if (this.btf.flag(id)) return `__attribute__((${identifier(name)}))`
+    return `__attribute__((btf_type_tag(${JSON.stringify(name)})))`
+  }
+
+  #base(id: number, depth: number): string {
+    if (depth > MAX_INLINE) throw new BtfError('cycle', `type ${id} contains itself`)
+    const type = this.btf.type(id)
+    switch (type.kind) {
+      case 'INT':
+        return intName(type)
+      case 'FLOAT':
+        return floatName(type)
+      case 'TYPEDEF':
+        return this.names.typedef(id)
+      case 'FWD':
+        return `${type.of} ${this.names.tag(id)}`
+      case 'STRUCT':
+      case 'UNION':
+        if (type.name === '') return this.struct(type, depth)
+        return `${type.kind === 'STRUCT' ? 'struct' : 'union'} ${this.names.tag(id)}`
+      case 'ENUM':
+      case 'ENUM64':
+        if (type.name !== '') return `enum ${this.names.tag(id)}`
+        return type.values.length > 0 ? this.enum(type, depth) : 'int'
+      default:
+        return 'void'
+    }
+  }
+
+  /** The members of a struct with what fills its gaps; an array of bytes where C cannot express it. */
+  #body(type: StructType, packed: boolean, depth: number): string[] {
+    this.#count(type.members.length)
+    const lines: string[] = []
+    const alignment = packed ? 1 : this.#alignments.natural(type).bytes
+    const certain = packed || this.#alignments.natural(type).certain
+    let end = 0
+    for (const member of type.members) {
+      const { offset, size } = memberBits(this.btf, type, member)
+      const line = this.#member(member, size, depth)
+      if (line === undefined) continue
+      if (type.kind === 'UNION' ? offset !== 0 : offset < end) return opaque(type)
+      const own = packed ? { bytes: 1, certain: true } : this.#alignments.of(member.type)
+      const falls = size === 0 && own.certain && roundUp(end, own.bytes * 8) === offset
+      if (type.kind === 'STRUCT' && !falls) {
+        for (const pad of this.#padding(end, offset, packed, alignment)) lines.push(pad)
+      }
+      lines.push(line)
+      const bits = size || (sizeOf(this.btf, member.type) ?? 0) * 8
+      end = type.kind === 'UNION' ? Math.max(end, bits) : offset + bits
+    }
+    const falls = certain && roundUp(end, alignment * 8) === type.size * 8
+    if (end > type.size * 8) return opaque(type)
+    if (falls || end === type.size * 8) return lines
+    const pads = this.#padding(type.kind === 'STRUCT' ? end : 0, type.size * 8, packed, alignment)
+    if (type.kind === 'UNION') return [...lines, `struct { ${[...pads].join('; ')}; }`]
+    for (const pad of pads) lines.push(pad)
+    return lines
+  }
+
+  /** A member's line; undefined for one that C cannot name, whose room is filled instead. */
+  #member(member: Member, bits: number, depth: number): string | undefined {
+    if (member.name === '') {
+      // besides an anonymous struct it may be a named one, with -fms-extensions: then its members are repeated
+      const type = this.btf.type(resolve(this.btf, member.type))
+      if ((type.kind !== 'STRUCT' && type.kind !== 'UNION') || bits > 0) return undefined
+      return this.struct(type, depth, '')
+    }
+    const line = this.declare(member.type, identifier(member.name), depth)
+    return bits > 0 ? `${line}: ${bits}` : line
+  }
+
+  /**
+   * Unnamed bitfields from bit `from` to bit `to`. None crosses a boundary of its own type, and none has a type that
+   * is aligned more strictly than the struct: some ABIs (AAPCS) would align the struct to it.
+   */
+  *#padding(from: number, to: number, packed: boolean, alignment: number): Generator<string> {
+    const widest = packed ? 64 : Math.min(alignment * 8, 64)
+    for (let at = from; at < to; ) {
+      this.#count(1)
+      const unit = UNITS.find((u) => u.bits <= widest && at % u.bits === 0 && at + u.bits <= to)
+      const bits = unit?.bits ?? Math.min(to, roundUp(at + 1, 8)) - at
+      yield `${unit?.name ?? 'char'}: ${bits}`
+      at += bits
+    }
+  }
+
+  #count(n: number): void {
+    this.#lines += n
+    if (this.#lines > MAX_LINES + MAX_LINES_PER_TYPE * this.btf.endId) {
+      throw new BtfError('too_large', `${this.#lines} lines of C for ${this.btf.endId} types`)
+    }
+  }
+}
+
+const UNITS = [
+  { name: 'long long', bits: 64 },
+  { name: 'int', bits: 32 },
+  { name: 'short', bits: 16 },
+  { name: 'char', bits: 8 },
+] as const
+
+function opaque(type: StructType): string[] {
+  return [`unsigned char __opaque[${type.size}] /* members overlap */`]
+}
+
+function words(list: readonly string[]): string {
+  return list.filter(Boolean).join(' ')
+}
+
+function roundUp(value: number, unit: number): number {
+  return Math.ceil(value / unit) * unit
+}
+
+function literal(value: number | bigint, suffix: string): string {
+  // C has no negative literals: the least of all is one less than minus the greatest
+  if (value === -2147483648) return '-2147483647 - 1'
+  if (value === -(1n << 63n)) return '-9223372036854775807LL - 1'
+  const unsigned = suffix === '' && value > 0x7fffffff ? 'U' : suffix
+  return `${value}${unsigned}`
+}
+
+/** An enum of other than the natural size gets it by a machine mode. */
+function enumMode(type: EnumType | Enum64Type): string {
+  const modes: Record<number, string> = { 1: 'byte', 2: 'HI', 8: 'DI' }
+  const mode = modes[type.size]
+  const natural =
+    type.kind === 'ENUM64' &&
+    type.values.some(({ value }) => value > 0xffffffffn || value < -0x80000000n)
+  return mode && !natural ? ` __attribute__((mode(${mode})))` : ''
+}

@@ -1,0 +1,212 @@
+/*
+ * A whole BTF as one C header, as `bpftool btf dump … format c` makes vmlinux.h: every struct, union, enum and typedef,
+ * in an order that compiles.
+ *
+ * C wants a type defined before it is used by value, and declared before it is used through a pointer. So writing a
+ * type first brings what it needs: a member's struct whole, a pointer's target as a forward declaration, a typedef
+ * itself, and what it stands for only as far as its use needs it. Each type is brought once for each of the two needs,
+ * so the work is linear; what needs itself whole is a `cycle`.
+ */
+
+import type { Btf } from './btf.ts'
+import { Declarations } from './c-declaration.ts'
+import { isForward } from './c-name.ts'
+import { BtfError } from './error.ts'
+import { KIND } from './kind.ts'
+import type { BtfType, StructType } from './type.ts'
+
+const GUARD = '__VMLINUX_H__'
+const MAX_DEPTH = 1000
+
+/**
+ * The header, in pieces to be joined. With clang for BPF its accesses are relocatable (CO-RE) unless
+ * BPF_NO_PRESERVE_ACCESS_INDEX is defined. Errors: `cycle`, `too_large`.
+ */
+export function* printHeader(btf: Btf): Generator<string> {
+  yield `#ifndef ${GUARD}\n#define ${GUARD}\n\n`
+  yield '#ifndef BPF_NO_PRESERVE_ACCESS_INDEX\n'
+  yield '#pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)\n'
+  yield '#endif\n\n'
+  const header = new Header(btf)
+  for (let id = 1; id < btf.endId; id++) {
+    header.define(id)
+    yield* header.take()
+  }
+  yield '#ifndef BPF_NO_PRESERVE_ACCESS_INDEX\n#pragma clang attribute pop\n#endif\n\n'
+  yield `#endif /* ${GUARD} */\n`
+}
+
+/** How much of a type its user needs: its name, or its size and members. */
+type Need = 'declared' | 'defined'
+
+class Header {
+  readonly #btf: Btf
+  readonly #declarations: Declarations
+  readonly #begun = { declared: new Set<number>(), defined: new Set<number>() }
+  readonly #met = { declared: new Set<number>(), defined: new Set<number>() }
+  readonly #forwarded = new Set<string>()
+  /** typedefs and enums, which both needs bring, but once */
+  readonly #written = new Set<number>()
+  readonly #referenced: Set<number>
+  #lines: string[] = []
+
+  constructor(btf: Btf) {
+    this.#btf = btf
+    this.#declarations = new Declarations(btf)
+    this.#referenced = referencedEnums(btf)
+  }
+
+  /** The text that has come up since the last call. */
+  *take(): Generator<string> {
+    const lines = this.#lines
+    this.#lines = []
+    yield* lines
+  }
+
+  /** Writes a type that stands by itself in C; others are written where they are used. */
+  define(id: number): void {
+    const btf = this.#btf
+    switch (btf.kind(id)) {
+      case KIND.STRUCT:
+      case KIND.UNION:
+        if (btf.name(id) !== '') this.#bring(id, 'defined', 0)
+        break
+      case KIND.ENUM:
+      case KIND.ENUM64:
+        if (btf.name(id) !== '') this.#bring(id, 'declared', 0)
+        else if (!this.#referenced.has(id)) this.#write(this.#declarations.declare(id, ''))
+        break
+      case KIND.TYPEDEF:
+      case KIND.FWD:
+        this.#bring(id, 'declared', 0)
+        break
+    }
+  }
+
+  #bring(id: number, need: Need, depth: number): void {
+    if (this.#met[need].has(id)) return
+    const type = this.#btf.type(id)
+    if (this.#begun[need].has(id) || depth > MAX_DEPTH) {
+      throw new BtfError('cycle', `${type.kind} ${type.name} (type ${id}) needs itself`)
+    }
+    this.#begun[need].add(id)
+    this.#bringNew(type, need, depth + 1)
+    this.#met[need].add(id)
+  }
+
+  #bringNew(type: BtfType, need: Need, depth: number): void {
+    switch (type.kind) {
+      case 'STRUCT':
+      case 'UNION':
+        if (type.name === '') this.#bringMembers(type, depth)
+        else if (need === 'declared') this.#forward(type)
+        else this.#defineStruct(type, depth)
+        break
+      case 'ENUM':
+      case 'ENUM64':
+        this.#bringEnum(type, need, depth)
+        break
+      case 'FWD': {
+        const definition = this.#declarations.names.definition(type.id)
+        if (need === 'defined' && definition !== type.id) this.#bring(definition, need, depth)
+        else this.#forward(type)
+        break
+      }
+      case 'TYPEDEF':
+        this.#bringTypedef(type.id, type.type, need, depth)
+        break
+      case 'PTR':
+        this.#bring(type.type, 'declared', depth)
+        break
+      case 'ARRAY':
+        this.#bring(type.type, 'defined', depth)
+        break
+      case 'FUNC_PROTO':
+        this.#bring(type.type, 'declared', depth)
+        for (const parameter of type.parameters) this.#bring(parameter.type, 'declared', depth)
+        break
+      case 'CONST':
+      case 'VOLATILE':
+      case 'RESTRICT':
+      case 'TYPE_TAG':
+        this.#bring(type.type, need, depth)
+        break
+    }
+  }
+
+  #defineStruct(type: StructType, depth: number): void {
+    this.#bringMembers(type, depth)
+    this.#write(this.#declarations.struct(type))
+  }
+
+  #bringMembers(type: StructType, depth: number): void {
+    for (const member of type.members) this.#bring(member.type, 'defined', depth)
+  }
+
+  #bringEnum(type: BtfType & { kind: 'ENUM' | 'ENUM64' }, need: Need, depth: number): void {
+    if (type.name === '') return
+    const { names } = this.#declarations
+    if (!isForward(this.#btf, type.id)) {
+      // an enum has no dependencies, and C has no forward declaration of one
+      if (this.#isNew(type.id)) this.#write(this.#declarations.enum(type))
+      return
+    }
+    const definition = names.definition(type.id)
+    if (definition !== type.id) this.#bring(definition, need, depth)
+    else if (need === 'declared') this.#forwardLine(`enum ${names.tag(type.id)}`)
+    else this.#write(`enum ${names.tag(type.id)} { ${names.enumerator(`${type.name}___none`)} }`)
+  }
+
+  #bringTypedef(id: number, target: number, need: Need, depth: number): void {
+    const { names } = this.#declarations
+    this.#bring(target, need, depth)
+    // what it stands for may have brought it already, as a struct with a pointer to itself does; and the compiler
+    // has its own __builtin_va_list
+    if (!this.#isNew(id) || this.#btf.name(id) === '__builtin_va_list') return
+    const va = target === 0 && this.#btf.name(id) === '__gnuc_va_list'
+    this.#write(
+      va
+        ? 'typedef __builtin_va_list __gnuc_va_list'
+        : `typedef ${this.#declarations.declare(target, names.typedef(id))}`,
+    )
+  }
+
+  #forward(type: BtfType & { kind: 'STRUCT' | 'UNION' | 'FWD' }): void {
+    const sort = type.kind === 'FWD' ? type.of : type.kind === 'STRUCT' ? 'struct' : 'union'
+    // once defined, or being written as the one that refers to itself, it needs no declaration
+    if (this.#met.defined.has(this.#declarations.names.definition(type.id))) return
+    this.#forwardLine(`${sort} ${this.#declarations.names.tag(type.id)}`)
+  }
+
+  #forwardLine(line: string): void {
+    if (this.#forwarded.has(line)) return
+    this.#forwarded.add(line)
+    this.#write(line)
+  }
+
+  #isNew(id: number): boolean {
+    const isNew = !this.#written.has(id)
+    this.#written.add(id)
+    return isNew
+  }
+
+  #write(text: string): void {
+    this.#lines.push(`${text};\n\n`)
+  }
+}
+
+/** Anonymous enums that a member, parameter or typedef has for its type; the others hold constants, alone. */
+function referencedEnums(btf: Btf): Set<number> {
+  const referenced = new Set<number>()
+  const refer = (id: number) => {
+    const kind = btf.kind(id)
+    if (kind === KIND.ENUM || kind === KIND.ENUM64) referenced.add(id)
+  }
+  for (let id = 1; id < btf.endId; id++) {
+    const type = btf.type(id)
+    if ('type' in type) refer(type.type)
+    if (type.kind === 'STRUCT' || type.kind === 'UNION') for (const m of type.members) refer(m.type)
+    if (type.kind === 'FUNC_PROTO') for (const p of type.parameters) refer(p.type)
+  }
+  return referenced
+}

@@ -1,0 +1,167 @@
+/*
+ * Sizes, alignments and where members lie: what relocation, comparison and printing ask of a type. Chains of
+ * references are followed 32 steps at most, as libbpf and the kernel do; a longer one is a `cycle`.
+ */
+
+import type { Btf } from './btf.ts'
+import { BtfError } from './error.ts'
+import { KIND } from './kind.ts'
+import type { BtfType, Member, StructType } from './type.ts'
+
+/** libbpf's and the kernel's MAX_RESOLVE_DEPTH. */
+const MAX_DEPTH = 32
+const MAX_SIZE = 0xffffffff
+
+/**
+ * The id of what a type is once typedefs, qualifiers and tags are taken off (libbpf
+ * `skip_mods_and_typedefs`). Errors: `cycle`.
+ */
+export function resolve(btf: Btf, id: number): number {
+  let current = id
+  for (let depth = 0; depth <= MAX_DEPTH; depth++) {
+    switch (btf.kind(current)) {
+      case KIND.TYPEDEF:
+      case KIND.VOLATILE:
+      case KIND.CONST:
+      case KIND.RESTRICT:
+      case KIND.TYPE_TAG:
+        current = btf.sizeOrType(current)
+        break
+      default:
+        return current
+    }
+  }
+  throw new BtfError('cycle', `type ${id} is a chain of more than ${MAX_DEPTH} references`)
+}
+
+/**
+ * Bytes of a type; undefined for what has no size: void, forward declarations, functions (libbpf
+ * `btf__resolve_size`). Errors: `cycle`, `too_large`.
+ */
+export function sizeOf(btf: Btf, id: number): number | undefined {
+  let count = 1
+  let current = id
+  for (let depth = 0; depth < MAX_DEPTH; depth++) {
+    switch (btf.kind(current)) {
+      case KIND.INT:
+      case KIND.STRUCT:
+      case KIND.UNION:
+      case KIND.ENUM:
+      case KIND.ENUM64:
+      case KIND.DATASEC:
+      case KIND.FLOAT:
+        return checked(count * btf.sizeOrType(current), id)
+      case KIND.PTR:
+        return checked(count * btf.pointerSize, id)
+      case KIND.TYPEDEF:
+      case KIND.VOLATILE:
+      case KIND.CONST:
+      case KIND.RESTRICT:
+      case KIND.VAR:
+      case KIND.DECL_TAG:
+      case KIND.TYPE_TAG:
+        current = btf.sizeOrType(current)
+        break
+      case KIND.ARRAY:
+        count = checked(count * btf.word(current, 20), id)
+        current = btf.word(current, 12)
+        break
+      default:
+        return undefined
+    }
+  }
+  throw new BtfError('cycle', `type ${id} is a chain of more than ${MAX_DEPTH} references`)
+}
+
+function checked(size: number, id: number): number {
+  if (size > MAX_SIZE) throw new BtfError('too_large', `type ${id} has more than 4 GiB`)
+  return size
+}
+
+/**
+ * Where a member lies: bits from the start of its struct, and its bitfield size, 0 for what is no bitfield. Besides
+ * the kind_flag form it knows the old one, where the INT has the width (kernel `btf_int_bits`, pahole before 1.13).
+ */
+export function memberBits(
+  btf: Btf,
+  struct: StructType,
+  member: Member,
+): { readonly offset: number; readonly size: number } {
+  if (struct.flag) return { offset: member.bitOffset, size: member.bitfieldSize }
+  const type = btf.type(resolve(btf, member.type))
+  if (type.kind !== 'INT' || (type.bits === type.size * 8 && type.bitOffset === 0)) {
+    return { offset: member.bitOffset, size: 0 }
+  }
+  return { offset: member.bitOffset + type.bitOffset, size: type.bits }
+}
+
+/** The layout of a struct or union in a form that compares as text: names, offsets and sizes, no type names. */
+export interface StructLayout {
+  readonly kind: 'STRUCT' | 'UNION'
+  readonly name: string
+  /** bytes */
+  readonly size: number
+  readonly members: readonly MemberLayout[]
+}
+
+export interface MemberLayout {
+  readonly name: string
+  /** bits from the start of the struct */
+  readonly offset: number
+  /** bits, 0 for what is no bitfield */
+  readonly bitfieldSize: number
+}
+
+/** The layout of one struct or union. Errors: `cycle`. */
+export function layoutOf(btf: Btf, struct: StructType): StructLayout {
+  return {
+    kind: struct.kind,
+    name: struct.name,
+    size: struct.size,
+    members: struct.members.map((member) => {
+      const { offset, size } = memberBits(btf, struct, member)
+      return { name: member.name, offset, bitfieldSize: size }
+    }),
+  }
+}
+
+export interface LayoutComparison {
+  /** named structs and unions of `a` for which `b` has one of the same name with the same layout */
+  readonly same: number
+  /** those of `a` for which every one of that name in `b` differs */
+  readonly different: readonly StructLayout[]
+  /** those of `a` whose name `b` does not have */
+  readonly missing: readonly StructLayout[]
+}
+
+/**
+ * Compares every named struct and union of `a` with those of `b`: size, and members with their offsets and bitfield
+ * sizes. A name can stand for several types (one per compilation unit); one that agrees is enough. Errors: `cycle`.
+ */
+export function compareLayouts(a: Btf, b: Btf): LayoutComparison {
+  const theirs = new Map<string, Set<string>>()
+  for (const layout of namedLayouts(b)) {
+    const name = `${layout.kind} ${layout.name}`
+    const known = theirs.get(name) ?? new Set()
+    theirs.set(name, known.add(JSON.stringify(layout)))
+  }
+  let same = 0
+  const different: StructLayout[] = []
+  const missing: StructLayout[] = []
+  for (const layout of namedLayouts(a)) {
+    const known = theirs.get(`${layout.kind} ${layout.name}`)
+    if (!known) missing.push(layout)
+    else if (known.has(JSON.stringify(layout))) same++
+    else different.push(layout)
+  }
+  return { same, different, missing }
+}
+
+function* namedLayouts(btf: Btf): Generator<StructLayout> {
+  for (let id = 1; id < btf.endId; id++) {
+    const kind = btf.kind(id)
+    if (kind !== KIND.STRUCT && kind !== KIND.UNION) continue
+    const type: BtfType = btf.type(id)
+    if (type.name !== '' && 'members' in type) yield layoutOf(btf, type)
+  }
+}

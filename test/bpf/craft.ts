@@ -1,0 +1,30 @@
+/* BTF of one's own making, for what no compiler writes. */
+
+/**
+ * Little-endian BTF from the words of its type section, its strings, and further words of the header (offset and
+ * length of the layout section, which is then the end of the words).
+ */
+export function craft(
+  words: readonly number[],
+  strings = '\0',
+  header: readonly number[] = [],
+): Buffer {
+  const size = 24 + header.length * 4
+  const bytes = Buffer.alloc(size + words.length * 4 + strings.length)
+  bytes.writeUInt16LE(0xeb9f, 0)
+  bytes.writeUInt8(1, 2)
+  const fields = [size, 0, words.length * 4, words.length * 4, strings.length, ...header]
+  fields.forEach((value, i) => {
+    bytes.writeUInt32LE(value, 4 + i * 4)
+  })
+  words.forEach((word, i) => {
+    bytes.writeUInt32LE(word >>> 0, size + i * 4)
+  })
+  bytes.write(strings, size + words.length * 4, 'latin1')
+  return bytes
+}
+
+/** The second word of a type: kind, vlen and kind_flag. */
+export function info(kind: number, vlen = 0, flag = 0): number {
+  return ((flag << 31) | (kind << 24) | vlen) >>> 0
+}
