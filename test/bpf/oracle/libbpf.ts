@@ -142,7 +142,7 @@ const LINES: readonly (readonly [RegExp, (draft: Draft, match: RegExpMatchArray)
     },
   ],
   [
-    /ambiguity: |^error matching candidate|^parsing \[.* failed|^unexpected insn |^insn #\d+ \(|^trying to /,
+    /ambiguity: |^error matching candidate|^parsing \[.* failed|^unexpected insn |^insn #\d+ \(|^trying to |^target cand/,
     (draft, match) => {
       draft.why = match.input!
     },
