@@ -1,0 +1,27 @@
+/* The door of storage/: where bytes live, and what the catalog says of kernels. */
+export { archiveArch, canonicalArch } from './arch.ts'
+export { type BlobInfo, getBlob, openBlob, putBlob } from './blob.ts'
+export { Catalog, matchesFilter } from './catalog.ts'
+export { STORE_ERROR_CODES, StoreError, type StoreErrorCode } from './error.ts'
+export { FAILURE_CODES, Failure, type FailureCode, type RetryClass } from './failure.ts'
+export { matchGlob } from './glob.ts'
+export {
+  listSourceFailures,
+  putRecord,
+  putSourceFailure,
+  readRecord,
+  readSourceFailure,
+} from './json.ts'
+export { Kernel, type KernelFilter, KernelName } from './kernel.ts'
+export {
+  blobKey,
+  buildOf,
+  decodeName,
+  encodeName,
+  kernelPrefix,
+  recordKey,
+  sourceFailureKey,
+} from './name.ts'
+export { DEFAULT_STORE, openStore } from './open.ts'
+export { BtfInfo, BuildRecord, Package, SourceFailure, Tool } from './record.ts'
+export type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './store.ts'

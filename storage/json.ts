@@ -1,0 +1,70 @@
+/* Records as objects of a store: JSON that is validated when it is read, since others write to the store too. */
+import { buffer } from 'node:stream/consumers'
+import { Compile } from 'typebox/compile'
+import { StoreError } from './error.ts'
+import { buildOf, recordKey, sourceFailureKey } from './name.ts'
+import { BuildRecord, SourceFailure } from './record.ts'
+import type { Store } from './store.ts'
+
+/** Largest record we read, in bytes. */
+const MAX_SIZE = 1024 * 1024
+
+const buildRecord = Compile(BuildRecord)
+const sourceFailure = Compile(SourceFailure)
+
+/** Writes a build's record under its key, over an older one. Errors: those of `Store.put`. */
+export async function putRecord(store: Store, record: BuildRecord): Promise<void> {
+  await put(store, recordKey(record.kernel, buildOf(record)), record)
+}
+
+/** Reads the record at a key. Errors: `not_found`, `invalid_record`. */
+export async function readRecord(store: Store, key: string): Promise<BuildRecord> {
+  return await read(store, key, buildRecord)
+}
+
+/** Writes that a source could not be discovered. */
+export async function putSourceFailure(store: Store, failure: SourceFailure): Promise<void> {
+  await put(store, sourceFailureKey(failure.source, failure.suite), failure)
+}
+
+/** Reads one back. Errors: `not_found`, `invalid_record`. */
+export async function readSourceFailure(store: Store, key: string): Promise<SourceFailure> {
+  return await read(store, key, sourceFailure)
+}
+
+/** The sources that could not be discovered when they were last tried. */
+export async function* listSourceFailures(store: Store): AsyncGenerator<SourceFailure> {
+  for await (const { key } of store.list('sources/')) yield await readSourceFailure(store, key)
+}
+
+async function put(store: Store, key: string, value: unknown): Promise<void> {
+  await store.put(key, Buffer.from(`${JSON.stringify(value, null, 2)}\n`))
+}
+
+async function read<T>(
+  store: Store,
+  key: string,
+  validator: {
+    Check(value: unknown): value is T
+    Errors(value: unknown): { instancePath: string; message: string }[]
+  },
+): Promise<T> {
+  const { body, size } = await store.get(key)
+  if (size > MAX_SIZE) {
+    body.destroy()
+    throw new StoreError('invalid_record', `${key}: ${size} bytes`)
+  }
+  let value: unknown
+  try {
+    value = JSON.parse((await buffer(body)).toString('utf8'))
+  } catch (cause) {
+    if (!(cause instanceof SyntaxError)) throw cause
+    throw new StoreError('invalid_record', `${key}: ${cause.message}`, { cause })
+  }
+  if (validator.Check(value)) return value
+  const [first] = validator.Errors(value)
+  throw new StoreError(
+    'invalid_record',
+    `${key}: ${first?.instancePath ?? ''} ${first?.message ?? ''}`,
+  )
+}

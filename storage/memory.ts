@@ -1,0 +1,79 @@
+/* Objects in memory: a store for tests, with all the rules of the others. */
+import { type Readable, Writable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { clampRange, Measured, toReadable } from './body.ts'
+import { StoreError } from './error.ts'
+import { checkKey } from './name.ts'
+import type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './store.ts'
+
+interface Entry extends ObjectInfo {
+  bytes: Buffer
+}
+
+/** An empty store that lives as long as the process. */
+export function openMemory(): Store {
+  return new MemoryStore()
+}
+
+class MemoryStore implements Store {
+  readonly url = 'memory:'
+  readonly #entries = new Map<string, Entry>()
+  #version = 0
+
+  async get(key: string, range?: ByteRange): Promise<StoredObject> {
+    const { bytes, ...info } = this.#entry(key)
+    const { start, end } = range ? clampRange(range, info.size) : { start: 0, end: info.size - 1 }
+    return { ...info, body: toReadable(bytes.subarray(start, end + 1)) }
+  }
+
+  async head(key: string): Promise<ObjectInfo> {
+    const { bytes: _, ...info } = this.#entry(key)
+    return info
+  }
+
+  async put(
+    key: string,
+    body: Readable | Uint8Array,
+    options: PutOptions = {},
+  ): Promise<ObjectInfo> {
+    checkKey(key)
+    const chunks: Buffer[] = []
+    const collect = new Writable({
+      write(chunk: Buffer, _, done) {
+        chunks.push(Buffer.from(chunk))
+        done()
+      },
+    })
+    const { sha256, ifAbsent, ifMatch, signal } = options
+    await pipeline(toReadable(body), new Measured(sha256), collect, { ...(signal && { signal }) })
+    const current = this.#entries.get(key)
+    if ((ifAbsent && current) || (ifMatch !== undefined && current?.etag !== ifMatch)) {
+      throw new StoreError(
+        'precondition_failed',
+        `${key} ${current ? 'has changed' : 'is not there'}`,
+      )
+    }
+    const bytes = Buffer.concat(chunks)
+    this.#version++
+    const info = { key, size: bytes.length, etag: String(this.#version), modified: new Date() }
+    this.#entries.set(key, { ...info, bytes })
+    return info
+  }
+
+  async *list(prefix: string): AsyncGenerator<ObjectInfo> {
+    const keys = [...this.#entries.keys()].filter((key) => key.startsWith(prefix)).sort()
+    for (const key of keys) if (this.#entries.has(key)) yield await this.head(key)
+  }
+
+  async delete(key: string): Promise<void> {
+    checkKey(key)
+    this.#entries.delete(key)
+  }
+
+  #entry(key: string): Entry {
+    checkKey(key)
+    const entry = this.#entries.get(key)
+    if (!entry) throw new StoreError('not_found', `${key} is not there`)
+    return entry
+  }
+}

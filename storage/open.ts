@@ -1,0 +1,26 @@
+/* One door to all backends: a URL says which. A backend's code is loaded when it is used. */
+import { resolve } from 'node:path'
+import { StoreError } from './error.ts'
+import type { Store } from './store.ts'
+
+/** Where btfmill keeps what it makes, unless told otherwise. */
+export const DEFAULT_STORE = 'file:./btfmill-store'
+
+const BACKENDS: Record<string, (rest: string) => Promise<Store>> = {
+  file: async (path) => (await import('./disk.ts')).openDisk(resolve(path.replace(/^\/\//, ''))),
+  memory: async () => (await import('./memory.ts')).openMemory(),
+}
+
+/** Opens `file:./dir` or `memory:`. Errors: `unsupported` for any other URL, and those of the backend. */
+export async function openStore(url: string): Promise<Store> {
+  const [, scheme = '', rest = ''] = /^([a-z0-9]+):(.*)$/s.exec(url) ?? []
+  const open = BACKENDS[scheme]
+  if (!open) {
+    const known = Object.keys(BACKENDS).map((name) => `${name}:`)
+    throw new StoreError(
+      'unsupported',
+      `a store is one of ${known.join(', ')}, not ${JSON.stringify(url)}`,
+    )
+  }
+  return await open(rest)
+}
