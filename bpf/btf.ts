@@ -15,6 +15,8 @@ import { type Sizes, sizesOf, validate } from './validate.ts'
 export interface ParseOptions {
   /** the BTF that a split BTF continues: that of vmlinux, for a module */
   readonly base?: Btf
+  /** bytes of a pointer, where the caller knows better than the guess: 8 in every BPF object */
+  readonly pointerSize?: 4 | 8
 }
 
 /**
@@ -22,7 +24,7 @@ export interface ParseOptions {
  * `malformed_strings`, `malformed_type`, `truncated`, `bad_kind`, `bad_name`, `bad_type_id`, `unsupported`.
  */
 export function parseBtf(bytes: Uint8Array, options: ParseOptions = {}): Btf {
-  return new Btf(bytes, options.base)
+  return new Btf(bytes, options)
 }
 
 /** Opened BTF; see `parseBtf`. */
@@ -32,6 +34,8 @@ export class Btf {
   readonly header: BtfHeader
   readonly base: Btf | undefined
   readonly byteOrder: ByteOrder
+  /** its string section */
+  readonly strings: Buffer
   /** a view over `bytes`, for those who walk records themselves */
   readonly view: DataView
   /** id of the first type of its own: 1, or for split BTF one more than the base's last */
@@ -45,13 +49,13 @@ export class Btf {
   /** one more than the highest offset of a string */
   readonly stringsEnd: number
   readonly #little: boolean
-  readonly #strings: Buffer
   readonly #offsets: Uint32Array
   readonly #counts: Uint32Array
   readonly #sizes: Sizes
   #pointerSize: 4 | 8 | undefined
 
-  constructor(bytes: Uint8Array, base: Btf | undefined) {
+  constructor(bytes: Uint8Array, { base, pointerSize }: ParseOptions) {
+    this.#pointerSize = pointerSize
     this.header = parseHeader(bytes)
     this.bytes = bytes.subarray(0, Math.max(this.header.strings.end, this.header.types.end))
     this.byteOrder = this.header.byteOrder
@@ -62,12 +66,12 @@ export class Btf {
     this.view = viewOf(this.bytes)
     this.#little = this.byteOrder === 'little'
     const { start, end } = this.header.strings
-    this.#strings = bufferOf(bytes.subarray(start, end))
-    checkStrings(this.#strings, start, base !== undefined)
+    this.strings = bufferOf(bytes.subarray(start, end))
+    checkStrings(this.strings, start, base !== undefined)
 
     this.startId = base?.endId ?? 1
     this.stringsStart = base?.stringsEnd ?? 0
-    this.stringsEnd = this.stringsStart + this.#strings.length
+    this.stringsEnd = this.stringsStart + this.strings.length
     this.#sizes = sizesOf(this.view, this.header.layout, base ? base.#sizes : undefined)
     const { offsets, counts } = validate(this.view, this.header, this.#sizes, {
       startId: this.startId,
@@ -166,10 +170,21 @@ export class Btf {
     let home: Btf = this
     while (offset < home.stringsStart && home.base) home = home.base
     const start = offset - home.stringsStart
-    if (!(start >= 0 && start < home.#strings.length)) {
+    if (!(start >= 0 && start < home.strings.length)) {
       throw new BtfError('bad_name', `name at ${offset}, strings end at ${this.stringsEnd}`)
     }
-    return home.#strings.subarray(start, home.#strings.indexOf(0, start))
+    return home.strings.subarray(start, home.strings.indexOf(0, start))
+  }
+
+  /** Whether the string at an offset is exactly these bytes. */
+  stringIs(offset: number, bytes: Uint8Array): boolean {
+    let home: Btf = this
+    while (offset < home.stringsStart && home.base) home = home.base
+    const strings = home.strings
+    const start = offset - home.stringsStart
+    if (start < 0 || start + bytes.length >= strings.length) return false
+    for (let i = 0; i < bytes.length; i++) if (strings[start + i] !== bytes[i]) return false
+    return strings[start + bytes.length] === 0
   }
 
   /**
@@ -201,7 +216,7 @@ export class Btf {
     const needle = Buffer.from(`${name}\0`)
     let home: Btf | undefined = this
     while (home) {
-      const strings: Buffer = home.#strings
+      const strings: Buffer = home.strings
       for (let at = strings.indexOf(needle); at >= 0; at = strings.indexOf(needle, at + 1)) {
         offsets.add(home.stringsStart + at)
       }

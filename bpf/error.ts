@@ -11,6 +11,7 @@ export const BTF_ERROR_CODES = [
   'too_large', // more than a stated limit
   'bad_elf', // an ELF header, section table, symbol table or note that cannot be
   'missing_section', // an ELF file without the section that was asked for
+  'bad_relocation', // a CO-RE relocation for which libbpf would refuse the object, whatever the program does
   'unsupported', // well-formed, but nothing this library reads: a compressed section, an unknown version
 ] as const
 
