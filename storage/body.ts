@@ -28,8 +28,9 @@ export class Measured extends Transform {
 
   override _flush(done: (error?: Error) => void): void {
     this.sha256 = this.#hash.digest('hex')
-    if (this.#expected === undefined || this.#expected === this.sha256) return done()
-    done(new StoreError('digest_mismatch', `SHA-256 is ${this.sha256}, expected ${this.#expected}`))
+    const right = this.#expected === undefined || this.#expected === this.sha256
+    const told = `SHA-256 is ${this.sha256}, expected ${this.#expected}`
+    done(right ? undefined : new StoreError('digest_mismatch', told))
   }
 }
 
