@@ -128,7 +128,7 @@ const LINES: readonly (readonly [RegExp, (draft: Draft, match: RegExpMatchArray)
     },
   ],
   [
-    /^failed to (?:relocate|patch insn #(\d+)): (-\d+)$/,
+    /^failed to (?:relocate|patch insn #(\d+)): (-\w+)$/,
     ({ decision, why }, [, instruction, error]) => {
       if (instruction !== undefined) decision.instruction = Number(instruction)
       decision.outcome = { is: 'fatal', why: why || `error ${error}` }

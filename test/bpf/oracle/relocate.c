@@ -14,6 +14,7 @@
 #define _GNU_SOURCE
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -23,20 +24,20 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Stands before libc's, for libbpf too: whatever would make a file descriptor gets one, all else gets 0. */
+/* Stands before libc's, for libbpf too: a bpf(2) that would make a file descriptor makes one, any other gives 0. */
 long syscall(long number, ...)
 {
+	long (*real)(long, ...) = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
+	long argument[6];
 	va_list arguments;
-	int command;
 
 	va_start(arguments, number);
-	command = va_arg(arguments, int);
+	for (int i = 0; i < 6; i++)
+		argument[i] = va_arg(arguments, long);
 	va_end(arguments);
-	if (number != __NR_bpf) {
-		errno = ENOSYS;
-		return -1;
-	}
-	switch (command) {
+	if (number != __NR_bpf)
+		return real(number, argument[0], argument[1], argument[2], argument[3], argument[4], argument[5]);
+	switch ((int)argument[0]) {
 	case BPF_MAP_CREATE:
 	case BPF_PROG_LOAD:
 	case BPF_BTF_LOAD:
