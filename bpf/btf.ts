@@ -176,6 +176,13 @@ export class Btf {
     return home.strings.subarray(start, home.strings.indexOf(0, start))
   }
 
+  /** The first byte of the string at an offset, 0 of an empty one. */
+  stringInitial(offset: number): number {
+    let home: Btf = this
+    while (offset < home.stringsStart && home.base) home = home.base
+    return home.strings[offset - home.stringsStart] ?? 0
+  }
+
   /** Whether the string at an offset is exactly these bytes. */
   stringIs(offset: number, bytes: Uint8Array): boolean {
     let home: Btf = this

@@ -122,8 +122,8 @@ const LINES: readonly (readonly [RegExp, (draft: Draft, match: RegExpMatchArray)
   [
     /^substituting insn #(\d+) w\/ invalid insn$/,
     ({ decision, why }, [, instruction]) => {
-      // the second half of an LDIMM64 is substituted too
-      decision.instruction ??= Number(instruction)
+      // of an LDIMM64 the second half is substituted first
+      decision.instruction = Number(instruction)
       decision.outcome = { is: 'poisoned', why: why === '' ? 'missing' : 'access' }
     },
   ],

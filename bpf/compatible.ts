@@ -1,0 +1,260 @@
+/*
+ * When a kernel's type is the one an object means: three relations, each libbpf's own (src/relo_core.c). Names were
+ * compared, but for flavours, before they are asked. All are bounded in depth as libbpf's are, and in steps besides,
+ * since types can refer to each other in more ways than there are atoms.
+ */
+
+import type { Btf } from './btf.ts'
+import { sameEssence } from './flavour.ts'
+import { KIND } from './kind.ts'
+import { resolve } from './layout.ts'
+import { Refusal } from './refusal.ts'
+
+const MAX_DEPTH = 32
+const MAX_STEPS = 1_000_000
+
+/** The object's types and the kernel's, and how much work comparing them has been. */
+export class Comparison {
+  readonly local: Btf
+  readonly target: Btf
+  #steps = 0
+
+  constructor(local: Btf, target: Btf) {
+    this.local = local
+    this.target = target
+  }
+
+  /** Counts a step. Errors: a Refusal. */
+  step(): void {
+    if (++this.#steps > MAX_STEPS) throw new Refusal('too_complex')
+  }
+
+  /** `bpf_core_fields_are_compat`: whether a field may stand for another of its name. */
+  fields(localId: number, targetId: number): boolean {
+    const { local, target } = this
+    let a = localId
+    let b = targetId
+    for (;;) {
+      this.step()
+      a = resolve(local, a)
+      b = resolve(target, b)
+      const kind = local.kind(a)
+      if (isComposite(kind) && isComposite(target.kind(b))) return true
+      if (!sameKind(kind, target.kind(b))) return false
+      switch (kind) {
+        case KIND.PTR:
+        case KIND.FLOAT:
+          return true
+        case KIND.FWD:
+        case KIND.ENUM:
+        case KIND.ENUM64: {
+          const ours = nameBytes(local, a)
+          const theirs = nameBytes(target, b)
+          return ours.length === 0 || theirs.length === 0 || sameEssence(ours, theirs)
+        }
+        case KIND.INT:
+          return intOffset(local, a) === 0 && intOffset(target, b) === 0
+        case KIND.ARRAY:
+          a = local.word(a, 12)
+          b = target.word(b, 12)
+          break
+        default:
+          return false
+      }
+    }
+  }
+
+  /** `bpf_core_types_are_compat`: whether a type exists, has an id, has a size. Errors: a Refusal. */
+  types(localId: number, targetId: number, level = MAX_DEPTH): boolean {
+    const { local, target } = this
+    if (!sameKind(local.kind(localId), target.kind(targetId))) return false
+    let a = localId
+    let b = targetId
+    for (let depth = 0; depth < MAX_DEPTH; depth++) {
+      this.step()
+      a = resolve(local, a)
+      b = resolve(target, b)
+      const kind = local.kind(a)
+      if (!sameKind(kind, target.kind(b))) return false
+      switch (kind) {
+        case KIND.VOID:
+        case KIND.STRUCT:
+        case KIND.UNION:
+        case KIND.ENUM:
+        case KIND.ENUM64:
+        case KIND.FWD:
+          return true
+        case KIND.INT:
+          return intOffset(local, a) === 0 && intOffset(target, b) === 0
+        case KIND.ARRAY:
+          a = local.word(a, 12)
+          b = target.word(b, 12)
+          break
+        case KIND.FUNC_PROTO:
+          if (local.vlen(a) !== target.vlen(b)) return false
+          for (let i = 0; i < local.vlen(a); i++) {
+            if (level <= 0) throw new Refusal('too_complex')
+            const ours = resolve(local, parameterType(local, a, i))
+            const theirs = resolve(target, parameterType(target, b, i))
+            if (!this.types(ours, theirs, level - 1)) return false
+          }
+          a = resolve(local, local.sizeOrType(a))
+          b = resolve(target, target.sizeOrType(b))
+          break
+        case KIND.PTR:
+          a = local.sizeOrType(a)
+          b = target.sizeOrType(b)
+          break
+        default:
+          return false
+      }
+    }
+    throw new Refusal('too_complex')
+  }
+
+  /** `bpf_core_types_match`: whether a type has all that the object's has. Errors: a Refusal. */
+  match(localId: number, targetId: number, behindPointer = false, level = MAX_DEPTH): boolean {
+    if (level <= 0) throw new Refusal('too_complex')
+    const { local, target } = this
+    let behind = behindPointer
+    let a = localId
+    let b = targetId
+    for (let depth = 0; depth < MAX_DEPTH; depth++) {
+      this.step()
+      a = resolve(local, a)
+      b = resolve(target, b)
+      if (!namesMatch(nameBytes(local, a), nameBytes(target, b))) return false
+      const kind = local.kind(a)
+      const theirs = target.kind(b)
+      switch (kind) {
+        case KIND.VOID:
+          return theirs === kind
+        case KIND.FWD:
+          return this.#forwardMatches(a, b, behind)
+        case KIND.ENUM:
+        case KIND.ENUM64:
+          return isEnum(theirs) && this.#enumsMatch(a, b)
+        case KIND.STRUCT:
+        case KIND.UNION:
+          if (behind) {
+            if (theirs === kind) return true
+            return theirs === KIND.FWD && (kind === KIND.UNION) === target.flag(b)
+          }
+          return theirs === kind && this.#membersMatch(a, b, behind, level)
+        case KIND.INT:
+          return (
+            theirs === kind &&
+            local.sizeOrType(a) === target.sizeOrType(b) &&
+            intSigned(local, a) === intSigned(target, b)
+          )
+        case KIND.PTR:
+          if (theirs !== kind) return false
+          behind = true
+          a = local.sizeOrType(a)
+          b = target.sizeOrType(b)
+          break
+        case KIND.ARRAY:
+          if (theirs !== kind || local.word(a, 20) !== target.word(b, 20)) return false
+          a = local.word(a, 12)
+          b = target.word(b, 12)
+          break
+        case KIND.FUNC_PROTO:
+          if (theirs !== kind || local.vlen(a) !== target.vlen(b)) return false
+          for (let i = 0; i < local.vlen(a); i++) {
+            const ours = parameterType(local, a, i)
+            if (!this.match(ours, parameterType(target, b, i), behind, level - 1)) return false
+          }
+          a = local.sizeOrType(a)
+          b = target.sizeOrType(b)
+          break
+        default:
+          return false
+      }
+    }
+    throw new Refusal('too_complex')
+  }
+
+  #forwardMatches(a: number, b: number, behind: boolean): boolean {
+    const { local, target } = this
+    const kind = target.kind(b)
+    if (kind === KIND.FWD) return local.flag(a) === target.flag(b)
+    return behind && kind === (local.flag(a) ? KIND.UNION : KIND.STRUCT)
+  }
+
+  #enumsMatch(a: number, b: number): boolean {
+    const { local, target } = this
+    if (local.sizeOrType(a) !== target.sizeOrType(b) || local.vlen(a) > target.vlen(b)) return false
+    const theirs = enumeratorNames(target, b)
+    return enumeratorNames(local, a).every((name) =>
+      theirs.some((other) => {
+        this.step()
+        return namesMatch(name, other)
+      }),
+    )
+  }
+
+  #membersMatch(a: number, b: number, behind: boolean, level: number): boolean {
+    const { local, target } = this
+    if (local.vlen(a) > target.vlen(b)) return false
+    for (let i = 0; i < local.vlen(a); i++) {
+      const name = local.stringBytes(local.word(a, 12 + i * 12))
+      const type = local.word(a, 16 + i * 12)
+      let matched = false
+      for (let j = 0; j < target.vlen(b) && !matched; j++) {
+        this.step()
+        if (!namesMatch(name, target.stringBytes(target.word(b, 12 + j * 12)))) continue
+        matched = this.match(type, target.word(b, 16 + j * 12), behind, level - 1)
+      }
+      if (!matched) return false
+    }
+    return true
+  }
+}
+
+/** `btf_kind_core_compat`: the same kind, or both enums of whatever width. */
+export function sameKind(a: number, b: number): boolean {
+  return a === b || (isEnum(a) && isEnum(b))
+}
+
+export function isEnum(kind: number): boolean {
+  return kind === KIND.ENUM || kind === KIND.ENUM64
+}
+
+export function isComposite(kind: number): boolean {
+  return kind === KIND.STRUCT || kind === KIND.UNION
+}
+
+/** The names of an enum's values, in order. */
+export function enumeratorNames(btf: Btf, id: number): Buffer[] {
+  const step = btf.kind(id) === KIND.ENUM ? 8 : 12
+  return Array.from({ length: btf.vlen(id) }, (_, i) =>
+    btf.stringBytes(btf.word(id, 12 + i * step)),
+  )
+}
+
+/** `BTF_INT_ENCODING` of an INT: 1 signed, 2 char, 4 bool. */
+export function intEncoding(btf: Btf, id: number): number {
+  return (btf.word(id, 12) >>> 24) & 0xf
+}
+
+function intSigned(btf: Btf, id: number): boolean {
+  return (intEncoding(btf, id) & 1) !== 0
+}
+
+function intOffset(btf: Btf, id: number): number {
+  return (btf.word(id, 12) >>> 16) & 0xff
+}
+
+function parameterType(btf: Btf, id: number, index: number): number {
+  return btf.word(id, 12 + index * 8 + 4)
+}
+
+function nameBytes(btf: Btf, id: number): Buffer {
+  return btf.stringBytes(id === 0 ? 0 : btf.word(id, 0))
+}
+
+/** `bpf_core_names_match`: an empty name matches an empty one only. */
+function namesMatch(local: Uint8Array, target: Uint8Array): boolean {
+  if (target.length === 0) return local.length === 0
+  return sameEssence(local, target)
+}

@@ -1,0 +1,35 @@
+/*
+ * Flavours: `task_struct___old` is the object's own version of the kernel's `task_struct`. What counts is the name up to
+ * the last `___` that has a character other than `_` on either side (libbpf `bpf_core_essential_name_len`).
+ */
+
+const UNDERSCORE = 0x5f
+
+/** Length of a name without its flavour; `name` without NUL. */
+export function essentialLength(name: Uint8Array): number {
+  for (let i = name.length - 5; i >= 0; i--) {
+    if (
+      name[i + 1] === UNDERSCORE &&
+      name[i + 2] === UNDERSCORE &&
+      name[i + 3] === UNDERSCORE &&
+      name[i] !== UNDERSCORE &&
+      name[i + 4] !== UNDERSCORE
+    ) {
+      return i + 1
+    }
+  }
+  return name.length
+}
+
+/** A name without its flavour. */
+export function essentialName<T extends Uint8Array>(name: T): T {
+  return name.subarray(0, essentialLength(name)) as T
+}
+
+/** Whether two names are the same but for their flavours. */
+export function sameEssence(a: Uint8Array, b: Uint8Array): boolean {
+  const length = essentialLength(a)
+  if (essentialLength(b) !== length) return false
+  for (let i = 0; i < length; i++) if (a[i] !== b[i]) return false
+  return true
+}

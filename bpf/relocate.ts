@@ -1,0 +1,172 @@
+/*
+ * Relocating: every instruction that an object's relocations name is patched with what they mean in a kernel, as libbpf
+ * does when it loads the object (src/relo_core.c `bpf_core_patch_insn`). What came of each is a value.
+ */
+
+import type { Btf } from './btf.ts'
+import type { ByteOrder } from './bytes.ts'
+import type { CoreRelocation } from './ext.ts'
+import {
+  accessSize,
+  CLASS,
+  INSTRUCTION_SIZE,
+  LDIMM64,
+  readInstruction,
+  withAccessSize,
+  writeInstruction,
+} from './instruction.ts'
+import { type BpfObject, type BpfProgram, programAt } from './object.ts'
+import { Refusal, type RefusalCode } from './refusal.ts'
+import { Resolver } from './resolve.ts'
+import type { Result } from './value.ts'
+
+/** What came of a relocation; values are 64 bits without sign, as libbpf prints them. */
+export type Outcome =
+  /** patched; `bytes` where a load or store now moves another number of them */
+  | { is: 'ok'; old: bigint; new: bigint; bytes?: { old: number; new: number } }
+  /** what was asked for is not in the kernel, and the instruction says so: 0 */
+  | { is: 'absent'; old: bigint }
+  /**
+   * the instruction cannot be right, and was made one that the verifier refuses where it is reached: what it needs is
+   * missing, or has a size that it cannot access
+   */
+  | { is: 'poisoned'; why: 'missing' | 'access' }
+  /** libbpf refuses the whole object */
+  | { is: 'fatal'; why: RefusalCode; message: string }
+
+export interface Relocated {
+  readonly relocation: CoreRelocation
+  readonly program: BpfProgram
+  /** number of the instruction in its program */
+  readonly instruction: number
+  /** types of the kernel that match */
+  readonly candidates: readonly number[]
+  readonly outcome: Outcome
+}
+
+export interface RelocatedObject {
+  /** in the order of `.BTF.ext`; without those of instructions that are in no program, as libbpf leaves them out */
+  readonly relocations: readonly Relocated[]
+  /** the executable sections, patched */
+  readonly code: ReadonlyMap<string, Uint8Array>
+}
+
+/** `call 0xbad2310`: what libbpf puts in place of an instruction that must not be reached. */
+const POISON = { code: 0x85, destination: 0, source: 0, offset: 0, immediate: 0xbad2310 }
+
+/**
+ * Relocates an object against a kernel's BTF. All relocations are tried, though libbpf stops at the first that is fatal.
+ * Errors: `cycle` for BTF whose types have no end.
+ */
+export function relocate(object: BpfObject, kernel: Btf): RelocatedObject {
+  const resolver = new Resolver(object, kernel)
+  const code = new Map([...object.code].map(([name, bytes]) => [name, Uint8Array.from(bytes)]))
+  const relocations: Relocated[] = []
+  for (const relocation of object.ext.relocations) {
+    const program = programAt(object, relocation.section, relocation.offset)
+    const bytes = code.get(relocation.section)
+    if (!program || !bytes) continue
+    const instruction = Math.floor((relocation.offset - program.offset) / INSTRUCTION_SIZE)
+    let candidates: readonly number[] = []
+    let outcome: Outcome
+    try {
+      const { result, targets } = resolver.resolve(relocation)
+      candidates = targets.map((target) => target.root)
+      const missing = targets.length === 0 && relocation.kind !== 'local_type_id'
+      outcome = patch(bytes, relocation.offset, object.byteOrder, result, missing)
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error
+      outcome = { is: 'fatal', why: error.code, message: error.message }
+    }
+    relocations.push({ relocation, program, instruction, candidates, outcome })
+  }
+  return { relocations, code }
+}
+
+function patch(
+  code: Uint8Array,
+  at: number,
+  order: ByteOrder,
+  result: Result,
+  missing: boolean,
+): Outcome {
+  if (at % INSTRUCTION_SIZE !== 0) throw new Refusal('bad_instruction')
+  const instruction = readInstruction(code, at, order)
+  const wide = instruction.code === LDIMM64
+  if (wide && at + 2 * INSTRUCTION_SIZE > code.length) throw new Refusal('bad_instruction')
+  const poison = (why: 'missing' | 'access'): Outcome => {
+    if (wide) writeInstruction(code, at + INSTRUCTION_SIZE, order, POISON)
+    writeInstruction(code, at, order, POISON)
+    return { is: 'poisoned', why }
+  }
+  if (!result.new) return poison('missing')
+
+  const value = result.new.value
+  const expect = (held: bigint) => {
+    if (result.old.certain && held !== result.old.value) {
+      throw new Refusal('unexpected_value', `${held}, not ${result.old.value}`)
+    }
+    return held
+  }
+  const done = (old: bigint): Outcome =>
+    missing ? { is: 'absent', old } : { is: 'ok', old, new: value }
+
+  switch (instruction.code & 7) {
+    case CLASS.ALU:
+    case CLASS.ALU64: {
+      if ((instruction.code & 8) !== 0) throw new Refusal('unsupported_instruction', 'no immediate')
+      const old = expect(unsigned(instruction.immediate))
+      writeInstruction(code, at, order, { ...instruction, immediate: low(value) })
+      return done(old)
+    }
+    case CLASS.LDX:
+    case CLASS.ST:
+    case CLASS.STX: {
+      const old = expect(unsigned(instruction.offset))
+      if (value > 0x7fffn) throw new Refusal('offset_range', `${value}`)
+      if (result.wrongAccess) return poison('access')
+      const patched = { ...instruction, offset: Number(value) }
+      if (result.old.size === result.new.size) {
+        writeInstruction(code, at, order, patched)
+        return done(old)
+      }
+      const bytes = { old: result.old.size, new: result.new.size }
+      writeInstruction(code, at, order, { ...patched, code: resized(instruction.code, bytes) })
+      return { is: 'ok', old, new: value, bytes }
+    }
+    case CLASS.LD: {
+      if (!wide) throw new Refusal('unsupported_instruction', 'LD')
+      const second = readInstruction(code, at + INSTRUCTION_SIZE, order)
+      const { source, offset } = instruction
+      if (source || offset || second.code || second.destination || second.source || second.offset) {
+        throw new Refusal('unsupported_instruction', 'LDIMM64 of another form')
+      }
+      const held = (BigInt(second.immediate >>> 0) << 32n) | BigInt(instruction.immediate >>> 0)
+      const old = expect(held)
+      writeInstruction(code, at, order, { ...instruction, immediate: low(value) })
+      const high = { ...second, immediate: low(value >> 32n) }
+      writeInstruction(code, at + INSTRUCTION_SIZE, order, high)
+      return done(old)
+    }
+    default:
+      throw new Refusal('unsupported_instruction', `code 0x${instruction.code.toString(16)}`)
+  }
+}
+
+function resized(code: number, bytes: { old: number; new: number }): number {
+  if (accessSize(code) !== bytes.old) {
+    throw new Refusal('unexpected_size', `${accessSize(code)}, not ${bytes.old}`)
+  }
+  const other = withAccessSize(code, bytes.new)
+  if (other === undefined) throw new Refusal('access_size', `${bytes.new}`)
+  return other
+}
+
+/** Sign-extended to 64 bits, then without sign: as C compares an s32 with a u64. */
+function unsigned(value: number): bigint {
+  return BigInt.asUintN(64, BigInt(value))
+}
+
+function low(value: bigint): number {
+  return Number(BigInt.asIntN(32, value))
+}

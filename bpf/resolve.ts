@@ -1,0 +1,72 @@
+/*
+ * Resolving: what an object's relocation means in a kernel. The kernel's candidates are tried in turn, all that match
+ * have to agree, and those that did not match are not tried again for the same root type (libbpf src/relo_core.c
+ * `bpf_core_calc_relo_insn`). The same for loading, checking and minimising; patching comes after.
+ */
+
+import type { Btf } from './btf.ts'
+import { findCandidates } from './candidate.ts'
+import { Comparison } from './compatible.ts'
+import type { CoreRelocation } from './ext.ts'
+import type { BpfObject } from './object.ts'
+import { Refusal } from './refusal.ts'
+import { matchSpec, parseSpec, type Spec } from './spec.ts'
+import { calculate, type Result } from './value.ts'
+
+export interface Resolution {
+  readonly local: Spec
+  /** the kernel's specs that match, in order of their root types' ids; none for `local_type_id` */
+  readonly targets: readonly Spec[]
+  readonly result: Result
+}
+
+/** Resolves the relocations of one object against one kernel. They must be asked for in their order. */
+export class Resolver {
+  readonly #object: BpfObject
+  readonly #target: Btf
+  readonly #candidates: Map<number, readonly number[]>
+
+  constructor(object: BpfObject, target: Btf) {
+    this.#object = object
+    this.#target = target
+    this.#candidates = findCandidates(object.btf, target, object.ext.relocations)
+  }
+
+  /** What a relocation means. Errors: a Refusal where libbpf would refuse the object. */
+  resolve(relocation: CoreRelocation): Resolution {
+    const { btf, byteOrder } = this.#object
+    const { kind, type } = relocation
+    const local = parseSpec(btf, relocation)
+    if (kind === 'local_type_id') {
+      return { local, targets: [], result: calculate(kind, local, local, byteOrder) }
+    }
+    if (btf.name(type) === '') throw new Refusal('anonymous_type')
+
+    const comparison = new Comparison(btf, this.#target)
+    const targets: Spec[] = []
+    let first: Result | undefined
+    for (const candidate of this.#candidates.get(type) ?? []) {
+      const target = matchSpec(comparison, local, kind, candidate)
+      if (!target) continue
+      const result = calculate(kind, local, target, byteOrder)
+      if (first) agree(first, targets[0]!, result, target)
+      first ??= result
+      targets.push(target)
+    }
+    if (targets.length > 0)
+      this.#candidates.set(
+        type,
+        targets.map((target) => target.root),
+      )
+    return { local, targets, result: first ?? calculate(kind, local, undefined, byteOrder) }
+  }
+}
+
+function agree(first: Result, firstSpec: Spec, result: Result, spec: Spec): void {
+  if (firstSpec.bitOffset !== spec.bitOffset) {
+    throw new Refusal('ambiguous_offset', `${spec.bitOffset} and ${firstSpec.bitOffset} bits`)
+  }
+  if (first.new?.value !== result.new?.value) {
+    throw new Refusal('ambiguous_value', `${result.new?.value} and ${first.new?.value}`)
+  }
+}
