@@ -9,6 +9,14 @@ export { printHeader } from './c.ts'
 export { Elf, type ElfSection, type ElfSymbol, isElf, openElf } from './elf.ts'
 export { type EncodeOptions, encodeBtf } from './encode.ts'
 export { BTF_ERROR_CODES, BtfError, type BtfErrorCode } from './error.ts'
+export {
+  type BtfExt,
+  type CoreRelocation,
+  type FunctionInfo,
+  type LineInfo,
+  RELOCATION_KINDS,
+  type RelocationKind,
+} from './ext.ts'
 export { readBtf } from './file.ts'
 export { KIND, type KindName, kindName } from './kind.ts'
 export {
@@ -22,7 +30,11 @@ export {
   sizeOf,
 } from './layout.ts'
 export { printLayout } from './listing.ts'
+export { minimizeBtf } from './minimize.ts'
 export { buildIdOf, type ElfNote, parseNotes } from './note.ts'
+export { type BpfObject, type BpfProgram, openObject } from './object.ts'
+export { REFUSALS, type RefusalCode } from './refusal.ts'
+export { type Outcome, type Relocated, type RelocatedObject, relocate } from './relocate.ts'
 export type {
   ArrayType,
   BtfType,

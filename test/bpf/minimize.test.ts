@@ -1,0 +1,149 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import t from 'tap'
+import {
+  type BpfObject,
+  type Btf,
+  BtfError,
+  type BtfType,
+  type CoreRelocation,
+  encodeBtf,
+  minimizeBtf,
+  openObject,
+  parseBtf,
+  readBtf,
+  relocate,
+} from '../../bpf/index.ts'
+import { coreObjects, littleKernels } from './core.ts'
+import { compareGraphs, dumpTypes, minimizeWithBpftool } from './oracle/bpftool.ts'
+
+const kernels = [...littleKernels().values()]
+const little = coreObjects('el')
+
+function minimize(kernel: Btf, objects: readonly BpfObject[]): Uint8Array | string {
+  try {
+    return minimizeBtf(kernel, objects)
+  } catch (error) {
+    if (error instanceof BtfError) return error.code
+    throw error
+  }
+}
+
+/** What an object's relocations come to, but for the ids of types, which a smaller BTF has others of. */
+function outcomes(object: BpfObject, kernel: Btf): unknown[] {
+  return relocate(object, kernel).relocations.map(({ relocation, outcome }) =>
+    relocation.kind === 'target_type_id' && outcome.is === 'ok' ? 'an id' : outcome,
+  )
+}
+
+t.test('the type graph is the one bpftool makes', async (t) => {
+  const folder = t.testdir()
+  const [theirs, ours] = [join(folder, 'theirs.btf'), join(folder, 'ours.btf')]
+  for (const file of kernels) {
+    const kernel = readBtf(readFileSync(file))
+    let equal = 0
+    for (const [name, path] of little) {
+      const refusal = await minimizeWithBpftool(file, [path], theirs)
+      const minimized = minimize(kernel, [openObject(readFileSync(path))])
+      const title = `${name} on ${basename(file)}`
+      if (name === 'ambiguous') {
+        t.equal(minimized, 'bad_relocation', title)
+        t.match(refusal, /error recording relocations/)
+      } else if (name === 'forward') {
+        t.match(refusal, /unsupported kind: fwd/, 'bpftool 7.1 cannot keep a forward declaration')
+        t.type(minimized, Uint8Array, title)
+      } else if (typeof minimized === 'string') {
+        t.fail(`${title}: ${minimized}`)
+      } else {
+        t.equal(refusal, undefined, title)
+        writeFileSync(ours, minimized)
+        t.same(compareGraphs(await dumpTypes(theirs), await dumpTypes(ours)), [], title)
+        if (kernel.byteOrder === 'little')
+          t.ok(readFileSync(theirs).equals(minimized), 'and so are the bytes')
+        equal++
+      }
+    }
+    t.equal(equal, little.size - 2)
+  }
+})
+
+t.test('several objects at once', async (t) => {
+  const [file] = kernels
+  const paths = ['task', 'bitfield', 'enum', 'match', 'type'].map((name) => little.get(name)!)
+  const theirs = join(t.testdir(), 'theirs.btf')
+  t.equal(await minimizeWithBpftool(file!, paths, theirs), undefined)
+  const objects = paths.map((path) => openObject(readFileSync(path)))
+  t.ok(readFileSync(theirs).equals(minimizeBtf(readBtf(readFileSync(file!)), objects)))
+})
+
+t.test('every object relocates against it as against the whole, in either byte order', (t) => {
+  for (const path of [...little.values(), ...coreObjects('eb').values()]) {
+    const object = openObject(readFileSync(path))
+    for (const file of kernels) {
+      const kernel = readBtf(readFileSync(file))
+      const minimized = minimize(kernel, [object])
+      if (typeof minimized === 'string') continue
+      const { pointerSize } = kernel
+      const small = parseBtf(minimized, { pointerSize })
+      const title = `${basename(path)} on ${basename(file)}: ${minimized.length} bytes`
+      t.same(outcomes(object, small), outcomes(object, kernel), title)
+      t.equal(small.byteOrder, kernel.byteOrder)
+      t.ok(small.typeCount < kernel.typeCount)
+      // what is kept is enough for itself, and nothing more
+      t.ok(Buffer.from(minimizeBtf(small, [object])).equals(minimized), 'and minimises to itself')
+    }
+  }
+  t.end()
+})
+
+t.test('an object without relocations gives BTF without types', (t) => {
+  const minimized = minimizeBtf(readBtf(readFileSync(kernels[0]!)), [
+    openObject(readFileSync(little.get('plain')!)),
+  ])
+  t.equal(parseBtf(minimized).typeCount, 0)
+  t.equal(minimized.length, 25)
+  t.end()
+})
+
+t.test('of several types of one name all are kept that one relocation or another needs', (t) => {
+  const int: BtfType = {
+    kind: 'INT',
+    id: 1,
+    name: 'int',
+    size: 4,
+    signed: true,
+    char: false,
+    bool: false,
+    bits: 32,
+    bitOffset: 0,
+  }
+  const struct = (id: number, ...names: string[]): BtfType => ({
+    kind: 'STRUCT',
+    id,
+    name: 's',
+    size: 8,
+    flag: false,
+    members: names.map((name, i) => ({ name, type: 1, bitOffset: i * 32, bitfieldSize: 0 })),
+  })
+  const kernel = parseBtf(encodeBtf([int, struct(2, 'a'), struct(3, 'a', 'b')]))
+  const relocation = (index: number): CoreRelocation => {
+    const section = 'raw_tp'
+    return { section, index, offset: index * 8, type: 2, access: `0:${index}`, kind: 'byte_off' }
+  }
+  const object: BpfObject = {
+    byteOrder: 'little',
+    btf: parseBtf(encodeBtf([int, struct(2, 'a', 'b')]), { pointerSize: 8 }),
+    ext: { functions: [], lines: [], relocations: [relocation(0), relocation(1)] },
+    programs: [{ name: 'program', section: 'raw_tp', offset: 0, size: 16 }],
+    // r0 += 0; r0 += 4
+    code: new Map([['raw_tp', Buffer.from('07000000000000000700000004000000', 'hex')]]),
+  }
+  const small = parseBtf(minimizeBtf(kernel, [object]))
+  t.same(outcomes(object, kernel), [
+    { is: 'ok', old: 0n, new: 0n },
+    { is: 'ok', old: 4n, new: 4n },
+  ])
+  t.same(outcomes(object, small), outcomes(object, kernel), 'bpftool would poison the second')
+  t.equal(small.countOf('STRUCT'), 2)
+  t.end()
+})
