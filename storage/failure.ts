@@ -27,6 +27,7 @@ export const FAILURE_CODES = {
   // vmlinux
   bad_elf: 'never', // vmlinux does not parse
   no_dwarf: 'never', // vmlinux has no .debug_info
+  wrong_kernel: 'never', // the image is of another release or architecture than its package says
   // pahole and its result
   pahole_missing: 'now', // not installed, or too old
   pahole_crashed: 'never', // ended by a signal

@@ -1,0 +1,106 @@
+/*
+ * Programs that do work for us: started with argument arrays, limited in time, memory and output, ended with the run
+ * that wanted them. What ended one is a value, since only the caller knows what it means.
+ */
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+
+/** How much of stderr is kept, in characters: the end of it. */
+const STDERR_KEPT = 4096
+/** How much of stdout is kept, in bytes. */
+const STDOUT_MAX = 16 * 1024 * 1024
+/** How often memory is looked at, in milliseconds. */
+const WATCH = 20
+
+export interface Limits {
+  /** wall time */
+  seconds: number
+  /** bytes of anonymous memory (`RssAnon`): mapped files, such as a vmlinux, do not count */
+  memory?: number
+  /** bytes of any file it writes */
+  fileSize?: number
+  signal?: AbortSignal
+}
+
+export interface ChildResult {
+  /** `limit` and `time`: we ended it; `signal`: something else did */
+  ended: 'status' | 'signal' | 'memory' | 'time' | 'missing'
+  /** exit status, where it ended by itself */
+  status: number | null
+  signal: NodeJS.Signals | null
+  stdout: Buffer
+  /** its end */
+  stderr: string
+}
+
+/** Runs a program to its end. Throws only where `signal` aborts it: then the signal's reason. */
+export async function runChild(
+  program: string,
+  args: readonly string[],
+  limits: Limits,
+): Promise<ChildResult> {
+  limits.signal?.throwIfAborted()
+  const command = limits.fileSize
+    ? ['prlimit', `--fsize=${limits.fileSize}`, '--', program]
+    : [program]
+  const child = spawn(command[0]!, [...command.slice(1), ...args])
+  child.stdin.on('error', () => {}).end()
+  const stderr = keepEnd(child)
+  const stdout = keepStart(child)
+  let ended: ChildResult['ended'] | undefined
+  const end = (why: ChildResult['ended']) => {
+    ended ??= why
+    child.kill('SIGKILL')
+  }
+  const clock = setTimeout(end, limits.seconds * 1000, 'time')
+  const watch =
+    limits.memory &&
+    setInterval(() => anonymousMemory(child.pid) > limits.memory! && end('memory'), WATCH)
+  const abort = () => child.kill('SIGKILL')
+  limits.signal?.addEventListener('abort', abort, { once: true })
+  try {
+    const [status, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null]
+    limits.signal?.throwIfAborted()
+    // prlimit exits as shells do where the program is not there
+    if (limits.fileSize && status === 127) ended ??= 'missing'
+    ended ??= signal ? 'signal' : 'status'
+    return { ended, status, signal, stdout: stdout(), stderr: stderr() }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    return { ended: 'missing', status: null, signal: null, stdout: stdout(), stderr: stderr() }
+  } finally {
+    clearTimeout(clock)
+    if (watch) clearInterval(watch)
+    limits.signal?.removeEventListener('abort', abort)
+  }
+}
+
+/** Collects the end of a child's stderr; the function returns what there is so far. */
+export function keepEnd(child: ChildProcessWithoutNullStreams): () => string {
+  let text = ''
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
+    text = (text + chunk).slice(-STDERR_KEPT)
+  })
+  return () => text.trim()
+}
+
+function keepStart(child: ChildProcessWithoutNullStreams): () => Buffer {
+  const chunks: Buffer[] = []
+  let size = 0
+  child.stdout.on('data', (chunk: Buffer) => {
+    size += chunk.length
+    if (size <= STDOUT_MAX) chunks.push(chunk)
+  })
+  return () => Buffer.concat(chunks)
+}
+
+/** Bytes of anonymous memory of a process; 0 where it cannot be told, or is no more. */
+function anonymousMemory(pid: number | undefined): number {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'latin1')
+    return Number(/^RssAnon:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0) * 1024
+  } catch {
+    return 0
+  }
+}

@@ -1,0 +1,10 @@
+/* The door of generator/: packages in, BTF in a store out. */
+export { type AptSuite, readPackages, type Stanza } from './apt.ts'
+export { discover, newestFirst, packageOf, type Shelf, shelvesOf } from './discover.ts'
+export { type Download, download } from './download.ts'
+export { GeneratorError } from './error.ts'
+export type { GenerateEvent, OnEvent, Stage } from './event.ts'
+export { type GenerateOptions, generate, generateFiles, isClean, type Summary } from './generate.ts'
+export { findMirror, type Mirror } from './mirror.ts'
+export type { KernelPackage, Source } from './source.ts'
+export { SOURCES } from './sources.ts'

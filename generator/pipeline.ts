@@ -1,0 +1,248 @@
+/*
+ * One package, one record: fetch and unpack → pahole → check → publish. pahole works while the rest of the package is
+ * hashed; nothing is published before the digest is right. A failure is a value: it becomes a record too, and what
+ * was on disk is gone.
+ */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Vmlinux } from '../bpf/index.ts'
+import {
+  type BtfInfo,
+  type BuildRecord,
+  buildOf,
+  FAILURE_CODES,
+  type Failure,
+  type FailureCode,
+  putBlob,
+  putRecord,
+  readRecord,
+  recordKey,
+  type Store,
+  StoreError,
+  type Tool,
+} from '../storage/index.ts'
+import { checkBtf, checkVmlinux } from './check.ts'
+import type { Patience } from './download.ts'
+import { GeneratorError } from './error.ts'
+import type { OnEvent } from './event.ts'
+import { fetchVmlinux } from './fetch.ts'
+import { type Job, nameOf } from './job.ts'
+import { encodeBtf, PAHOLE_LIMITS, type PaholeLimits } from './pahole.ts'
+import { withScratch } from './scratch.ts'
+import { readVmlinux } from './vmlinux.ts'
+
+export interface PipelineOptions {
+  store: Store
+  tool: Tool
+  /** end each download when vmlinux is whole; its digest is never compared then, and the record says `prefix` */
+  earlyStop?: boolean
+  /** directory for what is unpacked; else the system's temporary directory */
+  scratch?: string
+  pahole?: PaholeLimits
+  patience?: Patience
+  signal?: AbortSignal
+  onEvent?: OnEvent
+}
+
+/** What a job came to. A failure that could not be stored either is only told. */
+export type Outcome =
+  | { state: 'published'; record: BuildRecord }
+  | { state: 'failed'; failure: Failure; stored: boolean }
+
+/** Runs one job to its end. Throws only where `signal` aborts it: then nothing is stored, and nothing left. */
+export async function runJob(job: Job, options: PipelineOptions): Promise<Outcome> {
+  const { onEvent = () => {}, signal } = options
+  const started = performance.now()
+  const seconds = () => (performance.now() - started) / 1000
+  const kernel = nameOf(job)
+  onEvent({ event: 'started', kernel, package: job.package.name, size: job.package.size })
+  try {
+    const made = await withScratch(options.scratch, (directory) => make(job, directory, options))
+    onEvent({ event: 'stage', kernel, stage: 'publish' })
+    const record = await publish(job, made, options)
+    onEvent({
+      event: 'published',
+      kernel: record.kernel,
+      record,
+      read: made.read,
+      seconds: seconds(),
+    })
+    return { state: 'published', record }
+  } catch (error) {
+    signal?.throwIfAborted()
+    const outcome = await recordFailure(job, error, options)
+    onEvent({ event: 'failed', kernel, failure: outcome.failure, seconds: seconds() })
+    return outcome
+  }
+}
+
+interface Made {
+  vmlinux: Vmlinux
+  raw: Buffer
+  info: Omit<BtfInfo, 'sha256'>
+  /** bytes of the package */
+  read: number
+  sha256: string | undefined
+}
+
+async function make(job: Job, directory: string, options: PipelineOptions): Promise<Made> {
+  const { onEvent = () => {}, patience, earlyStop = false } = options
+  const kernel = nameOf(job)
+  const stage = (name: 'unpack' | 'pahole' | 'check') =>
+    onEvent({ event: 'stage', kernel, stage: name })
+  const stop = new AbortController()
+  const signal = AbortSignal.any([stop.signal, ...(options.signal ? [options.signal] : [])])
+  const image = join(directory, 'vmlinux')
+  const btf = join(directory, 'vmlinux.btf')
+
+  stage('unpack')
+  const fetched = await fetchVmlinux(job, image, {
+    earlyStop,
+    signal,
+    ...(patience && { patience }),
+    onProgress: (read) => onEvent({ event: 'progress', kernel, read, size: job.package.size }),
+  })
+  const encode = async (): Promise<Vmlinux> => {
+    await fetched.vmlinux
+    const vmlinux = readVmlinux(image)
+    checkVmlinux(vmlinux, job.kernel)
+    stage('pahole')
+    await encodeBtf(options.tool, image, btf, options.pahole ?? PAHOLE_LIMITS, signal)
+    return vmlinux
+  }
+  const encoding = encode()
+  encoding.catch(() => {})
+  try {
+    // first the package: a wrong digest explains whatever else went wrong
+    const { read, sha256 } = await fetched.done
+    const vmlinux = await encoding
+    stage('check')
+    const raw = await readFile(btf)
+    return { vmlinux, raw, info: checkBtf(raw, vmlinux), read, sha256 }
+  } finally {
+    stop.abort()
+    await Promise.allSettled([fetched.vmlinux, fetched.done, encoding])
+  }
+}
+
+async function publish(job: Job, made: Made, options: PipelineOptions): Promise<BuildRecord> {
+  const { vmlinux, raw, info, sha256 } = made
+  const { store, tool, signal } = options
+  const { buildId, unameVersion } = vmlinux
+  const arch = job.kernel.arch ?? vmlinux.arch
+  const release = job.kernel.release ?? vmlinux.release
+  if (arch === undefined || release === undefined) {
+    throw new GeneratorError(
+      'wrong_kernel',
+      'the image does not say of which kernel it is: name it',
+    )
+  }
+  const blob = await putBlob(store, raw, signal)
+  const record: BuildRecord = {
+    ...draft(job, tool),
+    kernel: {
+      ...job.kernel,
+      arch,
+      release,
+      ...(buildId && { buildId }),
+      ...(unameVersion && { unameVersion }),
+    },
+    embedded: vmlinux.ownBtf !== undefined,
+    btf: { ...blob, ...info },
+  }
+  record.package = {
+    ...record.package,
+    authenticated: authenticated(job, sha256),
+    ...(sha256 && { sha256 }),
+  }
+  const previous = await readPrevious(store, record)
+  if (previous) record.createdAt = previous.createdAt
+  await putRecord(store, record)
+  return record
+}
+
+/** A record of which only the job is known. */
+function draft(job: Job, tool: Tool): BuildRecord {
+  const now = new Date().toISOString()
+  return {
+    schema: 1,
+    kernel: nameOf(job),
+    package: { ...job.package, authenticated: 'none' },
+    origin: 'pahole',
+    tool,
+    createdAt: now,
+    updatedAt: now,
+  }
+}
+
+function authenticated(
+  job: Job,
+  sha256: string | undefined,
+): BuildRecord['package']['authenticated'] {
+  if (sha256 === undefined) return 'prefix'
+  return job.package.sha256 === undefined ? 'none' : 'index'
+}
+
+async function recordFailure(
+  job: Job,
+  error: unknown,
+  options: PipelineOptions,
+): Promise<Outcome & { state: 'failed' }> {
+  const { store, tool } = options
+  const record = draft(job, tool)
+  // without version, build-id and BTF there is nothing that tells it from other failures of its name
+  if (record.package.version === '') record.package.version = 'unknown'
+  const previous = await readPrevious(store, record).catch(() => undefined)
+  const failure = failureOf(error, (previous?.failure?.attempts ?? 0) + 1)
+  try {
+    const kept = previous?.btf ? { ...previous, updatedAt: record.updatedAt } : record
+    await putRecord(store, { ...kept, failure })
+    return { state: 'failed', failure, stored: true }
+  } catch {
+    return { state: 'failed', failure, stored: false }
+  }
+}
+
+async function readPrevious(store: Store, record: BuildRecord): Promise<BuildRecord | undefined> {
+  try {
+    return await readRecord(store, recordKey(record.kernel, buildOf(record)))
+  } catch (error) {
+    if (
+      error instanceof StoreError &&
+      (error.code === 'not_found' || error.code === 'invalid_record')
+    )
+      return undefined
+    throw error
+  }
+}
+
+const HOUR = 3600 * 1000
+const LONGEST_PAUSE = 7 * 24 * HOUR
+
+/** An error as it is kept; `attempts` counts this one. The pause after a `later` one doubles, up to a week. */
+export function failureOf(error: unknown, attempts: number, now = new Date()): Failure {
+  const { code, log } = codeOf(error)
+  const message = error instanceof Error ? error.message : String(error)
+  const pause = {
+    now: 0,
+    later: Math.min(HOUR * 2 ** (attempts - 1), LONGEST_PAUSE),
+    never: undefined,
+  }[FAILURE_CODES[code]]
+  return {
+    code,
+    message,
+    ...(log && { log }),
+    attempts,
+    at: now.toISOString(),
+    retryAt: pause === undefined ? null : new Date(now.getTime() + pause).toISOString(),
+  }
+}
+
+function codeOf(error: unknown): { code: FailureCode; log?: string | undefined } {
+  if (error instanceof GeneratorError) return error
+  if (error instanceof StoreError)
+    return { code: error.code === 'no_space' ? 'no_space' : 'store_failed' }
+  const system = (error as NodeJS.ErrnoException | undefined)?.code
+  if (system === 'ENOSPC' || system === 'EDQUOT') return { code: 'no_space' }
+  return { code: 'internal', log: error instanceof Error ? error.stack : undefined }
+}

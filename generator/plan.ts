@@ -1,0 +1,73 @@
+/* What of the packages on offer is to be done: what the store has, and what failed and is not due, is left out. */
+import {
+  type BuildRecord,
+  readRecord,
+  recordKey,
+  type Store,
+  StoreError,
+} from '../storage/index.ts'
+import type { KernelPackage } from './source.ts'
+
+export interface Plan {
+  jobs: KernelPackage[]
+  /** the store has them */
+  skipped: number
+  /** they failed, and it is not yet time to try again */
+  postponed: number
+}
+
+export interface PlanOptions {
+  store: Store
+  /** the artefact version that a run would make now */
+  artefact: string
+  earlyStop: boolean
+  /** at most so many jobs and skipped packages together: the newest */
+  limit?: number
+  now?: Date
+}
+
+/** Plans a run over packages in the order given. */
+export async function plan(
+  packages: readonly KernelPackage[],
+  options: PlanOptions,
+): Promise<Plan> {
+  const made: Plan = { jobs: [], skipped: 0, postponed: 0 }
+  for (const candidate of packages.slice(0, options.limit)) {
+    const verdict = judge(await recordOf(candidate, options.store), candidate, options)
+    if (verdict === 'due') made.jobs.push(candidate)
+    else made[verdict]++
+  }
+  return made
+}
+
+function judge(
+  record: BuildRecord | undefined,
+  candidate: KernelPackage,
+  { artefact, earlyStop, now = new Date() }: PlanOptions,
+): 'due' | 'skipped' | 'postponed' {
+  if (record?.tool.artefact !== artefact) return 'due'
+  const { failure, btf } = record
+  if (failure) {
+    if (failure.retryAt === null) return 'postponed'
+    return Date.parse(failure.retryAt) <= now.getTime() ? 'due' : 'postponed'
+  }
+  if (!btf) return 'due'
+  // what was read in part may be read whole now, and then the digest is the index's
+  const { authenticated, sha256 } = record.package
+  if (authenticated === 'prefix') return earlyStop ? 'skipped' : 'due'
+  return sha256 === candidate.sha256 ? 'skipped' : 'due'
+}
+
+async function recordOf(candidate: KernelPackage, store: Store): Promise<BuildRecord | undefined> {
+  try {
+    return await readRecord(store, recordKey(candidate.kernel, candidate.version))
+  } catch (error) {
+    if (
+      error instanceof StoreError &&
+      error.code !== 'not_found' &&
+      error.code !== 'invalid_record'
+    )
+      throw error
+    return undefined
+  }
+}
