@@ -17,7 +17,9 @@ const CHUNK = 1 << 20
 const MAX_SECTION_READ = 1 << 30
 
 const SHT_SYMTAB = 2
+const SHT_RELA = 4
 const SHT_NOBITS = 8
+const SHT_REL = 9
 const SHF_COMPRESSED = 1 << 11
 const SHN_XINDEX = 0xffff
 
@@ -48,8 +50,19 @@ export interface ElfSymbol {
   /** STB_* and STT_* */
   readonly binding: number
   readonly type: number
+  /** STV_*: 0 default, 2 hidden */
+  readonly visibility: number
   /** index of the section it lies in; 0 for an undefined one, above 0xff00 for ABS, COMMON */
   readonly section: number
+}
+
+export interface ElfRelocation {
+  /** bytes from the start of the section that is relocated */
+  readonly offset: number
+  /** R_*, by machine */
+  readonly type: number
+  /** index in the symbol table */
+  readonly symbol: number
 }
 
 /** An opened ELF file; see `openElf`. */
@@ -133,6 +146,28 @@ export class Elf {
     }
   }
 
+  /** The relocations of a section's bytes, in file order, whether they come with addends (RELA) or not. */
+  *relocations(section: ElfSection): Generator<ElfRelocation> {
+    const tables = this.sections.filter(
+      (s) => (s.type === SHT_REL || s.type === SHT_RELA) && s.info === section.index,
+    )
+    const wide = this.bits === 64
+    for (const table of tables) {
+      const entry = (wide ? 16 : 8) + (table.type === SHT_RELA ? (wide ? 8 : 4) : 0)
+      const view = viewOf(this.read(table))
+      for (let at = 0; at + entry <= view.byteLength; at += entry) {
+        const offset = wide ? view.getBigUint64(at, this.#little) : view.getUint32(at, this.#little)
+        const info = view.getUint32(at + (wide && this.#little ? 8 : wide ? 12 : 4), this.#little)
+        const high = wide ? view.getUint32(at + (this.#little ? 12 : 8), this.#little) : info >>> 8
+        yield {
+          offset: fileOffset(BigInt(offset), 'relocation', at),
+          type: wide ? info : info & 0xff,
+          symbol: high,
+        }
+      }
+    }
+  }
+
   /**
    * The first defined symbol of that name in `.symtab`. Its name is looked for as bytes in the string table first,
    * so that the hundred thousand symbols of a vmlinux cost a search and a scan of integers.
@@ -184,6 +219,7 @@ export class Elf {
       size: fileOffset(size, 'symbol size', at),
       binding: info >> 4,
       type: info & 0xf,
+      visibility: view.getUint8(at + (wide ? 5 : 13)) & 3,
       section: view.getUint16(at + (wide ? 6 : 14), little),
     }
   }

@@ -6,6 +6,15 @@
 export { Btf, type ParseOptions, parseBtf } from './btf.ts'
 export { type ByteOrder, type ByteSource, memorySource } from './bytes.ts'
 export { printHeader } from './c.ts'
+export {
+  type Check,
+  type CheckedProgram,
+  type CheckedRelocation,
+  checkObject,
+  type Guard,
+  type Loads,
+  type SourceLine,
+} from './check.ts'
 export { Elf, type ElfSection, type ElfSymbol, isElf, openElf } from './elf.ts'
 export { type EncodeOptions, encodeBtf } from './encode.ts'
 export { BTF_ERROR_CODES, BtfError, type BtfErrorCode } from './error.ts'

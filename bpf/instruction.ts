@@ -24,6 +24,11 @@ export const CLASS = { LD: 0, LDX: 1, ST: 2, STX: 3, ALU: 4, JMP: 5, JMP32: 6, A
 /** The code of the first half of a 64-bit immediate load. */
 export const LDIMM64 = 0x18
 
+/** The code of a call; with the source PSEUDO_CALL to another function of the object, else to a helper. */
+export const CALL = 0x85
+export const PSEUDO_CALL = 1
+export const EXIT = 0x95
+
 /** Size bits of loads and stores, and the bytes they mean. */
 const SIZES: readonly (readonly [bits: number, bytes: number])[] = [
   [0x18, 8],

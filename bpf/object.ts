@@ -5,14 +5,16 @@
 
 import { type Btf, parseBtf } from './btf.ts'
 import { type ByteOrder, memorySource } from './bytes.ts'
-import { type ElfSection, openElf } from './elf.ts'
+import { type Elf, type ElfSection, type ElfSymbol, openElf } from './elf.ts'
 import { BtfError } from './error.ts'
 import { type BtfExt, parseExt } from './ext.ts'
-import { INSTRUCTION_SIZE } from './instruction.ts'
+import { CALL, INSTRUCTION_SIZE, LDIMM64, PSEUDO_CALL, readInstruction } from './instruction.ts'
 
 const EM_BPF = 247
 const SHF_EXECINSTR = 4n
 const STT_FUNC = 2
+const STB_LOCAL = 0
+const STV_HIDDEN = 2
 const MAX_OBJECT = 256 << 20
 
 /** A program or subprogram: a function symbol in an executable section. */
@@ -23,6 +25,16 @@ export interface BpfProgram {
   readonly offset: number
   /** bytes */
   readonly size: number
+  /** whether the verifier looks at it by itself: global, and not hidden */
+  readonly global: boolean
+}
+
+/** A call from one program or subprogram to another. */
+export interface BpfCall {
+  readonly section: string
+  /** bytes from the start of the section to the call */
+  readonly offset: number
+  readonly target: BpfProgram
 }
 
 export interface BpfObject {
@@ -31,6 +43,7 @@ export interface BpfObject {
   readonly ext: BtfExt
   /** by section and offset */
   readonly programs: readonly BpfProgram[]
+  readonly calls: readonly BpfCall[]
   /** instructions of the executable sections, by the name of the section */
   readonly code: ReadonlyMap<string, Uint8Array>
 }
@@ -54,24 +67,63 @@ export function openObject(bytes: Uint8Array): BpfObject {
   for (const section of executable) {
     if (!code.has(section.name)) code.set(section.name, elf.read(section))
   }
-  const home = new Map<number, ElfSection>(executable.map((section) => [section.index, section]))
+  const symbols = [...elf.symbols()]
+  const programs = readPrograms(elf, symbols, executable)
+  const calls = executable.flatMap((section) => readCalls(elf, symbols, section, programs))
+  return { byteOrder: elf.byteOrder, btf, ext, programs, calls, code }
+}
+
+function readPrograms(
+  elf: Elf,
+  symbols: readonly ElfSymbol[],
+  executable: readonly ElfSection[],
+): BpfProgram[] {
   const programs: BpfProgram[] = []
-  for (const symbol of elf.symbols()) {
-    const section = home.get(symbol.section)
-    if (symbol.type !== STT_FUNC || !section) continue
+  for (const symbol of symbols) {
+    const section = elf.sections[symbol.section]
+    if (symbol.type !== STT_FUNC || !section || !executable.includes(section)) continue
     const offset = Number(symbol.value)
-    if (offset + symbol.size > section.size) {
-      throw new BtfError('bad_elf', `program ${symbol.name} ends outside its section`)
+    const { name, size, binding, visibility } = symbol
+    if (offset + size > section.size) {
+      throw new BtfError('bad_elf', `program ${name} ends outside its section`)
     }
-    if (offset % INSTRUCTION_SIZE !== 0 || symbol.size % INSTRUCTION_SIZE !== 0) {
-      throw new BtfError('bad_elf', `program ${symbol.name} is not made of instructions`)
+    if (offset % INSTRUCTION_SIZE !== 0 || size % INSTRUCTION_SIZE !== 0) {
+      throw new BtfError('bad_elf', `program ${name} is not made of instructions`)
     }
-    programs.push({ name: symbol.name, section: section.name, offset, size: symbol.size })
+    const global = binding !== STB_LOCAL && visibility !== STV_HIDDEN
+    programs.push({ name, section: section.name, offset, size, global })
   }
-  programs.sort((a, b) =>
-    a.section === b.section ? a.offset - b.offset : a.section < b.section ? -1 : 1,
-  )
-  return { byteOrder: elf.byteOrder, btf, ext, programs, code }
+  const place = (p: BpfProgram) => `${p.section} ${String(p.offset).padStart(12)}`
+  return programs.sort((a, b) => (place(a) < place(b) ? -1 : 1))
+}
+
+/**
+ * Calls between programs: within a section the immediate is a distance in instructions, to another section the symbol
+ * of an ELF relocation says where (libbpf src/libbpf.c `bpf_object__reloc_code`).
+ */
+function readCalls(
+  elf: Elf,
+  symbols: readonly ElfSymbol[],
+  section: ElfSection,
+  programs: readonly BpfProgram[],
+): BpfCall[] {
+  const bytes = elf.read(section)
+  const relocated = new Map([...elf.relocations(section)].map((r) => [r.offset, r.symbol]))
+  const calls: BpfCall[] = []
+  for (let at = 0; at + INSTRUCTION_SIZE <= bytes.length; at += INSTRUCTION_SIZE) {
+    const { code, source, immediate } = readInstruction(bytes, at, elf.byteOrder)
+    if (code === LDIMM64) at += INSTRUCTION_SIZE
+    if (code !== CALL || source !== PSEUDO_CALL) continue
+    const symbol = symbols[relocated.get(at) ?? -1]
+    const base = symbol
+      ? Number(symbol.value) - (symbol.type === STT_FUNC ? immediate + 1 : 0) * 8
+      : at
+    const home = symbol ? elf.sections[symbol.section]?.name : section.name
+    const offset = base + (immediate + 1) * INSTRUCTION_SIZE
+    const target = programs.find((p) => p.section === home && p.offset === offset)
+    if (target) calls.push({ section: section.name, offset: at, target })
+  }
+  return calls
 }
 
 /** The program that an instruction lies in. */

@@ -8,6 +8,7 @@ import type { ByteOrder } from './bytes.ts'
 import type { CoreRelocation } from './ext.ts'
 import {
   accessSize,
+  CALL,
   CLASS,
   INSTRUCTION_SIZE,
   LDIMM64,
@@ -52,7 +53,7 @@ export interface RelocatedObject {
 }
 
 /** `call 0xbad2310`: what libbpf puts in place of an instruction that must not be reached. */
-const POISON = { code: 0x85, destination: 0, source: 0, offset: 0, immediate: 0xbad2310 }
+const POISON = { code: CALL, destination: 0, source: 0, offset: 0, immediate: 0xbad2310 }
 
 /**
  * Relocates an object against a kernel's BTF. All relocations are tried, though libbpf stops at the first that is fatal.

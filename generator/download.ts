@@ -80,7 +80,7 @@ async function fromFile(url: string): Promise<Download> {
   try {
     const path = url.startsWith('file:') ? fileURLToPath(url) : url
     const { size } = await stat(path)
-    return { size, body: createReadStream(path, { highWaterMark: 1024 * 1024 }) }
+    return { size, body: createReadStream(path, { highWaterMark: 256 * 1024 }) }
   } catch (cause) {
     const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT'
     throw new GeneratorError(
@@ -108,7 +108,7 @@ async function fromServer(
     const length = Number(headers['content-length'] ?? Number.NaN)
     const stream = Readable.from(pieces(url, body, signal), {
       objectMode: false,
-      highWaterMark: 1024 * 1024,
+      highWaterMark: 256 * 1024,
     })
     stream.once('close', () => dispatcher.close())
     return { size: Number.isSafeInteger(length) ? length : undefined, body: stream }

@@ -34,7 +34,7 @@ export async function fetchVmlinux(
   options: FetchOptions,
 ): Promise<Fetched> {
   const { body, size } = await download(job.package.url, options)
-  const feed = new PassThrough({ highWaterMark: 1024 * 1024 })
+  const feed = new PassThrough({ highWaterMark: 256 * 1024 })
   const vmlinux = consume(job, feed, target).finally(() => feed.destroy())
   const done = readAll(job, body, size, feed, vmlinux, options).finally(() => body.destroy())
   vmlinux.catch(() => {}) // whoever asks for either hears of it

@@ -66,7 +66,7 @@ async function writeVmlinux(
   try {
     await pipeline(
       entry,
-      createWriteStream(target, { flags: 'wx', highWaterMark: 4 * 1024 * 1024 }),
+      createWriteStream(target, { flags: 'wx', highWaterMark: 1024 * 1024 }),
     )
   } catch (cause) {
     await rm(target, { force: true })

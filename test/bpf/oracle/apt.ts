@@ -40,7 +40,8 @@ export async function unpackForeign(
       'Debug::NoLocking=true',
       'APT::Sandbox::User=root',
     ].flatMap((option) => ['-o', option])
-    await run('apt-get', [...options, 'update'])
+    // One index of several may be out of step with its mirror; what is then missing, install says.
+    await run('apt-get', [...options, 'update']).catch(() => undefined)
     const install = ['install', '--download-only', '--yes', '--no-install-recommends']
     await run('apt-get', [...options, ...install, ...names])
     await unpack(archives, join(directory, 'root'))
