@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import t from 'tap'
 import {
   BtfError,
+  checkObject,
   describeVmlinux,
   memorySource,
   minimizeBtf,
@@ -41,6 +42,7 @@ const kernel = readBtf(readFileSync(littleKernels().get('x86_64')!))
 function relocateObject(bytes: Uint8Array): void {
   const object = openObject(bytes)
   relocate(object, kernel)
+  checkObject(object, kernel)
   minimizeBtf(kernel, [object])
 }
 

@@ -134,7 +134,8 @@ t.test('of several types of one name all are kept that one relocation or another
     byteOrder: 'little',
     btf: parseBtf(encodeBtf([int, struct(2, 'a', 'b')]), { pointerSize: 8 }),
     ext: { functions: [], lines: [], relocations: [relocation(0), relocation(1)] },
-    programs: [{ name: 'program', section: 'raw_tp', offset: 0, size: 16 }],
+    programs: [{ name: 'program', section: 'raw_tp', offset: 0, size: 16, global: true }],
+    calls: [],
     // r0 += 0; r0 += 4
     code: new Map([['raw_tp', Buffer.from('07000000000000000700000004000000', 'hex')]]),
   }

@@ -1,0 +1,159 @@
+/*
+ * Checking: would this object load on that kernel, and if not, where and why. Each relocation is decided as libbpf
+ * decides it; a poisoned instruction matters only if the verifier reaches it, which control flow tells, or which is
+ * left open with the branch it hangs on.
+ */
+
+import type { Btf } from './btf.ts'
+import { BtfError } from './error.ts'
+import type { CoreRelocation, LineInfo } from './ext.ts'
+import { INSTRUCTION_SIZE } from './instruction.ts'
+import type { BpfObject, BpfProgram } from './object.ts'
+import { Reachability } from './reach.ts'
+import { Refusal } from './refusal.ts'
+import { type Outcome, type Relocated, relocate } from './relocate.ts'
+import { parseSpec, subjectOf } from './spec.ts'
+
+/** Where in its source an instruction comes from. */
+export interface SourceLine {
+  readonly file: string
+  /** counted from 1 */
+  readonly line: number
+  readonly text: string
+}
+
+/** Whether the verifier meets a poisoned instruction; `onlyIf` is the branch that decides, where one is found. */
+export type Guard =
+  | { readonly is: 'guarded' }
+  | { readonly is: 'unguarded' }
+  | { readonly is: 'reached only if'; readonly onlyIf?: SourceLine }
+
+export interface CheckedRelocation {
+  /** number of the instruction in its program */
+  readonly instruction: number
+  readonly kind: CoreRelocation['kind']
+  /** what is accessed or asked for, as C: `task_struct->se.vruntime`, `enum pid_type: PIDTYPE_TGID` */
+  readonly access: string
+  readonly outcome: Outcome
+  readonly source?: SourceLine
+  /** of a poisoned one */
+  readonly guard?: Guard
+}
+
+/**
+ * `yes`: it loads as far as CO-RE goes. `no`: a relocation is fatal, or a poisoned instruction is reached whatever
+ * happens. `depends`: a poisoned instruction is reached on some ways, unless the verifier knows more than we do.
+ */
+export type Loads = 'yes' | 'no' | 'depends'
+
+export interface CheckedProgram {
+  readonly name: string
+  readonly section: string
+  readonly loads: Loads
+  readonly relocations: readonly CheckedRelocation[]
+}
+
+export interface Check {
+  /** of the object: libbpf refuses it as a whole when one program fails */
+  readonly loads: Loads
+  /** programs and subprograms in the order of their sections and offsets, those without relocations too */
+  readonly programs: readonly CheckedProgram[]
+}
+
+/**
+ * Checks an object against a kernel's BTF. Errors: `unsupported` where their byte orders differ, `cycle`.
+ */
+export function checkObject(object: BpfObject, kernel: Btf): Check {
+  if (object.byteOrder !== kernel.byteOrder) {
+    throw new BtfError(
+      'unsupported',
+      `the object is ${object.byteOrder}-endian, the kernel ${kernel.byteOrder}-endian`,
+    )
+  }
+  const { relocations, code } = relocate(object, kernel)
+  const reachability = new Reachability(object, code)
+  const programs = object.programs.map((program): CheckedProgram => {
+    const checked = relocations
+      .filter((relocated) => relocated.program === program)
+      .map((relocated) => checkRelocation(object, relocated, reachability))
+    const { name, section } = program
+    return { name, section, loads: worst(checked.map(loadsWith)), relocations: checked }
+  })
+  return { loads: worst(programs.map((program) => program.loads)), programs }
+}
+
+function checkRelocation(
+  object: BpfObject,
+  relocated: Relocated,
+  reachability: Reachability,
+): CheckedRelocation {
+  const { relocation, program, instruction, outcome } = relocated
+  const source = sourceAt(object, relocation.section, relocation.offset)
+  return {
+    instruction,
+    kind: relocation.kind,
+    access: accessText(object, relocation),
+    outcome,
+    ...(source && { source }),
+    ...(outcome.is === 'poisoned' && {
+      guard: guardOf(object, program, instruction, reachability),
+    }),
+  }
+}
+
+function guardOf(
+  object: BpfObject,
+  program: BpfProgram,
+  instruction: number,
+  reachability: Reachability,
+): Guard {
+  const reach = reachability.of(program, instruction)
+  if (reach.is === 'never') return { is: 'guarded' }
+  if (reach.is === 'always') return { is: 'unguarded' }
+  if (reach.branch === undefined) return { is: 'reached only if' }
+  const offset = reach.program.offset + reach.branch * INSTRUCTION_SIZE
+  const onlyIf = sourceAt(object, reach.program.section, offset)
+  return { is: 'reached only if', ...(onlyIf && { onlyIf }) }
+}
+
+function loadsWith({ outcome, guard }: CheckedRelocation): Loads {
+  if (outcome.is === 'fatal' || guard?.is === 'unguarded') return 'no'
+  return guard?.is === 'reached only if' ? 'depends' : 'yes'
+}
+
+function worst(all: readonly Loads[]): Loads {
+  if (all.includes('no')) return 'no'
+  return all.includes('depends') ? 'depends' : 'yes'
+}
+
+/** The last line record at or before an instruction, of the same section. */
+function sourceAt(object: BpfObject, section: string, offset: number): SourceLine | undefined {
+  let best: LineInfo | undefined
+  for (const info of object.ext.lines) {
+    if (info.section !== section || info.offset > offset) continue
+    if (!best || info.offset >= best.offset) best = info
+  }
+  return best && { file: best.file, line: best.line, text: best.text.trim() }
+}
+
+/** What a relocation is about, as C. */
+function accessText(object: BpfObject, relocation: CoreRelocation): string {
+  const { btf } = object
+  const type = btf.type(relocation.type)
+  const sort = { STRUCT: 'struct ', UNION: 'union ', ENUM: 'enum ', ENUM64: 'enum ' }
+  const named = `${sort[type.kind as keyof typeof sort] ?? ''}${type.name || '(anonymous)'}`
+  try {
+    const subject = subjectOf(relocation.kind)
+    if (subject === 'type') return named
+    const [first, ...rest] = parseSpec(btf, relocation).accessors
+    if (subject === 'enumerator') return `${named}: ${first!.name}`
+    const root = first!.index > 0 ? `${type.name}[${first!.index}]` : type.name
+    return rest.reduce((text, step, i) => {
+      if (step.name === undefined) return `${text}[${step.index}]`
+      return `${text}${i === 0 && first!.index === 0 ? '->' : '.'}${step.name}`
+    }, root)
+  } catch (error) {
+    if (error instanceof Refusal) return `${named} + ${relocation.access}`
+    throw error
+  }
+}

@@ -1,0 +1,363 @@
+/*
+ * What of a program the verifier may reach, once its relocations are patched. Constants are followed through registers
+ * and the stack, so that a branch on a patched 0 or 1 has one way only; where something is not known, both ways count.
+ * So what is not reached here is dead code for the verifier too. What is reached on every way to an exit is told from
+ * what is reached only behind some branch. Calls lead into the object's other functions.
+ */
+
+import type { ByteOrder } from './bytes.ts'
+import {
+  CALL,
+  CLASS,
+  EXIT,
+  INSTRUCTION_SIZE,
+  type Instruction,
+  LDIMM64,
+  readInstruction,
+} from './instruction.ts'
+import type { BpfObject, BpfProgram } from './object.ts'
+
+/** What the verifier takes at most; a longer function is not analysed. */
+const MAX_INSTRUCTIONS = 1_000_000
+/** How often constants are followed through one instruction, on average. */
+const MAX_VISITS = 64
+
+export type Reach =
+  /** by no way */
+  | { readonly is: 'never' }
+  /** by every way to an exit */
+  | { readonly is: 'always' }
+  /** by some: what decides is the branch at this place, where one is nearest */
+  | { readonly is: 'maybe'; readonly program: BpfProgram; readonly branch?: number }
+
+/** Reachability in one object; `code` is its code as patched. */
+export class Reachability {
+  readonly #object: BpfObject
+  readonly #code: ReadonlyMap<string, Uint8Array>
+  readonly #flows = new Map<BpfProgram, Flow | undefined>()
+  readonly #functions = new Map<BpfProgram, Reach>()
+
+  constructor(object: BpfObject, code: ReadonlyMap<string, Uint8Array>) {
+    this.#object = object
+    this.#code = code
+  }
+
+  /** Whether an instruction, by its number in its program, is reached. */
+  of(program: BpfProgram, instruction: number): Reach {
+    const outside = this.#function(program)
+    if (outside.is === 'never') return outside
+    const flow = this.#flow(program)
+    if (!flow) return { is: 'maybe', program }
+    const inside = flow.reach(instruction, program)
+    return inside.is === 'always' ? outside : inside
+  }
+
+  /** Whether a function is called: those that are programs themselves, or verified by themselves, always are. */
+  #function(program: BpfProgram): Reach {
+    const known = this.#functions.get(program)
+    if (known) return known
+    const callers = this.#object.calls.filter((call) => call.target === program)
+    const isEntry = program.section !== '.text' || (program.global && callers.length > 0)
+    this.#functions.set(program, isEntry ? { is: 'always' } : { is: 'never' })
+    if (isEntry) return { is: 'always' }
+
+    let best: Reach = { is: 'never' }
+    for (const { section, offset } of callers) {
+      const caller = this.#object.programs.find(
+        (p) => p.section === section && offset >= p.offset && offset < p.offset + p.size,
+      )
+      if (!caller || best.is === 'always') continue
+      const reach = this.of(caller, (offset - caller.offset) / INSTRUCTION_SIZE)
+      if (best.is === 'never' || reach.is === 'always') best = reach
+    }
+    this.#functions.set(program, best)
+    return best
+  }
+
+  #flow(program: BpfProgram): Flow | undefined {
+    if (!this.#flows.has(program)) {
+      const bytes = this.#code.get(program.section)
+      const small = program.size <= MAX_INSTRUCTIONS * INSTRUCTION_SIZE
+      const flow = bytes && small ? follow(bytes, program, this.#object.byteOrder) : undefined
+      this.#flows.set(program, flow)
+    }
+    return this.#flows.get(program)
+  }
+}
+
+/** Registers r0 to r10 by number, then stack slots by offset from r10: 64-bit constants; what is not here is unknown. */
+type State = Map<number, bigint>
+
+/** The ways through one function. */
+class Flow {
+  /** where each reached instruction leads */
+  readonly #next: ReadonlyMap<number, readonly number[]>
+
+  constructor(next: ReadonlyMap<number, readonly number[]>) {
+    this.#next = next
+  }
+
+  reach(instruction: number, program: BpfProgram): Reach {
+    if (!this.#next.has(instruction)) return { is: 'never' }
+    const around = this.#reachedWithout(instruction)
+    const exits = [...around].some((at) => this.#next.get(at)!.length === 0)
+    if (!exits) return { is: 'always' }
+    const branch = this.#nearestBranch(instruction, around)
+    return branch === undefined ? { is: 'maybe', program } : { is: 'maybe', program, branch }
+  }
+
+  /** What is reached from the start without going through an instruction. */
+  #reachedWithout(instruction: number): Set<number> {
+    const reached = new Set<number>()
+    const pending = instruction === 0 ? [] : [0]
+    for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
+      if (reached.has(at)) continue
+      reached.add(at)
+      for (const next of this.#next.get(at)!) if (next !== instruction) pending.push(next)
+    }
+    return reached
+  }
+
+  /** Going back from an instruction, the first branch from which there is a way to an exit around it. */
+  #nearestBranch(instruction: number, around: ReadonlySet<number>): number | undefined {
+    const before = new Map<number, number[]>()
+    for (const [at, nexts] of this.#next) {
+      for (const next of nexts) before.set(next, [...(before.get(next) ?? []), at])
+    }
+    const escapes = this.#leadingOut(before, instruction, around)
+    const seen = new Set<number>()
+    let ring = [instruction]
+    while (ring.length > 0) {
+      const outer: number[] = []
+      for (const at of ring.flatMap((inner) => before.get(inner) ?? [])) {
+        if (seen.has(at)) continue
+        seen.add(at)
+        const ways = this.#next.get(at)!
+        if (ways.length > 1 && ways.some((way) => escapes.has(way))) return at
+        outer.push(at)
+      }
+      ring = outer
+    }
+    return undefined
+  }
+
+  /** Instructions from which an exit is reached without going through `instruction`. */
+  #leadingOut(
+    before: ReadonlyMap<number, readonly number[]>,
+    instruction: number,
+    around: ReadonlySet<number>,
+  ): Set<number> {
+    const out = new Set<number>()
+    const pending = [...around].filter((at) => this.#next.get(at)!.length === 0)
+    for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
+      if (out.has(at) || at === instruction) continue
+      out.add(at)
+      pending.push(...(before.get(at) ?? []))
+    }
+    return out
+  }
+}
+
+/** Follows constants until nothing changes; undefined where the function is not sound or the work too much. */
+function follow(bytes: Uint8Array, program: BpfProgram, order: ByteOrder): Flow | undefined {
+  const count = program.size / INSTRUCTION_SIZE
+  const states = new Map<number, State>([[0, new Map()]])
+  const nexts = new Map<number, readonly number[]>()
+  const pending = [0]
+  let visits = 0
+  for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
+    if (++visits > count * MAX_VISITS) return undefined
+    const read = (index: number) =>
+      readInstruction(bytes, program.offset + index * INSTRUCTION_SIZE, order)
+    const instruction = read(at)
+    const state = new Map(states.get(at)!)
+    const second = instruction.code === LDIMM64 && at + 1 < count ? read(at + 1) : undefined
+    const ways = step(instruction, second, state, at)
+    if (ways.some((way) => way < 0 || way >= count)) return undefined
+    nexts.set(at, ways)
+    for (const way of ways) {
+      const known = states.get(way)
+      if (!known) states.set(way, new Map(state))
+      else if (!forget(known, state)) continue
+      pending.push(way)
+    }
+  }
+  return new Flow(nexts)
+}
+
+/** Keeps in `known` what `other` agrees with; returns whether something was forgotten. */
+function forget(known: State, other: State): boolean {
+  let changed = false
+  for (const [place, value] of known) {
+    if (other.get(place) === value) continue
+    known.delete(place)
+    changed = true
+  }
+  return changed
+}
+
+/** Applies an instruction to a state; returns where it leads. */
+function step(
+  instruction: Instruction,
+  second: Instruction | undefined,
+  state: State,
+  at: number,
+): number[] {
+  const { code, destination, source, offset, immediate } = instruction
+  const set = (place: number, value: bigint | undefined) => {
+    if (value === undefined) state.delete(place)
+    else state.set(place, BigInt.asUintN(64, value))
+  }
+  switch (code & 7) {
+    case CLASS.ALU64:
+    case CLASS.ALU: {
+      const operand = (code & 8) !== 0 ? state.get(source) : BigInt(immediate)
+      set(destination, arithmetic(code, state.get(destination), operand, offset))
+      return [at + 1]
+    }
+    case CLASS.LD:
+      if (!second) {
+        // packet loads write r0; their arguments are lost
+        for (let register = 0; register <= 5; register++) state.delete(register)
+        return [at + 1]
+      }
+      set(
+        destination,
+        source === 0
+          ? (BigInt(second.immediate >>> 0) << 32n) | BigInt(immediate >>> 0)
+          : undefined,
+      )
+      return [at + 2]
+    case CLASS.LDX:
+      set(destination, code === 0x79 && source === 10 ? state.get(slot(offset)) : undefined)
+      return [at + 1]
+    case CLASS.ST:
+    case CLASS.STX:
+      store(instruction, state)
+      return [at + 1]
+    default:
+      return jump(instruction, state, at)
+  }
+}
+
+/** Slots have numbers below those of registers. */
+function slot(offset: number): number {
+  return offset - 1
+}
+
+/** Only whole 64-bit slots at r10 are followed; any other store may have changed any slot. */
+function store({ code, destination, source, offset, immediate }: Instruction, state: State): void {
+  const plain = (code & 0xe0) === 0x60
+  const value = (code & 7) === CLASS.ST ? BigInt.asUintN(64, BigInt(immediate)) : state.get(source)
+  if (!plain || destination !== 10 || (code & 0x18) !== 0x18 || offset % 8 !== 0) {
+    for (const place of state.keys()) if (place < 0) state.delete(place)
+    // an atomic operation may fetch into its source, or into r0
+    if (!plain) {
+      state.delete(source)
+      state.delete(0)
+    }
+  } else if (value === undefined) state.delete(slot(offset))
+  else state.set(slot(offset), value)
+}
+
+function jump(instruction: Instruction, state: State, at: number): number[] {
+  const { code, destination, source, offset, immediate } = instruction
+  if (code === EXIT) return []
+  if (code === CALL || code === 0x8d) {
+    for (const place of [...state.keys()]) if (place < 6) state.delete(place)
+    return [at + 1]
+  }
+  if (code === 0x05) return [at + 1 + offset]
+  if (code === 0x06) return [at + 1 + immediate]
+  const narrow = (code & 7) === CLASS.JMP32
+  const left = state.get(destination)
+  const right = (code & 8) !== 0 ? state.get(source) : BigInt(immediate)
+  const taken =
+    left === undefined || right === undefined
+      ? undefined
+      : compare(code & 0xf0, left, right, narrow ? 32 : 64)
+  const ways = [at + 1, at + 1 + offset]
+  if (taken === undefined) return [...new Set(ways)]
+  return [taken ? ways[1]! : ways[0]!]
+}
+
+function compare(
+  operation: number,
+  left: bigint,
+  right: bigint,
+  bits: number,
+): boolean | undefined {
+  const a = BigInt.asUintN(bits, left)
+  const b = BigInt.asUintN(bits, right)
+  const [sa, sb] = [BigInt.asIntN(bits, left), BigInt.asIntN(bits, right)]
+  switch (operation) {
+    case 0x10:
+      return a === b
+    case 0x20:
+      return a > b
+    case 0x30:
+      return a >= b
+    case 0x40:
+      return (a & b) !== 0n
+    case 0x50:
+      return a !== b
+    case 0x60:
+      return sa > sb
+    case 0x70:
+      return sa >= sb
+    case 0xa0:
+      return a < b
+    case 0xb0:
+      return a <= b
+    case 0xc0:
+      return sa < sb
+    case 0xd0:
+      return sa <= sb
+    default:
+      return undefined
+  }
+}
+
+/** The result of an ALU instruction, where it is known. */
+function arithmetic(
+  code: number,
+  left: bigint | undefined,
+  right: bigint | undefined,
+  offset: number,
+): bigint | undefined {
+  const bits = (code & 7) === CLASS.ALU ? 32 : 64
+  const operation = code & 0xf0
+  if (operation === 0xb0) {
+    // an offset makes it a sign-extending move
+    if (right === undefined || offset !== 0) return undefined
+    return BigInt.asUintN(bits, right)
+  }
+  if (left === undefined) return undefined
+  const a = BigInt.asUintN(bits, left)
+  if (operation === 0x80) return BigInt.asUintN(bits, -a)
+  if (right === undefined) return undefined
+  const b = BigInt.asUintN(bits, right)
+  const shift = b & BigInt(bits - 1)
+  switch (operation) {
+    case 0x00:
+      return BigInt.asUintN(bits, a + b)
+    case 0x10:
+      return BigInt.asUintN(bits, a - b)
+    case 0x20:
+      return BigInt.asUintN(bits, a * b)
+    case 0x40:
+      return a | b
+    case 0x50:
+      return a & b
+    case 0x60:
+      return BigInt.asUintN(bits, a << shift)
+    case 0x70:
+      return a >> shift
+    case 0xa0:
+      return a ^ b
+    case 0xc0:
+      return BigInt.asUintN(bits, BigInt.asIntN(bits, a) >> shift)
+    default:
+      return undefined
+  }
+}

@@ -1,0 +1,86 @@
+import t from 'tap'
+import { type BpfObject, type BpfProgram, encodeBtf, parseBtf } from '../../bpf/index.ts'
+import { type Instruction, writeInstruction } from '../../bpf/instruction.ts'
+import { Reachability } from '../../bpf/reach.ts'
+
+type Row = [
+  code: number,
+  destination?: number,
+  source?: number,
+  offset?: number,
+  immediate?: number,
+]
+
+/** How each instruction of a program of `raw_tp` is reached, as a letter: never, always, maybe. */
+function reach(...rows: Row[]): string {
+  const code = new Uint8Array(rows.length * 8)
+  rows.forEach(([op, destination = 0, source = 0, offset = 0, immediate = 0], i) => {
+    const instruction: Instruction = { code: op, destination, source, offset, immediate }
+    writeInstruction(code, i * 8, 'little', instruction)
+  })
+  const program: BpfProgram = {
+    name: 'p',
+    section: 'raw_tp',
+    offset: 0,
+    size: code.length,
+    global: true,
+  }
+  const object: BpfObject = {
+    byteOrder: 'little',
+    btf: parseBtf(encodeBtf([])),
+    ext: { functions: [], lines: [], relocations: [] },
+    programs: [program],
+    calls: [],
+    code: new Map([['raw_tp', code]]),
+  }
+  const reachability = new Reachability(object, object.code)
+  return rows.map((_, i) => reachability.of(program, i).is[0]).join('')
+}
+
+const MOV = 0xb7
+const JEQ = 0x15
+const EXIT: Row = [0x95]
+
+t.test('a branch on a constant has one way', (t) => {
+  t.equal(reach([MOV, 1, 0, 0, 0], [JEQ, 1, 0, 1, 0], [MOV, 2], EXIT), 'aana')
+  t.equal(reach([MOV, 1, 0, 0, 1], [JEQ, 1, 0, 1, 0], [MOV, 2], EXIT), 'aaaa')
+  t.equal(reach([JEQ, 1, 0, 1, 0], [MOV, 2], EXIT), 'ama', 'on something unknown two')
+  t.end()
+})
+
+t.test('constants are followed through moves, arithmetic, 32-bit comparison and the stack', (t) => {
+  const zero: Row = [MOV, 1, 0, 0, 0]
+  t.equal(reach(zero, [0xbf, 3, 1], [JEQ, 3, 0, 1, 0], [MOV, 2], EXIT), 'aaana', 'r3 = r1')
+  t.equal(reach(zero, [0x07, 1, 0, 0, 5], [JEQ, 1, 0, 1, 5], [MOV, 2], EXIT), 'aaana', 'r1 += 5')
+  t.equal(reach([MOV, 1, 0, 0, -1], [0x16, 1, 0, 1, -1], [MOV, 2], EXIT), 'aana', 'w1 == -1')
+  const spill: Row = [0x7b, 10, 1, -8]
+  const fill: Row = [0x79, 4, 10, -8]
+  t.equal(reach(zero, spill, fill, [JEQ, 4, 0, 1, 0], [MOV, 2], EXIT), 'aaaana', 'spilled')
+  const elsewhere: Row = [0x7b, 5, 6, 0]
+  t.equal(reach(zero, spill, elsewhere, fill, [JEQ, 4, 0, 1, 0], [MOV, 2], EXIT), 'aaaaama')
+  const call: Row = [0x85, 0, 0, 0, 1]
+  t.equal(reach(zero, call, [JEQ, 1, 0, 1, 0], [MOV, 2], EXIT), 'aaama', 'a call may change r1')
+  t.equal(reach([MOV, 6], call, [JEQ, 6, 0, 1, 0], [MOV, 2], EXIT), 'aaana', 'but not r6')
+  t.end()
+})
+
+t.test('where ways meet only what both agree on is known', (t) => {
+  const different = reach(
+    [MOV, 6, 0, 0, 0],
+    [JEQ, 1, 0, 1, 0],
+    [MOV, 6, 0, 0, 1],
+    [JEQ, 6, 0, 1, 0],
+    [MOV, 2],
+    EXIT,
+  )
+  t.equal(different, 'aamama')
+  const loop = reach([MOV, 6, 0, 0, 0], [0x07, 6, 0, 0, 1], [0x55, 6, 0, -2, 9], EXIT)
+  t.equal(loop, 'aaaa')
+  t.end()
+})
+
+t.test('code that leaves its program is not judged', (t) => {
+  t.equal(reach([0x05, 0, 0, 100], EXIT), 'mm')
+  t.equal(reach([MOV, 1]), 'm')
+  t.end()
+})
