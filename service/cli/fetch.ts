@@ -1,0 +1,37 @@
+import type { KernelFilter } from '../../storage/index.ts'
+import { type FetchOptions, fetchBtf } from '../client.ts'
+import { thisKernel } from '../machine.ts'
+import { type CommonOptions, filterOf } from './filter.ts'
+
+interface Options extends CommonOptions, KernelFilter {
+  server?: string
+  wait?: boolean
+  output?: string
+}
+
+/** `btfmill fetch`: the path on standard output, what was done on standard error. Returns the exit status. */
+export async function run(options: Options): Promise<number> {
+  const { server, wait, output, json } = options
+  const named = filterOf(options)
+  const settings: FetchOptions = {
+    ...(Object.keys(named).length > 0 && { kernel: kernelOf(named) }),
+    ...(server !== undefined && { server }),
+    ...(wait !== undefined && { wait }),
+    ...(output !== undefined && { output }),
+  }
+  const fetched = await fetchBtf(settings)
+  const said = {
+    kernel: "the kernel's own BTF",
+    cache: 'from the cache',
+    server: `from ${server}`,
+  }[fetched.origin]
+  console.error(`btfmill: ${said}${fetched.sha256 ? `, SHA-256 ${fetched.sha256}` : ''}`)
+  console.log(json ? JSON.stringify(fetched) : fetched.path)
+  return 0
+}
+
+/** Another machine's kernel: what is not named is as on this one, but for what tells this one's build. */
+function kernelOf(named: KernelFilter) {
+  const { distro, version, arch, release } = thisKernel()
+  return { distro, version, arch, release, ...named }
+}

@@ -1,0 +1,72 @@
+import {
+  type BuildRecord,
+  Catalog,
+  type KernelFilter,
+  listSourceFailures,
+  openStore,
+  type SourceFailure,
+} from '../../storage/index.ts'
+import { stateOf } from '../kernels.ts'
+import { type CommonOptions, filterOf } from './filter.ts'
+
+/** `btfmill list`. Returns the exit status. */
+export async function run(options: CommonOptions & KernelFilter): Promise<number> {
+  const store = await openStore(options.store)
+  let invalid = 0
+  const catalog = await Catalog.open(store, (error) => {
+    invalid++
+    console.error(`btfmill: ${error.message}`)
+  })
+  const records = [...catalog.list(filterOf(options))].map(({ record }) => record)
+  const sources = await Array.fromAsync(listSourceFailures(store))
+  if (options.json) {
+    for (const record of records) console.log(JSON.stringify({ state: stateOf(record), ...record }))
+    for (const source of sources) console.log(JSON.stringify({ state: 'failed', ...source }))
+  } else {
+    for (const line of columns([...records.map(rowOf), ...sources.map(sourceRowOf)]))
+      console.log(line)
+  }
+  return invalid === 0 ? 0 : 1
+}
+
+function rowOf(record: BuildRecord): string[] {
+  const { kernel, package: from, btf, failure } = record
+  const said = [
+    ...(btf ? [`${btf.size} bytes`, `${btf.types} types`, from.authenticated] : []),
+    ...(failure ? [`${failure.code}: ${failure.message}`, retry(failure)] : []),
+  ]
+  return [
+    kernel.distro,
+    kernel.version,
+    kernel.arch,
+    kernel.release,
+    from.version,
+    stateOf(record),
+    said.join(', '),
+  ]
+}
+
+function sourceRowOf({ source, suite, failure }: SourceFailure): string[] {
+  return [
+    source,
+    suite,
+    '',
+    '',
+    '',
+    'failed',
+    `${failure.code}: ${failure.message}, ${retry(failure)}`,
+  ]
+}
+
+const retry = ({ retryAt }: { retryAt: string | null }): string =>
+  retryAt === null ? 'not tried again' : `due ${retryAt}`
+
+function columns(rows: readonly string[][]): string[] {
+  const widths = [0, 1, 2, 3, 4, 5].map((i) => Math.max(0, ...rows.map((row) => row[i]!.length)))
+  return rows.map((row) =>
+    row
+      .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  )
+}

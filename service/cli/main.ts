@@ -1,0 +1,88 @@
+#!/usr/bin/env node
+/*
+ * The command line. Each command's code is loaded when it is called, so that none carries another's weight. Exit
+ * status: 0 done, 1 failed in part or whole, 2 wrong usage.
+ */
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { DEFAULT_STORE } from '../../storage/index.ts'
+
+const program = new Command('btfmill')
+  .description('BTF for kernels that were built without it')
+  .exitOverride()
+  .showHelpAfterError()
+
+const command = (usage: string, description: string): Command =>
+  program
+    .command(usage)
+    .description(description)
+    .option('--store <url>', 'where BTF is kept: file:DIR', DEFAULT_STORE)
+    .option('--json', 'machine-readable output')
+
+/** The filters that mean the same everywhere. */
+const filtered = (to: Command): Command =>
+  to
+    .option('--distro <id>', "os-release's ID")
+    .option('--version <version>', "os-release's VERSION_ID")
+    .option('--arch <arch>', 'uname -m, or any other name of it')
+    .option('--release <glob>', 'uname -r, * ? [0-9] stand for what they do in a shell')
+
+const count = (text: string): number => {
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('a whole number from 1')
+  return Number(text)
+}
+
+filtered(
+  command('generate', 'make BTF from the packages that sources offer, or from files and URLs'),
+)
+  .argument('[file...]', 'a .deb, .ddeb or vmlinux; --release then names its kernel')
+  .option('--source <id>', 'only this source')
+  .option('--mirror <url>', "the distribution's mirror, http://host/debian")
+  .option('--limit <n>', 'only the newest of those that match', count)
+  .option('--jobs <n>', 'so many packages at once', count, 1)
+  .option(
+    '--early-stop',
+    'end each download when vmlinux is whole; its digest is then not compared',
+  )
+  .option('--scratch <dir>', 'for what is unpacked')
+  .action(async (files, options) => {
+    process.exitCode = await (await import('./generate.ts')).run(files, options)
+  })
+
+command('serve', 'answer agents over HTTP')
+  .addOption(new Option('--listen <host:port>', 'where').default('127.0.0.1:8080'))
+  .action(async (options) => {
+    process.exitCode = await (await import('./serve.ts')).run(options)
+  })
+
+filtered(command('list', 'kernels and their state')).action(async (options) => {
+  process.exitCode = await (await import('./list.ts')).run(options)
+})
+
+filtered(
+  command('fetch', "a file with this machine's BTF, or another's with --distro … --release …"),
+)
+  .option('--server <url>', 'the service to ask', process.env.BTFMILL_SERVER)
+  .option('--wait', 'wait while the server is making it')
+  .option('-o, --output <file>', 'write it there, not into the cache')
+  .action(async (options) => {
+    process.exitCode = await (await import('./fetch.ts')).run(options)
+  })
+
+command('dump', 'BTF as C')
+  .argument('<what>', 'a file (raw BTF or ELF), or DISTRO/VERSION/ARCH/RELEASE in the store')
+  .option('--type <name>', 'only this struct or union, with sizes and offsets')
+  .action(async (what, options) => {
+    process.exitCode = await (await import('./dump.ts')).run(what, options)
+  })
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  if (error instanceof CommanderError) {
+    process.exitCode = error.exitCode === 0 ? 0 : 2
+  } else {
+    console.error(`btfmill: ${error instanceof Error ? error.message : error}`)
+    if (process.env.BTFMILL_DEBUG) console.error(error)
+    process.exitCode = 1
+  }
+}

@@ -1,0 +1,112 @@
+/* /v1/kernels: what the catalog knows, as JSON pages or as one NDJSON stream. */
+import { Readable } from 'node:stream'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import Type from 'typebox'
+import { BuildRecord, type KernelFilter } from '../storage/index.ts'
+import type { Context } from './context.ts'
+import { ServiceError } from './error.ts'
+import { findBuilds } from './lookup.ts'
+import { kernelOf, NameParams, pathOf } from './name.ts'
+
+const NDJSON = 'application/x-ndjson'
+const PAGE = 100
+const Word = Type.Optional(Type.String({ minLength: 1, maxLength: 255 }))
+
+const ListQuery = Type.Object({
+  distro: Word,
+  version: Word,
+  arch: Word,
+  /** a glob */
+  release: Word,
+  limit: Type.Integer({ minimum: 1, maximum: 1000, default: PAGE }),
+  /** where the page before ended */
+  cursor: Type.Optional(Type.String({ maxLength: 2048 })),
+})
+
+const State = Type.Union([
+  Type.Literal('available'),
+  Type.Literal('embedded'),
+  Type.Literal('failed'),
+])
+type State = Type.Static<typeof State>
+
+const Listed = Type.Object({
+  ...BuildRecord.properties,
+  state: State,
+  links: Type.Object({ btf: Type.Optional(Type.String()), builds: Type.String() }),
+})
+
+const Page = Type.Object({ kernels: Type.Array(Listed), next: Type.Optional(Type.String()) })
+/** One answer in two forms, by the request's Accept. */
+const PAGES = {
+  content: {
+    'application/json': { schema: Page },
+    [NDJSON]: { schema: Type.Unsafe<Readable>({}) },
+  },
+}
+const Builds = Type.Object({ builds: Type.Array(Listed) })
+
+/** What can be had of a build: its BTF, even where a newer try failed. */
+export function stateOf(record: BuildRecord): State {
+  if (record.btf) return 'available'
+  return record.failure || !record.embedded ? 'failed' : 'embedded'
+}
+
+const listed = (record: BuildRecord): Type.Static<typeof Listed> => ({
+  ...record,
+  state: stateOf(record),
+  links: {
+    ...(record.btf && { btf: `/v1/btf/sha256/${record.btf.sha256}` }),
+    builds: `/v1/kernels/${pathOf(record.kernel)}`,
+  },
+})
+
+const filterOf = ({ distro, version, arch, release }: KernelFilter): KernelFilter => ({
+  ...(distro !== undefined && { distro }),
+  ...(version !== undefined && { version }),
+  ...(arch !== undefined && { arch }),
+  ...(release !== undefined && { release }),
+})
+
+export const kernelRoutes =
+  ({ catalog }: Context): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    app.get(
+      '/v1/kernels',
+      { schema: { querystring: ListQuery, response: { 200: PAGES } } },
+      async (request, reply) => {
+        const { cursor = '', limit } = request.query
+        const found = catalog.list(
+          filterOf(request.query),
+          Buffer.from(cursor, 'base64url').toString('utf8'),
+        )
+        reply.header('vary', 'accept')
+        if (request.headers.accept?.includes(NDJSON)) {
+          const lines = found.map(({ record }) => `${JSON.stringify(listed(record))}\n`)
+          return reply.type(NDJSON).send(Readable.from(lines))
+        }
+        const page = [...found.take(limit + 1)]
+        const last = page.length > limit ? page[limit - 1] : undefined
+        return reply.send({
+          kernels: page.slice(0, limit).map(({ record }) => listed(record)),
+          ...(last && { next: Buffer.from(last.key).toString('base64url') }),
+        })
+      },
+    )
+
+    app.get(
+      '/v1/kernels/:distro/:version/:arch/:release',
+      { schema: { params: NameParams, response: { 200: Builds } } },
+      async (request) => {
+        const kernel = kernelOf(request.params)
+        const builds = await findBuilds(catalog, kernel)
+        if (builds.length === 0) {
+          throw new ServiceError(
+            'unknown_kernel',
+            `nothing is known of ${Object.values(kernel).join(' ')}`,
+          )
+        }
+        return { builds: builds.map(listed) }
+      },
+    )
+  }

@@ -1,0 +1,38 @@
+/* A kernel's name as the segments of an address: what was decoded is checked before anything is looked up. */
+import Type from 'typebox'
+import { canonicalArch, encodeName, type KernelName, StoreError } from '../storage/index.ts'
+import { ServiceError } from './error.ts'
+
+const Segment = Type.String({ minLength: 1, maxLength: 255 })
+
+/** `{distro}/{version}/{arch}/{release}` */
+export const NameParams = Type.Object({
+  distro: Segment,
+  version: Segment,
+  arch: Segment,
+  release: Segment,
+})
+
+/** The kernel that an address names, by canonical architecture. Errors: `invalid_name`. */
+export function kernelOf(params: KernelName): KernelName {
+  for (const [what, name] of Object.entries(params)) {
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
+    if (/[\0-\x1f\x7f/\\]|^\.\.?$/.test(name)) throw invalid(what)
+    try {
+      encodeName(name)
+    } catch (cause) {
+      if (cause instanceof StoreError) throw invalid(what)
+      throw cause
+    }
+  }
+  return { ...params, arch: canonicalArch(params.arch) }
+}
+
+/** The path of a kernel below a route. */
+export function pathOf({ distro, version, arch, release }: KernelName): string {
+  return [distro, version, arch, release].map(encodeURIComponent).join('/')
+}
+
+function invalid(what: string): ServiceError {
+  return new ServiceError('invalid_name', `that is no name of a kernel's ${what}`)
+}
