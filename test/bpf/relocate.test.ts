@@ -1,53 +1,24 @@
 import { readFileSync } from 'node:fs'
-import { basename } from 'node:path'
 import t from 'tap'
 import { openObject, parseBtf, readBtf, relocate } from '../../bpf/index.ts'
 import { coreObjects, littleKernels } from './core.ts'
-import { disagreements, type Ours } from './oracle/agreement.ts'
+import { differences } from './oracle/agreement.ts'
 import { buildRelocate, relocateWithLibbpf } from './oracle/libbpf.ts'
 
 const objects = coreObjects('el')
 const kernels = littleKernels()
-/** libbpf sizes pointers and shifts for the machine it runs on, so these are the kernels whose answers it can give. */
-const nativeKernels = ['i686', 'x86_64'].map((machine) => kernels.get(machine)!)
-
 const open = (path: string) => openObject(readFileSync(path))
 const outcomes = (object: string, kernel: string) =>
   relocate(open(objects.get(object)!), readBtf(readFileSync(kernels.get(kernel)!))).relocations
 
-t.test('every relocation is decided as libbpf decides it', async (t) => {
+t.test('every relocation is decided, and its instruction patched, as libbpf does', async (t) => {
   const harness = await buildRelocate(t.testdir())
   for (const [name, path] of objects) {
-    const object = open(path)
-    let decisions = 0
-    let patched = 0
-    for (const file of nativeKernels) {
+    for (const [machine, file] of kernels) {
       const theirs = await relocateWithLibbpf([harness], path, file)
-      const { relocations, code } = relocate(object, readBtf(readFileSync(file)))
-      const ours = relocations.map(
-        ({ relocation, instruction, outcome }): Ours => ({
-          section: relocation.section,
-          index: relocation.index,
-          instruction,
-          outcome,
-        }),
-      )
-      t.same(disagreements(theirs, ours), [], `${name} on ${basename(file)}`)
-      decisions += ours.length
-      for (const { relocation, program, instruction } of relocations) {
-        const theirCode = theirs.programs.get(program.name)
-        // an instruction in a subprogram moves, and a program that libbpf gave up holds nothing
-        if (!theirCode || theirCode.instructions.length === 0 || program.size === 0) continue
-        const at = relocation.offset
-        const mine = Buffer.from(code.get(relocation.section)!.subarray(at, at + 8))
-        const their = theirCode.instructions.subarray(instruction * 8, instruction * 8 + 8)
-        if (!mine.equals(their)) {
-          t.equal(mine.toString('hex'), their.toString('hex'), `${name} ${relocation.index}`)
-        }
-        patched++
-      }
+      const ours = relocate(open(path), readBtf(readFileSync(file)))
+      t.same(differences(theirs, ours), [], `${name} on ${machine}: ${ours.relocations.length}`)
     }
-    t.pass(`${name}: ${decisions} decisions, ${patched} instructions`)
   }
 })
 

@@ -1,17 +1,21 @@
 /*
- * Where two deciders on relocations part: libbpf's decisions against ours, a line for each difference, in words that
- * name the relocation. Ours may know more: after a fatal relocation libbpf goes no further with that program.
+ * Where two deciders on relocations part: libbpf and us, a line for each difference, in words that name the
+ * relocation. Ours may know more: after a fatal relocation libbpf goes no further with that program.
  */
+import type { RelocatedObject } from '../../../bpf/index.ts'
 import type { Decision, Outcome, Relocated } from './libbpf.ts'
 
-/** One of our relocations, in libbpf's terms. */
-export interface Ours {
-  section: string
-  index: number
-  instruction: number
-  outcome: Outcome
+/** What one decider made of one relocation. */
+export type Ours = Pick<Decision, 'section' | 'index' | 'instruction' | 'outcome'>
+
+/** Our relocations in the oracle's terms. */
+function oursOf({ relocations }: RelocatedObject): (Ours & { candidates: number[] })[] {
+  return relocations.map(({ relocation: { section, index }, candidates, ...rest }) => {
+    return { section, index, candidates: [...candidates], ...rest }
+  })
 }
 
+/** Where decisions part. */
 export function disagreements(theirs: Relocated, ours: readonly Ours[]): string[] {
   const mine = new Map(ours.map((one) => [`${one.section} #${one.index}`, one]))
   const lines: string[] = []
@@ -19,15 +23,35 @@ export function disagreements(theirs: Relocated, ours: readonly Ours[]): string[
     const key = `${decision.section} #${decision.index}`
     const one = mine.get(key)
     mine.delete(key)
-    if (one === undefined) lines.push(`${key}: libbpf ${say(decision.outcome)}, ours has none`)
+    if (one === undefined) lines.push(`${key}: libbpf ${say(decision)}, ours has none`)
     else if (!same(decision, one)) {
-      lines.push(
-        `${key} (${decision.kind}): libbpf ${say(decision.outcome)}, ours ${say(one.outcome)}`,
-      )
+      lines.push(`${key} (${decision.kind}): libbpf ${say(decision)}, ours ${say(one)}`)
     }
   }
   const stopped = theirs.decisions.some(({ outcome }) => outcome.is === 'fatal')
   if (!stopped) for (const key of mine.keys()) lines.push(`${key}: ours has it, libbpf has not`)
+  return lines
+}
+
+/** Where decisions, candidates or the instructions as they were left part. */
+export function differences(theirs: Relocated, ours: RelocatedObject): string[] {
+  const mine = oursOf(ours)
+  const lines = disagreements(theirs, mine)
+  const candidates = new Map(mine.map((one) => [`${one.section} #${one.index}`, one.candidates]))
+  for (const { section, index, outcome, ...their } of theirs.decisions) {
+    const key = `${section} #${index}`
+    if (outcome.is === 'fatal' || `${their.candidates}` === `${candidates.get(key)}`) continue
+    lines.push(`${key}: libbpf's candidates ${their.candidates}, ours ${candidates.get(key)}`)
+  }
+  for (const { relocation, program, instruction } of ours.relocations) {
+    const loaded = theirs.programs.get(program.name)
+    // what a load that failed left is not all relocated, and subprograms have moved
+    if (loaded?.result !== 0) continue
+    const { section, offset } = relocation
+    const bytes = ours.code.get(section)!.subarray(offset, offset + 8)
+    const left = loaded.instructions.subarray(instruction * 8, instruction * 8 + 8)
+    if (!left.equals(bytes)) lines.push(`${section} #${relocation.index}: other bytes`)
+  }
   return lines
 }
 
@@ -36,10 +60,14 @@ function same(decision: Decision, ours: Ours): boolean {
   if (instruction !== undefined && instruction !== ours.instruction) return false
   // The reason is told in each one's own words.
   if (outcome.is === 'fatal') return ours.outcome.is === 'fatal'
-  return say(outcome) === say(ours.outcome)
+  return say(decision) === say({ ...ours, instruction })
 }
 
-function say(outcome: Outcome): string {
+function say({ outcome, instruction }: Pick<Decision, 'outcome' | 'instruction'>): string {
+  return `${sayOutcome(outcome)} at instruction ${instruction}`
+}
+
+function sayOutcome(outcome: Outcome): string {
   switch (outcome.is) {
     case 'ok': {
       const bytes = outcome.bytes ? `, ${outcome.bytes.old} → ${outcome.bytes.new} bytes` : ''

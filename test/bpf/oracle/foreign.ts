@@ -21,7 +21,11 @@ export async function foreignOracles(
 ): Promise<{ relocate: string[]; bpftool: string[] }> {
   const host = await unpackPackages(['qemu-user-static', 'lld-19'], 'host')
   const sysroot = await unpackForeign(machine, ['bpftool', 'libbpf-dev', 'libc6-dev'], machine)
-  const emulator = [join(host, `usr/bin/qemu-${machine}-static`), '-L', sysroot]
+  const libraries = ['lib', 'usr/lib'].map((path) => join(sysroot, path, `${machine}-linux-gnu`))
+  const emulator = [
+    ...[join(host, `usr/bin/qemu-${machine}-static`), '-L', sysroot],
+    ...['-E', `LD_LIBRARY_PATH=${libraries.join(':')}`],
+  ]
   const relocate = join(ORACLE_CACHE, `relocate-${machine}`)
   if (!existsSync(relocate)) await link(machine, host, sysroot, relocate)
   return {

@@ -59,7 +59,7 @@ export async function relocateWithLibbpf(
 }
 
 /** The harness's output as values. */
-export function parseRelocated(output: string): Relocated {
+function parseRelocated(output: string): Relocated {
   const decisions = new Map<string, Decision>()
   const programs: Relocated['programs'] = new Map()
   for (const text of output.split(/^program /m).slice(1)) {
