@@ -8,7 +8,7 @@ import { type ByteOrder, bufferOf, viewOf } from './bytes.ts'
 import { decode } from './decode.ts'
 import { BtfError } from './error.ts'
 import { type BtfHeader, checkStrings, parseHeader } from './header.ts'
-import { infoFlag, infoKind, infoVlen, KIND, type KindName, kindName } from './kind.ts'
+import { infoFlag, infoVlen, KIND, type KindName, kindName, MAX_KINDS } from './kind.ts'
 import type { BtfType } from './type.ts'
 import { type Sizes, sizesOf, validate } from './validate.ts'
 
@@ -50,6 +50,7 @@ export class Btf {
   readonly stringsEnd: number
   readonly #little: boolean
   readonly #offsets: Uint32Array
+  readonly #kinds: Uint8Array
   readonly #counts: Uint32Array
   readonly #sizes: Sizes
   #pointerSize: 4 | 8 | undefined
@@ -73,12 +74,13 @@ export class Btf {
     this.stringsStart = base?.stringsEnd ?? 0
     this.stringsEnd = this.stringsStart + this.strings.length
     this.#sizes = sizesOf(this.view, this.header.layout, base ? base.#sizes : undefined)
-    const { offsets, counts } = validate(this.view, this.header, this.#sizes, {
+    const { offsets, kinds, counts } = validate(this.view, this.header, this.#sizes, {
       startId: this.startId,
       stringsEnd: this.stringsEnd,
       baseKind: (id) => base?.kind(id) ?? 0,
     })
     this.#offsets = offsets
+    this.#kinds = kinds
     this.#counts = counts
     this.typeCount = offsets.length
     this.endId = this.startId + this.typeCount
@@ -115,7 +117,19 @@ export class Btf {
 
   /** Kind number of a type. Errors, as for the next five: `bad_type_id`. */
   kind(id: number): number {
-    return id === 0 ? KIND.VOID : infoKind(this.word(id, 4))
+    if (id === 0) return KIND.VOID
+    const home = this.home(id)
+    return home.#kinds[id - home.startId]!
+  }
+
+  /** Ids of all types, the base's too, of these kinds (by number), in order. */
+  idsOf(kinds: ReadonlySet<number>): number[] {
+    const ids = this.base?.idsOf(kinds) ?? []
+    const wanted = Array.from({ length: MAX_KINDS }, (_, kind) => kinds.has(kind))
+    for (let i = 0; i < this.typeCount; i++) {
+      if (wanted[this.#kinds[i]!]) ids.push(this.startId + i)
+    }
+    return ids
   }
 
   /** Number of elements: members, values, parameters, variables; for a FUNC its linkage. */
@@ -167,8 +181,7 @@ export class Btf {
 
   /** The bytes of the string at an offset, without NUL. Errors: `bad_name`. */
   stringBytes(offset: number): Buffer {
-    let home: Btf = this
-    while (offset < home.stringsStart && home.base) home = home.base
+    const home = this.#stringsOf(offset)
     const start = offset - home.stringsStart
     if (!(start >= 0 && start < home.strings.length)) {
       throw new BtfError('bad_name', `name at ${offset}, strings end at ${this.stringsEnd}`)
@@ -178,20 +191,34 @@ export class Btf {
 
   /** The first byte of the string at an offset, 0 of an empty one. */
   stringInitial(offset: number): number {
-    let home: Btf = this
-    while (offset < home.stringsStart && home.base) home = home.base
+    const home = this.#stringsOf(offset)
     return home.strings[offset - home.stringsStart] ?? 0
   }
 
   /** Whether the string at an offset is exactly these bytes. */
   stringIs(offset: number, bytes: Uint8Array): boolean {
+    const end = this.#prefixEnd(offset, bytes)
+    return end >= 0 && this.#stringsOf(offset).strings[end] === 0
+  }
+
+  /** Whether the string at an offset begins with these bytes. */
+  stringStartsWith(offset: number, bytes: Uint8Array): boolean {
+    return this.#prefixEnd(offset, bytes) >= 0
+  }
+
+  /** Where these bytes, with which the string at an offset begins, end in its home's strings; -1 if it does not. */
+  #prefixEnd(offset: number, bytes: Uint8Array): number {
+    const { strings, stringsStart } = this.#stringsOf(offset)
+    const start = offset - stringsStart
+    for (let i = 0; i < bytes.length; i++) if (strings[start + i] !== bytes[i]) return -1
+    return start + bytes.length
+  }
+
+  /** The BTF that holds the string at an offset: this one, or a base. */
+  #stringsOf(offset: number): Btf {
     let home: Btf = this
     while (offset < home.stringsStart && home.base) home = home.base
-    const strings = home.strings
-    const start = offset - home.stringsStart
-    if (start < 0 || start + bytes.length >= strings.length) return false
-    for (let i = 0; i < bytes.length; i++) if (strings[start + i] !== bytes[i]) return false
-    return strings[start + bytes.length] === 0
+    return home
   }
 
   /**
@@ -207,12 +234,9 @@ export class Btf {
     if (offsets.size === 0) return undefined
     const wanted = kind === undefined ? undefined : KIND[kind]
     if (wanted !== undefined && this.#counts[wanted] === 0) return undefined
-    for (let i = 0; i < this.#offsets.length; i++) {
-      const at = this.#offsets[i]!
-      if (!offsets.has(this.view.getUint32(at, this.#little))) continue
-      if (wanted === undefined || infoKind(this.view.getUint32(at + 4, this.#little)) === wanted) {
-        return this.startId + i
-      }
+    for (let i = 0; i < this.typeCount; i++) {
+      if (wanted !== undefined && this.#kinds[i] !== wanted) continue
+      if (offsets.has(this.view.getUint32(this.#offsets[i]!, this.#little))) return this.startId + i
     }
     return undefined
   }

@@ -8,7 +8,7 @@ import type { Btf } from './btf.ts'
 import { isEnum, sameKind } from './compatible.ts'
 import type { CoreRelocation } from './ext.ts'
 import { essentialName } from './flavour.ts'
-import { infoKind, KIND } from './kind.ts'
+import { KIND } from './kind.ts'
 
 interface Wanted {
   readonly kind: number
@@ -23,7 +23,7 @@ export function findCandidates(
   relocations: readonly CoreRelocation[],
 ): Map<number, number[]> {
   const found = new Map<number, number[]>()
-  const byInitial = new Map<number, Wanted[]>()
+  const all: Wanted[] = []
   const kinds = new Set<number>()
   for (const { type, kind } of relocations) {
     if (type === 0 || kind === 'local_type_id' || found.has(type)) continue
@@ -31,32 +31,26 @@ export function findCandidates(
     const wanted = { ids, kind: local.kind(type), name: essentialName(nameOf(local, type)) }
     found.set(type, ids)
     if (wanted.name.length === 0) continue
-    const initial = wanted.name[0]!
-    const same = byInitial.get(initial)
-    if (same) same.push(wanted)
-    else byInitial.set(initial, [wanted])
+    all.push(wanted)
     kinds.add(wanted.kind)
     if (isEnum(wanted.kind)) kinds.add(KIND.ENUM).add(KIND.ENUM64)
   }
-  collect(target, kinds, byInitial)
+  collect(target, kinds, all)
   return found
 }
 
-function collect(
-  target: Btf,
-  kinds: ReadonlySet<number>,
-  byInitial: ReadonlyMap<number, Wanted[]>,
-): void {
-  if (byInitial.size === 0) return
-  const wantedKinds = Array.from({ length: 128 }, (_, kind) => kinds.has(kind))
-  for (let id = 1; id < target.endId; id++) {
-    const kind = infoKind(target.word(id, 4))
-    if (!wantedKinds[kind]) continue
-    const wanted = byInitial.get(target.stringInitial(target.word(id, 0)))
+function collect(target: Btf, kinds: ReadonlySet<number>, all: readonly Wanted[]): void {
+  if (all.length === 0) return
+  const byInitial = Map.groupBy(all, (wanted) => wanted.name[0])
+  for (const id of target.idsOf(kinds)) {
+    const offset = target.word(id, 0)
+    const wanted = byInitial.get(target.stringInitial(offset))
     if (!wanted) continue
-    const name = essentialName(nameOf(target, id))
     for (const one of wanted) {
-      if (sameKind(kind, one.kind) && one.name.equals(name)) one.ids.push(id)
+      // most names differ in their beginning already; only those that do not are cut at their flavour
+      if (!target.stringStartsWith(offset, one.name)) continue
+      const same = essentialName(nameOf(target, id)).equals(one.name)
+      if (same && sameKind(target.kind(id), one.kind)) one.ids.push(id)
     }
   }
 }

@@ -8,8 +8,8 @@ import type { Btf } from './btf.ts'
 import { BtfError } from './error.ts'
 import type { CoreRelocation, LineInfo } from './ext.ts'
 import { INSTRUCTION_SIZE } from './instruction.ts'
-import type { BpfObject, BpfProgram } from './object.ts'
-import { Reachability } from './reach.ts'
+import type { BpfObject } from './object.ts'
+import { type Reach, Reachability } from './reach.ts'
 import { Refusal } from './refusal.ts'
 import { type Outcome, type Relocated, relocate } from './relocate.ts'
 import { parseSpec, subjectOf } from './spec.ts'
@@ -72,10 +72,12 @@ export function checkObject(object: BpfObject, kernel: Btf): Check {
   }
   const { relocations, code } = relocate(object, kernel)
   const reachability = new Reachability(object, code)
+  const lines = new Lines(object.ext.lines)
+  const byProgram = Map.groupBy(relocations, (relocated) => relocated.program)
   const programs = object.programs.map((program): CheckedProgram => {
-    const checked = relocations
-      .filter((relocated) => relocated.program === program)
-      .map((relocated) => checkRelocation(object, relocated, reachability))
+    const checked = (byProgram.get(program) ?? []).map((relocated) =>
+      checkRelocation(object, relocated, reachability, lines),
+    )
     const { name, section } = program
     return { name, section, loads: worst(checked.map(loadsWith)), relocations: checked }
   })
@@ -86,9 +88,10 @@ function checkRelocation(
   object: BpfObject,
   relocated: Relocated,
   reachability: Reachability,
+  lines: Lines,
 ): CheckedRelocation {
   const { relocation, program, instruction, outcome } = relocated
-  const source = sourceAt(object, relocation.section, relocation.offset)
+  const source = lines.at(relocation.section, relocation.offset)
   return {
     instruction,
     kind: relocation.kind,
@@ -96,23 +99,17 @@ function checkRelocation(
     outcome,
     ...(source && { source }),
     ...(outcome.is === 'poisoned' && {
-      guard: guardOf(object, program, instruction, reachability),
+      guard: guardOf(reachability.of(program, instruction), lines),
     }),
   }
 }
 
-function guardOf(
-  object: BpfObject,
-  program: BpfProgram,
-  instruction: number,
-  reachability: Reachability,
-): Guard {
-  const reach = reachability.of(program, instruction)
+function guardOf(reach: Reach, lines: Lines): Guard {
   if (reach.is === 'never') return { is: 'guarded' }
   if (reach.is === 'always') return { is: 'unguarded' }
   if (reach.branch === undefined) return { is: 'reached only if' }
-  const offset = reach.program.offset + reach.branch * INSTRUCTION_SIZE
-  const onlyIf = sourceAt(object, reach.program.section, offset)
+  const { section, offset } = reach.program
+  const onlyIf = lines.at(section, offset + reach.branch * INSTRUCTION_SIZE)
   return { is: 'reached only if', ...(onlyIf && { onlyIf }) }
 }
 
@@ -126,14 +123,27 @@ function worst(all: readonly Loads[]): Loads {
   return all.includes('depends') ? 'depends' : 'yes'
 }
 
-/** The last line record at or before an instruction, of the same section. */
-function sourceAt(object: BpfObject, section: string, offset: number): SourceLine | undefined {
-  let best: LineInfo | undefined
-  for (const info of object.ext.lines) {
-    if (info.section !== section || info.offset > offset) continue
-    if (!best || info.offset >= best.offset) best = info
+/** Line records by section, in order of their offsets. */
+class Lines {
+  readonly #bySection: ReadonlyMap<string, readonly LineInfo[]>
+
+  constructor(lines: readonly LineInfo[]) {
+    const inOrder = [...lines].sort((a, b) => a.offset - b.offset)
+    this.#bySection = Map.groupBy(inOrder, (info) => info.section)
   }
-  return best && { file: best.file, line: best.line, text: best.text.trim() }
+
+  /** The last record at or before an instruction. */
+  at(section: string, offset: number): SourceLine | undefined {
+    const lines = this.#bySection.get(section) ?? []
+    let [low, high] = [0, lines.length]
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (lines[middle]!.offset <= offset) low = middle + 1
+      else high = middle
+    }
+    const info = lines[low - 1]
+    return info && { file: info.file, line: info.line, text: info.text.trim() }
+  }
 }
 
 /** What a relocation is about, as C. */

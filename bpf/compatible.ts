@@ -11,7 +11,8 @@ import { resolve } from './layout.ts'
 import { Refusal } from './refusal.ts'
 
 const MAX_DEPTH = 32
-const MAX_STEPS = 1_000_000
+/** In all comparisons of one object with one kernel; real ones take some hundred for each relocation. */
+const MAX_STEPS = 20_000_000
 
 /** The object's types and the kernel's, and how much work comparing them has been. */
 export class Comparison {
@@ -184,13 +185,23 @@ export class Comparison {
   #enumsMatch(a: number, b: number): boolean {
     const { local, target } = this
     if (local.sizeOrType(a) !== target.sizeOrType(b) || local.vlen(a) > target.vlen(b)) return false
-    const theirs = enumeratorNames(target, b)
-    return enumeratorNames(local, a).every((name) =>
-      theirs.some((other) => {
-        this.step()
-        return namesMatch(name, other)
-      }),
-    )
+    for (let i = 0; i < local.vlen(a); i++) {
+      if (this.enumerator(enumeratorName(local, a, i), b, namesMatch) < 0) return false
+    }
+    return true
+  }
+
+  /** The index of the first value of a kernel's enum whose name matches; -1 where there is none. */
+  enumerator(
+    name: Uint8Array,
+    targetId: number,
+    matches: (local: Uint8Array, target: Uint8Array) => boolean,
+  ): number {
+    for (let i = 0; i < this.target.vlen(targetId); i++) {
+      this.step()
+      if (matches(name, enumeratorName(this.target, targetId, i))) return i
+    }
+    return -1
   }
 
   #membersMatch(a: number, b: number, behind: boolean, level: number): boolean {
@@ -224,12 +235,10 @@ export function isComposite(kind: number): boolean {
   return kind === KIND.STRUCT || kind === KIND.UNION
 }
 
-/** The names of an enum's values, in order. */
-export function enumeratorNames(btf: Btf, id: number): Buffer[] {
+/** The name of an enum's value. */
+export function enumeratorName(btf: Btf, id: number, index: number): Buffer {
   const step = btf.kind(id) === KIND.ENUM ? 8 : 12
-  return Array.from({ length: btf.vlen(id) }, (_, i) =>
-    btf.stringBytes(btf.word(id, 12 + i * step)),
-  )
+  return btf.stringBytes(btf.word(id, 12 + index * step))
 }
 
 /** `BTF_INT_ENCODING` of an INT: 1 signed, 2 char, 4 bool. */

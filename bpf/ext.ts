@@ -65,6 +65,9 @@ export interface CoreRelocation {
   readonly kind: RelocationKind | 'unknown'
 }
 
+/** Records of one table; the largest objects known have some ten thousand. */
+const MAX_RECORDS = 1 << 20
+
 export interface BtfExt {
   readonly functions: readonly FunctionInfo[]
   readonly lines: readonly LineInfo[]
@@ -76,7 +79,7 @@ const HEADER_WITH_RELOCATIONS_SIZE = 32
 
 /**
  * Reads `.BTF.ext`; `btf` is that of the same object. Errors: `malformed_header`, `malformed_type` for a table that
- * does not hold together, `truncated`, `unsupported`, `bad_name`, `bad_type_id`.
+ * does not hold together, `truncated`, `too_large`, `unsupported`, `bad_name`, `bad_type_id`.
  */
 export function parseExt(bytes: Uint8Array, btf: Btf): BtfExt {
   const tables = new Tables(bytes, btf)
@@ -167,6 +170,9 @@ class Tables {
       const next = at + 8 + count * size
       if (count === 0 || next > end) {
         throw new BtfError('malformed_type', '.BTF.ext: a section has no records, or too many', at)
+      }
+      if (records.length + count > MAX_RECORDS) {
+        throw new BtfError('too_large', `.BTF.ext has more than ${MAX_RECORDS} records`, at)
       }
       const section = this.#btf.string(this.word(at))
       for (let i = 0; i < count; i++) records.push(read(section, at + 8 + i * size, i))

@@ -6,7 +6,7 @@
 const UNDERSCORE = 0x5f
 
 /** Length of a name without its flavour; `name` without NUL. */
-export function essentialLength(name: Uint8Array): number {
+function essentialLength(name: Uint8Array): number {
   for (let i = name.length - 5; i >= 0; i--) {
     if (
       name[i + 1] === UNDERSCORE &&

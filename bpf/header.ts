@@ -14,7 +14,7 @@ import { BtfError } from './error.ts'
 export const BTF_MAGIC = 0xeb9f
 export const BTF_VERSION = 1
 export const BTF_HEADER_SIZE = 24
-export const BTF_HEADER_WITH_LAYOUT_SIZE = 32
+const BTF_HEADER_WITH_LAYOUT_SIZE = 32
 
 /** Where the sections lie, in bytes from the start of the blob. */
 export interface BtfHeader {

@@ -41,7 +41,7 @@ export {
 export { printLayout } from './listing.ts'
 export { minimizeBtf } from './minimize.ts'
 export { buildIdOf, type ElfNote, parseNotes } from './note.ts'
-export { type BpfObject, type BpfProgram, openObject } from './object.ts'
+export { type BpfCall, type BpfObject, type BpfProgram, openObject } from './object.ts'
 export { REFUSALS, type RefusalCode } from './refusal.ts'
 export { type Outcome, type Relocated, type RelocatedObject, relocate } from './relocate.ts'
 export type {

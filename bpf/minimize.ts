@@ -146,7 +146,7 @@ class Kept {
       if (id === 0 || this.#done.has(key)) continue
       this.#done.add(key)
       this.#types.add(id)
-      pending.push(...this.#needs(id, how))
+      for (const need of this.#needs(id, how)) pending.push(need)
     }
   }
 

@@ -16,6 +16,7 @@ const STT_FUNC = 2
 const STB_LOCAL = 0
 const STV_HIDDEN = 2
 const MAX_OBJECT = 256 << 20
+const MAX_PROGRAMS = 1 << 16
 
 /** A program or subprogram: a function symbol in an executable section. */
 export interface BpfProgram {
@@ -90,11 +91,15 @@ function readPrograms(
     if (offset % INSTRUCTION_SIZE !== 0 || size % INSTRUCTION_SIZE !== 0) {
       throw new BtfError('bad_elf', `program ${name} is not made of instructions`)
     }
+    if (programs.length === MAX_PROGRAMS) {
+      throw new BtfError('too_large', `more than ${MAX_PROGRAMS} programs`)
+    }
     const global = binding !== STB_LOCAL && visibility !== STV_HIDDEN
     programs.push({ name, section: section.name, offset, size, global })
   }
-  const place = (p: BpfProgram) => `${p.section} ${String(p.offset).padStart(12)}`
-  return programs.sort((a, b) => (place(a) < place(b) ? -1 : 1))
+  return programs.sort((a, b) =>
+    a.section === b.section ? a.offset - b.offset : a.section < b.section ? -1 : 1,
+  )
 }
 
 /**
@@ -120,19 +125,25 @@ function readCalls(
       : at
     const home = symbol ? elf.sections[symbol.section]?.name : section.name
     const offset = base + (immediate + 1) * INSTRUCTION_SIZE
-    const target = programs.find((p) => p.section === home && p.offset === offset)
-    if (target) calls.push({ section: section.name, offset: at, target })
+    const target = home === undefined ? undefined : programAt({ programs }, home, offset)
+    if (target?.offset === offset) calls.push({ section: section.name, offset: at, target })
   }
   return calls
 }
 
-/** The program that an instruction lies in. */
+/** The program that an instruction lies in: the last in its section that begins at or before it. */
 export function programAt(
-  object: BpfObject,
+  { programs }: Pick<BpfObject, 'programs'>,
   section: string,
   offset: number,
 ): BpfProgram | undefined {
-  return object.programs.find(
-    (p) => p.section === section && offset >= p.offset && offset < p.offset + p.size,
-  )
+  let [low, high] = [0, programs.length]
+  while (low < high) {
+    const middle = (low + high) >> 1
+    const p = programs[middle]!
+    if (p.section === section ? p.offset <= offset : p.section < section) low = middle + 1
+    else high = middle
+  }
+  const found = programs[low - 1]
+  return found?.section === section && offset < found.offset + found.size ? found : undefined
 }

@@ -15,10 +15,12 @@ import {
   LDIMM64,
   readInstruction,
 } from './instruction.ts'
-import type { BpfObject, BpfProgram } from './object.ts'
+import { type BpfCall, type BpfObject, type BpfProgram, programAt } from './object.ts'
 
 /** What the verifier takes at most; a longer function is not analysed. */
 const MAX_INSTRUCTIONS = 1_000_000
+/** Steps of all walks through one function's ways, in questions about its instructions. */
+const MAX_STEPS = 50_000_000
 /** How often constants are followed through one instruction, on average. */
 const MAX_VISITS = 64
 
@@ -36,10 +38,12 @@ export class Reachability {
   readonly #code: ReadonlyMap<string, Uint8Array>
   readonly #flows = new Map<BpfProgram, Flow | undefined>()
   readonly #functions = new Map<BpfProgram, Reach>()
+  readonly #callers: ReadonlyMap<BpfProgram, readonly BpfCall[]>
 
   constructor(object: BpfObject, code: ReadonlyMap<string, Uint8Array>) {
     this.#object = object
     this.#code = code
+    this.#callers = Map.groupBy(object.calls, (call) => call.target)
   }
 
   /** Whether an instruction, by its number in its program, is reached. */
@@ -56,16 +60,14 @@ export class Reachability {
   #function(program: BpfProgram): Reach {
     const known = this.#functions.get(program)
     if (known) return known
-    const callers = this.#object.calls.filter((call) => call.target === program)
+    const callers = this.#callers.get(program) ?? []
     const isEntry = program.section !== '.text' || (program.global && callers.length > 0)
     this.#functions.set(program, isEntry ? { is: 'always' } : { is: 'never' })
     if (isEntry) return { is: 'always' }
 
     let best: Reach = { is: 'never' }
     for (const { section, offset } of callers) {
-      const caller = this.#object.programs.find(
-        (p) => p.section === section && offset >= p.offset && offset < p.offset + p.size,
-      )
+      const caller = programAt(this.#object, section, offset)
       if (!caller || best.is === 'always') continue
       const reach = this.of(caller, (offset - caller.offset) / INSTRUCTION_SIZE)
       if (best.is === 'never' || reach.is === 'always') best = reach
@@ -90,71 +92,70 @@ type State = Map<number, bigint>
 
 /** The ways through one function. */
 class Flow {
-  /** where each reached instruction leads */
+  /** where each reached instruction leads, and from where it is reached */
   readonly #next: ReadonlyMap<number, readonly number[]>
+  readonly #before = new Map<number, number[]>()
+  readonly #exits: readonly number[]
+  #steps = 0
 
   constructor(next: ReadonlyMap<number, readonly number[]>) {
     this.#next = next
+    for (const [at, ways] of next) {
+      for (const way of ways) {
+        const before = this.#before.get(way)
+        if (before) before.push(at)
+        else this.#before.set(way, [at])
+      }
+    }
+    this.#exits = [...next].filter(([, ways]) => ways.length === 0).map(([at]) => at)
   }
 
   reach(instruction: number, program: BpfProgram): Reach {
     if (!this.#next.has(instruction)) return { is: 'never' }
-    const around = this.#reachedWithout(instruction)
-    const exits = [...around].some((at) => this.#next.get(at)!.length === 0)
-    if (!exits) return { is: 'always' }
-    const branch = this.#nearestBranch(instruction, around)
+    if (this.#steps > MAX_STEPS) return { is: 'maybe', program }
+    // from where an exit is reached around the instruction
+    const escapes = this.#walk(this.#exits, instruction, (at) => this.#before.get(at) ?? [])
+    if (!escapes.has(0)) return { is: 'always' }
+    const branch = this.#nearestBranch(instruction, escapes)
     return branch === undefined ? { is: 'maybe', program } : { is: 'maybe', program, branch }
   }
 
-  /** What is reached from the start without going through an instruction. */
-  #reachedWithout(instruction: number): Set<number> {
+  /** All that is reached from some instructions without going through one of them. */
+  #walk(
+    from: readonly number[],
+    without: number,
+    ways: (at: number) => readonly number[],
+  ): Set<number> {
     const reached = new Set<number>()
-    const pending = instruction === 0 ? [] : [0]
+    const pending = [...from]
     for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
-      if (reached.has(at)) continue
+      this.#steps++
+      if (at === without || reached.has(at)) continue
       reached.add(at)
-      for (const next of this.#next.get(at)!) if (next !== instruction) pending.push(next)
+      for (const way of ways(at)) pending.push(way)
     }
     return reached
   }
 
   /** Going back from an instruction, the first branch from which there is a way to an exit around it. */
-  #nearestBranch(instruction: number, around: ReadonlySet<number>): number | undefined {
-    const before = new Map<number, number[]>()
-    for (const [at, nexts] of this.#next) {
-      for (const next of nexts) before.set(next, [...(before.get(next) ?? []), at])
-    }
-    const escapes = this.#leadingOut(before, instruction, around)
-    const seen = new Set<number>()
+  #nearestBranch(instruction: number, escapes: ReadonlySet<number>): number | undefined {
+    const seen = new Set([instruction])
     let ring = [instruction]
     while (ring.length > 0) {
       const outer: number[] = []
-      for (const at of ring.flatMap((inner) => before.get(inner) ?? [])) {
-        if (seen.has(at)) continue
-        seen.add(at)
-        const ways = this.#next.get(at)!
-        if (ways.length > 1 && ways.some((way) => escapes.has(way))) return at
-        outer.push(at)
+      for (const inner of ring) {
+        for (const at of this.#before.get(inner) ?? []) {
+          this.#steps++
+          if (seen.has(at)) continue
+          seen.add(at)
+          const ways = this.#next.get(at)!
+          if (ways.length > 1 && ways.some((way) => escapes.has(way))) return at
+          outer.push(at)
+        }
       }
       ring = outer
     }
     return undefined
-  }
-
-  /** Instructions from which an exit is reached without going through `instruction`. */
-  #leadingOut(
-    before: ReadonlyMap<number, readonly number[]>,
-    instruction: number,
-    around: ReadonlySet<number>,
-  ): Set<number> {
-    const out = new Set<number>()
-    const pending = [...around].filter((at) => this.#next.get(at)!.length === 0)
-    for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
-      if (out.has(at) || at === instruction) continue
-      out.add(at)
-      pending.push(...(before.get(at) ?? []))
-    }
-    return out
   }
 }
 

@@ -23,12 +23,12 @@ export interface Resolution {
 /** Resolves the relocations of one object against one kernel. They must be asked for in their order. */
 export class Resolver {
   readonly #object: BpfObject
-  readonly #target: Btf
+  readonly #comparison: Comparison
   readonly #candidates: Map<number, readonly number[]>
 
   constructor(object: BpfObject, target: Btf) {
     this.#object = object
-    this.#target = target
+    this.#comparison = new Comparison(object.btf, target)
     this.#candidates = findCandidates(object.btf, target, object.ext.relocations)
   }
 
@@ -42,11 +42,10 @@ export class Resolver {
     }
     if (btf.name(type) === '') throw new Refusal('anonymous_type')
 
-    const comparison = new Comparison(btf, this.#target)
     const targets: Spec[] = []
     let first: Result | undefined
     for (const candidate of this.#candidates.get(type) ?? []) {
-      const target = matchSpec(comparison, local, kind, candidate)
+      const target = matchSpec(this.#comparison, local, kind, candidate)
       if (!target) continue
       const result = calculate(kind, local, target, byteOrder)
       if (first) agree(first, targets[0]!, result, target)

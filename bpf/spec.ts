@@ -6,7 +6,7 @@
  */
 
 import type { Btf } from './btf.ts'
-import { type Comparison, enumeratorNames, isComposite, isEnum } from './compatible.ts'
+import { type Comparison, enumeratorName, isComposite, isEnum } from './compatible.ts'
 import { BtfError } from './error.ts'
 import type { CoreRelocation, RelocationKind } from './ext.ts'
 import { sameEssence } from './flavour.ts'
@@ -71,7 +71,7 @@ export function parseSpec(btf: Btf, relocation: CoreRelocation): Spec {
     if (!isEnum(btf.kind(root)) || spec.raw.length > 1 || first >= btf.vlen(root)) {
       throw new Refusal('malformed_spec', relocation.access)
     }
-    spec.accessors.push({ type: root, index: first, name: enumeratorNames(btf, root)[first]! })
+    spec.accessors.push({ type: root, index: first, name: enumeratorName(btf, root, first) })
     return spec
   }
   spec.accessors.push({ type: root, index: first })
@@ -126,7 +126,7 @@ export function matchSpec(
         : comparison.types(local.root, candidate)
     return same ? spec : undefined
   }
-  if (subject === 'enumerator') return matchEnumerator(spec, local.accessors[0]!)
+  if (subject === 'enumerator') return matchEnumerator(comparison, spec, local.accessors[0]!)
   let id = candidate
   for (const [i, accessor] of local.accessors.entries()) {
     id = resolve(btf, id)
@@ -150,13 +150,12 @@ export function matchSpec(
   return spec
 }
 
-function matchEnumerator(spec: Spec, wanted: Accessor): Spec | undefined {
+function matchEnumerator(comparison: Comparison, spec: Spec, wanted: Accessor): Spec | undefined {
   const id = resolve(spec.btf, spec.root)
   if (!isEnum(spec.btf.kind(id))) return undefined
-  const names = enumeratorNames(spec.btf, id)
-  const index = names.findIndex((name) => sameEssence(wanted.name!, name))
+  const index = comparison.enumerator(wanted.name!, id, sameEssence)
   if (index < 0) return undefined
-  spec.accessors.push({ type: id, index, name: names[index]! })
+  spec.accessors.push({ type: id, index, name: enumeratorName(spec.btf, id, index) })
   spec.raw.push(index)
   return spec
 }

@@ -11,7 +11,7 @@ import { resolve } from './layout.ts'
 import { Refusal } from './refusal.ts'
 import { type Accessor, type Spec, sizeOrRefuse, subjectOf } from './spec.ts'
 
-export interface Value {
+interface Value {
   readonly value: bigint
   /** bytes that a load or store of the field moves, and its type; 0 where the value is no offset of a field */
   readonly size: number

@@ -19,7 +19,7 @@ import { memberBits, resolve, sizeOf } from '../../bpf/layout.ts'
 export type Triple = `${string}-linux-${string}` | 'bpfel' | 'bpfeb'
 
 /** A static assert for the size of every named struct, union and enum, and one for every member that has an address. */
-export function staticAsserts(btf: Btf): string[] {
+function staticAsserts(btf: Btf): string[] {
   const names = new Names(btf)
   const asserts: string[] = []
   for (let id = 1; id < btf.endId; id++) {
