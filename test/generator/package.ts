@@ -1,0 +1,85 @@
+/* Kernel packages with debug info, made by dpkg-deb as Debian's are, and others byte by byte, as no tool makes them. */
+import { execFileSync } from 'node:child_process'
+import { copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { buffer } from 'node:stream/consumers'
+import { pack } from 'tar-stream'
+import { RELEASE } from './vmlinux.ts'
+
+export interface PackageOptions {
+  release?: string
+  version?: string
+  /** paths of files to put in, by their paths in the package; else `vmlinux` where Debian has it */
+  files?: Readonly<Record<string, string>>
+  compression?: 'xz' | 'gzip' | 'zstd' | 'none'
+}
+
+/** Makes `linux-image-RELEASE-dbg_VERSION_i386.deb` in a directory around a vmlinux. Returns its path. */
+export function makePackage(
+  directory: string,
+  vmlinux: string | undefined,
+  options: PackageOptions = {},
+): string {
+  const { release = RELEASE, version = '6.1.9-1', compression = 'xz' } = options
+  const name = `linux-image-${release}-dbg`
+  const {
+    files = vmlinux === undefined ? {} : { [`usr/lib/debug/boot/vmlinux-${release}`]: vmlinux },
+  } = options
+  const [root, path] = [join(directory, `${name}.root`), `${name}_${version}_i386.deb`]
+  const put = (to: string, write: (path: string) => void) => {
+    mkdirSync(dirname(join(root, to)), { recursive: true })
+    write(join(root, to))
+  }
+  put('DEBIAN/control', (path) => writeFileSync(path, control(name, version)))
+  put('usr/share/doc/copyright', (path) => writeFileSync(path, 'GPL-2\n'))
+  for (const [to, from] of Object.entries(files)) put(to, (path) => copyFileSync(from, path))
+  execFileSync('dpkg-deb', ['--root-owner-group', `-Z${compression}`, '--build', root, path], {
+    cwd: directory,
+  })
+  rmSync(root, { recursive: true })
+  return join(directory, path)
+}
+
+/** The control file of a package. */
+function control(name: string, version: string): string {
+  return `Package: ${name}
+Version: ${version}
+Architecture: i386
+Maintainer: Nobody <nobody@example.org>
+Description: a kernel with debug info
+`
+}
+
+/** An entry of a tar archive: a file's bytes, or where a symlink points to. */
+export type Entry = readonly [name: string, content: string | Buffer | { linkname: string }]
+
+/** An uncompressed tar of these entries, in this order, whatever their names. */
+export async function tarOf(entries: readonly Entry[]): Promise<Buffer> {
+  const tar = pack()
+  for (const [name, content] of entries) {
+    if (typeof content === 'string' || Buffer.isBuffer(content)) tar.entry({ name }, content)
+    else tar.entry({ name, type: 'symlink', ...content })
+  }
+  tar.finalize()
+  return await buffer(tar)
+}
+
+/** An ar archive of these members. */
+export function arOf(members: readonly (readonly [name: string, bytes: Uint8Array])[]): Buffer {
+  const parts: (string | Uint8Array)[] = ['!<arch>\n']
+  for (const [name, bytes] of members) {
+    const fields = [name.padEnd(16), '0'.padEnd(12), '0'.padEnd(6), '0'.padEnd(6)]
+    parts.push(`${fields.join('')}${'100644'.padEnd(8)}${String(bytes.length).padEnd(10)}\`\n`)
+    parts.push(bytes, bytes.length % 2 === 1 ? '\n' : '')
+  }
+  return Buffer.concat(parts.map((part) => Buffer.from(part as string)))
+}
+
+/** A package whose data.tar holds these entries. */
+export async function debOf(entries: readonly Entry[]): Promise<Buffer> {
+  return arOf([
+    ['debian-binary', Buffer.from('2.0\n')],
+    ['control.tar', await tarOf([['./control', control('shim', '1')]])],
+    ['data.tar', await tarOf(entries)],
+  ])
+}

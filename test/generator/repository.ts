@@ -1,0 +1,104 @@
+/* An apt repository on disk, signed by a throw-away key: as a mirror has it, or wrong in one point. */
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+import { zstdCompressSync } from 'node:zlib'
+import type { Source } from '../../generator/index.ts'
+import type { Signer } from './signer.ts'
+
+export interface RepositoryOptions {
+  /** paths of the packages on offer */
+  packages?: readonly string[]
+  signer: Signer
+  suite?: string
+  /** the forms that Packages comes in */
+  forms?: readonly ('xz' | 'zst' | 'gz' | 'plain')[]
+  /** with the index under by-hash only, as a mirror amid its update */
+  byHash?: boolean
+  /** fields of Release over the usual ones */
+  release?: Readonly<Record<string, string>>
+  /** what else Release says, and who else signs it */
+  edit?: (release: string) => string
+  others?: readonly Signer[]
+}
+
+export interface Repository {
+  /** what `--mirror` takes */
+  url: string
+  directory: string
+  /** path of the file below the suite's directory */
+  path(name: string): string
+  /** a source that names this repository alone */
+  source: Source
+}
+
+const ARCHITECTURE = 'i386'
+
+/** Makes a repository `debian` below a directory. */
+export function makeRepository(parent: string, options: RepositoryOptions): Repository {
+  const { packages = [], signer, suite = 'bookworm', others = [], edit = (text) => text } = options
+  const directory = join(parent, 'debian')
+  const path = (name: string) => join(directory, 'dists', suite, name)
+  mkdirSync(join(directory, 'pool'), { recursive: true })
+  for (const file of packages) copyFileSync(file, join(directory, 'pool', basename(file)))
+  const scanned = execFileSync('dpkg-scanpackages', ['--multiversion', 'pool'], {
+    cwd: directory,
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  const digests = putIndexes(path(''), scanned, options)
+  const fields = { Origin: 'Test', Suite: suite, Components: 'main', ...options.release }
+  const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}`)
+  const release = edit([...lines, 'SHA256:', ...digests, ''].join('\n'))
+  put(path('InRelease'), signer.sign(release, ...others))
+  return {
+    url: `file://${directory}`,
+    directory,
+    path,
+    source: sourceOf(suite, signer),
+  }
+}
+
+/** Writes the forms of Packages; returns the lines that Release has of them. */
+function putIndexes(
+  directory: string,
+  text: Buffer,
+  { forms = ['xz', 'plain'], byHash = false }: RepositoryOptions,
+): string[] {
+  return forms.map((form) => {
+    const bytes = compressed(text, form)
+    const name = form === 'plain' ? 'Packages' : `Packages.${form}`
+    const folder = `main/binary-${ARCHITECTURE}`
+    const digest = createHash('sha256').update(bytes).digest('hex')
+    put(join(directory, folder, byHash ? `by-hash/SHA256/${digest}` : name), bytes)
+    return ` ${digest} ${bytes.length} ${folder}/${name}`
+  })
+}
+
+function compressed(text: Buffer, form: 'xz' | 'zst' | 'gz' | 'plain'): Buffer {
+  if (form === 'plain') return text
+  if (form === 'zst') return zstdCompressSync(text)
+  return execFileSync(form === 'xz' ? 'xz' : 'gzip', ['--stdout'], { input: text })
+}
+
+function sourceOf(suite: string, { keyring }: Signer): Source {
+  return {
+    id: 'test',
+    distro: 'debian',
+    protocol: 'apt',
+    keyring,
+    component: 'main',
+    versions: { 12: [{ repository: 'debian', suite }] },
+    architectures: { i686: ARCHITECTURE },
+    packages: '^linux-image-([0-9].*)-dbg$',
+    vmlinux: [
+      'usr/lib/debug/boot/vmlinux-{release}',
+      'usr/lib/debug/lib/modules/{release}/vmlinux',
+    ],
+  }
+}
+
+function put(path: string, bytes: Uint8Array | string): void {
+  mkdirSync(dirname(path), { recursive: true })
+  writeFileSync(path, bytes)
+}

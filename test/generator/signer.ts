@@ -1,0 +1,46 @@
+/* A throw-away OpenPGP key that signs indexes as archives do. */
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Test } from 'tap'
+
+export interface Signer {
+  /** path of the keyring that has this key alone */
+  keyring: string
+  /** What the key, and those of `others`, clear-sign. */
+  sign(text: string, ...others: Signer[]): string
+  /** the key with its secret part, for others to sign with */
+  secret: Buffer
+}
+
+/** Makes a key that goes with its test; `lapsed` ones were made, sign, and expired in January 2020. */
+export function makeSigner(t: Test, { lapsed = false } = {}): Signer {
+  // not below the test's own directory: an agent's socket has room for 107 bytes
+  const home = mkdtempSync(join(tmpdir(), 'signer-'))
+  t.teardown(() => {
+    execFileSync('gpgconf', ['--homedir', home, '--kill', 'gpg-agent'])
+    rmSync(home, { recursive: true, force: true })
+  })
+  const gpg = (args: readonly string[], input: string | Buffer = '') => {
+    const clock = lapsed ? ['--faked-system-time', '20200101T000000!'] : []
+    const common = ['--homedir', home, '--batch', '--quiet', '--passphrase', '', ...clock]
+    return execFileSync('gpg', [...common, ...args], { input, stdio: 'pipe' })
+  }
+  const keyring = join(home, 'archive.gpg')
+  gpg(['--quick-generate-key', 'archive@example.org', 'ed25519', 'sign', lapsed ? '1d' : 'never'])
+  gpg(['--output', keyring, '--export'])
+  const fingerprints = (): string[] => {
+    const listed = gpg(['--with-colons', '--list-secret-keys']).toString()
+    return [...listed.matchAll(/^fpr:+(\w+):/gm)].map((match) => match[1]!)
+  }
+  return {
+    keyring,
+    secret: gpg(['--export-secret-keys']),
+    sign(text, ...others) {
+      for (const { secret } of others) gpg(['--import'], secret)
+      const keys = fingerprints().flatMap((fingerprint) => ['--local-user', fingerprint])
+      return gpg([...keys, '--clearsign'], text).toString()
+    },
+  }
+}

@@ -1,0 +1,20 @@
+/* A kernel's image as far as the generator looks: banner, task_struct, DWARF. The linker adds the build-id. */
+const char linux_banner[] = "Linux version " RELEASE " (builder@host) (clang) #1 SMP Debian 6.1.9-1 (2023-02-01)\n";
+
+struct list_head {
+  struct list_head *next, *prev;
+};
+
+struct task_struct {
+  unsigned int flags;
+  struct list_head tasks;
+  int pid;
+  int TGID;
+  struct task_struct *parent;
+  char comm[16];
+  unsigned long stack[STACK];
+};
+
+struct task_struct init_task;
+
+int _start(void) { return linux_banner[0] + init_task.pid; }
