@@ -8,7 +8,7 @@
 
 import { Alignments } from './alignment.ts'
 import type { Btf } from './btf.ts'
-import { floatName, identifier, intName, Names } from './c-name.ts'
+import { floatName, identifier, intName, Names, type TypeNames } from './c-name.ts'
 import { BtfError } from './error.ts'
 import { KIND } from './kind.ts'
 import { memberBits, resolve, sizeOf } from './layout.ts'
@@ -28,13 +28,13 @@ const MAX_CHAIN = 256
 /** Writes the types of one BTF; see the functions. Errors of all: `cycle`, `too_large`. */
 export class Declarations {
   readonly btf: Btf
-  readonly names: Names
+  readonly names: TypeNames
   readonly #alignments: Alignments
   #lines = 0
 
-  constructor(btf: Btf) {
+  constructor(btf: Btf, names: TypeNames = new Names(btf)) {
     this.btf = btf
-    this.names = new Names(btf)
+    this.names = names
     this.#alignments = new Alignments(btf)
   }
 

@@ -49,8 +49,17 @@ export function floatName(type: FloatType): string {
 
 export type Tag = 'struct' | 'union' | 'enum'
 
-/** The names under which the types of one BTF are printed. */
-export class Names {
+/** What the types of one BTF are called where they are printed. */
+export interface TypeNames {
+  /** of a struct, union, enum or forward declaration; '' of an anonymous one */
+  tag(id: number): string
+  typedef(id: number): string
+  /** of an enum's value, where the enum is written out */
+  enumerator(name: string): string
+}
+
+/** Names that make one C header of all types of a BTF. */
+export class Names implements TypeNames {
   readonly #btf: Btf
   readonly #tags = new Map<number, string>()
   readonly #owners = new Map<string, { readonly tag: Tag; readonly id: number }>()

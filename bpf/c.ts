@@ -10,7 +10,7 @@
 
 import type { Btf } from './btf.ts'
 import { Declarations } from './c-declaration.ts'
-import { isForward } from './c-name.ts'
+import { isForward, Names } from './c-name.ts'
 import { BtfError } from './error.ts'
 import { KIND } from './kind.ts'
 import type { BtfType, StructType } from './type.ts'
@@ -41,6 +41,7 @@ type Need = 'declared' | 'defined'
 
 class Header {
   readonly #btf: Btf
+  readonly #names: Names
   readonly #declarations: Declarations
   readonly #begun = { declared: new Set<number>(), defined: new Set<number>() }
   readonly #met = { declared: new Set<number>(), defined: new Set<number>() }
@@ -52,7 +53,8 @@ class Header {
 
   constructor(btf: Btf) {
     this.#btf = btf
-    this.#declarations = new Declarations(btf)
+    this.#names = new Names(btf)
+    this.#declarations = new Declarations(btf, this.#names)
     this.#referenced = referencedEnums(btf)
   }
 
@@ -107,7 +109,7 @@ class Header {
         this.#bringEnum(type, need, depth)
         break
       case 'FWD': {
-        const definition = this.#declarations.names.definition(type.id)
+        const definition = this.#names.definition(type.id)
         if (need === 'defined' && definition !== type.id) this.#bring(definition, need, depth)
         else this.#forward(type)
         break
@@ -145,7 +147,7 @@ class Header {
 
   #bringEnum(type: BtfType & { kind: 'ENUM' | 'ENUM64' }, need: Need, depth: number): void {
     if (type.name === '') return
-    const { names } = this.#declarations
+    const names = this.#names
     if (!isForward(this.#btf, type.id)) {
       // an enum has no dependencies, and C has no forward declaration of one
       if (this.#isNew(type.id)) this.#write(this.#declarations.enum(type))
@@ -158,7 +160,7 @@ class Header {
   }
 
   #bringTypedef(id: number, target: number, need: Need, depth: number): void {
-    const { names } = this.#declarations
+    const names = this.#names
     this.#bring(target, need, depth)
     // what it stands for may have brought it already, as a struct with a pointer to itself does; and the compiler
     // has its own __builtin_va_list
@@ -174,8 +176,8 @@ class Header {
   #forward(type: BtfType & { kind: 'STRUCT' | 'UNION' | 'FWD' }): void {
     const sort = type.kind === 'FWD' ? type.of : type.kind === 'STRUCT' ? 'struct' : 'union'
     // once defined, or being written as the one that refers to itself, it needs no declaration
-    if (this.#met.defined.has(this.#declarations.names.definition(type.id))) return
-    this.#forwardLine(`${sort} ${this.#declarations.names.tag(type.id)}`)
+    if (this.#met.defined.has(this.#names.definition(type.id))) return
+    this.#forwardLine(`${sort} ${this.#names.tag(type.id)}`)
   }
 
   #forwardLine(line: string): void {
