@@ -17,4 +17,4 @@ struct task_struct {
 
 struct task_struct init_task;
 
-int _start(void) { return linux_banner[0] + init_task.pid; }
+int start_kernel(void) { return linux_banner[0] + init_task.pid; }

@@ -35,7 +35,15 @@ export function makeVmlinux(path: string, options: ImageOptions = {}): void {
   ])
   execFileSync('clang', [target, '-x', 'assembler', '-c', '-', '-o', objects[1]!], { input: more })
   execFileSync('ld.lld', [
-    ...['-T', LAYOUT, `--build-id=0x${BUILD_ID}`, '-z', 'noseparate-code', '-n'],
+    ...[
+      '-T',
+      LAYOUT,
+      '--entry=start_kernel',
+      `--build-id=0x${BUILD_ID}`,
+      '-z',
+      'noseparate-code',
+      '-n',
+    ],
     ...[...objects, '-o', path],
   ])
   for (const object of objects) rmSync(object)
