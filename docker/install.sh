@@ -33,4 +33,5 @@ fi
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
   echo "installing: npm packages" >&2
   npm ci --loglevel=error >&2
+  npm exec --loglevel=error -- tap build >&2 # puts the plugins of .taprc into force, which npm's install resets
 fi

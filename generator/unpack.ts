@@ -64,10 +64,7 @@ async function writeVmlinux(
 ): Promise<void> {
   if (size > MAX_VMLINUX) throw new GeneratorError('too_large', `vmlinux has ${size} bytes`)
   try {
-    await pipeline(
-      entry,
-      createWriteStream(target, { flags: 'wx', highWaterMark: 1024 * 1024 }),
-    )
+    await pipeline(entry, createWriteStream(target, { flags: 'wx', highWaterMark: 1024 * 1024 }))
   } catch (cause) {
     await rm(target, { force: true })
     if (cause instanceof GeneratorError) throw cause

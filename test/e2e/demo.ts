@@ -1,0 +1,133 @@
+// `npm run demo [-- --keep]`: the whole path on one real kernel, shown step by step.
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { Presets, SingleBar } from 'cli-progress'
+import type { GenerateEvent } from '../../generator/index.ts'
+import { withScratch } from '../../generator/scratch.ts'
+import { openStore } from '../../storage/index.ts'
+import { type Server, serve } from './btfmill.ts'
+import { bootWithBtf, bootWithoutBtf, buildGuest, fetchBack, generateNewest } from './path.ts'
+import { TARGETS } from './target.ts'
+
+const target = TARGETS.i686
+const { keep } = parseArgs({ options: { keep: { type: 'boolean', default: false } } }).values
+
+const mb = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`
+const say = (text: string): void => console.log(text)
+const detail = (text: string): void => console.log(`    ${text}`)
+
+/** What each step took, for the summary. */
+const took: [step: string, seconds: number][] = []
+
+async function step<T>(name: string, about: string, work: () => Promise<T>): Promise<T> {
+  say(`\n${took.length + 1}  ${name}: ${about}`)
+  const started = performance.now()
+  const result = await work()
+  took.push([name, (performance.now() - started) / 1000])
+  return result
+}
+
+/** Shows what the generator says, and the bytes read as a bar; as lines where there is no terminal. */
+function watchGenerator(): (event: GenerateEvent) => void {
+  const format = '    read {bar} {megabytes} of {whole} MB, {duration_formatted}'
+  const bar = new SingleBar(
+    { format, noTTYOutput: true, notTTYSchedule: 2000 },
+    Presets.shades_grey,
+  )
+  return (event) => {
+    switch (event.event) {
+      case 'source-failed':
+        return detail(`left out: ${event.suite}: ${event.failure.message}`)
+      case 'started':
+        detail(`package ${event.package}`)
+        return bar.start(event.size ?? 0, 0, {
+          megabytes: 0,
+          whole: Math.round((event.size ?? 0) / 1e6),
+        })
+      case 'progress':
+        return bar.update(event.read, { megabytes: Math.round(event.read / 1e6) })
+      case 'stage':
+        if (event.stage === 'pahole') bar.stop()
+        if (event.stage !== 'unpack') detail(event.stage)
+    }
+  }
+}
+
+async function demo(dir: string): Promise<void> {
+  say(
+    'btfmill: a kernel that was built without BTF, from its package to a CO-RE program running on it',
+  )
+  const url = `file:${join(dir, 'store')}`
+  const store = await openStore(url)
+
+  const { record, read } = await step(
+    'generate',
+    `BTF for the newest Debian 12 kernel ${target.release}, as \`btfmill generate --early-stop\` does`,
+    () =>
+      generateNewest(
+        store,
+        { distro: 'debian', version: '12', arch: target.arch, release: target.release },
+        watchGenerator(),
+      ),
+  )
+  const { kernel, btf } = record
+  const size = record.package.size ?? 0
+  detail(`${kernel.release}: ${mb(btf.size)} of BTF, ${btf.types} types`)
+  detail(
+    `read ${mb(read)} of ${mb(size)}: stopped when vmlinux was whole, so the digest of the package was not`,
+  )
+  detail(
+    'compared with the signed index. Without --early-stop it is, and nothing is published before.',
+  )
+
+  const server = await step('serve', '`btfmill serve` on 127.0.0.1', () => serve(url))
+  try {
+    detail(server.url)
+    await step('fetch', '`btfmill fetch`, by the name of the kernel', () =>
+      fetchBack(server, record, join(dir, 'fetched.btf')),
+    )
+    detail(`the same ${mb(btf.size)}, SHA-256 ${btf.sha256.slice(0, 16)}…`)
+
+    const { guest, downloaded } = await step(
+      'build',
+      'the example agent, cross-compiled, and an initramfs around it, for that very kernel',
+      () => buildGuest(target, record, dir),
+    )
+    detail(`${mb(downloaded)} of packages`)
+
+    await step('boot without BTF', 'libbpf has to refuse', () => bootWithoutBtf(guest, detail))
+    const { reported } = await step(
+      'boot with BTF',
+      'btf-fetch gets it from the server, and the agent loads',
+      () => bootWithBtf(guest, server.port, detail),
+    )
+
+    say(`\n${kernel.release} (${kernel.unameVersion}) has no BTF; with ours`)
+    say(
+      `a CO-RE program loads there and reports ${reported.length} processes exactly as the guest's shell knows them.`,
+    )
+    for (const [name, seconds] of took)
+      say(`    ${name.padEnd(18)}${seconds.toFixed(1).padStart(6)} s`)
+    say(
+      `    ${mb(read)} of ${mb(size)} read, ${mb(btf.size)} of BTF made, ${mb(downloaded)} for the guest`,
+    )
+    if (keep) await keepServing(server)
+  } finally {
+    await server.stop()
+  }
+}
+
+/** Until somebody interrupts. */
+async function keepServing(server: Server): Promise<void> {
+  say(
+    `\n${server.url} stays up, e.g. ${server.url}/v1/kernels. Ctrl-C stops it and removes its store.`,
+  )
+  await new Promise((resolve) => process.once('SIGINT', resolve).once('SIGTERM', resolve))
+}
+
+try {
+  await withScratch(undefined, demo)
+} catch (error) {
+  console.error(`\ndemo: ${error instanceof Error ? error.message : error}`)
+  process.exitCode = 1
+}

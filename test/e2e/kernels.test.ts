@@ -1,0 +1,100 @@
+// Real kernels of Debian, from its mirror: one without BTF all the way into a running guest, one of the other byte
+// order, and one that carries BTF of its own to compare with. Packages are read no further than vmlinux.
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import { parseBtf } from '../../bpf/index.ts'
+import { fetchVmlinux } from '../../generator/fetch.ts'
+import { jobOfFile } from '../../generator/job.ts'
+import { encodeBtf, findPahole } from '../../generator/pahole.ts'
+import { withScratch } from '../../generator/scratch.ts'
+import { getBlob, matchGlob, openStore } from '../../storage/index.ts'
+import { serve } from './btfmill.ts'
+import { differences, readLayouts } from './layout.ts'
+import { findPackages } from './package.ts'
+import { bootWithBtf, bootWithoutBtf, buildGuest, fetchBack, generateNewest } from './path.ts'
+import { TARGETS } from './target.ts'
+
+const online =
+  process.env.BTFMILL_OFFLINE === '1'
+    ? { skip: 'BTFMILL_OFFLINE=1: needs the mirror of a distribution' }
+    : {}
+const MAX_DOWNLOAD = 400e6
+const debian12 = { distro: 'debian', version: '12' }
+
+/** bytes of packages that this file has downloaded */
+let downloaded = 0
+
+t.test('a kernel without BTF, from its package to a CO-RE program that runs on it', online, (t) =>
+  withScratch(undefined, async (dir) => {
+    const target = TARGETS.i686
+    const url = `file:${join(dir, 'store')}`
+    const store = await openStore(url)
+    const { record, read } = await generateNewest(store, {
+      ...debian12,
+      arch: target.arch,
+      release: target.release,
+    })
+    downloaded += read
+    t.match(record, { embedded: false, package: { authenticated: 'prefix' } })
+    t.match(record.btf, { byteOrder: 'little', pointerSize: 4 })
+    t.ok(read < record.package.size! / 4, `read ${read} of ${record.package.size} bytes`)
+
+    const server = await serve(url)
+    t.teardown(() => server.stop())
+    await fetchBack(server, record, join(dir, 'fetched.btf'))
+
+    const built = await buildGuest(target, record, dir)
+    downloaded += built.downloaded
+    const without = await bootWithoutBtf(built.guest)
+    t.equal(without.release, record.kernel.release)
+    const console = await bootWithBtf(built.guest, server.port)
+    t.equal(console.release, record.kernel.release)
+    t.equal(console.reported.length, 2)
+    t.same(console.reported, console.started)
+  }),
+)
+
+t.test('a big-endian kernel', online, (t) =>
+  withScratch(undefined, async (dir) => {
+    const store = await openStore(`file:${join(dir, 'store')}`)
+    const filter = { ...debian12, arch: 's390x', release: '6.1.0-*[0-9]-s390x' }
+    const { record, read } = await generateNewest(store, filter)
+    downloaded += read
+    t.match(record.btf, { byteOrder: 'big', pointerSize: 8 })
+    const raw = await getBlob(store, record.btf.sha256)
+    t.equal(raw.readUInt16BE(0), 0xeb9f)
+    t.equal(parseBtf(raw).typeCount, record.btf.types)
+    const btf = join(dir, 'btf')
+    await writeFile(btf, raw)
+    const [task] = (await readLayouts(btf)).get('STRUCT task_struct') ?? []
+    t.match(task, / pid@\d+:0 tgid@\d+:0 /, 'bpftool reads it too')
+  }),
+)
+
+t.test("a kernel's own BTF and ours", online, (t) =>
+  withScratch(undefined, async (dir) => {
+    const name = 'linux-image-6.1.0-*[0-9]-cloud-amd64-dbg'
+    const [pkg] = await findPackages({ ...debian12, arch: 'x86_64' }, (other) =>
+      matchGlob(name, other),
+    )
+    const [vmlinux, btf] = [join(dir, 'vmlinux'), join(dir, 'btf')]
+    const fetched = await fetchVmlinux(jobOfFile(pkg!.url, debian12), vmlinux, {
+      earlyStop: true,
+      onProgress() {},
+    })
+    await fetched.vmlinux
+    downloaded += (await fetched.done).read
+    await encodeBtf(await findPahole(), vmlinux, btf)
+
+    const [own, ours] = [await readLayouts(vmlinux), await readLayouts(btf)]
+    t.ok(own.size > 5000)
+    t.same(differences(own, ours), [])
+    t.comment(`${pkg!.name}: ${ours.size} of ${own.size} named structs and unions are the same`)
+  }),
+)
+
+t.test('what it all downloads', online, async (t) => {
+  t.comment(`${(downloaded / 1e6).toFixed(0)} MB of packages`)
+  t.ok(downloaded < MAX_DOWNLOAD)
+})

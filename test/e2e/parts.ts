@@ -1,0 +1,79 @@
+// What a guest is made of that comes from its distribution: a sysroot to build the agent with, busybox, and the
+// kernel's image and network modules. All of it from the signed index of the kernel's own distribution.
+import { globSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Kernel } from '../../storage/index.ts'
+import { findPackages, type Package, unpackPackage } from './package.ts'
+import type { Target } from './target.ts'
+
+/** The headers and static libraries of a libbpf program, and a shell for the guest. */
+const SYSROOT = [
+  'libc6-dev',
+  'libbpf-dev',
+  'libelf-dev',
+  'linux-libc-dev',
+  'zlib1g-dev',
+  'busybox-static',
+]
+/** GCC's runtime library is named after its version: the newest is taken. */
+const LIBGCC = /^libgcc-\d+-dev$/
+
+export interface Parts {
+  sysroot: string
+  busybox: string
+  vmlinuz: string
+  /** in the order in which they load */
+  modules: string[]
+  /** all that was downloaded */
+  packages: Package[]
+}
+
+/** Downloads and unpacks below `dir` what a guest of that very kernel (and version of its package) needs. */
+export async function fetchParts(
+  target: Target,
+  kernel: Kernel,
+  version: string,
+  dir: string,
+): Promise<Parts> {
+  const image = `linux-image-${kernel.release}`
+  const found = await findPackages(
+    kernel,
+    (name) => SYSROOT.includes(name) || LIBGCC.test(name) || name === image,
+  )
+  const newest = (wanted: (pkg: Package) => boolean, what: string): Package => {
+    const pkg = found.find(wanted)
+    if (!pkg)
+      throw new Error(`${kernel.distro} ${kernel.version} has no ${what} for ${target.debian}`)
+    return pkg
+  }
+  const libraries = [
+    ...SYSROOT.map((name) => newest((pkg) => pkg.name === name, name)),
+    newest((pkg) => LIBGCC.test(pkg.name), 'libgcc'),
+  ]
+  const kernelImage = newest(
+    (pkg) => pkg.name === image && pkg.version === version,
+    `${image} ${version}`,
+  )
+
+  const [sysroot, boot] = [join(dir, 'sysroot'), join(dir, 'kernel')]
+  await mkdir(sysroot, { recursive: true })
+  await mkdir(boot)
+  for (const pkg of libraries) await unpackPackage(pkg, sysroot)
+  await unpackPackage(kernelImage, boot, [
+    `*/vmlinuz-${kernel.release}`,
+    ...target.modules.map((name) => `*/${name}.ko`),
+  ])
+
+  const [vmlinuz] = globSync(join(boot, '**/vmlinuz-*'))
+  const modules = target.modules.flatMap((name) => globSync(join(boot, `**/${name}.ko`)))
+  if (!vmlinuz || modules.length !== target.modules.length)
+    throw new Error(`${image} lacks vmlinuz or ${target.modules}`)
+  return {
+    sysroot,
+    busybox: join(sysroot, 'bin/busybox'),
+    vmlinuz,
+    modules,
+    packages: [...libraries, kernelImage],
+  }
+}
