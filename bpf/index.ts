@@ -39,6 +39,7 @@ export {
   sizeOf,
 } from './layout.ts'
 export { printLayout } from './listing.ts'
+export { mergeBtf } from './merge.ts'
 export { minimizeBtf } from './minimize.ts'
 export { buildIdOf, type ElfNote, parseNotes } from './note.ts'
 export { type BpfCall, type BpfObject, type BpfProgram, openObject } from './object.ts'
