@@ -47,8 +47,7 @@ export async function sendBlob(
     reply.header('content-encoding', encoding)
     if (encoding === 'gzip') return reply.send(await promisify(gzip)(await getBlob(store, sha256)))
     const { body, size } = await openBlob(store, sha256)
-    if (request.method === 'HEAD') body.destroy()
-    return reply.header('content-length', size).send(request.method === 'HEAD' ? undefined : body)
+    return reply.header('content-length', size).send(body)
   } catch (error) {
     if (!(error instanceof StoreError) || error.code !== 'not_found') throw error
     reply.removeHeader('etag').removeHeader('content-encoding')

@@ -16,8 +16,7 @@ export const NameParams = Type.Object({
 /** The kernel that an address names, by canonical architecture. Errors: `invalid_name`. */
 export function kernelOf(params: KernelName): KernelName {
   for (const [what, name] of Object.entries(params)) {
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
-    if (/[\0-\x1f\x7f/\\]|^\.\.?$/.test(name)) throw invalid(what)
+    if (/[\p{Cc}/\\]|^\.\.?$/u.test(name)) throw invalid(what)
     try {
       encodeName(name)
     } catch (cause) {
