@@ -7,6 +7,7 @@
 import type { Btf } from './btf.ts'
 import { Declarations } from './c-declaration.ts'
 import type { TypeNames } from './c-name.ts'
+import { isComposite } from './compatible.ts'
 import { BtfError } from './error.ts'
 import { memberBits, resolve, sizeOf } from './layout.ts'
 import type { BtfType, FuncType, IntType, StructType } from './type.ts'
@@ -32,6 +33,9 @@ export const TYPE_SORTS = [
 ] as const
 export type TypeSort = (typeof TYPE_SORTS)[number]
 
+/** Sorts that a forward declaration may stand for. */
+const TAGGED: ReadonlySet<TypeSort> = new Set(['struct', 'union', 'enum'])
+
 export interface TypeName {
   readonly kind: TypeSort
   readonly name: string
@@ -56,47 +60,29 @@ export interface EnumValue {
   readonly value: string
 }
 
-/** A named type without ids: two that have one text are the same. */
+/** A named type without ids. */
 export interface Description extends TypeName {
-  readonly text: string
   readonly size: number | undefined
   readonly declaration: string | undefined
   readonly members: readonly MemberPlace[] | undefined
   readonly values: readonly EnumValue[] | undefined
 }
 
-/**
- * The different types of each name, or of one name alone, by sort and name, then by their text. Errors: `cycle`, `too_large`.
- */
-export function describeTypes(
-  btf: Btf,
-  name: string | undefined,
-): Map<string, Map<string, Description>> {
-  const described = new Map<string, Map<string, Description>>()
-  const describer = new Describer(btf)
-  const wanted = name === undefined ? undefined : Buffer.from(name)
-  for (let id = 1; id < btf.endId; id++) {
-    const named = btf.word(id, 0)
-    if (named === 0 || (wanted && !btf.stringIs(named, wanted))) continue
-    const description = describer.describe(btf.type(id))
-    if (!description) continue
-    const key = `${description.kind} ${description.name}`
-    const known = described.get(key)
-    if (known) known.set(description.text, description)
-    else described.set(key, new Map([[description.text, description]]))
-  }
-  for (const key of described.keys()) {
-    const [, tag] = /^fwd (.*)$/s.exec(key) ?? []
-    const definitions = [`struct ${tag}`, `union ${tag}`, `enum ${tag}`]
-    if (tag && definitions.some((definition) => described.has(definition))) described.delete(key)
-  }
-  return described
+interface Declarator {
+  readonly before: string
+  readonly after: string
+  /** without a name */
+  readonly text: string
 }
 
-class Describer {
+/** Stands for a name; none has it. */
+const HOLE = '\0'
+
+/** Describes the types of one BTF. Errors of its methods: `cycle`, `too_large`. */
+export class Describer {
   readonly #btf: Btf
   readonly #declarations: Declarations
-  readonly #types = new Map<number, string>()
+  readonly #declarators = new Map<number, Declarator>()
   #room: number
 
   constructor(btf: Btf) {
@@ -110,51 +96,61 @@ class Describer {
     }
   }
 
-  /** Describes a named type; undefined for one of a sort that is not compared. */
-  describe(type: BtfType): Description | undefined {
+  /**
+   * The different types that are compared, or of them those of one name: the id of the first of each, by the text of
+   * its description.
+   */
+  types(name?: string): Map<string, number> {
+    const btf = this.#btf
+    const wanted = name === undefined ? undefined : Buffer.from(name)
+    const types = new Map<string, number>()
+    const forwards = new Map<string, string>()
+    const tags = new Set<string>()
+    for (let id = 1; id < btf.endId; id++) {
+      const named = btf.word(id, 0)
+      if (named === 0 || (wanted && !btf.stringIs(named, wanted))) continue
+      const description = this.describe(id)
+      if (!description) continue
+      const text = this.#take(textOf(description))
+      if (!types.has(text)) types.set(text, id)
+      if (description.kind === 'fwd') forwards.set(text, description.name)
+      else if (TAGGED.has(description.kind)) tags.add(description.name)
+    }
+    for (const [text, tag] of forwards) if (tags.has(tag)) types.delete(text)
+    return types
+  }
+
+  /** Describes a type; undefined for one of a sort that is not compared. */
+  describe(id: number): Description | undefined {
+    const type = this.#btf.type(id)
     switch (type.kind) {
       case 'INT':
-        return this.#described('int', type.name, { size: type.size, declaration: encoding(type) })
+        return described('int', type.name, { size: type.size, declaration: encoding(type) })
       case 'FLOAT':
-        return this.#described('float', type.name, { size: type.size })
+        return described('float', type.name, { size: type.size })
       case 'FWD':
-        return this.#described('fwd', type.name, { declaration: `${type.of} ${type.name}` })
+        return described('fwd', type.name, { declaration: `${type.of} ${type.name}` })
       case 'FUNC':
-        return this.#described('func', type.name, { declaration: this.#signature(type) })
+        return described('func', type.name, { declaration: this.#signature(type) })
       case 'STRUCT':
-        return this.#described('struct', type.name, this.#body(type))
+        return described('struct', type.name, this.#body(type))
       case 'UNION':
-        return this.#described('union', type.name, this.#body(type))
+        return described('union', type.name, this.#body(type))
       case 'ENUM':
         if (type.values.length === 0) {
-          return this.#described('fwd', type.name, { declaration: `enum ${type.name}` })
+          return described('fwd', type.name, { declaration: `enum ${type.name}` })
         }
-        return this.#described('enum', type.name, this.#body(type))
+        return described('enum', type.name, this.#body(type))
       case 'ENUM64':
-        return this.#described('enum', type.name, this.#body(type))
+        return described('enum', type.name, this.#body(type))
       case 'TYPEDEF': {
-        const target = this.#btf.type(type.type)
-        const body = target.name === '' ? this.#body(target) : {}
-        const declaration = 'size' in body ? target.kind.toLowerCase() : this.#type(type.type)
-        return this.#described('typedef', type.name, { declaration, ...body })
+        const body = this.#btf.name(type.type) === '' ? this.#body(this.#btf.type(type.type)) : {}
+        const declaration = body.declaration ?? this.#type(type.type)
+        return described('typedef', type.name, { ...body, declaration })
       }
       default:
         return undefined
     }
-  }
-
-  #described(
-    kind: TypeSort,
-    name: string,
-    { size, declaration, members, values }: Partial<Description>,
-  ): Description {
-    const lines = [
-      `${size} ${declaration}`,
-      ...(members ?? []).map((m) => [m.name, m.type, m.offset, m.bitfieldSize, m.size].join('\t')),
-      ...(values ?? []).map(({ name, value }) => `${name}\t${value}`),
-    ]
-    const text = this.#take(lines.join('\n'))
-    return { kind, name, text, size, declaration, members, values }
   }
 
   /** What is between the braces of a struct, union or enum; of another type nothing. */
@@ -162,16 +158,22 @@ class Describer {
     switch (type.kind) {
       case 'STRUCT':
       case 'UNION':
-        return { size: type.size, members: [...this.#members(type, '', 0, 0)] }
+        return {
+          size: type.size,
+          declaration: type.kind.toLowerCase(),
+          members: [...this.#members(type, '', 0, 0)],
+        }
       case 'ENUM':
         // without regard to the sign, which pahole before 1.24 does not write; libbpf takes all of 32 bits as signed
         return {
           size: type.size,
+          declaration: 'enum',
           values: type.values.map(({ name, value }) => ({ name, value: String(value | 0) })),
         }
       case 'ENUM64':
         return {
           size: type.size,
+          declaration: 'enum',
           values: type.values.map(({ name, value }) => ({ name, value: String(value) })),
         }
       default:
@@ -186,16 +188,14 @@ class Describer {
     depth: number,
   ): Generator<MemberPlace, void, undefined> {
     if (depth > MAX_INLINE) throw new BtfError('cycle', `type ${struct.id} contains itself`)
+    const btf = this.#btf
     for (const member of struct.members) {
-      const { offset, size } = memberBits(this.#btf, struct, member)
+      const { offset, size } = memberBits(btf, struct, member)
       const name = this.#take(path + member.name)
-      const inner = this.#btf.type(
-        member.name === '' ? resolve(this.#btf, member.type) : member.type,
-      )
-      const anonymous = member.name === '' || inner.name === ''
-      if ((inner.kind === 'STRUCT' || inner.kind === 'UNION') && anonymous) {
+      const inner = member.name === '' ? resolve(btf, member.type) : member.type
+      if (isComposite(btf.kind(inner)) && (member.name === '' || btf.name(inner) === '')) {
         const within = member.name === '' ? path : `${name}.`
-        yield* this.#members(inner, within, base + offset, depth + 1)
+        yield* this.#members(btf.type(inner) as StructType, within, base + offset, depth + 1)
         continue
       }
       yield {
@@ -203,7 +203,7 @@ class Describer {
         type: this.#type(member.type),
         offset: base + offset,
         bitfieldSize: size,
-        size: sizeOf(this.#btf, member.type) ?? 0,
+        size: sizeOf(btf, member.type) ?? 0,
       }
     }
   }
@@ -220,13 +220,24 @@ class Describer {
 
   /** A type as C, in one line. */
   #type(id: number): string {
-    const text = this.#types.get(id) ?? this.#declare(id, '')
-    this.#types.set(id, text)
+    const { text } = this.#declarator(id)
     return this.#take(text)
   }
 
   #declare(id: number, name: string): string {
-    return this.#declarations.declare(id, name).replace(/\s+/g, ' ')
+    const { before, after } = this.#declarator(id)
+    return this.#take(before + name + after)
+  }
+
+  /** What stands around the name of whatever has this type. */
+  #declarator(id: number): Declarator {
+    const known = this.#declarators.get(id)
+    if (known) return known
+    const declared = this.#declarations.declare(id, HOLE).replace(/\s+/g, ' ')
+    const [before = '', after = ''] = declared.split(HOLE)
+    const declarator = { before, after, text: before.trimEnd() + after }
+    this.#declarators.set(id, declarator)
+    return declarator
   }
 
   /** Counts text against what there is room for. */
@@ -237,6 +248,23 @@ class Describer {
     }
     return text
   }
+}
+
+function described(
+  kind: TypeSort,
+  name: string,
+  { size, declaration, members, values }: Partial<Description>,
+): Description {
+  return { kind, name, size, declaration, members, values }
+}
+
+function textOf({ kind, name, size, declaration, members, values }: Description): string {
+  let text = `${kind} ${name} ${size} ${declaration}`
+  for (const { name, type, offset, bitfieldSize, size } of members ?? []) {
+    text += `\n${name} ${type} ${offset} ${bitfieldSize} ${size}`
+  }
+  for (const { name, value } of values ?? []) text += `\n${name} ${value}`
+  return text
 }
 
 function encoding({ size, signed, char, bool, bits, bitOffset }: IntType): string {

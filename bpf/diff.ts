@@ -16,8 +16,8 @@
 import type { Btf } from './btf.ts'
 import type { ByteOrder } from './bytes.ts'
 import {
+  Describer,
   type Description,
-  describeTypes,
   type EnumValue,
   type MemberPlace,
   TYPE_SORTS,
@@ -75,15 +75,18 @@ export interface ValueChange {
 
 /** Compares two BTFs, or of them the types of one name. Errors: `cycle`, `too_large`. */
 export function diffBtf(a: Btf, b: Btf, { type }: { type?: string } = {}): BtfDiff {
-  const [before, after] = [describeTypes(a, type), describeTypes(b, type)]
+  const [before, after] = [new Describer(a), new Describer(b)]
+  const [old, now] = [before.types(type), after.types(type)]
+  const gone = others(before, old, now)
+  const come = others(after, now, old)
   const added: TypeName[] = []
   const removed: TypeName[] = []
   const changed: TypeChange[] = []
-  for (const key of new Set([...before.keys(), ...after.keys()])) {
-    for (const [old, now] of pairs(before.get(key), after.get(key))) {
-      if (!old) added.push(nameOf(now!))
-      else if (!now) removed.push(nameOf(old))
-      else changed.push(compare(old, now))
+  for (const name of new Set([...gone.keys(), ...come.keys()])) {
+    for (const [was, is] of pairs(gone.get(name), come.get(name))) {
+      if (!was) added.push(nameOf(is!))
+      else if (!is) removed.push(nameOf(was))
+      else changed.push(compare(was, is))
     }
   }
   return {
@@ -95,14 +98,28 @@ export function diffBtf(a: Btf, b: Btf, { type }: { type?: string } = {}): BtfDi
   }
 }
 
-type Types = ReadonlyMap<string, Description>
+/** The types that the other side has not, by sort and name. */
+function others(
+  describer: Describer,
+  types: ReadonlyMap<string, number>,
+  same: ReadonlyMap<string, number>,
+): Map<string, Description[]> {
+  const descriptions = [...types].flatMap(([text, id]) =>
+    same.has(text) ? [] : (describer.describe(id) ?? []),
+  )
+  return Map.groupBy(descriptions, ({ kind, name }) => `${kind} ${name}`)
+}
+
 type Pair = [old: Description | undefined, now: Description | undefined]
 
 /** The types of one name that only one side has, each with the one of the other side that it became or was. */
-function* pairs(before: Types = new Map(), after: Types = new Map()): Generator<Pair> {
-  const gone = new Set([...before.values()].filter(({ text }) => !after.has(text)))
-  const come = new Set([...after.values()].filter(({ text }) => !before.has(text)))
-  for (const [old, now] of likelyPairs([...gone], [...come])) {
+function* pairs(
+  before: readonly Description[] = [],
+  after: readonly Description[] = [],
+): Generator<Pair> {
+  const gone = new Set(before)
+  const come = new Set(after)
+  for (const [old, now] of likelyPairs(before, after)) {
     if (!gone.has(old) || !come.has(now)) continue
     gone.delete(old)
     come.delete(now)

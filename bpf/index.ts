@@ -15,6 +15,17 @@ export {
   type Loads,
   type SourceLine,
 } from './check.ts'
+export type { EnumValue, MemberPlace, TypeName, TypeSort } from './description.ts'
+export {
+  type BtfDiff,
+  type Change,
+  diffBtf,
+  type ElementChanges,
+  type MemberChange,
+  type TypeChange,
+  type ValueChange,
+} from './diff.ts'
+export { printDiff } from './diff-text.ts'
 export { Elf, type ElfSection, type ElfSymbol, isElf, openElf } from './elf.ts'
 export { type EncodeOptions, encodeBtf } from './encode.ts'
 export { BTF_ERROR_CODES, BtfError, type BtfErrorCode } from './error.ts'

@@ -88,8 +88,9 @@ export function memberBits(
   member: Member,
 ): { readonly offset: number; readonly size: number } {
   if (struct.flag) return { offset: member.bitOffset, size: member.bitfieldSize }
-  const type = btf.type(resolve(btf, member.type))
-  if (type.kind !== 'INT' || (type.bits === type.size * 8 && type.bitOffset === 0)) {
+  const id = resolve(btf, member.type)
+  const type = btf.kind(id) === KIND.INT ? btf.type(id) : undefined
+  if (type?.kind !== 'INT' || (type.bits === type.size * 8 && type.bitOffset === 0)) {
     return { offset: member.bitOffset, size: 0 }
   }
   return { offset: member.bitOffset + type.bitOffset, size: type.bits }
