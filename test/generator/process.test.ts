@@ -10,22 +10,21 @@ import { createInterface } from 'node:readline'
 import t from 'tap'
 import { type Mill, makeMill } from './mill.ts'
 import { makePackage } from './package.ts'
-import { makeVmlinux, manyStructs } from './vmlinux.ts'
+import { type ImageOptions, makeVmlinux, manyStructs } from './vmlinux.ts'
 
 const MAIN = join(import.meta.dirname, '../../service/cli/main.ts')
 
-/** A package whose pahole takes some tenths of a second. */
-function slowPackage({ directory }: Mill): string {
-  const image = join(directory, 'vmlinux')
-  makeVmlinux(image, { more: manyStructs(100_000) })
-  return makePackage(directory, image)
+/** Makes a package in a directory of its own. */
+async function packageOf(image: ImageOptions = {}): Promise<string> {
+  const { directory } = await makeMill(t)
+  const path = join(directory, 'vmlinux')
+  makeVmlinux(path, image)
+  return makePackage(directory, path)
 }
 
-function smallPackage({ directory }: Mill): string {
-  const image = join(directory, 'vmlinux')
-  makeVmlinux(image)
-  return makePackage(directory, image)
-}
+const small = await packageOf()
+/** its pahole takes some tenths of a second */
+const slow = await packageOf({ more: manyStructs(50_000) })
 
 /**
  * Runs `btfmill generate` with a file system of so many bytes on a directory. What is on it is copied to `copy`
@@ -53,14 +52,14 @@ function generateOnSmallDisk(
 
 const PAGE = 4096
 
-for (const [what, make, size] of [
-  ['vmlinux', slowPackage, 32 * PAGE],
-  ['the BTF', smallPackage, PAGE],
+for (const [what, file, size] of [
+  ['vmlinux', slow, 32 * PAGE],
+  ['the BTF', small, PAGE],
 ] as const) {
   t.test(`no room for ${what}`, async (t) => {
     const mill = await makeMill(t)
     const copy = join(mill.directory, 'copy')
-    const { status, stdout } = generateOnSmallDisk(make(mill), mill, {
+    const { status, stdout } = generateOnSmallDisk(file, mill, {
       on: mill.scratch,
       size,
       copy,
@@ -71,7 +70,7 @@ for (const [what, make, size] of [
     t.same(readdirSync(copy), [], 'nothing is left on the full disk')
     t.same(await mill.leftovers(), [])
 
-    t.match(await mill.run([make(mill)]), { published: 1 }, 'with room')
+    t.match(await mill.run([file]), { published: 1 }, 'with room')
   })
 }
 
@@ -82,8 +81,7 @@ t.test('no room in the store, not even for the failure', async (t) => {
     size: PAGE,
     copy: join(mill.directory, 'copy'),
   }
-  const file = smallPackage(mill)
-  const { status, stdout } = generateOnSmallDisk(file, mill, disk)
+  const { status, stdout } = generateOnSmallDisk(small, mill, disk)
   t.equal(status, 1)
   t.match(stdout, /"event":"failed".*"code":"no_space"/)
   const left = readdirSync(disk.copy, { recursive: true, withFileTypes: true })
@@ -97,8 +95,7 @@ t.test('no room in the store, not even for the failure', async (t) => {
 for (const moment of ['"started"', '"unpack"', '"pahole"', '"check"', '"publish"']) {
   t.test(`killed at ${moment}`, async (t) => {
     const mill = await makeMill(t)
-    const file = slowPackage(mill)
-    const args = ['generate', '--json', '--store', mill.storeUrl, '--scratch', mill.scratch, file]
+    const args = ['generate', '--json', '--store', mill.storeUrl, '--scratch', mill.scratch, slow]
     const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
     const closed = once(child, 'close')
     for await (const line of createInterface({ input: child.stdout })) {
@@ -110,7 +107,7 @@ for (const moment of ['"started"', '"unpack"', '"pahole"', '"check"', '"publish"
     const records = await mill.records()
     t.ok(records.length <= 1 && records.every(({ failure }) => !failure), 'a record or none')
 
-    t.match(await mill.run([file]), { published: 1 })
+    t.match(await mill.run([slow]), { published: 1 })
     await mill.verify()
     const [blob, ...others] = await mill.leftovers()
     t.match(blob, /^store\/blobs\//)
