@@ -28,6 +28,7 @@ export function buildApp({ logger, ...context }: AppOptions): FastifyInstance {
     keepAliveTimeout: LIMITS.keepAliveTimeout,
     routerOptions: { maxParamLength: LIMITS.maxParamLength },
     forceCloseConnections: 'idle',
+    return503OnClosing: false, // who is connected while it stops still gets an answer
     frameworkErrors: (error, _, reply) => {
       sendProblem(reply as FastifyReply, new ServiceError('bad_request', error.message))
     },
