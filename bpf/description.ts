@@ -258,13 +258,13 @@ function described(
   return { kind, name, size, declaration, members, values }
 }
 
+/** All of a description; in whatever order members and values are. */
 function textOf({ kind, name, size, declaration, members, values }: Description): string {
-  let text = `${kind} ${name} ${size} ${declaration}`
-  for (const { name, type, offset, bitfieldSize, size } of members ?? []) {
-    text += `\n${name} ${type} ${offset} ${bitfieldSize} ${size}`
-  }
-  for (const { name, value } of values ?? []) text += `\n${name} ${value}`
-  return text
+  const lines = [
+    ...(members ?? []).map((m) => `${m.name} ${m.type} ${m.offset} ${m.bitfieldSize} ${m.size}`),
+    ...(values ?? []).map(({ name, value }) => `${name} ${value}`),
+  ]
+  return [`${kind} ${name} ${size} ${declaration}`, ...lines.sort()].join('\n')
 }
 
 function encoding({ size, signed, char, bool, bits, bitOffset }: IntType): string {
