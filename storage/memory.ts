@@ -36,28 +36,13 @@ class MemoryStore implements Store {
     body: Readable | Uint8Array,
     options: PutOptions = {},
   ): Promise<ObjectInfo> {
-    checkKey(key)
-    const chunks: Buffer[] = []
-    const collect = new Writable({
-      write(chunk: Buffer, _, done) {
-        chunks.push(Buffer.from(chunk))
-        done()
-      },
-    })
-    const { sha256, ifAbsent, ifMatch, signal } = options
-    await pipeline(toReadable(body), new Measured(sha256), collect, { ...(signal && { signal }) })
-    const current = this.#entries.get(key)
-    if ((ifAbsent && current) || (ifMatch !== undefined && current?.etag !== ifMatch)) {
-      throw new StoreError(
-        'precondition_failed',
-        `${key} ${current ? 'has changed' : 'is not there'}`,
-      )
+    const source = toReadable(body)
+    try {
+      checkKey(key)
+      return this.#keep(key, await collect(source, options), options)
+    } finally {
+      source.destroy()
     }
-    const bytes = Buffer.concat(chunks)
-    this.#version++
-    const info = { key, size: bytes.length, etag: String(this.#version), modified: new Date() }
-    this.#entries.set(key, { ...info, bytes })
-    return info
   }
 
   async *list(prefix: string): AsyncGenerator<ObjectInfo> {
@@ -70,10 +55,36 @@ class MemoryStore implements Store {
     this.#entries.delete(key)
   }
 
+  #keep(key: string, bytes: Buffer, { ifAbsent, ifMatch }: PutOptions): ObjectInfo {
+    const current = this.#entries.get(key)
+    if ((ifAbsent && current) || (ifMatch !== undefined && current?.etag !== ifMatch)) {
+      throw new StoreError(
+        'precondition_failed',
+        `${key} ${current ? 'has changed' : 'is not there'}`,
+      )
+    }
+    this.#version++
+    const info = { key, size: bytes.length, etag: String(this.#version), modified: new Date() }
+    this.#entries.set(key, { ...info, bytes })
+    return info
+  }
+
   #entry(key: string): Entry {
     checkKey(key)
     const entry = this.#entries.get(key)
     if (!entry) throw new StoreError('not_found', `${key} is not there`)
     return entry
   }
+}
+
+async function collect(source: Readable, { sha256, signal }: PutOptions): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  const target = new Writable({
+    write(chunk: Buffer, _, done) {
+      chunks.push(Buffer.from(chunk))
+      done()
+    },
+  })
+  await pipeline(source, new Measured(sha256), target, { ...(signal && { signal }) })
+  return Buffer.concat(chunks)
 }

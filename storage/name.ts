@@ -10,7 +10,6 @@ import type { BuildRecord } from './record.ts'
 const MAX_SEGMENT = 255
 const MAX_KEY = 1024
 const LITERAL = /[^A-Za-z0-9._+~-]/gu
-const SEGMENT = /^(?!\.)(?:[A-Za-z0-9._+~-]|%[0-9A-F]{2})+$/
 
 const percent = (text: string): string =>
   Array.from(
@@ -18,10 +17,14 @@ const percent = (text: string): string =>
     (byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`,
   ).join('')
 
-/** A name as one segment of a key or URL. Errors: `invalid_key` where it is empty or longer than 255 bytes then. */
+/**
+ * A name as one segment of a key or URL. Errors: `invalid_key` where it is empty, not Unicode, `.` or `..` (URL parsers
+ * take those out of a path even when they are percent-encoded), or longer than 255 bytes as a segment.
+ */
 export function encodeName(name: string): string {
+  if (/^\.{0,2}$/.test(name) || !name.isWellFormed())
+    throw new StoreError('invalid_key', `not a name: ${JSON.stringify(name.slice(0, 80))}`)
   const segment = name.replace(LITERAL, percent).replace(/^\./, '%2E')
-  if (segment === '') throw new StoreError('invalid_key', 'a name is empty')
   if (segment.length > MAX_SEGMENT) {
     throw new StoreError(
       'invalid_key',
@@ -33,11 +36,8 @@ export function encodeName(name: string): string {
 
 /** The name of which `encodeName` made this segment. Errors: `invalid_key` for what it never makes. */
 export function decodeName(segment: string): string {
-  let name: string | undefined
-  try {
-    name = decodeURIComponent(segment)
-  } catch {}
-  if (name === undefined || name === '' || encodeName(name) !== segment) {
+  const name = decoded(segment)
+  if (name === undefined) {
     throw new StoreError(
       'invalid_key',
       `not a segment of a key: ${JSON.stringify(segment.slice(0, 80))}`,
@@ -46,12 +46,24 @@ export function decodeName(segment: string): string {
   return name
 }
 
-/** Refuses every key that `encodeName` could not have made part by part. Errors: `invalid_key`. */
+/** Whether `encodeName` could have made each segment of it. */
+export function isKey(key: string): boolean {
+  return key.length <= MAX_KEY && key.split('/').every((segment) => decoded(segment) !== undefined)
+}
+
+/** Refuses what `isKey` does. Errors: `invalid_key`. */
 export function checkKey(key: string): void {
-  const fine =
-    key.length <= MAX_KEY &&
-    key.split('/').every((segment) => segment.length <= MAX_SEGMENT && SEGMENT.test(segment))
-  if (!fine) throw new StoreError('invalid_key', `not a key: ${JSON.stringify(key.slice(0, 80))}`)
+  if (!isKey(key))
+    throw new StoreError('invalid_key', `not a key: ${JSON.stringify(key.slice(0, 80))}`)
+}
+
+function decoded(segment: string): string | undefined {
+  try {
+    const name = decodeURIComponent(segment)
+    return encodeName(name) === segment ? name : undefined
+  } catch {
+    return undefined
+  }
 }
 
 /**

@@ -1,0 +1,506 @@
+/*
+ * The contract of `Store`, for every backend alike. A backend says how it is opened and how it comes to refuse or not
+ * to answer; what it cannot show is skipped by name, with the reason it gives.
+ */
+import { createHash, randomBytes } from 'node:crypto'
+import { Readable } from 'node:stream'
+import { buffer } from 'node:stream/consumers'
+import { pipeline } from 'node:stream/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Test } from 'tap'
+import type { Store, StoreErrorCode } from '../../storage/index.ts'
+
+/** Runs `use` with the store, in a state it undoes before it returns. */
+type Around = (use: (store: Store) => Promise<void>) => Promise<void>
+
+export interface Backend {
+  /** The store under test, which may be cleared. */
+  open(): Promise<Store>
+  /** What is there besides the objects: temporary files, parts of uploads. */
+  leftovers(store: Store): Promise<string[]>
+  /** The store while it refuses us, or why there is no such state. */
+  refusing: Around | string
+  /** The store while it does not answer, or why there is no such state. */
+  unreachable: Around | string
+  /** Why `ifAbsent` and `ifMatch` cannot be shown, where they cannot. */
+  unconditional?: string
+  /** Objects are held in memory whole, since they live there. */
+  resident?: true
+}
+
+const KIB = 1024
+const MIB = 1024 * KIB
+
+/** Keys as our names make them: `+ ~` as they are, `:` and a leading dot encoded. */
+const KEYS = [
+  'a',
+  'a/b',
+  'a/bc',
+  'a/b0/c',
+  'a-b/c',
+  'kernels/debian/13/x86_64/6.12.107+deb13~rc1-amd64/2%3A5.4-1.json',
+  `deep/${'d/'.repeat(100)}e`,
+  `${'n'.repeat(255)}/${'m'.repeat(255)}`,
+  '%2Ehidden',
+]
+
+const ODD_KEYS = [
+  ...['', '/', '/a', 'a/', 'a//b', '.', '..', '../a', 'a/../b', 'a/./b', 'a/..', '.tmp/a', 'a/.b'],
+  ...['a b', 'a:b', 'a?b', 'a#b', 'a*b', 'a\\b', 'a\nb', 'a\0b', 'ä', '\ud800', 'a\u202eb'],
+  ...['a%', 'a%2', 'a%2f', 'a%61', 'a%FF', '%2E%2E', '%2E', 'a/%2E./b'],
+  ...['n'.repeat(256), 'n/'.repeat(600), `n${'/n'.repeat(512)}`],
+]
+
+type Case = (t: Test, store: Store, backend: Backend) => Promise<void>
+
+/** What every store does, by what a reader of its contract would say. */
+const CASES: Record<string, Case> = {
+  async 'what was put is there'(t, store) {
+    for (const key of KEYS.slice(1)) {
+      const before = Date.now()
+      const put = await store.put(key, Buffer.from(key))
+      t.match(put, { key, size: key.length, etag: /./ })
+      t.ok(Math.abs(put.modified.getTime() - before) < 60_000)
+      t.same(await store.head(key), put)
+      const { body, ...info } = await store.get(key)
+      t.same(info, put)
+      t.equal((await buffer(body)).toString(), key)
+    }
+    t.same(await keysOf(store, ''), KEYS.slice(1).sort())
+  },
+
+  async 'what was not put is not found'(t, store) {
+    await store.put('a/b', Buffer.from('x'))
+    for (const key of ['c', 'a', 'a/c', 'a/b/c', 'a/bc', 'a/B']) {
+      await t.rejects(store.get(key), told('not_found'), `get ${key}`)
+      await t.rejects(store.get(key, { start: 0 }), told('not_found'), `get a range of ${key}`)
+      await t.rejects(store.head(key), told('not_found'), `head ${key}`)
+    }
+    t.same(await keysOf(store, 'c/'), [])
+  },
+
+  async 'deleting twice is no error'(t, store) {
+    await store.put('a/b', Buffer.from('x'))
+    await store.put('a/c', Buffer.from('y'))
+    await store.delete('a/b')
+    await store.delete('a/b')
+    await store.delete('a')
+    await store.delete('a/c/d')
+    await t.rejects(store.get('a/b'), told('not_found'))
+    t.same(await keysOf(store, ''), ['a/c'])
+    await store.put('a/b', Buffer.from('z'))
+    t.equal(await textOf(store, 'a/b'), 'z', 'and it can be put again')
+  },
+
+  async 'a prefix is a plain string'(t, store) {
+    const keys = ['a-b/c', 'a/b', 'a/b-d', 'a/bb/c', 'a/bc', 'a0', 'b/a/b']
+    for (const key of keys.toReversed()) await store.put(key, Buffer.from(key))
+    for (const prefix of ['', 'a', 'a/', 'a/b', 'a/bb', 'a/bb/', 'a/b/', 'a/bc', 'a/bcd', 'b', 'c'])
+      t.same(
+        await keysOf(store, prefix),
+        keys.filter((key) => key.startsWith(prefix)),
+        `in byte order: ${JSON.stringify(prefix)}`,
+      )
+    for await (const info of store.list('a')) t.same(info, await store.head(info.key))
+    for (const prefix of ['/', '/a', '../', 'a/../', 'a//', './', '.t', '.tmp/', 'a/b\0', 'ä/'])
+      t.same(await keysOf(store, prefix), [], `no key starts with ${JSON.stringify(prefix)}`)
+  },
+
+  async 'a key beside and below another is stored or refused, and harms neither'(t, store) {
+    await store.put('a/b', Buffer.from('file'))
+    await store.put('c/d', Buffer.from('below'))
+    const stored = new Map([
+      ['a/b', 'file'],
+      ['c/d', 'below'],
+    ])
+    for (const key of ['a/b/c', 'c']) {
+      try {
+        await store.put(key, Buffer.from('other'))
+        stored.set(key, 'other')
+      } catch (error) {
+        t.match(error, told('invalid_key'))
+      }
+    }
+    t.same(await keysOf(store, ''), [...stored.keys()].sort())
+    for (const [key, text] of stored) t.equal(await textOf(store, key), text)
+  },
+
+  async 'a key that no name makes is refused'(t, store) {
+    for (const key of ODD_KEYS) {
+      const name = JSON.stringify(key.slice(0, 40))
+      await t.rejects(store.get(key), told('invalid_key'), `get ${name}`)
+      await t.rejects(store.head(key), told('invalid_key'), `head ${name}`)
+      await t.rejects(store.put(key, Buffer.from('x')), told('invalid_key'), `put ${name}`)
+      await t.rejects(store.delete(key), told('invalid_key'), `delete ${name}`)
+    }
+    t.same(await keysOf(store, ''), [])
+  },
+
+  async 'an empty object'(t, store) {
+    for (const body of [Buffer.alloc(0), Readable.from([])]) {
+      const sha256 = digest('')
+      t.match(await store.put('empty', body, { sha256 }), { size: 0 })
+      t.equal(await textOf(store, 'empty'), '')
+      await t.rejects(store.get('empty', { start: 0 }), told('invalid_range'))
+    }
+  },
+
+  async '200 MB, as a stream'(t, store, backend) {
+    const size = 200 * MIB
+    const peak = peakMemory()
+    const source = randomStream(size, peak.sample)
+    const put = await store.put('large', source.stream)
+    t.equal(put.size, size)
+    const read = await drain(store, 'large', peak.sample)
+    t.same(read, { size, sha256: source.sha256() })
+    if (!backend.resident) t.ok(peak.grown() < size / 2, `${peak.grown() / MIB} MiB held at most`)
+  },
+
+  async 'a range is of the bytes it names'(t, store) {
+    const bytes = randomBytes(300 * KIB)
+    const size = bytes.length
+    await store.put('a', bytes)
+    for (const [start, end] of [
+      [0, 0],
+      [0, size - 1],
+      [5, 9],
+      [70_000, 200_000],
+      [size - 1, size - 1],
+      [size - 3, size + 100],
+      [7, undefined],
+    ] as const) {
+      const range = end === undefined ? { start } : { start, end }
+      const { body, ...info } = await store.get('a', range)
+      t.equal(info.size, size, 'of the whole object')
+      t.ok((await buffer(body)).equals(bytes.subarray(start, (end ?? size) + 1)), `${start}-${end}`)
+    }
+    for (const range of [
+      { start: size },
+      { start: size, end: size + 1 },
+      { start: 5, end: 4 },
+      { start: -1 },
+      { start: 0, end: -1 },
+      { start: 0.5 },
+      { start: Number.NaN },
+      { start: 0, end: Number.POSITIVE_INFINITY },
+    ])
+      await t.rejects(store.get('a', range), told('invalid_range'), JSON.stringify(range))
+  },
+
+  async 'a source that fails midway leaves what was there'(t, store) {
+    await store.put('old', Buffer.from('old'))
+    for (const [name, source] of Object.entries(FAILING)) {
+      for (const key of ['old', 'new']) {
+        const stream = source()
+        await t.rejects(store.put(key, stream), { code: 'ESOURCE' }, `${name}: its own error`)
+        t.ok(stream.destroyed)
+      }
+    }
+    const cut: Readable = Readable.from(interrupted(() => cut.destroy()))
+    await t.rejects(store.put('new', cut), 'a source that is closed before its end')
+    t.same(await keysOf(store, ''), ['old'])
+    t.equal(await textOf(store, 'old'), 'old')
+  },
+
+  async 'a put that is aborted leaves what was there'(t, store) {
+    await store.put('old', Buffer.from('old'))
+    for (const key of ['old', 'new']) {
+      const stop = new AbortController()
+      const source = Readable.from(interrupted(() => stop.abort()))
+      await t.rejects(store.put(key, source, { signal: stop.signal }), { name: 'AbortError' })
+      t.ok(source.destroyed)
+      const gone = { signal: AbortSignal.abort() }
+      await t.rejects(store.put(key, Buffer.from('x'), gone), { name: 'AbortError' })
+    }
+    t.same(await keysOf(store, ''), ['old'])
+    t.equal(await textOf(store, 'old'), 'old')
+  },
+
+  async 'a refused put lets its source go'(t, store) {
+    const source = Readable.from(chunks(MIB))
+    await t.rejects(store.put('../a', source), told('invalid_key'))
+    t.ok(source.destroyed)
+  },
+
+  async 'a wrong digest leaves what was there'(t, store) {
+    await store.put('old', Buffer.from('old'))
+    for (const key of ['old', 'new']) {
+      for (const sha256 of [digest('other'), digest('').slice(1), '']) {
+        const put = store.put(key, Buffer.from('some bytes'), { sha256 })
+        await t.rejects(put, told('digest_mismatch'), sha256)
+      }
+      const large = randomStream(20 * MIB)
+      const put = store.put(key, large.stream, { sha256: digest('other') })
+      await t.rejects(put, told('digest_mismatch'))
+    }
+    t.same(await keysOf(store, ''), ['old'])
+    t.equal(await textOf(store, 'old'), 'old')
+    await store.put('new', Buffer.from('some bytes'), { sha256: digest('some bytes') })
+    t.equal(await textOf(store, 'new'), 'some bytes', 'the right one is stored')
+  },
+
+  async 'another etag whenever the bytes are others'(t, store) {
+    const etags = new Set<string>()
+    for (let i = 0; i < 200; i++) etags.add((await store.put('a', Buffer.from(`${i}`))).etag)
+    t.equal(etags.size, 200)
+  },
+
+  async 'of concurrent puts one wins, whole'(t, store) {
+    const bodies = Array.from({ length: 20 }, (_, i) => Buffer.alloc((i + 1) * 50 * KIB, i))
+    const puts = await Promise.all(bodies.map((body) => store.put('a/b', body)))
+    t.equal(new Set(puts.map(({ etag }) => etag)).size, bodies.length, 'each has its own etag')
+    const { body, ...info } = await store.get('a/b')
+    const winner = puts.findIndex(({ etag }) => etag === info.etag)
+    t.same(puts[winner], info)
+    t.ok((await buffer(body)).equals(bodies[winner]!))
+  },
+
+  async 'a reader during an overwrite sees the old or the new, whole'(t, store) {
+    const body = (i: number) => Buffer.alloc((1 + (i % 3)) * 700 * KIB, i % 256)
+    await store.put('a', body(0))
+    let done = false
+    const read = async (): Promise<string[]> => {
+      const torn: string[] = []
+      while (!done) {
+        const { body, size } = await store.get('a')
+        const bytes = await buffer(body)
+        const whole = bytes.equals(Buffer.alloc(size, bytes[0]))
+        if (!whole) torn.push(`${bytes.length} of ${size} bytes`)
+        if ((await keysOf(store, '')).length !== 1) torn.push('not listed')
+      }
+      return torn
+    }
+    const readers = [read(), read(), read()]
+    for (let i = 1; i <= 30; i++) await store.put('a', body(i))
+    done = true
+    for (const torn of await Promise.all(readers)) t.same(torn, [])
+  },
+
+  async 'a reader that had begun before an overwrite reads on'(t, store) {
+    const [old, other] = [Buffer.alloc(8 * MIB, 1), Buffer.alloc(8 * MIB, 2)]
+    await store.put('a', old)
+    const { body } = await store.get('a')
+    await store.put('a', other)
+    await store.delete('a')
+    await sleep(50)
+    const bytes = await buffer(body)
+    t.ok(bytes.equals(old) || bytes.equals(other))
+  },
+
+  async 'a listing of more than 2500 keys'(t, store) {
+    const keys = Array.from({ length: 2600 }, (_, i) => `many/${i % 7}/${i}.json`)
+    const waiting = keys.values()
+    const work = async () => {
+      for (const key of waiting) await store.put(key, Buffer.from(key))
+    }
+    await Promise.all(Array.from({ length: 16 }, work))
+    t.same(await keysOf(store, 'many/'), keys.toSorted())
+    t.equal(
+      (await keysOf(store, 'many/3')).length,
+      keys.filter((key) => /^many\/3/.test(key)).length,
+    )
+    let seen = 0
+    for await (const { key } of store.list('many/')) {
+      if (seen++ === 0) await store.delete('many/6/2596.json')
+      else if (seen === 5) break
+      t.ok(key.startsWith('many/'))
+    }
+    t.equal(seen, 5, 'a listing may be left')
+  },
+}
+
+/** What a store does that can compare and swap. */
+const CONDITIONAL: Record<string, Case> = {
+  async 'ifAbsent stores once'(t, store) {
+    const first = await store.put('a', Buffer.from('first'), { ifAbsent: true })
+    const again = store.put('a', Buffer.from('again'), { ifAbsent: true })
+    await t.rejects(again, told('precondition_failed'))
+    t.same(await store.head('a'), first)
+    await store.delete('a')
+    await store.put('a', Buffer.from('after'), { ifAbsent: true })
+    t.equal(await textOf(store, 'a'), 'after')
+    const won = await race((i) => store.put('b', Buffer.from(`${i}`), { ifAbsent: true }))
+    t.equal(won.length, 1, 'of twenty one')
+    t.equal(await textOf(store, 'b'), `${won[0]}`)
+  },
+
+  async 'ifMatch compares and swaps'(t, store) {
+    const none = store.put('a', Buffer.from('x'), { ifMatch: 'none' })
+    await t.rejects(none, told('precondition_failed'), 'not over nothing')
+    t.same(await keysOf(store, ''), [])
+    const { etag: first } = await store.put('a', Buffer.from('1'))
+    const { etag: second } = await store.put('a', Buffer.from('2'), { ifMatch: first })
+    t.same((await store.head('a')).etag, second)
+    const late = store.put('a', Buffer.from('3'), { ifMatch: first })
+    await t.rejects(late, told('precondition_failed'))
+    t.equal(await textOf(store, 'a'), '2')
+    const won = await race((i) => store.put('a', Buffer.from(`won ${i}`), { ifMatch: second }))
+    t.equal(won.length, 1, 'of twenty one')
+    t.equal(await textOf(store, 'a'), `won ${won[0]}`)
+  },
+
+  async 'a counter that many raise by compare-and-swap loses none'(t, store) {
+    await store.put('count', Buffer.from('0'))
+    const raise = async (): Promise<void> => {
+      for (;;) {
+        const { body, etag } = await store.get('count')
+        const next = Buffer.from(`${Number(await buffer(body)) + 1}`)
+        if ((await race(() => store.put('count', next, { ifMatch: etag }), 1)).length === 1) return
+        await sleep(Math.random() * 20)
+      }
+    }
+    await Promise.all(Array.from({ length: 20 }, raise))
+    t.equal(await textOf(store, 'count'), '20')
+  },
+}
+
+/** Runs the whole contract of `Store` as subtests of `t`, on a store that is cleared before and after. */
+export async function testStore(t: Test, backend: Backend): Promise<void> {
+  const store = await backend.open()
+  const test = (name: string, run: Case, skip?: string) =>
+    t.test(name, skip === undefined ? {} : { skip }, async (t) => {
+      await clear(store)
+      await run(t, store, backend)
+      t.same(await backend.leftovers(store), [], 'nothing is left beside the objects')
+    })
+  t.teardown(() => clear(store))
+  for (const [name, run] of Object.entries(CASES)) await test(name, run)
+  for (const [name, run] of Object.entries(CONDITIONAL))
+    await test(name, run, backend.unconditional)
+  for (const [state, code] of Object.entries(STATES)) {
+    const around = backend[state as keyof typeof STATES]
+    const name = `a store that is ${state} says so`
+    if (typeof around === 'string') await test(name, async () => {}, around)
+    else await test(name, (t, store) => testState(t, store, around, code))
+  }
+}
+
+const STATES = { refusing: 'not_permitted', unreachable: 'unreachable' } as const
+
+/** Every method of a store in such a state fails with `code`, and nothing is lost by it. */
+async function testState(
+  t: Test,
+  store: Store,
+  around: Around,
+  code: StoreErrorCode,
+): Promise<void> {
+  await store.put('a/b', Buffer.from('x'))
+  await around(async (store) => {
+    for (const key of ['a/b', 'a/none', 'none']) {
+      await t.rejects(store.get(key), told(code), `get ${key}`)
+      await t.rejects(store.head(key), told(code), `head ${key}`)
+      await t.rejects(store.put(key, Buffer.from('y')), told(code), `put ${key}`)
+      await t.rejects(store.delete(key), told(code), `delete ${key}`)
+    }
+    await t.rejects(keysOf(store, 'a/'), told(code), 'list')
+    await t.rejects(keysOf(store, ''), told(code), 'list all')
+  })
+  t.same(await keysOf(store, ''), ['a/b'])
+  t.equal(await textOf(store, 'a/b'), 'x', 'and loses nothing')
+}
+
+/** What `t.rejects` expects of an error of a store. */
+export const told = (code: StoreErrorCode) => ({ name: 'StoreError', code })
+
+export async function keysOf(store: Store, prefix: string): Promise<string[]> {
+  const keys: string[] = []
+  for await (const { key } of store.list(prefix)) keys.push(key)
+  return keys
+}
+
+export async function textOf(store: Store, key: string): Promise<string> {
+  return (await buffer((await store.get(key)).body)).toString()
+}
+
+async function clear(store: Store): Promise<void> {
+  for (const key of await keysOf(store, '')) await store.delete(key)
+}
+
+/** Starts `count` puts at once; the numbers of those that were let through. Throws for any other error. */
+async function race(put: (i: number) => Promise<unknown>, count = 20): Promise<number[]> {
+  const results = await Promise.allSettled(Array.from({ length: count }, (_, i) => put(i)))
+  for (const result of results) {
+    const refused = result.status === 'rejected' && result.reason
+    if (refused && refused.code !== 'precondition_failed') throw refused
+  }
+  return results.flatMap(({ status }, i) => (status === 'fulfilled' ? [i] : []))
+}
+
+const digest = (text: string): string => createHash('sha256').update(text).digest('hex')
+
+function* chunks(size: number): Generator<Buffer> {
+  for (let at = 0; at < size; at += 64 * KIB) yield Buffer.alloc(Math.min(64 * KIB, size - at), 1)
+}
+
+/** 24 MiB, that call `interrupt` halfway, when more has passed than buffers hold. */
+async function* interrupted(interrupt: () => void): AsyncGenerator<Buffer> {
+  yield* chunks(12 * MIB)
+  interrupt()
+  await sleep(10)
+  yield* chunks(12 * MIB)
+}
+
+const failure = (): Error => Object.assign(new Error('the source failed'), { code: 'ESOURCE' })
+
+const FAILING: Record<string, () => Readable> = {
+  'at once': () =>
+    new Readable({
+      read() {
+        this.destroy(failure())
+      },
+    }),
+  'after 12 MiB': () =>
+    Readable.from(
+      (function* () {
+        yield* chunks(12 * MIB)
+        throw failure()
+      })(),
+    ),
+}
+
+/** Random bytes, each chunk new, and their digest once they have passed. */
+function randomStream(
+  size: number,
+  onChunk = () => {},
+): { stream: Readable; sha256: () => string } {
+  const hash = createHash('sha256')
+  const seed = randomBytes(64 * KIB)
+  const make = function* () {
+    for (let at = 0; at < size; at += seed.length) {
+      const chunk = Buffer.from(seed.buffer.slice(seed.byteOffset, seed.byteOffset + seed.length))
+      chunk.writeUInt32LE(at / seed.length)
+      hash.update(chunk)
+      onChunk()
+      yield chunk
+    }
+  }
+  return { stream: Readable.from(make(), { objectMode: false }), sha256: () => hash.digest('hex') }
+}
+
+async function drain(
+  store: Store,
+  key: string,
+  onChunk: () => void,
+): Promise<{ size: number; sha256: string }> {
+  const hash = createHash('sha256')
+  let size = 0
+  const { body } = await store.get(key)
+  await pipeline(body, async (pieces: AsyncIterable<Buffer>) => {
+    for await (const piece of pieces) {
+      hash.update(piece)
+      size += piece.length
+      onChunk()
+    }
+  })
+  return { size, sha256: hash.digest('hex') }
+}
+
+/** How much more memory buffers took, at most, than when this was called, in bytes. */
+function peakMemory(): { sample: () => void; grown: () => number } {
+  const start = process.memoryUsage().arrayBuffers
+  let peak = start
+  const sample = () => {
+    peak = Math.max(peak, process.memoryUsage().arrayBuffers)
+  }
+  return { sample, grown: () => peak - start }
+}
