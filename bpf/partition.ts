@@ -22,9 +22,10 @@ export class Partition {
     const size = groups.length
     this.count = count
     this.#sets = groups.slice()
-    this.#starts = new Int32Array(size)
-    this.#ends = new Int32Array(size)
-    this.#marked = new Int32Array(size)
+    // sets that begin empty stay, so there can be more sets than numbers
+    this.#starts = new Int32Array(size + count)
+    this.#ends = new Int32Array(size + count)
+    this.#marked = new Int32Array(size + count)
     this.#elements = new Int32Array(size)
     this.#places = new Int32Array(size)
     for (const set of groups) this.#ends[set]!++
