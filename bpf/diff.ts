@@ -144,10 +144,9 @@ function likelyPairs(
         pair: [old, now] as [Description, Description],
         alike: elementsOf(now).filter((name) => names.has(name)).length,
         place: i + j,
-        apart: Math.abs(i - j),
       }))
     })
-    .sort((x, y) => y.alike - x.alike || x.place - y.place || x.apart - y.apart)
+    .sort((x, y) => y.alike - x.alike || x.place - y.place)
     .map(({ pair }) => pair)
 }
 

@@ -327,17 +327,23 @@ t.test('several types of one name', (t) => {
     { added: [], removed: [], changed: [] },
     'the same ones in another order, or once more',
   )
-  const value = diffBtf(structs('a b', 'x y z'), structs('x y w', 'a b'))
+  const { changed } = diffBtf(structs('a b c', 'x y z'), structs('x y w', 'a b d'))
   t.same(
-    changeOf(value).members?.removed.map(({ name }) => name),
-    ['z'],
-    'most alike',
+    changed.map(({ members }) => [...members!.removed, ...members!.added].map(({ name }) => name)),
+    [
+      ['c', 'd'],
+      ['z', 'w'],
+    ],
+    'what is most alike is one that changed',
   )
   t.same(diffBtf(structs('a b'), structs('a b', 'x')), {
     added: [{ kind: 'struct', name: 's' }],
     removed: [],
     changed: [],
   })
+  const forward: BtfType = { kind: 'FWD', id: 3, name: 's', of: 'struct' }
+  const declared = parseBtf(encodeBtf([...structs('a b').types(), forward]))
+  t.same(diffBtf(declared, structs('a b')).removed, [], 'a declaration beside its definition')
   const many = Array.from({ length: 100 }, (_, i) => `m${i}`)
   const others = diffBtf(structs(...many), structs(...many.map((name) => `${name}x`)))
   t.equal(others.changed.length, 100, 'and bounded where there are many')
