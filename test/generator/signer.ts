@@ -10,6 +10,7 @@ export interface Signer {
   keyring: string
   /** What the key, and those of `others`, clear-sign. */
   sign(text: string, ...others: Signer[]): string
+  fingerprint: string
   /** the key with its secret part, for others to sign with */
   secret: Buffer
 }
@@ -30,17 +31,16 @@ export function makeSigner(t: Test, { lapsed = false } = {}): Signer {
   const keyring = join(home, 'archive.gpg')
   gpg(['--quick-generate-key', 'archive@example.org', 'ed25519', 'sign', lapsed ? '1d' : 'never'])
   gpg(['--output', keyring, '--export'])
-  const fingerprints = (): string[] => {
-    const listed = gpg(['--with-colons', '--list-secret-keys']).toString()
-    return [...listed.matchAll(/^fpr:+(\w+):/gm)].map((match) => match[1]!)
-  }
+  const [, fingerprint = ''] =
+    /^fpr:+(\w+):/m.exec(gpg(['--with-colons', '--list-secret-keys']).toString()) ?? []
   return {
     keyring,
+    fingerprint,
     secret: gpg(['--export-secret-keys']),
     sign(text, ...others) {
       for (const { secret } of others) gpg(['--import'], secret)
-      const keys = fingerprints().flatMap((fingerprint) => ['--local-user', fingerprint])
-      return gpg([...keys, '--clearsign'], text).toString()
+      const keys = [fingerprint, ...others.map((other) => other.fingerprint)]
+      return gpg([...keys.flatMap((key) => ['--local-user', key]), '--clearsign'], text).toString()
     },
   }
 }
