@@ -222,7 +222,7 @@ async function writeAtomically(path: string, bytes: Buffer): Promise<void> {
     await writeFile(temporary, bytes, { flush: true })
     await rename(temporary, path)
   } catch (cause) {
-    await rm(temporary, { force: true })
+    await rm(temporary, { force: true }).catch(() => {}) // what went wrong first is what is told
     throw new FetchError('not_writable', `${path}: ${(cause as Error).message}`, { cause })
   }
 }

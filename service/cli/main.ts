@@ -75,6 +75,14 @@ command('dump', 'BTF as C')
     process.exitCode = await (await import('./dump.ts')).run(what, options)
   })
 
+command('diff', 'what changed between two kernels')
+  .argument('<a>', 'a file (raw BTF or ELF), or DISTRO/VERSION/ARCH/RELEASE in the store')
+  .argument('<b>', 'the newer one')
+  .option('--type <name>', 'only the types of this name')
+  .action(async (a, b, options) => {
+    process.exitCode = await (await import('./diff.ts')).run(a, b, options)
+  })
+
 try {
   await program.parseAsync()
 } catch (error) {

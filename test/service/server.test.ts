@@ -15,6 +15,7 @@ function failing(store: Store): Store & { away: boolean } {
     throw new StoreError('unreachable', 'the disk is away')
   }
   const wrapped = {
+    url: store.url,
     away: false,
     get: async (...args: Parameters<Store['get']>) => answer(() => store.get(...args)),
     head: async (...args: Parameters<Store['head']>) => answer(() => store.head(...args)),

@@ -1,0 +1,109 @@
+/* What a command is given: files, one kernel of the store by its name, or those that filters choose. */
+import { readFile } from 'node:fs/promises'
+import {
+  type BpfObject,
+  type Btf,
+  BtfError,
+  openObject,
+  parseBtf,
+  readBtf,
+} from '../../bpf/index.ts'
+import {
+  type BtfInfo,
+  Catalog,
+  canonicalArch,
+  decodeName,
+  encodeName,
+  getBlob,
+  type KernelFilter,
+  type KernelName,
+  openStore,
+  type StoreError,
+} from '../../storage/index.ts'
+import { ServiceError } from '../error.ts'
+import { lookUp } from '../lookup.ts'
+
+/** Opens a BPF object. Errors: those of `openObject`, with the file's name. */
+export async function openObjectFile(path: string): Promise<BpfObject> {
+  return parsed(path, await readFile(path), openObject)
+}
+
+/**
+ * BTF from a file, raw or ELF, else of the kernel DISTRO/VERSION/ARCH/RELEASE in a store. Errors: those of `readBtf`,
+ * with the file's name; `unknown_kernel` where it is neither; those of `lookUp`.
+ */
+export async function openKernel(what: string, storeUrl: string): Promise<Btf> {
+  const bytes = await readFile(what).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error
+    return undefined
+  })
+  if (bytes) return parsed(what, bytes, readBtf)
+  const [distro, version, arch, release, ...rest] = what.split('/')
+  if (!distro || !version || !arch || !release || rest.length > 0) {
+    const message = `${what} is neither a file nor DISTRO/VERSION/ARCH/RELEASE`
+    throw new ServiceError('unknown_kernel', message)
+  }
+  const kernel = {
+    distro: decodeName(distro),
+    version: decodeName(version),
+    arch: canonicalArch(decodeName(arch)),
+    release: decodeName(release),
+  }
+  const store = await openStore(storeUrl)
+  const { btf } = await lookUp(new Catalog(store), kernel)
+  return parseBtf(await getBlob(store, btf.sha256))
+}
+
+function parsed<T>(path: string, bytes: Buffer, parse: (bytes: Buffer) => T): T {
+  try {
+    return parse(bytes)
+  } catch (error) {
+    if (!(error instanceof BtfError)) throw error
+    throw new BtfError(error.code, `${path}: ${error.message}`)
+  }
+}
+
+/** BTF that a command works on, read when it is its turn. */
+export interface ChosenKernel {
+  /** as the command was given it, or DISTRO/VERSION/ARCH/RELEASE */
+  readonly name: string
+  /** of one from the store */
+  readonly kernel?: KernelName
+  /** the version of its package, where the kernel has several builds with different BTF */
+  readonly build?: string
+  readonly btf: () => Promise<Btf>
+}
+
+/**
+ * The kernel of `--btf`, else those of the store that match the filter, in order of their names; of several builds with
+ * one BTF the first. Records that cannot be read go to `onInvalid`. Errors: those of the store.
+ */
+export async function* chosenKernels(
+  { btf, store: url }: { btf?: string; store: string },
+  filter: KernelFilter,
+  onInvalid: (error: StoreError) => void,
+): AsyncGenerator<ChosenKernel> {
+  if (btf !== undefined) {
+    yield { name: btf, btf: () => openKernel(btf, url) }
+    return
+  }
+  const store = await openStore(url)
+  const catalog = await Catalog.open(store, onInvalid)
+  const records = [...catalog.list(filter)].map(({ record }) => record)
+  const read = ({ sha256 }: BtfInfo) => getBlob(store, sha256).then((raw) => parseBtf(raw))
+  for (const [name, builds] of Map.groupBy(records, ({ kernel }) => nameOf(kernel))) {
+    const different = new Map(
+      builds.flatMap(({ kernel, package: { version }, btf }) =>
+        btf ? [[btf.sha256, { kernel, version, btf }]] : [],
+      ),
+    )
+    for (const { kernel, version, btf } of different.values()) {
+      const build = different.size > 1 && { build: version }
+      yield { name, kernel, ...build, btf: () => read(btf) }
+    }
+  }
+}
+
+function nameOf({ distro, version, arch, release }: KernelName): string {
+  return [distro, version, arch, release].map(encodeName).join('/')
+}
