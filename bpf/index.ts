@@ -16,6 +16,7 @@ export {
   type SourceLine,
 } from './check.ts'
 export type { EnumValue, MemberPlace, TypeName, TypeSort } from './description.ts'
+export { DIALECTS, type Dialect, toDialect } from './dialect.ts'
 export {
   type BtfDiff,
   type Change,
