@@ -1,0 +1,156 @@
+// bpf/example/btf-fetch, the agent's side in POSIX sh: under dash with GNU wget, and under busybox alone.
+import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { createServer, type RequestListener } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { machine, release } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import t, { type Test } from 'tap'
+import { canonicalArch } from '../../storage/index.ts'
+import { btfOf, RAW, recordOf, startMill } from './mill.ts'
+
+const SCRIPT = join(import.meta.dirname, '../../bpf/example/btf-fetch')
+const APPLETS = [
+  'sh',
+  'wget',
+  'sed',
+  'tail',
+  'uname',
+  'sha256sum',
+  'cut',
+  'mkdir',
+  'mktemp',
+  'chmod',
+  'mv',
+  'rm',
+]
+const MORE = ['od', 'tr', 'sleep', 'grep', 'timeout', 'true']
+const sha256 = createHash('sha256').update(RAW.little).digest('hex')
+const OS_RELEASE = 'NAME="Debian"\nID=debian\nVERSION_ID="12"\n'
+
+const tools = t.testdir({})
+for (const applet of [...APPLETS, ...MORE]) symlinkSync('/usr/bin/busybox', join(tools, applet))
+const SHELLS = { dash: '/usr/bin:/bin', busybox: tools }
+
+interface Outcome {
+  status: number
+  stdout: string
+  stderr: string
+}
+
+interface Machine {
+  root: string
+  cache: string
+  fetch(...args: string[]): Promise<Outcome>
+}
+
+/** A machine of that os-release, on which sh and all else come from `path`. */
+function machineOf(t: Test, path: string, osRelease = OS_RELEASE): Machine {
+  const directory = t.testdir({ root: { etc: { 'os-release': osRelease } } })
+  const [root, cache] = [join(directory, 'root'), join(directory, 'cache')]
+  const env = { PATH: path, BTFMILL_ROOT: root, BTFMILL_CACHE: cache }
+  return {
+    root,
+    cache,
+    fetch: (...args) =>
+      promisify(execFile)('sh', [SCRIPT, ...args], { env, timeout: 60_000 }).then(
+        ({ stdout, stderr }) => ({ status: 0, stdout, stderr }),
+        ({ code, stdout, stderr }) => ({ status: code, stdout, stderr }),
+      ),
+  }
+}
+
+const files = (directory: string): string[] =>
+  existsSync(directory)
+    ? readdirSync(directory, { recursive: true, withFileTypes: true })
+        .filter((entry) => entry.isFile())
+        .map(({ name }) => name)
+    : []
+
+async function serverThat(t: Test, listener: RequestListener): Promise<string> {
+  const server = createServer(listener).listen(0, '127.0.0.1')
+  t.teardown(() => server.close().closeAllConnections())
+  await once(server, 'listening')
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
+for (const [shell, path] of Object.entries(SHELLS)) {
+  t.test(
+    `${shell}: from the server once, then from the cache, and only while it is whole`,
+    async (t) => {
+      const mill = await startMill(t, async (store) => [
+        recordOf(
+          { arch: canonicalArch(machine()), release: release() },
+          { btf: await btfOf(store, RAW.little) },
+        ),
+      ])
+      const { fetch, cache } = machineOf(t, path)
+      const first = await fetch('--server', mill.url)
+      t.equal(first.status, 0, first.stderr)
+      const file = first.stdout.trimEnd()
+      t.ok(readFileSync(file).equals(RAW.little))
+      t.same(files(cache), [`${sha256}.btf`], 'and nothing else')
+
+      const again = await fetch('--server', 'http://127.0.0.1:1')
+      t.match(again, { status: 0, stdout: first.stdout, stderr: /from the cache/ })
+      writeFileSync(file, 'damaged')
+      t.match(await fetch('--server', mill.url, '--quiet'), {
+        status: 0,
+        stdout: first.stdout,
+        stderr: /^$/,
+      })
+      t.ok(readFileSync(file).equals(RAW.little))
+    },
+  )
+
+  t.test(`${shell}: a server that has none is asked once`, async (t) => {
+    const mill = await startMill(t)
+    const { fetch, cache } = machineOf(t, path)
+    const { status, stdout, stderr } = await fetch('--server', mill.url)
+    t.match({ status, stdout }, { status: 1, stdout: /^$/ })
+    t.match(stderr, /^btf-fetch: \S+ has no BTF for debian 12 .*\n$/)
+    t.same(files(cache), [])
+  })
+
+  t.test(`${shell}: other bytes than announced are never taken`, async (t) => {
+    let asked = 0
+    const server = await serverThat(t, ({ url }, response) => {
+      if (url?.endsWith('/sha256')) response.end(`${sha256}  x.btf\n`)
+      else response.end(asked++ === 0 ? RAW.big : RAW.little)
+    })
+    const { fetch, cache } = machineOf(t, path)
+    t.match(await fetch('--server', server), { status: 0, stderr: /is not whole; trying again/ })
+    t.equal(asked, 2)
+    t.same(files(cache), [`${sha256}.btf`])
+  })
+
+  t.test(`${shell}: what os-release says is read, never run`, async (t) => {
+    for (const id of ['$(touch /tmp/btf-fetch-ran)', '../../etc', '"a b"', '`id`', '']) {
+      const { fetch } = machineOf(t, path, `ID=${id}\nVERSION_ID=12\n`)
+      const { status, stderr } = await fetch('--server', 'http://127.0.0.1:1')
+      t.equal(status, 1, id)
+      t.match(stderr, /not a name that can be asked for: ID/)
+    }
+    t.notOk(existsSync('/tmp/btf-fetch-ran'))
+  })
+
+  t.test(`${shell}: the kernel's own BTF, and wrong usage`, async (t) => {
+    const { fetch, root } = machineOf(t, path)
+    t.match(await fetch(), { status: 1, stderr: /no server is named/ })
+    t.match(await fetch('--unknown'), { status: 2, stderr: /usage/ })
+    const own = join(root, 'sys/kernel/btf/vmlinux')
+    mkdirSync(join(own, '..'), { recursive: true })
+    writeFileSync(own, 'own')
+    t.match(await fetch(), { status: 0, stdout: `${own}\n` })
+  })
+}
