@@ -18,7 +18,7 @@ import {
   type KernelFilter,
   type KernelName,
   openStore,
-  type StoreError,
+  StoreError,
 } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
 import { lookUp } from '../lookup.ts'
@@ -106,4 +106,13 @@ export async function* chosenKernels(
 
 function nameOf({ distro, version, arch, release }: KernelName): string {
   return [distro, version, arch, release].map(encodeName).join('/')
+}
+
+/** What is wrong with one kernel, with a code, so that a command can go on to the next; any other error is thrown. */
+export function refusalOf(error: unknown): { code: string; message: string } {
+  const refused =
+    error instanceof BtfError || error instanceof StoreError || error instanceof ServiceError
+  if (!refused) throw error
+  const { code, message } = error
+  return { code, message }
 }

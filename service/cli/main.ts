@@ -75,6 +75,27 @@ command('dump', 'BTF as C')
     process.exitCode = await (await import('./dump.ts')).run(what, options)
   })
 
+/** Kernels of the store by filters, or one by name. */
+const choosing = (to: Command): Command =>
+  filtered(to).addOption(
+    new Option(
+      '--btf <what>',
+      'only this file (raw BTF or ELF), or DISTRO/VERSION/ARCH/RELEASE in the store',
+    ).conflicts(['distro', 'version', 'arch', 'release']),
+  )
+
+choosing(
+  command('minimize', 'of BTF only what BPF objects need, for the kernels of the store or one'),
+)
+  .argument('<object...>', 'BPF object files')
+  .requiredOption(
+    '-o, --output <path>',
+    'a file with --btf, else a directory: DISTRO/VERSION/ARCH/RELEASE.btf',
+  )
+  .action(async (objects, options) => {
+    process.exitCode = await (await import('./minimize.ts')).run(objects, options)
+  })
+
 command('diff', 'what changed between two kernels')
   .argument('<a>', 'a file (raw BTF or ELF), or DISTRO/VERSION/ARCH/RELEASE in the store')
   .argument('<b>', 'the newer one')

@@ -1,9 +1,10 @@
 import { join } from 'node:path'
-import { type BpfObject, BtfError, minimizeBtf, parseBtf } from '../../bpf/index.ts'
+import { type BpfObject, minimizeBtf, parseBtf } from '../../bpf/index.ts'
 import { archiveArch, encodeName, type KernelFilter } from '../../storage/index.ts'
+import { ServiceError } from '../error.ts'
 import { type CommonOptions, filterOf } from './filter.ts'
-import { type ChosenKernel, chosenKernels, openObjectFile } from './input.ts'
-import { jsonLine, writeWhole } from './output.ts'
+import { type ChosenKernel, chosenKernels, openObjectFile, refusalOf } from './input.ts'
+import { jsonLine, printable, writeWhole } from './output.ts'
 
 interface Options extends CommonOptions, KernelFilter {
   btf?: string
@@ -13,34 +14,45 @@ interface Options extends CommonOptions, KernelFilter {
 /** `btfmill minimize`. Returns the exit status: 1 where there is a kernel for which nothing was written. */
 export async function run(files: string[], options: Options): Promise<number> {
   const objects = await Promise.all(files.map(openObjectFile))
-  let written = 0
-  let failed = 0
+  let [written, failed] = [0, 0]
   const fail = (message: string) => {
     failed++
-    console.error(`btfmill: ${message}`)
+    console.error(`btfmill: ${printable(message)}`)
   }
-  const kernels = chosenKernels(options, filterOf(options), (error) => fail(error.message))
+  const kernels = chosenKernels(options, filterOf(options), ({ message }) => fail(message))
   for await (const chosen of kernels) {
     try {
-      const path = pathOf(chosen, options.output)
-      const said = await minimize(chosen, objects, path)
+      const { kernel, ...made } = await minimize(chosen, objects, options.output)
       written++
-      console.log(options.json ? jsonLine(said) : `${path}: ${said.size} of ${said.of} bytes`)
-    } catch (error) {
-      if (!(error instanceof BtfError)) throw error
-      const { code, message } = error
-      fail(`${chosen.name}: ${code}: ${message}`)
-      if (options.json) console.log(jsonLine({ kernel: chosen.name, error: { code, message } }))
+      const { path, size, of } = made
+      console.log(options.json ? jsonLine({ kernel, ...made }) : `${path}: ${size} of ${of} bytes`)
+    } catch (cause) {
+      const error = refusalOf(cause)
+      fail(`${chosen.name}: ${error.code}: ${error.message}`)
+      if (options.json) console.log(jsonLine({ kernel: chosen.name, error }))
     }
   }
   if (written + failed === 0) fail(`no kernel in ${options.store} matches`)
   return failed === 0 ? 0 : 1
 }
 
-async function minimize(chosen: ChosenKernel, objects: readonly BpfObject[], path: string) {
+/** Writes a kernel's minimised BTF, and says what and where; sizes in bytes. */
+async function minimize(chosen: ChosenKernel, objects: readonly BpfObject[], output: string) {
+  const path = pathOf(chosen, output)
   const btf = await chosen.btf()
   const minimized = minimizeBtf(btf, objects)
   await writeWhole(path, minimized)
   const { typeCount: types } = parseBtf(minimized)
   return { kernel: chosen.name, path, size: minimized.length, types, of: btf.bytes.length }
+}
+
+/** The output itself for `--btf`; for a kernel of the store a file below it, as in the btfhub-archive tree. */
+function pathOf({ kernel, build }: ChosenKernel, output: string): string {
+  if (!kernel) return output
+  if (build !== undefined) {
+    throw new ServiceError('ambiguous', `it has several builds with different BTF, ${build} is one`)
+  }
+  const { distro, version, arch, release } = kernel
+  const file = `${release}.btf`
+  return join(output, ...[distro, version, archiveArch(arch), file].map(encodeName))
 }
