@@ -4,31 +4,24 @@
  * writer killed anywhere leaves nothing but a file in `.tmp/`, which the next to open the store removes.
  */
 import { createHash, randomUUID } from 'node:crypto'
-import { createWriteStream } from 'node:fs'
-import {
-  type FileHandle,
-  link,
-  mkdir,
-  open,
-  readdir,
-  readFile,
-  rename,
-  stat,
-  unlink,
-  writeFile,
-} from 'node:fs/promises'
-import { hostname } from 'node:os'
+import { type BigIntStats, constants } from 'node:fs'
+import { link, open, readdir, rename, stat, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { clampRange, Measured, toReadable } from './body.ts'
+import { makeDirectories, syncDirectories } from './directory.ts'
 import { StoreError, type StoreErrorCode } from './error.ts'
-import { checkKey } from './name.ts'
+import { isAbandonedLock, withLock } from './lock.ts'
+import { checkKey, isKey } from './name.ts'
 import type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './store.ts'
+import { isAbandoned, WRITER } from './writer.ts'
 
 const TEMPORARY = '.tmp'
-/** Another machine's leftovers cannot be asked whether they live; after this they do not. Milliseconds. */
+/** No put writes this long without a byte, in milliseconds. */
 const ABANDONED = 24 * 3600 * 1000
+/** A FIFO in the directory must not hold us. */
+const READ = constants.O_RDONLY | constants.O_NONBLOCK
 
 const CODES: Record<string, StoreErrorCode> = {
   EACCES: 'not_permitted',
@@ -41,40 +34,61 @@ const CODES: Record<string, StoreErrorCode> = {
   ENOENT: 'not_found',
   ENOTDIR: 'not_found',
   EISDIR: 'not_found',
+  ENXIO: 'not_found',
 }
 
-/** This process, as its temporary files and locks name it. */
-const WRITER = `${hostname()}.${process.pid}`
+/** For a put: a part of the key is an object already, or the key is a part of others. */
+const PUT_CODES: Record<string, StoreErrorCode> = {
+  ...CODES,
+  ENOENT: 'unreachable',
+  EEXIST: 'invalid_key',
+  ENOTDIR: 'invalid_key',
+  EISDIR: 'invalid_key',
+}
 
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException | undefined)?.code ?? ''
 
 /** Opens the store in a directory, which is made where it is missing. Errors: `not_permitted`, `unreachable`. */
 export async function openDisk(root: string): Promise<Store> {
   const store = new DiskStore(root)
-  try {
-    await mkdir(join(root, TEMPORARY), { recursive: true })
-    await store.removeAbandoned()
-  } catch (error) {
-    // A directory that may only be read is a store too.
-    if (codeOf(error) !== 'EROFS' && codeOf(error) !== 'EACCES')
-      throw await store.explain(error, root)
-  }
+  await store.prepare()
   return store
 }
 
 class DiskStore implements Store {
   readonly url: string
   readonly #root: string
+  readonly #temporary: string
+  /** The directory without which the store is not there: an unmounted disk leaves its mount point. */
+  #witness: string
 
   constructor(root: string) {
     this.url = `file:${root}`
     this.#root = root
+    this.#temporary = join(root, TEMPORARY)
+    this.#witness = root
+  }
+
+  /** Makes the directory and removes what killed writers left; one that may only be read is a store too. */
+  async prepare(): Promise<void> {
+    try {
+      await makeDirectories(this.#temporary)
+      this.#witness = this.#temporary
+      await this.#removeAbandoned()
+    } catch (error) {
+      const explained = await this.#explain(error, 'open', PUT_CODES)
+      if (explained.code === 'not_permitted' && (await this.#isThere())) return
+      throw explained.code === 'invalid_key'
+        ? new StoreError('unreachable', `${this.url} is not a directory`, { cause: error })
+        : explained
+    }
   }
 
   async get(key: string, range?: ByteRange): Promise<StoredObject> {
-    const file = await this.#open(key)
+    const path = this.#path(key)
+    const file = await this.#told(key, open(path, READ))
     try {
-      const info = await infoOf(key, file)
+      const info = infoOf(key, await this.#told(key, file.stat({ bigint: true })))
       const bounds = range ? clampRange(range, info.size) : {}
       return { ...info, body: file.createReadStream(bounds) }
     } catch (error) {
@@ -84,12 +98,8 @@ class DiskStore implements Store {
   }
 
   async head(key: string): Promise<ObjectInfo> {
-    const file = await this.#open(key)
-    try {
-      return await infoOf(key, file)
-    } finally {
-      await file.close()
-    }
+    const path = this.#path(key)
+    return infoOf(key, await this.#told(key, stat(path, { bigint: true })))
   }
 
   async put(
@@ -97,98 +107,94 @@ class DiskStore implements Store {
     body: Readable | Uint8Array,
     options: PutOptions = {},
   ): Promise<ObjectInfo> {
-    checkKey(key)
-    const temporary = join(this.#root, TEMPORARY, `${WRITER}.${randomUUID()}`)
+    const source = toReadable(body)
+    const temporary = join(this.#temporary, `${WRITER}.${randomUUID()}`)
     try {
-      await write(temporary, toReadable(body), options)
-      return await this.#publish(temporary, key, options)
-    } catch (error) {
-      throw error instanceof StoreError || options.signal?.aborted
-        ? error
-        : await this.explain(error, key)
+      checkKey(key)
+      const info = await this.#write(temporary, key, source, options)
+      await this.#told(key, this.#publish(temporary, key, options), PUT_CODES)
+      return info
     } finally {
+      source.destroy()
       await unlink(temporary).catch(() => {})
     }
   }
 
   async *list(prefix: string): AsyncGenerator<ObjectInfo> {
-    const directory = prefix.includes('/') ? prefix.slice(0, prefix.lastIndexOf('/')) : ''
-    if (directory !== '') checkKey(directory)
+    const directory = prefix.slice(0, Math.max(prefix.lastIndexOf('/'), 0))
     await this.#assertThere()
-    yield* this.#walk(directory, prefix)
+    if (directory === '' || isKey(directory)) yield* this.#walk(directory, prefix)
   }
 
   async delete(key: string): Promise<void> {
+    const path = this.#path(key)
+    await this.#told(key, unlink(path)).catch(absentIsNone)
+  }
+
+  /** Writes all that a source gives to a new file and syncs it. What fails in the source passes as it is. */
+  async #write(
+    path: string,
+    key: string,
+    source: Readable,
+    { sha256, signal }: PutOptions,
+  ): Promise<ObjectInfo> {
+    const told = <T>(done: Promise<T>): Promise<T> => this.#told(key, done, PUT_CODES)
+    const file = await told(open(path, 'wx'))
     try {
-      await unlink(this.#path(key))
-    } catch (error) {
-      const explained = await this.explain(error, key)
-      if (explained.code !== 'not_found') throw explained
+      const write = async (chunks: AsyncIterable<Buffer>): Promise<void> => {
+        for await (const chunk of chunks) await told(file.writeFile(chunk))
+      }
+      await pipeline(source, new Measured(sha256), write, { ...(signal && { signal }) })
+      await told(file.sync())
+      return infoOf(key, await told(file.stat({ bigint: true })))
+    } finally {
+      await file.close()
     }
   }
 
-  /** What an error of the file system means for `what`. */
-  async explain(error: unknown, what: string): Promise<StoreError> {
-    let code = CODES[codeOf(error)] ?? 'unreachable'
-    if (code === 'not_found' && !(await this.#isThere())) code = 'unreachable'
-    return new StoreError(code, `${this.url}: ${what}: ${(error as Error).message}`, {
-      cause: error,
+  async #publish(temporary: string, key: string, options: PutOptions): Promise<void> {
+    const path = this.#path(key)
+    const made = await makeDirectories(dirname(path))
+    if (options.ifAbsent) await this.#create(temporary, key)
+    else if (options.ifMatch !== undefined) await this.#replace(temporary, key, options.ifMatch)
+    else await rename(temporary, path)
+    await syncDirectories(dirname(path), made ? dirname(made) : dirname(path))
+  }
+
+  async #create(temporary: string, key: string): Promise<void> {
+    try {
+      await link(temporary, this.#path(key))
+    } catch (error) {
+      if (codeOf(error) !== 'EEXIST' || !(await this.#headOrNone(key))) throw error
+      throw new StoreError('precondition_failed', `${key} is there`)
+    }
+  }
+
+  /**
+   * Compare-and-swap: under a lock, since no system call compares and renames at once. It keeps out others that
+   * compare, not a plain put or delete of the same key.
+   */
+  async #replace(temporary: string, key: string, etag: string): Promise<void> {
+    const name = createHash('sha256').update(key).digest('hex')
+    await withLock(join(this.#temporary, `${name}.lock`), async () => {
+      if ((await this.#headOrNone(key))?.etag !== etag)
+        throw new StoreError('precondition_failed', `${key} has changed`)
+      await rename(temporary, this.#path(key))
     })
   }
 
-  /** Removes what killed writers left: of this machine's processes that are gone, of others after a day. */
-  async removeAbandoned(): Promise<void> {
-    const directory = join(this.#root, TEMPORARY)
-    for (const name of await readdir(directory)) {
-      const path = join(directory, name)
-      const writer = name.endsWith('.lock') ? await readFile(path, 'utf8').catch(() => '') : name
-      if (isGone(writer) ?? (await isOlder(path, ABANDONED))) await unlink(path).catch(() => {})
-    }
-  }
-
-  async #publish(temporary: string, key: string, options: PutOptions): Promise<ObjectInfo> {
-    const path = this.#path(key)
-    await mkdir(dirname(path), { recursive: true })
-    if (options.ifAbsent) {
-      await link(temporary, path).catch((error) => {
-        throw codeOf(error) === 'EEXIST'
-          ? new StoreError('precondition_failed', `${key} is there`)
-          : error
-      })
-    } else if (options.ifMatch !== undefined) {
-      await this.#replace(temporary, key, options.ifMatch)
-    } else {
-      await rename(temporary, path)
-    }
-    await syncDirectory(dirname(path))
-    return await this.head(key)
-  }
-
-  /** Compare-and-swap: under a lock, since no system call compares and renames at once. */
-  async #replace(temporary: string, key: string, etag: string): Promise<void> {
-    const lock = join(
-      this.#root,
-      TEMPORARY,
-      `${createHash('sha256').update(key).digest('hex')}.lock`,
-    )
-    await takeLock(lock)
-    try {
-      const current = await this.head(key).catch(absentIsNone)
-      if (current?.etag !== etag) throw new StoreError('precondition_failed', `${key} has changed`)
-      await rename(temporary, this.#path(key))
-    } finally {
-      await unlink(lock)
-    }
+  #headOrNone(key: string): Promise<ObjectInfo | undefined> {
+    return this.head(key).catch(absentIsNone)
   }
 
   async *#walk(directory: string, prefix: string): AsyncGenerator<ObjectInfo> {
     for (const { name, isDirectory } of await this.#entries(directory)) {
       const key = directory === '' ? name : `${directory}/${name}`
+      if (!isKey(key)) continue // `.tmp`, and what others put beside the objects
       if (isDirectory) {
-        if (`${key}/`.startsWith(prefix) || prefix.startsWith(`${key}/`))
-          yield* this.#walk(key, prefix)
+        if (`${key}/`.startsWith(prefix)) yield* this.#walk(key, prefix)
       } else if (key.startsWith(prefix)) {
-        const info = await this.head(key).catch(absentIsNone) // deleted since
+        const info = await this.#headOrNone(key) // deleted since
         if (info) yield info
       }
     }
@@ -196,27 +202,23 @@ class DiskStore implements Store {
 
   /** What a directory holds, in byte order of the keys below it: a directory sorts by its name and the slash. */
   async #entries(directory: string): Promise<{ name: string; isDirectory: boolean }[]> {
-    try {
-      const entries = await readdir(join(this.#root, directory), { withFileTypes: true })
-      return entries
-        .filter((entry) => !entry.name.startsWith('.'))
-        .map((entry) => ({ name: entry.name, isDirectory: entry.isDirectory() }))
-        .sort((a, b) => (sortName(a) < sortName(b) ? -1 : 1))
-    } catch (error) {
-      const explained = await this.explain(error, directory)
-      if (explained.code === 'not_found') return []
-      throw explained
-    }
+    const path = join(this.#root, directory)
+    const entries = await this.#told(directory, readdir(path, { withFileTypes: true })).catch(
+      absentIsNone,
+    )
+    return (entries ?? [])
+      .map((entry) => ({ name: entry.name, isDirectory: entry.isDirectory() }))
+      .sort((a, b) => (sortName(a) < sortName(b) ? -1 : 1))
   }
 
-  async #open(key: string): Promise<FileHandle> {
-    try {
-      const file = await open(this.#path(key), 'r')
-      if ((await file.stat()).isFile()) return file
-      await file.close()
-      throw new StoreError('not_found', `${key} is not there`)
-    } catch (error) {
-      throw error instanceof StoreError ? error : await this.explain(error, key)
+  /** Removes what killed writers left: of this machine's processes that are gone, of others when it is old. */
+  async #removeAbandoned(): Promise<void> {
+    for (const name of await readdir(this.#temporary)) {
+      const path = join(this.#temporary, name)
+      const abandoned = name.endsWith('.lock')
+        ? await isAbandonedLock(path)
+        : await isAbandoned(name, path, ABANDONED)
+      if (abandoned) await unlink(path).catch(() => {})
     }
   }
 
@@ -225,21 +227,31 @@ class DiskStore implements Store {
     return join(this.#root, key)
   }
 
-  #isThere = (): Promise<boolean> =>
-    stat(this.#root).then(
-      () => true,
+  /** The result of a call to the file system, or its error as what it means for `what`. */
+  #told<T>(what: string, done: Promise<T>, codes = CODES): Promise<T> {
+    return done.catch(async (error) => {
+      throw error instanceof StoreError ? error : await this.#explain(error, what, codes)
+    })
+  }
+
+  async #explain(error: unknown, what: string, codes: typeof CODES): Promise<StoreError> {
+    let code = codes[codeOf(error)] ?? 'unreachable'
+    if (code === 'not_found' && !(await this.#isThere())) code = 'unreachable'
+    return new StoreError(code, `${this.url}: ${what}: ${(error as Error).message}`, {
+      cause: error,
+    })
+  }
+
+  #isThere(): Promise<boolean> {
+    return stat(this.#witness).then(
+      (found) => found.isDirectory(),
       () => false,
     )
+  }
 
   async #assertThere(): Promise<void> {
-    if (!(await this.#isThere())) throw new StoreError('unreachable', `${this.url} is not there`)
+    await this.#told('list', stat(this.#witness))
   }
-}
-
-async function write(path: string, body: Readable, { sha256, signal }: PutOptions): Promise<void> {
-  const file = await open(path, 'wx')
-  const target = createWriteStream(path, { fd: file, flush: true })
-  await pipeline(body, new Measured(sha256), target, { ...(signal && { signal }) })
 }
 
 const sortName = (entry: { name: string; isDirectory: boolean }): string =>
@@ -250,55 +262,14 @@ const absentIsNone = (error: unknown): undefined => {
   throw error
 }
 
-async function infoOf(key: string, file: FileHandle): Promise<ObjectInfo> {
-  const { size, mtimeNs, ino, mtime } = await file.stat({ bigint: true })
+/** Errors: `not_found` for what is no file. */
+function infoOf(key: string, found: BigIntStats): ObjectInfo {
+  if (!found.isFile()) throw new StoreError('not_found', `${key} is not there`)
+  const { size, mtimeNs, ino, mtime } = found
   return {
     key,
     size: Number(size),
     etag: `${ino.toString(36)}-${mtimeNs.toString(36)}`,
     modified: mtime,
-  }
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r')
-  try {
-    await directory.sync()
-  } finally {
-    await directory.close()
-  }
-}
-
-const isOlder = (path: string, age: number): Promise<boolean> =>
-  stat(path).then(
-    ({ mtimeMs }) => Date.now() - mtimeMs > age,
-    () => false,
-  )
-
-/** Takes a lock that this machine's dead may still hold. Errors: `precondition_failed` where a living one does. */
-async function takeLock(path: string): Promise<void> {
-  for (let attempt = 0; attempt < 2; attempt++) {
-    try {
-      return await writeFile(path, WRITER, { flag: 'wx' })
-    } catch (error) {
-      if (codeOf(error) !== 'EEXIST') throw error
-      if (isGone(await readFile(path, 'utf8').catch(() => ''))) await unlink(path).catch(() => {})
-    }
-  }
-  throw new StoreError('precondition_failed', 'another writer replaces it just now')
-}
-
-/** Whether a writer of this machine is gone; undefined for another machine's, whom we cannot ask. */
-function isGone(writer: string): boolean | undefined {
-  const [host, pid] = /^(.*?)\.(\d+)(?:\.|$)/.exec(writer)?.slice(1) ?? []
-  return host === hostname() ? !isRunning(Number(pid)) : undefined
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return codeOf(error) === 'EPERM'
   }
 }

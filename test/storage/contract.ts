@@ -159,7 +159,7 @@ const CASES: Record<string, Case> = {
   async 'a range is of the bytes it names'(t, store) {
     const bytes = randomBytes(300 * KIB)
     const size = bytes.length
-    await store.put('a', bytes)
+    await store.put('one', bytes)
     for (const [start, end] of [
       [0, 0],
       [0, size - 1],
@@ -170,7 +170,7 @@ const CASES: Record<string, Case> = {
       [7, undefined],
     ] as const) {
       const range = end === undefined ? { start } : { start, end }
-      const { body, ...info } = await store.get('a', range)
+      const { body, ...info } = await store.get('one', range)
       t.equal(info.size, size, 'of the whole object')
       t.ok((await buffer(body)).equals(bytes.subarray(start, (end ?? size) + 1)), `${start}-${end}`)
     }
@@ -184,7 +184,7 @@ const CASES: Record<string, Case> = {
       { start: Number.NaN },
       { start: 0, end: Number.POSITIVE_INFINITY },
     ])
-      await t.rejects(store.get('a', range), told('invalid_range'), JSON.stringify(range))
+      await t.rejects(store.get('one', range), told('invalid_range'), JSON.stringify(range))
   },
 
   async 'a source that fails midway leaves what was there'(t, store) {
@@ -241,7 +241,7 @@ const CASES: Record<string, Case> = {
 
   async 'another etag whenever the bytes are others'(t, store) {
     const etags = new Set<string>()
-    for (let i = 0; i < 200; i++) etags.add((await store.put('a', Buffer.from(`${i}`))).etag)
+    for (let i = 0; i < 200; i++) etags.add((await store.put('one', Buffer.from(`${i}`))).etag)
     t.equal(etags.size, 200)
   },
 
@@ -257,12 +257,12 @@ const CASES: Record<string, Case> = {
 
   async 'a reader during an overwrite sees the old or the new, whole'(t, store) {
     const body = (i: number) => Buffer.alloc((1 + (i % 3)) * 700 * KIB, i % 256)
-    await store.put('a', body(0))
+    await store.put('one', body(0))
     let done = false
     const read = async (): Promise<string[]> => {
       const torn: string[] = []
       while (!done) {
-        const { body, size } = await store.get('a')
+        const { body, size } = await store.get('one')
         const bytes = await buffer(body)
         const whole = bytes.equals(Buffer.alloc(size, bytes[0]))
         if (!whole) torn.push(`${bytes.length} of ${size} bytes`)
@@ -271,17 +271,17 @@ const CASES: Record<string, Case> = {
       return torn
     }
     const readers = [read(), read(), read()]
-    for (let i = 1; i <= 30; i++) await store.put('a', body(i))
+    for (let i = 1; i <= 30; i++) await store.put('one', body(i))
     done = true
     for (const torn of await Promise.all(readers)) t.same(torn, [])
   },
 
   async 'a reader that had begun before an overwrite reads on'(t, store) {
     const [old, other] = [Buffer.alloc(8 * MIB, 1), Buffer.alloc(8 * MIB, 2)]
-    await store.put('a', old)
-    const { body } = await store.get('a')
-    await store.put('a', other)
-    await store.delete('a')
+    await store.put('one', old)
+    const { body } = await store.get('one')
+    await store.put('one', other)
+    await store.delete('one')
     await sleep(50)
     const bytes = await buffer(body)
     t.ok(bytes.equals(old) || bytes.equals(other))
@@ -312,31 +312,31 @@ const CASES: Record<string, Case> = {
 /** What a store does that can compare and swap. */
 const CONDITIONAL: Record<string, Case> = {
   async 'ifAbsent stores once'(t, store) {
-    const first = await store.put('a', Buffer.from('first'), { ifAbsent: true })
-    const again = store.put('a', Buffer.from('again'), { ifAbsent: true })
+    const first = await store.put('one', Buffer.from('first'), { ifAbsent: true })
+    const again = store.put('one', Buffer.from('again'), { ifAbsent: true })
     await t.rejects(again, told('precondition_failed'))
-    t.same(await store.head('a'), first)
-    await store.delete('a')
-    await store.put('a', Buffer.from('after'), { ifAbsent: true })
-    t.equal(await textOf(store, 'a'), 'after')
-    const won = await race((i) => store.put('b', Buffer.from(`${i}`), { ifAbsent: true }))
+    t.same(await store.head('one'), first)
+    await store.delete('one')
+    await store.put('one', Buffer.from('after'), { ifAbsent: true })
+    t.equal(await textOf(store, 'one'), 'after')
+    const won = await race((i) => store.put('two', Buffer.from(`${i}`), { ifAbsent: true }))
     t.equal(won.length, 1, 'of twenty one')
-    t.equal(await textOf(store, 'b'), `${won[0]}`)
+    t.equal(await textOf(store, 'two'), `${won[0]}`)
   },
 
   async 'ifMatch compares and swaps'(t, store) {
-    const none = store.put('a', Buffer.from('x'), { ifMatch: 'none' })
+    const none = store.put('one', Buffer.from('x'), { ifMatch: 'none' })
     await t.rejects(none, told('precondition_failed'), 'not over nothing')
     t.same(await keysOf(store, ''), [])
-    const { etag: first } = await store.put('a', Buffer.from('1'))
-    const { etag: second } = await store.put('a', Buffer.from('2'), { ifMatch: first })
-    t.same((await store.head('a')).etag, second)
-    const late = store.put('a', Buffer.from('3'), { ifMatch: first })
+    const { etag: first } = await store.put('one', Buffer.from('1'))
+    const { etag: second } = await store.put('one', Buffer.from('2'), { ifMatch: first })
+    t.same((await store.head('one')).etag, second)
+    const late = store.put('one', Buffer.from('3'), { ifMatch: first })
     await t.rejects(late, told('precondition_failed'))
-    t.equal(await textOf(store, 'a'), '2')
-    const won = await race((i) => store.put('a', Buffer.from(`won ${i}`), { ifMatch: second }))
+    t.equal(await textOf(store, 'one'), '2')
+    const won = await race((i) => store.put('one', Buffer.from(`won ${i}`), { ifMatch: second }))
     t.equal(won.length, 1, 'of twenty one')
-    t.equal(await textOf(store, 'a'), `won ${won[0]}`)
+    t.equal(await textOf(store, 'one'), `won ${won[0]}`)
   },
 
   async 'a counter that many raise by compare-and-swap loses none'(t, store) {
