@@ -1,6 +1,5 @@
 /* Errors as `application/problem+json` (RFC 9457) with a `code`; the one place where a code becomes a status. */
 import type { FastifyError, FastifyInstance, FastifyReply } from 'fastify'
-import Type from 'typebox'
 import { StoreError, type StoreErrorCode } from '../storage/index.ts'
 import { ServiceError, type ServiceErrorCode } from './error.ts'
 
@@ -25,17 +24,6 @@ const STORE: Partial<Record<StoreErrorCode, ServiceErrorCode>> = {
 }
 
 const RETRY_AFTER_SECONDS = 5
-
-export const Problem = Type.Object(
-  {
-    type: Type.Literal('about:blank'),
-    title: Type.String(),
-    status: Type.Integer(),
-    code: Type.String(),
-    detail: Type.Optional(Type.String()),
-  },
-  { additionalProperties: true },
-)
 
 /** Makes every error of an app a problem document; what is a defect is logged and not shown. */
 export function registerProblems(app: FastifyInstance): void {
