@@ -96,6 +96,14 @@ choosing(
     process.exitCode = await (await import('./minimize.ts')).run(objects, options)
   })
 
+choosing(
+  command('check', 'would BPF objects load on the kernels of the store or one; where not, and why'),
+)
+  .argument('<object...>', 'BPF object files')
+  .action(async (objects, options) => {
+    process.exitCode = await (await import('./check.ts')).run(objects, options)
+  })
+
 command('diff', 'what changed between two kernels')
   .argument('<a>', 'a file (raw BTF or ELF), or DISTRO/VERSION/ARCH/RELEASE in the store')
   .argument('<b>', 'the newer one')

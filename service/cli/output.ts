@@ -5,7 +5,10 @@ import { dirname } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 
-/** Prints text in pieces as fast as it is taken; a reader that has seen enough (`| head`) is no failure. */
+/**
+ * Prints text in pieces as fast as it is taken, and ends standard output; a reader that has seen enough (`| head`) is no
+ * failure.
+ */
 export async function print(pieces: Iterable<string>): Promise<void> {
   await pipeline(Readable.from(pieces), process.stdout).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error

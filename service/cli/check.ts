@@ -1,0 +1,112 @@
+import { basename } from 'node:path'
+import {
+  type BpfObject,
+  type Btf,
+  type Check,
+  type CheckedRelocation,
+  checkObject,
+  type Loads,
+  type SourceLine,
+} from '../../bpf/index.ts'
+import type { KernelFilter } from '../../storage/index.ts'
+import { type CommonOptions, filterOf } from './filter.ts'
+import { type ChosenKernel, chosenKernels, openObjectFile, refusalOf } from './input.ts'
+import { jsonLine, printable } from './output.ts'
+
+interface Options extends CommonOptions, KernelFilter {
+  btf?: string
+}
+
+/** `btfmill check`. Returns the exit status: 1 where an object would not load, or that cannot be told. */
+export async function run(files: string[], options: Options): Promise<number> {
+  const objects = await Promise.all(
+    files.map(async (file) => ({ file, object: await openObjectFile(file) })),
+  )
+  let [checked, failed] = [0, 0]
+  const fail = (message: string) => {
+    failed++
+    console.error(`btfmill: ${printable(message)}`)
+  }
+  const kernels = chosenKernels(options, filterOf(options), ({ message }) => fail(message))
+  for await (const chosen of kernels) {
+    const { name: kernel, build } = chosen
+    const opened = await open(chosen)
+    for (const { file, object } of objects) {
+      const answer = 'error' in opened ? opened : check(object, opened.btf)
+      checked++
+      if (options.json) console.log(jsonLine({ object: file, kernel, build, ...answer }))
+      const title = `${basename(file)} on ${kernel}${build === undefined ? '' : ` (${build})`}`
+      if ('error' in answer) fail(`${title}: ${answer.error.code}: ${answer.error.message}`)
+      else if (answer.loads === 'no') failed++
+      if (!options.json && 'loads' in answer)
+        for (const line of linesOf(title, answer)) console.log(line)
+    }
+  }
+  if (checked + failed === 0) fail(`no kernel in ${options.store} matches`)
+  return failed === 0 ? 0 : 1
+}
+
+type Refused = { readonly error: ReturnType<typeof refusalOf> }
+
+async function open({ btf }: ChosenKernel): Promise<{ readonly btf: Btf } | Refused> {
+  try {
+    return { btf: await btf() }
+  } catch (cause) {
+    return { error: refusalOf(cause) }
+  }
+}
+
+function check(object: BpfObject, btf: Btf): Check | Refused {
+  try {
+    return checkObject(object, btf)
+  } catch (cause) {
+    return { error: refusalOf(cause) }
+  }
+}
+
+const VERDICTS: Readonly<Record<Loads, string>> = {
+  yes: 'loads',
+  depends: 'may load',
+  no: 'does not load',
+}
+
+/** A line for the whole, then two for each relocation that is, or may be, in the way. */
+function* linesOf(title: string, { loads, programs }: Check): Generator<string> {
+  const all = programs.flatMap(({ relocations }) => relocations)
+  const byFate = Map.groupBy(all, fateOf)
+  const counts = FATES.flatMap((fate) => {
+    const count = byFate.get(fate)?.length
+    return count === undefined ? [] : [`${count} ${fate}`]
+  })
+  yield printable(`${title}: ${VERDICTS[loads]}: ${counts.join(', ') || 'no relocations'}`)
+  for (const { name, relocations } of programs) {
+    for (const relocation of relocations) {
+      if (!['poisoned', 'fatal'].includes(fateOf(relocation))) continue
+      yield printable(`  ${name}: ${whyNot(relocation)}`)
+      yield printable(
+        `    ${placeOf(relocation.source) ?? `instruction ${relocation.instruction}`}`,
+      )
+    }
+  }
+}
+
+const FATES = ['relocated', 'absent', 'guarded', 'poisoned', 'fatal'] as const
+type Fate = (typeof FATES)[number]
+
+function fateOf({ outcome, guard }: CheckedRelocation): Fate {
+  if (outcome.is === 'ok') return 'relocated'
+  return guard?.is === 'guarded' ? 'guarded' : outcome.is
+}
+
+function whyNot({ access, kind, outcome, guard }: CheckedRelocation): string {
+  const what = `${access} (${kind})`
+  if (outcome.is === 'fatal') return `${what}: ${outcome.message}`
+  const missing = outcome.is === 'poisoned' && outcome.why === 'missing'
+  const why = missing ? 'is not there' : 'has a size that this instruction does not access'
+  if (guard?.is !== 'reached only if') return `${what} ${why}, and nothing guards it`
+  return `${what} ${why}; reached only if ${placeOf(guard.onlyIf) ?? 'a branch is taken'}`
+}
+
+function placeOf(source: SourceLine | undefined): string | undefined {
+  return source && `${source.file}:${source.line}: ${source.text}`
+}
