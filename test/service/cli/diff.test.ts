@@ -1,0 +1,92 @@
+// btfmill diff: two files, two kernels of a store, or one of each.
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { littleKernels } from '../../bpf/core.ts'
+import { run, storeOf } from './command.ts'
+
+const directory = t.testdir()
+const [x86, i686] = ['x86_64', 'i686'].map((machine) => littleKernels().get(machine)!)
+const store = await storeOf(join(directory, 'store'), [
+  { machine: 'x86_64', release: '6.1.0-1' },
+  { machine: 'i686', release: '5.10.0-1+deb11' },
+])
+
+t.test('what changed, as text: files, kernels of the store', async (t) => {
+  const files = await run('diff', x86!, i686!)
+  t.equal(files.status, 0)
+  t.match(files.stdout, /^pointers: 8 → 4 bytes\n/)
+  t.match(files.stdout, '~ struct list_head: 16 → 8 bytes\n')
+  t.match(files.stdout, /\n\d+ removed, \d+ added, \d+ changed\n$/)
+  t.equal(files.stderr, '')
+  const kernels = ['debian/12/amd64/6.1.0-1', 'debian/12/i386/5.10.0-1+deb11']
+  t.equal((await run('diff', '--store', store, ...kernels)).stdout, files.stdout)
+})
+
+t.test('one type, with or without its tag', async (t) => {
+  const { status, stdout } = await run('diff', x86!, i686!, '--type', 'struct list_head')
+  t.equal(status, 0)
+  t.equal(
+    stdout,
+    [
+      'pointers: 8 → 4 bytes',
+      '~ struct list_head: 16 → 8 bytes',
+      '    ~ next: 8 → 4 bytes',
+      '    ~ prev: at 8 → 4; 8 → 4 bytes',
+      '0 removed, 0 added, 1 changed',
+      '',
+    ].join('\n'),
+  )
+  const mixed = await run(
+    'diff',
+    '--store',
+    store,
+    x86!,
+    'debian/12/i686/5.10.0-1+deb11',
+    '--type',
+    'list_head',
+  )
+  t.equal(mixed.stdout, stdout)
+  const none = await run('diff', x86!, i686!, '--type', 'nothing')
+  t.equal(none.status, 1)
+  t.match(none.stderr, 'there is no type nothing in ')
+})
+
+t.test('as JSON', async (t) => {
+  const { status, stdout } = await run('diff', x86!, i686!, '--json')
+  t.equal(status, 0)
+  const { pointerSize, changed } = JSON.parse(stdout)
+  t.same(pointerSize, { old: 8, new: 4 })
+  t.match(
+    changed.find(({ name }: { name: string }) => name === 'list_head'),
+    {
+      kind: 'struct',
+      size: { old: 16, new: 8 },
+      members: { changed: [{ name: 'next', size: { old: 8, new: 4 } }, { name: 'prev' }] },
+    },
+  )
+})
+
+t.test('what is neither BTF nor a kernel that is known', async (t) => {
+  const broken = join(directory, 'broken.btf')
+  writeFileSync(broken, 'no BTF')
+  for (const [what, message] of [
+    ['nothing', 'nothing is neither a file nor DISTRO/VERSION/ARCH/RELEASE'],
+    ['debian/12/x86_64/7', 'there is no BTF for debian 12 x86_64 7'],
+    [broken, `${broken}: no BTF magic`],
+    [directory, 'EISDIR'],
+  ] as const) {
+    const { status, stdout, stderr } = await run('diff', '--store', store, x86!, what)
+    t.equal(status, 1, what)
+    t.match(stderr, `btfmill: ${message}`)
+    t.equal(stdout, '')
+  }
+})
+
+t.test('wrong usage', async (t) => {
+  for (const args of [[x86!], [x86!, i686!, x86!]]) {
+    const { status, stderr } = await run('diff', ...args)
+    t.equal(status, 2, args.join(' '))
+    t.match(stderr, /^error: .*\n\nUsage: btfmill diff/)
+  }
+})
