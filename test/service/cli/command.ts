@@ -30,10 +30,14 @@ export async function run(...args: string[]): Promise<Ended> {
   return { status, stdout, stderr }
 }
 
-/** A little kernel of test/fixtures/core as a kernel of Debian: its machine, release and package version. */
+/** A kernel of Debian with the BTF of a little kernel. */
 export interface Stored {
+  /** the little kernel's */
   machine: string
+  /** of the kernel, where it is another */
+  arch?: string
   release: string
+  /** of its package */
   version?: string
 }
 
@@ -41,13 +45,10 @@ export interface Stored {
 export async function storeOf(directory: string, kernels: readonly Stored[]): Promise<string> {
   const url = `file:${directory}`
   const store = await openStore(url)
-  for (const { machine, release, version = '6.1.1-1' } of kernels) {
+  for (const { machine, arch = machine, release, version = '6.1.1-1' } of kernels) {
     const btf = await btfOf(store, await readFile(littleKernels().get(machine)!))
     const { package: from } = recordOf({})
-    await putRecord(
-      store,
-      recordOf({ arch: machine, release }, { btf, package: { ...from, version } }),
-    )
+    await putRecord(store, recordOf({ arch, release }, { btf, package: { ...from, version } }))
   }
   return url
 }
