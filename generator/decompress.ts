@@ -3,7 +3,7 @@
  * and zstd in process. Ending early is usual: whoever has what it wants destroys the result.
  */
 import { spawn } from 'node:child_process'
-import { PassThrough, pipeline, Readable } from 'node:stream'
+import { type Duplex, PassThrough, pipeline, Readable } from 'node:stream'
 import { createGunzip, createZstdDecompress } from 'node:zlib'
 import { keepEnd } from './child.ts'
 import { GeneratorError } from './error.ts'
@@ -14,6 +14,9 @@ export type Compression = (typeof COMPRESSIONS)[number]
 /** zstd's default of 64 KiB makes it four times slower. */
 const CHUNK = { chunkSize: 256 * 1024 }
 
+/** Bytes that xz may take: a file names its dictionary's size, up to 4 GiB, and Debian's take 65 MiB a thread. */
+const XZ_MEMORY = 1024 ** 3
+
 /** The compression that a file name's ending names. Errors: `unsupported_package`. */
 export function compressionOf(name: string): Compression {
   const ending = /\.(\w+)$/.exec(name)?.[1] ?? ''
@@ -23,7 +26,10 @@ export function compressionOf(name: string): Compression {
   throw new GeneratorError('unsupported_package', `no compression we read: ${name}`)
 }
 
-/** The decompressed bytes. The stream fails with `corrupt_package`, or as the source does. */
+/**
+ * The decompressed bytes. The stream fails with `corrupt_package`, with `too_large` where xz would take too much
+ * memory, or as the source does.
+ */
 export function decompress(source: AsyncIterable<Uint8Array>, compression: Compression): Readable {
   const input = Readable.from(source, { objectMode: false })
   switch (compression) {
@@ -41,20 +47,27 @@ export function decompress(source: AsyncIterable<Uint8Array>, compression: Compr
   }
 }
 
-function through(input: Readable, decoder: NodeJS.ReadWriteStream & PassThrough): Readable {
-  const output = new PassThrough({ highWaterMark: CHUNK.chunkSize })
-  let inputError: Error | undefined
+function through(input: Readable, decoder: Duplex): Readable {
+  let failure: Error | undefined
   input.once('error', (error) => {
-    inputError = error
+    failure = error
   })
-  pipeline(input, decoder, output, (error) => {
-    if (error && !output.destroyed) output.destroy(inputError ?? corrupt(error.message, error))
-  })
-  return output
+  pipeline(input, decoder, () => {}) // whoever reads the decoder hears of it
+  const explained = async function* () {
+    try {
+      yield* decoder
+    } catch (error) {
+      // what destroys the result comes by here, too
+      if (error instanceof GeneratorError) throw error
+      throw failure ?? corrupt((error as Error).message, error as Error)
+    }
+  }
+  return Readable.from(explained(), { objectMode: false, highWaterMark: CHUNK.chunkSize })
 }
 
 function xz(input: Readable): Readable {
-  const child = spawn('xz', ['--decompress', '--stdout', '--threads=0', '--quiet'])
+  const memory = `--memlimit-decompress=${XZ_MEMORY}`
+  const child = spawn('xz', ['--decompress', '--stdout', '--threads=0', '--quiet', memory])
   const stderr = keepEnd(child)
   const output = new PassThrough({ highWaterMark: CHUNK.chunkSize })
   let failure: Error | undefined
@@ -76,9 +89,14 @@ function xz(input: Readable): Readable {
   child.once('close', (status) => {
     if (failure) output.destroy(failure)
     else if (status === 0) output.end()
-    else output.destroy(corrupt(stderr() || `xz ended with ${status}`))
+    else output.destroy(refusal(stderr() || `xz ended with ${status}`))
   })
   return output
+}
+
+/** What xz says, as an error. */
+function refusal(log: string): GeneratorError {
+  return /memory usage limit/i.test(log) ? new GeneratorError('too_large', log) : corrupt(log)
 }
 
 const corrupt = (message: string, cause?: Error): GeneratorError =>

@@ -31,7 +31,7 @@ export interface Mill {
   /** What `list` shows: it fails for a record that does not read. */
   records(): Promise<BuildRecord[]>
   sourceFailures(): Promise<SourceFailure[]>
-  /** Paths of all files that a run left, but for records of kernels and sources: blobs, temporary files. */
+  /** Paths of all files that a run left but for records and what is made of them: blobs, temporary files. */
   leftovers(): Promise<string[]>
   /** Reads every record's BTF. Fails where one is not whole. */
   verify(): Promise<void>
@@ -73,7 +73,7 @@ export async function makeMill(t: Test): Promise<Mill> {
       return files
         .filter((file) => file.isFile())
         .map((file) => join(file.parentPath, file.name).slice(directory.length + 1))
-        .filter((path) => !/^(input|cache|store\/(kernels|sources))\//.test(path))
+        .filter((path) => !/^(input|cache|store\/(kernels|sources|catalog))\//.test(path))
     },
     async verify() {
       for (const { btf } of await records()) if (btf) await getBlob(store, btf.sha256)

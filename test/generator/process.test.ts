@@ -4,7 +4,7 @@
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import t from 'tap'
@@ -84,11 +84,8 @@ t.test('no room in the store, not even for the failure', async (t) => {
   const { status, stdout } = generateOnSmallDisk(small, mill, disk)
   t.equal(status, 1)
   t.match(stdout, /"event":"failed".*"code":"no_space"/)
-  const left = readdirSync(disk.copy, { recursive: true, withFileTypes: true })
-  t.same(
-    left.filter((file) => file.isFile() && !file.name.endsWith('.btf.zst')),
-    [],
-  )
+  t.same(readdirSync(join(disk.copy, '.tmp')), [])
+  t.notOk(existsSync(join(disk.copy, 'kernels')), 'no half a record')
   t.same(readdirSync(mill.scratch), [])
 })
 

@@ -1,0 +1,106 @@
+import { execFileSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { buffer } from 'node:stream/consumers'
+import { setTimeout as pause } from 'node:timers/promises'
+import { constants, gzipSync, zstdCompressSync } from 'node:zlib'
+import t from 'tap'
+import { type Compression, compressionOf, decompress } from '../../generator/decompress.ts'
+import { GeneratorError } from '../../generator/error.ts'
+
+const TEXT = Buffer.concat([randomBytes(300_000), Buffer.alloc(700_000, 'text')])
+
+const xz = (...options: string[]): Buffer =>
+  execFileSync('xz', [...options, '--stdout'], { input: TEXT, maxBuffer: 1 << 28 })
+
+const PACKED: Record<Exclude<Compression, 'none'>, Buffer> = {
+  gz: gzipSync(TEXT),
+  zst: zstdCompressSync(TEXT, { params: { [constants.ZSTD_c_checksumFlag]: 1 } }),
+  xz: xz('--block-size=100000'),
+  lzma: xz('--format=lzma'),
+}
+const KINDS = Object.entries(PACKED) as [Compression, Buffer][]
+
+async function* chunks(bytes: Uint8Array, size = 65_536): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size)
+}
+
+const read = (bytes: Uint8Array, kind: Compression, size?: number): Promise<Buffer> =>
+  buffer(decompress(chunks(bytes, size), kind))
+
+/** The processes that this one has started and that still run. */
+const children = (): string[] =>
+  readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(' ').filter(Boolean)
+
+/** Whether a condition comes to hold; a stream is closed a little after it is destroyed. */
+async function soon(holds: () => boolean): Promise<boolean> {
+  for (let i = 0; i < 500 && !holds(); i++) await pause(10)
+  return holds()
+}
+
+t.test('the compression that a name tells', (t) => {
+  t.equal(compressionOf('data.tar'), 'none')
+  t.equal(compressionOf('data.tar.xz'), 'xz')
+  t.equal(compressionOf('data.tar.gz'), 'gz')
+  t.equal(compressionOf('data.tar.zst'), 'zst')
+  t.equal(compressionOf('data.tar.lzma'), 'lzma')
+  for (const name of ['data.tar.bz2', 'data.tar.', 'data.tar.constructor'])
+    t.throws(() => compressionOf(name), { code: 'unsupported_package' }, name)
+  t.end()
+})
+
+t.test('every compression, whole and in small chunks', async (t) => {
+  t.ok(TEXT.equals(await read(TEXT, 'none')))
+  for (const [kind, bytes] of KINDS) {
+    t.ok(TEXT.equals(await read(bytes, kind)), kind)
+    t.ok(TEXT.equals(await read(bytes, kind, 997)), `${kind} in chunks`)
+  }
+})
+
+t.test('corrupt in the middle, and cut off', async (t) => {
+  for (const [kind, bytes] of KINDS) {
+    const half = bytes.length >> 1
+    const corrupt = Buffer.from(bytes)
+    corrupt.fill(0xff, half, half + 32)
+    const bad = { code: 'corrupt_package', message: /does not decompress: \S/ }
+    // lzma alone has no checksum: some nonsense decodes
+    if (kind !== 'lzma') await t.rejects(read(corrupt, kind), bad, `${kind} corrupt`)
+    await t.rejects(read(bytes.subarray(0, -20), kind), bad, `${kind} cut off`)
+    await t.rejects(read(bytes.subarray(0, half), kind), bad, `half of ${kind}`)
+    await t.rejects(read(randomBytes(1000), kind), bad, `no ${kind}`)
+  }
+})
+
+t.test('a source that fails is the failure', async (t) => {
+  for (const [kind, bytes] of [...KINDS, ['none', TEXT]] as const) {
+    async function* failing() {
+      yield bytes.subarray(0, 1000)
+      throw new GeneratorError('stalled', 'the server went silent')
+    }
+    await t.rejects(buffer(decompress(failing(), kind)), { code: 'stalled' }, kind)
+  }
+  t.ok(await soon(() => children().length === 0), 'no xz is left')
+})
+
+t.test('whoever has enough destroys it, and nothing is left running', async (t) => {
+  for (const [kind, bytes] of KINDS) {
+    let ended = false
+    async function* endless() {
+      try {
+        for (;;) yield bytes
+      } finally {
+        ended = true
+      }
+    }
+    const stream = decompress(endless(), kind)
+    for await (const _ of stream) break
+    t.ok(stream.destroyed, kind)
+    t.ok(await soon(() => ended && children().length === 0), `the source of ${kind} is ended`)
+  }
+})
+
+t.test('what would take more memory than a package may', async (t) => {
+  const greedy = Buffer.from(PACKED.lzma)
+  greedy.writeUInt32LE(2 ** 31, 1) // the dictionary's size
+  await t.rejects(read(greedy, 'lzma'), { code: 'too_large', message: /[Mm]emory/ })
+})
