@@ -1,0 +1,131 @@
+// btfmill check: would objects load on one kernel, or on those of a store; where not, and why.
+import { execFileSync } from 'node:child_process'
+import { copyFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { coreObjects, littleKernels } from '../../bpf/core.ts'
+import { run, storeOf } from './command.ts'
+
+const directory = t.testdir()
+const object = (name: string) => coreObjects('el').get(name)!
+const x86 = littleKernels().get('x86_64')!
+const on = ['--btf', x86]
+
+t.test('a line for each object, and what is in the way of one', async (t) => {
+  const names = ['task', 'plain', 'subprogram', 'exists', 'limit']
+  const { status, stdout, stderr } = await run('check', ...names.map(object), ...on)
+  t.equal(status, 1, 'two do not load')
+  t.same(stdout.split('\n'), [
+    `task.el.o on ${x86}: loads: 16 relocated`,
+    `plain.el.o on ${x86}: loads: no relocations`,
+    `subprogram.el.o on ${x86}: loads: 4 relocated, 1 absent, 1 guarded`,
+    `exists.el.o on ${x86}: does not load: 8 relocated, 3 absent, 5 guarded, 2 poisoned`,
+    '  size_of_missing: nowhere->nested (byte_sz) is not there, and nothing guards it',
+    '    ./exists.bpf.c:110: int size_of_missing(void **ctx)',
+    '  unguarded: nowhere->at_all (byte_off) is not there; reached only if ./exists.bpf.c:104: if (ctx[1])',
+    '    ./exists.bpf.c:104: if (ctx[1])',
+    `limit.el.o on ${x86}: does not load: 3 relocated, 2 absent, 2 fatal`,
+    '  far_load: pglist_data->node_id (byte_off): the offset in the kernel is more than an instruction can hold: 80000',
+    '    ./limit.bpf.c:32: out[0] = node->node_id;',
+    '  far_store: rcu_state->gp_seq (byte_off): the offset in the kernel is more than an instruction can hold: 80000',
+    '    ./limit.bpf.c:41: state->gp_seq = 5;',
+    '',
+  ])
+  t.equal(stderr, '')
+})
+
+t.test('objects that load, absent and guarded accesses included: exit status 0', async (t) => {
+  const { status } = await run('check', object('task'), object('subprogram'), ...on)
+  t.equal(status, 0)
+})
+
+t.test('as JSON, each program and relocation', async (t) => {
+  const { status, stdout } = await run('check', object('exists'), ...on, '--json')
+  t.equal(status, 1)
+  const check = JSON.parse(stdout)
+  t.match(check, { object: object('exists'), kernel: x86, loads: 'no' })
+  const program = (name: string) =>
+    check.programs.find((program: { name: string }) => program.name === name)
+  t.match(program('early'), {
+    loads: 'yes',
+    relocations: [
+      { access: 'nowhere->at_all', kind: 'field_exists', outcome: { is: 'absent', old: '1' } },
+      { outcome: { is: 'poisoned', why: 'missing' }, guard: { is: 'guarded' } },
+      { access: 'nowhere->nested.inside', guard: { is: 'guarded' } },
+    ],
+  })
+  t.match(program('unguarded'), {
+    loads: 'depends',
+    section: 'raw_tp/unguarded',
+    relocations: [
+      {
+        instruction: 2,
+        source: { file: './exists.bpf.c', line: 104, text: 'if (ctx[1])' },
+        guard: { is: 'reached only if', onlyIf: { line: 104 } },
+      },
+    ],
+  })
+  t.match(program('either').relocations[0], { outcome: { is: 'ok' } })
+})
+
+t.test('kernels of the store, by filters; one of another byte order is told', async (t) => {
+  const store = await storeOf(join(directory, 'store'), [
+    { machine: 'x86_64', release: '6.1.0-1' },
+    { machine: 'i686', release: '5.10.0-1' },
+    { machine: 's390x', release: '6.1.0-2' },
+    { machine: 'x86_64', release: '6.1.0-4', version: '1' },
+    { machine: 'i686', arch: 'x86_64', release: '6.1.0-4', version: '2' },
+  ])
+  const from = ['--store', store]
+  const [all, some, none] = await Promise.all([
+    run('check', object('task'), ...from, '--distro', 'debian'),
+    run('check', object('task'), ...from, '--release', '*-1', '--json'),
+    run('check', object('task'), ...from, '--arch', 'riscv64'),
+  ])
+  t.equal(all.status, 1)
+  t.same(all.stdout.split('\n'), [
+    'task.el.o on debian/12/i686/5.10.0-1: loads: 16 relocated',
+    'task.el.o on debian/12/x86_64/6.1.0-1: loads: 16 relocated',
+    'task.el.o on debian/12/x86_64/6.1.0-4 (1): loads: 16 relocated',
+    'task.el.o on debian/12/x86_64/6.1.0-4 (2): loads: 16 relocated',
+    '',
+  ])
+  t.equal(
+    all.stderr,
+    'btfmill: task.el.o on debian/12/s390x/6.1.0-2: unsupported: the object is little-endian, the kernel big-endian\n',
+  )
+  t.equal(some.status, 0)
+  const kernels = some.stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line).kernel)
+  t.same(kernels, ['debian/12/i686/5.10.0-1', 'debian/12/x86_64/6.1.0-1'])
+  t.match(none, { status: 1, stdout: '', stderr: `no kernel in ${store} matches` })
+})
+
+t.test('objects that are none', async (t) => {
+  const bare = join(directory, 'bare.o')
+  copyFileSync(object('task'), bare)
+  execFileSync('llvm-objcopy', ['--remove-section=.BTF.ext', bare])
+  const [noExt, noElf, nowhere] = await Promise.all([
+    run('check', bare, ...on),
+    run('check', x86, ...on),
+    run('check', object('task'), join(directory, 'nothing.o'), ...on),
+  ])
+  t.match(noExt, { status: 1, stdout: '', stderr: `btfmill: ${bare}: ` })
+  t.match(noExt.stderr, '.BTF.ext')
+  t.match(noElf, { status: 1, stdout: '', stderr: `btfmill: ${x86}: not an ELF file` })
+  t.match(nowhere, { status: 1, stdout: '', stderr: 'ENOENT' })
+})
+
+t.test('wrong usage', async (t) => {
+  const [none, both] = await Promise.all([
+    run('check', ...on),
+    run('check', object('task'), ...on, '--release', '6*'),
+  ])
+  t.match(none, { status: 2, stderr: "missing required argument 'object'" })
+  t.match(both, {
+    status: 2,
+    stderr: "'--btf <what>' cannot be used with option '--release <glob>'",
+  })
+})
