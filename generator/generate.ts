@@ -3,6 +3,7 @@
  * rest.
  */
 import {
+  Catalog,
   type FailureCode,
   type KernelFilter,
   type KernelName,
@@ -65,6 +66,7 @@ export async function generate(options: GenerateOptions): Promise<Summary> {
   })
   onEvent?.({ event: 'planned', ...planned, jobs: planned.jobs.length })
   const outcomes = await runJobs(planned.jobs.map(jobOf), { ...options, tool })
+  await Catalog.publish(store)
   return summarize(outcomes, planned, found.failed)
 }
 
@@ -77,6 +79,7 @@ export async function generateFiles(
   const tool = await findPahole(options.signal)
   const jobs = files.map((file) => jobOfFile(file, kernel))
   const outcomes = await runJobs(jobs, { ...options, tool })
+  await Catalog.publish(options.store)
   return summarize(outcomes, { skipped: 0, postponed: 0 }, 0)
 }
 

@@ -1,30 +1,30 @@
 /*
- * The catalog: all records of a store, in memory, for look-ups and listings. The records are the truth; `refresh`
- * reads those that came or changed since, and a record that does not parse is reported, never fatal.
+ * The catalog: all records of a store, in memory. The records are the truth; a reader that starts from the snapshot
+ * may be behind them, and says by `refresh` when it must not be. A record that does not parse is reported, never fatal.
  */
-
-import { canonicalArch } from './arch.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { StoreError } from './error.ts'
-import { matchGlob } from './glob.ts'
 import { readRecord } from './json.ts'
 import type { KernelFilter, KernelName } from './kernel.ts'
-import { kernelPrefix } from './name.ts'
+import { prefixOfKey } from './name.ts'
 import type { BuildRecord } from './record.ts'
+import { type Entry, Records } from './records.ts'
+import { headSnapshot, readSnapshot, writeSnapshot } from './snapshot.ts'
 import type { Store } from './store.ts'
 
+const ALL = 'kernels/'
 /** How many records are read at once. */
 const READS = 16
-
-interface Entry {
-  etag: string
-  record: BuildRecord
-}
+/** How often a writer of the snapshot tries again when another was first, and milliseconds up to which it pauses. */
+const SWAPS = 20
+const SWAP_PAUSE = 250
 
 export class Catalog {
   readonly #store: Store
   readonly #onInvalid: (error: StoreError) => void
-  /** by key, in byte order of the keys after each refresh */
-  #entries = new Map<string, Entry>()
+  readonly #records = new Records()
+  /** of the snapshot that was read last */
+  #etag: string | undefined
 
   constructor(store: Store, onInvalid: (error: StoreError) => void = () => {}) {
     this.#store = store
@@ -34,49 +34,116 @@ export class Catalog {
   /** A catalog of what the store holds now. Errors: those of `Store.list` and `Store.get`. */
   static async open(store: Store, onInvalid?: (error: StoreError) => void): Promise<Catalog> {
     const catalog = new Catalog(store, onInvalid)
+    await catalog.#loadSnapshot()
     await catalog.refresh()
     return catalog
   }
 
-  get size(): number {
-    return this.#entries.size
+  /** A catalog of what the snapshot says, which `follow` keeps up with; without one, of what the store holds. */
+  static async openSnapshot(
+    store: Store,
+    onInvalid?: (error: StoreError) => void,
+  ): Promise<Catalog> {
+    const catalog = new Catalog(store, onInvalid)
+    if (!(await catalog.#loadSnapshot())) await catalog.refresh()
+    return catalog
   }
 
-  /** Reads what came or changed since the last time, below `prefix`; a failing store leaves the catalog as it was. */
-  async refresh(prefix = 'kernels/'): Promise<void> {
-    const entries = new Map([...this.#entries].filter(([key]) => !key.startsWith(prefix)))
-    const reading = new Set<Promise<void>>()
-    for await (const { key, etag } of this.#store.list(prefix)) {
-      const known = this.#entries.get(key)
-      if (known?.etag === etag) {
-        entries.set(key, known)
-        continue
+  /**
+   * Makes the store's snapshot say what its records say. Any number of writers may: who finds that another was first
+   * looks again. Errors: `precondition_failed` where that never ends.
+   */
+  static async publish(store: Store): Promise<Catalog> {
+    for (let attempt = 1; ; attempt++) {
+      const catalog = new Catalog(store)
+      const there = await catalog.#loadSnapshot()
+      const changed = await catalog.refresh()
+      if (there && !changed) return catalog
+      try {
+        const over = catalog.#etag ?? (await headSnapshot(store))?.etag
+        catalog.#etag = (await writeSnapshot(store, [...catalog.list()], over)).etag
+        return catalog
+      } catch (error) {
+        if (!(error instanceof StoreError) || error.code !== 'precondition_failed') throw error
+        if (attempt === SWAPS) throw error
+        await sleep(Math.random() * SWAP_PAUSE)
       }
-      const read = this.#read(key).then((record) => {
-        if (record) entries.set(key, { etag, record })
-        reading.delete(read)
-      })
-      reading.add(read)
-      if (reading.size >= READS) await Promise.race(reading)
     }
-    await Promise.all(reading)
-    this.#entries = new Map([...entries].sort(([a], [b]) => (a < b ? -1 : 1)))
+  }
+
+  get size(): number {
+    return this.#records.size
+  }
+
+  /** Reads the snapshot where another has taken its place; without one, what came or changed in the store. */
+  async follow(): Promise<void> {
+    const head = await headSnapshot(this.#store)
+    if (head && head.etag === this.#etag) return
+    if (!head || !(await this.#loadSnapshot())) await this.refresh()
+  }
+
+  /**
+   * Reads what came or changed since the last time, below `prefix`, and says whether anything did. A failing store
+   * leaves the catalog as it was.
+   */
+  async refresh(prefix = ALL): Promise<boolean> {
+    const known = new Map<string, Entry>()
+    for (const shelf of this.#records.prefixes(prefix))
+      for (const entry of this.#records.get(shelf)) known.set(entry.key, entry)
+    const shelves = new Map<string, Entry[]>([...known.keys()].map((key) => [prefixOfKey(key), []]))
+    let [read, kept] = [0, 0]
+    const reading = new Set<Promise<void>>()
+    try {
+      for await (const { key, etag } of this.#store.list(prefix)) {
+        const entry = known.get(key)
+        if (entry?.etag === etag) {
+          kept++
+          shelve(entry, shelves)
+          continue
+        }
+        const done = this.#read(key).then((record) => {
+          if (record) read++
+          if (record) shelve({ key, etag, record }, shelves)
+          reading.delete(done)
+        })
+        reading.add(done)
+        if (reading.size >= READS) await Promise.race(reading)
+      }
+      await Promise.all(reading)
+    } finally {
+      await Promise.allSettled(reading)
+    }
+    for (const [shelf, entries] of shelves) this.#records.set(shelf, entries)
+    return read > 0 || kept < known.size
   }
 
   /** All builds under one kernel name, whatever alias its architecture has; newest first. */
   find(kernel: KernelName): BuildRecord[] {
-    const prefix = kernelPrefix({ ...kernel, arch: canonicalArch(kernel.arch) })
-    return [...this.#entries]
-      .filter(([key]) => key.startsWith(prefix))
-      .map(([, { record }]) => record)
-      .sort((a, b) => (a.createdAt < b.createdAt ? 1 : -1))
+    return this.#records.find(kernel)
+  }
+
+  /** The records with that build-id, `uname -r`, or SHA-256 of raw BTF; newest first. */
+  findBy(index: 'buildId' | 'release' | 'sha256', value: string): BuildRecord[] {
+    return this.#records.findBy(index, value)
   }
 
   /** The records that match a filter, in order of their keys, after the key `after`. */
-  *list(filter: KernelFilter = {}, after = ''): Generator<{ key: string; record: BuildRecord }> {
-    for (const [key, { record }] of this.#entries) {
-      if (key > after && matchesFilter(record.kernel, filter)) yield { key, record }
-    }
+  list(filter?: KernelFilter, after?: string): Generator<Entry> {
+    return this.#records.list(filter, after)
+  }
+
+  /** Whether there was one that reads. */
+  async #loadSnapshot(): Promise<boolean> {
+    const snapshot = await readSnapshot(this.#store).catch((error: unknown) => {
+      if (!(error instanceof StoreError) || error.code !== 'invalid_snapshot') throw error
+      this.#onInvalid(error)
+    })
+    if (!snapshot) return false
+    const shelves = new Map<string, Entry[]>(this.#records.prefixes().map((shelf) => [shelf, []]))
+    for (const entry of snapshot.entries) shelve(entry, shelves)
+    for (const [shelf, entries] of shelves) this.#records.set(shelf, entries)
+    this.#etag = snapshot.etag
+    return true
   }
 
   async #read(key: string): Promise<BuildRecord | undefined> {
@@ -91,12 +158,9 @@ export class Catalog {
   }
 }
 
-/** Whether a kernel is among those a filter asks for. */
-export function matchesFilter(kernel: KernelName, filter: KernelFilter): boolean {
-  return (
-    (filter.distro === undefined || filter.distro === kernel.distro) &&
-    (filter.version === undefined || filter.version === kernel.version) &&
-    (filter.arch === undefined || canonicalArch(filter.arch) === kernel.arch) &&
-    (filter.release === undefined || matchGlob(filter.release, kernel.release))
-  )
+function shelve(entry: Entry, shelves: Map<string, Entry[]>): void {
+  const prefix = prefixOfKey(entry.key)
+  const shelf = shelves.get(prefix)
+  if (shelf) shelf.push(entry)
+  else shelves.set(prefix, [entry])
 }

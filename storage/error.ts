@@ -7,7 +7,8 @@ export const STORE_ERROR_CODES = [
   'digest_mismatch', // the bytes are not those the caller, or the address, promised
   'invalid_key', // a key or name that cannot be stored: traversal, empty, too long
   'invalid_range', // the range lies outside the object
-  'invalid_record', // JSON that is not a record
+  'invalid_record', // JSON that is not a record, or a record that is not where its kernel's belong
+  'invalid_snapshot', // a snapshot of the catalog that does not read
   'no_space', // ENOSPC, EDQUOT
   'unsupported', // a store URL or an operation the backend does not have
 ] as const

@@ -1,7 +1,7 @@
 /* The door of storage/: where bytes live, and what the catalog says of kernels. */
 export { archiveArch, canonicalArch } from './arch.ts'
 export { type BlobInfo, getBlob, openBlob, putBlob } from './blob.ts'
-export { Catalog, matchesFilter } from './catalog.ts'
+export { Catalog } from './catalog.ts'
 export { STORE_ERROR_CODES, StoreError, type StoreErrorCode } from './error.ts'
 export { FAILURE_CODES, Failure, type FailureCode, type RetryClass } from './failure.ts'
 export { matchGlob } from './glob.ts'
@@ -24,4 +24,5 @@ export {
 } from './name.ts'
 export { DEFAULT_STORE, openStore } from './open.ts'
 export { BtfInfo, BuildRecord, Package, SourceFailure, Tool } from './record.ts'
+export { type Entry, matchesFilter } from './records.ts'
 export type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './store.ts'

@@ -2,7 +2,7 @@
 import { buffer } from 'node:stream/consumers'
 import { Compile } from 'typebox/compile'
 import { StoreError } from './error.ts'
-import { buildOf, recordKey, sourceFailureKey } from './name.ts'
+import { buildOf, kernelPrefix, prefixOfKey, recordKey, sourceFailureKey } from './name.ts'
 import { BuildRecord, SourceFailure } from './record.ts'
 import type { Store } from './store.ts'
 
@@ -19,7 +19,19 @@ export async function putRecord(store: Store, record: BuildRecord): Promise<void
 
 /** Reads the record at a key. Errors: `not_found`, `invalid_record`. */
 export async function readRecord(store: Store, key: string): Promise<BuildRecord> {
-  return await read(store, key, buildRecord)
+  return atItsKey(key, await read(store, key, buildRecord))
+}
+
+/** The record that a value says it is, which was kept under that key. Errors: `invalid_record`. */
+export function toRecord(key: string, value: unknown): BuildRecord {
+  return atItsKey(key, validated(key, value, buildRecord))
+}
+
+/** One kernel's record under another's name would hand out the wrong BTF. */
+function atItsKey(key: string, record: BuildRecord): BuildRecord {
+  if (kernelPrefix(record.kernel) === prefixOfKey(key)) return record
+  const name = Object.values(record.kernel).slice(0, 4).join(' ')
+  throw new StoreError('invalid_record', `${key}: it is of another kernel, ${name}`)
 }
 
 /** Writes that a source could not be discovered. */
@@ -41,14 +53,12 @@ async function put(store: Store, key: string, value: unknown): Promise<void> {
   await store.put(key, Buffer.from(`${JSON.stringify(value, null, 2)}\n`))
 }
 
-async function read<T>(
-  store: Store,
-  key: string,
-  validator: {
-    Check(value: unknown): value is T
-    Errors(value: unknown): { instancePath: string; message: string }[]
-  },
-): Promise<T> {
+interface Validator<T> {
+  Check(value: unknown): value is T
+  Errors(value: unknown): { instancePath: string; message: string }[]
+}
+
+async function read<T>(store: Store, key: string, validator: Validator<T>): Promise<T> {
   const { body, size } = await store.get(key)
   if (size > MAX_SIZE) {
     body.destroy()
@@ -61,6 +71,10 @@ async function read<T>(
     if (!(cause instanceof SyntaxError)) throw cause
     throw new StoreError('invalid_record', `${key}: ${cause.message}`, { cause })
   }
+  return validated(key, value, validator)
+}
+
+function validated<T>(key: string, value: unknown, validator: Validator<T>): T {
   if (validator.Check(value)) return value
   const [first] = validator.Errors(value)
   throw new StoreError(

@@ -46,6 +46,16 @@ export function decodeName(segment: string): string {
   return name
 }
 
+/** Whether `encodeName` takes it. */
+export function isName(name: string): boolean {
+  try {
+    encodeName(name)
+    return true
+  } catch {
+    return false
+  }
+}
+
 /** Whether `encodeName` could have made each segment of it. */
 export function isKey(key: string): boolean {
   return key.length <= MAX_KEY && key.split('/').every((segment) => decoded(segment) !== undefined)
@@ -83,6 +93,9 @@ export function kernelPrefix(kernel: KernelName): string {
   const names = [kernel.distro, kernel.version, kernel.arch, kernel.release]
   return `kernels/${names.map(encodeName).join('/')}/`
 }
+
+/** The `kernelPrefix` of a record's key. */
+export const prefixOfKey = (key: string): string => key.slice(0, key.lastIndexOf('/') + 1)
 
 /** `kernels/<distro>/<version>/<arch>/<release>/<build>.json` */
 export function recordKey(kernel: Kernel, build: string): string {

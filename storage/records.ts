@@ -1,0 +1,151 @@
+/*
+ * Records in memory, for look-ups and listings. They stand on shelves, one for each kernel name in the order of the
+ * keys; a shelf is replaced as a whole, and the other indexes follow. Nothing here reads or writes a store.
+ */
+import { canonicalArch } from './arch.ts'
+import { matchGlob } from './glob.ts'
+import type { KernelFilter, KernelName } from './kernel.ts'
+import { encodeName, isName, kernelPrefix } from './name.ts'
+import type { BuildRecord } from './record.ts'
+
+/** A record with where it is kept, and as which version of the object there. */
+export interface Entry {
+  key: string
+  etag: string
+  record: BuildRecord
+}
+
+/** What one record is found by, apart from its kernel's name. */
+const INDEXES = {
+  buildId: ({ kernel }: BuildRecord) => kernel.buildId,
+  release: ({ kernel }: BuildRecord) => kernel.release,
+  sha256: ({ btf }: BuildRecord) => btf?.sha256,
+} as const
+
+type IndexName = keyof typeof INDEXES
+
+export class Records {
+  /** entries by `kernelPrefix`, in order of their keys */
+  readonly #shelves = new Map<string, readonly Entry[]>()
+  /** prefixes of shelves, in byte order; undefined while it is not known */
+  #order: string[] | undefined
+  readonly #indexes: Readonly<Record<IndexName, Map<string, Set<Entry>>>> = {
+    buildId: new Map(),
+    release: new Map(),
+    sha256: new Map(),
+  }
+  #size = 0
+
+  get size(): number {
+    return this.#size
+  }
+
+  /** Replaces all that is known of one kernel name; without entries nothing is. */
+  set(prefix: string, entries: readonly Entry[]): void {
+    const old = this.#shelves.get(prefix)
+    for (const entry of old ?? []) this.#unindex(entry)
+    for (const entry of entries) this.#index(entry)
+    this.#size += entries.length - (old?.length ?? 0)
+    if (entries.length > 0 !== (old !== undefined)) this.#order = undefined
+    if (entries.length === 0) this.#shelves.delete(prefix)
+    else this.#shelves.set(prefix, [...entries].sort(byKey))
+  }
+
+  /** The entries under one kernel name; its prefix as `kernelPrefix` makes it. */
+  get(prefix: string): readonly Entry[] {
+    return this.#shelves.get(prefix) ?? []
+  }
+
+  /** All builds under one kernel name, whatever alias its architecture has; newest first. */
+  find(kernel: KernelName): BuildRecord[] {
+    const entries = this.get(kernelPrefix({ ...kernel, arch: canonicalArch(kernel.arch) }))
+    return entries.map(({ record }) => record).sort(newestFirst)
+  }
+
+  /** The records with that build-id, `uname -r`, or SHA-256 of raw BTF; newest first. */
+  findBy(index: IndexName, value: string): BuildRecord[] {
+    const found = this.#indexes[index].get(value) ?? []
+    return [...found].map(({ record }) => record).sort(newestFirst)
+  }
+
+  /** The prefixes of kernel names that start with `prefix`, in byte order. */
+  *prefixes(prefix = ''): Generator<string> {
+    this.#order ??= [...this.#shelves.keys()].sort()
+    for (let at = lowerBound(this.#order, prefix); at < this.#order.length; at++) {
+      const found = this.#order[at]!
+      if (!found.startsWith(prefix)) return
+      yield found
+    }
+  }
+
+  /** The entries that match a filter, in byte order of their keys, after the key `after`. */
+  *list(filter: KernelFilter = {}, after = ''): Generator<Entry> {
+    const start = prefixOf(filter)
+    for (const prefix of this.prefixes(start)) {
+      // a shelf that ends before `after`: its keys all start with its prefix
+      if (prefix < after && !after.startsWith(prefix)) continue
+      for (const entry of this.get(prefix)) {
+        if (entry.key > after && matchesFilter(entry.record.kernel, filter)) yield entry
+      }
+    }
+  }
+
+  #index(entry: Entry): void {
+    for (const [name, index] of this.#indexed(entry)) {
+      const entries = index.get(name)
+      if (entries) entries.add(entry)
+      else index.set(name, new Set([entry]))
+    }
+  }
+
+  #unindex(entry: Entry): void {
+    for (const [name, index] of this.#indexed(entry)) {
+      const entries = index.get(name)
+      entries?.delete(entry)
+      if (entries?.size === 0) index.delete(name)
+    }
+  }
+
+  *#indexed({ record }: Entry): Generator<[value: string, index: Map<string, Set<Entry>>]> {
+    for (const name of Object.keys(INDEXES) as IndexName[]) {
+      const value = INDEXES[name](record)
+      if (value !== undefined) yield [value, this.#indexes[name]]
+    }
+  }
+}
+
+/** Whether a kernel is among those a filter asks for. */
+export function matchesFilter(kernel: KernelName, filter: KernelFilter): boolean {
+  return (
+    (filter.distro === undefined || filter.distro === kernel.distro) &&
+    (filter.version === undefined || filter.version === kernel.version) &&
+    (filter.arch === undefined || canonicalArch(filter.arch) === kernel.arch) &&
+    (filter.release === undefined || matchGlob(filter.release, kernel.release))
+  )
+}
+
+/** What the keys of all that a filter can match start with. */
+function prefixOf({ distro, version, arch }: KernelFilter): string {
+  const names = [distro, version, arch === undefined ? undefined : canonicalArch(arch)]
+  let prefix = 'kernels/'
+  for (const name of names) {
+    if (name === undefined || !isName(name)) break
+    prefix += `${encodeName(name)}/`
+  }
+  return prefix
+}
+
+function lowerBound(sorted: readonly string[], wanted: string): number {
+  let [low, high] = [0, sorted.length]
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if (sorted[middle]! < wanted) low = middle + 1
+    else high = middle
+  }
+  return low
+}
+
+const byKey = (a: Entry, b: Entry): number => (a.key < b.key ? -1 : 1)
+
+const newestFirst = (a: BuildRecord, b: BuildRecord): number =>
+  a.createdAt < b.createdAt ? 1 : a.createdAt > b.createdAt ? -1 : 0

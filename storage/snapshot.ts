@@ -1,0 +1,102 @@
+/*
+ * A snapshot of all records in one object, so that a service starts with one GET. It is made from the records, replaced
+ * by compare-and-swap, and never the truth: who finds none, or one that does not read, lists the records instead.
+ *
+ * zstd of JSON lines: a head with the number of records, then `[key, etag, record]` for each, in byte order of keys.
+ */
+import { buffer } from 'node:stream/consumers'
+import { promisify } from 'node:util'
+import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
+import { StoreError } from './error.ts'
+import { toRecord } from './json.ts'
+import type { Entry } from './records.ts'
+import type { ObjectInfo, Store } from './store.ts'
+
+export const SNAPSHOT_KEY = 'catalog/snapshot.ndjson.zst'
+
+const SCHEMA = 1
+/** Bytes of a snapshot, compressed and not, that we read: some 600 000 records. */
+const MAX_COMPRESSED = 128 * 1024 * 1024
+const MAX_SIZE = 1024 * 1024 * 1024
+
+export interface Snapshot {
+  /** of the object; what `writeSnapshot` wants of the next one's writer */
+  etag: string
+  entries: Entry[]
+}
+
+/** The snapshot, if there is one. Errors: `invalid_snapshot`. */
+export async function readSnapshot(store: Store): Promise<Snapshot | undefined> {
+  const found = await store.get(SNAPSHOT_KEY).catch(absentIsNone)
+  if (!found) return undefined
+  if (found.size > MAX_COMPRESSED) {
+    found.body.destroy()
+    throw new StoreError('invalid_snapshot', `${SNAPSHOT_KEY} has ${found.size} bytes`)
+  }
+  return { etag: found.etag, entries: await decodeSnapshot(await buffer(found.body)) }
+}
+
+/** The version of the snapshot that is there now, if there is one. */
+export async function headSnapshot(store: Store): Promise<ObjectInfo | undefined> {
+  return await store.head(SNAPSHOT_KEY).catch(absentIsNone)
+}
+
+/** Replaces the snapshot whose etag is `over`, or makes the first. Errors: `precondition_failed`. */
+export async function writeSnapshot(
+  store: Store,
+  entries: readonly Entry[],
+  over: string | undefined,
+): Promise<ObjectInfo> {
+  const bytes = await encodeSnapshot(entries)
+  return await store.put(SNAPSHOT_KEY, bytes, over ? { ifMatch: over } : { ifAbsent: true })
+}
+
+/** The bytes of a snapshot of these entries. */
+export async function encodeSnapshot(entries: readonly Entry[]): Promise<Buffer> {
+  const lines = entries.map(({ key, etag, record }) => JSON.stringify([key, etag, record]))
+  const text = [JSON.stringify({ schema: SCHEMA, records: entries.length }), ...lines, ''].join(
+    '\n',
+  )
+  return await promisify(zstdCompress)(text, {
+    params: {
+      [constants.ZSTD_c_checksumFlag]: 1,
+      [constants.ZSTD_c_enableLongDistanceMatching]: 1,
+    },
+  })
+}
+
+/** The entries of which `encodeSnapshot` made these bytes. Errors: `invalid_snapshot`. */
+export async function decodeSnapshot(bytes: Uint8Array): Promise<Entry[]> {
+  try {
+    const raw = await promisify(zstdDecompress)(bytes, { maxOutputLength: MAX_SIZE })
+    const lines = linesOf(raw)
+    const { schema, records } = JSON.parse(lines.next().value ?? '{}')
+    if (schema !== SCHEMA) throw new Error(`its schema is ${schema}`)
+    const entries = [...lines.map(toEntry)]
+    if (entries.length !== records) throw new Error(`${entries.length} of ${records} records`)
+    return entries
+  } catch (cause) {
+    const why = (cause as Error).message
+    throw new StoreError('invalid_snapshot', `the snapshot does not read: ${why}`, { cause })
+  }
+}
+
+function toEntry(line: string): Entry {
+  const [key, etag, record] = JSON.parse(line)
+  if (typeof key !== 'string' || typeof etag !== 'string') throw new Error('a line without a key')
+  return { key, etag, record: toRecord(key, record) }
+}
+
+/** One line at a time: all of them as one string would be held twice. */
+function* linesOf(raw: Buffer): Generator<string> {
+  let start = 0
+  for (let end = raw.indexOf(10); end >= 0; end = raw.indexOf(10, start)) {
+    yield raw.toString('utf8', start, end)
+    start = end + 1
+  }
+}
+
+const absentIsNone = (error: unknown): undefined => {
+  if (error instanceof StoreError && error.code === 'not_found') return undefined
+  throw error
+}
