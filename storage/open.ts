@@ -8,10 +8,14 @@ export const DEFAULT_STORE = 'file:./btfmill-store'
 
 const BACKENDS: Record<string, (rest: string) => Promise<Store>> = {
   file: async (path) => (await import('./disk.ts')).openDisk(resolve(path.replace(/^\/\//, ''))),
+  s3: async (rest) => (await import('./s3.ts')).openS3(rest),
   memory: async () => (await import('./memory.ts')).openMemory(),
 }
 
-/** Opens `file:./dir` or `memory:`. Errors: `unsupported` for any other URL, and those of the backend. */
+/**
+ * Opens `file:./dir`, `s3://bucket/prefix?endpoint=…` or `memory:`. Errors: `unsupported` for any other URL, and those of
+ * the backend.
+ */
 export async function openStore(url: string): Promise<Store> {
   const [, scheme = '', rest = ''] = /^([a-z0-9]+):(.*)$/s.exec(url) ?? []
   const open = BACKENDS[scheme]
