@@ -37,7 +37,12 @@ export function encodeBtf(types: Iterable<BtfType>, options: EncodeOptions = {})
   return assemble(words, strings.bytes(), options.byteOrder ?? 'little')
 }
 
-function assemble(words: readonly number[], strings: Uint8Array, byteOrder: ByteOrder): Uint8Array {
+/** BTF of the words of its type section, and its strings; the header has 24 bytes. */
+export function assemble(
+  words: readonly number[],
+  strings: Uint8Array,
+  byteOrder: ByteOrder,
+): Uint8Array {
   const little = byteOrder === 'little'
   const typesSize = words.length * 4
   const bytes = new Uint8Array(BTF_HEADER_SIZE + typesSize + strings.length)

@@ -1,18 +1,16 @@
 /*
  * Merging: the split BTFs of modules over one base as one self-contained BTF, for those who take a single file. The
  * base stays what it is, ids, records and strings; the types that modules add follow it, equal ones once (see
- * equality.ts). They are written as one split BTF, of which the base is then made a part.
+ * equality.ts), their records copied with other ids and names.
  */
 
 import type { Btf } from './btf.ts'
-import { viewOf } from './bytes.ts'
-import { encodeBtf } from './encode.ts'
+import { assemble } from './encode.ts'
 import { findEqual } from './equality.ts'
 import { BtfError } from './error.ts'
 import { TypeGraph } from './graph.ts'
-import { parseHeader } from './header.ts'
-import { renumbered } from './renumber.ts'
-import type { BtfType } from './type.ts'
+import { readRecord } from './record.ts'
+import { MergedStrings } from './strings.ts'
 
 /**
  * One BTF with all types of the base, under their ids, and then those of the modules: of types with equal graphs the
@@ -24,43 +22,41 @@ export function mergeBtf(base: Btf, modules: readonly Btf[]): Uint8Array {
   if (base.base || modules.some((module) => module.base !== base)) {
     throw new BtfError('unsupported', 'modules merge with the BTF that they were opened over')
   }
-  const types = addedTypes(base, [...new Set(modules)])
-  const split = encodeBtf(types, { base, byteOrder: base.byteOrder })
-  return joined(base, split)
+  const strings = new MergedStrings(base)
+  const words = ownWords(base)
+  appendTypes(words, base, [...new Set(modules)], strings)
+  return assemble(words, Buffer.concat([base.strings, strings.added()]), base.byteOrder)
 }
 
-/** What the modules add to the base, with ids that continue the base's. */
-function* addedTypes(base: Btf, modules: readonly Btf[]): Generator<BtfType> {
-  const graph = new TypeGraph(base, modules)
+/** Its type section as it is. */
+function ownWords({ view, header, byteOrder }: Btf): number[] {
+  const words: number[] = []
+  for (let at = header.types.start; at < header.types.end; at += 4) {
+    words.push(view.getUint32(at, byteOrder === 'little'))
+  }
+  return words
+}
+
+/** Appends the records of what the modules add to the base, whose ids they continue. */
+function appendTypes(
+  words: number[],
+  base: Btf,
+  modules: readonly Btf[],
+  strings: MergedStrings,
+): void {
+  const graph = new TypeGraph(base, modules, strings)
   const equal = findEqual(graph, base.endId)
   const ids = new Int32Array(graph.size)
-  let next = base.endId
+  let next = 0
   equal.forEach((first, node) => {
-    if (first === node) ids[node] = node < base.endId ? node : next++
+    if (first === node) ids[node] = next++
   })
   for (const module of modules) {
+    const nameOf = (offset: number) => strings.offset(module, offset)
     const idOf = (id: number) => ids[equal[graph.nodeOf(module, id)]!]!
     for (let id = module.startId; id < module.endId; id++) {
       const node = graph.nodeOf(module, id)
-      if (equal[node] === node) yield renumbered(module.type(id), idOf)
+      if (equal[node] === node) readRecord(module, id, words, nameOf, idOf)
     }
   }
-}
-
-/** The base, and the split BTF that continues it, as one. */
-function joined(base: Btf, split: Uint8Array): Uint8Array {
-  const header = parseHeader(split)
-  const types = [
-    base.bytes.subarray(base.header.types.start, base.header.types.end),
-    split.subarray(header.types.start, header.types.end),
-  ]
-  const strings = [base.strings, split.subarray(header.strings.start, header.strings.end)]
-  const bytes = Buffer.concat([split.subarray(0, header.headerSize), ...types, ...strings])
-  const typesSize = types[0]!.length + types[1]!.length
-  const view = viewOf(bytes)
-  const little = base.byteOrder === 'little'
-  view.setUint32(12, typesSize, little)
-  view.setUint32(16, typesSize, little)
-  view.setUint32(20, bytes.length - header.headerSize - typesSize, little)
-  return bytes
 }
