@@ -72,8 +72,7 @@ class DiskStore implements Store {
   /** Makes the directory and removes what killed writers left; one that may only be read is a store too. */
   async prepare(): Promise<void> {
     try {
-      await makeDirectories(this.#temporary)
-      this.#witness = this.#temporary
+      await this.#makeTemporary()
       await this.#removeAbandoned()
     } catch (error) {
       const explained = await this.#explain(error, 'open', PUT_CODES)
@@ -111,6 +110,7 @@ class DiskStore implements Store {
     const temporary = join(this.#temporary, `${WRITER}.${randomUUID()}`)
     try {
       checkKey(key)
+      await this.#told(key, this.#makeTemporary(), PUT_CODES)
       const info = await this.#write(temporary, key, source, options)
       await this.#told(key, this.#publish(temporary, key, options), PUT_CODES)
       return info
@@ -129,6 +129,13 @@ class DiskStore implements Store {
   async delete(key: string): Promise<void> {
     const path = this.#path(key)
     await this.#told(key, unlink(path)).catch(absentIsNone)
+  }
+
+  /** Once: where it was there and is no more, the disk is gone. */
+  async #makeTemporary(): Promise<void> {
+    if (this.#witness === this.#temporary) return
+    await makeDirectories(this.#temporary)
+    this.#witness = this.#temporary
   }
 
   /** Writes all that a source gives to a new file and syncs it. What fails in the source passes as it is. */
