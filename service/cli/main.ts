@@ -5,6 +5,7 @@
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { DEFAULT_STORE } from '../../storage/index.ts'
+import { printable } from './output.ts'
 
 const program = new Command('btfmill')
   .description('BTF for kernels that were built without it')
@@ -112,13 +113,20 @@ command('diff', 'what changed between two kernels')
     process.exitCode = await (await import('./diff.ts')).run(a, b, options)
   })
 
+/** An error's message after its code, which the system's messages begin with already. */
+function said(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  const { code, message } = error as NodeJS.ErrnoException
+  return printable(code === undefined || message.startsWith(code) ? message : `${code}: ${message}`)
+}
+
 try {
   await program.parseAsync()
 } catch (error) {
   if (error instanceof CommanderError) {
     process.exitCode = error.exitCode === 0 ? 0 : 2
   } else {
-    console.error(`btfmill: ${error instanceof Error ? error.message : error}`)
+    console.error(`btfmill: ${said(error)}`)
     if (process.env.BTFMILL_DEBUG) console.error(error)
     process.exitCode = 1
   }

@@ -112,9 +112,9 @@ t.test('objects that are none', async (t) => {
     run('check', x86, ...on),
     run('check', object('task'), join(directory, 'nothing.o'), ...on),
   ])
-  t.match(noExt, { status: 1, stdout: '', stderr: `btfmill: ${bare}: ` })
+  t.match(noExt, { status: 1, stdout: '', stderr: `btfmill: missing_section: ${bare}: ` })
   t.match(noExt.stderr, '.BTF.ext')
-  t.match(noElf, { status: 1, stdout: '', stderr: `btfmill: ${x86}: not an ELF file` })
+  t.match(noElf, { status: 1, stdout: '', stderr: `btfmill: bad_elf: ${x86}: not an ELF file` })
   t.match(nowhere, { status: 1, stdout: '', stderr: 'ENOENT' })
 })
 

@@ -8,7 +8,7 @@ import { openStore, putRecord } from '../../../storage/index.ts'
 import { littleKernels } from '../../bpf/core.ts'
 import { btfOf, recordOf } from '../mill.ts'
 
-const MAIN = join(import.meta.dirname, '../../../service/cli/main.ts')
+export const MAIN = join(import.meta.dirname, '../../../service/cli/main.ts')
 
 export interface Ended {
   status: number | null

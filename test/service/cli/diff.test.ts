@@ -71,9 +71,9 @@ t.test('what is neither BTF nor a kernel that is known', async (t) => {
   const broken = join(directory, 'broken.btf')
   writeFileSync(broken, 'no BTF')
   for (const [what, message] of [
-    ['nothing', 'nothing is neither a file nor DISTRO/VERSION/ARCH/RELEASE'],
-    ['debian/12/x86_64/7', 'there is no BTF for debian 12 x86_64 7'],
-    [broken, `${broken}: no BTF magic`],
+    ['nothing', 'unknown_kernel: nothing is neither a file nor DISTRO/VERSION/ARCH/RELEASE'],
+    ['debian/12/x86_64/7', 'unknown_kernel: there is no BTF for debian 12 x86_64 7'],
+    [broken, `malformed_header: ${broken}: no BTF magic`],
     [directory, 'EISDIR'],
   ] as const) {
     const { status, stdout, stderr } = await run('diff', '--store', store, x86!, what)

@@ -105,7 +105,7 @@ t.test('objects and files that are none write nothing', async (t) => {
     t.equal(stdout, '')
   }
   t.match(none.stderr, 'ENOENT')
-  t.match(raw.stderr, `btfmill: ${x86}: not an ELF file`)
+  t.match(raw.stderr, `btfmill: bad_elf: ${x86}: not an ELF file`)
   t.match(noKernel.stderr, `no kernel in ${store} matches`)
   t.match(elsewhere.stderr, `btfmill: EEXIST: file already exists, mkdir '${x86}'`)
   t.notOk(existsSync(out))
