@@ -23,13 +23,14 @@ const INDEXES = {
 } as const
 
 type IndexName = keyof typeof INDEXES
+const INDEX_NAMES = Object.keys(INDEXES) as IndexName[]
 
 export class Records {
   /** entries by `kernelPrefix`, in order of their keys */
   readonly #shelves = new Map<string, readonly Entry[]>()
   /** prefixes of shelves, in byte order; undefined while it is not known */
   #order: string[] | undefined
-  readonly #indexes: Readonly<Record<IndexName, Map<string, Set<Entry>>>> = {
+  readonly #indexes: Readonly<Record<IndexName, Map<string, readonly Entry[]>>> = {
     buildId: new Map(),
     release: new Map(),
     sha256: new Map(),
@@ -65,7 +66,7 @@ export class Records {
   /** The records with that build-id, `uname -r`, or SHA-256 of raw BTF; newest first. */
   findBy(index: IndexName, value: string): BuildRecord[] {
     const found = this.#indexes[index].get(value) ?? []
-    return [...found].map(({ record }) => record).sort(newestFirst)
+    return found.map(({ record }) => record).sort(newestFirst)
   }
 
   /** The prefixes of kernel names that start with `prefix`, in byte order. */
@@ -91,25 +92,19 @@ export class Records {
   }
 
   #index(entry: Entry): void {
-    for (const [name, index] of this.#indexed(entry)) {
-      const entries = index.get(name)
-      if (entries) entries.add(entry)
-      else index.set(name, new Set([entry]))
+    for (const name of INDEX_NAMES) {
+      const [index, value] = [this.#indexes[name], INDEXES[name](entry.record)]
+      if (value !== undefined) index.set(value, [...(index.get(value) ?? []), entry])
     }
   }
 
   #unindex(entry: Entry): void {
-    for (const [name, index] of this.#indexed(entry)) {
-      const entries = index.get(name)
-      entries?.delete(entry)
-      if (entries?.size === 0) index.delete(name)
-    }
-  }
-
-  *#indexed({ record }: Entry): Generator<[value: string, index: Map<string, Set<Entry>>]> {
-    for (const name of Object.keys(INDEXES) as IndexName[]) {
-      const value = INDEXES[name](record)
-      if (value !== undefined) yield [value, this.#indexes[name]]
+    for (const name of INDEX_NAMES) {
+      const [index, value] = [this.#indexes[name], INDEXES[name](entry.record)]
+      if (value === undefined) continue
+      const others = (index.get(value) ?? []).filter((other) => other !== entry)
+      if (others.length === 0) index.delete(value)
+      else index.set(value, others)
     }
   }
 }
