@@ -1,5 +1,11 @@
 /* Which BTF a kernel gets: exactly one, or the reason why none. A wrong one is worse than none. */
-import { type BuildRecord, type Catalog, type KernelName, kernelPrefix } from '../storage/index.ts'
+import {
+  type BuildRecord,
+  type Catalog,
+  type KernelName,
+  kernelPrefix,
+  namesOf,
+} from '../storage/index.ts'
 import { ServiceError } from './error.ts'
 
 /** What tells builds of one name apart; what is absent does not count. */
@@ -10,12 +16,27 @@ export interface BuildChoice {
   unameVersion?: string
 }
 
-/** All builds of a kernel, newest first; a kernel the catalog does not know is looked for in the store once more. */
+/** As distribution and version: whatever they are. In a container os-release may be the container's. */
+const ANY = 'any'
+
+/**
+ * All builds of a kernel under the first of its names that has any, newest first. A kernel that the catalog does not
+ * know is looked for in the store once more.
+ */
 export async function findBuilds(catalog: Catalog, kernel: KernelName): Promise<BuildRecord[]> {
-  const known = catalog.find(kernel)
-  if (known.some(({ btf }) => btf)) return known
-  await catalog.refresh(kernelPrefix(kernel))
-  return catalog.find(kernel)
+  if (kernel.distro === ANY) return findAnywhere(catalog, kernel)
+  const find = () => namesOf(kernel).map((name) => catalog.find(name))
+  const known = find().find((builds) => builds.some(({ btf }) => btf))
+  if (known) return known
+  for (const name of namesOf(kernel)) await catalog.refresh(kernelPrefix(name))
+  return find().find((builds) => builds.length > 0) ?? []
+}
+
+/** All builds with that `uname -r` and architecture, of whatever distribution. */
+function findAnywhere(catalog: Catalog, { version, arch, release }: KernelName): BuildRecord[] {
+  return catalog
+    .findBy('release', release)
+    .filter(({ kernel }) => kernel.arch === arch && (version === ANY || version === kernel.version))
 }
 
 /**
@@ -27,7 +48,10 @@ export async function lookUp(
   kernel: KernelName,
   choice: BuildChoice = {},
 ): Promise<BuildRecord & { btf: NonNullable<BuildRecord['btf']> }> {
-  const builds = choose(await findBuilds(catalog, kernel), choice)
+  // a build-id is never ambiguous, so it finds its kernel under whatever name
+  const identified = choice.build ? catalog.findBy('buildId', choice.build.toLowerCase()) : []
+  const builds =
+    identified.length > 0 ? identified : choose(await findBuilds(catalog, kernel), choice)
   const served = builds.flatMap((record) => (record.btf ? [{ ...record, btf: record.btf }] : []))
   const [first] = served
   if (!first) throw whyNone(kernel, builds)
@@ -37,14 +61,14 @@ export async function lookUp(
     `${kernel.release} has several builds; say which by build or uname-version`,
     {
       details: {
-        builds: served.map(
-          ({ kernel: { buildId, unameVersion }, package: { version }, btf: { sha256 } }) => ({
-            build: buildId,
-            unameVersion,
-            packageVersion: version,
-            sha256,
-          }),
-        ),
+        builds: served.map(({ kernel, package: { version }, btf: { sha256 } }) => ({
+          distro: kernel.distro,
+          version: kernel.version,
+          build: kernel.buildId,
+          unameVersion: kernel.unameVersion,
+          packageVersion: version,
+          sha256,
+        })),
       },
     },
   )

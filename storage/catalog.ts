@@ -117,7 +117,7 @@ export class Catalog {
     return read > 0 || kept < known.size
   }
 
-  /** All builds under one kernel name, whatever alias its architecture has; newest first. */
+  /** All builds under one kernel name, exactly, but for aliases of its architecture; newest first. */
   find(kernel: KernelName): BuildRecord[] {
     return this.#records.find(kernel)
   }

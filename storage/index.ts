@@ -2,6 +2,7 @@
 export { archiveArch, canonicalArch } from './arch.ts'
 export { type BlobInfo, getBlob, openBlob, putBlob } from './blob.ts'
 export { Catalog } from './catalog.ts'
+export { namesOf } from './distro.ts'
 export { STORE_ERROR_CODES, StoreError, type StoreErrorCode } from './error.ts'
 export { FAILURE_CODES, Failure, type FailureCode, type RetryClass } from './failure.ts'
 export { matchGlob } from './glob.ts'

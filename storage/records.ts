@@ -57,7 +57,7 @@ export class Records {
     return this.#shelves.get(prefix) ?? []
   }
 
-  /** All builds under one kernel name, whatever alias its architecture has; newest first. */
+  /** All builds under one kernel name, exactly, but for aliases of its architecture; newest first. */
   find(kernel: KernelName): BuildRecord[] {
     const entries = this.get(kernelPrefix({ ...kernel, arch: canonicalArch(kernel.arch) }))
     return entries.map(({ record }) => record).sort(newestFirst)

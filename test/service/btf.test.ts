@@ -77,6 +77,23 @@ t.test('several builds: never a guess', async (t) => {
   t.match((await get(`${path}?build=${'cc'.repeat(20)}`)).problem, { code: 'unknown_kernel' })
 })
 
+t.test('whatever distribution: by uname -r alone, or by build-id under any name', async (t) => {
+  const release = '/s390x/6.1.0-1+deb12~x'
+  t.ok((await get(`/v1/btf/any/any${release}`)).bytes.equals(RAW.big))
+  t.equal((await get('/v1/btf/any/any/x86_64/6.1.0-1+deb12~x')).status, 404, 'another architecture')
+  t.match((await get('/v1/btf/any/any/x86_64/twins')).problem, {
+    code: 'ambiguous',
+    builds: [{ distro: 'debian', version: '12' }, {}],
+  })
+  const [, { buildId, raw }] = TWINS as [unknown, (typeof TWINS)[number]]
+  t.ok((await get(`/v1/btf/any/any/x86_64/x?build=${buildId}`)).bytes.equals(raw))
+})
+
+t.test('os-release as it is written: a point release, quotes, another spelling', async (t) => {
+  for (const name of ['debian/12.5', 'Debian/12', '%22debian%22/%2212%22'])
+    t.equal((await get(`/v1/btf/${name}/s390x/6.1.0-1+deb12~x`)).status, 200, name)
+})
+
 t.test('why there is none', async (t) => {
   const none = {
     '/v1/btf/debian/12/x86_64/none': [404, { code: 'unknown_kernel' }],

@@ -1,0 +1,42 @@
+// The names of distributions: what os-release says, and what a kernel is kept under.
+import t from 'tap'
+import { namesOf } from '../../storage/index.ts'
+
+const named = (distro: string, version: string): string[] =>
+  namesOf({ distro, version, arch: 'x86_64', release: 'r' }).map(
+    (name) => `${name.distro}/${name.version}`,
+  )
+
+t.test('a name that no rule touches is looked for once', async (t) => {
+  for (const name of [
+    'debian/12',
+    'ubuntu/20.04',
+    'sles/15.4',
+    'opensuse-leap/15.3',
+    'arch/rolling',
+    'mine/1.2.3',
+  ])
+    t.same(named(...(name.split('/') as [string, string])), [name])
+})
+
+t.test('each rule, after the name as it is', async (t) => {
+  const rules = {
+    'rhel/7.9': 'rhel/7',
+    'ol/8.9': 'ol/8',
+    'amzn/2018.03': 'amzn/2018',
+    'centos/7.9.2009': 'centos/7',
+    'almalinux/8.4': 'almalinux/8',
+    'rocky/9.1': 'rocky/9',
+    'debian/9.13': 'debian/9',
+    'oracle/7.9': 'ol/7',
+    'amazon/2': 'amzn/2',
+    'redhat/8': 'rhel/8',
+    'suse/15.4': 'sles/15.4',
+    'Ubuntu/18.04': 'ubuntu/18.04',
+    '"centos"/"7"': 'centos/7',
+    "'ol'/'8.9'": 'ol/8',
+    'fedora/""': 'fedora/rolling',
+  }
+  for (const [given, kept] of Object.entries(rules))
+    t.same(named(...(given.split('/') as [string, string])), [given, kept], given)
+})
