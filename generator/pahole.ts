@@ -117,7 +117,6 @@ export async function encodeBtf(
 }
 
 function judge({ ended, status, signal, stderr: log }: ChildResult, limits: PaholeLimits): void {
-  const mib = (bytes: number) => `${Math.round(bytes / 1024 ** 2)} MiB`
   switch (ended) {
     case 'memory':
       throw new GeneratorError(
@@ -135,25 +134,34 @@ function judge({ ended, status, signal, stderr: log }: ChildResult, limits: Paho
       // nobody but the kernel's OOM killer sends it that
       if (signal === 'SIGKILL')
         throw new GeneratorError('pahole_out_of_memory', 'pahole was killed', { log })
-      if (signal === 'SIGXFSZ') {
-        throw new GeneratorError('pahole_failed', `pahole wrote more than ${mib(limits.output)}`, {
-          log,
-        })
-      }
+      if (signal === 'SIGXFSZ') throw wroteTooMuch(limits, log)
       throw new GeneratorError('pahole_crashed', `pahole ended by ${signal}`, { log })
     case 'status':
       if (status === 0) return
-      if (/cannot allocate memory|out of memory|insufficient memory/i.test(log)) {
+      if (/cannot allocate memory|(out of|insufficient) memory|memory exhausted/i.test(log)) {
         throw new GeneratorError(
           'pahole_out_of_memory',
           'the machine has no memory left for pahole',
           { log },
         )
       }
-      if (/no space left/i.test(log))
+      if (writtenOf(log) === limits.output) throw wroteTooMuch(limits, log)
+      if (writtenOf(log) !== undefined || /no space left/i.test(log))
         throw new GeneratorError('no_space', 'no space left for the BTF', { log })
       throw new GeneratorError('pahole_failed', `pahole ended with status ${status}`, { log })
     default:
       ended satisfies never
   }
+}
+
+const mib = (bytes: number): string => `${Math.round(bytes / 1024 ** 2)} MiB`
+
+/** How far pahole came with its one write(2), where the file could take no more (btf_encoder__write_raw_file). */
+function writtenOf(log: string): number | undefined {
+  const [, bytes] = /could only write (\d+) bytes/i.exec(log) ?? []
+  return bytes === undefined ? undefined : Number(bytes)
+}
+
+function wroteTooMuch({ output }: PaholeLimits, log: string): GeneratorError {
+  return new GeneratorError('pahole_failed', `pahole wrote more than ${mib(output)}`, { log })
 }

@@ -23,6 +23,8 @@ async function packageOf(image: ImageOptions = {}): Promise<string> {
 }
 
 const small = await packageOf()
+/** its image takes 2 pages, its BTF 3 */
+const middling = await packageOf({ more: manyStructs(600) })
 /** its pahole takes some tenths of a second */
 const slow = await packageOf({ more: manyStructs(50_000) })
 
@@ -55,6 +57,7 @@ const PAGE = 4096
 for (const [what, file, size] of [
   ['vmlinux', slow, 32 * PAGE],
   ['the BTF', small, PAGE],
+  ['all of the BTF', middling, 3 * PAGE],
 ] as const) {
   t.test(`no room for ${what}`, async (t) => {
     const mill = await makeMill(t)

@@ -56,9 +56,9 @@ export function nestedBlocks(depth: number): string {
   return compileUnit(['.byte 2', '.asciz "deep"', opened, closed])
 }
 
-/** DWARF of so many empty structs: what takes 7 bytes each here takes a reader hundreds. */
+/** DWARF of so many structs, each with another name: what takes some bytes each here takes a reader hundreds. */
 export function manyStructs(count: number): string {
-  return compileUnit([`.rept ${count}`, '.byte 4', '.asciz "many"', '.byte 4', '.endr'])
+  return compileUnit(Array.from({ length: count }, (_, i) => `.byte 4; .asciz "s${i}"; .byte 4`))
 }
 
 /** A compile unit of DWARF 4 around these entries, with the abbreviations of those above. */
