@@ -23,8 +23,8 @@ export function jobOf(from: KernelPackage): Job {
  * may tell (`linux-image-6.1.0-54-686-pae-dbg_6.1.190-1_i386.deb`), else the image itself.
  */
 export function jobOfFile(url: string, kernel: Partial<KernelName>): Job {
-  const file = decodeURIComponent(basename(url))
-  const named = /^([a-z0-9][a-z0-9+.-]*)_([\w.+~:%-]+)_(\w+)\.d?deb$/.exec(file)
+  const file = fileNameOf(url)
+  const named = /^([a-z0-9][a-z0-9+.-]*)_([\w.+~:-]+)_(\w+)\.d?deb$/.exec(file)
   const [, name = file, version = '', arch] = named ?? []
   const release = /^linux-image-(?:unsigned-)?(\d.*)-(?:dbg|dbgsym)$/.exec(name)?.[1]
   return {
@@ -35,9 +35,19 @@ export function jobOfFile(url: string, kernel: Partial<KernelName>): Job {
       ...(release && { release }),
       ...kernel,
     },
-    package: { name, version: decodeURIComponent(version), url },
+    package: { name, version, url },
     format: /\.d?deb$/.test(file) ? 'deb' : 'vmlinux',
     vmlinux: ['usr/lib/debug/boot/vmlinux-*', 'usr/lib/debug/lib/modules/*/vmlinux'],
+  }
+}
+
+/** The last part of a path or URL, without the escapes that mirrors and apt's cache write (`1%3a6.12.107-1`). */
+function fileNameOf(url: string): string {
+  const name = basename(/^https?:/.test(url) ? url.replace(/[?#].*$/s, '') : url)
+  try {
+    return decodeURIComponent(name)
+  } catch {
+    return name
   }
 }
 

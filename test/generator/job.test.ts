@@ -1,0 +1,61 @@
+import t from 'tap'
+import { jobOfFile, nameOf } from '../../generator/job.ts'
+
+t.test("what a package's file name tells", (t) => {
+  const kernel = { distro: 'custom', version: 'rolling', arch: 'i686', release: '6.1.0-54-686-pae' }
+  const file = 'linux-image-6.1.0-54-686-pae-dbg_6.1.190-1_i386.deb'
+  for (const url of [file, `/tmp/a_b/${file}`, `http://host.example/pool/${file}?a=/b#c`]) {
+    t.match(jobOfFile(url, {}), {
+      kernel,
+      package: { name: 'linux-image-6.1.0-54-686-pae-dbg', version: '6.1.190-1', url },
+      format: 'deb',
+    })
+  }
+  t.match(jobOfFile('linux-image-unsigned-5.4.0-1-generic-dbgsym_5.4.0-1.1_amd64.ddeb', {}), {
+    kernel: { arch: 'x86_64', release: '5.4.0-1-generic' },
+    format: 'deb',
+  })
+  t.equal(
+    jobOfFile('linux-image-6.12.107%2bdeb13-amd64-dbg_1%3a6.12.107-1_amd64.deb', {}).package
+      .version,
+    '1:6.12.107-1',
+    'an epoch, as mirrors and apt escape it',
+  )
+  t.end()
+})
+
+t.test('what is given wins over it', (t) => {
+  const given = { distro: 'debian', version: '12', arch: 'x86_64', release: '6.1.0-1-amd64' }
+  const job = jobOfFile('linux-image-6.1.0-54-686-pae-dbg_6.1.190-1_i386.deb', given)
+  t.same(job.kernel, given)
+  t.end()
+})
+
+t.test('other files: the image itself will tell', (t) => {
+  const deb = jobOfFile('/tmp/kernel.deb', {})
+  t.match(deb, { format: 'deb', package: { name: 'kernel.deb', version: '' } })
+  const image = jobOfFile('/boot/vmlinux-6.1.0-9-test', {})
+  t.equal(image.format, 'vmlinux')
+  t.same(image.kernel, { distro: 'custom', version: 'rolling' })
+  t.same(nameOf(image), {
+    distro: 'custom',
+    version: 'rolling',
+    arch: 'unknown',
+    release: 'vmlinux-6.1.0-9-test',
+  })
+  t.end()
+})
+
+t.test('names that nobody meant well', (t) => {
+  for (const name of [
+    '%',
+    '%zz.deb',
+    'a%2fb.deb',
+    '_.deb',
+    `${'a'.repeat(100_000)}_1_i386.deb`,
+    '',
+  ]) {
+    t.doesNotThrow(() => jobOfFile(name, {}), name.slice(0, 20))
+  }
+  t.end()
+})
