@@ -14,7 +14,7 @@ import { MergedStrings } from './strings.ts'
 
 /**
  * One BTF with all types of the base, under their ids, and then those of the modules: of types with equal graphs the
- * first, but every VAR and DATASEC, and no FWD of a module whose struct or union is known. Types that differ stay, of
+ * first, but every VAR and DATASEC, and no declaration of a module's whose definition is known. Types that differ stay, of
  * one name or not. Errors: `unsupported` for a kind that only a layout section describes, and for a module that was not
  * opened over this base.
  */

@@ -226,6 +226,12 @@ const struct =
     flag: false,
     members: types.map((type, i) => ({ name: '', type, bitOffset: 64 * i, bitfieldSize: 0 })),
   })
+const enumeration =
+  (name: string, ...values: string[]): Draft =>
+  (id) => {
+    const numbered = values.map((value, i) => ({ name: value, value: i }))
+    return { kind: 'ENUM', id, name, size: 4, signed: false, values: numbered }
+  }
 const variable: Draft = (id) => ({ kind: 'VAR', id, name: 'v', type: 1, linkage: 'static' })
 
 const INT: BtfType = {
@@ -297,6 +303,10 @@ t.test(
       ['3 PTR  2', '4 STRUCT s 1'],
       'the base’s own stays',
     )
+    const known = [enumeration('s', 'A'), struct('s', 1)]
+    t.equal(mergeDrafts([[enumeration('s'), pointer(2)], known]).length, 3, 'an enum’s too')
+    t.equal(mergeDrafts([[enumeration('s')], known, [enumeration('s', 'A', 'B')]]).length, 4)
+    t.equal(mergeDrafts([[enumeration('s')], [struct('s', 1)]]).length, 2)
     const x = [struct('x', 3), pointer(4), forward('y')]
     const y = [struct('y', 3), pointer(4), forward('x')]
     const both = [struct('x', 3), pointer(4), struct('y', 5), pointer(2)]
