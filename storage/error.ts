@@ -5,10 +5,11 @@ export const STORE_ERROR_CODES = [
   'unreachable', // the backend does not answer: connection refused, time-out, 5xx after retries, unmounted disk
   'precondition_failed', // ifAbsent or ifMatch did not hold
   'digest_mismatch', // the bytes are not those the caller, or the address, promised
-  'invalid_key', // a key or name that cannot be stored: traversal, empty, too long
+  'invalid_key', // a key or name that cannot be stored: traversal, empty, too long; or a key to sign with that is none
   'invalid_range', // the range lies outside the object
   'invalid_record', // JSON that is not a record, or a record that is not where its kernel's belong
   'invalid_snapshot', // a snapshot of the catalog that does not read
+  'bad_signature', // a signature that is not of this content by this key
   'no_space', // ENOSPC, EDQUOT
   'unsupported', // a store URL or an operation the backend does not have
 ] as const

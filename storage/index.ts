@@ -26,4 +26,5 @@ export {
 export { DEFAULT_STORE, openStore } from './open.ts'
 export { BtfInfo, BuildRecord, Package, SourceFailure, Tool } from './record.ts'
 export { type Entry, matchesFilter } from './records.ts'
+export { generateKeys, publicKeyOf, signContent, verifyContent } from './signature.ts'
 export type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './store.ts'
