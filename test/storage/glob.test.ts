@@ -61,6 +61,6 @@ t.test('a hostile pattern ends', { timeout: 10_000 }, async (t) => {
   t.notOk(matchGlob(`*${'[a]'.repeat(1000)}b`, text))
   t.notOk(matchGlob(`*${'[!b-z]'.repeat(500)}b`, text))
   t.notOk(matchGlob(`*[${'b'.repeat(5000)}]`, text))
-  t.notOk(matchGlob(`*${'['.repeat(10_000)}b`, '['.repeat(10_000)))
+  t.notOk(matchGlob(`*${'['.repeat(2000)}b`, '['.repeat(4000)))
   t.ok(matchGlob('*'.repeat(100_000), text))
 })
