@@ -2,12 +2,14 @@
  * Which types are equal: those that say the same of themselves and refer, in order, to equal types; types that lead in
  * circles are equal unless there is a difference somewhere (see refinement.ts).
  *
- * Declarations (FWD, and enums without values): as in libbpf's `btf_dedup_resolve_fwds` and `btf_dedup_prim_type`, one is
- * resolved to the definition of its name if there is just one, and one that the base has too stays the base's, which is
- * not changed: types that lead to it differ from those that lead to a module's definition. How many there are depends on which are equal, and that on what is resolved. So a declaration whose definitions all have one
- * label begins as if it were one of them, with its references; when nothing more can be told apart, those whose
- * definitions fell apart are taken out, and telling apart goes on. Taking one out only ever makes more types differ, so
- * none is taken out that could stay, and those that stay have one definition.
+ * Declarations (FWD, and enums without values): as in libbpf's `btf_dedup_resolve_fwds` and `btf_dedup_prim_type`, one
+ * is resolved to the definition of its name if there is just one, and one that the base has too stays the base's. The
+ * base is not changed, so types that lead to its declaration differ from those that lead to a module's definition.
+ *
+ * How many definitions there are depends on which are equal, and that on what is resolved. So a declaration whose
+ * definitions all have one label begins as if it were one of them, with its references; when nothing more can be told
+ * apart, those whose definitions fell apart are taken out, and telling apart goes on. Taking one out only ever makes
+ * more types differ, so none is taken out that could stay, and those that stay have one definition.
  */
 
 import { isComposite, isEnum } from './compatible.ts'
