@@ -17,7 +17,7 @@ export type KernelName = Type.Static<typeof KernelName>
 export const Kernel = Type.Object({
   ...KernelName.properties,
   /** hex of the GNU build-id note */
-  buildId: Type.Optional(Type.String({ pattern: '^[0-9a-f]{2,128}$' })),
+  buildId: Type.Optional(Type.String({ pattern: '^(?:[0-9a-f]{2}){1,64}$' })),
   /** `uname -v`: `#1 SMP PREEMPT_DYNAMIC Debian 6.1.190-1 (2026-10-02)` */
   unameVersion: Type.Optional(Type.String()),
 })
