@@ -13,7 +13,7 @@ import type { Store, StoredObject } from './store.ts'
 /** A blob is written once and sent often: 4.08 MB become 1.09 in 1.7 s (1.25 in 0.1 s at level 9). */
 const LEVEL = 19
 /** Largest BTF we read back, in bytes; a distribution's largest kernels have 10 MB. */
-const MAX_SIZE = 256 * 1024 * 1024
+export const MAX_BTF = 256 * 1024 * 1024
 
 export interface BlobInfo {
   /** hex, of the raw bytes */
@@ -47,7 +47,7 @@ export async function getBlob(store: Store, sha256: string): Promise<Buffer> {
   const compressed = await buffer(body)
   let raw: Buffer
   try {
-    raw = await promisify(zstdDecompress)(compressed, { maxOutputLength: MAX_SIZE })
+    raw = await promisify(zstdDecompress)(compressed, { maxOutputLength: MAX_BTF })
   } catch (cause) {
     throw new StoreError('digest_mismatch', `blob ${sha256} does not decompress`, { cause })
   }
