@@ -15,7 +15,6 @@ import {
   type FailureCode,
   putBlob,
   putRecord,
-  readRecord,
   recordKey,
   type Store,
   StoreError,
@@ -28,6 +27,7 @@ import type { OnEvent } from './event.ts'
 import { fetchVmlinux } from './fetch.ts'
 import { type Job, nameOf } from './job.ts'
 import { encodeBtf, PAHOLE_LIMITS, type PaholeLimits } from './pahole.ts'
+import { knownRecord } from './plan.ts'
 import { withScratch } from './scratch.ts'
 import { readVmlinux } from './vmlinux.ts'
 
@@ -203,17 +203,8 @@ async function recordFailure(
   }
 }
 
-async function readPrevious(store: Store, record: BuildRecord): Promise<BuildRecord | undefined> {
-  try {
-    return await readRecord(store, recordKey(record.kernel, buildOf(record)))
-  } catch (error) {
-    if (
-      error instanceof StoreError &&
-      (error.code === 'not_found' || error.code === 'invalid_record')
-    )
-      return undefined
-    throw error
-  }
+function readPrevious(store: Store, record: BuildRecord): Promise<BuildRecord | undefined> {
+  return knownRecord(store, recordKey(record.kernel, buildOf(record)))
 }
 
 const HOUR = 3600 * 1000

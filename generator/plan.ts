@@ -33,7 +33,9 @@ export async function plan(
 ): Promise<Plan> {
   const made: Plan = { jobs: [], skipped: 0, postponed: 0 }
   for (const candidate of packages.slice(0, options.limit)) {
-    const verdict = judge(await recordOf(candidate, options.store), candidate, options)
+    const key = recordKey(candidate.kernel, candidate.version)
+    const record = await knownRecord(options.store, key)
+    const verdict = judge(record, candidate, options)
     if (verdict === 'due') made.jobs.push(candidate)
     else made[verdict]++
   }
@@ -58,16 +60,13 @@ function judge(
   return sha256 === candidate.sha256 ? 'skipped' : 'due'
 }
 
-async function recordOf(candidate: KernelPackage, store: Store): Promise<BuildRecord | undefined> {
+/** The record at a key, where there is one that reads. Errors: those of `Store.get`. */
+export async function knownRecord(store: Store, key: string): Promise<BuildRecord | undefined> {
   try {
-    return await readRecord(store, recordKey(candidate.kernel, candidate.version))
+    return await readRecord(store, key)
   } catch (error) {
-    if (
-      error instanceof StoreError &&
-      error.code !== 'not_found' &&
-      error.code !== 'invalid_record'
-    )
-      throw error
+    if (!(error instanceof StoreError)) throw error
+    if (error.code !== 'not_found' && error.code !== 'invalid_record') throw error
     return undefined
   }
 }

@@ -36,8 +36,8 @@ const debian = {
     riscv64: 'riscv64',
     loongarch64: 'loong64',
   },
-  // metapackages (linux-image-amd64-dbg) have no digit there
-  packages: '^linux-image-([0-9].*)-dbg$',
+  // metapackages (linux-image-amd64-dbg, linux-image-686-pae-dbg) have no version there
+  packages: '^linux-image-([0-9]+[.][0-9].*)-dbg$',
   vmlinux: ['usr/lib/debug/boot/vmlinux-{release}', 'usr/lib/debug/lib/modules/{release}/vmlinux'],
 }
 
