@@ -2,7 +2,6 @@
  * The catalog: all records of a store, in memory. The records are the truth; a reader that starts from the snapshot
  * may be behind them, and says by `refresh` when it must not be. A record that does not parse is reported, never fatal.
  */
-import { setTimeout as sleep } from 'node:timers/promises'
 import { StoreError } from './error.ts'
 import { readRecord } from './json.ts'
 import type { KernelFilter, KernelName } from './kernel.ts'
@@ -11,13 +10,11 @@ import type { BuildRecord } from './record.ts'
 import { type Entry, Records } from './records.ts'
 import { headSnapshot, readSnapshot, writeSnapshot } from './snapshot.ts'
 import type { Store } from './store.ts'
+import { swap } from './swap.ts'
 
 const ALL = 'kernels/'
 /** How many records are read at once. */
 const READS = 16
-/** How often a writer of the snapshot tries again when another was first, and milliseconds up to which it pauses. */
-const SWAPS = 20
-const SWAP_PAUSE = 250
 
 export class Catalog {
   readonly #store: Store
@@ -50,25 +47,19 @@ export class Catalog {
   }
 
   /**
-   * Makes the store's snapshot say what its records say. Any number of writers may: who finds that another was first
-   * looks again. Errors: `precondition_failed` where that never ends.
+   * Makes the store's snapshot say what its records say, signed where there is a key. Any number of writers may. Errors:
+   * `precondition_failed` where others are always first.
    */
-  static async publish(store: Store): Promise<Catalog> {
-    for (let attempt = 1; ; attempt++) {
+  static async publish(store: Store, secretKey?: string): Promise<Catalog> {
+    return await swap(async () => {
       const catalog = new Catalog(store)
       const there = await catalog.#loadSnapshot()
       const changed = await catalog.refresh()
       if (there && !changed) return catalog
-      try {
-        const over = catalog.#etag ?? (await headSnapshot(store))?.etag
-        catalog.#etag = (await writeSnapshot(store, [...catalog.list()], over)).etag
-        return catalog
-      } catch (error) {
-        if (!(error instanceof StoreError) || error.code !== 'precondition_failed') throw error
-        if (attempt === SWAPS) throw error
-        await sleep(Math.random() * SWAP_PAUSE)
-      }
-    }
+      const etag = catalog.#etag ?? (await headSnapshot(store))?.etag
+      catalog.#etag = (await writeSnapshot(store, [...catalog.list()], etag, secretKey)).etag
+      return catalog
+    })
   }
 
   get size(): number {

@@ -11,7 +11,7 @@ import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { clampRange, Measured, toReadable } from './body.ts'
 import { makeDirectories, syncDirectories } from './directory.ts'
-import { StoreError, type StoreErrorCode } from './error.ts'
+import { absentIsNone, StoreError, type StoreErrorCode } from './error.ts'
 import { isAbandonedLock, withLock } from './lock.ts'
 import { checkKey, isKey } from './name.ts'
 import type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './store.ts'
@@ -263,11 +263,6 @@ class DiskStore implements Store {
 
 const sortName = (entry: { name: string; isDirectory: boolean }): string =>
   entry.isDirectory ? `${entry.name}/` : entry.name
-
-const absentIsNone = (error: unknown): undefined => {
-  if (error instanceof StoreError && error.code === 'not_found') return undefined
-  throw error
-}
 
 /** Errors: `not_found` for what is no file. */
 function infoOf(key: string, found: BigIntStats): ObjectInfo {

@@ -26,3 +26,9 @@ export class StoreError extends Error {
     this.code = code
   }
 }
+
+/** For `catch`: what is not there is undefined, and any other error stays one. */
+export function absentIsNone(error: unknown): undefined {
+  if (error instanceof StoreError && error.code === 'not_found') return undefined
+  throw error
+}

@@ -53,23 +53,31 @@ async function put(store: Store, key: string, value: unknown): Promise<void> {
   await store.put(key, Buffer.from(`${JSON.stringify(value, null, 2)}\n`))
 }
 
+/** What `Compile` makes of a schema. */
 interface Validator<T> {
   Check(value: unknown): value is T
   Errors(value: unknown): { instancePath: string; message: string }[]
 }
 
 async function read<T>(store: Store, key: string, validator: Validator<T>): Promise<T> {
+  return parseJson(key, await readBytes(store, key, MAX_SIZE), validator)
+}
+
+/** The bytes of an object. Errors: `not_found`, `invalid_record` for one of more than `max` bytes. */
+export async function readBytes(store: Store, key: string, max: number): Promise<Buffer> {
   const { body, size } = await store.get(key)
-  if (size > MAX_SIZE) {
-    body.destroy()
-    throw new StoreError('invalid_record', `${key}: ${size} bytes`)
-  }
+  if (size <= max) return await buffer(body)
+  body.destroy()
+  throw new StoreError('invalid_record', `${key}: ${size} bytes`)
+}
+
+/** The value that a text is, checked. Errors: `invalid_record`. */
+export function parseJson<T>(key: string, bytes: Buffer, validator: Validator<T>): T {
   let value: unknown
   try {
-    value = JSON.parse((await buffer(body)).toString('utf8'))
+    value = JSON.parse(bytes.toString('utf8'))
   } catch (cause) {
-    if (!(cause instanceof SyntaxError)) throw cause
-    throw new StoreError('invalid_record', `${key}: ${cause.message}`, { cause })
+    throw new StoreError('invalid_record', `${key}: ${(cause as Error).message}`, { cause })
   }
   return validated(key, value, validator)
 }

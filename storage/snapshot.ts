@@ -9,10 +9,12 @@ import { buffer } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import { constants, createZstdDecompress, zstdCompress } from 'node:zlib'
-import { StoreError } from './error.ts'
+import { absentIsNone, StoreError } from './error.ts'
 import { toRecord } from './json.ts'
 import type { Entry } from './records.ts'
+import { putSignature } from './signed.ts'
 import type { ObjectInfo, Store } from './store.ts'
+import { over } from './swap.ts'
 
 export const SNAPSHOT_KEY = 'catalog/snapshot.ndjson.zst'
 
@@ -46,14 +48,20 @@ export async function headSnapshot(store: Store): Promise<ObjectInfo | undefined
   return await store.head(SNAPSHOT_KEY).catch(absentIsNone)
 }
 
-/** Replaces the snapshot whose etag is `over`, or makes the first. Errors: `precondition_failed`. */
+/**
+ * Replaces the snapshot whose etag is given, or makes the first; signed where there is a key. Errors:
+ * `precondition_failed`.
+ */
 export async function writeSnapshot(
   store: Store,
   entries: readonly Entry[],
-  over: string | undefined,
+  etag: string | undefined,
+  secretKey?: string,
 ): Promise<ObjectInfo> {
   const bytes = await encodeSnapshot(entries)
-  return await store.put(SNAPSHOT_KEY, bytes, over ? { ifMatch: over } : { ifAbsent: true })
+  const info = await store.put(SNAPSHOT_KEY, bytes, over(etag))
+  if (secretKey) await putSignature(store, SNAPSHOT_KEY, bytes, secretKey)
+  return info
 }
 
 /** The bytes of a snapshot of these entries. */
@@ -141,9 +149,4 @@ async function forEachLine(
     if (rest.length > MAX_LINE) throw new Error(`a line of more than ${MAX_LINE} bytes`)
   }
   if (rest.length > 0) throw new Error('it ends in the middle of a line')
-}
-
-const absentIsNone = (error: unknown): undefined => {
-  if (error instanceof StoreError && error.code === 'not_found') return undefined
-  throw error
 }

@@ -1,0 +1,114 @@
+/*
+ * What is in the archive tree: of each file its digest and that of the BTF in it, in one JSON document. The tree is
+ * filled from the blobs, for each kernel with the BTF of its newest build; the manifest is replaced by
+ * compare-and-swap.
+ */
+import { createHash } from 'node:crypto'
+import Type from 'typebox'
+import { Compile } from 'typebox/compile'
+import { ARCHIVE, archiveKey, packArchive } from './archive.ts'
+import { getBlob } from './blob.ts'
+import type { Catalog } from './catalog.ts'
+import { absentIsNone } from './error.ts'
+import { parseJson, readBytes } from './json.ts'
+import { prefixOfKey } from './name.ts'
+import type { BuildRecord } from './record.ts'
+import { putSignature } from './signed.ts'
+import type { Store } from './store.ts'
+import { over, swap } from './swap.ts'
+
+export const MANIFEST_KEY = `${ARCHIVE}manifest.json`
+const MAX_SIZE = 256 * 1024 * 1024
+
+const Sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' })
+
+const ArchiveFile = Type.Object({
+  /** hex, of the archive's bytes */
+  sha256: Sha256,
+  /** bytes of the archive */
+  size: Type.Integer({ minimum: 0 }),
+  /** hex SHA-256 of the raw BTF in it */
+  btf: Sha256,
+})
+type ArchiveFile = Type.Static<typeof ArchiveFile>
+
+const Manifest = Type.Object({
+  schema: Type.Literal(1),
+  /** by path below `archive/` */
+  files: Type.Record(Type.String(), ArchiveFile),
+})
+export type Manifest = Type.Static<typeof Manifest>
+
+const manifest = Compile(Manifest)
+
+/** The manifest, if there is one. Errors: `invalid_record`. */
+export async function readManifest(store: Store): Promise<Manifest | undefined> {
+  const bytes = await readBytes(store, MANIFEST_KEY, MAX_SIZE).catch(absentIsNone)
+  return bytes && parseJson(MANIFEST_KEY, bytes, manifest)
+}
+
+export interface ArchiveOptions {
+  /** signs the manifest */
+  secretKey?: string
+  /** pack these again, whatever the manifest says: keys of archives */
+  anew?: ReadonlySet<string>
+  signal?: AbortSignal
+}
+
+/**
+ * Packs what the tree lacks of a catalog's kernels, and writes the manifest. Returns how many files were written.
+ * Errors: those of the store, of `getBlob`, and `unsupported` where there is no xz.
+ */
+export async function publishArchive(
+  store: Store,
+  catalog: Catalog,
+  options: ArchiveOptions = {},
+): Promise<number> {
+  let written = 0
+  await swap(async () => {
+    const head = await store.head(MANIFEST_KEY).catch(absentIsNone)
+    const old = await readManifest(store).catch(() => undefined) // one that does not read is replaced
+    const files: Record<string, ArchiveFile> = {}
+    for (const record of newestOfEach(catalog)) {
+      const key = archiveKey(record.kernel)
+      const known = old?.files[pathOf(key)]
+      const fits = known?.btf === record.btf.sha256 && !options.anew?.has(key)
+      files[pathOf(key)] = fits ? known : await putArchive(store, key, record, options.signal)
+      if (!fits) written++
+    }
+    const bytes = Buffer.from(`${JSON.stringify({ schema: 1, files }, null, 1)}\n`)
+    await store.put(MANIFEST_KEY, bytes, over(head?.etag))
+    if (options.secretKey) await putSignature(store, MANIFEST_KEY, bytes, options.secretKey)
+  })
+  return written
+}
+
+/** The path of an archive as the manifest and clients have it. */
+export const pathOf = (key: string): string => key.slice(ARCHIVE.length)
+
+type Available = BuildRecord & Required<Pick<BuildRecord, 'btf'>>
+
+function* newestOfEach(catalog: Catalog): Generator<Available> {
+  let shelf: string | undefined
+  let newest: Available | undefined
+  for (const { key, record } of catalog.list()) {
+    if (shelf !== prefixOfKey(key) && newest) yield newest
+    if (shelf !== prefixOfKey(key)) newest = undefined
+    shelf = prefixOfKey(key)
+    if (record.btf && (!newest || newest.createdAt <= record.createdAt))
+      newest = record as Available
+  }
+  if (newest) yield newest
+}
+
+async function putArchive(
+  store: Store,
+  key: string,
+  { kernel, btf }: Available,
+  signal: AbortSignal | undefined,
+): Promise<ArchiveFile> {
+  const bytes = await packArchive(kernel.release, await getBlob(store, btf.sha256), signal)
+  const sha256 = createHash('sha256').update(bytes).digest('hex')
+  await store.put(key, bytes, { sha256, ...(signal && { signal }) })
+  return { sha256, size: bytes.length, btf: btf.sha256 }
+}
