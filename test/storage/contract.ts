@@ -289,11 +289,7 @@ const CASES: Record<string, Case> = {
 
   async 'a listing of more than 2500 keys'(t, store) {
     const keys = Array.from({ length: 2600 }, (_, i) => `many/${i % 7}/${i}.json`)
-    const waiting = keys.values()
-    const work = async () => {
-      for (const key of waiting) await store.put(key, Buffer.from(key))
-    }
-    await Promise.all(Array.from({ length: 16 }, work))
+    await each(keys, (key) => store.put(key, Buffer.from(key)))
     t.same(await keysOf(store, 'many/'), keys.toSorted())
     t.equal(
       (await keysOf(store, 'many/3')).length,
@@ -413,7 +409,16 @@ export async function textOf(store: Store, key: string): Promise<string> {
 }
 
 async function clear(store: Store): Promise<void> {
-  for (const key of await keysOf(store, '')) await store.delete(key)
+  await each(await keysOf(store, ''), (key) => store.delete(key))
+}
+
+/** Runs `use` for every key, 16 at once. */
+async function each(keys: string[], use: (key: string) => Promise<unknown>): Promise<void> {
+  const waiting = keys.values()
+  const work = async () => {
+    for (const key of waiting) await use(key)
+  }
+  await Promise.all(Array.from({ length: 16 }, work))
 }
 
 /** Starts `count` puts at once; the numbers of those that were let through. Throws for any other error. */
