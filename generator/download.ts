@@ -79,9 +79,11 @@ export async function downloadAll(
 async function fromFile(url: string): Promise<Download> {
   try {
     const path = url.startsWith('file:') ? fileURLToPath(url) : url
-    const { size } = await stat(path)
-    return { size, body: createReadStream(path, { highWaterMark: 256 * 1024 }) }
+    const file = await stat(path)
+    if (!file.isFile()) throw new GeneratorError('unreachable', `${url} is no file`)
+    return { size: file.size, body: createReadStream(path, { highWaterMark: 256 * 1024 }) }
   } catch (cause) {
+    if (cause instanceof GeneratorError) throw cause
     const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT'
     throw new GeneratorError(
       missing ? 'gone' : 'unreachable',

@@ -11,12 +11,15 @@ import { GeneratorError } from './error.ts'
 import type { Job } from './job.ts'
 import { unpackVmlinux } from './unpack.ts'
 
+/** Most that is read of a file whose size no index tells, in bytes; Debian's largest packages have 1 GB. */
+const MAX_FILE = 16 * 1024 ** 3
+
 export interface Fetched {
   /** resolves when `target` is whole; rejects as `unpackVmlinux` does */
   vmlinux: Promise<void>
   /**
    * Resolves when the package is: `whole` when every byte was read and is what the index promised, `prefix` when
-   * reading ended early as asked. Errors: `digest_mismatch`, `truncated`, those of `download`.
+   * reading ended early as asked. Errors: `digest_mismatch`, `truncated`, `too_large`, those of `download`.
    */
   done: Promise<{ read: number; sha256?: string; authenticated: 'whole' | 'prefix' }>
 }
@@ -67,6 +70,7 @@ async function readAll(
   try {
     for await (const piece of body as AsyncIterable<Buffer>) {
       read += piece.length
+      if (read > (promised ?? MAX_FILE)) throw tooLong(promised)
       hash.update(piece)
       onProgress(read)
       if (unpacked && earlyStop) return { read, authenticated: 'prefix' }
@@ -94,6 +98,13 @@ async function readAll(
     )
   }
   return { read, sha256, authenticated: 'whole' }
+}
+
+/** A body longer than it may be: reading on would tell nothing more, and may never end. */
+function tooLong(promised: number | undefined): GeneratorError {
+  return promised === undefined
+    ? new GeneratorError('too_large', `the file has more than ${MAX_FILE} bytes`)
+    : new GeneratorError('digest_mismatch', `the package has more than ${promised} bytes`)
 }
 
 /** Writes with back-pressure; to a feed that nobody reads any more it writes nothing. */

@@ -64,6 +64,8 @@ t.test('a file, by path and by URL', async (t) => {
   }
   await t.rejects(download(join(directory, 'missing')), { code: 'gone' })
   await t.rejects(download(`file://${directory}/missing`), { code: 'gone' })
+  for (const other of [directory, '/dev/zero'])
+    await t.rejects(download(other), { code: 'unreachable', message: /no file/ })
   await t.rejects(download('gopher://127.0.0.1/'), { code: 'gone' }, 'no scheme of ours')
 })
 
