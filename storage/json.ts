@@ -2,17 +2,18 @@
 import { buffer } from 'node:stream/consumers'
 import { Compile } from 'typebox/compile'
 import { StoreError } from './error.ts'
+import type { KernelName } from './kernel.ts'
 import { buildOf, kernelPrefix, prefixOfKey, recordKey, sourceFailureKey } from './name.ts'
 import { BuildRecord, SourceFailure } from './record.ts'
 import type { Store } from './store.ts'
 
-/** Largest record we read, in bytes. */
+/** Largest record, in bytes. */
 const MAX_SIZE = 1024 * 1024
 
 const buildRecord = Compile(BuildRecord)
 const sourceFailure = Compile(SourceFailure)
 
-/** Writes a build's record under its key, over an older one. Errors: those of `Store.put`. */
+/** Writes a build's record under its key, over an older one. Errors: `invalid_record`, those of `Store.put`. */
 export async function putRecord(store: Store, record: BuildRecord): Promise<void> {
   await put(store, recordKey(record.kernel, buildOf(record)), record)
 }
@@ -29,9 +30,17 @@ export function toRecord(key: string, value: unknown): BuildRecord {
 
 /** One kernel's record under another's name would hand out the wrong BTF. */
 function atItsKey(key: string, record: BuildRecord): BuildRecord {
-  if (kernelPrefix(record.kernel) === prefixOfKey(key)) return record
+  if (isAt(key, record.kernel)) return record
   const name = Object.values(record.kernel).slice(0, 4).join(' ')
   throw new StoreError('invalid_record', `${key}: it is of another kernel, ${name}`)
+}
+
+function isAt(key: string, kernel: KernelName): boolean {
+  try {
+    return kernelPrefix(kernel) === prefixOfKey(key)
+  } catch {
+    return false // names that make no key
+  }
 }
 
 /** Writes that a source could not be discovered. */
@@ -44,13 +53,27 @@ export async function readSourceFailure(store: Store, key: string): Promise<Sour
   return await read(store, key, sourceFailure)
 }
 
-/** The sources that could not be discovered when they were last tried. */
-export async function* listSourceFailures(store: Store): AsyncGenerator<SourceFailure> {
-  for await (const { key } of store.list('sources/')) yield await readSourceFailure(store, key)
+/** The sources that could not be discovered when they were last tried. What does not parse is reported, never fatal. */
+export async function* listSourceFailures(
+  store: Store,
+  onInvalid: (error: StoreError) => void = () => {},
+): AsyncGenerator<SourceFailure> {
+  for await (const { key } of store.list('sources/')) {
+    try {
+      yield await readSourceFailure(store, key)
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error
+      if (error.code === 'invalid_record') onInvalid(error)
+      else if (error.code !== 'not_found') throw error // deleted since
+    }
+  }
 }
 
 async function put(store: Store, key: string, value: unknown): Promise<void> {
-  await store.put(key, Buffer.from(`${JSON.stringify(value, null, 2)}\n`))
+  const bytes = Buffer.from(`${JSON.stringify(value, null, 2)}\n`)
+  if (bytes.length > MAX_SIZE)
+    throw new StoreError('invalid_record', `${key}: ${bytes.length} bytes`)
+  await store.put(key, bytes)
 }
 
 /** What `Compile` makes of a schema. */

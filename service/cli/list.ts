@@ -5,6 +5,7 @@ import {
   listSourceFailures,
   openStore,
   type SourceFailure,
+  type StoreError,
 } from '../../storage/index.ts'
 import { stateOf } from '../kernels.ts'
 import { type CommonOptions, filterOf } from './filter.ts'
@@ -13,12 +14,13 @@ import { type CommonOptions, filterOf } from './filter.ts'
 export async function run(options: CommonOptions & KernelFilter): Promise<number> {
   const store = await openStore(options.store)
   let invalid = 0
-  const catalog = await Catalog.open(store, (error) => {
+  const onInvalid = (error: StoreError) => {
     invalid++
     console.error(`btfmill: ${error.message}`)
-  })
+  }
+  const catalog = await Catalog.open(store, onInvalid)
   const records = [...catalog.list(filterOf(options))].map(({ record }) => record)
-  const sources = await Array.fromAsync(listSourceFailures(store))
+  const sources = await Array.fromAsync(listSourceFailures(store, onInvalid))
   if (options.json) {
     for (const record of records) console.log(JSON.stringify({ state: stateOf(record), ...record }))
     for (const source of sources) console.log(JSON.stringify({ state: 'failed', ...source }))
