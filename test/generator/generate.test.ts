@@ -243,6 +243,22 @@ t.test('pahole takes more memory than it may', async (t) => {
   await fails(t, mill, [file], 'pahole_out_of_memory', /more than 32 MiB/, { pahole })
 })
 
+t.test('aborted, a run stores nothing and leaves nothing', async (t) => {
+  const stages = ['unpack', 'pahole', 'check', 'publish']
+  const reason = new Error('enough')
+  for (const stage of stages) {
+    const mill = await makeMill(t)
+    const file = packageWith(mill)
+    const controller = new AbortController()
+    const onEvent: OnEvent = (event) => {
+      if (event.event === 'stage' && event.stage === stage) controller.abort(reason)
+    }
+    await t.rejects(mill.run([file], { signal: controller.signal, onEvent }), reason, stage)
+    t.same(await mill.records(), [])
+    t.same(await mill.leftovers(), [])
+  }
+})
+
 t.test('bad packages between good ones', async (t) => {
   const mill = await makeMill(t)
   const image = join(mill.directory, 'vmlinux')
