@@ -158,6 +158,7 @@ async function publish(job: Job, made: Made, options: PipelineOptions): Promise<
   const previous = await readPrevious(store, record)
   if (previous) record.createdAt = previous.createdAt
   await putRecord(store, record)
+  await putBlob(store, raw, signal) // gc may have taken an old one of the same bytes before the record named it
   return record
 }
 

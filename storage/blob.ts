@@ -6,12 +6,14 @@ import { createHash } from 'node:crypto'
 import { buffer } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
-import { StoreError } from './error.ts'
+import { absentIsNone, StoreError } from './error.ts'
 import { blobKey } from './name.ts'
 import type { Store, StoredObject } from './store.ts'
 
 /** A blob is written once and sent often: 4.08 MB become 1.09 in 1.7 s (1.25 in 0.1 s at level 9). */
 const LEVEL = 19
+/** Milliseconds that a blob is new: well below what `collectGarbage` calls young. */
+const NEW = 12 * 3600 * 1000
 /** Largest BTF we read back, in bytes, compressed or not; a distribution's largest kernels have 10 MB. */
 export const MAX_BTF = 256 * 1024 * 1024
 
@@ -22,7 +24,10 @@ export interface BlobInfo {
   size: number
 }
 
-/** Keeps raw BTF, unless a blob with its digest is there already. Errors: those of `Store.put`. */
+/**
+ * Keeps raw BTF, unless a blob with its digest is there already; one that is no longer new is written again, so that
+ * `collectGarbage` sees that somebody wants it. Errors: those of `Store.put`.
+ */
 export async function putBlob(
   store: Store,
   raw: Uint8Array,
@@ -30,7 +35,7 @@ export async function putBlob(
 ): Promise<BlobInfo> {
   const sha256 = digest(raw)
   const key = blobKey(sha256)
-  if (!(await exists(store, key))) {
+  if (!(await isNew(store, key))) {
     const params = {
       [constants.ZSTD_c_compressionLevel]: LEVEL,
       [constants.ZSTD_c_checksumFlag]: 1,
@@ -67,12 +72,7 @@ export function openBlob(store: Store, sha256: string): Promise<StoredObject> {
 
 const digest = (raw: Uint8Array): string => createHash('sha256').update(raw).digest('hex')
 
-async function exists(store: Store, key: string): Promise<boolean> {
-  try {
-    await store.head(key)
-    return true
-  } catch (error) {
-    if (error instanceof StoreError && error.code === 'not_found') return false
-    throw error
-  }
+async function isNew(store: Store, key: string): Promise<boolean> {
+  const there = await store.head(key).catch(absentIsNone)
+  return there !== undefined && there.modified.getTime() > Date.now() - NEW
 }

@@ -1,10 +1,12 @@
 /* The door of storage/: where bytes live, and what the catalog says of kernels. */
 export { archiveArch, canonicalArch } from './arch.ts'
+export { archiveKey, kernelOfArchive, packArchive, unpackArchive } from './archive.ts'
 export { type BlobInfo, getBlob, openBlob, putBlob } from './blob.ts'
 export { Catalog } from './catalog.ts'
 export { namesOf } from './distro.ts'
 export { STORE_ERROR_CODES, StoreError, type StoreErrorCode } from './error.ts'
 export { FAILURE_CODES, Failure, type FailureCode, type RetryClass } from './failure.ts'
+export { collectGarbage } from './gc.ts'
 export { matchGlob } from './glob.ts'
 export {
   listSourceFailures,
@@ -14,6 +16,7 @@ export {
   readSourceFailure,
 } from './json.ts'
 export { Kernel, type KernelFilter, KernelName } from './kernel.ts'
+export { type ArchiveOptions, publishArchive } from './manifest.ts'
 export {
   blobKey,
   buildOf,
@@ -28,3 +31,4 @@ export { BtfInfo, BuildRecord, Package, SourceFailure, Tool } from './record.ts'
 export { type Entry, matchesFilter } from './records.ts'
 export { generateKeys, publicKeyOf, signContent, verifyContent } from './signature.ts'
 export type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './store.ts'
+export { type Finding, verifyStore } from './verify.ts'

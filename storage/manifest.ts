@@ -9,7 +9,7 @@ import { Compile } from 'typebox/compile'
 import { ARCHIVE, archiveKey, packArchive } from './archive.ts'
 import { getBlob } from './blob.ts'
 import type { Catalog } from './catalog.ts'
-import { absentIsNone } from './error.ts'
+import { absentIsNone, StoreError } from './error.ts'
 import { parseJson, readBytes } from './json.ts'
 import { prefixOfKey } from './name.ts'
 import type { BuildRecord } from './record.ts'
@@ -56,8 +56,8 @@ export interface ArchiveOptions {
 }
 
 /**
- * Packs what the tree lacks of a catalog's kernels, and writes the manifest. Returns how many files were written.
- * Errors: those of the store, of `getBlob`, and `unsupported` where there is no xz.
+ * Packs what the tree lacks of a catalog's kernels, and writes the manifest; kernels whose blob is not whole are left
+ * out. Returns how many files were written. Errors: those of the store, and `unsupported` where there is no xz.
  */
 export async function publishArchive(
   store: Store,
@@ -73,8 +73,9 @@ export async function publishArchive(
       const key = archiveKey(record.kernel)
       const known = old?.files[pathOf(key)]
       const fits = known?.btf === record.btf.sha256 && !options.anew?.has(key)
-      files[pathOf(key)] = fits ? known : await putArchive(store, key, record, options.signal)
-      if (!fits) written++
+      const file = fits ? known : await putArchive(store, key, record, options.signal)
+      if (file) files[pathOf(key)] = file
+      if (file && !fits) written++
     }
     const bytes = Buffer.from(`${JSON.stringify({ schema: 1, files }, null, 1)}\n`)
     await store.put(MANIFEST_KEY, bytes, over(head?.etag))
@@ -106,9 +107,18 @@ async function putArchive(
   key: string,
   { kernel, btf }: Available,
   signal: AbortSignal | undefined,
-): Promise<ArchiveFile> {
-  const bytes = await packArchive(kernel.release, await getBlob(store, btf.sha256), signal)
+): Promise<ArchiveFile | undefined> {
+  const raw = await getBlob(store, btf.sha256).catch(damagedIsNone)
+  if (!raw) return undefined
+  const bytes = await packArchive(kernel.release, raw, signal)
   const sha256 = createHash('sha256').update(bytes).digest('hex')
   await store.put(key, bytes, { sha256, ...(signal && { signal }) })
   return { sha256, size: bytes.length, btf: btf.sha256 }
+}
+
+/** `verifyStore` tells of it; the other kernels need not wait. */
+function damagedIsNone(error: unknown): undefined {
+  if (error instanceof StoreError && ['not_found', 'digest_mismatch'].includes(error.code))
+    return undefined
+  throw error
 }

@@ -108,6 +108,12 @@ export function blobKey(sha256: string): string {
   return `blobs/${sha256.slice(0, 2)}/${sha256}.btf.zst`
 }
 
+/** The SHA-256 of which `blobKey` made this key; undefined for any other. */
+export function shaOfBlobKey(key: string): string | undefined {
+  const [, aa, sha256] = /^blobs\/([0-9a-f]{2})\/([0-9a-f]{64})\.btf\.zst$/.exec(key) ?? []
+  return sha256?.startsWith(aa ?? '-') ? sha256 : undefined
+}
+
 /** `sources/<id>/<suite>.json`, for a source that could not be discovered. */
 export function sourceFailureKey(source: string, suite: string): string {
   return `sources/${encodeName(source)}/${encodeName(`${suite}.json`)}`

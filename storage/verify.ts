@@ -1,0 +1,225 @@
+/*
+ * Every object of a store against what it should be: records against their schema and place, blobs against their
+ * address, archives against the BTF of their kernel, the manifest against the files, the snapshot against the records.
+ * What can be made again from the rest is, where `repair` is set: blobs from archives, archives and manifest from
+ * blobs, the snapshot from records. A record is the truth, so a broken one is only told.
+ */
+import { createHash } from 'node:crypto'
+import { buffer } from 'node:stream/consumers'
+import { ARCHIVE, archiveKey, kernelOfArchive, unpackArchive } from './archive.ts'
+import { getBlob, putBlob } from './blob.ts'
+import { Catalog } from './catalog.ts'
+import { StoreError, type StoreErrorCode } from './error.ts'
+import { MANIFEST_KEY, type Manifest, pathOf, publishArchive, readManifest } from './manifest.ts'
+import { blobKey, shaOfBlobKey } from './name.ts'
+import type { BuildRecord } from './record.ts'
+import { signatureKey } from './signed.ts'
+import { readSnapshot, SNAPSHOT_KEY } from './snapshot.ts'
+import type { Store } from './store.ts'
+
+export type FindingCode =
+  | StoreErrorCode
+  | 'missing_blob' // a record names BTF that is not there
+  | 'missing_archive' // the manifest names a file that is not there
+  | 'stale_snapshot' // it does not say what the records say; a run under way, or one that was killed
+  | 'stale_manifest' // it does not name what is there
+  | 'unknown_object' // nothing of ours has such a key
+
+export interface Finding {
+  key: string
+  code: FindingCode
+  message: string
+  /** it was wrong, and is right now */
+  repaired: boolean
+}
+
+export interface VerifyOptions {
+  repair?: boolean
+  /** signs what is made again */
+  secretKey?: string
+  signal?: AbortSignal
+}
+
+/** What is wrong with a store. Throws only what keeps it from looking: a store that does not answer, the signal. */
+export async function* verifyStore(
+  store: Store,
+  options: VerifyOptions = {},
+): AsyncGenerator<Finding> {
+  const found: Finding[] = []
+  const catalog = await openRecords(store, found)
+  yield* found
+  const recovered = recovery(store, catalog)
+  yield* verifyBlobs(store, catalog, recovered, options)
+  yield* verifyArchive(store, catalog, options)
+  yield* verifySnapshot(store, catalog, options)
+}
+
+async function openRecords(store: Store, found: Finding[]): Promise<Catalog> {
+  const catalog = new Catalog(store, (error) => {
+    const [key = ''] = error.message.split(': ')
+    found.push({ key, code: error.code, message: error.message, repaired: false })
+  })
+  await catalog.refresh()
+  return catalog
+}
+
+/** Raw BTF by its digest, out of the archive of a kernel that has it; undefined where none has. */
+type Recovery = (sha256: string) => Promise<Buffer | undefined>
+
+function recovery(store: Store, catalog: Catalog): Recovery {
+  return async (sha256) => {
+    for (const { kernel } of catalog.findBy('sha256', sha256)) {
+      const raw = await readArchive(store, archiveKey(kernel)).catch(() => undefined)
+      if (raw && digest(raw) === sha256) return raw
+    }
+    return undefined
+  }
+}
+
+async function readArchive(store: Store, key: string): Promise<Buffer> {
+  const { body } = await store.get(key)
+  return await unpackArchive(await buffer(body))
+}
+
+async function* verifyBlobs(
+  store: Store,
+  catalog: Catalog,
+  recover: Recovery,
+  { repair = false, signal }: VerifyOptions,
+): AsyncGenerator<Finding> {
+  const missing = new Set(catalog.list().flatMap(({ record }) => digestsOf(record)))
+  const bad: { key: string; sha256: string; error: StoreError }[] = []
+  for await (const { key } of store.list('blobs/')) {
+    signal?.throwIfAborted()
+    const sha256 = shaOfBlobKey(key)
+    if (sha256 === undefined) {
+      yield { key, code: 'unknown_object', message: `${key} is no blob`, repaired: false }
+      continue
+    }
+    missing.delete(sha256)
+    const error = await problemOf(getBlob(store, sha256))
+    if (error) bad.push({ key, sha256, error })
+  }
+  for (const { key, sha256, error } of bad) {
+    const repaired = repair && (await replace(store, key, await recover(sha256)))
+    yield { key, code: error.code, message: error.message, repaired }
+  }
+  for (const sha256 of missing) {
+    const key = blobKey(sha256)
+    const names = catalog.findBy('sha256', sha256).map(({ kernel }) => kernel.release)
+    const repaired = repair && (await replace(store, key, await recover(sha256)))
+    const message = `the BTF of ${names.join(', ')} is not there`
+    yield { key, code: 'missing_blob', message, repaired }
+  }
+}
+
+/** All BTF that a record names: the kernel's and its modules'. */
+export function digestsOf({ btf, modules = {} }: BuildRecord): string[] {
+  return [...(btf ? [btf] : []), ...Object.values(modules)].map(({ sha256 }) => sha256)
+}
+
+async function replace(store: Store, key: string, raw: Buffer | undefined): Promise<boolean> {
+  if (!raw) return false
+  await store.delete(key) // a put would find it there, and leave it
+  await putBlob(store, raw)
+  return true
+}
+
+async function* verifyArchive(
+  store: Store,
+  catalog: Catalog,
+  { repair = false, secretKey, signal }: VerifyOptions,
+): AsyncGenerator<Finding> {
+  const findings: Omit<Finding, 'repaired'>[] = []
+  const manifest = await readManifest(store).catch((error: StoreError) => {
+    findings.push({ key: MANIFEST_KEY, code: error.code, message: error.message })
+    return undefined
+  })
+  const missing = new Set(Object.keys(manifest?.files ?? {}))
+  let files = 0
+  for await (const { key } of store.list(ARCHIVE)) {
+    signal?.throwIfAborted()
+    if (key === MANIFEST_KEY || key === signatureKey(MANIFEST_KEY)) continue
+    files++
+    missing.delete(pathOf(key))
+    const finding = await problemOfArchive(store, catalog, manifest, key)
+    if (finding) findings.push({ key, ...finding })
+  }
+  for (const path of missing)
+    findings.push({ key: ARCHIVE + path, code: 'missing_archive', message: `${path} is not there` })
+  if (files > 0 && !manifest && findings.every(({ key }) => key !== MANIFEST_KEY))
+    findings.push({ key: MANIFEST_KEY, code: 'stale_manifest', message: 'there is no manifest' })
+  if (repair && findings.length > 0) {
+    const anew = new Set(findings.map(({ key }) => key))
+    await publishArchive(store, catalog, { anew, ...(secretKey && { secretKey }) })
+  }
+  const now = repair ? await readManifest(store) : undefined
+  const isRight = (key: string) => (key === MANIFEST_KEY ? !!now : !!now?.files[pathOf(key)])
+  for (const finding of findings) yield { ...finding, repaired: isRight(finding.key) }
+}
+
+/** Of one file in the tree: is it of a kernel we know, whole, and as the manifest says. */
+async function problemOfArchive(
+  store: Store,
+  catalog: Catalog,
+  manifest: Manifest | undefined,
+  key: string,
+): Promise<Pick<Finding, 'code' | 'message'> | undefined> {
+  const kernel = kernelOfArchive(key)
+  if (!kernel) return { code: 'unknown_object', message: `${key} is no archive` }
+  const { body } = await store.get(key)
+  const bytes = await buffer(body)
+  const raw = await unpackArchive(bytes).catch((error: StoreError) => error)
+  if (raw instanceof Error) return { code: 'digest_mismatch', message: `${key}: ${raw.message}` }
+  const known = catalog.find(kernel).some(({ btf }) => btf?.sha256 === digest(raw))
+  if (!known)
+    return { code: 'digest_mismatch', message: `${key}: no record of its kernel has that BTF` }
+  const said = manifest?.files[pathOf(key)]
+  if (manifest && said?.sha256 !== digest(bytes))
+    return { code: 'stale_manifest', message: `${key} is not as the manifest says` }
+  return undefined
+}
+
+async function* verifySnapshot(
+  store: Store,
+  catalog: Catalog,
+  { repair = false, secretKey }: VerifyOptions,
+): AsyncGenerator<Finding> {
+  const finding = await problemOfSnapshot(store, catalog)
+  if (!finding) return
+  if (repair) await Catalog.publish(store, secretKey)
+  yield { key: SNAPSHOT_KEY, ...finding, repaired: repair }
+}
+
+async function problemOfSnapshot(
+  store: Store,
+  catalog: Catalog,
+): Promise<Pick<Finding, 'code' | 'message'> | undefined> {
+  try {
+    const snapshot = await readSnapshot(store)
+    if (!snapshot && catalog.size === 0) return undefined
+    const said = new Map(snapshot?.entries.map(({ key, record }) => [key, JSON.stringify(record)]))
+    const same = catalog.list().every(({ key, record }) => said.get(key) === JSON.stringify(record))
+    if (same && said.size === catalog.size) return undefined
+    const message = `it has ${said.size} records, the store ${catalog.size}, or other ones`
+    return { code: 'stale_snapshot', message }
+  } catch (error) {
+    if (!(error instanceof StoreError) || error.code !== 'invalid_snapshot') throw error
+    return { code: error.code, message: error.message }
+  }
+}
+
+/** The error of what should be whole; undefined where it is, or is gone by now. */
+async function problemOf(work: Promise<unknown>): Promise<StoreError | undefined> {
+  try {
+    await work
+  } catch (error) {
+    if (!(error instanceof StoreError)) throw error
+    if (error.code === 'not_found') return undefined
+    if (error.code !== 'digest_mismatch') throw error
+    return error
+  }
+  return undefined
+}
+
+const digest = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
