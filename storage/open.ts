@@ -7,7 +7,7 @@ import type { Store } from './store.ts'
 export const DEFAULT_STORE = 'file:./btfmill-store'
 
 const BACKENDS: Record<string, (rest: string) => Promise<Store>> = {
-  file: async (path) => (await import('./disk.ts')).openDisk(resolve(path.replace(/^\/\//, ''))),
+  file: async (path) => (await import('./disk.ts')).openDisk(directoryOf(path)),
   s3: async (rest) => (await import('./s3.ts')).openS3(rest),
   memory: async () => (await import('./memory.ts')).openMemory(),
 }
@@ -18,13 +18,19 @@ const BACKENDS: Record<string, (rest: string) => Promise<Store>> = {
  */
 export async function openStore(url: string): Promise<Store> {
   const [, scheme = '', rest = ''] = /^([a-z0-9]+):(.*)$/s.exec(url) ?? []
-  const open = BACKENDS[scheme]
-  if (!open) {
-    const known = Object.keys(BACKENDS).map((name) => `${name}:`)
-    throw new StoreError(
-      'unsupported',
-      `a store is one of ${known.join(', ')}, not ${JSON.stringify(url)}`,
-    )
-  }
-  return await open(rest)
+  const open = Object.hasOwn(BACKENDS, scheme) && BACKENDS[scheme]
+  if (open) return await open(rest)
+  const known = Object.keys(BACKENDS).map((name) => `${name}:`)
+  const given = scheme ? `${scheme}:…` : url // the rest may hold a password
+  throw new StoreError(
+    'unsupported',
+    `a store is one of ${known.join(', ')}, not ${JSON.stringify(given)}`,
+  )
+}
+
+function directoryOf(path: string): string {
+  const directory = path.replace(/^\/\//, '')
+  if (directory === '')
+    throw new StoreError('unsupported', 'file: wants a directory, as file:./dir')
+  return resolve(directory)
 }
