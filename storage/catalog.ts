@@ -97,6 +97,7 @@ export class Catalog {
           if (record) shelve({ key, etag, record }, shelves)
           reading.delete(done)
         })
+        done.catch(() => {}) // told below; unheard until then, it would end the process
         reading.add(done)
         if (reading.size >= READS) await Promise.race(reading)
       }
