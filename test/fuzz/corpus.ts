@@ -1,0 +1,60 @@
+/* What is mutated: the fixtures of bpf/, raw BTF, ELF files with BTF, and BPF objects of both byte orders. */
+import { readFileSync } from 'node:fs'
+import { type Btf, parseBtf } from '../../bpf/index.ts'
+import { coreObjects, littleKernels } from '../bpf/core.ts'
+import { craft, info } from '../bpf/craft.ts'
+import { fixture, fixtureNames } from '../bpf/fixtures.ts'
+import { type Anatomy, anatomyOfBtf, anatomyOfElf } from './field.ts'
+
+/** What bytes claim to be, which decides who reads them. */
+export type InputSort = 'btf' | 'split btf' | 'vmlinux' | 'object'
+
+export interface Input {
+  readonly name: string
+  readonly sort: InputSort
+  readonly bytes: Buffer
+  readonly anatomy: Anatomy
+}
+
+/** What the split BTF of the corpus continues. */
+export const base: Btf = parseBtf(fixture('types-x86_64.btf'))
+
+/** Types of a kind that only a layout section describes, among others. */
+const withLayout = craft(
+  [1, info(1), 4, 0x01000020, 5, info(20, 2), 0, 7, 8, 9, 1, info(4, 1), 4, 5, 1, 0].concat(
+    Array.from({ length: 21 }, (_, kind) => (kind === 20 ? 0x0404 : 0)),
+  ),
+  '\0int\0new\0',
+  [16 * 4, 21 * 4],
+)
+withLayout.writeUInt32LE(16 * 4, 12)
+
+const btfs: readonly (readonly [name: string, bytes: Buffer])[] = [
+  ...fixtureNames(/^types-.*\.btf$/).map((name) => [name, fixture(name)] as const),
+  ...[...littleKernels()].map(([name, path]) => [`kernel-${name}`, readFileSync(path)] as const),
+  ['layout', withLayout],
+]
+
+const objects: readonly (readonly [name: string, bytes: Buffer])[] = [
+  ...fixtureNames(/^types-.*\.o$/).map((name) => [name, fixture(name)] as const),
+  ...(['el', 'eb'] as const).flatMap((order) =>
+    [...coreObjects(order)].map(
+      ([name, path]) => [`${name}.${order}.o`, readFileSync(path)] as const,
+    ),
+  ),
+]
+
+function elf(sort: InputSort, name: string, bytes: Buffer): Input {
+  return { name, sort, bytes, anatomy: anatomyOfElf(bytes) }
+}
+
+const module = fixture('module-x86_64.btf')
+
+export const corpus: readonly Input[] = [
+  ...btfs.map(([name, bytes]): Input => {
+    return { name, sort: 'btf', bytes, anatomy: anatomyOfBtf(bytes) }
+  }),
+  { name: 'module', sort: 'split btf', bytes: module, anatomy: anatomyOfBtf(module, base) },
+  ...fixtureNames(/^vmlinux-/).map((name) => elf('vmlinux', name, fixture(name))),
+  ...objects.map(([name, bytes]) => elf('object', name, bytes)),
+]
