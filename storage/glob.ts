@@ -5,14 +5,12 @@
 
 /** Whether the whole text matches. A `[` without `]` stands for itself. */
 export function matchGlob(pattern: string, text: string): boolean {
-  const lastClosing = pattern.lastIndexOf(']') // sought once: each `[` would look through the rest for it
   let p = 0
   let t = 0
   let star = -1
   let resume = 0
   while (t < text.length) {
-    const step =
-      p < pattern.length && pattern[p] !== '*' ? matchOne(pattern, p, text[t]!, lastClosing) : 0
+    const step = p < pattern.length && pattern[p] !== '*' ? matchOne(pattern, p, text[t]!) : 0
     if (step > 0) {
       p += step
       t++
@@ -31,13 +29,12 @@ export function matchGlob(pattern: string, text: string): boolean {
 }
 
 /** How many characters of the pattern match this one; 0 where they do not. */
-function matchOne(pattern: string, at: number, char: string, lastClosing: number): number {
+function matchOne(pattern: string, at: number, char: string): number {
   if (pattern[at] === '?') return 1
+  const end =
+    pattern[at] === '[' ? pattern.indexOf(']', at + (pattern[at + 1] === '!' ? 3 : 2)) : -1
+  if (end < 0) return pattern[at] === char ? 1 : 0
   const negated = pattern[at + 1] === '!'
-  const from = at + (negated ? 3 : 2)
-  const isSet = pattern[at] === '[' && from <= lastClosing
-  if (!isSet) return pattern[at] === char ? 1 : 0
-  const end = pattern.indexOf(']', from)
   const inside = inSet(pattern.slice(at + (negated ? 2 : 1), end), char)
   return inside !== negated ? end + 1 - at : 0
 }
