@@ -2,12 +2,24 @@
  * The last look before publishing, with our own reader: a wrong BTF is worse than none. Every type is decoded; the
  * image must be of the kernel that its package claims; what every kernel has must be there.
  */
-import { type Btf, BtfError, parseBtf, type Vmlinux } from '../bpf/index.ts'
+import {
+  type Btf,
+  BtfError,
+  type Member,
+  memberBits,
+  parseBtf,
+  type StructType,
+  sizeOf,
+  type Vmlinux,
+} from '../bpf/index.ts'
 import type { BtfInfo, KernelName } from '../storage/index.ts'
 import { GeneratorError } from './error.ts'
 
 /** No kernel's task_struct was ever smaller or larger, in bytes. */
 const TASK_STRUCT = { least: 512, most: 64 * 1024 }
+
+/** The part of task_struct that its members take at least; the rest are holes. Minimised BTF keeps few of them. */
+const COVERED = 0.5
 
 /** Whether the image is of that kernel. Errors: `wrong_kernel`, `no_dwarf`. */
 export function checkVmlinux(vmlinux: Vmlinux, kernel: Partial<KernelName>): void {
@@ -21,21 +33,24 @@ export function checkVmlinux(vmlinux: Vmlinux, kernel: Partial<KernelName>): voi
   differ('architecture', vmlinux.arch, kernel.arch)
 }
 
-/** What a record keeps of raw BTF, all of it looked at. Errors: `bad_btf`. */
-export function checkBtf(raw: Uint8Array, vmlinux: Vmlinux): Omit<BtfInfo, 'sha256'> {
+/** What a record keeps of raw BTF, all of it looked at; of this image, where it is at hand. Errors: `bad_btf`. */
+export function checkBtf(
+  raw: Uint8Array,
+  vmlinux?: Pick<Vmlinux, 'byteOrder' | 'pointerSize'>,
+): Omit<BtfInfo, 'sha256'> {
   try {
     const btf = parseBtf(raw)
     for (const _ of btf.types());
-    if (btf.byteOrder !== vmlinux.byteOrder)
+    if (vmlinux && btf.byteOrder !== vmlinux.byteOrder)
       throw notKernel(`it is ${btf.byteOrder}-endian, vmlinux is not`)
-    if (btf.pointerSize !== vmlinux.pointerSize)
+    if (vmlinux && btf.pointerSize !== vmlinux.pointerSize)
       throw notKernel(`its pointers have ${btf.pointerSize} bytes`)
     checkTask(btf)
     const { typeCount: types, byteOrder, pointerSize } = btf
     return { size: raw.length, types, kinds: btf.kinds(), byteOrder, pointerSize }
   } catch (cause) {
     if (!(cause instanceof BtfError)) throw cause
-    throw new GeneratorError('bad_btf', `pahole's BTF does not read: ${cause.message}`, { cause })
+    throw new GeneratorError('bad_btf', `the BTF does not read: ${cause.message}`, { cause })
   }
 }
 
@@ -49,6 +64,16 @@ function checkTask(btf: Btf): void {
     if (!task.members.some((member) => member.name === name))
       throw notKernel(`task_struct has no ${name}`)
   }
+  const covered = task.members.reduce((sum, member) => sum + bytesOf(btf, task, member), 0)
+  if (covered < task.size * COVERED)
+    throw notKernel(
+      `task_struct's members are ${covered} of its ${task.size} bytes: it was minimised`,
+    )
+}
+
+function bytesOf(btf: Btf, struct: StructType, member: Member): number {
+  const { size: bits } = memberBits(btf, struct, member)
+  return bits > 0 ? bits / 8 : (sizeOf(btf, member.type) ?? 0)
 }
 
 function notKernel(why: string): GeneratorError {

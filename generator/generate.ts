@@ -7,6 +7,7 @@ import {
   type FailureCode,
   type KernelFilter,
   type KernelName,
+  publishArchive,
   putSourceFailure,
   sourceFailureKey,
 } from '../storage/index.ts'
@@ -33,6 +34,10 @@ export interface GenerateOptions extends Omit<PipelineOptions, 'tool'> {
   cache?: string
   /** how many packages at once */
   jobs?: number
+  /** signs the snapshot of the catalog, and the archive tree's manifest */
+  secretKey?: string
+  /** keep the btfhub-archive tree, too */
+  archive?: boolean
 }
 
 export interface Summary {
@@ -66,7 +71,7 @@ export async function generate(options: GenerateOptions): Promise<Summary> {
   })
   onEvent?.({ event: 'planned', ...planned, jobs: planned.jobs.length })
   const outcomes = await runJobs(planned.jobs.map(jobOf), { ...options, tool })
-  await Catalog.publish(store)
+  await publishCatalog(options)
   return summarize(outcomes, planned, found.failed)
 }
 
@@ -79,8 +84,22 @@ export async function generateFiles(
   const tool = await findPahole(options.signal)
   const jobs = files.map((file) => jobOfFile(file, kernel))
   const outcomes = await runJobs(jobs, { ...options, tool })
-  await Catalog.publish(options.store)
+  await publishCatalog(options)
   return summarize(outcomes, { skipped: 0, postponed: 0 }, 0)
+}
+
+async function publishCatalog({
+  store,
+  archive = false,
+  secretKey,
+  signal,
+}: GenerateOptions): Promise<void> {
+  const catalog = await Catalog.publish(store, secretKey)
+  if (!archive) return
+  await publishArchive(store, catalog, {
+    ...(secretKey && { secretKey }),
+    ...(signal && { signal }),
+  })
 }
 
 async function discoverAll(

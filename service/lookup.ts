@@ -47,12 +47,12 @@ export async function lookUp(
   catalog: Catalog,
   kernel: KernelName,
   choice: BuildChoice = {},
-): Promise<BuildRecord & { btf: NonNullable<BuildRecord['btf']> }> {
+): Promise<Available> {
   // a build-id is never ambiguous, so it finds its kernel under whatever name
   const identified = choice.build ? catalog.findBy('buildId', choice.build.toLowerCase()) : []
   const builds =
     identified.length > 0 ? identified : choose(await findBuilds(catalog, kernel), choice)
-  const served = builds.flatMap((record) => (record.btf ? [{ ...record, btf: record.btf }] : []))
+  const served = preferred(builds)
   const [first] = served
   if (!first) throw whyNone(kernel, builds)
   if (served.every(({ btf }) => btf.sha256 === first.btf.sha256)) return first
@@ -72,6 +72,15 @@ export async function lookUp(
       },
     },
   )
+}
+
+type Available = BuildRecord & Required<Pick<BuildRecord, 'btf'>>
+
+/** Those with BTF; what others made and somebody imported counts only where we made none. */
+function preferred(builds: readonly BuildRecord[]): Available[] {
+  const available = builds.flatMap((record) => (record.btf ? [{ ...record, btf: record.btf }] : []))
+  const own = available.filter(({ origin }) => origin !== 'import')
+  return own.length > 0 ? own : available
 }
 
 /** The builds that are the one asked for; where no record knows of it, those that know nothing of theirs. */

@@ -14,7 +14,7 @@ import { decodeName, encodeName } from './name.ts'
 import { compressXz, decompressXz } from './xz.ts'
 
 export const ARCHIVE = 'archive/'
-const SUFFIX = '.btf.tar.xz'
+export const SUFFIX = '.btf.tar.xz'
 /** A tar's header, its padding, and its end. */
 const TAR_OVERHEAD = 64 * 1024
 
@@ -26,13 +26,17 @@ export function archiveKey({ distro, version, arch, release }: KernelName): stri
 
 /** The kernel of which `archiveKey` made this key; undefined for any other. */
 export function kernelOfArchive(key: string): KernelName | undefined {
-  if (!key.startsWith(ARCHIVE)) return undefined
-  const names = key.slice(ARCHIVE.length).split('/')
+  return key.startsWith(ARCHIVE) ? kernelOfPath(key.slice(ARCHIVE.length), SUFFIX) : undefined
+}
+
+/** The kernel that a path in a tree names, `<distro>/<version>/<arch>/<release>` and the suffix; else undefined. */
+export function kernelOfPath(path: string, suffix: string): KernelName | undefined {
+  const names = path.split('/')
   if (names.length !== 4) return undefined
   try {
     const [distro, version, arch, file] = names.map(decodeName) as [string, string, string, string]
-    if (!file.endsWith(SUFFIX) || file === SUFFIX) return undefined
-    return { distro, version, arch: canonicalArch(arch), release: file.slice(0, -SUFFIX.length) }
+    if (!file.endsWith(suffix) || file === suffix) return undefined
+    return { distro, version, arch: canonicalArch(arch), release: file.slice(0, -suffix.length) }
   } catch {
     return undefined
   }

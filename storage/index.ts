@@ -1,6 +1,6 @@
 /* The door of storage/: where bytes live, and what the catalog says of kernels. */
 export { archiveArch, canonicalArch } from './arch.ts'
-export { archiveKey, kernelOfArchive, packArchive, unpackArchive } from './archive.ts'
+export { archiveKey, kernelOfPath, packArchive, unpackArchive } from './archive.ts'
 export { type BlobInfo, getBlob, openBlob, putBlob } from './blob.ts'
 export { Catalog } from './catalog.ts'
 export { namesOf } from './distro.ts'

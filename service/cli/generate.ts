@@ -9,6 +9,7 @@ import {
 import { type KernelFilter, openStore } from '../../storage/index.ts'
 import { type CommonOptions, filterOf } from './filter.ts'
 import { progress } from './progress.ts'
+import { readSecretKey } from './secret.ts'
 
 interface Options extends CommonOptions, KernelFilter {
   source?: string
@@ -17,16 +18,19 @@ interface Options extends CommonOptions, KernelFilter {
   jobs: number
   earlyStop?: boolean
   scratch?: string
+  archive?: boolean
+  secretKey?: string
 }
 
 /** `btfmill generate`. Returns the exit status. */
 export async function run(files: string[], options: Options): Promise<number> {
-  const { source, mirror, limit, jobs, earlyStop, scratch, json = false } = options
+  const { source, mirror, limit, jobs, earlyStop, scratch, archive, json = false } = options
   if (source !== undefined && !SOURCES.has(source)) {
     console.error(`btfmill: there is no source ${source}; known: ${[...SOURCES.keys()].join(', ')}`)
     return 2
   }
   const filter = filterOf(options)
+  const secretKey = await readSecretKey(options.secretKey)
   const stop = stopOnSignal()
   const view = progress(json)
   const settings: GenerateOptions = {
@@ -40,6 +44,8 @@ export async function run(files: string[], options: Options): Promise<number> {
     ...(mirror !== undefined && { mirror }),
     ...(limit !== undefined && { limit }),
     ...(scratch !== undefined && { scratch }),
+    ...(archive !== undefined && { archive }),
+    ...(secretKey !== undefined && { secretKey }),
   }
   try {
     const summary =

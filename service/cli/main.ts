@@ -27,13 +27,19 @@ const filtered = (to: Command): Command =>
     .option('--arch <arch>', 'uname -m, or any other name of it')
     .option('--release <glob>', 'uname -r, * ? [0-9] stand for what they do in a shell')
 
+/** What is signed: the snapshot of the catalog, and the manifest of the archive tree. */
+const signing = (to: Command): Command =>
+  to.option('--secret-key <file>', 'sign the catalog with it', process.env.BTFMILL_SECRET_KEY)
+
 const count = (text: string): number => {
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('a whole number from 1')
   return Number(text)
 }
 
-filtered(
-  command('generate', 'make BTF from the packages that sources offer, or from files and URLs'),
+signing(
+  filtered(
+    command('generate', 'make BTF from the packages that sources offer, or from files and URLs'),
+  ),
 )
   .argument('[file...]', 'a .deb, .ddeb or vmlinux; --release then names its kernel')
   .option('--source <id>', 'only this source')
@@ -45,6 +51,7 @@ filtered(
     'end each download when vmlinux is whole; its digest is then not compared',
   )
   .option('--scratch <dir>', 'for what is unpacked')
+  .option('--archive', 'keep the btfhub-archive tree, too')
   .action(async (files, options) => {
     process.exitCode = await (await import('./generate.ts')).run(files, options)
   })
@@ -111,6 +118,28 @@ command('diff', 'what changed between two kernels')
   .option('--type <name>', 'only the types of this name')
   .action(async (a, b, options) => {
     process.exitCode = await (await import('./diff.ts')).run(a, b, options)
+  })
+
+signing(command('import', 'BTF that others made: a btfhub-archive tree, or a bundle'))
+  .argument('<tree>', 'a directory, or a tar: DISTRO/VERSION/ARCH/RELEASE.btf or .btf.tar.xz')
+  .action(async (tree, options) => {
+    process.exitCode = await (await import('./import.ts')).run(tree, options)
+  })
+
+signing(command('verify', 'every record, blob and archive against its digest'))
+  .option('--repair', 'make again what can be made again')
+  .action(async (options) => {
+    process.exitCode = await (await import('./verify.ts')).run(options)
+  })
+
+command('gc', 'remove blobs that no record names').action(async (options) => {
+  process.exitCode = await (await import('./gc.ts')).run(options)
+})
+
+command('keygen', 'a pair of keys, to sign the catalog and to verify it')
+  .option('-o, --output <name>', 'NAME.key and NAME.pub', 'btfmill')
+  .action(async (options) => {
+    process.exitCode = await (await import('./keygen.ts')).run(options)
   })
 
 /** An error's message after its code, which the system's messages begin with already. */

@@ -1,0 +1,30 @@
+import { importTree } from '../../generator/index.ts'
+import { openStore } from '../../storage/index.ts'
+import type { CommonOptions } from './filter.ts'
+import { jsonLine, printable } from './output.ts'
+import { readSecretKey } from './secret.ts'
+
+interface Options extends CommonOptions {
+  secretKey?: string
+}
+
+/** `btfmill import`. Returns the exit status: 1 where something was refused. */
+export async function run(tree: string, { store, json, secretKey }: Options): Promise<number> {
+  const key = await readSecretKey(secretKey)
+  const count: Record<string, number> = {}
+  const imports = importTree(await openStore(store), tree, key ? { secretKey: key } : {})
+  for await (const imported of imports) {
+    count[imported.state] = (count[imported.state] ?? 0) + 1
+    if (json) console.log(jsonLine(imported))
+    else if (imported.state === 'refused')
+      console.error(printable(`btfmill: ${imported.path}: ${imported.code}: ${imported.message}`))
+  }
+  if (json) console.log(jsonLine({ summary: count }))
+  else
+    console.log(
+      Object.entries(count)
+        .map(([state, n]) => `${n} ${state}`)
+        .join('; ') || 'no BTF in it',
+    )
+  return count.refused || Object.keys(count).length === 0 ? 1 : 0
+}

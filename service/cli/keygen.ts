@@ -1,0 +1,18 @@
+import { writeFile } from 'node:fs/promises'
+import { generateKeys } from '../../storage/index.ts'
+import type { CommonOptions } from './filter.ts'
+import { jsonLine } from './output.ts'
+
+interface Options extends CommonOptions {
+  output: string
+}
+
+/** `btfmill keygen`: a secret and a public key; a file that is there stays. Returns the exit status. */
+export async function run({ output, json }: Options): Promise<number> {
+  const { publicKey, secretKey } = generateKeys()
+  const files = { secretKey: `${output}.key`, publicKey: `${output}.pub` }
+  await writeFile(files.secretKey, secretKey, { mode: 0o600, flag: 'wx' })
+  await writeFile(files.publicKey, publicKey, { flag: 'wx' })
+  console.log(json ? jsonLine(files) : `${files.secretKey} signs, ${files.publicKey} verifies`)
+  return 0
+}

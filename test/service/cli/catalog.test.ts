@@ -1,0 +1,119 @@
+// The commands that keep a store: generate --archive, keygen, verify, gc, import.
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import t from 'tap'
+import { makePackage } from '../../generator/package.ts'
+import { makeVmlinux, RELEASE } from '../../generator/vmlinux.ts'
+import { run } from './command.ts'
+
+const directory = await mkdtemp(join(tmpdir(), 'cli-'))
+t.teardown(() => rm(directory, { recursive: true }))
+const at = (...path: string[]) => join(directory, ...path)
+const store = ['--store', `file:${at('store')}`]
+const tree = at('store/archive')
+const archive = join(tree, 'debian/12/i686', `${RELEASE}.btf.tar.xz`)
+
+t.test('a tree that is signed, behind any static server', async (t) => {
+  makeVmlinux(at('vmlinux'))
+  const deb = makePackage(directory, at('vmlinux'))
+  const keys = await run('keygen', '-o', at('mine'))
+  t.equal(keys.status, 0, keys.stderr)
+  t.equal(statSync(at('mine.key')).mode & 0o777, 0o600)
+  t.equal((await run('keygen', '-o', at('mine'))).status, 1, 'a key is never written over')
+
+  const sign = ['--archive', '--secret-key', at('mine.key')]
+  const named = ['--distro', 'debian', '--version', '12']
+  const made = await run('generate', ...store, ...sign, ...named, deb)
+  t.equal(made.status, 0, made.stderr)
+  for (const file of ['archive/manifest.json', 'catalog/snapshot.ndjson.zst'])
+    execFileSync('minisign', ['-V', '-m', at('store', file), '-p', at('mine.pub')])
+  const manifest = JSON.parse(readFileSync(join(tree, 'manifest.json'), 'utf8'))
+  t.same(Object.keys(manifest.files), [`debian/12/i686/${RELEASE}.btf.tar.xz`])
+  t.equal(manifest.files[`debian/12/i686/${RELEASE}.btf.tar.xz`].size, statSync(archive).size)
+  execFileSync('tar', ['xf', archive, '-C', directory])
+  t.ok(statSync(at(`${RELEASE}.btf`)).size > 0)
+})
+
+t.test('verify says what is wrong, and --repair what it made again', async (t) => {
+  t.match(await run('verify', ...store), { status: 0, stdout: 'clean\n' })
+  writeFileSync(archive, 'x')
+  t.match(await run('verify', ...store), {
+    status: 1,
+    stdout: /^digest_mismatch: .*\n1 wrong; 0 made again\n$/,
+  })
+  t.match(await run('verify', '--repair', ...store), {
+    status: 0,
+    stdout: /0 wrong; 1 made again\n$/,
+  })
+  t.match(await run('verify', ...store), { status: 0, stdout: 'clean\n' })
+  t.match(await run('gc', ...store), { status: 0, stdout: '0 blobs removed, 0 bytes\n' })
+})
+
+t.test('import of that tree, as a directory and as a tar, once', async (t) => {
+  const [one, two] = [
+    ['--store', `file:${at('one')}`],
+    ['--store', `file:${at('two')}`],
+  ]
+  t.match(await run('import', ...one, tree), { status: 0, stdout: '1 imported\n' })
+  t.match(await run('import', ...one, tree), { status: 0, stdout: '1 present\n' })
+  const record = JSON.parse((await run('list', '--json', ...one)).stdout)
+  t.match(record, {
+    state: 'available',
+    kernel: { distro: 'debian', version: '12', arch: 'i686', release: RELEASE },
+    origin: 'import',
+    package: { url: `import:debian/12/i686/${RELEASE}.btf.tar.xz`, authenticated: 'none' },
+  })
+  for (const flag of ['c', 'cz', 'cJ']) {
+    execFileSync('tar', [`${flag}f`, at('tree.tar'), '-C', tree, '.'])
+    const done = await run('import', ...two, at('tree.tar'))
+    t.match(done, { status: 0, stdout: flag === 'c' ? '1 imported\n' : '1 present\n' })
+  }
+  t.match(await run('import', ...store, tree), { status: 0, stdout: '1 present\n' })
+  for (const url of [one, two])
+    t.match(await run('verify', ...url), { status: 0, stdout: 'clean\n' })
+})
+
+t.test('what is refused, and why', async (t) => {
+  const bad = at('bad')
+  const put = (path: string, bytes: string | Buffer) => {
+    mkdirSync(dirname(join(bad, path)), { recursive: true })
+    writeFileSync(join(bad, path), bytes)
+  }
+  const raw = readFileSync(at(`${RELEASE}.btf`))
+  put('debian/12/x86_64/good.btf', raw)
+  put('debian/12/x86_64/not-btf.btf', 'x')
+  put('debian/12/x86_64/cut.btf', raw.subarray(0, -9))
+  put('debian/12/x86_64/cut.btf.tar.xz', readFileSync(archive).subarray(0, 60))
+  put('debian/12/nowhere.btf', raw)
+  put('debian/12/x86_64/.btf', raw)
+  put('README.md', 'of no concern')
+  symlinkSync('/etc/passwd', join(bad, 'debian/12/x86_64/link.btf'))
+  const fresh = ['--store', `file:${at('fresh')}`]
+  const { status, stdout } = await run('import', '--json', ...fresh, bad)
+  t.equal(status, 1)
+  const lines = stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+  t.same(lines.pop().summary, { imported: 1, refused: 6 })
+  const codes = Object.fromEntries(lines.map(({ path, state, code }) => [path, code ?? state]))
+  t.same(codes, {
+    'debian/12/x86_64/good.btf': 'imported',
+    'debian/12/x86_64/not-btf.btf': 'bad_btf',
+    'debian/12/x86_64/cut.btf': 'bad_btf',
+    'debian/12/x86_64/cut.btf.tar.xz': 'digest_mismatch',
+    'debian/12/nowhere.btf': 'wrong_kernel',
+    'debian/12/x86_64/.btf': 'wrong_kernel',
+    'debian/12/x86_64/link.btf': 'unsupported_package',
+  })
+  rmSync(bad, { recursive: true })
+  writeFileSync(at('x.tar'), 'no tar at all')
+  t.match(await run('import', ...fresh, at('x.tar')), {
+    status: 1,
+    stderr: /corrupt_package|no BTF/,
+  })
+  t.match(await run('import', ...fresh, at('none')), { status: 1, stderr: /ENOENT/ })
+})
