@@ -68,15 +68,14 @@ t.test('a corrupt blob is found', { timeout: 20_000 }, async (t) => {
     'cut short': good.subarray(0, -5),
     'a bit flipped': flipped,
     'other bytes': zstdCompressSync(Buffer.concat([raw.subarray(1), raw.subarray(0, 1)])),
-    'a bomb': zstdCompressSync(Buffer.alloc(300 * 2 ** 20)),
-    'a bomb in many frames': Buffer.concat(
-      Array(100).fill(zstdCompressSync(Buffer.alloc(2 ** 22))),
-    ),
   }
   for (const [name, bytes] of Object.entries(corrupt)) {
     await store.put(key, bytes)
     await t.rejects(getBlob(store, sha256), told('digest_mismatch'), name)
   }
+  await store.put(key, zstdCompressSync(Buffer.alloc(300 * 2 ** 20)))
+  const bomb = { code: 'digest_mismatch', message: /does not decompress/ }
+  await t.rejects(getBlob(store, sha256), bomb, 'a bomb goes no further than the bound')
   await store.put(key, good)
   t.ok((await getBlob(store, sha256)).equals(raw), 'other settings of zstd do not matter')
 })
