@@ -34,8 +34,9 @@ export interface PutOptions {
  * Where bytes live. Five methods, none optional; every backend passes the contract suite in test/storage/contract.ts.
  *
  * A put is all or nothing and is never seen half: a reader during an overwrite sees the old object or the new one,
- * whole; a source that fails midway leaves what was there. Keys are `/`-separated segments as `key.ts` makes them;
- * any other gives `invalid_key`. All errors are `StoreError`.
+ * whole; a source that fails midway leaves what was there. A put that fails destroys its source. Keys are
+ * `/`-separated segments as `name.ts` makes them; any other gives `invalid_key`, a prefix of none lists nothing. All
+ * errors are `StoreError`, but a source's own and an `AbortError`, which pass as they are.
  */
 export interface Store {
   /** The URL this store was opened with, without secrets. */
