@@ -1,0 +1,244 @@
+/*
+ * Every door of bpf/ that bytes go through, alone or with sound ones on the other side. Whatever the bytes, a door gives
+ * a value or a BtfError with a code of the list, one that reads bytes an offset too; what it writes can be read.
+ */
+import { readFileSync } from 'node:fs'
+import {
+  type BpfObject,
+  BTF_ERROR_CODES,
+  type Btf,
+  BtfError,
+  type BtfErrorCode,
+  buildIdOf,
+  checkObject,
+  compareLayouts,
+  DIALECTS,
+  type Dialect,
+  describeVmlinux,
+  diffBtf,
+  encodeBtf,
+  layoutOf,
+  memorySource,
+  mergeBtf,
+  minimizeBtf,
+  openElf,
+  openObject,
+  parseBtf,
+  parseNotes,
+  printDiff,
+  printHeader,
+  printLayout,
+  readBtf,
+  relocate,
+  resolve,
+  sizeOf,
+  toDialect,
+} from '../../bpf/index.ts'
+import { coreObjects, littleKernels } from '../bpf/core.ts'
+import { fixture } from '../bpf/fixtures.ts'
+import { base, type InputSort } from './corpus.ts'
+import type { Random } from './random.ts'
+
+/** What came of a door: nothing of note, or the code of a BtfError. */
+export type Outcome = 'value' | BtfErrorCode
+
+export interface Visit {
+  readonly door: string
+  readonly outcome: Outcome
+}
+
+/** What no input may bring about. */
+export class Defect extends Error {
+  override readonly name = 'Defect'
+
+  constructor(door: string, cause: unknown) {
+    super(`${door}: ${text(cause)}`, { cause })
+  }
+}
+
+function text(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  return `${error.stack}${error.cause ? `\nbecause of ${text(error.cause)}` : ''}`
+}
+
+/** Sections of one file that are gone through. */
+const MAX_SECTIONS = 32
+
+/** Codes that are about what is not there, or about a relation of types, not about a byte of the input. */
+const WITHOUT_OFFSET: ReadonlySet<BtfErrorCode> = new Set(['missing_section', 'cycle', 'too_large'])
+
+const codes: ReadonlySet<string> = new Set(BTF_ERROR_CODES)
+
+/** Goes through doors and keeps account. Errors of its methods: a Defect. */
+class Account {
+  readonly visits: Visit[] = []
+
+  /** The value that a door gives; undefined for an error. A door that reads bytes says at which one it fails. */
+  through<T>(door: string, pass: () => T, reads = false): T | undefined {
+    try {
+      const value = pass()
+      this.visits.push({ door, outcome: 'value' })
+      return value
+    } catch (error) {
+      if (!(error instanceof BtfError)) throw new Defect(door, error)
+      const { code, offset } = error
+      if (!codes.has(code)) throw new Defect(door, error)
+      const place = offset === undefined ? !reads || WITHOUT_OFFSET.has(code) : isOffset(offset)
+      if (!place) throw new Defect(door, new Error(`offset ${offset}`, { cause: error }))
+      this.visits.push({ door, outcome: code })
+      return undefined
+    }
+  }
+
+  /** The value of a door that reads bytes. */
+  read<T>(door: string, pass: () => T): T | undefined {
+    return this.through(door, pass, true)
+  }
+
+  /** Has a door write BTF, which must be readable. */
+  write(door: string, pass: () => Uint8Array): void {
+    const bytes = this.through(door, pass)
+    if (!bytes) return
+    try {
+      parseBtf(bytes)
+    } catch (error) {
+      throw new Defect(`${door}, read again`, error)
+    }
+  }
+}
+
+function isOffset(offset: number): boolean {
+  return Number.isSafeInteger(offset) && offset >= 0
+}
+
+/** Takes bytes through all doors that such an input comes to. Errors: a Defect. */
+export function visitAll(sort: InputSort, bytes: Uint8Array, random: Random): Visit[] {
+  const visitor = new Visitor(random)
+  switch (sort) {
+    case 'btf':
+      visitor.btf(bytes)
+      break
+    case 'split btf':
+      visitor.split(bytes)
+      break
+    case 'vmlinux':
+      visitor.vmlinux(bytes)
+      break
+    case 'object':
+      visitor.object(bytes)
+      break
+  }
+  return visitor.visits
+}
+
+/** Objects and kernels that are sound, of either byte order. */
+const objects = (['el', 'eb'] as const).flatMap((order) =>
+  [...coreObjects(order).values()].map((path) => openObject(readFileSync(path))),
+)
+const kernels = [...littleKernels().values()].map((path) => parseBtf(readFileSync(path)))
+const module = fixture('module-x86_64.btf')
+
+class Visitor extends Account {
+  readonly #random: Random
+
+  constructor(random: Random) {
+    super()
+    this.#random = random
+  }
+
+  btf(bytes: Uint8Array): void {
+    this.read('parseBtf over a base', () => parseBtf(bytes, { base }))
+    const btf = this.read('readBtf', () => readBtf(bytes))
+    if (!btf) return
+    this.#walk(btf)
+    const { byteOrder, strings } = btf
+    this.write('encodeBtf', () => encodeBtf(btf.types(), { byteOrder }))
+    this.write('encodeBtf with strings', () => encodeBtf(btf.types(), { byteOrder, strings }))
+    const dialect = this.#random.pick(Object.keys(DIALECTS) as Dialect[])
+    this.write('toDialect', () => toDialect(btf, dialect))
+    const split = this.read('parseBtf over this', () => parseBtf(module, { base: btf }))
+    if (split) this.write('mergeBtf, base', () => mergeBtf(btf, [split]))
+    this.#compare(btf)
+    const object = this.#pick(objects, btf)
+    this.write('minimizeBtf, kernel', () => minimizeBtf(btf, [object, this.#pick(objects, btf)]))
+    this.through('checkObject, kernel', () => checkObject(object, btf))
+  }
+
+  split(bytes: Uint8Array): void {
+    const btf = this.read('parseBtf over a base', () => parseBtf(bytes, { base }))
+    if (!btf) return
+    this.#walk(btf)
+    this.#compare(btf)
+    this.write('mergeBtf', () => mergeBtf(base, [btf]))
+    this.through('encodeBtf over a base', () =>
+      parseBtf(encodeBtf(btf.types(), { base, byteOrder: btf.byteOrder }), { base }),
+    )
+  }
+
+  vmlinux(bytes: Uint8Array): void {
+    this.read('describeVmlinux', () => describeVmlinux(memorySource(bytes)))
+    this.read('parseNotes', () => [...parseNotes(bytes, 'little')].length)
+    this.read('buildIdOf', () => buildIdOf(bytes.subarray(this.#random.below(256)), 'big'))
+    this.#elf(bytes)
+  }
+
+  object(bytes: Uint8Array): void {
+    const object = this.read('openObject', () => openObject(bytes))
+    if (!object) {
+      if (this.#random.once(4)) this.#elf(bytes)
+      return
+    }
+    const kernel = this.#pick(kernels, object)
+    this.through('relocate', () => relocate(object, kernel))
+    this.through('checkObject', () => checkObject(object, kernel))
+    this.write('minimizeBtf', () => minimizeBtf(kernel, [object, this.#pick(objects, object)]))
+  }
+
+  #elf(bytes: Uint8Array): void {
+    const elf = this.read('openElf', () => openElf(memorySource(bytes)))
+    if (!elf) return
+    this.read('Elf.symbols', () => [...elf.symbols()].length)
+    this.read('Elf.symbol', () => elf.symbol('linux_banner'))
+    for (const section of elf.sections.slice(0, MAX_SECTIONS)) {
+      this.read('Elf.read', () => elf.read(section))
+      this.read('Elf.relocations', () => [...elf.relocations(section)].length)
+      this.read('Elf.search', () => [...elf.search(section, Buffer.from('Linux'))].length)
+    }
+    const btf = this.read('readBtf', () => readBtf(bytes))
+    if (btf) this.#walk(btf)
+  }
+
+  #walk(btf: Btf): void {
+    this.through('Btf', () => {
+      for (const type of btf.types()) btf.kind(type.id)
+      btf.find('everything', this.#random.pick(['STRUCT', 'ENUM64', 'FUNC'] as const))
+      btf.idsOf(new Set([this.#random.below(128)]))
+      return btf.kinds().length + btf.pointerSize
+    })
+    this.through('printHeader', () => {
+      let length = 0
+      for (const piece of printHeader(btf)) length += piece.length
+      return length
+    })
+    for (let n = 0; n < 4; n++) {
+      const id = this.#random.below(btf.endId)
+      this.through('printLayout', () => printLayout(btf, id))
+      this.through('sizeOf', () => sizeOf(btf, id))
+      this.through('resolve', () => resolve(btf, id))
+      const type = btf.type(id)
+      if ('members' in type) this.through('layoutOf', () => layoutOf(btf, type))
+    }
+  }
+
+  #compare(btf: Btf): void {
+    const other = this.#pick(kernels, btf)
+    const diff = this.through('diffBtf', () => diffBtf(btf, other))
+    if (diff) this.through('printDiff', () => [...printDiff(diff)].length)
+    this.through('diffBtf of one name', () => diffBtf(other, btf, { type: 'task_struct' }))
+    this.through('compareLayouts', () => compareLayouts(other, btf))
+  }
+
+  #pick<T extends Btf | BpfObject>(all: readonly T[], { byteOrder }: Btf | BpfObject): T {
+    return this.#random.pick(all.filter((one) => one.byteOrder === byteOrder))
+  }
+}
