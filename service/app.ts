@@ -7,6 +7,7 @@ import { ServiceError } from './error.ts'
 import { healthRoutes } from './health.ts'
 import { kernelRoutes } from './kernels.ts'
 import { registerProblems, sendProblem } from './problem.ts'
+import { snapshotRoutes } from './snapshot.ts'
 
 export interface AppOptions extends Context {
   logger?: FastifyBaseLogger
@@ -36,6 +37,7 @@ export function buildApp({ logger, ...context }: AppOptions): FastifyInstance {
   registerProblems(app)
   app.register(btfRoutes(context))
   app.register(kernelRoutes(context))
+  app.register(snapshotRoutes(context))
   app.register(healthRoutes(context))
   return app
 }

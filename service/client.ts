@@ -1,48 +1,37 @@
 /*
  * The agent's side: BTF for a kernel, as a file to give to a loader. The kernel's own comes first, then the cache, then
- * the server, which is asked with time-outs and growing pauses. What arrives is compared with its SHA-256 and put in
- * place in one step; a file in the cache is named after its SHA-256, and is believed only while that is right.
+ * the server. What arrives is compared with its SHA-256 and put in place in one step; a file in the cache is named
+ * after its SHA-256, and is believed only while that is right.
+ *
+ * With a public key the server is not believed either: the signed snapshot of the catalog says which SHA-256 the
+ * kernel's BTF has.
  */
-import { createHash, randomUUID } from 'node:crypto'
-import { access, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { createHash } from 'node:crypto'
+import { access, readdir, readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
-import { dirname, join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { zstdDecompress } from 'node:zlib'
-import { request } from 'undici'
-import { encodeName, type Kernel } from '../storage/index.ts'
+import {
+  Catalog,
+  encodeName,
+  type Kernel,
+  openStore,
+  SNAPSHOT_KEY,
+  StoreError,
+  signatureKey,
+  verifyContent,
+} from '../storage/index.ts'
+import { type AskOptions, ask, FetchError, type Headers } from './ask.ts'
+import { ServiceError } from './error.ts'
+import { writeWhole } from './file.ts'
+import { type BuildChoice, lookUp } from './lookup.ts'
 import { KERNEL_BTF, thisKernel } from './machine.ts'
 import { pathOf } from './name.ts'
 
-const MAX_BODY = 64 * 1024 * 1024
 const MAX_BTF = 256 * 1024 * 1024
 
-export type FetchErrorCode =
-  | 'unreachable' // no answer, after all tries
-  | 'refused' // the server has none: `problem` says why
-  | 'digest_mismatch' // what arrived is not what was announced, after all tries
-  | 'not_writable' // the file or the cache cannot be written
-
-/** Why there is no BTF. */
-export class FetchError extends Error {
-  override readonly name = 'FetchError'
-  readonly code: FetchErrorCode
-  /** the `code` of the server's problem document */
-  readonly problem: string | undefined
-
-  constructor(
-    code: FetchErrorCode,
-    message: string,
-    options: ErrorOptions & { problem?: string } = {},
-  ) {
-    super(message, options)
-    this.code = code
-    this.problem = options.problem
-  }
-}
-
-export interface FetchOptions {
+export interface FetchOptions extends AskOptions {
   /** `http://host:port`; without it only the kernel's own and the cache are looked at */
   server?: string
   /** the kernel; else this machine's, and then its own BTF is preferred */
@@ -51,17 +40,10 @@ export interface FetchOptions {
   output?: string
   /** else `$XDG_CACHE_HOME/btfmill/btf` */
   cache?: string
-  /** wait while the server says that it is being made */
-  wait?: boolean
-  /** tries in all */
-  attempts?: number
-  /** milliseconds to wait for an answer to begin, and between two pieces of it */
-  timeout?: number
-  /** milliseconds before the second try; doubled for each further one, with jitter */
-  pause?: number
+  /** the text of a minisign public key: take only what it vouches for */
+  publicKey?: string
   /** directory below which the machine's files are read */
   root?: string
-  signal?: AbortSignal
 }
 
 export interface FetchedBtf {
@@ -76,11 +58,11 @@ export async function fetchBtf(options: FetchOptions = {}): Promise<FetchedBtf> 
   const own = options.kernel ? undefined : await kernelsOwn(options.root)
   if (own) return { path: own, origin: 'kernel' }
   const kernel = options.kernel ?? thisKernel(options.root)
-  const directory = cacheDirectory(options.cache, kernel)
+  const directory = cacheDirectory(options, kernel)
   const cached = await readCache(directory)
-  const answer = cached ?? (await ask(kernel, options))
+  const answer = cached ?? (await askServer(kernel, options))
   const path = options.output ?? join(directory, `${answer.sha256}.btf`)
-  if (options.output || !cached) await writeAtomically(path, answer.raw)
+  if (options.output || !cached) await write(path, answer.raw)
   return { path, origin: cached ? 'cache' : 'server', sha256: answer.sha256 }
 }
 
@@ -97,13 +79,14 @@ async function kernelsOwn(root = '/'): Promise<string | undefined> {
   )
 }
 
-/** One directory for each kernel, so that a file in it can only be that kernel's. */
-function cacheDirectory(cache: string | undefined, kernel: Kernel): string {
+/** One directory for each kernel, so that a file in it can only be that kernel's, and for each key that vouched. */
+function cacheDirectory({ cache, publicKey }: FetchOptions, kernel: Kernel): string {
   const root =
     cache ?? join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'btfmill', 'btf')
   const { distro, version, arch, release, buildId, unameVersion } = kernel
-  const build = buildId ?? unameVersion ?? 'any'
-  return join(root, ...[distro, version, arch, release, build].map(encodeName))
+  const names = [distro, version, arch, release, buildId ?? unameVersion ?? 'any'].map(encodeName)
+  const vouched = publicKey === undefined ? [] : [`by-${digest(publicKey).slice(0, 16)}`]
+  return join(root, ...names, ...vouched)
 }
 
 async function readCache(directory: string): Promise<Answer | undefined> {
@@ -115,116 +98,83 @@ async function readCache(directory: string): Promise<Answer | undefined> {
   return undefined
 }
 
-/** Tries until there is an answer that is final. */
-async function ask(kernel: Kernel, options: FetchOptions): Promise<Answer> {
-  const { server, attempts = 5, pause = 500, signal } = options
+async function askServer(kernel: Kernel, options: FetchOptions): Promise<Answer> {
+  const { server, publicKey } = options
   if (!server)
     throw new FetchError('unreachable', 'no server is named, and nothing is in the cache')
-  let last: FetchError | undefined
-  for (let attempt = 0; attempt < attempts; ) {
-    const answer = await askOnce(addressOf(server, kernel), options)
-    if (answer.kind === 'btf') return answer
-    if (answer.kind === 'final') throw answer.error
-    last = answer.error
-    // a server that is making it is waited for as long as it says so
-    if (answer.kind === 'again') attempt++
-    const growing = pause * 2 ** attempt * (0.5 + Math.random())
-    if (attempt < attempts) await sleep(answer.after ?? growing, undefined, signal && { signal })
-  }
-  throw last ?? new FetchError('unreachable', `${server} does not answer`)
+  const { buildId: build, unameVersion } = kernel
+  const choice = { ...(build && { build }), ...(unameVersion && { unameVersion }) }
+  if (publicKey === undefined)
+    return await ask(addressOf(server, kernel, choice), readAnswer, options)
+  const sha256 = await vouchedFor(server, kernel, choice, publicKey, options)
+  return await ask(at(server, `v1/btf/sha256/${sha256}`), readAnswer, options)
 }
 
-function addressOf(server: string, kernel: Kernel): URL {
-  const url = new URL(`${server.replace(/\/+$/, '')}/v1/btf/${pathOf(kernel)}`)
-  if (kernel.buildId) url.searchParams.set('build', kernel.buildId)
-  else if (kernel.unameVersion) url.searchParams.set('uname-version', kernel.unameVersion)
+const at = (server: string, path: string): URL => new URL(`${server.replace(/\/+$/, '')}/${path}`)
+
+function addressOf(server: string, kernel: Kernel, { build, unameVersion }: BuildChoice): URL {
+  const url = at(server, `v1/btf/${pathOf(kernel)}`)
+  if (build) url.searchParams.set('build', build)
+  else if (unameVersion) url.searchParams.set('uname-version', unameVersion)
   return url
 }
 
-type Attempt =
-  | ({ kind: 'btf' } & Answer)
-  | { kind: 'final'; error: FetchError }
-  | { kind: 'again' | 'pending'; error: FetchError; after?: number }
-
-async function askOnce(
-  url: URL,
-  { timeout = 10_000, wait = false, signal }: FetchOptions,
-): Promise<Attempt> {
+/** The SHA-256 that the signed catalog has for a kernel's BTF. Errors: `bad_signature`, `refused`. */
+async function vouchedFor(
+  server: string,
+  kernel: Kernel,
+  choice: BuildChoice,
+  publicKey: string,
+  options: FetchOptions,
+): Promise<string> {
+  const snapshot = await ask(
+    at(server, `v1/${SNAPSHOT_KEY}`),
+    async (bytes) => {
+      const address = at(server, `v1/${signatureKey(SNAPSHOT_KEY)}`)
+      const signature = await ask(address, (text) => text.toString('utf8'), options)
+      return verified(bytes, signature, publicKey)
+    },
+    options,
+  )
+  const store = await openStore('memory:')
+  await store.put(SNAPSHOT_KEY, snapshot)
   try {
-    const { statusCode, headers, body } = await request(url, {
-      headers: { 'accept-encoding': 'zstd' },
-      headersTimeout: timeout,
-      bodyTimeout: timeout,
-      ...(signal && { signal }),
-    })
-    const bytes = await readBody(body)
-    const after = Number(headers['retry-after'])
-    const pausing =
-      Number.isFinite(after) && after >= 0 ? { after: Math.min(after, 60) * 1000 } : {}
-    if (statusCode === 200) return await verify(bytes, headers)
-    const error = refusal(url, statusCode, bytes)
-    if (statusCode === 202)
-      return wait ? { kind: 'pending', error, ...pausing } : { kind: 'final', error }
-    if (statusCode === 429 || statusCode >= 500) return { kind: 'again', error, ...pausing }
-    return { kind: 'final', error }
+    return (await lookUp(await Catalog.openSnapshot(store), kernel, choice)).btf.sha256
   } catch (cause) {
-    signal?.throwIfAborted()
-    const why = (cause as Error).message
-    return {
-      kind: 'again',
-      error: new FetchError('unreachable', `${url.origin}: ${why}`, { cause }),
-    }
+    if (!(cause instanceof ServiceError)) throw cause
+    throw new FetchError('refused', cause.message, { cause, problem: cause.code })
   }
 }
 
-async function readBody(body: AsyncIterable<Buffer>): Promise<Buffer> {
-  const pieces: Buffer[] = []
-  let size = 0
-  for await (const piece of body) {
-    size += piece.length
-    if (size > MAX_BODY) throw new Error(`more than ${MAX_BODY} bytes`)
-    pieces.push(piece)
+function verified(content: Buffer, signature: string, publicKey: string): Buffer {
+  try {
+    verifyContent(content, signature, publicKey)
+    return content
+  } catch (cause) {
+    if (!(cause instanceof StoreError) || cause.code !== 'bad_signature') throw cause
+    throw new FetchError('bad_signature', cause.message, { cause })
   }
-  return Buffer.concat(pieces)
 }
 
-/** Compares what arrived with the SHA-256 in its ETag. */
-async function verify(
-  bytes: Buffer,
-  headers: Record<string, string | string[] | undefined>,
-): Promise<Attempt> {
+/** Compares what arrived with the SHA-256 in its ETag. Errors: `digest_mismatch`. */
+async function readAnswer(bytes: Buffer, headers: Headers): Promise<Answer> {
   const [, announced] = /^"([0-9a-f]{64})(?:-\w+)?"$/.exec(String(headers.etag)) ?? []
   const raw =
     headers['content-encoding'] === 'zstd'
       ? await promisify(zstdDecompress)(bytes, { maxOutputLength: MAX_BTF })
       : bytes
   const sha256 = digest(raw)
-  if (sha256 === announced) return { kind: 'btf', raw, sha256 }
+  if (sha256 === announced) return { raw, sha256 }
   const message = `what arrived has SHA-256 ${sha256}, announced was ${announced ?? 'none'}`
-  return { kind: 'again', error: new FetchError('digest_mismatch', message) }
+  throw new FetchError('digest_mismatch', message)
 }
 
-function refusal(url: URL, status: number, body: Buffer): FetchError {
-  let problem: { code?: unknown; detail?: unknown } = {}
+async function write(path: string, bytes: Buffer): Promise<void> {
   try {
-    problem = JSON.parse(body.toString('utf8'))
-  } catch {} // another server's page
-  const detail =
-    typeof problem.detail === 'string' ? problem.detail : `${url.origin} answers ${status}`
-  const code = typeof problem.code === 'string' ? { problem: problem.code } : {}
-  return new FetchError('refused', detail, code)
-}
-
-async function writeAtomically(path: string, bytes: Buffer): Promise<void> {
-  const temporary = `${path}.${randomUUID()}.tmp`
-  try {
-    await mkdir(dirname(path), { recursive: true })
-    await writeFile(temporary, bytes, { flush: true })
-    await rename(temporary, path)
+    await writeWhole(path, bytes)
   } catch (cause) {
-    await rm(temporary, { force: true }).catch(() => {}) // what went wrong first is what is told
     throw new FetchError('not_writable', `${path}: ${(cause as Error).message}`, { cause })
   }
 }
 
-const digest = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex')
+const digest = (bytes: Buffer | string): string => createHash('sha256').update(bytes).digest('hex')

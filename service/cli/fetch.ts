@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import type { KernelFilter } from '../../storage/index.ts'
 import { type FetchOptions, fetchBtf } from '../client.ts'
 import { thisKernel } from '../machine.ts'
@@ -7,17 +8,19 @@ interface Options extends CommonOptions, KernelFilter {
   server?: string
   wait?: boolean
   output?: string
+  publicKey?: string
 }
 
 /** `btfmill fetch`: the path on standard output, what was done on standard error. Returns the exit status. */
 export async function run(options: Options): Promise<number> {
-  const { server, wait, output, json } = options
+  const { server, wait, output, publicKey, json } = options
   const named = filterOf(options)
   const settings: FetchOptions = {
     ...(Object.keys(named).length > 0 && { kernel: kernelOf(named) }),
     ...(server !== undefined && { server }),
     ...(wait !== undefined && { wait }),
     ...(output !== undefined && { output }),
+    ...(publicKey !== undefined && { publicKey: await readFile(publicKey, 'utf8') }),
   }
   const fetched = await fetchBtf(settings)
   const said = {

@@ -72,6 +72,7 @@ filtered(
   .option('--server <url>', 'the service to ask', process.env.BTFMILL_SERVER)
   .option('--wait', 'wait while the server is making it')
   .option('-o, --output <file>', 'write it there, not into the cache')
+  .option('--public-key <file>', 'take only what a catalog signed by this key names')
   .action(async (options) => {
     process.exitCode = await (await import('./fetch.ts')).run(options)
   })

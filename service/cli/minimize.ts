@@ -2,9 +2,10 @@ import { join } from 'node:path'
 import { type BpfObject, minimizeBtf, parseBtf } from '../../bpf/index.ts'
 import { archiveArch, encodeName, type KernelFilter } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
+import { writeWhole } from '../file.ts'
 import { type CommonOptions, filterOf } from './filter.ts'
 import { type ChosenKernel, chosenKernels, openObjectFile, refusalOf } from './input.ts'
-import { jsonLine, printable, writeWhole } from './output.ts'
+import { jsonLine, printable } from './output.ts'
 
 interface Options extends CommonOptions, KernelFilter {
   btf?: string

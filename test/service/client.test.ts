@@ -6,8 +6,9 @@ import { createServer, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { FetchError, type FetchOptions, fetchBtf } from '../../service/client.ts'
-import type { Kernel } from '../../storage/index.ts'
+import { FetchError } from '../../service/ask.ts'
+import { type FetchOptions, fetchBtf } from '../../service/client.ts'
+import { Catalog, generateKeys, type Kernel, putRecord } from '../../storage/index.ts'
 import { btfOf, RAW, recordOf, startMill } from './mill.ts'
 
 const sha256 = createHash('sha256').update(RAW.little).digest('hex')
@@ -80,7 +81,7 @@ t.test('two kernels never share a file of the cache', async (t) => {
   ])
   const options = quick(t, mill.url)
   await fetchBtf(options)
-  const other: Kernel = { ...kernel, release: 'other' }
+  const other: Kernel = { ...kernel, release: 'other', buildId: 'cd'.repeat(20) }
   await t.rejects(fetchBtf({ ...options, kernel: other }), {
     code: 'refused',
     problem: 'unknown_kernel',
@@ -173,4 +174,37 @@ t.test('an end by signal', async (t) => {
   const server = await serverThat(t, () => {})
   const signal = AbortSignal.timeout(50)
   await t.rejects(fetchBtf(quick(t, server, { signal, timeout: 60_000 })), { name: 'TimeoutError' })
+})
+
+t.test('with a public key, only what the signed catalog names', async (t) => {
+  const { publicKey, secretKey } = generateKeys()
+  const mill = await startMill(t, async (store) => [
+    recordOf(kernel, { btf: await btfOf(store, RAW.little) }),
+  ])
+  const options = quick(t, mill.url, { publicKey })
+  await t.rejects(fetchBtf(options), { code: 'refused' }, 'there is no signed catalog')
+
+  await Catalog.publish(mill.store, secretKey)
+  const first = await fetchBtf(options)
+  t.match(first, { origin: 'server', sha256 })
+  t.same(await fetchBtf({ ...options, server: 'http://127.0.0.1:1' }), {
+    ...first,
+    origin: 'cache',
+  })
+  const other = { ...options, publicKey: generateKeys().publicKey }
+  await t.rejects(fetchBtf(other), { code: 'bad_signature' }, 'nor from the cache')
+
+  // a server that lies about a kernel: its record says other BTF, and nobody signed that
+  const lie = { ...options, cache: `${options.cache}-2` }
+  await putRecord(mill.store, recordOf(kernel, { btf: await btfOf(mill.store, RAW.big) }))
+  await mill.catalog.refresh()
+  t.match(await fetchBtf(lie), { sha256 })
+  await mill.store.put('catalog/snapshot.ndjson.zst', Buffer.from('changed'))
+  await t.rejects(fetchBtf({ ...lie, cache: `${options.cache}-4` }), { code: 'bad_signature' })
+  const unknown = { ...kernel, buildId: 'cd'.repeat(20), release: 'unknown' }
+  await Catalog.publish(mill.store, secretKey)
+  await t.rejects(fetchBtf({ ...lie, kernel: unknown }), {
+    code: 'refused',
+    problem: 'unknown_kernel',
+  })
 })
