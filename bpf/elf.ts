@@ -11,6 +11,8 @@ import { BtfError } from './error.ts'
 /** Kernel modules built with -ffunction-sections have tens of thousands of sections; nothing sane has more. */
 const MAX_SECTIONS = 1 << 18
 const MAX_NAME_TABLE = 64 << 20
+/** Bytes of one name: the kernel's symbols have at most 512, section names may hold a path. */
+const MAX_NAME = 4096
 /** One read; sections that are searched are searched in pieces. */
 const CHUNK = 1 << 20
 /** `.BTF` of a vmlinux with everything built in is some 30 MB. */
@@ -75,6 +77,8 @@ export class Elf {
   /** `e_machine` */
   readonly machine: number
   readonly sections: readonly ElfSection[]
+  /** by the index of the section that they are about */
+  #relocationTables: ReadonlyMap<number, readonly ElfSection[]> | undefined
 
   constructor(source: ByteSource, header: ElfHeader, sections: readonly ElfSection[]) {
     this.source = source
@@ -139,18 +143,19 @@ export class Elf {
     if (names.size > MAX_NAME_TABLE) {
       throw new BtfError('too_large', `${names.size} bytes of symbol names`, names.offset)
     }
-    const strings = this.read(names)
+    const strings = new NameTable(this.read(names), names.offset)
     for (const { view, at } of this.#symbolRecords(table)) {
-      const nameOffset = view.getUint32(at, this.#little)
-      yield { name: stringAt(strings, nameOffset, names.offset), ...this.#symbol(view, at) }
+      yield { name: strings.at(view.getUint32(at, this.#little)), ...this.#symbol(view, at) }
     }
   }
 
   /** The relocations of a section's bytes, in file order, whether they come with addends (RELA) or not. */
   *relocations(section: ElfSection): Generator<ElfRelocation> {
-    const tables = this.sections.filter(
-      (s) => (s.type === SHT_REL || s.type === SHT_RELA) && s.info === section.index,
+    this.#relocationTables ??= Map.groupBy(
+      this.sections.filter((s) => s.type === SHT_REL || s.type === SHT_RELA),
+      (table) => table.info,
     )
+    const tables = this.#relocationTables.get(section.index) ?? []
     const wide = this.bits === 64
     for (const table of tables) {
       const entry = (wide ? 16 : 8) + (table.type === SHT_RELA ? (wide ? 8 : 4) : 0)
@@ -277,29 +282,29 @@ function readSections(source: ByteSource, header: ElfHeader): ElfSection[] {
   if (header.sectionTable === 0) return []
   const entry = header.bits === 64 ? 64 : 40
   if (header.sectionEntry !== entry) {
-    throw new BtfError('bad_elf', `section headers of ${header.sectionEntry} bytes`)
+    const at = header.bits === 64 ? 58 : 46
+    throw new BtfError('bad_elf', `section headers of ${header.sectionEntry} bytes`, at)
   }
   // Where the counts do not fit the ELF header they are in the section header of index 0.
   const zero = sectionAt(viewOf(readExactly(source, header.sectionTable, entry)), 0, 0, header)
   const count = header.sectionCount || zero.size
   const namesIndex = header.nameTable === SHN_XINDEX ? zero.link : header.nameTable
-  if (count > MAX_SECTIONS) throw new BtfError('too_large', `${count} sections`)
+  if (count > MAX_SECTIONS) {
+    throw new BtfError('too_large', `${count} sections`, header.sectionTable)
+  }
 
   const view = viewOf(readExactly(source, header.sectionTable, count * entry))
   const raw = Array.from({ length: count }, (_, i) => sectionAt(view, i * entry, i, header))
   const table = raw[namesIndex]
-  const names = table && namesIndex ? readNames(source, table) : new Uint8Array(1)
-  return raw.map(({ nameOffset, ...section }) => ({
-    ...section,
-    name: stringAt(names, nameOffset, table?.offset ?? 0),
-  }))
+  const names = table && namesIndex ? readNames(source, table) : new NameTable(new Uint8Array(1), 0)
+  return raw.map(({ nameOffset, ...section }) => ({ ...section, name: names.at(nameOffset) }))
 }
 
-function readNames(source: ByteSource, table: RawSection): Uint8Array {
+function readNames(source: ByteSource, table: RawSection): NameTable {
   if (table.size > MAX_NAME_TABLE) {
     throw new BtfError('too_large', `${table.size} bytes of section names`, table.offset)
   }
-  return readExactly(source, table.offset, table.size)
+  return new NameTable(readExactly(source, table.offset, table.size), table.offset)
 }
 
 type RawSection = Omit<ElfSection, 'name'> & { readonly nameOffset: number }
@@ -335,10 +340,30 @@ function fileOffset(value: bigint, what: string, at: number): number {
   return Number(value)
 }
 
-function stringAt(table: Uint8Array, offset: number, tableOffset: number): string {
-  const end = table.indexOf(0, offset)
-  if (offset >= table.length || end < 0) {
-    throw new BtfError('bad_elf', `a name lies outside its string table`, tableOffset + offset)
+/**
+ * The names of a string table. Each may be the tail of another, so what is read of it in all is bounded too. Errors:
+ * `bad_elf`, `too_large`.
+ */
+class NameTable {
+  readonly #bytes: Uint8Array
+  /** of the table in the file */
+  readonly #offset: number
+  #room = MAX_NAME_TABLE
+
+  constructor(bytes: Uint8Array, offset: number) {
+    this.#bytes = bytes
+    this.#offset = offset
   }
-  return bufferOf(table).toString('latin1', offset, end)
+
+  at(offset: number): string {
+    const end = this.#bytes.indexOf(0, offset)
+    if (offset >= this.#bytes.length || end < 0) {
+      throw new BtfError('bad_elf', 'a name lies outside its string table', this.#offset + offset)
+    }
+    this.#room -= end - offset
+    if (end - offset > MAX_NAME || this.#room < 0) {
+      throw new BtfError('too_large', 'names are too long', this.#offset + offset)
+    }
+    return bufferOf(this.#bytes).toString('latin1', offset, end)
+  }
 }

@@ -67,6 +67,8 @@ export interface CoreRelocation {
 
 /** Records of one table; the largest objects known have some ten thousand. */
 const MAX_RECORDS = 1 << 20
+/** Characters of all strings that the records refer to: each may be the tail of another. */
+const MAX_TEXT = 64 << 20
 
 export interface BtfExt {
   readonly functions: readonly FunctionInfo[]
@@ -92,8 +94,8 @@ export function parseExt(bytes: Uint8Array, btf: Btf): BtfExt {
     lines: tables.records(16, 16, (section, at) => ({
       section,
       offset: tables.word(at),
-      file: btf.string(tables.word(at + 4)),
-      text: btf.string(tables.word(at + 8)),
+      file: tables.string(at + 4),
+      text: tables.string(at + 8),
       line: tables.word(at + 12) >>> 10,
       column: tables.word(at + 12) & 0x3ff,
     })),
@@ -102,7 +104,7 @@ export function parseExt(bytes: Uint8Array, btf: Btf): BtfExt {
       index,
       offset: tables.word(at),
       type: tables.typeId(at + 4),
-      access: btf.string(tables.word(at + 8)),
+      access: tables.string(at + 8),
       kind: RELOCATION_KINDS[tables.word(at + 12)] ?? 'unknown',
     })),
   }
@@ -113,6 +115,9 @@ class Tables {
   readonly #little: boolean
   readonly #btf: Btf
   readonly #headerSize: number
+  /** by their offsets: thousands of records name one file */
+  readonly #strings = new Map<number, string>()
+  #room = MAX_TEXT
 
   constructor(bytes: Uint8Array, btf: Btf) {
     const byteOrder = btfByteOrder(bytes)
@@ -120,7 +125,7 @@ class Tables {
     if (byteOrder !== btf.byteOrder) {
       throw new BtfError('malformed_header', '.BTF and .BTF.ext differ in byte order', 0)
     }
-    if (bytes.length < HEADER_SIZE) throw new BtfError('truncated', '.BTF.ext is cut off')
+    if (bytes.length < HEADER_SIZE) throw new BtfError('truncated', '.BTF.ext is cut off', 0)
     if (bytes[2] !== BTF_VERSION || bytes[3] !== 0) {
       throw new BtfError('unsupported', `.BTF.ext version ${bytes[2]}, flags ${bytes[3]}`, 2)
     }
@@ -142,6 +147,20 @@ class Tables {
     const id = this.word(at)
     if (id >= this.#btf.endId) throw new BtfError('bad_type_id', `type ${id} in .BTF.ext`, at)
     return id
+  }
+
+  string(at: number): string {
+    const offset = this.word(at)
+    const known = this.#strings.get(offset)
+    if (known !== undefined) return known
+    if (offset >= this.#btf.stringsEnd) {
+      throw new BtfError('bad_name', `name at ${offset} in .BTF.ext`, at)
+    }
+    const text = this.#btf.string(offset)
+    this.#room -= text.length
+    if (this.#room < 0) throw new BtfError('too_large', 'names in .BTF.ext are too long', at)
+    this.#strings.set(offset, text)
+    return text
   }
 
   /** The records of the table whose offset and length are in the header at `field`, each at least `least` bytes. */
@@ -174,7 +193,7 @@ class Tables {
       if (records.length + count > MAX_RECORDS) {
         throw new BtfError('too_large', `.BTF.ext has more than ${MAX_RECORDS} records`, at)
       }
-      const section = this.#btf.string(this.word(at))
+      const section = this.string(at)
       for (let i = 0; i < count; i++) records.push(read(section, at + 8 + i * size, i))
       at = next
     }

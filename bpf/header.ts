@@ -41,7 +41,7 @@ export function btfByteOrder(bytes: Uint8Array): ByteOrder | undefined {
 export function parseHeader(bytes: Uint8Array): BtfHeader {
   const byteOrder = btfByteOrder(bytes)
   if (!byteOrder) throw new BtfError('malformed_header', 'no BTF magic', 0)
-  if (bytes.length < BTF_HEADER_SIZE) throw new BtfError('truncated', 'BTF header is cut off')
+  if (bytes.length < BTF_HEADER_SIZE) throw new BtfError('truncated', 'BTF header is cut off', 0)
   const view = viewOf(bytes)
   const little = byteOrder === 'little'
   if (bytes[2] !== BTF_VERSION) throw new BtfError('unsupported', `BTF version ${bytes[2]}`, 2)
@@ -95,7 +95,13 @@ function checkOrder(
   }
 }
 
-/** Checks that the string section is closed and, without a base, begins with the empty string. */
+/** Bytes of one string: the kernel's names have at most 512, but a line of source is one too. */
+const MAX_STRING = 1 << 16
+
+/**
+ * Checks that the string section is closed, without a base begins with the empty string, and has none that is longer
+ * than any is meant to be: a million names may be tails of it.
+ */
 export function checkStrings(strings: Uint8Array, start: number, hasBase: boolean): void {
   if (strings.length === 0) {
     if (hasBase) return
@@ -110,5 +116,12 @@ export function checkStrings(strings: Uint8Array, start: number, hasBase: boolea
       'string section does not begin with the empty string: split BTF needs its base',
       start,
     )
+  }
+  for (let at = 0; at + MAX_STRING < strings.length; ) {
+    const nul = strings.lastIndexOf(0, at + MAX_STRING)
+    if (nul < at) {
+      throw new BtfError('too_large', `a string of more than ${MAX_STRING} bytes`, start + at)
+    }
+    at = nul + 1
   }
 }

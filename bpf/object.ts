@@ -11,6 +11,7 @@ import { type BtfExt, parseExt } from './ext.ts'
 import { CALL, INSTRUCTION_SIZE, LDIMM64, PSEUDO_CALL, readInstruction } from './instruction.ts'
 
 const EM_BPF = 247
+const SHT_NOBITS = 8
 const SHF_EXECINSTR = 4n
 const STT_FUNC = 2
 const STB_LOCAL = 0
@@ -54,7 +55,9 @@ export interface BpfObject {
  * `.BTF.ext`: such an object was built without -g and cannot be relocated; `unsupported` for another machine's ELF.
  */
 export function openObject(bytes: Uint8Array): BpfObject {
-  if (bytes.length > MAX_OBJECT) throw new BtfError('too_large', `object of ${bytes.length} bytes`)
+  if (bytes.length > MAX_OBJECT) {
+    throw new BtfError('too_large', `object of ${bytes.length} bytes`, MAX_OBJECT)
+  }
   const elf = openElf(memorySource(bytes))
   // clang before 4.0 wrote EM_NONE, as libbpf knows
   if (elf.machine !== EM_BPF && elf.machine !== 0) {
@@ -63,6 +66,7 @@ export function openObject(bytes: Uint8Array): BpfObject {
   // a pointer of a BPF program has 8 bytes, whatever `long` its headers were made for
   const btf = parseBtf(elf.read('.BTF'), { pointerSize: 8 })
   const ext = parseExt(elf.read('.BTF.ext'), btf)
+  checkOverlap(elf, bytes.length)
   const executable = elf.sections.filter((s) => (s.flags & SHF_EXECINSTR) !== 0n && s.type === 1)
   const code = new Map<string, Uint8Array>()
   for (const section of executable) {
@@ -74,25 +78,35 @@ export function openObject(bytes: Uint8Array): BpfObject {
   return { byteOrder: elf.byteOrder, btf, ext, programs, calls, code }
 }
 
+/** Sections that share bytes of the file would have them read again and again. */
+function checkOverlap(elf: Elf, size: number): void {
+  let sum = 0
+  for (const section of elf.sections) {
+    if (section.type !== SHT_NOBITS) sum += section.size
+    if (sum > size) throw new BtfError('bad_elf', 'sections overlap', section.offset)
+  }
+}
+
 function readPrograms(
   elf: Elf,
   symbols: readonly ElfSymbol[],
   executable: readonly ElfSection[],
 ): BpfProgram[] {
   const programs: BpfProgram[] = []
+  const sections = new Set(executable)
   for (const symbol of symbols) {
     const section = elf.sections[symbol.section]
-    if (symbol.type !== STT_FUNC || !section || !executable.includes(section)) continue
+    if (symbol.type !== STT_FUNC || !section || !sections.has(section)) continue
     const offset = Number(symbol.value)
     const { name, size, binding, visibility } = symbol
     if (offset + size > section.size) {
-      throw new BtfError('bad_elf', `program ${name} ends outside its section`)
+      throw new BtfError('bad_elf', `program ${name} ends outside ${section.name}`, offset)
     }
     if (offset % INSTRUCTION_SIZE !== 0 || size % INSTRUCTION_SIZE !== 0) {
-      throw new BtfError('bad_elf', `program ${name} is not made of instructions`)
+      throw new BtfError('bad_elf', `program ${name} is not made of instructions`, offset)
     }
     if (programs.length === MAX_PROGRAMS) {
-      throw new BtfError('too_large', `more than ${MAX_PROGRAMS} programs`)
+      throw new BtfError('too_large', `more than ${MAX_PROGRAMS} programs`, offset)
     }
     const global = binding !== STB_LOCAL && visibility !== STV_HIDDEN
     programs.push({ name, section: section.name, offset, size, global })
