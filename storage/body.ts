@@ -9,8 +9,8 @@ import { StoreError } from './error.ts'
 export class Measured extends Transform {
   readonly #hash = createHash('sha256')
   readonly #expected: string | undefined
-  /** bytes that passed */
-  size = 0
+  /** bytes that passed; not `size`, by which lib-storage would know a body's size before it passed */
+  bytes = 0
   /** hex, once all have passed */
   sha256 = ''
 
@@ -22,7 +22,7 @@ export class Measured extends Transform {
 
   override _transform(chunk: Buffer, _: string, done: (error: null, chunk: Buffer) => void): void {
     this.#hash.update(chunk)
-    this.size += chunk.length
+    this.bytes += chunk.length
     done(null, chunk)
   }
 

@@ -36,7 +36,7 @@ import type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './s
 
 const MIB = 1024 * 1024
 /** What is read ahead of the network: 64 MiB at most, twice that while a part is put together. */
-const PARTS = { partSize: 8 * MIB, queueSize: 4 }
+const PARTS = { partSize: 5 * MIB, queueSize: 4 }
 const CONDITIONAL_PARTS = { partSize: 32 * MIB, queueSize: 1 }
 /** S3's limit, in bytes, for a key with its prefix. */
 const MAX_KEY = 1024
@@ -174,17 +174,18 @@ class S3Store implements Store {
       params: { ...target, ...conditions, Body: measured, Metadata: { [PUT_ID]: id } },
       ...(Object.keys(conditions).length > 0 ? CONDITIONAL_PARTS : PARTS),
     })
-    pipeline(source, measured, { ...(signal && { signal }) }).catch(() => {}) // `measured` has its error
+    measured.on('error', () => {}) // the upload, which reads it, tells
+    pipeline(source, measured, { ...(signal && { signal }) }).catch(() => {})
     let failure: unknown
     const answer = await upload.done().catch((error) => {
       failure = error
     })
-    if (measured.errored) throw measured.errored
+    if (failure && failure === measured.errored) throw failure
     const stored = (answer || wasRetried(failure)) && (await this.#own(key, target, id))
     if (stored) return stored
     if (!answer) throw this.#refused(failure, key, ifMatch)
     if (!answer.ETag) throw this.#broken(key, 'the answer has no ETag')
-    return { key, size: measured.size, etag: answer.ETag, modified: new Date() } // replaced since
+    return { key, size: measured.bytes, etag: unquoted(answer.ETag), modified: new Date() } // replaced since
   }
 
   /** The object where it is the one that the put of this id stored. */
@@ -282,6 +283,9 @@ class S3Store implements Store {
   }
 }
 
+/** Ceph compares what `If-Match` says to the bare tag, and AWS takes that as well. */
+const unquoted = (etag: string): string => etag.replace(/^"(.*)"$/, '$1')
+
 /** A key as a listing gives it. What does not decode is none of ours. */
 function decodeKey(encoded: string): string {
   try {
@@ -310,5 +314,5 @@ function infoOf(
   const seconds = Math.floor((LastModified?.getTime() ?? Number.NaN) / 1000)
   if (!etag || size === undefined || !Number.isSafeInteger(size) || !Number.isFinite(seconds))
     throw new StoreError('unreachable', `${key}: the answer is not that of S3`)
-  return { key, size, etag, modified: new Date(seconds * 1000) }
+  return { key, size, etag: unquoted(etag), modified: new Date(seconds * 1000) }
 }
