@@ -6,7 +6,6 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { constants, gzipSync, zstdCompressSync } from 'node:zlib'
 import t from 'tap'
 import { type Compression, compressionOf, decompress } from '../../generator/decompress.ts'
-import { GeneratorError } from '../../generator/error.ts'
 
 const TEXT = Buffer.concat([randomBytes(300_000), Buffer.alloc(700_000, 'text')])
 
@@ -72,12 +71,13 @@ t.test('corrupt in the middle, and cut off', async (t) => {
 })
 
 t.test('a source that fails is the failure', async (t) => {
+  const reason = new Error('the run was stopped')
   for (const [kind, bytes] of [...KINDS, ['none', TEXT]] as const) {
     async function* failing() {
       yield bytes.subarray(0, 1000)
-      throw new GeneratorError('stalled', 'the server went silent')
+      throw reason
     }
-    await t.rejects(buffer(decompress(failing(), kind)), { code: 'stalled' }, kind)
+    await t.rejects(buffer(decompress(failing(), kind)), reason, kind)
   }
   t.ok(await soon(() => children().length === 0), 'no xz is left')
 })

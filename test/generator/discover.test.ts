@@ -128,15 +128,17 @@ t.test('newest first, and what several suites have once', (t) => {
     vmlinux: [],
   })
   const sorted = newestFirst([
+    offer('6.1.0-50-686', '6.1.190-1~bpo11+1'),
+    offer('6.1.0-3-686', '6.1.195-1'),
     offer('6.1.0-9-686', '6.1.90-1'),
     offer('6.1.0-50-686', '6.1.190-1'),
     offer('6.1.0-10-686', '6.1.90-1'),
     offer('6.1.0-50-686', '6.1.190-1', 'security'),
-    offer('6.1.0-50-686', '6.1.190-1~bpo11+1'),
   ])
   t.same(
     sorted.map(({ kernel, version }) => `${kernel.release} ${version}`),
     [
+      '6.1.0-3-686 6.1.195-1',
       '6.1.0-50-686 6.1.190-1',
       '6.1.0-50-686 6.1.190-1~bpo11+1',
       '6.1.0-10-686 6.1.90-1',
