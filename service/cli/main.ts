@@ -16,7 +16,11 @@ const command = (usage: string, description: string): Command =>
   program
     .command(usage)
     .description(description)
-    .option('--store <url>', 'where BTF is kept: file:DIR', DEFAULT_STORE)
+    .option(
+      '--store <url>',
+      'where BTF is kept: file:DIR, or s3://BUCKET/PREFIX?endpoint=URL',
+      DEFAULT_STORE,
+    )
     .option('--json', 'machine-readable output')
 
 /** The filters that mean the same everywhere. */
@@ -79,6 +83,7 @@ filtered(
 
 command('dump', 'BTF as C')
   .argument('<what>', 'a file (raw BTF or ELF), or DISTRO/VERSION/ARCH/RELEASE in the store')
+  .addOption(new Option('--format <form>', 'a header that compiles').choices(['c']).default('c'))
   .option('--type <name>', 'only this struct or union, with sizes and offsets')
   .action(async (what, options) => {
     process.exitCode = await (await import('./dump.ts')).run(what, options)
