@@ -8,7 +8,7 @@ import type { KernelFilter, KernelName } from './kernel.ts'
 import { prefixOfKey } from './name.ts'
 import type { BuildRecord } from './record.ts'
 import { type Entry, Records } from './records.ts'
-import { headSnapshot, readSnapshot, writeSnapshot } from './snapshot.ts'
+import { headSnapshot, readSnapshot, signSnapshot, writeSnapshot } from './snapshot.ts'
 import type { Store } from './store.ts'
 import { swap } from './swap.ts'
 
@@ -51,15 +51,18 @@ export class Catalog {
    * `precondition_failed` where others are always first.
    */
   static async publish(store: Store, secretKey?: string): Promise<Catalog> {
-    return await swap(async () => {
+    const published = await swap(async () => {
       const catalog = new Catalog(store)
       const there = await catalog.#loadSnapshot()
+      // of one that does not read, before the records are: what comes in its place meanwhile is newer
+      const etag = catalog.#etag ?? (await headSnapshot(store))?.etag
       const changed = await catalog.refresh()
       if (there && !changed) return catalog
-      const etag = catalog.#etag ?? (await headSnapshot(store))?.etag
-      catalog.#etag = (await writeSnapshot(store, [...catalog.list()], etag, secretKey)).etag
+      catalog.#etag = (await writeSnapshot(store, [...catalog.list()], etag)).etag
       return catalog
     })
+    if (secretKey) await signSnapshot(store, secretKey)
+    return published
   }
 
   get size(): number {

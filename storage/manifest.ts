@@ -13,7 +13,7 @@ import { absentIsNone, StoreError } from './error.ts'
 import { parseJson, readBytes } from './json.ts'
 import { prefixOfKey } from './name.ts'
 import type { BuildRecord } from './record.ts'
-import { putSignature } from './signed.ts'
+import { sign } from './signed.ts'
 import type { Store } from './store.ts'
 import { over, swap } from './swap.ts'
 
@@ -79,8 +79,8 @@ export async function publishArchive(
     }
     const bytes = Buffer.from(`${JSON.stringify({ schema: 1, files }, null, 1)}\n`)
     await store.put(MANIFEST_KEY, bytes, over(head?.etag))
-    if (options.secretKey) await putSignature(store, MANIFEST_KEY, bytes, options.secretKey)
   })
+  if (options.secretKey) await sign(store, MANIFEST_KEY, MAX_SIZE, options.secretKey)
   return written
 }
 

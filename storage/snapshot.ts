@@ -12,7 +12,7 @@ import { constants, createZstdDecompress, zstdCompress } from 'node:zlib'
 import { absentIsNone, StoreError } from './error.ts'
 import { toRecord } from './json.ts'
 import type { Entry } from './records.ts'
-import { putSignature } from './signed.ts'
+import { sign } from './signed.ts'
 import type { ObjectInfo, Store } from './store.ts'
 import { over } from './swap.ts'
 
@@ -48,20 +48,18 @@ export async function headSnapshot(store: Store): Promise<ObjectInfo | undefined
   return await store.head(SNAPSHOT_KEY).catch(absentIsNone)
 }
 
-/**
- * Replaces the snapshot whose etag is given, or makes the first; signed where there is a key. Errors:
- * `precondition_failed`.
- */
+/** Replaces the snapshot whose etag is given, or makes the first. Errors: `precondition_failed`. */
 export async function writeSnapshot(
   store: Store,
   entries: readonly Entry[],
   etag: string | undefined,
-  secretKey?: string,
 ): Promise<ObjectInfo> {
-  const bytes = await encodeSnapshot(entries)
-  const info = await store.put(SNAPSHOT_KEY, bytes, over(etag))
-  if (secretKey) await putSignature(store, SNAPSHOT_KEY, bytes, secretKey)
-  return info
+  return await store.put(SNAPSHOT_KEY, await encodeSnapshot(entries), over(etag))
+}
+
+/** Signs the snapshot that is there, unless it is signed already. Errors: `invalid_key`, `not_found`. */
+export async function signSnapshot(store: Store, secretKey: string): Promise<void> {
+  await sign(store, SNAPSHOT_KEY, MAX_COMPRESSED, secretKey)
 }
 
 /** The bytes of a snapshot of these entries. */
@@ -71,6 +69,7 @@ export async function encodeSnapshot(entries: readonly Entry[]): Promise<Buffer>
     '\n',
   )
   return await promisify(zstdCompress)(text, {
+    pledgedSrcSize: Buffer.byteLength(text), // else each side makes room for the largest window
     params: {
       [constants.ZSTD_c_checksumFlag]: 1,
       [constants.ZSTD_c_enableLongDistanceMatching]: 1,
