@@ -2,11 +2,11 @@
  * apt repositories (deb-src: apt-ftparchive(1), https://wiki.debian.org/DebianRepository/Format): InRelease is signed
  * and names the digest of each Packages file, which names that of each package. Nothing unsigned is believed.
  */
-import { createHash } from 'node:crypto'
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
+import { sha256Of } from '../storage/index.ts'
 import { type Compression, decompress } from './decompress.ts'
 import { type DownloadOptions, downloadAll } from './download.ts'
 import { GeneratorError } from './error.ts'
@@ -106,13 +106,13 @@ async function readIndex(
   const directory = options.cache ?? defaultCache()
   const cached = join(directory, sha256)
   const known = await readFile(cached).catch(() => undefined)
-  if (known && digest(known) === sha256) return known
+  if (known && sha256Of(known) === sha256) return known
 
   const directories = `${suite.base}/dists/${suite.suite}`
   const named = `${directories}/${path}`
   const hashed = `${directories}/${path.replace(/[^/]+$/, `by-hash/SHA256/${sha256}`)}`
   const bytes = await downloadEither(release.byHash ? [hashed, named] : [named], size, options)
-  if (digest(bytes) !== sha256) {
+  if (sha256Of(bytes) !== sha256) {
     throw new GeneratorError('index_mismatch', `${named} is not the file that InRelease names`)
   }
   await keep(directory, cached, bytes)
@@ -196,5 +196,3 @@ function parseStanzas(text: string): Stanza[] {
   }
   return stanzas
 }
-
-const digest = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex')

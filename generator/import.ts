@@ -2,7 +2,6 @@
  * BTF that others made, from a btfhub-archive tree or a bundle: checked as our own is, and recorded with where it came
  * from. What was made here is never replaced by it.
  */
-import { createHash } from 'node:crypto'
 import { basename } from 'node:path'
 import {
   type BuildRecord,
@@ -13,6 +12,7 @@ import {
   putRecord,
   type Store,
   StoreError,
+  sha256Of,
   unpackArchive,
 } from '../storage/index.ts'
 import { checkBtf } from './check.ts'
@@ -69,7 +69,7 @@ async function importFile(
     const raw = await FORMS[suffix]!(bytes)
     const info = checkBtf(raw)
     const known = catalog.find(kernel)
-    const sha256 = createHash('sha256').update(raw).digest('hex')
+    const sha256 = sha256Of(raw)
     if (known.some(({ btf }) => btf?.sha256 === sha256)) return { path, state: 'present', kernel }
     if (known.some(({ btf, origin }) => btf && origin !== 'import'))
       return { path, state: 'made here', kernel }
@@ -101,7 +101,7 @@ function recordOf(
       name: basename(from.root),
       version: '', // nobody knows; the build is named after its BTF
       url: `import:${from.path}`,
-      sha256: createHash('sha256').update(from.bytes).digest('hex'),
+      sha256: sha256Of(from.bytes),
       size: from.bytes.length,
       authenticated: 'none',
     },

@@ -6,7 +6,6 @@
  * With a public key the server is not believed either: the signed snapshot of the catalog says which SHA-256 the
  * kernel's BTF has.
  */
-import { createHash } from 'node:crypto'
 import { access, readdir, readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
@@ -19,6 +18,7 @@ import {
   openStore,
   SNAPSHOT_KEY,
   StoreError,
+  sha256Of,
   signatureKey,
   verifyContent,
 } from '../storage/index.ts'
@@ -85,7 +85,7 @@ function cacheDirectory({ cache, publicKey }: FetchOptions, kernel: Kernel): str
     cache ?? join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'btfmill', 'btf')
   const { distro, version, arch, release, buildId, unameVersion } = kernel
   const names = [distro, version, arch, release, buildId ?? unameVersion ?? 'any'].map(encodeName)
-  const vouched = publicKey === undefined ? [] : [`by-${digest(publicKey).slice(0, 16)}`]
+  const vouched = publicKey === undefined ? [] : [`by-${sha256Of(publicKey).slice(0, 16)}`]
   return join(root, ...names, ...vouched)
 }
 
@@ -93,7 +93,7 @@ async function readCache(directory: string): Promise<Answer | undefined> {
   for (const name of await readdir(directory).catch(() => [])) {
     const [, sha256] = /^([0-9a-f]{64})\.btf$/.exec(name) ?? []
     const raw = sha256 && (await readFile(join(directory, name)).catch(() => undefined))
-    if (raw && digest(raw) === sha256) return { raw, sha256 }
+    if (raw && sha256Of(raw) === sha256) return { raw, sha256 }
   }
   return undefined
 }
@@ -163,7 +163,7 @@ async function readAnswer(bytes: Buffer, headers: Headers): Promise<Answer> {
     headers['content-encoding'] === 'zstd'
       ? await promisify(zstdDecompress)(bytes, { maxOutputLength: MAX_BTF })
       : bytes
-  const sha256 = digest(raw)
+  const sha256 = sha256Of(raw)
   if (sha256 === announced) return { raw, sha256 }
   const message = `what arrived has SHA-256 ${sha256}, announced was ${announced ?? 'none'}`
   throw new FetchError('digest_mismatch', message)
@@ -176,5 +176,3 @@ async function write(path: string, bytes: Buffer): Promise<void> {
     throw new FetchError('not_writable', `${path}: ${(cause as Error).message}`, { cause })
   }
 }
-
-const digest = (bytes: Buffer | string): string => createHash('sha256').update(bytes).digest('hex')

@@ -2,10 +2,10 @@
  * Raw BTF, addressed by its SHA-256 and kept compressed. Equal BTF of different kernels is one blob. The digest is
  * that of the raw bytes, so it is compared after decompression, whenever a blob is read.
  */
-import { createHash } from 'node:crypto'
 import { buffer } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
+import { sha256Of } from './digest.ts'
 import { absentIsNone, StoreError } from './error.ts'
 import { blobKey } from './name.ts'
 import type { Store, StoredObject } from './store.ts'
@@ -33,7 +33,7 @@ export async function putBlob(
   raw: Uint8Array,
   signal?: AbortSignal,
 ): Promise<BlobInfo> {
-  const sha256 = digest(raw)
+  const sha256 = sha256Of(raw)
   const key = blobKey(sha256)
   if (!(await isNew(store, key))) {
     const params = {
@@ -60,7 +60,7 @@ export async function getBlob(store: Store, sha256: string): Promise<Buffer> {
   } catch (cause) {
     throw new StoreError('digest_mismatch', `blob ${sha256} does not decompress`, { cause })
   }
-  if (digest(raw) !== sha256)
+  if (sha256Of(raw) !== sha256)
     throw new StoreError('digest_mismatch', `blob ${sha256} has other bytes`)
   return raw
 }
@@ -69,8 +69,6 @@ export async function getBlob(store: Store, sha256: string): Promise<Buffer> {
 export function openBlob(store: Store, sha256: string): Promise<StoredObject> {
   return store.get(blobKey(sha256))
 }
-
-const digest = (raw: Uint8Array): string => createHash('sha256').update(raw).digest('hex')
 
 async function isNew(store: Store, key: string): Promise<boolean> {
   const there = await store.head(key).catch(absentIsNone)

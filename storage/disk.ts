@@ -3,13 +3,14 @@
  * rename(2), or by link(2) where it must not exist yet; so a reader sees the old file or the new one, whole, and a
  * writer killed anywhere leaves nothing but a file in `.tmp/`, which the next to open the store removes.
  */
-import { createHash, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { type BigIntStats, constants } from 'node:fs'
 import { link, open, readdir, rename, stat, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { clampRange, Measured, toReadable } from './body.ts'
+import { sha256Of } from './digest.ts'
 import { makeDirectories, syncDirectories } from './directory.ts'
 import { absentIsNone, StoreError, type StoreErrorCode } from './error.ts'
 import { isAbandonedLock, withLock } from './lock.ts'
@@ -182,7 +183,7 @@ class DiskStore implements Store {
    * compare, not a plain put or delete of the same key.
    */
   async #replace(temporary: string, key: string, etag: string): Promise<void> {
-    const name = createHash('sha256').update(key).digest('hex')
+    const name = sha256Of(key)
     await withLock(join(this.#temporary, `${name}.lock`), async () => {
       if ((await this.#headOrNone(key))?.etag !== etag)
         throw new StoreError('precondition_failed', `${key} has changed`)

@@ -3,12 +3,12 @@
  * filled from the blobs, for each kernel with the BTF of its newest build; the manifest is replaced by
  * compare-and-swap.
  */
-import { createHash } from 'node:crypto'
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
 import { ARCHIVE, archiveKey, packArchive } from './archive.ts'
 import { getBlob } from './blob.ts'
 import type { Catalog } from './catalog.ts'
+import { sha256Of } from './digest.ts'
 import { absentIsNone, StoreError } from './error.ts'
 import { parseJson, readBytes } from './json.ts'
 import { prefixOfKey } from './name.ts'
@@ -111,7 +111,7 @@ async function putArchive(
   const raw = await getBlob(store, btf.sha256).catch(damagedIsNone)
   if (!raw) return undefined
   const bytes = await packArchive(kernel.release, raw, signal)
-  const sha256 = createHash('sha256').update(bytes).digest('hex')
+  const sha256 = sha256Of(bytes)
   await store.put(key, bytes, { sha256, ...(signal && { signal }) })
   return { sha256, size: bytes.length, btf: btf.sha256 }
 }

@@ -4,11 +4,11 @@
  * What can be made again from the rest is, where `repair` is set: blobs from archives, archives and manifest from
  * blobs, the snapshot from records. A record is the truth, so a broken one is only told.
  */
-import { createHash } from 'node:crypto'
 import { buffer } from 'node:stream/consumers'
 import { ARCHIVE, archiveKey, kernelOfArchive, unpackArchive } from './archive.ts'
 import { getBlob, putBlob } from './blob.ts'
 import { Catalog } from './catalog.ts'
+import { sha256Of } from './digest.ts'
 import { StoreError, type StoreErrorCode } from './error.ts'
 import { MANIFEST_KEY, type Manifest, pathOf, publishArchive, readManifest } from './manifest.ts'
 import { blobKey, shaOfBlobKey } from './name.ts'
@@ -70,7 +70,7 @@ function recovery(store: Store, catalog: Catalog): Recovery {
   return async (sha256) => {
     for (const { kernel } of catalog.findBy('sha256', sha256)) {
       const raw = await readArchive(store, archiveKey(kernel)).catch(() => undefined)
-      if (raw && digest(raw) === sha256) return raw
+      if (raw && sha256Of(raw) === sha256) return raw
     }
     return undefined
   }
@@ -171,11 +171,11 @@ async function problemOfArchive(
   const bytes = await buffer(body)
   const raw = await unpackArchive(bytes).catch((error: StoreError) => error)
   if (raw instanceof Error) return { code: 'digest_mismatch', message: `${key}: ${raw.message}` }
-  const known = catalog.find(kernel).some(({ btf }) => btf?.sha256 === digest(raw))
+  const known = catalog.find(kernel).some(({ btf }) => btf?.sha256 === sha256Of(raw))
   if (!known)
     return { code: 'digest_mismatch', message: `${key}: no record of its kernel has that BTF` }
   const said = manifest?.files[pathOf(key)]
-  if (manifest && said?.sha256 !== digest(bytes))
+  if (manifest && said?.sha256 !== sha256Of(bytes))
     return { code: 'stale_manifest', message: `${key} is not as the manifest says` }
   return undefined
 }
@@ -221,5 +221,3 @@ async function problemOf(work: Promise<unknown>): Promise<StoreError | undefined
   }
   return undefined
 }
-
-const digest = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
