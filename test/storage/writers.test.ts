@@ -72,15 +72,21 @@ t.test('on one disk', async (t) => {
 
 const [FIRST, SECOND] = recordsOf('rival') as [BuildRecord, BuildRecord]
 
-/** The store, but for what happens once, just before the first put of `key`. */
+/** The store, but for what happens once: just after the first listing of `key`, or before the first put. */
 function interrupted(store: Store, key: string, meanwhile: () => Promise<unknown>): Store {
   let left = 1
+  const interrupt = async (at: string) => {
+    if (at === key && left-- > 0) await meanwhile()
+  }
   return Object.assign(Object.create(store), {
     get: (...args: Parameters<Store['get']>) => store.get(...args),
     head: (...args: Parameters<Store['head']>) => store.head(...args),
-    list: (...args: Parameters<Store['list']>) => store.list(...args),
+    async *list(prefix: string) {
+      yield* store.list(prefix)
+      await interrupt(prefix)
+    },
     async put(...args: Parameters<Store['put']>) {
-      if (args[0] === key && left-- > 0) await meanwhile()
+      await interrupt(args[0])
       return await store.put(...args)
     },
   })
@@ -101,7 +107,7 @@ for (const [state, before] of Object.entries({
       await putRecord(store, SECOND)
       await Catalog.publish(store)
     }
-    await Catalog.publish(interrupted(store, SNAPSHOT_KEY, rival))
+    await Catalog.publish(interrupted(store, 'kernels/', rival))
     t.same(await snapshotKeys(store), [FIRST, SECOND].map(keyOf).sort())
   })
 
