@@ -27,6 +27,7 @@ export class Alignments {
   readonly #btf: Btf
   readonly #known = new Map<number, Alignment>()
   readonly #packed = new Map<number, boolean>()
+  readonly #natural = new Map<number, Alignment>()
   #wide: Alignment | undefined
 
   constructor(btf: Btf) {
@@ -86,6 +87,8 @@ export class Alignments {
 
   /** The alignment that a struct has by its members' alone. */
   natural(struct: StructType, depth = 0): Alignment {
+    const known = this.#natural.get(struct.id)
+    if (known) return known
     let bytes = 1
     let certain = true
     for (const member of struct.members) {
@@ -93,7 +96,9 @@ export class Alignments {
       bytes = Math.max(bytes, alignment.bytes)
       certain &&= alignment.certain
     }
-    return { bytes, certain }
+    const natural = { bytes, certain }
+    this.#natural.set(struct.id, natural)
+    return natural
   }
 
   #scalar(size: number): Alignment {

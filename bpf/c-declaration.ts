@@ -9,19 +9,23 @@
 import { Alignments } from './alignment.ts'
 import type { Btf } from './btf.ts'
 import { floatName, identifier, intName, Names, type TypeNames } from './c-name.ts'
+import { isComposite } from './compatible.ts'
 import { BtfError } from './error.ts'
 import { KIND } from './kind.ts'
 import { memberBits, resolve, sizeOf } from './layout.ts'
-import type { Enum64Type, EnumType, FuncProtoType, Member, StructType } from './type.ts'
+import { Room } from './room.ts'
+import type {
+  Enum64Type,
+  EnumType,
+  FloatType,
+  FuncProtoType,
+  IntType,
+  Member,
+  StructType,
+} from './type.ts'
 
-/** Anonymous structs within each other. */
+/** Anonymous structs, and functions that take functions, within each other. */
 const MAX_INLINE = 64
-/**
- * Lines printed in all, so many for each type and a start: anonymous structs that name each other twice would grow
- * without end, and a gap may be as large as its header says.
- */
-const MAX_LINES = 100_000
-const MAX_LINES_PER_TYPE = 100
 /** Steps from a name to its base type. */
 const MAX_CHAIN = 256
 
@@ -30,16 +34,18 @@ export class Declarations {
   readonly btf: Btf
   readonly names: TypeNames
   readonly #alignments: Alignments
-  #lines = 0
+  readonly #room: Room
 
   constructor(btf: Btf, names: TypeNames = new Names(btf)) {
     this.btf = btf
     this.names = names
     this.#alignments = new Alignments(btf)
+    this.#room = new Room(btf)
   }
 
   /** `type name`, as in a member or typedef; a type alone where the name is ''. Anonymous types are written out. */
   declare(id: number, name: string, depth = 0): string {
+    if (depth > MAX_INLINE) throw new BtfError('cycle', `type ${id} contains itself`)
     const { btf } = this
     let inner = name
     let qualifiers: string[] = []
@@ -79,7 +85,7 @@ export class Declarations {
           break
         }
         default:
-          return words([...qualifiers, this.#base(current, depth), ...tags, inner])
+          return this.#room.take(words([...qualifiers, this.#base(current, depth), ...tags, inner]))
       }
       current = btf.sizeOrType(current)
     }
@@ -89,30 +95,29 @@ export class Declarations {
   /** The definition of a struct or union without a closing semicolon. */
   struct(type: StructType, depth = 0, tag = this.names.tag(type.id)): string {
     if (depth > MAX_INLINE) throw new BtfError('cycle', `type ${type.id} contains itself`)
-    const head = [type.kind === 'STRUCT' ? 'struct' : 'union', tag]
+    const head = this.#room.take(words([type.kind === 'STRUCT' ? 'struct' : 'union', tag]))
     const packed = this.#alignments.isPacked(type)
     const lines = this.#body(type, packed, depth + 1)
     const indent = '\t'.repeat(depth)
     const body = lines.map((line) => `${indent}\t${line};\n`).join('')
     const attribute = packed ? ' __attribute__((packed))' : ''
-    return `${head.filter(Boolean).join(' ')} {${body && `\n${body}${indent}`}}${attribute}`
+    return `${head} {${body && `\n${body}${indent}`}}${attribute}`
   }
 
   /** The definition of an enum without a closing semicolon. */
   enum(type: EnumType | Enum64Type, depth = 0): string {
-    this.#count(type.values.length)
     const head = ['enum', this.names.tag(type.id)].filter(Boolean).join(' ')
     const indent = '\t'.repeat(depth)
     const suffix = type.kind === 'ENUM' ? '' : type.signed ? 'LL' : 'ULL'
     const lines = type.values.map(({ name, value }) => {
-      return `${indent}\t${this.names.enumerator(name)} = ${literal(value, suffix)},\n`
+      const line = `${indent}\t${this.names.enumerator(name)} = ${literal(value, suffix)},\n`
+      return this.#room.take(line)
     })
     return `${head} {\n${lines.join('')}${indent}}${enumMode(type)}`
   }
 
   #parameters(type: FuncProtoType, depth: number): string {
     const { parameters } = type
-    this.#count(parameters.length)
     if (parameters.every((p) => p.type === 0) && parameters.length <= 1) return 'void'
     return parameters
       .map((p, i) =>
@@ -128,25 +133,24 @@ export class Declarations {
   }
 
   #base(id: number, depth: number): string {
-    if (depth > MAX_INLINE) throw new BtfError('cycle', `type ${id} contains itself`)
-    const type = this.btf.type(id)
-    switch (type.kind) {
-      case 'INT':
-        return intName(type)
-      case 'FLOAT':
-        return floatName(type)
-      case 'TYPEDEF':
-        return this.names.typedef(id)
-      case 'FWD':
-        return `${type.of} ${this.names.tag(id)}`
-      case 'STRUCT':
-      case 'UNION':
-        if (type.name === '') return this.struct(type, depth)
-        return `${type.kind === 'STRUCT' ? 'struct' : 'union'} ${this.names.tag(id)}`
-      case 'ENUM':
-      case 'ENUM64':
-        if (type.name !== '') return `enum ${this.names.tag(id)}`
-        return type.values.length > 0 ? this.enum(type, depth) : 'int'
+    const { btf, names } = this
+    switch (btf.kind(id)) {
+      case KIND.INT:
+        return intName(btf.type(id) as IntType)
+      case KIND.FLOAT:
+        return floatName(btf.type(id) as FloatType)
+      case KIND.TYPEDEF:
+        return names.typedef(id)
+      case KIND.FWD:
+        return `${btf.flag(id) ? 'union' : 'struct'} ${names.tag(id)}`
+      case KIND.STRUCT:
+      case KIND.UNION:
+        if (btf.name(id) === '') return this.struct(btf.type(id) as StructType, depth)
+        return `${btf.kind(id) === KIND.STRUCT ? 'struct' : 'union'} ${names.tag(id)}`
+      case KIND.ENUM:
+      case KIND.ENUM64:
+        if (btf.name(id) !== '') return `enum ${names.tag(id)}`
+        return btf.vlen(id) > 0 ? this.enum(btf.type(id) as EnumType | Enum64Type, depth) : 'int'
       default:
         return 'void'
     }
@@ -154,7 +158,7 @@ export class Declarations {
 
   /** The members of a struct with what fills its gaps; an array of bytes where C cannot express it. */
   #body(type: StructType, packed: boolean, depth: number): string[] {
-    this.#count(type.members.length)
+    this.#room.spend(type.members.length)
     const lines: string[] = []
     const alignment = packed ? 1 : this.#alignments.natural(type).bytes
     const certain = packed || this.#alignments.natural(type).certain
@@ -186,9 +190,9 @@ export class Declarations {
   #member(member: Member, bits: number, depth: number): string | undefined {
     if (member.name === '') {
       // besides an anonymous struct it may be a named one, with -fms-extensions: then its members are repeated
-      const type = this.btf.type(resolve(this.btf, member.type))
-      if ((type.kind !== 'STRUCT' && type.kind !== 'UNION') || bits > 0) return undefined
-      return this.struct(type, depth, '')
+      const id = resolve(this.btf, member.type)
+      if (!isComposite(this.btf.kind(id)) || bits > 0) return undefined
+      return this.struct(this.btf.type(id) as StructType, depth, '')
     }
     const line = this.declare(member.type, identifier(member.name), depth)
     return bits > 0 ? `${line}: ${bits}` : line
@@ -201,18 +205,10 @@ export class Declarations {
   *#padding(from: number, to: number, packed: boolean, alignment: number): Generator<string> {
     const widest = packed ? 64 : Math.min(alignment * 8, 64)
     for (let at = from; at < to; ) {
-      this.#count(1)
       const unit = UNITS.find((u) => u.bits <= widest && at % u.bits === 0 && at + u.bits <= to)
       const bits = unit?.bits ?? Math.min(to, roundUp(at + 1, 8)) - at
-      yield `${unit?.name ?? 'char'}: ${bits}`
+      yield this.#room.take(`${unit?.name ?? 'char'}: ${bits}`)
       at += bits
-    }
-  }
-
-  #count(n: number): void {
-    this.#lines += n
-    if (this.#lines > MAX_LINES + MAX_LINES_PER_TYPE * this.btf.endId) {
-      throw new BtfError('too_large', `${this.#lines} lines of C for ${this.btf.endId} types`)
     }
   }
 }

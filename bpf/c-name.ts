@@ -6,6 +6,7 @@
 
 import type { Btf } from './btf.ts'
 import { KIND } from './kind.ts'
+import { Room } from './room.ts'
 import type { FloatType, IntType } from './type.ts'
 
 const KEYWORDS = new Set(
@@ -58,27 +59,27 @@ export interface TypeNames {
   enumerator(name: string): string
 }
 
-/** Names that make one C header of all types of a BTF. */
+/** Names that make one C header of all types of a BTF. Errors: `too_large`. */
 export class Names implements TypeNames {
   readonly #btf: Btf
   readonly #tags = new Map<number, string>()
-  readonly #owners = new Map<string, { readonly tag: Tag; readonly id: number }>()
-  readonly #identifiers = new Set<string>()
   readonly #typedefs = new Map<number, string>()
+  /** the first type that has a tag */
+  readonly #owners = new Map<string, number>()
+  /** the first tag of those of one sort and name */
+  readonly #firsts = new Map<string, string>()
+  readonly #tagSpace: NameSpace
+  readonly #identifiers: NameSpace
 
   /** Definitions take their tags first, so that forward declarations can be fitted to them. */
   constructor(btf: Btf) {
     this.#btf = btf
+    const room = new Room(btf)
+    this.#tagSpace = new NameSpace(room)
+    this.#identifiers = new NameSpace(room)
     for (let id = 1; id < btf.endId; id++) {
       const tag = tagOf(btf.kind(id))
-      if (!tag || isForward(btf, id)) continue
-      const name = identifier(btf.name(id))
-      if (name === '') continue
-      this.#own(
-        free(name, (candidate) => this.#owners.has(candidate)),
-        tag,
-        id,
-      )
+      if (tag && btf.name(id) !== '' && !isForward(btf, id)) this.#own(id, tag)
     }
   }
 
@@ -91,24 +92,26 @@ export class Names implements TypeNames {
 
   /** The definition of the same BTF that a forward declaration stands for, else the forward itself. */
   definition(id: number): number {
-    return this.#owners.get(this.tag(id))?.id ?? id
+    return this.#owners.get(this.tag(id)) ?? id
   }
 
-  /** A forward shares the tag of a definition, unless that is of another sort. */
+  /** A forward shares the tag of a definition of its sort and name. */
   #forward(id: number): string {
     const tag = forwardTag(this.#btf, id)
-    const name = free(identifier(this.#btf.name(id)), (candidate) => {
-      const owner = this.#owners.get(candidate)
-      return owner !== undefined && owner.tag !== tag
-    })
-    if (this.#owners.has(name)) this.#tags.set(id, name)
-    else this.#own(name, tag, id)
-    return name
+    const shared = this.#firsts.get(`${tag} ${this.#btf.name(id)}`)
+    if (shared === undefined) return this.#own(id, tag)
+    this.#tags.set(id, shared)
+    return shared
   }
 
-  #own(name: string, tag: Tag, id: number): void {
-    this.#owners.set(name, { tag, id })
-    this.#tags.set(id, name)
+  #own(id: number, tag: Tag): string {
+    const name = this.#btf.name(id)
+    const own = this.#tagSpace.claim(identifier(name))
+    const key = `${tag} ${name}`
+    if (!this.#firsts.has(key)) this.#firsts.set(key, own)
+    this.#owners.set(own, id)
+    this.#tags.set(id, own)
+    return own
   }
 
   typedef(id: number): string {
@@ -121,9 +124,31 @@ export class Names implements TypeNames {
 
   /** A name in the space of identifiers, at its definition. */
   enumerator(name: string): string {
-    const unique = free(identifier(name), (candidate) => this.#identifiers.has(candidate))
-    this.#identifiers.add(unique)
-    return unique
+    return this.#identifiers.claim(identifier(name))
+  }
+}
+
+/** Names of which none is given twice. */
+class NameSpace {
+  readonly #room: Room
+  /** for each that is taken the number that the next who wants it tries first */
+  readonly #taken = new Map<string, number>()
+
+  constructor(room: Room) {
+    this.#room = room
+  }
+
+  /** The name, or where it is taken with the least number that is free. Errors: `too_large`. */
+  claim(name: string): string {
+    let claimed = name
+    let number = this.#taken.get(name)
+    if (number !== undefined) {
+      while (this.#taken.has(`${name}___${number}`)) number++
+      claimed = `${name}___${number}`
+      this.#taken.set(name, number + 1)
+    }
+    this.#taken.set(claimed, 2)
+    return this.#room.take(claimed)
   }
 }
 
@@ -143,10 +168,4 @@ function tagOf(kind: number): Tag | undefined {
   if (kind === KIND.STRUCT) return 'struct'
   if (kind === KIND.UNION) return 'union'
   return kind === KIND.ENUM || kind === KIND.ENUM64 ? 'enum' : undefined
-}
-
-function free(name: string, taken: (candidate: string) => boolean): string {
-  let candidate = name
-  for (let n = 2; taken(candidate); n++) candidate = `${name}___${n}`
-  return candidate
 }

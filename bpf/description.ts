@@ -10,16 +10,11 @@ import type { TypeNames } from './c-name.ts'
 import { isComposite } from './compatible.ts'
 import { BtfError } from './error.ts'
 import { memberBits, resolve, sizeOf } from './layout.ts'
+import { Room } from './room.ts'
 import type { BtfType, FuncType, IntType, StructType } from './type.ts'
 
 /** Anonymous structs within each other. */
 const MAX_INLINE = 64
-/**
- * Characters that describe the types of a BTF, so many for each of its bytes and a start: names can be tails of one
- * long string, and anonymous structs name each other twice. Real kernels have 2.
- */
-const MAX_TEXT = 1 << 20
-const MAX_TEXT_PER_BYTE = 32
 /** Sorts of types, in the order in which they are reported; an enum of 64 bits is an enum. */
 export const TYPE_SORTS = [
   'struct',
@@ -83,17 +78,15 @@ export class Describer {
   readonly #btf: Btf
   readonly #declarations: Declarations
   readonly #declarators = new Map<number, Declarator>()
-  #room: number
+  readonly #room: Room
 
   constructor(btf: Btf) {
     this.#btf = btf
-    const name = (id: number) => this.#take(btf.name(id))
-    const names: TypeNames = { tag: name, typedef: name, enumerator: (text) => this.#take(text) }
+    const room = new Room(btf)
+    const name = (id: number) => room.take(btf.name(id))
+    const names: TypeNames = { tag: name, typedef: name, enumerator: (text) => room.take(text) }
+    this.#room = room
     this.#declarations = new Declarations(btf, names)
-    this.#room = MAX_TEXT
-    for (let home: Btf | undefined = btf; home; home = home.base) {
-      this.#room += MAX_TEXT_PER_BYTE * home.bytes.length
-    }
   }
 
   /**
@@ -111,7 +104,7 @@ export class Describer {
       if (named === 0 || (wanted && !btf.stringIs(named, wanted))) continue
       const description = this.describe(id)
       if (!description) continue
-      const text = this.#take(textOf(description))
+      const text = this.#room.take(textOf(description))
       if (!types.has(text)) types.set(text, id)
       if (description.kind === 'fwd') forwards.set(text, description.name)
       else if (TAGGED.has(description.kind)) tags.add(description.name)
@@ -191,7 +184,7 @@ export class Describer {
     const btf = this.#btf
     for (const member of struct.members) {
       const { offset, size } = memberBits(btf, struct, member)
-      const name = this.#take(path + member.name)
+      const name = this.#room.take(path + member.name)
       const inner = member.name === '' ? resolve(btf, member.type) : member.type
       if (isComposite(btf.kind(inner)) && (member.name === '' || btf.name(inner) === '')) {
         const within = member.name === '' ? path : `${name}.`
@@ -221,12 +214,12 @@ export class Describer {
   /** A type as C, in one line. */
   #type(id: number): string {
     const { text } = this.#declarator(id)
-    return this.#take(text)
+    return this.#room.take(text)
   }
 
   #declare(id: number, name: string): string {
     const { before, after } = this.#declarator(id)
-    return this.#take(before + name + after)
+    return this.#room.take(before + name + after)
   }
 
   /** What stands around the name of whatever has this type. */
@@ -238,15 +231,6 @@ export class Describer {
     const declarator = { before, after, text: before.trimEnd() + after }
     this.#declarators.set(id, declarator)
     return declarator
-  }
-
-  /** Counts text against what there is room for. */
-  #take(text: string): string {
-    this.#room -= text.length + 1
-    if (this.#room < 0) {
-      throw new BtfError('too_large', 'the types take more text to describe than BTF is meant for')
-    }
-    return text
   }
 }
 

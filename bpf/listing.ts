@@ -6,14 +6,15 @@
 import type { Btf } from './btf.ts'
 import { Declarations } from './c-declaration.ts'
 import { identifier } from './c-name.ts'
+import { isComposite } from './compatible.ts'
 import { BtfError } from './error.ts'
 import { memberBits, sizeOf } from './layout.ts'
+import { Room } from './room.ts'
 import type { Member, StructType } from './type.ts'
 
 const COLUMN = 56
 const TAB = 8
 const MAX_INLINE = 64
-const MAX_LINES = 1_000_000
 
 /**
  * A struct or union with offsets and sizes, as pahole prints them; another type as its C declaration. A bitfield's
@@ -47,11 +48,13 @@ export function printLayout(btf: Btf, id: number): string {
 class Listing {
   readonly #declarations: Declarations
   readonly #btf: Btf
+  readonly #room: Room
   readonly #lines: string[] = []
 
   constructor(declarations: Declarations) {
     this.#declarations = declarations
     this.#btf = declarations.btf
+    this.#room = new Room(declarations.btf)
   }
 
   print(type: StructType, name: string, prefix = ''): string {
@@ -94,8 +97,8 @@ class Listing {
   #member(member: Member, offset: number, bits: number, depth: number, indent: number): void {
     const size = sizeOf(this.#btf, member.type) ?? 0
     const name = identifier(member.name)
-    const target = this.#btf.type(member.type)
-    if ((target.kind === 'STRUCT' || target.kind === 'UNION') && target.name === '') {
+    if (isComposite(this.#btf.kind(member.type)) && this.#btf.name(member.type) === '') {
+      const target = this.#btf.type(member.type) as StructType
       this.#line(indent, this.#head(target))
       this.#members(target, offset, depth + 1, indent + 1)
       this.#line(indent, `}${name && ` ${name}`};`, place(offset, 0, size))
@@ -111,13 +114,10 @@ class Listing {
   }
 
   #line(indent: number, text: string, comment = ''): void {
-    if (this.#lines.length > MAX_LINES) {
-      throw new BtfError('too_large', `more than ${MAX_LINES} lines`)
-    }
     const line = '\t'.repeat(indent) + text
     const width = line.slice(line.lastIndexOf('\n') + 1).replaceAll('\t', ' '.repeat(TAB)).length
     const gap = ' '.repeat(Math.max(COLUMN - width, 0))
-    this.#lines.push(comment ? `${line}${gap} ${comment}` : line)
+    this.#lines.push(this.#room.take(comment ? `${line}${gap} ${comment}` : line))
   }
 }
 

@@ -100,7 +100,7 @@ function readPrograms(
     const offset = Number(symbol.value)
     const { name, size, binding, visibility } = symbol
     if (offset + size > section.size) {
-      throw new BtfError('bad_elf', `program ${name} ends outside ${section.name}`, offset)
+      throw new BtfError('bad_elf', `program ${name} ends outside ${section.name}`, section.size)
     }
     if (offset % INSTRUCTION_SIZE !== 0 || size % INSTRUCTION_SIZE !== 0) {
       throw new BtfError('bad_elf', `program ${name} is not made of instructions`, offset)
