@@ -183,6 +183,11 @@ t.test('a wrong hash, however sound the package', async (t) => {
   const repository = makeRepository(mill.directory, { packages: [file], signer })
   tamper(pooled(repository, file))
   await fails(t, mill, repository, 'digest_mismatch', /SHA-256 [0-9a-f]{64}, the index says/)
+
+  const broken = await makeMill(t)
+  const path = pooled(repository, file)
+  writeFileSync(path, Buffer.alloc(statSync(path).size, 'no package'))
+  await fails(t, broken, repository, 'digest_mismatch', /the index says/)
 })
 
 t.test('--early-stop reads no further than vmlinux needs, and says so', async (t) => {

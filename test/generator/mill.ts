@@ -31,7 +31,7 @@ export interface Mill {
   /** What `list` shows: it fails for a record that does not read. */
   records(): Promise<BuildRecord[]>
   sourceFailures(): Promise<SourceFailure[]>
-  /** Paths of all files that a run left but for records and what is made of them: blobs, temporary files. */
+  /** Paths of all files that a run left but for records and what is made of them: blobs, temporary files, scratch directories. */
   leftovers(): Promise<string[]>
   /** Reads every record's BTF. Fails where one is not whole. */
   verify(): Promise<void>
@@ -71,7 +71,7 @@ export async function makeMill(t: Test): Promise<Mill> {
     async leftovers() {
       const files = await readdir(directory, { recursive: true, withFileTypes: true })
       return files
-        .filter((file) => file.isFile())
+        .filter((file) => file.isFile() || file.parentPath === at('scratch'))
         .map((file) => join(file.parentPath, file.name).slice(directory.length + 1))
         .filter((path) => !/^(input|cache|store\/(kernels|sources|catalog))\//.test(path))
     },
