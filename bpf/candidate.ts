@@ -10,6 +10,9 @@ import type { CoreRelocation } from './ext.ts'
 import { essentialName } from './flavour.ts'
 import { KIND } from './kind.ts'
 
+/** Names of one initial that are worth a look each before a name is decoded. */
+const FEW = 16
+
 interface Wanted {
   readonly kind: number
   readonly name: Buffer
@@ -42,17 +45,22 @@ export function findCandidates(
 function collect(target: Btf, kinds: ReadonlySet<number>, all: readonly Wanted[]): void {
   if (all.length === 0) return
   const byInitial = Map.groupBy(all, (wanted) => wanted.name[0])
+  const byName = Map.groupBy(all, (wanted) => key(wanted.name))
   for (const id of target.idsOf(kinds)) {
     const offset = target.word(id, 0)
-    const wanted = byInitial.get(target.stringInitial(offset))
-    if (!wanted) continue
-    for (const one of wanted) {
-      // most names differ in their beginning already; only those that do not are cut at their flavour
-      if (!target.stringStartsWith(offset, one.name)) continue
-      const same = essentialName(nameOf(target, id)).equals(one.name)
-      if (same && sameKind(target.kind(id), one.kind)) one.ids.push(id)
+    const few = byInitial.get(target.stringInitial(offset))
+    // most names differ in their beginning already; only those that do not are looked up without their flavour
+    if (!few || (few.length <= FEW && !few.some((w) => target.stringStartsWith(offset, w.name)))) {
+      continue
+    }
+    for (const wanted of byName.get(key(essentialName(nameOf(target, id)))) ?? []) {
+      if (sameKind(target.kind(id), wanted.kind)) wanted.ids.push(id)
     }
   }
+}
+
+function key(name: Buffer): string {
+  return name.toString('latin1')
 }
 
 function nameOf(btf: Btf, id: number): Buffer {

@@ -25,9 +25,10 @@ export class Comparison {
     this.target = target
   }
 
-  /** Counts a step. Errors: a Refusal. */
-  step(): void {
-    if (++this.#steps > MAX_STEPS) throw new Refusal('too_complex')
+  /** Counts a step, or more where long names are compared. Errors: a Refusal. */
+  step(a?: Uint8Array, b?: Uint8Array): void {
+    this.#steps += 1 + (((a?.length ?? 0) + (b?.length ?? 0)) >> 6)
+    if (this.#steps > MAX_STEPS) throw new Refusal('too_complex')
   }
 
   /** `bpf_core_fields_are_compat`: whether a field may stand for another of its name. */
@@ -121,46 +122,47 @@ export class Comparison {
     let a = localId
     let b = targetId
     for (let depth = 0; depth < MAX_DEPTH; depth++) {
-      this.step()
       a = resolve(local, a)
       b = resolve(target, b)
-      if (!namesMatch(nameBytes(local, a), nameBytes(target, b))) return false
+      const [ours, theirs] = [nameBytes(local, a), nameBytes(target, b)]
+      this.step(ours, theirs)
+      if (!namesMatch(ours, theirs)) return false
       const kind = local.kind(a)
-      const theirs = target.kind(b)
+      const other = target.kind(b)
       switch (kind) {
         case KIND.VOID:
-          return theirs === kind
+          return other === kind
         case KIND.FWD:
           return this.#forwardMatches(a, b, behind)
         case KIND.ENUM:
         case KIND.ENUM64:
-          return isEnum(theirs) && this.#enumsMatch(a, b)
+          return isEnum(other) && this.#enumsMatch(a, b)
         case KIND.STRUCT:
         case KIND.UNION:
           if (behind) {
-            if (theirs === kind) return true
-            return theirs === KIND.FWD && (kind === KIND.UNION) === target.flag(b)
+            if (other === kind) return true
+            return other === KIND.FWD && (kind === KIND.UNION) === target.flag(b)
           }
-          return theirs === kind && this.#membersMatch(a, b, behind, level)
+          return other === kind && this.#membersMatch(a, b, behind, level)
         case KIND.INT:
           return (
-            theirs === kind &&
+            other === kind &&
             local.sizeOrType(a) === target.sizeOrType(b) &&
             intSigned(local, a) === intSigned(target, b)
           )
         case KIND.PTR:
-          if (theirs !== kind) return false
+          if (other !== kind) return false
           behind = true
           a = local.sizeOrType(a)
           b = target.sizeOrType(b)
           break
         case KIND.ARRAY:
-          if (theirs !== kind || local.word(a, 20) !== target.word(b, 20)) return false
+          if (other !== kind || local.word(a, 20) !== target.word(b, 20)) return false
           a = local.word(a, 12)
           b = target.word(b, 12)
           break
         case KIND.FUNC_PROTO:
-          if (theirs !== kind || local.vlen(a) !== target.vlen(b)) return false
+          if (other !== kind || local.vlen(a) !== target.vlen(b)) return false
           for (let i = 0; i < local.vlen(a); i++) {
             const ours = parameterType(local, a, i)
             if (!this.match(ours, parameterType(target, b, i), behind, level - 1)) return false
@@ -198,8 +200,9 @@ export class Comparison {
     matches: (local: Uint8Array, target: Uint8Array) => boolean,
   ): number {
     for (let i = 0; i < this.target.vlen(targetId); i++) {
-      this.step()
-      if (matches(name, enumeratorName(this.target, targetId, i))) return i
+      const other = enumeratorName(this.target, targetId, i)
+      this.step(name, other)
+      if (matches(name, other)) return i
     }
     return -1
   }
@@ -212,8 +215,9 @@ export class Comparison {
       const type = local.word(a, 16 + i * 12)
       let matched = false
       for (let j = 0; j < target.vlen(b) && !matched; j++) {
-        this.step()
-        if (!namesMatch(name, target.stringBytes(target.word(b, 12 + j * 12)))) continue
+        const other = target.stringBytes(target.word(b, 12 + j * 12))
+        this.step(name, other)
+        if (!namesMatch(name, other)) continue
         matched = this.match(type, target.word(b, 16 + j * 12), behind, level - 1)
       }
       if (!matched) return false

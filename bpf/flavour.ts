@@ -28,6 +28,8 @@ export function essentialName<T extends Uint8Array>(name: T): T {
 
 /** Whether two names are the same but for their flavours. */
 export function sameEssence(a: Uint8Array, b: Uint8Array): boolean {
+  // most differ in their first letter
+  if (a[0] !== b[0]) return false
   const length = essentialLength(a)
   if (essentialLength(b) !== length) return false
   for (let i = 0; i < length; i++) if (a[i] !== b[i]) return false

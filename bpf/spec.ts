@@ -178,7 +178,7 @@ function matchMember(
   const depth = spec.raw.length
   for (let i = 0; i < btf.vlen(id); i++) {
     if (spec.raw.length === MAX_LENGTH) throw new Refusal('too_deep')
-    comparison.step()
+    comparison.step(wanted.name)
     const name = btf.word(id, 12 + i * 12)
     const type = btf.word(id, 16 + i * 12)
     const anonymous = name === 0 || btf.stringIs(name, EMPTY)
