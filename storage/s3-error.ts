@@ -1,8 +1,12 @@
-/* What S3 and its SDK say of a failure, and which of our codes that is. The status decides where no name does. */
+/*
+ * What S3 and its SDK say of a failure, and which of our codes that is. The status decides where no name does, but for
+ * 404: a server that is not S3 says that of everything, and one that is says what it has not.
+ */
 import { StoreError, type StoreErrorCode } from './error.ts'
 
 /** By the name S3 or the SDK gives the error. */
 const BY_NAME: Record<string, StoreErrorCode> = {
+  NoSuchKey: 'not_found',
   NoSuchBucket: 'unreachable', // as a disk that is not mounted
   NoSuchUpload: 'unreachable', // someone else took its parts away
   AllAccessDisabled: 'not_permitted',
@@ -25,7 +29,6 @@ const BY_NAME: Record<string, StoreErrorCode> = {
 const BY_STATUS: Record<number, StoreErrorCode> = {
   401: 'not_permitted',
   403: 'not_permitted',
-  404: 'not_found',
   405: 'not_permitted',
   412: 'precondition_failed',
   416: 'invalid_range',
@@ -48,9 +51,12 @@ export function explainS3(error: unknown, what: string): StoreError {
   return new StoreError(code, `${what}: ${describe(error as Failure)}`, { cause: error })
 }
 
-/** Whether the request was sent again after a failure, so that the failed one may have been carried out. */
+/**
+ * Whether a request may have been carried out although it failed: a first attempt that was not answered, before the one
+ * that was refused.
+ */
 export const wasRetried = (error: unknown): boolean =>
-  ((error as Failure).$metadata?.attempts ?? 1) > 1
+  ((error as Failure).$metadata?.attempts ?? 2) > 1
 
 /** The HTTP status of the answer, where there was one. */
 export const statusOf = (error: unknown): number =>

@@ -155,37 +155,49 @@ class S3Store implements Store {
     await this.#told(key, this.#client.send(request, this.#soon())).catch(absentIsNone)
   }
 
-  /** Uploads all that a source gives. What fails in the source passes as it is. */
+  /** Stores all that a source gives. What fails in the source passes as it is. */
   async #put(
     key: string,
     target: Target,
     source: Readable,
     options: PutOptions,
   ): Promise<ObjectInfo> {
-    const { sha256, signal, ifAbsent, ifMatch } = options
+    const { sha256, signal } = options
+    const id = randomUUID()
+    const measured = new Measured(sha256)
+    measured.on('error', () => {}) // the upload, which reads it, tells
+    pipeline(source, measured, { ...(signal && { signal }) }).catch(() => {})
+    try {
+      const etag = await this.#upload(target, measured, id, options)
+      const stored = await this.#own(key, target, id).catch(() => undefined) // who may put may not read
+      return stored ?? { key, size: measured.bytes, etag, modified: new Date() }
+    } catch (error) {
+      if (error === measured.errored) throw error
+      const stored = wasRetried(error) && (await this.#told(key, this.#own(key, target, id)))
+      if (stored) return stored
+      throw this.#refused(error, key, options.ifMatch)
+    }
+  }
+
+  /** Uploads a body, at once or in parts; its etag. */
+  async #upload(
+    target: Target,
+    body: Readable,
+    id: string,
+    { ifAbsent, ifMatch }: PutOptions,
+  ): Promise<string> {
     const conditions = {
       ...(ifAbsent && { IfNoneMatch: '*' }),
       ...(ifMatch !== undefined && { IfMatch: ifMatch }),
     }
-    const measured = new Measured(sha256)
-    const id = randomUUID()
     const upload = new Upload({
       client: this.#client,
-      params: { ...target, ...conditions, Body: measured, Metadata: { [PUT_ID]: id } },
+      params: { ...target, ...conditions, Body: body, Metadata: { [PUT_ID]: id } },
       ...(Object.keys(conditions).length > 0 ? CONDITIONAL_PARTS : PARTS),
     })
-    measured.on('error', () => {}) // the upload, which reads it, tells
-    pipeline(source, measured, { ...(signal && { signal }) }).catch(() => {})
-    let failure: unknown
-    const answer = await upload.done().catch((error) => {
-      failure = error
-    })
-    if (failure && failure === measured.errored) throw failure
-    const stored = (answer || wasRetried(failure)) && (await this.#own(key, target, id))
-    if (stored) return stored
-    if (!answer) throw this.#refused(failure, key, ifMatch)
-    if (!answer.ETag) throw this.#broken(key, 'the answer has no ETag')
-    return { key, size: measured.bytes, etag: unquoted(answer.ETag), modified: new Date() } // replaced since
+    const { ETag } = await upload.done()
+    if (!ETag) throw new StoreError('unreachable', 'the answer has no ETag')
+    return unquoted(ETag)
   }
 
   /** The object where it is the one that the put of this id stored. */
@@ -193,8 +205,9 @@ class S3Store implements Store {
     try {
       const found = await this.#client.send(new HeadObjectCommand(target), this.#soon())
       return found.Metadata?.[PUT_ID] === id ? infoOf(key, found) : undefined
-    } catch {
-      return undefined // the put is what the caller asked about
+    } catch (error) {
+      if (statusOf(error) === 404) return undefined
+      throw error
     }
   }
 

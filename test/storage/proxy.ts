@@ -11,6 +11,7 @@ import {
 } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { Transform, type TransformCallback } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
 
 /** What happens to one request. */
@@ -19,11 +20,11 @@ export type Fault = (exchange: Exchange) => void
 interface Exchange {
   request: IncomingMessage
   response: ServerResponse
-  /** Passes the request on; what comes back is handled by `answer`. */
-  forward: (answer: (upstream: IncomingMessage) => void, body?: Transform) => void
+  /** Passes the request on, or so many bytes of its body; `answer` gets what comes back. */
+  forward: (answer: (upstream: IncomingMessage) => void, limit?: number) => void
 }
 
-export interface Proxy {
+export interface FaultyServer {
   /** without a slash at its end */
   url: string
   /** method and path of what was asked, in order */
@@ -33,14 +34,14 @@ export interface Proxy {
 }
 
 /** Passes everything on to the server at `target` until its test ends. */
-export async function startProxy(t: Test, target: string): Promise<Proxy> {
+export async function startProxy(t: Test, target: string): Promise<FaultyServer> {
   const server = createServer((request, response) => {
-    const fault = proxy.fault(proxy.requests.length, request) ?? FAULTS.none
+    const fault = proxy.fault(proxy.requests.length, request) ?? none
     proxy.requests.push(`${request.method} ${request.url}`)
     response.on('error', () => {})
     fault({ request, response, forward: forwarder(target, request, response) })
   })
-  const proxy: Proxy = { url: await listen(server), requests: [], fault: () => undefined }
+  const proxy: FaultyServer = { url: await listen(server), requests: [], fault: () => undefined }
   t.teardown(() => {
     server.closeAllConnections()
     server.close()
@@ -58,25 +59,67 @@ function forwarder(
   request: IncomingMessage,
   response: ServerResponse,
 ): Exchange['forward'] {
-  return (answer, body) => {
+  return (answer, limit) => {
     const { method = '', headers } = request
     const upstream = send(`${target}${request.url}`, { method, headers }, answer)
     upstream.on('error', () => response.destroy())
-    if (body) request.pipe(body).pipe(upstream)
-    else request.pipe(upstream)
-    body?.on('close', () => upstream.destroy())
+    if (limit === undefined) request.pipe(upstream)
+    else request.pipe(cut(limit, () => upstream.destroy())).pipe(upstream)
   }
 }
 
-const passOn =
-  (response: ServerResponse, body?: Transform) =>
-  (upstream: IncomingMessage): void => {
-    response.writeHead(upstream.statusCode ?? 502, upstream.rawHeaders)
-    upstream.on('error', () => response.destroy())
-    if (body) upstream.pipe(body).pipe(response)
-    else upstream.pipe(response)
-    body?.on('close', () => response.destroy())
-  }
+/** Passes an answer on, whole or through `body`. */
+function passOn(response: ServerResponse, upstream: IncomingMessage, body?: Transform): void {
+  response.writeHead(upstream.statusCode ?? 502, upstream.rawHeaders)
+  upstream.on('error', () => response.destroy())
+  if (body) upstream.pipe(body).pipe(response)
+  else upstream.pipe(response)
+}
+
+/** Lets so many bytes pass, then none. */
+function cut(bytes: number, then: () => void): Transform {
+  let left = bytes
+  return new Transform({
+    transform(chunk: Buffer, _, done: TransformCallback) {
+      this.push(chunk.subarray(0, left))
+      left -= chunk.length
+      if (left > 0) done()
+      else setImmediate(then)
+    },
+  })
+}
+
+/** Passes a few bytes at a time. */
+const trickle = (): Transform =>
+  new Transform({
+    async transform(chunk: Buffer, _, done: TransformCallback) {
+      const size = Math.ceil(chunk.length / 4)
+      for (let at = 0; at < chunk.length; at += size) {
+        await sleep(5)
+        this.push(chunk.subarray(at, at + size))
+      }
+      done()
+    },
+  })
+
+/** Half of what a message says its body has, in bytes. */
+const halfOf = ({ headers }: IncomingMessage): number =>
+  Math.floor(Number(headers['content-length'] ?? 0) / 2)
+
+/** The first half of a body; where there is none, there is no answer at all. */
+const halfAnswer =
+  (then: (response: ServerResponse) => void): Fault =>
+  ({ request, response, forward }) =>
+    forward((upstream) => {
+      const half = request.method === 'HEAD' ? 0 : halfOf(upstream)
+      if (half === 0) then(response)
+      else
+        passOn(
+          response,
+          upstream,
+          cut(half, () => then(response)),
+        )
+    })
 
 /** An answer of S3's own, which the server never gave. */
 const refusal =
@@ -88,45 +131,25 @@ const refusal =
     })
   }
 
-/** Lets half of what a message says its body has pass, then closes, or falls silent. */
-function half(message: IncomingMessage, then: 'close' | 'silence'): Transform {
-  let left = Math.floor(Number(message.headers['content-length'] ?? 2) / 2)
-  return new Transform({
-    transform(chunk: Buffer, _, done: TransformCallback) {
-      this.push(chunk.subarray(0, left))
-      left -= chunk.length
-      if (left >= 0) done()
-      else if (then === 'close') setImmediate(() => this.destroy())
-    },
-  })
-}
+const none: Fault = ({ response, forward }) => forward((upstream) => passOn(response, upstream))
 
-/** Passes a few bytes at a time. */
-const trickle = (): Transform =>
-  new Transform({
-    async transform(chunk: Buffer, _, done: TransformCallback) {
-      const size = Math.ceil(chunk.length / 4)
-      for (let at = 0; at < chunk.length; at += size) {
-        await new Promise((resolve) => setTimeout(resolve, 5))
-        this.push(chunk.subarray(at, at + size))
-      }
-      done()
-    },
-  })
+/** A server that takes its time. */
+export const slow: Fault = ({ response, forward }) =>
+  forward((upstream) => passOn(response, upstream, trickle()))
 
-export const FAULTS = {
-  none: ({ response, forward }) => forward(passOn(response)),
+/** What keeps a request from being answered, by name. */
+export const FAULTS: Record<string, Fault> = {
   'a reset before the request': ({ request }) => request.socket.resetAndDestroy(),
   'a reset instead of the answer': ({ response, forward }) =>
     forward((upstream) => upstream.resume().on('end', () => response.socket?.resetAndDestroy())),
-  'half the request': ({ request, response, forward }) =>
-    forward(passOn(response), half(request, 'close')),
-  'half the answer': ({ response, forward }) =>
-    forward((upstream) => passOn(response, half(upstream, 'close'))(upstream)),
-  'half the answer and silence': ({ response, forward }) =>
-    forward((upstream) => passOn(response, half(upstream, 'silence'))(upstream)),
+  'half the request': (exchange) => {
+    const half = halfOf(exchange.request)
+    if (half === 0) exchange.response.destroy()
+    else exchange.forward((upstream) => passOn(exchange.response, upstream), half)
+  },
+  'half the answer': halfAnswer((response) => response.destroy()),
+  'half the answer and silence': halfAnswer(() => {}),
   'no answer': ({ request }) => void request.resume(),
-  'a slow answer': ({ response, forward }) => forward(passOn(response, trickle())),
   '500 InternalError': refusal(500, 'InternalError'),
   '503 SlowDown': refusal(503, 'SlowDown'),
-} satisfies Record<string, Fault>
+}

@@ -24,7 +24,7 @@ export interface Gateway {
   stranger: Credentials
 }
 
-interface Credentials {
+export interface Credentials {
   accessKeyId: string
   secretAccessKey: string
 }
