@@ -9,6 +9,7 @@ import { decode } from './decode.ts'
 import { BtfError } from './error.ts'
 import { type BtfHeader, checkStrings, parseHeader } from './header.ts'
 import { infoFlag, infoVlen, KIND, type KindName, kindName, MAX_KINDS } from './kind.ts'
+import { checkNames, hasLongString } from './name.ts'
 import type { BtfType } from './type.ts'
 import { type Sizes, sizesOf, validate } from './validate.ts'
 
@@ -21,7 +22,7 @@ export interface ParseOptions {
 
 /**
  * Opens raw BTF. The bytes are kept, not copied: they must not change afterwards. Errors: `malformed_header`,
- * `malformed_strings`, `malformed_type`, `truncated`, `bad_kind`, `bad_name`, `bad_type_id`, `unsupported`.
+ * `malformed_strings`, `malformed_type`, `truncated`, `bad_kind`, `bad_name`, `bad_type_id`, `too_large`, `unsupported`.
  */
 export function parseBtf(bytes: Uint8Array, options: ParseOptions = {}): Btf {
   return new Btf(bytes, options)
@@ -53,6 +54,8 @@ export class Btf {
   readonly #kinds: Uint8Array
   readonly #counts: Uint32Array
   readonly #sizes: Sizes
+  /** whether it, or its base, has a long string */
+  readonly #long: boolean
   #pointerSize: 4 | 8 | undefined
 
   constructor(bytes: Uint8Array, { base, pointerSize }: ParseOptions) {
@@ -84,6 +87,8 @@ export class Btf {
     this.#counts = counts
     this.typeCount = offsets.length
     this.endId = this.startId + this.typeCount
+    this.#long = (base ? base.#long : false) || hasLongString(this.strings)
+    if (this.#long) checkNames(this)
   }
 
   /** The kinds its own types use, by UAPI name without `BTF_KIND_`, in order of their numbers. */

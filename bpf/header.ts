@@ -95,13 +95,7 @@ function checkOrder(
   }
 }
 
-/** Bytes of one string: the kernel's names have at most 512, but a line of source is one too. */
-const MAX_STRING = 1 << 16
-
-/**
- * Checks that the string section is closed, without a base begins with the empty string, and has none that is longer
- * than any is meant to be: a million names may be tails of it.
- */
+/** Checks that the string section is closed and, without a base, begins with the empty string. */
 export function checkStrings(strings: Uint8Array, start: number, hasBase: boolean): void {
   if (strings.length === 0) {
     if (hasBase) return
@@ -116,12 +110,5 @@ export function checkStrings(strings: Uint8Array, start: number, hasBase: boolea
       'string section does not begin with the empty string: split BTF needs its base',
       start,
     )
-  }
-  for (let at = 0; at + MAX_STRING < strings.length; ) {
-    const nul = strings.lastIndexOf(0, at + MAX_STRING)
-    if (nul < at) {
-      throw new BtfError('too_large', `a string of more than ${MAX_STRING} bytes`, start + at)
-    }
-    at = nul + 1
   }
 }

@@ -74,6 +74,8 @@ function machineName(elf: Elf): string | undefined {
 
 const BANNER = 'Linux version '
 const BANNER_LIMIT = 1024
+/** Places that are tried; an image has two or three. */
+const MAX_BANNERS = 64
 
 /**
  * `linux_banner` is where its symbol says. Without a symbol table `.rodata` is searched: it holds the banner's format
@@ -88,7 +90,7 @@ function findBanner(elf: Elf): { release: string; unameVersion: string } | undef
   }
   const rodata = elf.section('.rodata')
   if (!rodata || !hasBytes(rodata)) return undefined
-  for (const at of elf.search(rodata, Buffer.from(BANNER))) {
+  for (const at of elf.search(rodata, Buffer.from(BANNER)).take(MAX_BANNERS)) {
     const banner = parseBanner(textAt(elf, rodata, at))
     if (banner) return banner
   }

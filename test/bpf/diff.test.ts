@@ -405,8 +405,7 @@ t.test('what is not meant well ends', (t) => {
   t.throws(() => diffBtf(doubling, doubling), { code: 'too_large' })
   const long = `\0${'n'.repeat(60_000)}\0`
   const named = Array.from({ length: 1000 }, (_, i) => [1 + i, info(7), 0]).flat()
-  const tails = parseBtf(craft(named, long))
-  t.throws(() => diffBtf(tails, tails), { code: 'too_large' }, 'names that are tails of one')
+  t.throws(() => parseBtf(craft(named, long)), { code: 'too_large' }, 'names that are tails of one')
   const bell = diffBtf(parseBtf(craft([], '\0')), parseBtf(craft([1, info(7), 0], '\0\x1b[2J\0')))
   t.match(text(bell), '+ fwd ?[2J\n', 'a name cannot steer the terminal')
   t.end()

@@ -1,0 +1,39 @@
+/*
+ * How much text the names of a BTF's types are. A name is an offset, and each may lie in one long string, so that a
+ * megabyte would decode to gigabytes. Where no string is long the number of names is bound enough.
+ */
+
+import type { Btf } from './btf.ts'
+import { BtfError } from './error.ts'
+import { HEADER_SIZE, KINDS } from './kind.ts'
+
+/** The kernel's names have at most as many bytes (KSYM_NAME_LEN); a line of source, in an object, may have more. */
+const LONG = 512
+/** Bytes of all names, for each byte of the BTF: what the shortest elements, of 8 bytes, can have with names of `LONG`. */
+const MOST = LONG / 8
+
+/** Whether there is a string of `LONG` bytes or more; only as much is looked at as it takes. */
+export function hasLongString(strings: Buffer): boolean {
+  for (let at = 0; at + LONG <= strings.length; ) {
+    const nul = strings.lastIndexOf(0, at + LONG - 1)
+    if (nul < at) return true
+    at = nul + 1
+  }
+  return false
+}
+
+/** Checks that the names of a BTF's own types are no more text than they can be meant to. Errors: `too_large`. */
+export function checkNames(btf: Btf): void {
+  let left = MOST * btf.bytes.length
+  const take = (id: number, at: number) => {
+    left -= btf.stringBytes(btf.word(id, at)).length
+    if (left < 0) throw new BtfError('too_large', 'names are too long', btf.recordAt(id) + at)
+  }
+  for (let id = btf.startId; id < btf.endId; id++) {
+    take(id, 0)
+    const layout = KINDS[btf.kind(id)]
+    if (!layout || layout.elementName < 0) continue
+    const elements = HEADER_SIZE + layout.payload + layout.elementName
+    for (let i = 0; i < btf.vlen(id); i++) take(id, elements + i * layout.element)
+  }
+}
