@@ -14,7 +14,7 @@ import { parseJson, readBytes } from './json.ts'
 import { prefixOfKey } from './name.ts'
 import type { BuildRecord } from './record.ts'
 import { sign } from './signed.ts'
-import type { Store } from './store.ts'
+import type { ObjectInfo, Store } from './store.ts'
 import { over, swap } from './swap.ts'
 
 export const MANIFEST_KEY = `${ARCHIVE}manifest.json`
@@ -68,11 +68,13 @@ export async function publishArchive(
   await swap(async () => {
     const head = await store.head(MANIFEST_KEY).catch(absentIsNone)
     const old = await readManifest(store).catch(() => undefined) // one that does not read is replaced
+    const there = new Map<string, ObjectInfo>()
+    for await (const info of store.list(ARCHIVE)) there.set(info.key, info)
     const files: Record<string, ArchiveFile> = {}
     for (const record of newestOfEach(catalog)) {
       const key = archiveKey(record.kernel)
-      const known = old?.files[pathOf(key)]
-      const fits = known?.btf === record.btf.sha256 && !options.anew?.has(key)
+      const known = options.anew?.has(key) ? undefined : old?.files[pathOf(key)]
+      const fits = known?.btf === record.btf.sha256 && isAsSaid(known, there.get(key), head)
       const file = fits ? known : await putArchive(store, key, record, options.signal)
       if (file) files[pathOf(key)] = file
       if (file && !fits) written++
@@ -82,6 +84,16 @@ export async function publishArchive(
   })
   if (options.secretKey) await sign(store, MANIFEST_KEY, MAX_SIZE, options.secretKey)
   return written
+}
+
+/** A run that was killed may have put an archive later than the manifest: that holds what no manifest says. */
+function isAsSaid(
+  said: ArchiveFile,
+  archive: ObjectInfo | undefined,
+  manifest: ObjectInfo | undefined,
+): boolean {
+  if (!archive || !manifest) return false
+  return archive.size === said.size && archive.modified <= manifest.modified
 }
 
 /** The path of an archive as the manifest and clients have it. */

@@ -21,6 +21,7 @@ export type FindingCode =
   | StoreErrorCode
   | 'missing_blob' // a record names BTF that is not there
   | 'missing_archive' // the manifest names a file that is not there
+  | 'stale_archive' // its kernel has other BTF; a run under way, or one that was killed
   | 'stale_snapshot' // it does not say what the records say; a run under way, or one that was killed
   | 'stale_manifest' // it does not name what is there
   | 'unknown_object' // nothing of ours has such a key
@@ -173,7 +174,7 @@ async function problemOfArchive(
   if (raw instanceof Error) return { code: 'digest_mismatch', message: `${key}: ${raw.message}` }
   const known = catalog.find(kernel).some(({ btf }) => btf?.sha256 === sha256Of(raw))
   if (!known)
-    return { code: 'digest_mismatch', message: `${key}: no record of its kernel has that BTF` }
+    return { code: 'stale_archive', message: `${key}: no record of its kernel has that BTF` }
   const said = manifest?.files[pathOf(key)]
   if (manifest && said?.sha256 !== sha256Of(bytes))
     return { code: 'stale_manifest', message: `${key} is not as the manifest says` }

@@ -87,7 +87,7 @@ const DAMAGE: Record<
   "an archive with another kernel's BTF": {
     damage: async ({ store, record, other }) =>
       store.put(archiveKey(record.kernel), await text(store, archiveKey(other.kernel))),
-    found: ({ record }) => [`digest_mismatch ${archiveKey(record.kernel)}`],
+    found: ({ record }) => [`stale_archive ${archiveKey(record.kernel)}`],
   },
   'an archive that is gone': {
     damage: ({ store, record }) => store.delete(archiveKey(record.kernel)),

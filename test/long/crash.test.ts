@@ -1,0 +1,138 @@
+// btfmill killed at 200 random moments while it generates, imports and removes: what was published stays, whole, and
+// what is left half done the next run makes right. The moments follow from a seed, which each run tells.
+import { randomInt } from 'node:crypto'
+import { mkdtempSync, readdirSync, rmSync, utimesSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { buffer, text } from 'node:stream/consumers'
+import t, { type Test } from 'tap'
+import {
+  type Finding,
+  openStore,
+  SNAPSHOT_KEY,
+  type Store,
+  signatureKey,
+  verifyContent,
+  verifyStore,
+} from '../../storage/index.ts'
+import { MANIFEST_KEY } from '../../storage/manifest.ts'
+import { Random } from '../fuzz/random.ts'
+import { type Inputs, makeInputs, RUN_NAMES, RUNS, type RunName, runFor } from './runs.ts'
+
+const ROUNDS = 200
+/** Each so many rounds a run may come to its end. */
+const WHOLE = 5
+/** Milliseconds; no run takes that long. */
+const FOREVER = 120_000
+
+/**
+ * What a killed run may leave: it puts records one by one, and the snapshot after the last of them; then archives one by
+ * one, and the manifest after the last of them. The next run that ends makes them agree again. All else must be right
+ * at any time.
+ */
+const UNFINISHED: readonly Finding['code'][] = ['stale_snapshot', 'stale_archive', 'stale_manifest']
+
+/** What the rounds need of a backend besides its URL, where it has such a thing. */
+interface Backend {
+  url: string
+  /** makes all blobs as old as gc wants them */
+  age?: () => void
+  /** what killed writers have there besides objects */
+  leftovers?: () => string[]
+}
+
+async function keysOf(store: Store, ...prefixes: string[]): Promise<string[]> {
+  const keys: string[] = []
+  for (const prefix of prefixes) for await (const { key } of store.list(prefix)) keys.push(key)
+  return keys
+}
+
+const gone = (before: Iterable<string>, now: readonly string[]): string[] => {
+  const there = new Set(now)
+  return [...before].filter((key) => !there.has(key))
+}
+
+/** Fails where the snapshot or the manifest is not as signed. */
+async function verifySignatures(store: Store, { publicKey }: Inputs): Promise<void> {
+  for (const key of [SNAPSHOT_KEY, MANIFEST_KEY]) {
+    const content = await buffer((await store.get(key)).body)
+    verifyContent(content, await text((await store.get(signatureKey(key))).body), publicKey)
+  }
+}
+
+/** Milliseconds that each run takes when nothing is there yet. */
+async function measure(url: string, inputs: Inputs, random: Random): Promise<Map<RunName, number>> {
+  const times = new Map<RunName, number>()
+  for (const name of RUN_NAMES) {
+    const { took } = await runFor(FOREVER, [...RUNS[name](inputs, random), '--store', url])
+    times.set(name, took)
+  }
+  return times
+}
+
+async function survive(t: Test, { url, age, leftovers = () => [] }: Backend): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'crash-'))
+  t.teardown(() => rmSync(directory, { recursive: true }))
+  const seed = Number(process.env.BTFMILL_TEST_SEED ?? randomInt(2 ** 31))
+  t.comment(`BTFMILL_TEST_SEED=${seed}`)
+  const random = new Random(seed)
+  const inputs = await makeInputs(directory)
+  const times = await measure(url, inputs, random)
+  const store = await openStore(url)
+  const published = new Set<string>()
+  const count = { killed: 0, unfinished: 0, leftovers: 0, removed: 0 }
+
+  for (let round = 1; round <= ROUNDS; round++) {
+    const whole = round % WHOLE === 0
+    const names: RunName[] = whole ? ['generate'] : [random.pick(RUN_NAMES)]
+    if (random.once(4)) names.push('gc') // at once with the other
+    age?.()
+    const blobs = await keysOf(store, 'blobs/')
+    const runs = names.map((name) => {
+      // half of what gc takes is the loading of code
+      const life = whole ? FOREVER : times.get('gc')! / 2 + random.below(times.get(name)!)
+      return runFor(life, [...RUNS[name](inputs, random), '--store', url])
+    })
+    const ended = await Promise.all(runs)
+    const lives = ended.map(({ took, killed }, i) =>
+      killed ? `${names[i]} killed after ${Math.round(took)} ms` : `${names[i]} to its end`,
+    )
+
+    const findings = await Array.fromAsync(verifyStore(store))
+    const wrong = findings.filter(({ code }) => whole || !UNFINISHED.includes(code))
+    t.same(wrong, [], `${round}: ${lives.join(', ')}: clean`)
+    const keys = await keysOf(store, 'kernels/', 'archive/')
+    t.same(gone(published, keys), [], 'nothing is lost')
+    for (const key of keys) published.add(key)
+    if (whole) {
+      await verifySignatures(store, inputs)
+      t.same(readdirSync(inputs.scratch), [], 'what was unpacked is gone')
+    }
+
+    count.killed += ended.filter(({ killed }) => killed).length
+    count.unfinished += findings.length > 0 ? 1 : 0
+    count.removed += gone(blobs, await keysOf(store, 'blobs/')).length
+    count.leftovers += leftovers().length
+    await openStore(url)
+    t.same(leftovers(), [], 'the next to open the store removes the rest')
+  }
+  t.comment(JSON.stringify(count))
+  t.ok(count.killed > ROUNDS / 2 && count.unfinished > 0, 'runs were killed in the midst')
+  if (age) t.ok(count.removed > 0, 'gc removed what was superseded')
+}
+
+t.test('on a disk', async (t) => {
+  const root = mkdtempSync(join(tmpdir(), 'crash-store-'))
+  t.teardown(() => rmSync(root, { recursive: true }))
+  const twoDays = 2 * 24 * 3600
+  await survive(t, {
+    url: `file:${root}`,
+    age() {
+      const past = Date.now() / 1000 - twoDays
+      const files = readdirSync(join(root, 'blobs'), { recursive: true, withFileTypes: true })
+      for (const file of files)
+        if (file.isFile()) utimesSync(join(file.parentPath, file.name), past, past)
+    },
+    leftovers: () => readdirSync(join(root, '.tmp')),
+  })
+})
