@@ -10,8 +10,8 @@ const ATTEMPTS = 3
 
 /**
  * Reads `size` bytes: from `first` as long as it lasts, then from what `reopen` gives for the number of bytes that have
- * come. Errors: `unreachable` where it keeps breaking, `digest_mismatch` where all came and are wrong, and those of
- * `reopen`.
+ * come. Errors: `unreachable` where it keeps breaking, or the object was replaced; `digest_mismatch` where all came and
+ * are wrong.
  */
 export function resumedBody(
   first: Readable,
@@ -37,7 +37,9 @@ export function resumedBody(
         cause = error
       }
       if (passed >= size || attempt === ATTEMPTS) throw broken(passed, size, cause)
-      current = await reopen(passed)
+      current = await reopen(passed).catch((error) => {
+        throw broken(passed, size, error)
+      })
     }
   }
 }

@@ -99,8 +99,8 @@ class S3Store implements Store {
     const start = asked?.start ?? 0
     const end = Math.min(asked?.end ?? info.size, info.size - 1)
     const reopen = async (passed: number): Promise<Readable> => {
-      const rest = this.#read(key, target, { start: start + passed, end }, info.etag)
-      return (await this.#told(key, rest)).body
+      const rest = { start: start + passed, end }
+      return (await this.#told(key, this.#read(key, target, rest, info.etag))).body
     }
     return { ...info, body: resumedBody(body, end - start + 1, reopen) }
   }
@@ -139,6 +139,7 @@ class S3Store implements Store {
     let token: string | undefined
     do {
       const page = await this.#told('list', this.#page(prefix, token))
+      if (page.Name === undefined) throw this.#broken('list', 'the answer is not that of S3')
       for (const { Key = '', Size, ...found } of page.Contents ?? []) {
         const key = decodeKey(Key).slice(this.#location.prefix.length)
         if (!isKey(key)) continue // what others put beside the objects

@@ -1,0 +1,205 @@
+/*
+ * What S3 servers answer that Ceph does not, and what servers answer that are not S3 at all: conditions where parts are
+ * completed, refusals by other names, listings without an end.
+ */
+import type { RequestListener } from 'node:http'
+import { Readable } from 'node:stream'
+import { buffer } from 'node:stream/consumers'
+import t, { type Test } from 'tap'
+import { openStore, type Store, type StoreErrorCode } from '../../storage/index.ts'
+import { type Server, startServer } from '../generator/server.ts'
+import { keysOf, told } from './contract.ts'
+
+const MIB = 1024 * 1024
+const DAY = 24 * 3600 * 1000
+
+process.env.AWS_ACCESS_KEY_ID = 'someone'
+process.env.AWS_SECRET_ACCESS_KEY = 'a-secret'
+
+/** A store on a server that answers in this way. */
+async function openOn(t: Test, answer: RequestListener): Promise<{ store: Store; server: Server }> {
+  const server = await startServer(t, (request, response) => {
+    request.resume().on('end', () => answer(request, response))
+  })
+  return { store: await openStore(`s3://btf/some?endpoint=${server.url}&timeout=5`), server }
+}
+
+const refusal =
+  (status: number, code: string): RequestListener =>
+  (request, response) => {
+    response.writeHead(status, { 'content-type': 'application/xml' })
+    response.end(request.method === 'HEAD' ? '' : `<Error><Code>${code}</Code></Error>`)
+  }
+
+const page: RequestListener = (_, response) => {
+  response.writeHead(200, { 'content-type': 'text/html' })
+  response.end('<html><head><title>Welcome</title></head><body>to this network</body></html>')
+}
+
+type Use = (store: Store) => Promise<unknown>
+
+const USES: Record<string, Use> = {
+  get: (store) => store.get('key'),
+  head: (store) => store.head('key'),
+  list: (store) => keysOf(store, ''),
+  delete: (store) => store.delete('key'),
+  put: (store) => store.put('key', Buffer.from('x')),
+  'put ifAbsent': (store) => store.put('key', Buffer.from('x'), { ifAbsent: true }),
+  'put ifMatch': (store) => store.put('key', Buffer.from('x'), { ifMatch: 'tag' }),
+}
+
+/** What a use of the store says where the server gives this answer to everything. */
+const ANSWERS: Record<string, [RequestListener, StoreErrorCode, (keyof typeof USES)[]]> = {
+  'a page of another server': [page, 'unreachable', ['get', 'head', 'list', 'put']],
+  'no such page': [refusal(404, ''), 'unreachable', ['get', 'head', 'list', 'put', 'delete']],
+  'no such bucket': [refusal(404, 'NoSuchBucket'), 'unreachable', Object.keys(USES)],
+  'an expired token': [refusal(400, 'ExpiredToken'), 'not_permitted', Object.keys(USES)],
+  'a wrong region': [
+    refusal(400, 'AuthorizationHeaderMalformed'),
+    'not_permitted',
+    Object.keys(USES),
+  ],
+  'a full quota': [refusal(403, 'QuotaExceeded'), 'no_space', ['put']],
+  'a full disk': [refusal(507, 'XMinioStorageFull'), 'no_space', ['put']],
+  'If-Match over nothing': [refusal(404, 'NoSuchKey'), 'precondition_failed', ['put ifMatch']],
+  'a conflict of writers': [
+    refusal(409, 'ConditionalRequestConflict'),
+    'precondition_failed',
+    ['put ifAbsent', 'put ifMatch'],
+  ],
+  'conditions it does not know': [refusal(501, 'NotImplemented'), 'unsupported', ['put ifAbsent']],
+}
+
+for (const [name, [answer, code, uses]] of Object.entries(ANSWERS)) {
+  t.test(`${name} is ${code}`, async (t) => {
+    const { store } = await openOn(t, answer)
+    for (const use of uses) {
+      const error = await USES[use]!(store).then(
+        () => undefined,
+        (error) => error,
+      )
+      t.match(error, told(code), use)
+      t.notMatch(`${error?.message}`, /a-secret/)
+    }
+  })
+}
+
+const xml = (name: string, ...content: string[]): string =>
+  `<?xml version="1.0"?><${name} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">${content.join('')}</${name}>`
+
+const element = (name: string, content: string | number): string => `<${name}>${content}</${name}>`
+
+const KEPT = { etag: '"tag"', 'last-modified': 'Thu, 01 Jan 2026 00:00:00 GMT' }
+
+/** Uploads in parts as AWS has them: a condition is looked at where they are completed. */
+const partsServer =
+  (complete: RequestListener, abandoned = ''): RequestListener =>
+  (request, response) => {
+    const { searchParams } = new URL(request.url ?? '', 'http://s3')
+    const asked = `${request.method} ${searchParams.has('uploads') ? 'uploads' : searchParams.has('uploadId') ? 'upload' : 'object'}`
+    const answers: Record<string, RequestListener> = {
+      'POST uploads': (_, response) =>
+        response.end(xml('InitiateMultipartUploadResult', element('UploadId', 'one'))),
+      'PUT upload': (_, response) => response.writeHead(200, { etag: '"part"' }).end(),
+      'POST upload': complete,
+      'DELETE upload': (_, response) => response.writeHead(204).end(),
+      'GET uploads': (_, response) =>
+        response.end(xml('ListMultipartUploadsResult', element('Bucket', 'btf'), abandoned)),
+    }
+    const answer = answers[asked] ?? refusal(404, 'NoSuchKey')
+    answer(request, response)
+  }
+
+const requestsOf = ({ requests }: Server): string[] =>
+  requests.map(({ method, url }) => `${method} ${url?.replace(/^[^?]*\?/, '')}`)
+
+t.test('a condition is kept where parts are completed', async (t) => {
+  for (const options of [{ ifAbsent: true }, { ifMatch: 'tag' }]) {
+    const { store, server } = await openOn(t, partsServer(refusal(412, 'PreconditionFailed')))
+    const put = store.put('key', Buffer.alloc(33 * MIB), options)
+    await t.rejects(put, told('precondition_failed'))
+    const completing = server.requests.find(
+      ({ method, url }) => method === 'POST' && url?.includes('uploadId'),
+    )
+    t.match(
+      completing?.headers,
+      options.ifAbsent ? { 'if-none-match': '*' } : { 'if-match': 'tag' },
+    )
+    t.match(requestsOf(server).at(-1), /^DELETE uploadId=one/, 'and the parts are removed')
+  }
+})
+
+t.test('an upload that fails only after it was said to have gone well', async (t) => {
+  const failing: RequestListener = (_, response) =>
+    response.end(`<?xml version="1.0"?><Error>${element('Code', 'InternalError')}</Error>`)
+  for (const complete of [failing, page]) {
+    const { store, server } = await openOn(t, partsServer(complete))
+    await t.rejects(store.put('key', Readable.from([Buffer.alloc(6 * MIB)])), told('unreachable'))
+    if (complete === failing)
+      t.ok(requestsOf(server).some((asked) => /^DELETE uploadId/.test(asked)))
+  }
+})
+
+t.test('parts that a killed writer left are removed when they are old', async (t) => {
+  const upload = (id: string, age: number) =>
+    element(
+      'Upload',
+      element('Key', `some/${id}`) +
+        element('UploadId', id) +
+        element('Initiated', new Date(Date.now() - age).toISOString()),
+    )
+  const done: RequestListener = (_, response) =>
+    response.end(xml('CompleteMultipartUploadResult', element('ETag', '"whole"')))
+  const abandoned = upload('old', 2 * DAY) + upload('new', DAY / 2)
+  const { store, server } = await openOn(t, partsServer(done, abandoned))
+  t.match(await store.put('key', Buffer.alloc(6 * MIB)), { size: 6 * MIB, etag: 'whole' })
+  await store.put('key', Buffer.alloc(6 * MIB))
+  const removed = requestsOf(server).filter((asked) => asked.startsWith('DELETE'))
+  t.match(removed, [/uploadId=old/])
+  t.equal(removed.length, 1, 'once, and not those that are being written')
+})
+
+t.test('a listing in another order, or without an end, is none', async (t) => {
+  const listing =
+    (...keys: string[]): RequestListener =>
+    (_, response) => {
+      const contents = keys.map((key) =>
+        element(
+          'Contents',
+          element('Key', key) +
+            element('ETag', 'x') +
+            element('Size', 1) +
+            element('LastModified', '2026-01-01T00:00:00.000Z'),
+        ),
+      )
+      const more = element('IsTruncated', 'true') + element('NextContinuationToken', 'again')
+      response.end(xml('ListBucketResult', element('Name', 'btf'), ...contents, more))
+    }
+  for (const keys of [['some/b', 'some/a'], ['some/a']]) {
+    const { store } = await openOn(t, listing(...keys))
+    await t.rejects(keysOf(store, ''), told('unreachable'), keys.join(', '))
+  }
+})
+
+t.test('a range that is answered with something else is refused', async (t) => {
+  const answer: RequestListener = (_, response) => {
+    response.writeHead(200, { ...KEPT, 'content-length': 10 }).end('0123456789')
+  }
+  const { store } = await openOn(t, answer)
+  t.equal((await buffer((await store.get('key')).body)).toString(), '0123456789')
+  await t.rejects(store.get('key', { start: 3 }), told('unreachable'))
+})
+
+t.test(
+  'an object that is replaced while its connection breaks is not mixed with the new one',
+  async (t) => {
+    let asked = 0
+    const { store } = await openOn(t, (request, response) => {
+      if (asked++ > 0) return refusal(412, 'PreconditionFailed')(request, response)
+      response.writeHead(200, { ...KEPT, 'content-length': 10 })
+      response.write('01234', () => setTimeout(() => response.destroy(), 10))
+    })
+    const { body } = await store.get('key')
+    await t.rejects(buffer(body), told('unreachable'))
+  },
+)
