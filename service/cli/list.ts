@@ -22,19 +22,30 @@ export async function run(options: CommonOptions & KernelFilter): Promise<number
   const records = [...catalog.list(filterOf(options))].map(({ record }) => record)
   const sources = await Array.fromAsync(listSourceFailures(store, onInvalid))
   if (options.json) {
-    for (const record of records) console.log(JSON.stringify({ state: stateOf(record), ...record }))
+    for (const record of records) {
+      const sharedBy = sharers(catalog, record)
+      console.log(JSON.stringify({ state: stateOf(record), ...record, sharedBy }))
+    }
     for (const source of sources) console.log(JSON.stringify({ state: 'failed', ...source }))
   } else {
-    for (const line of columns([...records.map(rowOf), ...sources.map(sourceRowOf)]))
+    for (const line of columns([
+      ...records.map((record) => rowOf(record, sharers(catalog, record))),
+      ...sources.map(sourceRowOf),
+    ]))
       console.log(line)
   }
   return invalid === 0 ? 0 : 1
 }
 
-function rowOf(record: BuildRecord): string[] {
+/** How many builds have the very same BTF, this one among them; it is kept once. Undefined without BTF. */
+const sharers = (catalog: Catalog, { btf }: BuildRecord): number | undefined =>
+  btf && catalog.findBy('sha256', btf.sha256).length
+
+function rowOf(record: BuildRecord, sharedBy = 1): string[] {
   const { kernel, package: from, btf, failure } = record
   const said = [
     ...(btf ? [`${btf.size} bytes`, `${btf.types} types`, from.authenticated] : []),
+    ...(sharedBy > 1 ? [`shared by ${sharedBy}`] : []),
     ...(failure ? [`${failure.code}: ${failure.message}`, retry(failure)] : []),
   ]
   return [
