@@ -177,8 +177,6 @@ class Visitor extends Account {
 
   vmlinux(bytes: Uint8Array): void {
     this.read('describeVmlinux', () => describeVmlinux(memorySource(bytes)))
-    this.read('parseNotes', () => [...parseNotes(bytes, 'little')].length)
-    this.read('buildIdOf', () => buildIdOf(bytes.subarray(this.#random.below(256)), 'big'))
     this.#elf(bytes)
   }
 
@@ -203,6 +201,12 @@ class Visitor extends Account {
       this.read('Elf.read', () => elf.read(section))
       this.read('Elf.relocations', () => [...elf.relocations(section)].length)
       this.read('Elf.search', () => [...elf.search(section, Buffer.from('Linux'))].length)
+    }
+    const notes = elf.section('.notes') ?? elf.sections[this.#random.below(elf.sections.length)]
+    const held = notes && this.read('Elf.read', () => elf.read(notes))
+    if (held) {
+      this.read('parseNotes', () => [...parseNotes(held, elf.byteOrder)].length)
+      this.read('buildIdOf', () => buildIdOf(held, elf.byteOrder))
     }
     const btf = this.read('readBtf', () => readBtf(bytes))
     if (btf) this.#walk(btf)

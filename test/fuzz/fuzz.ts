@@ -1,0 +1,186 @@
+// npm run fuzz [-- --count N --seed S]: that many cases from that seed on, in two processes; `--count 1` runs one again.
+// What is found is printed, and written with the bytes of its case to .cache/fuzz. Exit status 1 when something was.
+import { type ChildProcess, fork } from 'node:child_process'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { mib, table } from '../bench/measure.ts'
+import { caseOf } from './case.ts'
+import type { Report, Tally, Task } from './worker.ts'
+
+const WORKERS = 2
+/** Cases that a worker gets at a time. */
+const BATCH = 500
+/** MiB of the heap of a worker. */
+const HEAP = 256
+/** Milliseconds of one case, on a machine that may be busy with other things. */
+const HANG = 60_000
+const folder = join(resolve(import.meta.dirname, '../..'), '.cache/fuzz')
+
+class Fuzzer {
+  readonly #end: number
+  readonly #count: number
+  #next: number
+  #done = 0
+  #findings = 0
+  readonly #counts = new Map<string, Map<string, number>>()
+  #slowest = { seed: 0, time: 0 }
+  #memory = 0
+  readonly #began = performance.now()
+
+  constructor(seed: number, count: number) {
+    this.#next = seed
+    this.#end = seed + count
+    this.#count = count
+  }
+
+  /** Runs all cases; returns the number of findings. */
+  async run(): Promise<number> {
+    const progress = setInterval(() => console.log(this.#progress()), 10_000)
+    await Promise.all(Array.from({ length: WORKERS }, () => this.#work()))
+    clearInterval(progress)
+    console.log(`${this.#progress()}\n\n${this.#summary()}`)
+    return this.#findings
+  }
+
+  async #work(): Promise<void> {
+    for (let task = this.#take(); task; task = this.#take()) {
+      let rest: Task | undefined = task
+      // a worker that ended in the middle is followed by another for the rest
+      while (rest) rest = await this.#batches(rest)
+    }
+  }
+
+  #take(): Task | undefined {
+    if (this.#next >= this.#end) return undefined
+    const first = this.#next
+    this.#next = Math.min(first + BATCH, this.#end)
+    return { first, end: this.#next }
+  }
+
+  /** Gives a new worker one task after the other; returns what of a task is left where the worker ended. */
+  #batches(task: Task): Promise<Task | undefined> {
+    const worker = fork(new URL('./worker.ts', import.meta.url), {
+      execArgv: [`--max-old-space-size=${HEAP}`],
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    })
+    let current = task
+    let seed = task.first
+    let found = -1
+    let idle = false
+    const watchdog = this.#watch(worker)
+    worker.on('message', (report: Report) => {
+      watchdog.refresh()
+      switch (report.is) {
+        case 'begin':
+          seed = report.seed
+          break
+        case 'finding':
+          found = report.seed
+          this.#find(report.seed, report.what)
+          break
+        case 'done': {
+          this.#add(current, report.tally)
+          const next = this.#take()
+          if (next) {
+            current = next
+            worker.send(next)
+          } else {
+            idle = true
+            worker.kill()
+          }
+        }
+      }
+    })
+    worker.send(task)
+    return new Promise((done) => {
+      worker.on('exit', (_, signal) => {
+        clearTimeout(watchdog)
+        if (idle) return done(undefined)
+        if (found !== seed) {
+          this.#find(
+            seed,
+            signal === 'SIGKILL'
+              ? `no end in ${HANG} ms`
+              : `more than ${HEAP} MiB of heap, or a crash: ${signal}`,
+          )
+        }
+        this.#done += seed + 1 - current.first
+        done(seed + 1 < current.end ? { first: seed + 1, end: current.end } : undefined)
+      })
+    })
+  }
+
+  #watch(worker: ChildProcess): NodeJS.Timeout {
+    return setTimeout(() => worker.kill('SIGKILL'), HANG)
+  }
+
+  #find(seed: number, what: string): void {
+    this.#findings++
+    const { name, sort, bytes } = caseOf(seed)
+    const text = `seed ${seed}: ${sort} from ${name}, ${bytes.length} bytes: ${what}`
+    console.log(text)
+    mkdirSync(folder, { recursive: true })
+    writeFileSync(join(folder, `${seed}.txt`), `${text}\n`)
+    writeFileSync(join(folder, `${seed}.bin`), bytes)
+  }
+
+  #add({ first, end }: Task, { counts, slowest, memory }: Tally): void {
+    this.#done += end - first
+    this.#memory = Math.max(this.#memory, memory)
+    if (slowest.time > this.#slowest.time) this.#slowest = slowest
+    for (const [door, outcomes] of Object.entries(counts)) {
+      const known = this.#counts.get(door) ?? new Map<string, number>()
+      this.#counts.set(door, known)
+      for (const [outcome, count] of Object.entries(outcomes)) {
+        known.set(outcome, (known.get(outcome) ?? 0) + count)
+      }
+    }
+  }
+
+  #progress(): string {
+    const seconds = (performance.now() - this.#began) / 1000
+    return [
+      `${this.#done} of ${this.#count} cases`,
+      `${this.#findings} findings`,
+      `${Math.round(this.#done / seconds)} a second`,
+    ].join(', ')
+  }
+
+  #summary(): string {
+    const rows = [...this.#counts]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([door, outcomes]) => {
+        const errors = [...outcomes]
+          .filter(([outcome]) => outcome !== 'value')
+          .sort(([, a], [, b]) => b - a)
+        const sum = errors.reduce((all, [, count]) => all + count, 0)
+        const codes = errors.map(([code, count]) => `${code} ${count}`).join(', ')
+        return { row: [door, String(outcomes.get('value') ?? 0), String(sum)], codes }
+      })
+    const lines = table([['door', 'values', 'errors'], ...rows.map(({ row }) => row)]).split('\n')
+    const { seed, time } = this.#slowest
+    return [
+      ...lines.map((line, i) => `${line}  ${rows[i - 1]?.codes ?? ''}`.trimEnd()),
+      '',
+      `slowest: seed ${seed}, ${Math.round(time)} ms; most memory of a process: ${mib(this.#memory)}`,
+    ].join('\n')
+  }
+}
+
+/** A number of the command line. Throws for what is none. */
+function whole(text: string, least: number): number {
+  const value = Number(text)
+  if (!Number.isSafeInteger(value) || value < least)
+    throw new Error(`${text}: not a number from ${least}`)
+  return value
+}
+
+const { values } = parseArgs({
+  options: {
+    count: { type: 'string', default: '1000000' },
+    seed: { type: 'string', default: '1' },
+  },
+})
+const findings = await new Fuzzer(whole(values.seed, 0), whole(values.count, 1)).run()
+process.exitCode = findings > 0 ? 1 : 0
