@@ -22,7 +22,7 @@ const PARAMETERS = {
   endpoint: /^https?:\/\/[^/?#@\s]+(\/[^?#@\s]*)?$/,
   region: /^[A-Za-z0-9-]{1,64}$/,
   'path-style': /^(true|false)$/,
-  timeout: /^\d{1,4}(\.\d{1,3})?$/,
+  timeout: /^(?=.*[1-9])\d{1,4}(\.\d{1,3})?$/,
 } as const
 
 type Parameters = { [name in keyof typeof PARAMETERS]?: string }
@@ -44,6 +44,7 @@ export function parseS3Url(rest: string): S3Location {
   const prefix = url.pathname.replace(/^\/+|\/+$/g, '')
   if (prefix !== '' && !isKey(prefix)) throw refusal('has a prefix of the form of its keys')
   const { endpoint, region, timeout = TIMEOUT, 'path-style': style } = readParameters(url)
+  if (endpoint !== undefined && !URL.canParse(endpoint)) throw refusal('has a URL as its endpoint')
   return {
     bucket: url.hostname,
     prefix: prefix === '' ? '' : `${prefix}/`,
@@ -58,6 +59,7 @@ function readParameters({ searchParams }: URL): Parameters {
   for (const [name, value] of searchParams) {
     const form = Object.hasOwn(PARAMETERS, name) && PARAMETERS[name as keyof Parameters]
     if (!form) throw refusal(`has only the parameters ${Object.keys(PARAMETERS).join(', ')}`)
+    if (searchParams.getAll(name).length > 1) throw refusal(`has ${name} once`)
     if (!form.test(value)) throw refusal(`has another form of ${name}`)
   }
   return Object.fromEntries(searchParams)
