@@ -75,6 +75,7 @@ async function importFile(
       return { path, state: 'made here', kernel }
     const btf = { ...(await putBlob(store, raw)), ...info }
     await putRecord(store, recordOf(kernel, btf, { root, path, bytes }))
+    await putBlob(store, raw) // gc may have taken an old one of the same bytes before the record named it
     return { path, state: 'imported', kernel }
   } catch (error) {
     const expected =
