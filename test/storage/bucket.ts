@@ -1,5 +1,10 @@
 /* A bucket on a real S3 server, and stores in it. */
-import { CreateBucketCommand, ListMultipartUploadsCommand, S3Client } from '@aws-sdk/client-s3'
+import {
+  CreateBucketCommand,
+  ListMultipartUploadsCommand,
+  PutObjectCommand,
+  S3Client,
+} from '@aws-sdk/client-s3'
 import type { Test } from 'tap'
 import { openStore, type Store } from '../../storage/index.ts'
 import { type Credentials, type Gateway, startGateway } from './rgw.ts'
@@ -20,6 +25,8 @@ export interface Bucket extends Gateway {
   open(prefix: string, opening?: Opening): Promise<Store>
   /** The keys below a prefix that have parts which were neither completed nor removed. */
   uploads(prefix: string): Promise<string[]>
+  /** Stores an object under a key that no store of ours would make. */
+  putForeign(key: string): Promise<unknown>
 }
 
 /** Starts a server with one bucket; it ends with the test. */
@@ -47,5 +54,6 @@ export async function makeBucket(t: Test): Promise<Bucket> {
       const request = new ListMultipartUploadsCommand({ Bucket: NAME, Prefix: prefix })
       return ((await client.send(request)).Uploads ?? []).map(({ Key = '' }) => Key)
     },
+    putForeign: (Key) => client.send(new PutObjectCommand({ Bucket: NAME, Key, Body: 'x' })),
   }
 }
