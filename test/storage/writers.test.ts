@@ -1,14 +1,8 @@
-// Several generators on one store: killed and started again, or just between two steps of another's, they lose none of
-// each other's records, and what is signed is what is there.
-import { spawn } from 'node:child_process'
-import { randomInt } from 'node:crypto'
-import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
-import { setTimeout as sleep } from 'node:timers/promises'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import {
   type BuildRecord,
   Catalog,
@@ -19,50 +13,9 @@ import {
   type Store,
   signatureKey,
   verifyContent,
-  verifyStore,
 } from '../../storage/index.ts'
-import { Random } from '../fuzz/random.ts'
 import { keyOf, recordsOf } from './recorder.ts'
-
-const RECORDER = join(import.meta.dirname, 'recorder.ts')
-const NAMES = ['left', 'right']
-const MAX_KILLS = 5
-/** Milliseconds up to which a generator lives on after its first word. */
-const LIFE = 800
-
-/** Runs a generator to its end, killed again and again on the way there. Returns how often. */
-async function runKilled(url: string, name: string, random: Random): Promise<number> {
-  for (let kills = 0; ; kills++) {
-    const child = spawn(process.execPath, [RECORDER, url, name], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    })
-    const closed = once(child, 'close')
-    await Promise.race([once(child.stdout, 'data'), closed])
-    if (kills < MAX_KILLS) {
-      await Promise.race([sleep(random.below(LIFE)), closed])
-      child.kill('SIGKILL')
-    }
-    const [status, signal] = await closed
-    if (status === 0) return kills
-    if (signal !== 'SIGKILL') throw new Error(`${name} ended with ${status ?? signal}`)
-  }
-}
-
-async function writeTogether(t: Test, url: string): Promise<void> {
-  const seed = Number(process.env.BTFMILL_TEST_SEED ?? randomInt(2 ** 31))
-  t.comment(`BTFMILL_TEST_SEED=${seed}`)
-  const kills = await Promise.all(
-    NAMES.map((name, i) => runKilled(url, name, new Random(seed + i))),
-  )
-  t.ok(Math.min(...kills) > 2, `killed ${kills.join(' and ')} times`)
-
-  const store = await openStore(url)
-  const keys = NAMES.flatMap((name) => recordsOf(name).map(keyOf)).sort()
-  const kept = await Array.fromAsync(store.list('kernels/'), ({ key }) => key)
-  t.same(kept, keys, 'every record')
-  t.same(await snapshotKeys(store), keys, 'the snapshot has them all, whoever wrote it last')
-  t.same(await Array.fromAsync(verifyStore(store)), [], 'clean')
-}
+import { snapshotKeys, writeTogether } from './together.ts'
 
 t.test('on one disk', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'writers-'))
@@ -91,9 +44,6 @@ function interrupted(store: Store, key: string, meanwhile: () => Promise<unknown
     },
   })
 }
-
-const snapshotKeys = async (store: Store): Promise<string[]> =>
-  [...(await Catalog.openSnapshot(store)).list()].map(({ key }) => key)
 
 for (const [state, before] of Object.entries({
   'there is none yet': undefined,
