@@ -197,7 +197,7 @@ class S3Store implements Store {
       ...(Object.keys(conditions).length > 0 ? CONDITIONAL_PARTS : PARTS),
     })
     const { ETag } = await upload.done()
-    if (!ETag) throw new StoreError('unreachable', 'the answer has no ETag')
+    if (!ETag) throw this.#broken(target.Key, 'the answer has no ETag')
     return unquoted(ETag)
   }
 
