@@ -1,4 +1,4 @@
-// btfmill killed at 200 random moments while it generates, imports and removes: what was published stays, whole, and
+// btfmill killed 200 times, at random moments, while it generates, imports and removes: what was published stays, whole, and
 // what is left half done the next run makes right. The moments follow from a seed, which each run tells.
 import { mkdtempSync, readdirSync, rmSync, utimesSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -19,13 +19,22 @@ import { Random } from '../fuzz/random.ts'
 import { makeBucket } from '../storage/bucket.ts'
 import { seedOf } from '../storage/seed.ts'
 import { writeTogether } from '../storage/together.ts'
-import { type Inputs, makeInputs, RUN_NAMES, RUNS, type RunName, runFor } from './runs.ts'
+import {
+  type Ended,
+  type Inputs,
+  type Life,
+  makeInputs,
+  RUN_NAMES,
+  RUNS,
+  type RunName,
+  runFor,
+} from './runs.ts'
 
-const ROUNDS = 200
+const KILLS = 200
 /** Each so many rounds a run may come to its end. */
 const WHOLE = 5
-/** Milliseconds; no run takes that long. */
-const FOREVER = 120_000
+/** No run takes that long. */
+const FOREVER: Life = { from: 'start', milliseconds: 120_000 }
 
 /**
  * What a killed run may leave: it puts records one by one, and the snapshot after the last of them; then archives one by
@@ -62,14 +71,29 @@ async function verifySignatures(store: Store, { publicKey }: Inputs): Promise<vo
   }
 }
 
-/** Milliseconds that each run takes when nothing is there yet. */
-async function measure(url: string, inputs: Inputs, random: Random): Promise<Map<RunName, number>> {
-  const times = new Map<RunName, number>()
-  for (const name of RUN_NAMES) {
-    const { took } = await runFor(FOREVER, [...RUNS[name](inputs, random), '--store', url])
-    times.set(name, took)
-  }
+/** How long each run takes, and writes, the first time; the moments are drawn from these. */
+async function measure(url: string, inputs: Inputs, random: Random): Promise<Map<RunName, Ended>> {
+  const times = new Map<RunName, Ended>()
+  for (const name of RUN_NAMES) times.set(name, await start(name, FOREVER, url, inputs, random))
   return times
+}
+
+function start(
+  name: RunName,
+  life: Life,
+  url: string,
+  inputs: Inputs,
+  random: Random,
+): Promise<Ended> {
+  const run = RUNS[name]
+  return runFor(life, run, [...run.args(inputs, random), '--store', url])
+}
+
+/** Most moments are of those in which it writes; gc may have nothing to do. */
+function lifeOf({ start, begin }: Ended, random: Random): Life {
+  return random.once(begin === undefined ? 2 : 4)
+    ? { from: 'start', milliseconds: random.below(start) }
+    : { from: 'begin', milliseconds: random.below(begin ?? start / 4) }
 }
 
 async function survive(t: Test, { url, age, leftovers = () => [] }: Backend): Promise<void> {
@@ -82,25 +106,23 @@ async function survive(t: Test, { url, age, leftovers = () => [] }: Backend): Pr
   const published = new Set<string>()
   const count = { killed: 0, unfinished: 0, leftovers: 0, removed: 0 }
 
-  for (let round = 1; round <= ROUNDS; round++) {
+  for (let round = 1; count.killed < KILLS; round++) {
     const whole = round % WHOLE === 0
     const names: RunName[] = whole ? ['generate'] : [random.pick(RUN_NAMES)]
     if (random.once(4)) names.push('gc') // at once with the other
     age?.()
     const blobs = await keysOf(store, 'blobs/')
-    const runs = names.map((name) => {
-      // half of what gc takes is the loading of code
-      const life = whole ? FOREVER : times.get('gc')! / 2 + random.below(times.get(name)!)
-      return runFor(life, [...RUNS[name](inputs, random), '--store', url])
-    })
+    const lives = names.map((name) => (whole ? FOREVER : lifeOf(times.get(name)!, random)))
+    const runs = names.map((name, i) => start(name, lives[i]!, url, inputs, random))
     const ended = await Promise.all(runs)
-    const lives = ended.map(({ took, killed }, i) =>
-      killed ? `${names[i]} killed after ${Math.round(took)} ms` : `${names[i]} to its end`,
-    )
+    const told = ended.map(({ killed }, i) => {
+      const { from, milliseconds } = lives[i]!
+      return killed ? `${names[i]} killed ${milliseconds} ms from its ${from}` : `${names[i]} whole`
+    })
 
     const findings = await Array.fromAsync(verifyStore(store))
     const wrong = findings.filter(({ code }) => whole || !UNFINISHED.includes(code))
-    t.same(wrong, [], `${round}: ${lives.join(', ')}: clean`)
+    t.same(wrong, [], `${round}: ${told.join(', ')}: clean`)
     const keys = await keysOf(store, 'kernels/', 'archive/')
     t.same(gone(published, keys), [], 'nothing is lost')
     for (const key of keys) published.add(key)
@@ -117,7 +139,7 @@ async function survive(t: Test, { url, age, leftovers = () => [] }: Backend): Pr
     t.same(leftovers(), [], 'the next to open the store removes the rest')
   }
   t.comment(JSON.stringify(count))
-  t.ok(count.killed > ROUNDS / 2 && count.unfinished > 0, 'runs were killed in the midst')
+  t.ok(count.unfinished > KILLS / 20, 'runs were killed in the midst')
   if (age) t.ok(count.removed > 0, 'gc removed what was superseded')
 }
 

@@ -68,18 +68,30 @@ async function btfOf(file: string, scratch: string): Promise<Buffer> {
   return await getBlob(store, entry!.record.btf!.sha256)
 }
 
-/** Arguments of `btfmill`, but for the store. */
+interface Run {
+  /** of `btfmill`, but for the store */
+  args(inputs: Inputs, random: Random): string[]
+  /** what it prints when it begins to write */
+  begins: string
+}
+
 export const RUNS = {
-  generate: ({ packages, scratch, keyFile }: Inputs, random: Random): string[] => [
-    ...['generate', '--distro', 'debian', '--version', '12', '--scratch', scratch],
-    ...['--archive', '--secret-key', keyFile, '--jobs', '2', ...random.pick(packages)],
-  ],
-  import(inputs: Inputs, random: Random): string[] {
-    fillTree(inputs, random)
-    return ['import', '--secret-key', inputs.keyFile, inputs.tree]
+  generate: {
+    args: ({ packages, scratch, keyFile }, random) => [
+      ...['generate', '--distro', 'debian', '--version', '12', '--scratch', scratch],
+      ...['--archive', '--secret-key', keyFile, '--jobs', '2', ...random.pick(packages)],
+    ],
+    begins: '"stage":"publish"',
   },
-  gc: (): string[] => ['gc'],
-} as const
+  import: {
+    args(inputs, random) {
+      fillTree(inputs, random)
+      return ['import', '--secret-key', inputs.keyFile, inputs.tree]
+    },
+    begins: '"state":"imported"',
+  },
+  gc: { args: () => ['gc'], begins: '"key":"blobs/' },
+} as const satisfies Record<string, Run>
 
 export type RunName = keyof typeof RUNS
 
@@ -94,22 +106,44 @@ function fillTree({ tree, btfs }: Inputs, random: Random): void {
   }
 }
 
-export interface Ended {
-  /** milliseconds */
-  took: number
-  killed: boolean
+/** When it is killed: so many milliseconds after it started, or after it began to write. */
+export interface Life {
+  from: 'start' | 'begin'
+  milliseconds: number
 }
 
-/** Runs `btfmill` and kills it after so many milliseconds, unless it has ended. Rejects where it failed by itself. */
-export async function runFor(life: number, args: readonly string[]): Promise<Ended> {
+export interface Ended {
+  killed: boolean
+  /** milliseconds from its start, and from when it began to write, if it did */
+  start: number
+  begin: number | undefined
+}
+
+/** Runs `btfmill` until it ends or is killed. Rejects where it failed by itself. */
+export async function runFor(
+  { from, milliseconds }: Life,
+  { begins }: Run,
+  args: readonly string[],
+): Promise<Ended> {
   const started = performance.now()
-  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'ignore', 'pipe'] })
-  const timer = setTimeout(() => child.kill('SIGKILL'), life)
-  const said = text(child.stderr)
-  // not 'close': what it started, as pahole, may hold the pipe a while longer
+  const child = spawn(process.execPath, [MAIN, ...args, '--json'])
+  child.stdin.end()
+  const kill = () => setTimeout(() => child.kill('SIGKILL'), milliseconds)
+  let clock = from === 'start' ? kill() : undefined
+  let began: number | undefined
+  let said = ''
+  child.stdout.setEncoding('utf8').on('data', (piece: string) => {
+    said += piece
+    if (began !== undefined || !said.includes(begins)) return
+    began = performance.now()
+    if (from === 'begin') clock = kill()
+  })
+  const complaint = text(child.stderr)
+  // not 'close': what it started, as pahole, may hold the pipes a while longer
   const [status, signal] = await once(child, 'exit')
-  clearTimeout(timer)
+  clearTimeout(clock)
   const killed = signal === 'SIGKILL'
-  if (!killed && status !== 0) throw new Error(`btfmill ${args[0]}: ${status}: ${await said}`)
-  return { took: performance.now() - started, killed }
+  if (!killed && status !== 0) throw new Error(`btfmill ${args[0]}: ${status}: ${await complaint}`)
+  const now = performance.now()
+  return { killed, start: now - started, begin: began && now - began }
 }
