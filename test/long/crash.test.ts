@@ -1,5 +1,5 @@
-// btfmill killed 200 times, at random moments, while it generates, imports and removes: what was published stays, whole, and
-// what is left half done the next run makes right. The moments follow from a seed, which each run tells.
+// btfmill killed 200 times, at random moments, while it generates, imports and removes: what was published stays,
+// whole, and what is left half done the next run makes right. The moments follow from a seed, which each run tells.
 import { mkdtempSync, readdirSync, rmSync, utimesSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
