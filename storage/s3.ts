@@ -35,7 +35,7 @@ import { parseS3Url, type S3Location } from './s3-url.ts'
 import type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './store.ts'
 
 const MIB = 1024 * 1024
-/** What is read ahead of the network: 64 MiB at most, twice that while a part is put together. */
+/** Four parts are under way while a fifth is put together, some 60 MiB held at most; of large ones, one at a time. */
 const PARTS = { partSize: 5 * MIB, queueSize: 4 }
 const CONDITIONAL_PARTS = { partSize: 32 * MIB, queueSize: 1 }
 /** S3's limit, in bytes, for a key with its prefix. */
