@@ -33,5 +33,10 @@ fi
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
   echo "installing: npm packages" >&2
   npm ci --loglevel=error >&2
-  npm exec --loglevel=error -- tap build >&2 # puts the plugins of .taprc into force, which npm's install resets
+fi
+
+# Every install of npm's, also one that somebody did by hand, resets the plugins of .taprc.
+if [ -d node_modules/tap ] && [ ! node_modules/.tap-built -nt node_modules/.package-lock.json ]; then
+  npm exec --loglevel=error -- tap build >&2
+  touch node_modules/.tap-built
 fi
