@@ -1,0 +1,149 @@
+// npm run bench:bpf: minimising one object for many kernels' BTF out of a store, in one process, against a loop over
+// `bpftool gen min_core_btf` on the files as they are; checking it against them; and opening one BTF against touching
+// each of its words. All as ratios within one run, medians of several. The kernels are those of the long tests, each
+// several times over; the first run downloads them and takes minutes.
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
+import { type Btf, checkObject, minimizeBtf, openObject, parseBtf } from '../../bpf/index.ts'
+import { getBlob, openStore, putBlob, type Store } from '../../storage/index.ts'
+import { objectsOfOthers } from '../bpf/oracle/others.ts'
+import { kernels } from '../long/kernels.ts'
+import { measure, median, mib, table } from './measure.ts'
+
+const RUNS = 5
+const KERNELS = 48
+/** One of libbpf's tools: 30 relocations of 6 root types. */
+const OBJECT = /^biosnoop@/
+
+/** Seconds: for all kernels out of the store, and without reading and opening them. */
+interface Times {
+  readonly minimize: number
+  readonly minimizeAlone: number
+  readonly checkAlone: number
+}
+
+/** In a process of its own, which has just started. */
+async function ours(directory: string): Promise<Times> {
+  const object = openObject(readFileSync(join(directory, 'object.o')))
+  const digests = readFileSync(join(directory, 'digests'), 'utf8').split('\n')
+  const store = await openStore(`file:${directory}/store`)
+  const started = performance.now()
+  await forEach(store, digests, (btf, n) =>
+    writeFileSync(join(directory, `out/${n}`), minimizeBtf(btf, [object])),
+  )
+  const minimize = (performance.now() - started) / 1000
+  let [minimizeAlone, checkAlone] = [0, 0]
+  await forEach(store, digests, (btf) => {
+    minimizeAlone += seconds(() => minimizeBtf(btf, [object]))
+    checkAlone += seconds(() => checkObject(object, btf))
+  })
+  return { minimize, minimizeAlone, checkAlone }
+}
+
+/** What one run came to, in seconds. */
+interface Run extends Times {
+  readonly loop: number
+  readonly xargs: number
+  readonly touch: number
+  readonly open: number
+}
+
+/** Opens one after the other, the next being read meanwhile. */
+async function forEach(
+  store: Store,
+  digests: readonly string[],
+  work: (btf: Btf, n: number) => void,
+): Promise<void> {
+  let next = getBlob(store, digests[0]!)
+  for (let n = 0; n < digests.length; n++) {
+    const bytes = await next
+    const following = digests[n + 1]
+    if (following !== undefined) next = getBlob(store, following)
+    work(parseBtf(bytes), n)
+  }
+}
+
+function seconds(work: () => void): number {
+  const started = performance.now()
+  work()
+  return (performance.now() - started) / 1000
+}
+
+/** Opening against touching each word, in seconds for one; warm, since a process that opens one BTF opens many. */
+function opening(bytes: Uint8Array): { touch: number; open: number } {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  let sum = 0
+  const touch = () => {
+    for (let at = 0; at + 4 <= bytes.length; at += 4) sum ^= view.getUint32(at, true)
+  }
+  const open = () => {
+    sum ^= parseBtf(bytes).typeCount
+  }
+  const times = (work: () => void) => Array.from({ length: 40 }, () => seconds(work)).slice(10)
+  const result = { touch: median(times(touch)), open: median(times(open)) }
+  if (sum === 1) console.log()
+  return result
+}
+
+/** The kernels' raw BTF as files, and as blobs of a store whose digests are listed; an object; a folder for output. */
+async function prepare(directory: string): Promise<Uint8Array> {
+  const paths = (await kernels()).map(({ path }) => path)
+  const little = paths.filter((path) => parseBtf(readFileSync(path)).byteOrder === 'little')
+  const store = await openStore(`file:${directory}/store`)
+  mkdirSync(join(directory, 'files'))
+  mkdirSync(join(directory, 'out'))
+  const digests: string[] = []
+  for (let n = 0; n < KERNELS; n++) {
+    const path = little[n % little.length]!
+    symlinkSync(path, join(directory, `files/${n}`))
+    digests.push((await putBlob(store, readFileSync(path))).sha256)
+  }
+  writeFileSync(join(directory, 'digests'), digests.join('\n'))
+  const object = (await objectsOfOthers()).find((path) => OBJECT.test(basename(path)))
+  if (object === undefined) throw new Error('libbpf-tools has no biosnoop')
+  writeFileSync(join(directory, 'object.o'), readFileSync(object))
+  return readFileSync(little.at(-1)!)
+}
+
+const LOOP =
+  'cd files && for n in *; do bpftool gen min_core_btf $n ../out/$n ../object.o || exit 1; done'
+const XARGS = 'ls files | xargs -P2 -I@ bpftool gen min_core_btf files/@ out/@ object.o'
+
+async function main(): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'btfmill-bench-'))
+  try {
+    const bytes = await prepare(directory)
+    const runs: Run[] = []
+    for (let run = 1; run <= RUNS; run++) {
+      const loop = await measure(['sh', '-c', LOOP], { cwd: directory })
+      const xargs = await measure(['sh', '-c', XARGS], { cwd: directory })
+      const child = [import.meta.filename, directory]
+      const times: Times = JSON.parse(execFileSync(process.execPath, child, { encoding: 'utf8' }))
+      runs.push({ loop: loop.wall, xargs: xargs.wall, ...times, ...opening(bytes) })
+      console.error(`run ${run}/${RUNS}`, runs.at(-1))
+    }
+    const row = (name: string, a: keyof Run, b: keyof Run, most: number) => {
+      const ratios = runs.map((run) => run[a] / run[b])
+      const cells = [a, b].map(
+        (of) => `${(median(runs.map((run) => run[of])) * 1000).toFixed(1)} ms`,
+      )
+      return [name, ...cells, median(ratios).toFixed(2), `≤ ${most}`]
+    }
+    const rows = [
+      ['', 'ours', 'theirs', 'ratio', 'wanted'],
+      row('minimising, against a loop over bpftool', 'minimize', 'loop', 0.3),
+      row('minimising, against xargs -P2 bpftool', 'minimize', 'xargs', 0.5),
+      row('checking, against minimising', 'checkAlone', 'minimizeAlone', 1),
+      row(`opening ${mib(bytes.length)}, against touching each word`, 'open', 'touch', 3),
+    ]
+    console.log(`${KERNELS} kernels, medians of ${RUNS} runs\n\n${table(rows)}`)
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+}
+
+const [directory] = process.argv.slice(2)
+if (directory === undefined) await main()
+else console.log(JSON.stringify(await ours(directory)))
