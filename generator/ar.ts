@@ -25,9 +25,9 @@ export async function* readAr(source: AsyncIterable<Uint8Array>): AsyncGenerator
   }
   while (!(await bytes.atEnd())) {
     const { name, size } = parseHeader(await bytes.take(HEADER))
-    const body = bytes.stream(size)
-    yield { name, size, body }
-    for await (const _ of body); // what the caller left
+    const end = bytes.position + size
+    yield { name, size, body: bytes.stream(size) }
+    await bytes.skipTo(end) // what the caller left
     if (size % 2 === 1 && !(await bytes.atEnd())) await bytes.take(1)
   }
 }

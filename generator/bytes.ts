@@ -5,11 +5,17 @@ export class ByteReader {
   readonly #chunks: AsyncIterator<Uint8Array>
   readonly #short: () => GeneratorError
   #rest: Buffer = Buffer.alloc(0)
+  #position = 0
 
   /** `short` makes the error for a source that ends before what was asked for. */
   constructor(source: AsyncIterable<Uint8Array>, short: () => GeneratorError) {
     this.#chunks = source[Symbol.asyncIterator]()
     this.#short = short
+  }
+
+  /** How many bytes have been taken. */
+  get position(): number {
+    return this.#position
   }
 
   /** The next `size` bytes. */
@@ -25,6 +31,11 @@ export class ByteReader {
       left -= part.length
       yield part
     }
+  }
+
+  /** Passes over what is left of the first `position` bytes. */
+  async skipTo(position: number): Promise<void> {
+    for await (const _ of this.stream(position - this.#position));
   }
 
   /** All that is left, as it comes. */
@@ -55,6 +66,7 @@ export class ByteReader {
     }
     const part = this.#rest.subarray(0, size)
     this.#rest = this.#rest.subarray(part.length)
+    this.#position += part.length
     return part
   }
 

@@ -83,3 +83,38 @@ export async function debOf(entries: readonly Entry[]): Promise<Buffer> {
     ['data.tar', await tarOf(entries)],
   ])
 }
+
+/** What an entry of a cpio archive has that its header would not otherwise say. */
+interface CpioFields {
+  magic?: '070701' | '070702' | '07070X'
+  mode?: number
+  links?: number
+  size?: number
+  nameSize?: number
+  sum?: number
+}
+
+/** An entry of a cpio archive; of the large-file form, whose entries have an index for a name, where `magic` says so. */
+export function cpioEntry(
+  name: string | number,
+  content: string | Uint8Array,
+  fields: CpioFields = {},
+): Buffer {
+  const body = Buffer.from(content as string)
+  const text = Buffer.from(`${name}\0`)
+  const hex = (value: number) => value.toString(16).padStart(8, '0')
+  const { magic = '070701', mode = 0o100644, links = 1, size = body.length } = fields
+  const { nameSize = text.length, sum = 0 } = fields
+  const numbers = [1, mode, 0, 0, links, 0, size, 0, 0, 0, 0, nameSize, sum]
+  const header = typeof name === 'number' ? [hex(name)] : [...numbers.map(hex), text]
+  return Buffer.concat([padded([magic, ...header]), padded([body])])
+}
+
+/** An archive of these entries. */
+export const cpioOf = (entries: readonly Buffer[]): Buffer =>
+  Buffer.concat([...entries, cpioEntry('TRAILER!!!', '')])
+
+function padded(parts: readonly (string | Uint8Array)[]): Buffer {
+  const bytes = Buffer.concat(parts.map((part) => Buffer.from(part as string)))
+  return Buffer.concat([bytes, Buffer.alloc(-bytes.length & 3)])
+}

@@ -1,0 +1,10 @@
+/** A file in an archive, whichever kind of archive that is. Its bytes are read before the next file is asked for. */
+export interface Entry {
+  /** as the archive has it */
+  name: string
+  /** a regular file with bytes of its own: no directory, no symlink, no hard link to another one */
+  regular: boolean
+  /** bytes */
+  size: number
+  body: AsyncIterable<Uint8Array>
+}
