@@ -7,15 +7,18 @@ export interface Job {
   /** as far as it is known before the image is read */
   kernel: Pick<KernelName, 'distro' | 'version'> & Partial<KernelName>
   package: { name: string; version: string; url: string; size?: number; sha256?: string }
-  format: 'deb' | 'vmlinux'
+  format: 'deb' | 'rpm' | 'vmlinux'
+  /** path of the OpenPGP keys of which one must have signed the header of an .rpm */
+  key?: string
   /** globs of the paths that vmlinux may have in the package */
   vmlinux: readonly string[]
 }
 
 /** The job that a source's package makes. */
 export function jobOf(from: KernelPackage): Job {
-  const { kernel, name, version, url, size, sha256, vmlinux } = from
-  return { kernel, package: { name, version, url, size, sha256 }, format: 'deb', vmlinux }
+  const { kernel, name, version, url, size, sha256, format = 'deb', key, vmlinux } = from
+  const file = { name, version, url, size, sha256 }
+  return { kernel, package: file, format, ...(key && { key }), vmlinux }
 }
 
 /**

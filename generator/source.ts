@@ -26,6 +26,10 @@ export const AptSource = Type.Object({
   packages: Type.String(),
   /** paths of vmlinux in it, `{release}` for `uname -r`, whichever comes first in the archive */
   vmlinux: Type.Array(Type.String(), { minItems: 1 }),
+  /** what a package with the kernel itself is called, as `packages`: `--embedded` takes BTF from there */
+  images: Type.Optional(Type.String()),
+  /** paths of vmlinuz in it, as `vmlinux` */
+  vmlinuz: Type.Optional(Type.Array(Type.String(), { minItems: 1 })),
 })
 export type AptSource = Type.Static<typeof AptSource>
 
@@ -53,6 +57,10 @@ export interface KernelPackage {
   /** bytes and hex SHA-256, as the signed index has them */
   size: number
   sha256: string
+  /** what kind of archive it is; else a .deb */
+  format?: 'deb' | 'rpm'
+  /** path of the OpenPGP keys, binary or armoured, of which one must have signed the package's own header */
+  key?: string
   /** paths of vmlinux in it */
   vmlinux: readonly string[]
 }
