@@ -6,7 +6,7 @@ import type { Context } from './context.ts'
 import { ServiceError } from './error.ts'
 import { healthRoutes } from './health.ts'
 import { kernelRoutes } from './kernels.ts'
-import { registerProblems, sendProblem } from './problem.ts'
+import { registerProblems, sendBroken, sendProblem } from './problem.ts'
 import { snapshotRoutes } from './snapshot.ts'
 
 export interface AppOptions extends Context {
@@ -30,6 +30,7 @@ export function buildApp({ logger, ...context }: AppOptions): FastifyInstance {
     routerOptions: { maxParamLength: LIMITS.maxParamLength },
     forceCloseConnections: 'idle',
     return503OnClosing: false, // who is connected while it stops still gets an answer
+    clientErrorHandler: sendBroken,
     frameworkErrors: (error, _, reply) => {
       sendProblem(reply as FastifyReply, new ServiceError('bad_request', error.message))
     },

@@ -8,8 +8,19 @@ export const SERVICE_ERROR_CODES = [
   'failed', // generating it failed
   'ambiguous', // several builds, with different BTF
   'invalid_range', // a range outside the body
+  'pending', // it is being made; `details.job` says where to watch
+  'unknown_job', // no generation by that id, or one that ended long ago
+  'busy', // no more is taken on for now: of this client, or at all
+  'unauthorized', // a token is wanted, or the one given is none of ours
+  'forbidden', // the token's scopes do not reach this far
+  'rate_limited', // too many requests of one client
+  'timeout', // a request that did not come whole in time
+  'too_large', // a body over the limit
+  'uri_too_long', // an address over the limit
+  'headers_too_large', // headers over the limit
+  'unsupported_media_type', // a body that is none of the forms taken here
   'not_found', // no such address
-  'unavailable', // the store does not answer
+  'unavailable', // the store does not answer, or the catalog is not loaded yet
   'internal', // a defect of ours
 ] as const
 
