@@ -1,15 +1,19 @@
-/* The HTTP service as a value: routes over a store and its catalog, not yet listening. */
-import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+/*
+ * The HTTP service as a value: routes over a store and its catalog, not yet listening. Each feature is a plugin in a
+ * file of its own, and a line in ROUTES; what it works with is in the context.
+ */
+import type { FastifyPluginAsyncTypebox, TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyReply } from 'fastify'
 import { btfRoutes } from './btf.ts'
-import type { Context } from './context.ts'
+import { type Context, type ContextOptions, openContext } from './context.ts'
+import { collectDocument, documentRoutes } from './document.ts'
 import { ServiceError } from './error.ts'
 import { healthRoutes } from './health.ts'
 import { kernelRoutes } from './kernels.ts'
 import { registerProblems, sendBroken, sendProblem } from './problem.ts'
 import { snapshotRoutes } from './snapshot.ts'
 
-export interface AppOptions extends Context {
+export interface AppOptions extends ContextOptions {
   logger?: FastifyBaseLogger
 }
 
@@ -21,7 +25,16 @@ const LIMITS = {
   keepAliveTimeout: 65_000,
 }
 
-export function buildApp({ logger, ...context }: AppOptions): FastifyInstance {
+const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
+  btfRoutes,
+  kernelRoutes,
+  snapshotRoutes,
+  healthRoutes,
+  documentRoutes,
+]
+
+/** Puts the service together; closing it ends all that it started. Errors: those of `openContext`. */
+export async function buildApp({ logger, ...options }: AppOptions): Promise<FastifyInstance> {
   const app = fastify({
     ...(logger ? { loggerInstance: logger } : { logger: false }),
     bodyLimit: LIMITS.bodyLimit,
@@ -35,10 +48,10 @@ export function buildApp({ logger, ...context }: AppOptions): FastifyInstance {
       sendProblem(reply as FastifyReply, new ServiceError('bad_request', error.message))
     },
   }).withTypeProvider<TypeBoxTypeProvider>()
+  const context = await openContext(options)
+  app.addHook('onClose', () => context.close())
   registerProblems(app)
-  app.register(btfRoutes(context))
-  app.register(kernelRoutes(context))
-  app.register(snapshotRoutes(context))
-  app.register(healthRoutes(context))
+  collectDocument(app)
+  for (const routes of ROUTES) app.register(routes(context))
   return app
 }

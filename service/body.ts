@@ -3,14 +3,9 @@
  * the raw bytes. The ETag is the SHA-256 of the raw bytes, for an encoded form with `-zstd` or `-gzip` behind it.
  * Ranges are of the raw bytes (RFC 9110, 8.8.3, 12.5.3, 14).
  */
-import { promisify } from 'node:util'
-import { gzip } from 'node:zlib'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { getBlob, openBlob, type Store, StoreError } from '../storage/index.ts'
+import { type Bodies, ENCODINGS, type Encoding } from './bodies.ts'
 import { ServiceError } from './error.ts'
-
-const ENCODINGS = ['zstd', 'gzip', 'identity'] as const
-type Encoding = (typeof ENCODINGS)[number]
 
 export const BTF_TYPE = 'application/octet-stream'
 export const IMMUTABLE = 'public, max-age=31536000, immutable'
@@ -22,9 +17,9 @@ export interface BlobAnswer {
   cacheControl: string
 }
 
-/** Answers with a blob, as the request's headers ask. Errors: `unknown_blob`, `invalid_range`. */
+/** Answers with a blob, as the request's headers ask. Errors: those of `Bodies.get`, `invalid_range`. */
 export async function sendBlob(
-  store: Store,
+  bodies: Bodies,
   request: FastifyRequest,
   reply: FastifyReply,
   { sha256, cacheControl }: BlobAnswer,
@@ -33,6 +28,8 @@ export async function sendBlob(
     ? 'identity'
     : negotiate(request.headers['accept-encoding'])
   const etag = encoding === 'identity' ? `"${sha256}"` : `"${sha256}-${encoding}"`
+  const known = matches(request.headers['if-none-match'], etag)
+  const body = known ? undefined : await bodies.get(sha256, encoding)
   reply.headers({
     etag,
     vary: 'accept-encoding',
@@ -40,19 +37,10 @@ export async function sendBlob(
     'accept-ranges': 'bytes',
     'x-content-type-options': 'nosniff',
   })
-  if (matches(request.headers['if-none-match'], etag)) return reply.code(304).send()
+  if (!body) return reply.code(304).send()
   reply.type(BTF_TYPE)
-  try {
-    if (encoding === 'identity') return sendRaw(request, reply, await getBlob(store, sha256), etag)
-    reply.header('content-encoding', encoding)
-    if (encoding === 'gzip') return reply.send(await promisify(gzip)(await getBlob(store, sha256)))
-    const { body, size } = await openBlob(store, sha256)
-    return reply.header('content-length', size).send(body)
-  } catch (error) {
-    if (!(error instanceof StoreError) || error.code !== 'not_found') throw error
-    reply.removeHeader('etag').removeHeader('content-encoding')
-    throw new ServiceError('unknown_blob', `there is no BTF with SHA-256 ${sha256}`)
-  }
+  if (encoding === 'identity') return sendRaw(request, reply, body.bytes, etag)
+  return reply.header('content-encoding', encoding).send(body.bytes)
 }
 
 function sendRaw(

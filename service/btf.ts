@@ -19,7 +19,7 @@ const choiceOf = (query: Type.Static<typeof ChoiceQuery>): BuildChoice => ({
 })
 
 export const btfRoutes =
-  ({ store, catalog }: Context): FastifyPluginAsyncTypebox =>
+  ({ bodies, catalog }: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
     app.get(
       '/v1/btf/:distro/:version/:arch/:release',
@@ -27,7 +27,7 @@ export const btfRoutes =
       async (request, reply) => {
         const { btf } = await lookUp(catalog, kernelOf(request.params), choiceOf(request.query))
         reply.header('content-location', `/v1/btf/sha256/${btf.sha256}`)
-        return await sendBlob(store, request, reply, { sha256: btf.sha256, cacheControl: SHORT })
+        return await sendBlob(bodies, request, reply, { sha256: btf.sha256, cacheControl: SHORT })
       },
     )
 
@@ -50,6 +50,9 @@ export const btfRoutes =
       '/v1/btf/sha256/:digest',
       { schema: { params: DigestParams, produces: [BTF_TYPE] } },
       (request, reply) =>
-        sendBlob(store, request, reply, { sha256: request.params.digest, cacheControl: IMMUTABLE }),
+        sendBlob(bodies, request, reply, {
+          sha256: request.params.digest,
+          cacheControl: IMMUTABLE,
+        }),
     )
   }

@@ -29,7 +29,7 @@ export interface Server {
 /** Loads the catalog and listens. Errors: those of the store, and the system's for the address. */
 export async function startServer({ store, host, port, logger }: ServerOptions): Promise<Server> {
   const catalog = await Catalog.openSnapshot(store, (error) => logger?.warn(error))
-  const app = buildApp({ store, catalog, ...(logger && { logger }) })
+  const app = await buildApp({ store, catalog, ...(logger && { logger }) })
   await app.listen({ host, port })
   const refresh = setInterval(() => {
     catalog.follow().catch((error) => logger?.error(error))

@@ -1,7 +1,7 @@
 /* The door of storage/: where bytes live, and what the catalog says of kernels. */
 export { archiveArch, canonicalArch } from './arch.ts'
 export { archiveKey, kernelOfPath, packArchive, unpackArchive } from './archive.ts'
-export { type BlobInfo, getBlob, openBlob, putBlob } from './blob.ts'
+export { type Blob, type BlobInfo, getBlob, putBlob, readBlob } from './blob.ts'
 export { Catalog } from './catalog.ts'
 export { sha256Of } from './digest.ts'
 export { namesOf } from './distro.ts'

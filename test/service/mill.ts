@@ -68,7 +68,7 @@ export async function startMill(
   const home = store ?? (await openStore('memory:'))
   for (const record of await records(home)) await putRecord(home, record)
   const catalog = await Catalog.open(home)
-  const app = buildApp({ store: home, catalog })
+  const app = await buildApp({ store: home, catalog })
   t.teardown(() => app.close())
   await app.listen({ host: '127.0.0.1', port: 0 })
   const { port } = app.server.address() as AddressInfo

@@ -1,15 +1,14 @@
 // Raw BTF in the store: once for all kernels that share it, found corrupt when it is, bounded when it is read.
 import { createHash, randomBytes } from 'node:crypto'
 import { Readable } from 'node:stream'
-import { buffer } from 'node:stream/consumers'
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import t from 'tap'
 import {
   blobKey,
   getBlob,
-  openBlob,
   openStore,
   putBlob,
+  readBlob,
   type Store,
   StoreError,
 } from '../../storage/index.ts'
@@ -24,9 +23,9 @@ t.test('what was put is there, under the digest of the raw bytes, compressed', a
   const store = await openStore('memory:')
   t.same(await putBlob(store, raw), { sha256, size: raw.length })
   t.ok((await getBlob(store, sha256)).equals(raw))
-  const { body, size } = await openBlob(store, sha256)
-  t.ok(size < raw.length)
-  t.ok(zstdDecompressSync(await buffer(body)).equals(raw), 'zstd, for those who pass it on')
+  const { compressed } = await readBlob(store, sha256)
+  t.ok(compressed.length < raw.length)
+  t.ok(zstdDecompressSync(compressed).equals(raw), 'zstd, for those who pass it on')
   t.same(await keysOf(store, ''), [`blobs/${sha256.slice(0, 2)}/${sha256}.btf.zst`])
 })
 
@@ -50,10 +49,8 @@ t.test('no bytes at all are a blob too', async (t) => {
 t.test('one that is not there, and a digest that is none', async (t) => {
   const store = await openStore('memory:')
   await t.rejects(getBlob(store, sha256), told('not_found'))
-  for (const digest of ['', '../../x', sha256.toUpperCase(), `${sha256}00`]) {
+  for (const digest of ['', '../../x', sha256.toUpperCase(), `${sha256}00`])
     await t.rejects(getBlob(store, digest), told('invalid_key'), digest)
-    await t.rejects(async () => openBlob(store, digest), told('invalid_key'), digest)
-  }
 })
 
 t.test('a corrupt blob is found', { timeout: 20_000 }, async (t) => {

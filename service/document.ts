@@ -1,0 +1,42 @@
+/*
+ * What the routes say of themselves: their schemas as /openapi.json, and that as a page to read at /docs. All of the
+ * page comes from here; it asks no other host.
+ */
+import swagger from '@fastify/swagger'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import scalar from '@scalar/fastify-api-reference'
+import type { FastifyInstance } from 'fastify'
+import Type from 'typebox'
+
+/** Collects what routes say that are registered after it. */
+export function collectDocument(app: FastifyInstance): void {
+  app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'btfmill',
+        version: '1',
+        description: 'BTF for kernels that were built without it.',
+        license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+      },
+      servers: [{ url: '/' }],
+    },
+  })
+}
+
+export const documentRoutes = (): FastifyPluginAsyncTypebox => async (app) => {
+  app.get(
+    '/openapi.json',
+    {
+      schema: {
+        summary: 'This document',
+        response: { 200: Type.Unsafe<object>({ type: 'object', additionalProperties: true }) },
+      },
+    },
+    async () => app.swagger(),
+  )
+  await app.register(scalar, {
+    routePrefix: '/docs',
+    configuration: { url: '/openapi.json', withDefaultFonts: false, telemetry: false },
+  })
+}

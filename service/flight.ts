@@ -1,0 +1,51 @@
+/*
+ * Work that many ask for at once: done one time for all of them, and only so many at a time. Both are wrappers around a
+ * promise, so that what does the work knows nothing of it.
+ */
+import { ServiceError } from './error.ts'
+
+/** Work by a key: who asks while it is under way gets its result, or its error. */
+export class Flights<T> {
+  readonly #underWay = new Map<string, Promise<T>>()
+
+  run(key: string, work: () => Promise<T>): Promise<T> {
+    const there = this.#underWay.get(key)
+    if (there) return there
+    const started = work().finally(() => this.#underWay.delete(key))
+    this.#underWay.set(key, started)
+    return started
+  }
+}
+
+/** Work that takes memory or a processor: `width` at a time, while at most `queue` wait. */
+export class Gate {
+  readonly #width: number
+  readonly #queue: number
+  readonly #waiting: (() => void)[] = []
+  #running = 0
+
+  constructor(width: number, queue: number) {
+    this.#width = width
+    this.#queue = queue
+  }
+
+  /** Errors: `busy` where too many wait, and those of the work. */
+  async run<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#running < this.#width) this.#running++
+    else await this.#turn()
+    try {
+      return await work()
+    } finally {
+      const next = this.#waiting.shift()
+      if (next) next()
+      else this.#running--
+    }
+  }
+
+  /** Waits for another's place. */
+  #turn(): Promise<void> {
+    if (this.#waiting.length >= this.#queue)
+      throw new ServiceError('busy', 'too much is asked for at once')
+    return new Promise((resolve) => this.#waiting.push(resolve))
+  }
+}
