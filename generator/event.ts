@@ -4,15 +4,22 @@ import type { BuildRecord, Failure, KernelName } from '../storage/index.ts'
 /** What a job is busy with. */
 export type Stage = 'unpack' | 'pahole' | 'check' | 'publish'
 
-export type GenerateEvent =
-  | { event: 'discovered'; source: string; suite: string; arch: string; packages: number }
-  | { event: 'source-failed'; source: string; suite: string; arch: string; failure: Failure }
-  | { event: 'planned'; jobs: number; skipped: number; postponed: number }
+/** What one job says. */
+export type JobEvent =
   | { event: 'started'; kernel: KernelName; package: string; size: number | undefined }
   | { event: 'stage'; kernel: KernelName; stage: Stage }
   /** bytes of the package that were read */
   | { event: 'progress'; kernel: KernelName; read: number; size: number | undefined }
   | { event: 'published'; kernel: KernelName; record: BuildRecord; read: number; seconds: number }
   | { event: 'failed'; kernel: KernelName; failure: Failure; seconds: number }
+
+export type OnJobEvent = (event: JobEvent) => void
+
+export type GenerateEvent =
+  | { event: 'discovered'; source: string; suite: string; arch: string; packages: number }
+  | { event: 'source-failed'; source: string; suite: string; arch: string; failure: Failure }
+  | { event: 'planned'; jobs: number; skipped: number; postponed: number }
+  /** `job` is its id: one kernel name may have several builds */
+  | (JobEvent & { job: string })
 
 export type OnEvent = (event: GenerateEvent) => void

@@ -1,31 +1,81 @@
-/* A job: one package, or one file that somebody gave, on its way to being a record. */
+/*
+ * A job: one package, or one file that somebody gave, on its way to being a record. It is plain data, and says all that
+ * its doing depends on, since it may be done elsewhere.
+ */
 import { basename } from 'node:path'
-import { canonicalArch, type KernelName } from '../storage/index.ts'
+import Type from 'typebox'
+import { canonicalArch, type KernelName, sha256Of } from '../storage/index.ts'
 import type { KernelPackage } from './source.ts'
 
-export interface Job {
-  /** as far as it is known before the image is read */
-  kernel: Pick<KernelName, 'distro' | 'version'> & Partial<KernelName>
-  package: { name: string; version: string; url: string; size?: number; sha256?: string }
-  format: 'deb' | 'rpm' | 'vmlinux'
-  /** path of the OpenPGP keys of which one must have signed the header of an .rpm */
-  key?: string
-  /** globs of the paths that vmlinux may have in the package */
-  vmlinux: readonly string[]
+/** One that comes from a queue is someone else's: every part of it has a bound. */
+const Text = Type.String({ minLength: 1, maxLength: 255 })
+const Path = Type.String({ minLength: 1, maxLength: 1024 })
+
+/** How a package is to be done. */
+const JobOptions = {
+  /** end the download when vmlinux is whole; its digest is never compared then, and the record says `prefix` */
+  earlyStop: Type.Optional(Type.Boolean()),
+}
+
+export const Job = Type.Object(
+  {
+    /** as far as it is known before the image is read */
+    kernel: Type.Object({
+      distro: Text,
+      version: Text,
+      arch: Type.Optional(Text),
+      release: Type.Optional(Text),
+    }),
+    package: Type.Object({
+      name: Text,
+      version: Type.String({ maxLength: 255 }),
+      url: Type.String({ minLength: 1, maxLength: 4096 }),
+      /** bytes */
+      size: Type.Optional(Type.Integer({ minimum: 0 })),
+      sha256: Type.Optional(Type.String({ pattern: '^[0-9a-f]{64}$' })),
+    }),
+    format: Type.Union([Type.Literal('deb'), Type.Literal('rpm'), Type.Literal('vmlinux')]),
+    /** path of the OpenPGP keys of which one must have signed the header of an .rpm */
+    key: Type.Optional(Path),
+    /** globs of the paths that vmlinux may have in the package */
+    vmlinux: Type.Array(Path, { maxItems: 16 }),
+    ...JobOptions,
+  },
+  { additionalProperties: false },
+)
+export type Job = Type.Static<typeof Job>
+export type JobOptions = Pick<Job, keyof typeof JobOptions>
+
+const OPTION_NAMES = Object.keys(JobOptions) as (keyof JobOptions)[]
+
+/**
+ * What a job is known by, 32 hex digits: whoever plans the same package for the same kernel, by the same tool and in the
+ * same way, plans the same job, from whichever mirror.
+ */
+export function jobIdOf(job: Job, artefact: string): string {
+  const { distro, version, arch, release } = job.kernel
+  const { name, version: packageVersion, sha256, url } = job.package
+  const options = OPTION_NAMES.map((option) => job[option])
+  const what = [distro, version, arch, release, name, packageVersion, sha256 ?? url, options]
+  return sha256Of(JSON.stringify([what, artefact])).slice(0, 32)
 }
 
 /** The job that a source's package makes. */
-export function jobOf(from: KernelPackage): Job {
+export function jobOf(from: KernelPackage, options: JobOptions = {}): Job {
   const { kernel, name, version, url, size, sha256, format = 'deb', key, vmlinux } = from
   const file = { name, version, url, size, sha256 }
-  return { kernel, package: file, format, ...(key && { key }), vmlinux }
+  return { kernel, package: file, format, ...(key && { key }), vmlinux: [...vmlinux], ...options }
 }
 
 /**
  * The job that a file or URL makes: a .deb or .ddeb, else a bare vmlinux. What `kernel` leaves open the file's name
  * may tell (`linux-image-6.1.0-54-686-pae-dbg_6.1.190-1_i386.deb`), else the image itself.
  */
-export function jobOfFile(url: string, kernel: Partial<KernelName>): Job {
+export function jobOfFile(
+  url: string,
+  kernel: Partial<KernelName>,
+  options: JobOptions = {},
+): Job {
   const file = fileNameOf(url)
   const named = /^([a-z0-9][a-z0-9+.-]*)_([\w.+~:-]+)_(\w+)\.d?deb$/.exec(file)
   const [, name = file, version = '', arch] = named ?? []
@@ -41,6 +91,7 @@ export function jobOfFile(url: string, kernel: Partial<KernelName>): Job {
     package: { name, version, url },
     format: /\.d?deb$/.test(file) ? 'deb' : 'vmlinux',
     vmlinux: ['usr/lib/debug/boot/vmlinux-*', 'usr/lib/debug/lib/modules/*/vmlinux'],
+    ...options,
   }
 }
 

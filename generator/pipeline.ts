@@ -23,7 +23,7 @@ import {
 import { checkBtf, checkVmlinux } from './check.ts'
 import type { Patience } from './download.ts'
 import { GeneratorError } from './error.ts'
-import type { OnEvent } from './event.ts'
+import type { OnJobEvent } from './event.ts'
 import { fetchVmlinux } from './fetch.ts'
 import { type Job, nameOf } from './job.ts'
 import { encodeBtf, PAHOLE_LIMITS, type PaholeLimits } from './pahole.ts'
@@ -34,14 +34,12 @@ import { readVmlinux } from './vmlinux.ts'
 export interface PipelineOptions {
   store: Store
   tool: Tool
-  /** end each download when vmlinux is whole; its digest is never compared then, and the record says `prefix` */
-  earlyStop?: boolean
   /** directory for what is unpacked; else the system's temporary directory */
   scratch?: string
   pahole?: PaholeLimits
   patience?: Patience
   signal?: AbortSignal
-  onEvent?: OnEvent
+  onEvent?: OnJobEvent
 }
 
 /** What a job came to. A failure that could not be stored either is only told. */
@@ -86,7 +84,7 @@ interface Made {
 }
 
 async function make(job: Job, directory: string, options: PipelineOptions): Promise<Made> {
-  const { onEvent = () => {}, patience, earlyStop = false } = options
+  const { onEvent = () => {}, patience } = options
   const kernel = nameOf(job)
   const stage = (name: 'unpack' | 'pahole' | 'check') =>
     onEvent({ event: 'stage', kernel, stage: name })
@@ -97,7 +95,7 @@ async function make(job: Job, directory: string, options: PipelineOptions): Prom
 
   stage('unpack')
   const fetched = await fetchVmlinux(job, image, {
-    earlyStop,
+    earlyStop: job.earlyStop ?? false,
     signal,
     ...(patience && { patience }),
     onProgress: (read) => onEvent({ event: 'progress', kernel, read, size: job.package.size }),

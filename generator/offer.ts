@@ -1,0 +1,79 @@
+/* What sources offer, of all their suites: one that cannot be read is stored and told, and never hides the others. */
+import {
+  type Failure,
+  type KernelFilter,
+  putSourceFailure,
+  type Store,
+  sourceFailureKey,
+} from '../storage/index.ts'
+import { discover, newestFirst, type Shelf, shelvesOf, suiteOf } from './discover.ts'
+import type { Patience } from './download.ts'
+import { GeneratorError } from './error.ts'
+import type { OnEvent } from './event.ts'
+import { findMirror, type Mirror } from './mirror.ts'
+import { failureOf } from './pipeline.ts'
+import type { KernelPackage, Source } from './source.ts'
+import { SOURCES } from './sources.ts'
+
+export interface OfferOptions {
+  /** where it is kept that a source could not be read */
+  store: Store
+  filter?: KernelFilter
+  /** only these sources; else all */
+  sources?: readonly Source[]
+  /** URL of the main archive, `http://host/debian` */
+  mirror?: string
+  /** where indexes are kept between runs */
+  cache?: string
+  patience?: Patience
+  signal?: AbortSignal
+  onEvent?: OnEvent
+}
+
+export interface Offers {
+  /** newest first */
+  packages: KernelPackage[]
+  /** why suites could not be read */
+  failures: Failure[]
+}
+
+/** The packages that sources offer and a filter leaves. Throws where the store fails, and the signal's reason. */
+export async function findOffers(options: OfferOptions): Promise<Offers> {
+  const { filter = {}, sources = [...SOURCES.values()] } = options
+  const mirror = await findMirror(options.mirror)
+  const packages: KernelPackage[] = []
+  const failures: Failure[] = []
+  for (const shelf of sources.flatMap((source) => shelvesOf(source, filter))) {
+    const found = await read(shelf, mirror, options)
+    if ('code' in found) failures.push(found)
+    else packages.push(...found)
+  }
+  return { packages: newestFirst(packages), failures }
+}
+
+async function read(
+  shelf: Shelf,
+  mirror: Mirror,
+  { store, filter = {}, cache, patience, signal, onEvent }: OfferOptions,
+): Promise<KernelPackage[] | Failure> {
+  const [source, suite] = [shelf.source.id, `${shelf.suite.suite}-${shelf.arch}`]
+  const about = { source, suite: shelf.suite.suite, arch: shelf.arch }
+  try {
+    const found = await discover(shelf, mirror, filter, {
+      signal,
+      ...(cache && { cache }),
+      ...(patience && { patience }),
+    })
+    await store.delete(sourceFailureKey(source, suite))
+    onEvent?.({ event: 'discovered', ...about, packages: found.length })
+    return found
+  } catch (error) {
+    signal?.throwIfAborted()
+    if (!(error instanceof GeneratorError)) throw error
+    const failure = failureOf(error, 1)
+    const { base } = suiteOf(shelf, mirror)
+    await putSourceFailure(store, { schema: 1, source, suite, url: base, failure })
+    onEvent?.({ event: 'source-failed', ...about, failure })
+    return failure
+  }
+}
