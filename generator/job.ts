@@ -48,6 +48,12 @@ export type JobOptions = Pick<Job, keyof typeof JobOptions>
 
 const OPTION_NAMES = Object.keys(JobOptions) as (keyof JobOptions)[]
 
+/** Those of a run's options that are a job's. */
+export const jobOptionsOf = (options: JobOptions): JobOptions =>
+  Object.fromEntries(
+    OPTION_NAMES.flatMap((name) => (options[name] === undefined ? [] : [[name, options[name]]])),
+  )
+
 /**
  * What a job is known by, 32 hex digits: whoever plans the same package for the same kernel, by the same tool and in the
  * same way, plans the same job, from whichever mirror.
@@ -71,11 +77,7 @@ export function jobOf(from: KernelPackage, options: JobOptions = {}): Job {
  * The job that a file or URL makes: a .deb or .ddeb, else a bare vmlinux. What `kernel` leaves open the file's name
  * may tell (`linux-image-6.1.0-54-686-pae-dbg_6.1.190-1_i386.deb`), else the image itself.
  */
-export function jobOfFile(
-  url: string,
-  kernel: Partial<KernelName>,
-  options: JobOptions = {},
-): Job {
+export function jobOfFile(url: string, kernel: Partial<KernelName>, options: JobOptions = {}): Job {
   const file = fileNameOf(url)
   const named = /^([a-z0-9][a-z0-9+.-]*)_([\w.+~:-]+)_(\w+)\.d?deb$/.exec(file)
   const [, name = file, version = '', arch] = named ?? []

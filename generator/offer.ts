@@ -27,6 +27,8 @@ export interface OfferOptions {
   cache?: string
   patience?: Patience
   signal?: AbortSignal
+  /** read no further source */
+  drain?: AbortSignal
   onEvent?: OnEvent
 }
 
@@ -44,6 +46,7 @@ export async function findOffers(options: OfferOptions): Promise<Offers> {
   const packages: KernelPackage[] = []
   const failures: Failure[] = []
   for (const shelf of sources.flatMap((source) => shelvesOf(source, filter))) {
+    if (options.drain?.aborted) break
     const found = await read(shelf, mirror, options)
     if ('code' in found) failures.push(found)
     else packages.push(...found)

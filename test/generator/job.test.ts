@@ -1,5 +1,5 @@
 import t from 'tap'
-import { jobOfFile, nameOf } from '../../generator/job.ts'
+import { jobIdOf, jobOf, jobOfFile, nameOf } from '../../generator/job.ts'
 
 t.test("what a package's file name tells", (t) => {
   const kernel = { distro: 'custom', version: 'rolling', arch: 'i686', release: '6.1.0-54-686-pae' }
@@ -57,5 +57,27 @@ t.test('names that nobody meant well', (t) => {
   ]) {
     t.doesNotThrow(() => jobOfFile(name, {}), name.slice(0, 20))
   }
+  t.end()
+})
+
+t.test('one id for one piece of work, whoever plans it', (t) => {
+  const kernel = { distro: 'debian', version: '12', arch: 'i686', release: '6.1.0-9-686' }
+  const offer = {
+    ...{ source: 'debian', kernel, name: 'linux-image-6.1.0-9-686-dbg', version: '6.1.90-1' },
+    ...{ url: 'http://host.example/a.deb', size: 1000, sha256: 'a'.repeat(64), vmlinux: [] },
+  }
+  const id = jobIdOf(jobOf(offer), 'current')
+  t.match(id, /^[0-9a-f]{32}$/)
+  t.equal(jobIdOf(jobOf({ ...offer, url: 'http://mirror.example/a.deb' }), 'current'), id)
+  const others = [
+    jobIdOf(jobOf(offer), 'newer'),
+    jobIdOf(jobOf(offer, { earlyStop: true }), 'current'),
+    jobIdOf(jobOf({ ...offer, version: '6.1.90-2' }), 'current'),
+    jobIdOf(jobOf({ ...offer, sha256: 'b'.repeat(64) }), 'current'),
+    jobIdOf(jobOf({ ...offer, kernel: { ...kernel, version: '13' } }), 'current'),
+    jobIdOf(jobOfFile('http://host.example/a', kernel), 'current'),
+    jobIdOf(jobOfFile('http://host.example/b', kernel), 'current'),
+  ]
+  t.equal(new Set([id, ...others]).size, others.length + 1)
   t.end()
 })

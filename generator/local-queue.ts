@@ -1,0 +1,79 @@
+/* The queue in this process: so many jobs at once, in the order in which they came. */
+import type { JobEvent, OnJobEvent } from './event.ts'
+import { type Job, jobIdOf } from './job.ts'
+import { type Outcome, runJob } from './pipeline.ts'
+import type { Queue, QueueOptions } from './queue.ts'
+import { removeAbandonedScratch } from './scratch.ts'
+
+/** Opens it, and removes what killed runs left in its scratch directory. */
+export async function openLocalQueue(options: QueueOptions): Promise<Queue> {
+  await removeAbandonedScratch(options.scratch)
+  return new LocalQueue(options)
+}
+
+/** A job that waits or runs, with those who want it. */
+interface Task {
+  job: Job
+  listeners: Set<OnJobEvent>
+  settle: PromiseWithResolvers<Outcome | undefined>
+}
+
+class LocalQueue implements Queue {
+  readonly #options: QueueOptions
+  readonly #tasks = new Map<string, Task>()
+  readonly #waiting: Task[] = []
+  #running = 0
+
+  constructor(options: QueueOptions) {
+    this.#options = options
+    for (const stop of [options.drain, options.signal])
+      stop?.addEventListener('abort', () => this.#next(), { once: true })
+  }
+
+  run(job: Job, onEvent: OnJobEvent = () => {}): Promise<Outcome | undefined> {
+    const id = jobIdOf(job, this.#options.tool.artefact)
+    const task = this.#tasks.get(id) ?? this.#add(id, job)
+    task.listeners.add(onEvent)
+    return task.settle.promise
+  }
+
+  async close(): Promise<void> {}
+
+  #add(id: string, job: Job): Task {
+    const task: Task = { job, listeners: new Set(), settle: Promise.withResolvers() }
+    this.#tasks.set(id, task)
+    const forget = () => void this.#tasks.delete(id)
+    task.settle.promise.then(forget, forget)
+    this.#waiting.push(task)
+    queueMicrotask(() => this.#next())
+    return task
+  }
+
+  /** Begins what may begin now, and lets go of what may not begin any more. */
+  #next(): void {
+    const { jobs = 1, drain, signal } = this.#options
+    if (drain?.aborted || signal?.aborted)
+      for (const { settle } of this.#waiting.splice(0))
+        signal?.aborted ? settle.reject(signal.reason) : settle.resolve(undefined)
+    while (this.#running < jobs) {
+      const task = this.#waiting.shift()
+      if (!task) return
+      this.#running++
+      void this.#do(task)
+    }
+  }
+
+  async #do({ job, listeners, settle }: Task): Promise<void> {
+    const onEvent = (event: JobEvent) => {
+      for (const listener of listeners) listener(event)
+    }
+    try {
+      settle.resolve(await runJob(job, { ...this.#options, onEvent }))
+    } catch (error) {
+      settle.reject(error)
+    } finally {
+      this.#running--
+      this.#next()
+    }
+  }
+}
