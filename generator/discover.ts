@@ -1,10 +1,14 @@
 /* What a source offers: its suites' indexes, read and turned into kernel packages, newest first. */
-import { canonicalArch, type KernelFilter, matchesFilter } from '../storage/index.ts'
+import {
+  canonicalArch,
+  compareVersions,
+  type KernelFilter,
+  matchesFilter,
+} from '../storage/index.ts'
 import { type AptOptions, type AptSuite, readPackages, type Stanza } from './apt.ts'
 import { GeneratorError } from './error.ts'
 import type { Mirror } from './mirror.ts'
 import type { KernelPackage, Source, Suite } from './source.ts'
-import { compareVersions } from './version.ts'
 
 /** A suite of a source, for one distribution version and architecture: what one index covers. */
 export interface Shelf {

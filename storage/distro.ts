@@ -22,7 +22,7 @@ const DISTRIBUTIONS: Readonly<Record<string, Distribution>> = {
   debian: { version: MAJOR },
   fedora: {},
   ol: { aliases: ['oracle', 'oraclelinux'], version: MAJOR },
-  'opensuse-leap': { aliases: ['leap'] },
+  'opensuse-leap': { aliases: ['leap', 'opensuse'] },
   rhel: { aliases: ['redhat'], version: MAJOR },
   rocky: { aliases: ['rockylinux'], version: MAJOR },
   sles: { aliases: ['sles_sap', 'suse'] },

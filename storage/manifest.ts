@@ -13,6 +13,7 @@ import { absentIsNone, StoreError } from './error.ts'
 import { parseJson, readBytes } from './json.ts'
 import { prefixOfKey } from './name.ts'
 import type { BuildRecord } from './record.ts'
+import { newestFirst } from './records.ts'
 import { sign } from './signed.ts'
 import type { ObjectInfo, Store } from './store.ts'
 import { over, swap } from './swap.ts'
@@ -108,8 +109,7 @@ function* newestOfEach(catalog: Catalog): Generator<Available> {
     if (shelf !== prefixOfKey(key) && newest) yield newest
     if (shelf !== prefixOfKey(key)) newest = undefined
     shelf = prefixOfKey(key)
-    if (record.btf && (!newest || newest.createdAt <= record.createdAt))
-      newest = record as Available
+    if (record.btf && (!newest || newestFirst(record, newest) <= 0)) newest = record as Available
   }
   if (newest) yield newest
 }

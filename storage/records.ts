@@ -7,6 +7,7 @@ import { matchGlob } from './glob.ts'
 import type { KernelFilter, KernelName } from './kernel.ts'
 import { encodeName, isName, kernelPrefix } from './name.ts'
 import type { BuildRecord } from './record.ts'
+import { compareVersions } from './version.ts'
 
 /** A record with where it is kept, and as which version of the object there. */
 export interface Entry {
@@ -142,5 +143,7 @@ function lowerBound(sorted: readonly string[], wanted: string): number {
 
 const byKey = (a: Entry, b: Entry): number => (a.key < b.key ? -1 : 1)
 
-const newestFirst = (a: BuildRecord, b: BuildRecord): number =>
-  a.createdAt < b.createdAt ? 1 : a.createdAt > b.createdAt ? -1 : 0
+/** The order of builds: by the version of their package, which tells more than when somebody made their BTF; then by that. */
+export const newestFirst = (a: BuildRecord, b: BuildRecord): number =>
+  compareVersions(b.package.version, a.package.version) ||
+  (a.createdAt < b.createdAt ? 1 : a.createdAt > b.createdAt ? -1 : 0)

@@ -8,8 +8,7 @@ import { packageOf, shelvesOf, suiteOf } from '../../generator/discover.ts'
 import { downloadAll } from '../../generator/download.ts'
 import { findMirror } from '../../generator/mirror.ts'
 import { SOURCES } from '../../generator/sources.ts'
-import { compareVersions } from '../../generator/version.ts'
-import type { KernelName } from '../../storage/index.ts'
+import { compareVersions, type KernelName } from '../../storage/index.ts'
 
 export type Package = ReturnType<typeof packageOf>
 

@@ -1,4 +1,7 @@
-/* Debian versions and their order (deb-version(7), dpkg's lib/dpkg/version.c). */
+/*
+ * Versions of packages and their order: Debian's (deb-version(7), dpkg's lib/dpkg/version.c), which orders the versions
+ * of one RPM package as well.
+ */
 
 /** Negative where `a` is older than `b`, positive where it is newer, 0 where they are equal. */
 export function compareVersions(a: string, b: string): number {

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import t from 'tap'
-import { compareVersions } from '../../generator/version.ts'
+import { compareVersions } from '../../storage/index.ts'
 
 /** Versions of kernels and corners of deb-version(7). */
 const KNOWN = [
