@@ -28,11 +28,13 @@ export interface AptSuite {
   /** base URL of the repository, without a slash at its end */
   base: string
   suite: string
-  component: string
+  components: readonly string[]
   /** Debian's name of the architecture */
   architecture: string
-  /** path of the keyring */
-  keyring: string
+  /** paths of its keyrings, of which those that are there count */
+  keyrings: readonly string[]
+  /** it gets nothing new any more: what has expired since is good */
+  frozen?: boolean
 }
 
 /** A stanza of Packages: field names in lower case. */
@@ -47,7 +49,7 @@ export interface AptOptions extends DownloadOptions {
 
 /**
  * Reads the stanzas of a suite's Packages whose name `wanted` takes. Errors: those of `download`, `bad_signature`,
- * `expired_signature`, `bad_index`, `index_mismatch`.
+ * `no_keyring`, `expired_signature`, `bad_index`, `index_mismatch`.
  */
 export async function readPackages(
   suite: AptSuite,
@@ -55,12 +57,17 @@ export async function readPackages(
   options: AptOptions = {},
 ): Promise<Stanza[]> {
   const release = await readRelease(suite, options)
-  const directory = `${suite.component}/binary-${suite.architecture}`
-  const [variant, compression] =
-    VARIANTS.find(([name]) => release.files.has(`${directory}/${name}`)) ?? []
-  if (!variant || !compression) return [] // the suite does not have this architecture
-  const packages = await readIndex(suite, release, `${directory}/${variant}`, options)
-  return await parsePackages(decompress(Readable.from([packages]), compression), wanted)
+  const found: Stanza[] = []
+  for (const component of suite.components) {
+    const directory = `${component}/binary-${suite.architecture}`
+    const [variant, compression] =
+      VARIANTS.find(([name]) => release.files.has(`${directory}/${name}`)) ?? []
+    if (!variant || !compression) continue // the suite does not have this architecture
+    const packages = await readIndex(suite, release, `${directory}/${variant}`, options)
+    const plain = decompress(Readable.from([packages]), compression)
+    found.push(...(await parsePackages(plain, wanted)))
+  }
+  return found
 }
 
 interface Release {
@@ -70,19 +77,21 @@ interface Release {
 }
 
 async function readRelease(
-  { base, suite, keyring }: AptSuite,
+  { base, suite, keyrings, frozen = false }: AptSuite,
   options: AptOptions,
 ): Promise<Release> {
   const url = `${base}/dists/${suite}/InRelease`
-  const text = await verifyClearSigned(
-    await downloadAll(url, MAX_RELEASE, options),
-    keyring,
-    options.signal,
-  )
+  const { signal } = options
+  const document = await downloadAll(url, MAX_RELEASE, options)
+  const text = await verifyClearSigned(document, { keyrings, frozen, signal })
   const [fields] = parseStanzas(text)
   if (!fields) throw new GeneratorError('bad_index', `${url} is empty`)
   const until = fields.get('valid-until')
-  if (until !== undefined && !(Date.parse(until) > (options.now ?? new Date()).getTime())) {
+  if (
+    until !== undefined &&
+    !frozen &&
+    !(Date.parse(until) > (options.now ?? new Date()).getTime())
+  ) {
     throw new GeneratorError('expired_signature', `${url} was valid until ${until}`)
   }
   const files = new Map<string, { size: number; sha256: string }>()

@@ -1,4 +1,4 @@
-/* What a source offers: its suites' indexes, read and turned into kernel packages, newest first. */
+/* What a source offers: its indexes, read and turned into kernel packages, newest first. */
 import {
   canonicalArch,
   compareVersions,
@@ -8,43 +8,59 @@ import {
 import { type AptOptions, type AptSuite, readPackages, type Stanza } from './apt.ts'
 import { GeneratorError } from './error.ts'
 import type { Mirror } from './mirror.ts'
-import type { KernelPackage, Source, Suite } from './source.ts'
+import { fill, namingOf } from './naming.ts'
+import type { AptSource, KernelPackage, Source } from './source.ts'
 
-/** A suite of a source, for one distribution version and architecture: what one index covers. */
-export interface Shelf {
-  source: Source
+/** A repository of a source, for one distribution version and architecture: what one index covers. */
+export interface Shelf<S extends Source = Source> {
+  source: S
   version: string
-  suite: Suite
+  repository: S['versions'][string][number]
   /** `uname -m` name */
   arch: string
 }
 
 /** The shelves of a source that a filter leaves. */
-export function shelvesOf(source: Source, filter: KernelFilter): Shelf[] {
-  const shelves: Shelf[] = []
+export function shelvesOf<S extends Source>(source: S, filter: KernelFilter): Shelf<S>[] {
   const wanted = (of: string | undefined, is: string) => of === undefined || of === is
   const filterArch = filter.arch === undefined ? undefined : canonicalArch(filter.arch)
-  if (!wanted(filter.distro, source.distro)) return shelves
-  for (const [version, suites] of Object.entries(source.versions)) {
-    if (!wanted(filter.version, version)) continue
-    for (const arch of Object.keys(source.architectures).filter((arch) =>
-      wanted(filterArch, arch),
-    )) {
-      for (const suite of suites) shelves.push({ source, version, suite, arch })
-    }
-  }
-  return shelves
+  if (!wanted(filter.distro, source.distro)) return []
+  return Object.entries(source.versions).flatMap(([version, repositories]) =>
+    !wanted(filter.version, version)
+      ? []
+      : Object.keys(source.architectures)
+          .filter((arch) => wanted(filterArch, arch))
+          .flatMap((arch) =>
+            repositories
+              .filter(({ only }) => only?.includes(arch) ?? true)
+              .map((repository) => ({ source, version, repository, arch })),
+          ),
+  )
 }
 
+/** What a shelf's index is called within its source and architecture: for people, and for keys. */
+export const nameOfShelf = ({ repository }: Shelf): string => repository.suite
+
 /** The index that covers a shelf. */
-export function suiteOf({ source, suite, arch }: Shelf, mirror: Mirror): AptSuite {
+export function suiteOf(shelf: Shelf<AptSource>, mirror: Mirror): AptSuite {
+  const { source, repository, arch } = shelf
+  const { components, keyrings, frozen = false } = source
   return {
-    base: mirror(suite.repository),
-    suite: suite.suite,
-    component: source.component,
+    base: baseOf(shelf, mirror),
+    suite: repository.suite,
+    components,
     architecture: source.architectures[arch]!,
-    keyring: source.keyring,
+    keyrings,
+    frozen,
   }
+}
+
+/** The URL of a shelf's repository, without a slash at its end. */
+export function baseOf({ source, version, repository, arch }: Shelf, mirror: Mirror): string {
+  const { repository: template } = repository
+  if (/^[a-z0-9-]+$/.test(template)) return mirror(template)
+  const parts = { mirror: source.mirror, version, arch: source.architectures[arch] }
+  return (fill(template, parts) ?? template).replace(/\/+$/, '')
 }
 
 /** The kernel packages on a shelf that a filter leaves. Errors: those of `readPackages`. */
@@ -55,15 +71,26 @@ export async function discover(
   options: AptOptions = {},
 ): Promise<KernelPackage[]> {
   const { source, version, arch } = shelf
-  const pattern = new RegExp(source.packages)
+  const naming = namingOf(source.packages)
   const suite = suiteOf(shelf, mirror)
-  const stanzas = await readPackages(suite, (name) => pattern.test(name), options)
+  const stanzas = await readPackages(suite, (name) => naming({ name }) !== undefined, options)
   return stanzas.flatMap((stanza) => {
-    const release = pattern.exec(stanza.get('package') ?? '')?.[1] ?? ''
+    const { release = '' } = naming({ name: stanza.get('package') ?? '' }) ?? {}
     const kernel = { distro: source.distro, version, arch, release }
-    if (!matchesFilter(kernel, filter)) return []
-    const paths = source.vmlinux.map((path) => path.replace('{release}', release))
-    return [{ source: source.id, kernel, ...packageOf(stanza, suite.base), vmlinux: paths }]
+    const found = packageOf(stanza, suite.base)
+    if (!matchesFilter(kernel, filter) || found.size < (source.smallest ?? 0)) return []
+    const { sha256, ...rest } = found
+    return [
+      {
+        source: source.id,
+        kernel,
+        ...rest,
+        checksum: { algorithm: 'sha256', hex: sha256 },
+        vouched: 'index',
+        format: 'deb',
+        vmlinux: source.vmlinux.map((path) => path.replaceAll('{release}', () => release)),
+      },
+    ]
   })
 }
 
@@ -71,7 +98,7 @@ export async function discover(
 export function packageOf(
   stanza: Stanza,
   base: string,
-): Pick<KernelPackage, 'name' | 'version' | 'url' | 'size' | 'sha256'> {
+): { name: string; version: string; url: string; size: number; sha256: string } {
   const field = (name: string, pattern: RegExp): string => {
     const value = stanza.get(name) ?? ''
     if (pattern.test(value)) return value

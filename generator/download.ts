@@ -4,11 +4,12 @@
  * who reads it sees each byte once. A server that cannot resume ends the download: `truncated`.
  */
 import { createReadStream } from 'node:fs'
-import { stat } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { Agent, type Dispatcher, interceptors, request } from 'undici'
 import { GeneratorError } from './error.ts'
+import type { Access } from './source.ts'
 
 export interface Download {
   /** bytes in all, where the server says */
@@ -20,6 +21,8 @@ export interface Download {
 export interface DownloadOptions {
   signal?: AbortSignal | undefined
   patience?: Patience
+  /** what opens the repository; sent over TLS alone */
+  access?: Access
 }
 
 /** How long we wait, in milliseconds, and how often we try again. */
@@ -54,7 +57,10 @@ const RETRIED_ERRORS = [
   'UND_ERR_BODY_TIMEOUT',
 ]
 
-/** Opens a http, https or file URL, or a path. Errors: `unreachable`, `gone`, `stalled`, `truncated`. */
+/**
+ * Opens a http, https or file URL, or a path. Errors: `unreachable`, `gone`, `stalled`, `truncated`, `no_access` where
+ * what would open it is not on this machine.
+ */
 export async function download(url: string, options: DownloadOptions = {}): Promise<Download> {
   return /^https?:/.test(url) ? await fromServer(url, options) : await fromFile(url)
 }
@@ -95,12 +101,13 @@ async function fromFile(url: string): Promise<Download> {
 
 async function fromServer(
   url: string,
-  { signal, patience = PATIENCE }: DownloadOptions,
+  { signal, patience = PATIENCE, access = {} }: DownloadOptions,
 ): Promise<Download> {
-  const dispatcher = patientAgent(patience)
+  const dispatcher = patientAgent(patience, await certificateOf(access))
   try {
     const { statusCode, headers, body } = await request(url, {
       dispatcher,
+      headers: url.startsWith('https:') ? await authorization(access) : {},
       ...(signal && { signal }),
     })
     if (statusCode !== 200) {
@@ -121,9 +128,47 @@ async function fromServer(
   }
 }
 
-function patientAgent({ silence, retries, pause, maxPause }: Patience): Dispatcher {
+interface Certificate {
+  cert?: Buffer
+  key?: Buffer
+  ca?: Buffer
+}
+
+/** The files of a client certificate. Errors: `no_access`. */
+async function certificateOf({ certificate, key, authority }: Access): Promise<Certificate> {
+  return {
+    ...(certificate && { cert: await secret(certificate) }),
+    ...(key && { key: await secret(key) }),
+    ...(authority && { ca: await secret(authority) }),
+  }
+}
+
+/** The header that credentials make (RFC 7617). Errors: `no_access`. */
+async function authorization({ credentials }: Access): Promise<Record<string, string>> {
+  if (credentials === undefined) return {}
+  const text = (await secret(credentials)).toString('utf8')
+  const field = (name: string) => new RegExp(`^\\s*${name}\\s*=\\s*(.*?)\\s*$`, 'm').exec(text)?.[1]
+  const [user, password] = [field('username'), field('password')]
+  if (user === undefined || password === undefined)
+    throw new GeneratorError('no_access', `${credentials} has no username and password`)
+  return { authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}` }
+}
+
+async function secret(path: string): Promise<Buffer> {
+  return await readFile(path).catch((cause) => {
+    const { message } = cause as Error
+    throw new GeneratorError('no_access', `the repository is not for everybody: ${message}`, {
+      cause,
+    })
+  })
+}
+
+function patientAgent(
+  { silence, retries, pause, maxPause }: Patience,
+  certificate: Certificate,
+): Dispatcher {
   const agent = new Agent({
-    connect: { timeout: silence },
+    connect: { timeout: silence, ...certificate },
     headersTimeout: silence,
     bodyTimeout: silence,
   })

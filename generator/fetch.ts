@@ -51,7 +51,7 @@ async function consume(job: Job, feed: Readable, target: string): Promise<void> 
 }
 
 async function readAll(
-  { package: { size: promised, sha256: expected } }: Job,
+  { package: { size: promised }, checksum }: Job,
   body: Readable,
   announced: number | undefined,
   feed: PassThrough,
@@ -59,6 +59,8 @@ async function readAll(
   { earlyStop, onProgress }: FetchOptions,
 ): ReturnType<() => Fetched['done']> {
   const hash = createHash('sha256')
+  const other =
+    checksum && checksum.algorithm !== 'sha256' ? createHash(checksum.algorithm) : undefined
   let read = 0
   let unpacked = false
   vmlinux.then(
@@ -72,6 +74,7 @@ async function readAll(
       read += piece.length
       if (read > (promised ?? MAX_FILE)) throw tooLong(promised)
       hash.update(piece)
+      other?.update(piece)
       onProgress(read)
       if (unpacked && earlyStop) return { read, authenticated: 'prefix' }
       await write(feed, piece)
@@ -91,11 +94,11 @@ async function readAll(
     throw error
   }
   const sha256 = hash.digest('hex')
-  if (expected !== undefined && (sha256 !== expected || read !== promised)) {
-    throw new GeneratorError(
-      'digest_mismatch',
-      `the package has SHA-256 ${sha256}, the index says ${expected}`,
-    )
+  const found = checksum?.algorithm === 'sha256' ? sha256 : other?.digest('hex')
+  if (found !== checksum?.hex) {
+    const name = checksum?.algorithm.replace('sha', 'SHA-')
+    const says = `the package has ${name} ${found}, the index says ${checksum?.hex}`
+    throw new GeneratorError('digest_mismatch', says)
   }
   return { read, sha256, authenticated: 'whole' }
 }

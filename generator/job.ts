@@ -5,7 +5,7 @@
 import { basename } from 'node:path'
 import Type from 'typebox'
 import { canonicalArch, type KernelName, sha256Of } from '../storage/index.ts'
-import type { KernelPackage } from './source.ts'
+import { Checksum, type KernelPackage, Vouched } from './source.ts'
 
 /** One that comes from a queue is someone else's: every part of it has a bound. */
 const Text = Type.String({ minLength: 1, maxLength: 255 })
@@ -34,6 +34,11 @@ export const Job = Type.Object(
       size: Type.Optional(Type.Integer({ minimum: 0 })),
       sha256: Type.Optional(Type.String({ pattern: '^[0-9a-f]{64}$' })),
     }),
+    /** what the package's digest must be, and by whom that is; of what a user gives nobody knows */
+    checksum: Type.Optional(Checksum),
+    vouched: Vouched,
+    /** id of the source whose access opens the repository */
+    source: Type.Optional(Text),
     format: Type.Union([Type.Literal('deb'), Type.Literal('rpm'), Type.Literal('vmlinux')]),
     /** path of the OpenPGP keys of which one must have signed the header of an .rpm */
     key: Type.Optional(Path),
@@ -60,17 +65,33 @@ export const jobOptionsOf = (options: JobOptions): JobOptions =>
  */
 export function jobIdOf(job: Job, artefact: string): string {
   const { distro, version, arch, release } = job.kernel
-  const { name, version: packageVersion, sha256, url } = job.package
+  const { name, version: packageVersion, url } = job.package
   const options = OPTION_NAMES.map((option) => job[option])
-  const what = [distro, version, arch, release, name, packageVersion, sha256 ?? url, options]
+  const file = job.checksum?.hex ?? url
+  const what = [distro, version, arch, release, name, packageVersion, file, options]
   return sha256Of(JSON.stringify([what, artefact])).slice(0, 32)
 }
 
 /** The job that a source's package makes. */
 export function jobOf(from: KernelPackage, options: JobOptions = {}): Job {
-  const { kernel, name, version, url, size, sha256, format = 'deb', key, vmlinux } = from
-  const file = { name, version, url, size, sha256 }
-  return { kernel, package: file, format, ...(key && { key }), vmlinux: [...vmlinux], ...options }
+  const { kernel, name, version, url, size, checksum, vouched, source, format, key, vmlinux } = from
+  return {
+    kernel,
+    package: {
+      name,
+      version,
+      url,
+      ...(size !== undefined && { size }),
+      ...(checksum?.algorithm === 'sha256' && { sha256: checksum.hex }),
+    },
+    ...(checksum && { checksum }),
+    vouched,
+    source,
+    format,
+    ...(key && { key }),
+    vmlinux: [...vmlinux],
+    ...options,
+  }
 }
 
 /**
@@ -91,6 +112,7 @@ export function jobOfFile(url: string, kernel: Partial<KernelName>, options: Job
       ...kernel,
     },
     package: { name, version, url },
+    vouched: 'none',
     format: /\.d?deb$/.test(file) ? 'deb' : 'vmlinux',
     vmlinux: ['usr/lib/debug/boot/vmlinux-*', 'usr/lib/debug/lib/modules/*/vmlinux'],
     ...options,

@@ -6,7 +6,7 @@ import {
   type Store,
   sourceFailureKey,
 } from '../storage/index.ts'
-import { discover, newestFirst, type Shelf, shelvesOf, suiteOf } from './discover.ts'
+import { baseOf, discover, nameOfShelf, newestFirst, type Shelf, shelvesOf } from './discover.ts'
 import type { Patience } from './download.ts'
 import { GeneratorError } from './error.ts'
 import type { OnEvent } from './event.ts'
@@ -59,8 +59,9 @@ async function read(
   mirror: Mirror,
   { store, filter = {}, cache, patience, signal, onEvent }: OfferOptions,
 ): Promise<KernelPackage[] | Failure> {
-  const [source, suite] = [shelf.source.id, `${shelf.suite.suite}-${shelf.arch}`]
-  const about = { source, suite: shelf.suite.suite, arch: shelf.arch }
+  const [source, name] = [shelf.source.id, nameOfShelf(shelf)]
+  const suite = `${name}-${shelf.arch}`
+  const about = { source, suite: name, arch: shelf.arch }
   try {
     const found = await discover(shelf, mirror, filter, {
       signal,
@@ -74,8 +75,8 @@ async function read(
     signal?.throwIfAborted()
     if (!(error instanceof GeneratorError)) throw error
     const failure = failureOf(error, 1)
-    const { base } = suiteOf(shelf, mirror)
-    await putSourceFailure(store, { schema: 1, source, suite, url: base, failure })
+    const url = baseOf(shelf, mirror)
+    await putSourceFailure(store, { schema: 1, source, suite, url, failure })
     onEvent?.({ event: 'source-failed', ...about, failure })
     return failure
   }

@@ -29,6 +29,8 @@ import { type Job, nameOf } from './job.ts'
 import { encodeBtf, PAHOLE_LIMITS, type PaholeLimits } from './pahole.ts'
 import { knownRecord } from './plan.ts'
 import { withScratch } from './scratch.ts'
+import type { Source } from './source.ts'
+import { SOURCES } from './sources.ts'
 import { readVmlinux } from './vmlinux.ts'
 
 export interface PipelineOptions {
@@ -38,6 +40,8 @@ export interface PipelineOptions {
   scratch?: string
   pahole?: PaholeLimits
   patience?: Patience
+  /** those whose access jobs need; else all that btfmill knows */
+  sources?: readonly Source[]
   signal?: AbortSignal
   onEvent?: OnJobEvent
 }
@@ -84,7 +88,8 @@ interface Made {
 }
 
 async function make(job: Job, directory: string, options: PipelineOptions): Promise<Made> {
-  const { onEvent = () => {}, patience } = options
+  const { onEvent = () => {}, patience, sources = [...SOURCES.values()] } = options
+  const access = sources.find(({ id }) => id === job.source)?.access
   const kernel = nameOf(job)
   const stage = (name: 'unpack' | 'pahole' | 'check') =>
     onEvent({ event: 'stage', kernel, stage: name })
@@ -98,6 +103,7 @@ async function make(job: Job, directory: string, options: PipelineOptions): Prom
     earlyStop: job.earlyStop ?? false,
     signal,
     ...(patience && { patience }),
+    ...(access && { access }),
     onProgress: (read) => onEvent({ event: 'progress', kernel, read, size: job.package.size }),
   })
   const encode = async (): Promise<Vmlinux> => {
@@ -178,8 +184,7 @@ function authenticated(
   job: Job,
   sha256: string | undefined,
 ): BuildRecord['package']['authenticated'] {
-  if (sha256 === undefined) return 'prefix'
-  return job.package.sha256 === undefined ? 'none' : 'index'
+  return sha256 === undefined ? 'prefix' : job.vouched
 }
 
 async function recordFailure(

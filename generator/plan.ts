@@ -56,8 +56,10 @@ function judge(
   if (!btf) return 'due'
   // what was read in part may be read whole now, and then the digest is the index's
   const { authenticated, sha256 } = record.package
+  const { checksum } = candidate
   if (authenticated === 'prefix') return earlyStop ? 'skipped' : 'due'
-  return sha256 === candidate.sha256 ? 'skipped' : 'due'
+  const same = checksum?.algorithm !== 'sha256' || checksum.hex === sha256
+  return same ? 'skipped' : 'due'
 }
 
 /** The record at a key, where there is one that reads. Errors: those of `Store.get`. */

@@ -1,45 +1,86 @@
 /*
- * OpenPGP signatures of indexes, by gpgv and the distribution's keyring. One good signature of a key in the keyring
- * is enough (Debian signs with the keys of several releases, of which a machine may know one), a bad one is never
+ * OpenPGP signatures of indexes, by gpgv and the distribution's keyrings. One good signature of a key in a keyring is
+ * enough (Debian signs with the keys of several releases, of which a machine may know one), a bad one is never
  * passed over: apt's own rule (methods/gpgv.cc).
  */
-import { access, writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { runChild } from './child.ts'
 import { GeneratorError } from './error.ts'
 import { withScratch } from './scratch.ts'
 
+export interface Trust {
+  /** paths of keyrings, binary or armoured, of which those that are there count */
+  keyrings: readonly string[]
+  /** what is signed gets nothing new any more, so a key that has expired since was good when it signed */
+  frozen?: boolean
+  signal?: AbortSignal | undefined
+}
+
 /**
- * The text that a clear-signed document (InRelease) vouches for. Errors: `bad_signature`, `expired_signature`, and
- * `bad_signature` too where the keyring is missing.
+ * The text that a clear-signed document (InRelease) vouches for. Errors: `bad_signature`, `expired_signature`,
+ * `no_keyring` where none of the keyrings is on this machine.
  */
-export async function verifyClearSigned(
-  document: Uint8Array,
-  keyring: string,
-  signal?: AbortSignal,
-): Promise<string> {
-  await access(keyring).catch((cause) => {
-    throw new GeneratorError('bad_signature', `there is no keyring ${keyring}`, { cause })
-  })
-  return await withScratch(undefined, async (directory) => {
+export async function verifyClearSigned(document: Uint8Array, trust: Trust): Promise<string> {
+  return await withKeyrings(trust, async (keyrings, directory) => {
     const file = join(directory, 'document')
     await writeFile(file, document)
-    const args = ['--status-fd', '2', '--keyring', keyring, '--output', '-', file]
-    const { stdout, stderr, ended } = await runChild('gpgv', args, {
-      seconds: 60,
-      ...(signal && { signal }),
-    })
-    if (ended === 'missing') throw new GeneratorError('bad_signature', 'gpgv is not installed')
-    judge(stderr)
+    const stdout = await verify([...keyrings, '--output', '-', file], trust)
     return stdout.toString('utf8')
   })
 }
 
+/** Runs `work` with gpgv's options for the keyrings, and a directory that goes with it. */
+async function withKeyrings<T>(
+  { keyrings }: Trust,
+  work: (options: string[], directory: string) => Promise<T>,
+): Promise<T> {
+  const found = (await Promise.all(keyrings.map(keyringAt))).filter((keys) => keys !== undefined)
+  if (found.length === 0) {
+    const where = keyrings.join(', ')
+    throw new GeneratorError('no_keyring', `the keys to check it with are not there: ${where}`)
+  }
+  return await withScratch(undefined, async (directory) => {
+    const options: string[] = []
+    for (const [i, keys] of found.entries()) {
+      const path = join(directory, `${i}.gpg`)
+      await writeFile(path, keys)
+      options.push('--keyring', path)
+    }
+    return await work(options, directory)
+  })
+}
+
+/** The keys in a file, as gpgv reads them: not armoured. */
+async function keyringAt(path: string): Promise<Buffer | undefined> {
+  const bytes = await readFile(path).catch(() => undefined)
+  return bytes && dearmour(bytes)
+}
+
+/** Blocks of ASCII armour (RFC 9580, 6.2) as the bytes they stand for; what is not armoured as it is. */
+function dearmour(bytes: Buffer): Buffer {
+  const text = bytes.toString('latin1')
+  const block =
+    /-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n(?:[^\r\n]+\r?\n)*?\r?\n([A-Za-z0-9+/=\s]+?)(?:\r?\n=[A-Za-z0-9+/]{4})?\s*-----END/g
+  const found = [...text.matchAll(block)].map((match) => Buffer.from(match[1]!, 'base64'))
+  return found.length === 0 ? bytes : Buffer.concat(found)
+}
+
+async function verify(args: readonly string[], { signal, frozen = false }: Trust): Promise<Buffer> {
+  const limits = { seconds: 60, ...(signal && { signal }) }
+  const { stdout, stderr, ended } = await runChild('gpgv', ['--status-fd', '2', ...args], limits)
+  if (ended === 'missing') throw new GeneratorError('bad_signature', 'gpgv is not installed')
+  judge(stderr, frozen)
+  return stdout
+}
+
 /** Reads gpgv's status lines (GnuPG doc/DETAILS). */
-function judge(log: string): void {
+function judge(log: string, frozen: boolean): void {
   const said = new Set([...log.matchAll(/^\[GNUPG:\] (\w+)/gm)].map((match) => match[1]))
-  if (said.has('GOODSIG') && said.has('VALIDSIG') && !said.has('BADSIG')) return
-  if (!said.has('BADSIG') && (said.has('EXPKEYSIG') || said.has('EXPSIG'))) {
+  const expired = said.has('EXPKEYSIG') || said.has('EXPSIG')
+  const valid = said.has('VALIDSIG') && !said.has('BADSIG')
+  if (valid && (said.has('GOODSIG') || (frozen && said.has('EXPKEYSIG')))) return
+  if (!said.has('BADSIG') && expired) {
     throw new GeneratorError('expired_signature', 'the signature, or its key, has expired', { log })
   }
   const why = said.has('BADSIG') ? 'does not fit the text' : 'is by no key of the keyring'

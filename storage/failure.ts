@@ -11,9 +11,11 @@ export type RetryClass = 'never' | 'later' | 'now'
 export const FAILURE_CODES = {
   // the source
   unreachable: 'later', // no connection, or 5xx after all retries
+  no_access: 'now', // the certificate or credentials that open the source are not on this machine
   gone: 'later', // 404 or 410: the index still lists what the server no longer has
   stalled: 'later', // the server stopped sending
   bad_signature: 'later', // InRelease, repomd.xml or an RPM header is not signed by the keyring
+  no_keyring: 'now', // none of the keyrings to check a signature with is on this machine
   expired_signature: 'later', // Valid-Until has passed, or the signing key expired
   bad_index: 'later', // an index that does not parse
   index_mismatch: 'later', // an index file is not the one the signed index names

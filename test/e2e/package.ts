@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { readPackages } from '../../generator/apt.ts'
-import { packageOf, shelvesOf, suiteOf } from '../../generator/discover.ts'
+import { nameOfShelf, packageOf, shelvesOf, suiteOf } from '../../generator/discover.ts'
 import { downloadAll } from '../../generator/download.ts'
 import { findMirror } from '../../generator/mirror.ts'
 import { SOURCES } from '../../generator/sources.ts'
@@ -14,14 +14,17 @@ export type Package = ReturnType<typeof packageOf>
 
 /**
  * The packages that a distribution has for an architecture (`uname -m`) under the names wanted, newest first. A suite
- * that does not authenticate now, as on a mirror amid its update, offers nothing. Rejects where none does.
+ * that does not authenticate now, as on a mirror amid its update, offers nothing; backports, whose packages want others
+ * of backports, are left out. Rejects where none does.
  */
 export async function findPackages(
   kernel: Pick<KernelName, 'distro' | 'version' | 'arch'>,
   wanted: (name: string) => boolean,
 ): Promise<Package[]> {
   const mirror = await findMirror()
-  const shelves = [...SOURCES.values()].flatMap((source) => shelvesOf(source, kernel))
+  const shelves = [...SOURCES.values()]
+    .flatMap((source) => (source.protocol === 'apt' ? shelvesOf(source, kernel) : []))
+    .filter((shelf) => !nameOfShelf(shelf).endsWith('-backports'))
   const read = await Promise.allSettled(
     shelves.map(async (shelf) => {
       const suite = suiteOf(shelf, mirror)

@@ -24,8 +24,8 @@ const packages = ['6.1.0-1-test', '6.1.0-2-test'].map((release) =>
 const NAMES = ['linux-image-6.1.0-1-test-dbg', 'linux-image-6.1.0-2-test-dbg']
 
 function suiteOf({ url }: Repository, { keyring }: Signer, rest: Partial<AptSuite> = {}): AptSuite {
-  const fields = { suite: 'bookworm', component: 'main', architecture: 'i386' }
-  return { base: url, ...fields, keyring, ...rest }
+  const fields = { suite: 'bookworm', components: ['main'], architecture: 'i386' }
+  return { base: url, ...fields, keyrings: [keyring], ...rest }
 }
 
 /** The names of the packages that a suite has. */
@@ -93,11 +93,11 @@ t.test('signatures that are not believed', async (t) => {
   await refuses('by a key that is not in the keyring', makeSigner(t).sign(unsigned))
   await refuses('another text under the signature', signed.replace('Origin: Test', 'Origin: Tesa'))
   await refuses('cut off', signed.slice(0, -60))
-  await refuses('no keyring', signed, 'bad_signature', { ...suite, keyring: '/nowhere.gpg' })
+  await refuses('no keyring', signed, 'no_keyring', { ...suite, keyrings: ['/nowhere.gpg'] })
   await refuses('empty', '')
 
   const lapsed = makeSigner(t, { lapsed: true })
-  const old = { ...suite, keyring: lapsed.keyring }
+  const old = { ...suite, keyrings: [lapsed.keyring] }
   await refuses('by a key that has expired', lapsed.sign(unsigned), 'expired_signature', old)
 
   const evil = unsigned.replace('Origin: Test', 'Origin: Evil')

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import {
   discover,
+  nameOfShelf,
   newestFirst,
   packageOf,
   type Shelf,
@@ -19,18 +20,19 @@ import { makeRepository } from './repository.ts'
 import { makeSigner } from './signer.ts'
 
 const debian = SOURCES.get('debian')!
-const of = (shelf: Shelf) => `${shelf.version} ${shelf.suite.suite} ${shelf.arch}`
+const of = (shelf: Shelf) => `${shelf.version} ${nameOfShelf(shelf)} ${shelf.arch}`
 
 t.test('the shelves that a filter leaves', (t) => {
   const i686 = { distro: 'debian', version: '12', arch: 'i686' }
-  const three = ['12 bookworm i686', '12 bookworm-updates i686', '12 bookworm-security i686']
-  t.same(shelvesOf(debian, i686).map(of), three)
-  t.same(shelvesOf(debian, { ...i686, arch: 'i386' }).map(of), three, 'by any name of it')
+  const suites = ['bookworm', 'bookworm-updates', 'bookworm-backports', 'bookworm-security']
+  const four = suites.map((suite) => `12 ${suite} i686`)
+  t.same(shelvesOf(debian, i686).map(of), four)
+  t.same(shelvesOf(debian, { ...i686, arch: 'i386' }).map(of), four, 'by any name of it')
   t.same(shelvesOf(debian, { distro: 'ubuntu' }), [])
   t.same(shelvesOf(debian, { version: '99' }), [])
   t.same(shelvesOf(debian, { arch: 'vax' }), [])
-  const suites = Object.values(debian.versions).flat().length
-  t.equal(shelvesOf(debian, {}).length, suites * Object.keys(debian.architectures).length)
+  const all = Object.values(debian.versions).flat().length
+  t.equal(shelvesOf(debian, {}).length, all * Object.keys(debian.architectures).length)
   t.end()
 })
 
@@ -40,9 +42,10 @@ t.test('the index that covers a shelf', async (t) => {
   t.same(suiteOf(security, mirror), {
     base: 'http://host.example/debian-security',
     suite: 'bookworm-security',
-    component: 'main',
+    components: ['main'],
     architecture: 's390x',
-    keyring: debian.keyring,
+    keyrings: debian.keyrings,
+    frozen: false,
   })
 })
 
@@ -69,7 +72,12 @@ t.test('kernel packages, and of those what a filter leaves', async (t) => {
     version: '6.1.9-1',
     url: `${repository.url}/pool/${name}_6.1.9-1_i386.deb`,
     size: statSync(files[1]!).size,
-    sha256: createHash('sha256').update(readFileSync(files[1]!)).digest('hex'),
+    checksum: {
+      algorithm: 'sha256',
+      hex: createHash('sha256').update(readFileSync(files[1]!)).digest('hex'),
+    },
+    vouched: 'index',
+    format: 'deb',
     vmlinux: [
       'usr/lib/debug/boot/vmlinux-6.1.0-2-test',
       'usr/lib/debug/lib/modules/6.1.0-2-test/vmlinux',
@@ -124,7 +132,9 @@ t.test('newest first, and what several suites have once', (t) => {
     version,
     url: `http://host.example/${source}/${release}.deb`,
     size: 1,
-    sha256: 'a'.repeat(64),
+    checksum: { algorithm: 'sha256', hex: 'a'.repeat(64) },
+    vouched: 'index',
+    format: 'deb',
     vmlinux: [],
   })
   const sorted = newestFirst([

@@ -18,10 +18,12 @@ const PACKAGE = await debOf([
 ])
 const SHA256 = createHash('sha256').update(PACKAGE).digest('hex')
 
-function jobOf(url: string, promised: { size?: number; sha256?: string } = {}): Job {
+function jobOf(url: string, { size, sha256 }: { size?: number; sha256?: string } = {}): Job {
   return {
     kernel: { distro: 'debian', version: '12' },
-    package: { name: 'linux-image-dbg', version: '1', url, ...promised },
+    package: { name: 'linux-image-dbg', version: '1', url, ...(size !== undefined && { size }) },
+    ...(sha256 && { checksum: { algorithm: 'sha256', hex: sha256 } }),
+    vouched: 'index',
     format: 'deb',
     vmlinux: [PATH],
   }
@@ -106,6 +108,12 @@ t.test('other bytes, fewer bytes, and no promise at all', async (t) => {
   await t.rejects(done({ size, sha256: 'a'.repeat(64) }), { code: 'digest_mismatch' })
   await t.rejects(done({ size: size + 1, sha256: SHA256 }), { code: 'truncated' })
   t.match(await done({}), { sha256: SHA256, authenticated: 'whole' })
+
+  const digest = createHash('sha1').update(PACKAGE).digest('hex')
+  const old = (hex: string): Job => ({ ...jobOf(url), checksum: { algorithm: 'sha1', hex } })
+  t.match(await (await fetch(t, old(digest))).done, { sha256: SHA256, authenticated: 'whole' })
+  const other = (await fetch(t, old('a'.repeat(40)))).done
+  await t.rejects(other, { code: 'digest_mismatch', message: /SHA-1 [0-9a-f]{40}, the index says/ })
 })
 
 t.test('a bare vmlinux', async (t) => {

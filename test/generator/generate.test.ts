@@ -218,7 +218,7 @@ t.test('a bad signature: no package of that suite is believed', async (t) => {
   const mill = await makeMill(t)
   const file = packageWith(mill)
   const repository = makeRepository(mill.directory, { packages: [file], signer: makeSigner(t) })
-  const believed = { ...repository.source, keyring: signer.keyring }
+  const believed = { ...repository.source, keyrings: [signer.keyring] }
   const summary = await mill.run({ ...repository, source: believed })
   t.match(summary, { published: 0, failed: {}, sourcesFailed: 1 })
   t.same(await mill.records(), [])

@@ -1,5 +1,6 @@
 import t from 'tap'
 import { jobIdOf, jobOf, jobOfFile, nameOf } from '../../generator/job.ts'
+import type { KernelPackage } from '../../generator/source.ts'
 
 t.test("what a package's file name tells", (t) => {
   const kernel = { distro: 'custom', version: 'rolling', arch: 'i686', release: '6.1.0-54-686-pae' }
@@ -62,9 +63,11 @@ t.test('names that nobody meant well', (t) => {
 
 t.test('one id for one piece of work, whoever plans it', (t) => {
   const kernel = { distro: 'debian', version: '12', arch: 'i686', release: '6.1.0-9-686' }
-  const offer = {
+  const sha256 = (hex: string) => ({ algorithm: 'sha256', hex: hex.repeat(64) }) as const
+  const offer: KernelPackage = {
     ...{ source: 'debian', kernel, name: 'linux-image-6.1.0-9-686-dbg', version: '6.1.90-1' },
-    ...{ url: 'http://host.example/a.deb', size: 1000, sha256: 'a'.repeat(64), vmlinux: [] },
+    ...{ url: 'http://host.example/a.deb', size: 1000, checksum: sha256('a'), vmlinux: [] },
+    ...{ vouched: 'index', format: 'deb' },
   }
   const id = jobIdOf(jobOf(offer), 'current')
   t.match(id, /^[0-9a-f]{32}$/)
@@ -73,7 +76,7 @@ t.test('one id for one piece of work, whoever plans it', (t) => {
     jobIdOf(jobOf(offer), 'newer'),
     jobIdOf(jobOf(offer, { earlyStop: true }), 'current'),
     jobIdOf(jobOf({ ...offer, version: '6.1.90-2' }), 'current'),
-    jobIdOf(jobOf({ ...offer, sha256: 'b'.repeat(64) }), 'current'),
+    jobIdOf(jobOf({ ...offer, checksum: sha256('b') }), 'current'),
     jobIdOf(jobOf({ ...offer, kernel: { ...kernel, version: '13' } }), 'current'),
     jobIdOf(jobOfFile('http://host.example/a', kernel), 'current'),
     jobIdOf(jobOfFile('http://host.example/b', kernel), 'current'),

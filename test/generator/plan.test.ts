@@ -7,24 +7,26 @@ const NOW = new Date('2026-11-01T12:00:00.000Z')
 const later = (hours: number) => new Date(NOW.getTime() + hours * 3_600_000).toISOString()
 
 const kernel = { distro: 'debian', version: '12', arch: 'i686', release: '6.1.0-9-686' }
+const SHA256 = 'a'.repeat(64)
 const offer: KernelPackage = {
   source: 'debian',
   kernel,
   name: 'linux-image-6.1.0-9-686-dbg',
   version: '6.1.90-1',
   url: 'http://host.example/a.deb',
-  size: 1000,
-  sha256: 'a'.repeat(64),
+  checksum: { algorithm: 'sha256', hex: SHA256 },
+  vouched: 'index',
+  format: 'deb',
   vmlinux: [],
 }
 
 /** The record of a run that went well, but for what a test says. */
 function record(rest: Partial<BuildRecord>): BuildRecord {
-  const { name, version, url, sha256, size } = offer
+  const { name, version, url } = offer
   return {
     schema: 1,
     kernel,
-    package: { name, version, url, sha256, size, authenticated: 'index' },
+    package: { name, version, url, sha256: SHA256, size: 1000, authenticated: 'index' },
     origin: 'pahole',
     btf: {
       ...{ sha256: 'b'.repeat(64), size: 1000, types: 10, kinds: ['INT'] },
