@@ -42,10 +42,12 @@ export interface Offers {
 /** The packages that sources offer and a filter leaves. Throws where the store fails, and the signal's reason. */
 export async function findOffers(options: OfferOptions): Promise<Offers> {
   const { filter = {}, sources = [...SOURCES.values()] } = options
-  const mirror = await findMirror(options.mirror)
   const packages: KernelPackage[] = []
   const failures: Failure[] = []
-  for (const shelf of sources.flatMap((source) => shelvesOf(source, filter))) {
+  const shelves = sources.flatMap((source) => shelvesOf(source, filter))
+  if (shelves.length === 0) return { packages, failures }
+  const mirror = await findMirror(options.mirror)
+  for (const shelf of shelves) {
     if (options.drain?.aborted) break
     const found = await read(shelf, mirror, options)
     if ('code' in found) failures.push(found)
