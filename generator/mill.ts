@@ -63,9 +63,9 @@ export interface PackageState {
   version: string
   state: 'waiting' | 'working' | 'published' | 'failed'
   stage?: Stage
-  /** bytes that were read, of so many */
+  /** bytes that were read, of so many where that is known */
   read: number
-  size: number
+  size: number | undefined
 }
 
 /** One generation and those who watch it. */
