@@ -3,6 +3,8 @@
  * the server. What arrives is compared with its SHA-256 and put in place in one step; a file in the cache is named
  * after its SHA-256, and is believed only while that is right.
  *
+ * It is the door `btfmill/client`, too, for agents in Node: loading it loads neither the HTTP service nor S3.
+ *
  * With a public key the server is not believed either: the signed snapshot of the catalog says which SHA-256 the
  * kernel's BTF has.
  */
@@ -28,6 +30,10 @@ import { writeWhole } from './file.ts'
 import { type BuildChoice, lookUp } from './lookup.ts'
 import { KERNEL_BTF, thisKernel } from './machine.ts'
 import { pathOf } from './name.ts'
+
+export type { Kernel } from '../storage/index.ts'
+export { FetchError, type FetchErrorCode } from './ask.ts'
+export { thisKernel } from './machine.ts'
 
 const MAX_BTF = 256 * 1024 * 1024
 

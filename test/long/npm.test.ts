@@ -1,0 +1,86 @@
+// What `npm pack` makes, installed in an empty directory by npm: the command and the door `btfmill/client`, for users
+// who have no checkout.
+import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
+import t from 'tap'
+import { btfOf, RAW, recordOf, startMill } from '../service/mill.ts'
+
+const CHECKOUT = join(import.meta.dirname, '../..')
+const MINUTES = 5
+
+/** Runs a program with this process's Node first in its PATH, and without what tap hooks into each Node. */
+const runIn =
+  (cwd: string) =>
+  async (program: string, ...args: string[]): Promise<string> => {
+    const path = `PATH=${dirname(process.execPath)}:${process.env.PATH}`
+    const command = ['--unset=NODE_OPTIONS', path, program, ...args]
+    const { stdout } = await promisify(execFile)('env', command, {
+      cwd,
+      timeout: MINUTES * 60_000,
+    })
+    return stdout
+  }
+
+const sha256 = createHash('sha256').update(RAW.little).digest('hex')
+
+t.test('the packed package, installed where nothing else is', async (t) => {
+  const home = await mkdtemp(join(tmpdir(), 'btfmill-npm-')) // outside of the checkout and its node_modules
+  t.teardown(() => rm(home, { recursive: true }))
+  writeFileSync(join(home, 'package.json'), '{"private": true, "type": "module"}')
+  const run = runIn(home)
+  const packed = await runIn(CHECKOUT)('npm', 'pack', '--json', '--pack-destination', home)
+  const [{ filename, files }] = JSON.parse(packed.slice(packed.indexOf('\n[') + 1))
+  const paths: string[] = files.map(({ path }: { path: string }) => path)
+  t.same(
+    paths.filter(
+      (path) => !/^(dist|bpf\/example)\/|^(package\.json|README\.md|LICENSE)$/.test(path),
+    ),
+    [],
+    'no sources of ours, no tests',
+  )
+  t.ok(paths.includes('bpf/example/btf-fetch'))
+  await run('npm', 'install', '--no-audit', '--no-fund', '--omit=dev', `./${filename}`)
+
+  const name = recordOf({}).kernel
+  const mill = await startMill(t, async (store) => [
+    recordOf(name, { btf: await btfOf(store, RAW.little) }),
+  ])
+
+  await t.test('btfmill', async (t) => {
+    t.match(await run('npx', 'btfmill', '--help'), / {2}generate .* {2}fetch /s)
+    const filters = Object.entries(name).flatMap(([key, value]) => [`--${key}`, value])
+    await run('npx', 'btfmill', 'fetch', '--server', mill.url, ...filters, '-o', 'fetched.btf')
+    t.ok(readFileSync(join(home, 'fetched.btf')).equals(RAW.little))
+    t.match(await run('npx', 'btfmill', 'dump', 'fetched.btf'), /struct/)
+    t.equal(await run('npx', 'btfmill', 'list', '--json'), '', 'a store of its own, on disk')
+  })
+
+  await t.test('btfmill/client, from JavaScript', async (t) => {
+    writeFileSync(
+      join(home, 'agent.js'),
+      `import { fetchBtf } from 'btfmill/client'
+       const options = ${JSON.stringify({ server: mill.url, kernel: name, cache: 'cache' })}
+       console.log(JSON.stringify(await fetchBtf(options)))`,
+    )
+    t.match(JSON.parse(await run('node', 'agent.js')), { origin: 'server', sha256 })
+    t.match(JSON.parse(await run('node', 'agent.js')), { origin: 'cache', sha256 })
+  })
+
+  await t.test('and from TypeScript: its types are there, and they are checked', async (t) => {
+    const tsc = [join(CHECKOUT, 'node_modules/.bin/tsc'), '--noEmit', '--strict', '--ignoreConfig']
+    const settings = ['--module', 'nodenext', '--target', 'es2024', '--types', 'node']
+    const types = ['--typeRoots', join(CHECKOUT, 'node_modules/@types')]
+    const check = (text: string) => {
+      writeFileSync(join(home, 'agent.ts'), `import { fetchBtf } from 'btfmill/client'\n${text}`)
+      return run(process.execPath, ...tsc, ...settings, ...types, 'agent.ts')
+    }
+    await check("const { path }: { path: string } = await fetchBtf({ server: 'http://x' })\n")
+    const said = await check('await fetchBtf({ server: 1 })\n').catch(({ stdout }) => stdout)
+    t.match(said, /not assignable/)
+  })
+})
