@@ -1,6 +1,6 @@
 /*
- * Decompression of a stream: xz by its own program, which decodes the blocks of Debian's packages on all cores, gzip
- * and zstd in process. Ending early is usual: whoever has what it wants destroys the result.
+ * Decompression of a stream: xz by its own program, which decodes the blocks of Debian's packages on all cores, bzip2
+ * by its own, too, gzip and zstd in process. Ending early is usual: whoever has what it wants destroys the result.
  */
 import { spawn } from 'node:child_process'
 import { type Duplex, PassThrough, pipeline, Readable } from 'node:stream'
@@ -8,8 +8,19 @@ import { createGunzip, createZstdDecompress } from 'node:zlib'
 import { keepEnd } from './child.ts'
 import { GeneratorError } from './error.ts'
 
-export const COMPRESSIONS = ['none', 'gz', 'xz', 'lzma', 'zst'] as const
+export const COMPRESSIONS = ['none', 'gz', 'xz', 'lzma', 'zst', 'bz2'] as const
 export type Compression = (typeof COMPRESSIONS)[number]
+
+/** The first bytes of each, in hex; an .lzma begins with the properties that its encoder writes. */
+const MAGIC: Readonly<Record<string, Compression>> = {
+  '1f8b': 'gz',
+  fd377a585a00: 'xz',
+  '5d0000': 'lzma',
+  '28b52ffd': 'zst',
+  '425a68': 'bz2',
+}
+/** How many bytes tell a compression. */
+export const MAGIC_SIZE = 6
 
 /** zstd's default of 64 KiB makes it four times slower. */
 const CHUNK = { chunkSize: 256 * 1024 }
@@ -24,6 +35,14 @@ export function compressionOf(name: string): Compression {
   if (compression) return compression
   if (ending === 'tar') return 'none'
   throw new GeneratorError('unsupported_package', `no compression we read: ${name}`)
+}
+
+/** The compression that the first bytes (`MAGIC_SIZE` of them) tell: `none` where it is none that we know. */
+export function compressionIn(start: Uint8Array): Compression {
+  const hex = Buffer.from(start).toString('hex')
+  const [, compression = 'none'] =
+    Object.entries(MAGIC).find(([magic]) => hex.startsWith(magic)) ?? []
+  return compression
 }
 
 /**
@@ -41,9 +60,25 @@ export function decompress(source: AsyncIterable<Uint8Array>, compression: Compr
       return through(input, createZstdDecompress(CHUNK))
     case 'xz':
     case 'lzma':
-      return xz(input)
+      return byProgram(input, 'xz', ['--threads=0', `--memlimit-decompress=${XZ_MEMORY}`])
+    case 'bz2':
+      return byProgram(input, 'bzip2', [])
     default:
       return compression satisfies never
+  }
+}
+
+/** The bytes, and `too_large` where they are more than `limit`; `what` names them. */
+export async function* capped(
+  source: AsyncIterable<Uint8Array>,
+  limit: number,
+  what: string,
+): AsyncGenerator<Uint8Array> {
+  let size = 0
+  for await (const piece of source) {
+    size += piece.length
+    if (size > limit) throw new GeneratorError('too_large', `${what} has more than ${limit} bytes`)
+    yield piece
   }
 }
 
@@ -65,9 +100,8 @@ function through(input: Readable, decoder: Duplex): Readable {
   return Readable.from(explained(), { objectMode: false, highWaterMark: CHUNK.chunkSize })
 }
 
-function xz(input: Readable): Readable {
-  const memory = `--memlimit-decompress=${XZ_MEMORY}`
-  const child = spawn('xz', ['--decompress', '--stdout', '--threads=0', '--quiet', memory])
+function byProgram(input: Readable, program: string, options: readonly string[]): Readable {
+  const child = spawn(program, ['--decompress', '--stdout', '--quiet', ...options])
   const stderr = keepEnd(child)
   const output = new PassThrough({ highWaterMark: CHUNK.chunkSize })
   let failure: Error | undefined
@@ -83,18 +117,18 @@ function xz(input: Readable): Readable {
   input.pipe(child.stdin)
   child.stdout.pipe(output, { end: false })
   child.once('error', (cause) => {
-    failure = new GeneratorError('unsupported_package', 'xz is not installed', { cause })
+    failure = new GeneratorError('unsupported_package', `${program} is not installed`, { cause })
     output.destroy(failure)
   })
   child.once('close', (status) => {
     if (failure) output.destroy(failure)
     else if (status === 0) output.end()
-    else output.destroy(refusal(stderr() || `xz ended with ${status}`))
+    else output.destroy(refusal(stderr() || `${program} ended with ${status}`))
   })
   return output
 }
 
-/** What xz says, as an error. */
+/** What a program says, as an error. */
 function refusal(log: string): GeneratorError {
   return /memory usage limit/i.test(log) ? new GeneratorError('too_large', log) : corrupt(log)
 }

@@ -7,4 +7,12 @@ export interface Entry {
   /** bytes */
   size: number
   body: AsyncIterable<Uint8Array>
+  /** what its bytes must have, where the package says it */
+  digest?: Digest
+}
+
+export interface Digest {
+  /** as node:crypto names it */
+  algorithm: string
+  hex: string
 }

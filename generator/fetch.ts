@@ -3,25 +3,34 @@
  * as vmlinux. Who waits for vmlinux has it while the rest is still being hashed.
  */
 import { createHash } from 'node:crypto'
-import { createWriteStream } from 'node:fs'
 import { PassThrough, type Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
+import { type Container, openContainer } from './container.ts'
 import { type DownloadOptions, download } from './download.ts'
 import { GeneratorError } from './error.ts'
 import type { Job } from './job.ts'
-import { unpackVmlinux } from './unpack.ts'
+import type { Checksum } from './source.ts'
 
 /** Most that is read of a file whose size no index tells, in bytes; Debian's largest packages have 1 GB. */
 const MAX_FILE = 16 * 1024 ** 3
 
 export interface Fetched {
-  /** resolves when `target` is whole; rejects as `unpackVmlinux` does */
+  /** resolves when `target` is whole; rejects as `Container.unpack` does */
   vmlinux: Promise<void>
   /**
    * Resolves when the package is: `whole` when every byte was read and is what the index promised, `prefix` when
-   * reading ended early as asked. Errors: `digest_mismatch`, `truncated`, `too_large`, those of `download`.
+   * reading ended early as asked. Errors: `digest_mismatch`, `truncated`, `too_large`, those of `download`, and those of
+   * `openContainer`.
    */
-  done: Promise<{ read: number; sha256?: string; authenticated: 'whole' | 'prefix' }>
+  done: Promise<Receipt>
+}
+
+export interface Receipt {
+  /** bytes of the package */
+  read: number
+  sha256?: string
+  authenticated: 'whole' | 'prefix'
+  /** by one of the job's keys */
+  signed: boolean
 }
 
 export interface FetchOptions extends DownloadOptions {
@@ -37,46 +46,101 @@ export async function fetchVmlinux(
   options: FetchOptions,
 ): Promise<Fetched> {
   const { body, size } = await download(job.package.url, options)
+  const bytes = new Intake(job, body, size, options.onProgress)
+  const opening = openContainer(job, bytes, options.signal)
   const feed = new PassThrough({ highWaterMark: 256 * 1024 })
-  const vmlinux = consume(job, feed, target).finally(() => feed.destroy())
-  const done = readAll(job, body, size, feed, vmlinux, options).finally(() => body.destroy())
+  const vmlinux = opening
+    .then(({ unpack }) => unpack(feed, target))
+    .finally(() => {
+      feed.destroy()
+    })
+  const done = readAll(bytes, opening, feed, vmlinux, options).finally(() => body.destroy())
   vmlinux.catch(() => {}) // whoever asks for either hears of it
   done.catch(() => {})
   return { vmlinux, done }
 }
 
-async function consume(job: Job, feed: Readable, target: string): Promise<void> {
-  if (job.format === 'deb') await unpackVmlinux(feed, job.vmlinux, target)
-  else await pipeline(feed, createWriteStream(target, { flags: 'wx' }))
+/** A package's bytes as they come in: counted, hashed, and at their end compared with what was promised of them. */
+class Intake {
+  read = 0
+  /** of all bytes, when they have been read and are what they should be */
+  sha256: string | undefined
+  readonly #pieces: AsyncGenerator<Buffer>
+
+  constructor(
+    { package: { size }, checksum }: Job,
+    body: Readable,
+    announced: number | undefined,
+    onProgress: (read: number) => void,
+  ) {
+    this.#pieces = this.#receive(body, { size, announced, checksum }, onProgress)
+  }
+
+  /** What has not been read yet, whoever read the rest. */
+  [Symbol.asyncIterator](): AsyncGenerator<Buffer> {
+    return this.#pieces
+  }
+
+  async *#receive(
+    body: Readable,
+    { size, announced, checksum }: Promised,
+    onProgress: (read: number) => void,
+  ): AsyncGenerator<Buffer> {
+    const hash = createHash('sha256')
+    const other =
+      checksum && checksum.algorithm !== 'sha256' ? createHash(checksum.algorithm) : undefined
+    for await (const piece of body as AsyncIterable<Buffer>) {
+      this.read += piece.length
+      if (this.read > (size ?? MAX_FILE)) throw tooLong(size)
+      hash.update(piece)
+      other?.update(piece)
+      onProgress(this.read)
+      yield piece
+    }
+    const wanted = size ?? announced
+    if (wanted !== undefined && this.read < wanted) {
+      const says = `the package ends after ${this.read} of ${wanted} bytes`
+      throw new GeneratorError('truncated', says)
+    }
+    const sha256 = hash.digest('hex')
+    const found = checksum?.algorithm === 'sha256' ? sha256 : other?.digest('hex')
+    if (found !== checksum?.hex) {
+      const name = checksum?.algorithm.replace('sha', 'SHA-')
+      const says = `the package has ${name} ${found}, the index says ${checksum?.hex}`
+      throw new GeneratorError('digest_mismatch', says)
+    }
+    this.sha256 = sha256
+  }
 }
 
+/** What is said of a package before it comes. */
+interface Promised {
+  /** bytes, as the index has them, and as its server announces them */
+  size: number | undefined
+  announced: number | undefined
+  checksum: Checksum | undefined
+}
+
+/** Reads a package to its end: one that does not open or unpack, too, since its digest tells whose fault that is. */
 async function readAll(
-  { package: { size: promised }, checksum }: Job,
-  body: Readable,
-  announced: number | undefined,
+  bytes: Intake,
+  opening: Promise<Container>,
   feed: PassThrough,
   vmlinux: Promise<void>,
-  { earlyStop, onProgress }: FetchOptions,
-): ReturnType<() => Fetched['done']> {
-  const hash = createHash('sha256')
-  const other =
-    checksum && checksum.algorithm !== 'sha256' ? createHash(checksum.algorithm) : undefined
-  let read = 0
+  { earlyStop }: FetchOptions,
+): Promise<Receipt> {
+  const container = await opening.catch(() => undefined)
+  const signed = container?.signed ?? false
   let unpacked = false
   vmlinux.then(
     () => {
       unpacked = true
     },
-    () => {}, // a package that does not unpack is read to its end: its digest tells whose fault that is
+    () => {},
   )
   try {
-    for await (const piece of body as AsyncIterable<Buffer>) {
-      read += piece.length
-      if (read > (promised ?? MAX_FILE)) throw tooLong(promised)
-      hash.update(piece)
-      other?.update(piece)
-      onProgress(read)
-      if (unpacked && earlyStop) return { read, authenticated: 'prefix' }
+    for await (const piece of container?.rest ?? bytes) {
+      if (unpacked && earlyStop) return { read: bytes.read, authenticated: 'prefix', signed }
       await write(feed, piece)
     }
   } catch (error) {
@@ -84,23 +148,9 @@ async function readAll(
     throw error
   }
   feed.end()
-  const wanted = promised ?? announced
-  if (wanted !== undefined && read < wanted) {
-    const error = new GeneratorError(
-      'truncated',
-      `the package ends after ${read} of ${wanted} bytes`,
-    )
-    feed.destroy(error)
-    throw error
-  }
-  const sha256 = hash.digest('hex')
-  const found = checksum?.algorithm === 'sha256' ? sha256 : other?.digest('hex')
-  if (found !== checksum?.hex) {
-    const name = checksum?.algorithm.replace('sha', 'SHA-')
-    const says = `the package has ${name} ${found}, the index says ${checksum?.hex}`
-    throw new GeneratorError('digest_mismatch', says)
-  }
-  return { read, sha256, authenticated: 'whole' }
+  const { read, sha256 } = bytes
+  if (sha256 === undefined) throw await opening.catch((error) => error) // opening it met their error
+  return { read, sha256, authenticated: 'whole', signed }
 }
 
 /** A body longer than it may be: reading on would tell nothing more, and may never end. */

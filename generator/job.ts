@@ -40,8 +40,8 @@ export const Job = Type.Object(
     /** id of the source whose access opens the repository */
     source: Type.Optional(Text),
     format: Type.Union([Type.Literal('deb'), Type.Literal('rpm'), Type.Literal('vmlinux')]),
-    /** path of the OpenPGP keys of which one must have signed the header of an .rpm */
-    key: Type.Optional(Path),
+    /** paths of OpenPGP keys, of which one must have signed the header of an .rpm */
+    keys: Type.Optional(Type.Array(Path, { maxItems: 16 })),
     /** globs of the paths that vmlinux may have in the package */
     vmlinux: Type.Array(Path, { maxItems: 16 }),
     ...JobOptions,
@@ -74,7 +74,8 @@ export function jobIdOf(job: Job, artefact: string): string {
 
 /** The job that a source's package makes. */
 export function jobOf(from: KernelPackage, options: JobOptions = {}): Job {
-  const { kernel, name, version, url, size, checksum, vouched, source, format, key, vmlinux } = from
+  const { kernel, name, version, url, size, checksum, vouched, source, format, keys, vmlinux } =
+    from
   return {
     kernel,
     package: {
@@ -88,21 +89,38 @@ export function jobOf(from: KernelPackage, options: JobOptions = {}): Job {
     vouched,
     source,
     format,
-    ...(key && { key }),
+    ...(keys && { keys: [...keys] }),
     vmlinux: [...vmlinux],
     ...options,
   }
 }
 
+/** What a file's name tells: how each kind of package is called, and what its kernel is then. */
+const FILE_NAMES = [
+  {
+    format: 'deb',
+    // linux-image-6.1.0-54-686-pae-dbg_6.1.190-1_i386.deb
+    file: /^([a-z0-9][a-z0-9+.-]*)_([\w.+~:-]+)_(\w+)\.d?deb$/,
+    release: (name: string) => /^linux-image-(?:unsigned-)?(\d.*)-(?:dbg|dbgsym)$/.exec(name)?.[1],
+  },
+  {
+    format: 'rpm',
+    // kernel-debuginfo-5.14.0-611.5.1.el9_7.x86_64.rpm
+    file: /^([\w+.-]+)-([\w.+~^]+-[\w.+~^]+)\.(\w+)\.rpm$/,
+    release: (name: string, version: string, arch: string) =>
+      /^kernel(-uek)?-debuginfo$/.test(name) ? `${version}.${arch}` : undefined,
+  },
+] as const
+
 /**
- * The job that a file or URL makes: a .deb or .ddeb, else a bare vmlinux. What `kernel` leaves open the file's name
- * may tell (`linux-image-6.1.0-54-686-pae-dbg_6.1.190-1_i386.deb`), else the image itself.
+ * The job that a file or URL makes: a .deb, .ddeb or .rpm, else a bare vmlinux, compressed or not. What `kernel`
+ * leaves open the file's name may tell, else the image itself.
  */
 export function jobOfFile(url: string, kernel: Partial<KernelName>, options: JobOptions = {}): Job {
   const file = fileNameOf(url)
-  const named = /^([a-z0-9][a-z0-9+.-]*)_([\w.+~:-]+)_(\w+)\.d?deb$/.exec(file)
-  const [, name = file, version = '', arch] = named ?? []
-  const release = /^linux-image-(?:unsigned-)?(\d.*)-(?:dbg|dbgsym)$/.exec(name)?.[1]
+  const kind = FILE_NAMES.find((known) => known.file.test(file))
+  const [, name = file, version = '', arch = ''] = kind?.file.exec(file) ?? []
+  const release = kind?.release(name, version, arch)
   return {
     kernel: {
       distro: 'custom',
@@ -113,7 +131,7 @@ export function jobOfFile(url: string, kernel: Partial<KernelName>, options: Job
     },
     package: { name, version, url },
     vouched: 'none',
-    format: /\.d?deb$/.test(file) ? 'deb' : 'vmlinux',
+    format: /\.d?deb$/.test(file) ? 'deb' : /\.rpm$/.test(file) ? 'rpm' : 'vmlinux',
     vmlinux: ['usr/lib/debug/boot/vmlinux-*', 'usr/lib/debug/lib/modules/*/vmlinux'],
     ...options,
   }

@@ -24,7 +24,7 @@ import { checkBtf, checkVmlinux } from './check.ts'
 import type { Patience } from './download.ts'
 import { GeneratorError } from './error.ts'
 import type { OnJobEvent } from './event.ts'
-import { fetchVmlinux } from './fetch.ts'
+import { fetchVmlinux, type Receipt } from './fetch.ts'
 import { type Job, nameOf } from './job.ts'
 import { encodeBtf, PAHOLE_LIMITS, type PaholeLimits } from './pahole.ts'
 import { knownRecord } from './plan.ts'
@@ -78,13 +78,10 @@ export async function runJob(job: Job, options: PipelineOptions): Promise<Outcom
   }
 }
 
-interface Made {
+interface Made extends Receipt {
   vmlinux: Vmlinux
   raw: Buffer
   info: Omit<BtfInfo, 'sha256'>
-  /** bytes of the package */
-  read: number
-  sha256: string | undefined
 }
 
 async function make(job: Job, directory: string, options: PipelineOptions): Promise<Made> {
@@ -118,11 +115,11 @@ async function make(job: Job, directory: string, options: PipelineOptions): Prom
   encoding.catch(() => {})
   try {
     // first the package: a wrong digest explains whatever else went wrong
-    const { read, sha256 } = await fetched.done
+    const receipt = await fetched.done
     const vmlinux = await encoding
     stage('check')
     const raw = await readFile(btf)
-    return { vmlinux, raw, info: checkBtf(raw, vmlinux), read, sha256 }
+    return { ...receipt, vmlinux, raw, info: checkBtf(raw, vmlinux) }
   } finally {
     stop.abort()
     await Promise.allSettled([fetched.vmlinux, fetched.done, encoding])
@@ -156,7 +153,7 @@ async function publish(job: Job, made: Made, options: PipelineOptions): Promise<
   }
   record.package = {
     ...record.package,
-    authenticated: authenticated(job, sha256),
+    authenticated: authenticated(job, made),
     ...(sha256 && { sha256 }),
   }
   const previous = await readPrevious(store, record)
@@ -182,9 +179,10 @@ function draft(job: Job, tool: Tool): BuildRecord {
 
 function authenticated(
   job: Job,
-  sha256: string | undefined,
+  { authenticated: read, signed }: Receipt,
 ): BuildRecord['package']['authenticated'] {
-  return sha256 === undefined ? 'prefix' : job.vouched
+  if (read === 'prefix') return 'prefix'
+  return job.vouched !== 'index' && signed ? 'header' : job.vouched
 }
 
 async function recordFailure(

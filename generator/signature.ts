@@ -1,6 +1,6 @@
 /*
- * OpenPGP signatures of indexes, by gpgv and the distribution's keyrings. One good signature of a key in a keyring is
- * enough (Debian signs with the keys of several releases, of which a machine may know one), a bad one is never
+ * OpenPGP signatures of indexes and packages, by gpgv and the distribution's keyrings. One good signature of a key in a
+ * keyring is enough (Debian signs with the keys of several releases, of which a machine may know one), a bad one is never
  * passed over: apt's own rule (methods/gpgv.cc).
  */
 import { readFile, writeFile } from 'node:fs/promises'
@@ -27,6 +27,22 @@ export async function verifyClearSigned(document: Uint8Array, trust: Trust): Pro
     await writeFile(file, document)
     const stdout = await verify([...keyrings, '--output', '-', file], trust)
     return stdout.toString('utf8')
+  })
+}
+
+/**
+ * Compares bytes with a detached binary signature, or several in a row. Errors: as `verifyClearSigned`.
+ */
+export async function verifyDetached(
+  signature: Uint8Array,
+  content: Uint8Array,
+  trust: Trust,
+): Promise<void> {
+  await withKeyrings(trust, async (keyrings, directory) => {
+    const files = [join(directory, 'signature'), join(directory, 'content')] as const
+    await writeFile(files[0], signature)
+    await writeFile(files[1], content)
+    await verify([...keyrings, ...files], trust)
   })
 }
 
@@ -79,10 +95,19 @@ function judge(log: string, frozen: boolean): void {
   const said = new Set([...log.matchAll(/^\[GNUPG:\] (\w+)/gm)].map((match) => match[1]))
   const expired = said.has('EXPKEYSIG') || said.has('EXPSIG')
   const valid = said.has('VALIDSIG') && !said.has('BADSIG')
-  if (valid && (said.has('GOODSIG') || (frozen && said.has('EXPKEYSIG')))) return
+  if (valid && (said.has('GOODSIG') || (frozen && wasMadeInTime(log)))) return
   if (!said.has('BADSIG') && expired) {
     throw new GeneratorError('expired_signature', 'the signature, or its key, has expired', { log })
   }
   const why = said.has('BADSIG') ? 'does not fit the text' : 'is by no key of the keyring'
   throw new GeneratorError('bad_signature', `the signature ${why}`, { log })
+}
+
+/** Whether a key that has expired since was good when it signed. */
+function wasMadeInTime(log: string): boolean {
+  return log.split('[GNUPG:] NEWSIG').some((signature) => {
+    const [, expired] = /^\[GNUPG:\] KEYEXPIRED (\d+)/m.exec(signature) ?? []
+    const [, made] = /^\[GNUPG:\] VALIDSIG \w+ \S+ (\d+)/m.exec(signature) ?? []
+    return /^\[GNUPG:\] EXPKEYSIG /m.test(signature) && Number(made) < Number(expired)
+  })
 }

@@ -125,8 +125,8 @@ export interface KernelPackage {
   vouched: Vouched
   /** what kind of archive it is */
   format: 'deb' | 'rpm'
-  /** path of the OpenPGP keys, binary or armoured, of which one must have signed the package's own header */
-  key?: string
+  /** paths of OpenPGP keys as `keyrings`, of which one must have signed the package's own header */
+  keys?: readonly string[]
   /** paths of vmlinux in it */
   vmlinux: readonly string[]
 }

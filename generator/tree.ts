@@ -6,20 +6,11 @@ import { createReadStream } from 'node:fs'
 import { open, readdir, readFile, stat } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { buffer } from 'node:stream/consumers'
-import { pipeline } from 'node:stream/promises'
-import { extract } from 'tar-stream'
-import { type Compression, decompress } from './decompress.ts'
-import { GeneratorError } from './error.ts'
+import { type Compression, compressionIn, decompress, MAGIC_SIZE } from './decompress.ts'
+import { readTar } from './tar.ts'
 
 /** Bytes of one file in a tree. */
 const MAX_FILE = 256 * 1024 * 1024
-
-/** The first bytes of what a tar may be compressed with. */
-const MAGIC: Readonly<Record<string, Compression>> = {
-  '1f8b': 'gz',
-  fd377a585a00: 'xz',
-  '28b52ffd': 'zst',
-}
 
 export interface TreeFile {
   /** below the tree's root, without a leading `./` */
@@ -34,7 +25,7 @@ export async function* readTree(
   wanted: (path: string) => boolean,
 ): AsyncGenerator<TreeFile> {
   if ((await stat(root)).isDirectory()) yield* readDirectory(root, wanted)
-  else yield* readTar(root, wanted)
+  else yield* readTarFile(root, wanted)
 }
 
 async function* readDirectory(
@@ -53,35 +44,27 @@ async function* readDirectory(
   }
 }
 
-async function* readTar(file: string, wanted: (path: string) => boolean): AsyncGenerator<TreeFile> {
-  const tar = extract()
-  const feeding = pipeline(decompress(createReadStream(file), await compressionIn(file)), tar)
-  feeding.catch(() => {}) // whoever reads the entries hears of it
+async function* readTarFile(
+  file: string,
+  wanted: (path: string) => boolean,
+): AsyncGenerator<TreeFile> {
+  const plain = decompress(createReadStream(file), await compressionOfFile(file))
   try {
-    for await (const entry of tar) {
-      const path = entry.header.name.replace(/^(\.\/)+/, '')
-      const plain = entry.header.type === 'file' && (entry.header.size ?? 0) <= MAX_FILE
-      if (entry.header.type !== 'directory' && wanted(path)) {
-        yield { path, bytes: plain ? await buffer(entry) : undefined }
-      }
-      entry.resume()
+    for await (const { name, regular, size, body } of readTar(plain)) {
+      const path = name.replace(/^(\.\/)+/, '')
+      if (path.endsWith('/') || !wanted(path)) continue
+      yield { path, bytes: regular && size <= MAX_FILE ? await buffer(body) : undefined }
     }
-    await feeding
-  } catch (cause) {
-    if (cause instanceof GeneratorError) throw cause
-    const message = `${file} is not a tar: ${(cause as Error).message}`
-    throw new GeneratorError('corrupt_package', message, { cause })
+  } finally {
+    plain.destroy()
   }
 }
 
-async function compressionIn(file: string): Promise<Compression> {
+async function compressionOfFile(file: string): Promise<Compression> {
   const handle = await open(file)
   try {
-    const { buffer: bytes, bytesRead } = await handle.read(Buffer.alloc(8), 0, 8, 0)
-    const start = bytes.subarray(0, bytesRead).toString('hex')
-    const [, compression = 'none'] =
-      Object.entries(MAGIC).find(([magic]) => start.startsWith(magic)) ?? []
-    return compression
+    const { buffer: bytes, bytesRead } = await handle.read(Buffer.alloc(MAGIC_SIZE))
+    return compressionIn(bytes.subarray(0, bytesRead))
   } finally {
     await handle.close()
   }

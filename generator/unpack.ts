@@ -1,15 +1,15 @@
 /*
- * vmlinux out of a package, in one pass over its bytes: ar, decompressor, tar, file. Nothing else is written, and
- * nothing is read past vmlinux. Layouts move between releases, so a source names several paths; the first regular
- * file among them is taken, since symlinks to it come later still, or not at all.
+ * vmlinux out of a package's files, in one pass over them: nothing else is written, and nothing is read past vmlinux.
+ * Layouts move between releases, so a source names several paths; the first regular file among them is taken, since
+ * symlinks to it come later still, or not at all.
  */
+import { createHash } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { pipeline } from 'node:stream/promises'
-import { extract } from 'tar-stream'
 import { matchGlob } from '../storage/index.ts'
-import { type ArMember, readAr } from './ar.ts'
-import { compressionOf, decompress } from './decompress.ts'
+import { capped } from './decompress.ts'
+import type { Digest, Entry } from './entry.ts'
 import { GeneratorError } from './error.ts'
 
 /** In bytes. */
@@ -20,70 +20,37 @@ export interface UnpackLimits {
   unpacked: number
 }
 
-const UNPACK_LIMITS: UnpackLimits = { vmlinux: 4 * 1024 ** 3, unpacked: 32 * 1024 ** 3 }
+export const UNPACK_LIMITS: UnpackLimits = { vmlinux: 4 * 1024 ** 3, unpacked: 32 * 1024 ** 3 }
 
 /**
- * Reads a .deb or .ddeb until vmlinux is whole and writes it to `target`; `paths` are globs. Errors: `no_vmlinux`, which says what was
- * looked for, `corrupt_package`, `truncated`, `unsupported_package`, `too_large`, `no_space`; then there is no file.
+ * Reads a package's files until vmlinux is whole and writes it to `target`; `paths` are globs. Errors: `no_vmlinux`,
+ * which says what was looked for, `too_large`, `no_space`, `digest_mismatch`, and those of the files; then there is no
+ * file.
  */
 export async function unpackVmlinux(
-  source: AsyncIterable<Uint8Array>,
+  files: AsyncIterable<Entry>,
   paths: readonly string[],
   target: string,
-  limits: UnpackLimits = UNPACK_LIMITS,
+  limit = UNPACK_LIMITS.vmlinux,
 ): Promise<void> {
-  for await (const member of readAr(source)) {
-    if (/^data\.tar(\.|$)/.test(member.name)) return await fromTar(member, paths, target, limits)
-  }
-  throw new GeneratorError('corrupt_package', 'the package has no data.tar')
-}
-
-async function fromTar(
-  member: ArMember,
-  paths: readonly string[],
-  target: string,
-  limits: UnpackLimits,
-): Promise<void> {
-  const plain = decompress(member.body, compressionOf(member.name))
-  const tar = plain.pipe(extract())
-  let unpacked = 0
-  plain.once('error', (error) => tar.destroy(error))
-  plain.on('data', (piece: Buffer) => {
-    unpacked += piece.length
-    if (unpacked > limits.unpacked) plain.destroy(tooLarge('the package', limits.unpacked))
-  })
-  try {
-    for await (const entry of tar) {
-      const name = normalize(entry.header.name)
-      if (entry.header.type === 'file' && paths.some((path) => matchGlob(path, name))) {
-        // streamx's types do not say that its streams can be iterated
-        const bytes = entry as unknown as AsyncIterable<Uint8Array>
-        return await writeVmlinux(bytes, entry.header.size, target, limits.vmlinux)
-      }
-      entry.resume()
-    }
-  } catch (cause) {
-    if (cause instanceof GeneratorError) throw cause
-    throw new GeneratorError(
-      'corrupt_package',
-      `its tar does not read: ${(cause as Error).message}`,
-      { cause },
-    )
-  } finally {
-    plain.destroy()
+  for await (const { name, regular, size, body, digest } of files) {
+    const path = normalize(name)
+    if (!regular || !paths.some((wanted) => matchGlob(wanted, path))) continue
+    if (size > limit) throw new GeneratorError('too_large', `vmlinux has more than ${limit} bytes`)
+    return await writeVmlinux(digest ? compared(body, digest) : body, target, limit)
   }
   throw new GeneratorError('no_vmlinux', `the package has none of ${paths.join(', ')}`)
 }
 
-async function writeVmlinux(
-  entry: AsyncIterable<Uint8Array>,
-  size: number,
+/** Writes vmlinux to a new file. Errors: `too_large`, `no_space`, those of the bytes; then there is no file. */
+export async function writeVmlinux(
+  bytes: AsyncIterable<Uint8Array>,
   target: string,
-  limit: number,
+  limit = UNPACK_LIMITS.vmlinux,
 ): Promise<void> {
-  if (size > limit) throw tooLarge('vmlinux', limit)
+  const file = createWriteStream(target, { flags: 'wx', highWaterMark: 1024 * 1024 })
   try {
-    await pipeline(entry, createWriteStream(target, { flags: 'wx', highWaterMark: 1024 * 1024 }))
+    await pipeline(capped(bytes, limit, 'vmlinux'), file)
   } catch (cause) {
     await rm(target, { force: true })
     if (cause instanceof GeneratorError) throw cause
@@ -95,8 +62,19 @@ async function writeVmlinux(
   }
 }
 
-/** Without the `./` that dpkg writes. */
-const normalize = (name: string): string => name.replace(/^(\.?\/)+/, '')
+/** The bytes, and an error at their end where they have another digest. */
+async function* compared(
+  bytes: AsyncIterable<Uint8Array>,
+  { algorithm, hex }: Digest,
+): AsyncGenerator<Uint8Array> {
+  const hash = createHash(algorithm)
+  for await (const piece of bytes) {
+    hash.update(piece)
+    yield piece
+  }
+  if (hash.digest('hex') !== hex)
+    throw new GeneratorError('digest_mismatch', 'vmlinux is not the file that the package lists')
+}
 
-const tooLarge = (what: string, limit: number): GeneratorError =>
-  new GeneratorError('too_large', `${what} has more than ${limit} bytes`)
+/** Without the `./` that dpkg and rpm write. */
+const normalize = (name: string): string => name.replace(/^(\.?\/)+/, '')

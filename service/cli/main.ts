@@ -45,7 +45,7 @@ signing(
     command('generate', 'make BTF from the packages that sources offer, or from files and URLs'),
   ),
 )
-  .argument('[file...]', 'a .deb, .ddeb or vmlinux; --release then names its kernel')
+  .argument('[file...]', 'a .deb, .ddeb, .rpm or vmlinux; --release then names its kernel')
   .option('--source <id>', 'only this source')
   .option('--mirror <url>', "the distribution's mirror, http://host/debian")
   .option('--limit <n>', 'only the newest of those that match', count)

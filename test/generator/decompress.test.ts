@@ -5,7 +5,13 @@ import { buffer } from 'node:stream/consumers'
 import { setTimeout as pause } from 'node:timers/promises'
 import { constants, gzipSync, zstdCompressSync } from 'node:zlib'
 import t from 'tap'
-import { type Compression, compressionOf, decompress } from '../../generator/decompress.ts'
+import {
+  type Compression,
+  compressionIn,
+  compressionOf,
+  decompress,
+  MAGIC_SIZE,
+} from '../../generator/decompress.ts'
 
 const TEXT = Buffer.concat([randomBytes(300_000), Buffer.alloc(700_000, 'text')])
 
@@ -17,6 +23,7 @@ const PACKED: Record<Exclude<Compression, 'none'>, Buffer> = {
   zst: zstdCompressSync(TEXT, { params: { [constants.ZSTD_c_checksumFlag]: 1 } }),
   xz: xz('--block-size=100000'),
   lzma: xz('--format=lzma'),
+  bz2: execFileSync('bzip2', ['--stdout'], { input: TEXT, maxBuffer: 1 << 28 }),
 }
 const KINDS = Object.entries(PACKED) as [Compression, Buffer][]
 
@@ -43,8 +50,16 @@ t.test('the compression that a name tells', (t) => {
   t.equal(compressionOf('data.tar.gz'), 'gz')
   t.equal(compressionOf('data.tar.zst'), 'zst')
   t.equal(compressionOf('data.tar.lzma'), 'lzma')
-  for (const name of ['data.tar.bz2', 'data.tar.', 'data.tar.constructor'])
+  t.equal(compressionOf('data.tar.bz2'), 'bz2')
+  for (const name of ['data.tar.lz4', 'data.tar.', 'data.tar.constructor'])
     t.throws(() => compressionOf(name), { code: 'unsupported_package' }, name)
+  t.end()
+})
+
+t.test('the compression that the first bytes tell', (t) => {
+  for (const [kind, bytes] of KINDS) t.equal(compressionIn(bytes.subarray(0, MAGIC_SIZE)), kind)
+  for (const start of [TEXT.subarray(0, MAGIC_SIZE), Buffer.alloc(MAGIC_SIZE), Buffer.alloc(0)])
+    t.equal(compressionIn(start), 'none')
   t.end()
 })
 
@@ -79,7 +94,7 @@ t.test('a source that fails is the failure', async (t) => {
     }
     await t.rejects(buffer(decompress(failing(), kind)), reason, kind)
   }
-  t.ok(await soon(() => children().length === 0), 'no xz is left')
+  t.ok(await soon(() => children().length === 0), 'no program is left')
 })
 
 t.test('whoever has enough destroys it, and nothing is left running', async (t) => {

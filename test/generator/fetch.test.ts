@@ -51,7 +51,12 @@ t.test('vmlinux is there while the rest of the package is still to come', async 
   await fetched.vmlinux
   t.ok(readFileSync(fetched.target).equals(IMAGE))
   send()
-  const whole = { read: PACKAGE.length, sha256: SHA256, authenticated: 'whole' }
+  const whole = {
+    read: PACKAGE.length,
+    sha256: SHA256,
+    authenticated: 'whole',
+    signed: false,
+  }
   t.same(await fetched.done, whole)
   t.equal(fetched.progress.at(-1), PACKAGE.length)
   t.same(

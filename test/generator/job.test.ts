@@ -25,6 +25,25 @@ t.test("what a package's file name tells", (t) => {
   t.end()
 })
 
+t.test("what an .rpm's file name tells", (t) => {
+  const rpm = (file: string) => jobOfFile(`https://host.example/debug/${file}`, {})
+  t.match(rpm('kernel-debuginfo-5.14.0-611.5.1.el9_7.x86_64.rpm'), {
+    kernel: { arch: 'x86_64', release: '5.14.0-611.5.1.el9_7.x86_64' },
+    package: { name: 'kernel-debuginfo', version: '5.14.0-611.5.1.el9_7' },
+    format: 'rpm',
+  })
+  t.match(rpm('kernel-uek-debuginfo-5.15.0-1.2.3.el8uek.aarch64.rpm'), {
+    kernel: { arch: 'aarch64', release: '5.15.0-1.2.3.el8uek.aarch64' },
+  })
+  t.match(rpm('kernel-default-debuginfo-5.14.21-150500.55.7.1.x86_64.rpm'), {
+    kernel: { arch: 'x86_64', release: undefined },
+    package: { name: 'kernel-default-debuginfo', version: '5.14.21-150500.55.7.1' },
+    format: 'rpm',
+  })
+  t.match(rpm('kernel.rpm'), { format: 'rpm', package: { name: 'kernel.rpm', version: '' } })
+  t.end()
+})
+
 t.test('what is given wins over it', (t) => {
   const given = { distro: 'debian', version: '12', arch: 'x86_64', release: '6.1.0-1-amd64' }
   const job = jobOfFile('linux-image-6.1.0-54-686-pae-dbg_6.1.190-1_i386.deb', given)
@@ -53,6 +72,9 @@ t.test('names that nobody meant well', (t) => {
     '%zz.deb',
     'a%2fb.deb',
     '_.deb',
+    '-.rpm',
+    `${'-'.repeat(100_000)}.rpm`,
+    `${'a-1-'.repeat(20_000)}.x.rpm`,
     `${'a'.repeat(100_000)}_1_i386.deb`,
     '',
   ]) {

@@ -5,11 +5,18 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 
+/** when lapsed keys are made, and sign */
+const LAPSED = '20200101T000000!'
+
 export interface Signer {
   /** path of the keyring that has this key alone */
   keyring: string
   /** What the key, and those of `others`, clear-sign. */
   sign(text: string, ...others: Signer[]): string
+  /** Signs the header of a package in place, as rpmsign does. */
+  signRpm(path: string): void
+  /** the public key, armoured */
+  armoured: Buffer
   fingerprint: string
   /** the key with its secret part, for others to sign with */
   secret: Buffer
@@ -24,7 +31,7 @@ export function makeSigner(t: Test, { lapsed = false } = {}): Signer {
     rmSync(home, { recursive: true, force: true })
   })
   const gpg = (args: readonly string[], input: string | Buffer = '') => {
-    const clock = lapsed ? ['--faked-system-time', '20200101T000000!'] : []
+    const clock = lapsed ? ['--faked-system-time', LAPSED] : []
     const common = ['--homedir', home, '--batch', '--quiet', '--passphrase', '', ...clock]
     return execFileSync('gpg', [...common, ...args], { input, stdio: 'pipe' })
   }
@@ -37,6 +44,21 @@ export function makeSigner(t: Test, { lapsed = false } = {}): Signer {
     keyring,
     fingerprint,
     secret: gpg(['--export-secret-keys']),
+    armoured: gpg(['--armor', '--export']),
+    signRpm(path) {
+      const sign = lapsed ? `--faked-system-time ${LAPSED}` : ''
+      const defines = {
+        __gpg: '/usr/bin/gpg',
+        _gpg_path: home,
+        _gpg_name: fingerprint,
+        _gpg_sign_cmd_extra_args: `--batch --pinentry-mode loopback --passphrase '' ${sign}`,
+      }
+      const args = Object.entries(defines).flatMap(([name, value]) => [
+        '--define',
+        `${name} ${value}`,
+      ])
+      execFileSync('rpmsign', [...args, '--addsign', path], { stdio: 'pipe' })
+    },
     sign(text, ...others) {
       for (const { secret } of others) gpg(['--import'], secret)
       const keys = [fingerprint, ...others.map((other) => other.fingerprint)]

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { zstdCompressSync } from 'node:zlib'
 import t, { type Test } from 'tap'
-import { type UnpackLimits, unpackVmlinux } from '../../generator/unpack.ts'
+import { readDeb } from '../../generator/deb.ts'
+import { UNPACK_LIMITS, type UnpackLimits, unpackVmlinux } from '../../generator/unpack.ts'
 import { arOf, debOf, type Entry, makePackage, tarOf } from './package.ts'
 
 const BOOT = 'usr/lib/debug/boot/vmlinux-6.1.0-9-test'
@@ -25,10 +26,15 @@ function emptyDirectory(t: Test): string {
 }
 
 /** What is unpacked, or the code of the failure; then nothing may be there. */
-async function unpack(t: Test, bytes: Uint8Array, limits?: UnpackLimits): Promise<Buffer | string> {
+async function unpack(
+  t: Test,
+  bytes: Uint8Array,
+  { unpacked, vmlinux }: UnpackLimits = UNPACK_LIMITS,
+): Promise<Buffer | string> {
   const directory = emptyDirectory(t)
   try {
-    await unpackVmlinux(chunks(bytes), PATHS, join(directory, 'target'), limits)
+    const files = readDeb(chunks(bytes), unpacked)
+    await unpackVmlinux(files, PATHS, join(directory, 'target'), vmlinux)
   } catch (error) {
     t.same(readdirSync(directory), [], 'a failure leaves nothing')
     return (error as { code: string }).code
@@ -93,14 +99,16 @@ t.test('no vmlinux: the message names what was looked for', async (t) => {
   const target = join(emptyDirectory(t), 'target')
   const deb = await debOf([['usr/share/doc/copyright', 'GPL-2']])
   const message = new RegExp(PATHS.join(', '))
-  await t.rejects(unpackVmlinux(chunks(deb), PATHS, target), { code: 'no_vmlinux', message })
+  const files = readDeb(chunks(deb), UNPACK_LIMITS.unpacked)
+  await t.rejects(unpackVmlinux(files, PATHS, target), { code: 'no_vmlinux', message })
 })
 
 t.test('a target that is there already is not written over', async (t) => {
   const directory = emptyDirectory(t)
   execFileSync('ln', ['-s', '/dev/null', join(directory, 'target')])
   const deb = await debOf([[BOOT, IMAGE]])
-  await t.rejects(unpackVmlinux(chunks(deb), PATHS, join(directory, 'target')))
+  const files = readDeb(chunks(deb), UNPACK_LIMITS.unpacked)
+  await t.rejects(unpackVmlinux(files, PATHS, join(directory, 'target')))
 })
 
 t.test('no package, other members, other compressions', async (t) => {
@@ -108,7 +116,7 @@ t.test('no package, other members, other compressions', async (t) => {
   const plain = await tarOf([[BOOT, IMAGE]])
   const deb = (name: string, bytes: Buffer) => arOf([[name, bytes]])
   t.equal(await unpack(t, deb('control.tar', plain)), 'corrupt_package')
-  t.equal(await unpack(t, deb('data.tar.bz2', plain)), 'unsupported_package')
+  t.equal(await unpack(t, deb('data.tar.lz4', plain)), 'unsupported_package')
   t.equal(await unpack(t, deb('data.tar.xz', plain)), 'corrupt_package')
   t.equal(await unpack(t, deb('data.tar', MODULE)), 'corrupt_package', 'no tar')
 })

@@ -1,0 +1,61 @@
+/*
+ * The kinds of file that a kernel comes in. Each has bytes to be read from the first to the last, where its own
+ * digests are compared, and files in them, which are read only as far as something is wanted of them.
+ */
+import { ByteReader } from './bytes.ts'
+import { readDeb } from './deb.ts'
+import { compressionIn, decompress, MAGIC_SIZE } from './decompress.ts'
+import { GeneratorError } from './error.ts'
+import type { Job } from './job.ts'
+import { openRpm } from './rpm.ts'
+import { UNPACK_LIMITS, unpackVmlinux, writeVmlinux } from './unpack.ts'
+
+export interface Container {
+  /** all bytes that are still to be read; fails at their end where they are not what the file itself says */
+  rest: AsyncIterable<Buffer>
+  /** Writes the vmlinux among those bytes to a new file. Errors: those of `unpackVmlinux`. */
+  unpack(rest: AsyncIterable<Uint8Array>, target: string): Promise<void>
+  /** the file vouches for itself: one of the job's keys signed it */
+  signed: boolean
+}
+
+/** Begins to read a job's file. Errors: those of `openRpm`. */
+export async function openContainer(
+  { format, keys, vmlinux }: Job,
+  bytes: AsyncIterable<Buffer>,
+  signal?: AbortSignal,
+): Promise<Container> {
+  const limit = UNPACK_LIMITS.unpacked
+  switch (format) {
+    case 'deb':
+      return {
+        rest: bytes,
+        unpack: (rest, target) => unpackVmlinux(readDeb(rest, limit), vmlinux, target),
+        signed: false,
+      }
+    case 'rpm': {
+      const { payload, files, signed } = await openRpm(bytes, { keys, signal })
+      return {
+        rest: payload,
+        unpack: (rest, target) => unpackVmlinux(files(rest, limit), vmlinux, target),
+        signed,
+      }
+    }
+    case 'vmlinux':
+      return { rest: bytes, unpack: unpackBare, signed: false }
+    default:
+      return format satisfies never
+  }
+}
+
+/** A vmlinux by itself, compressed or not. */
+async function unpackBare(bytes: AsyncIterable<Uint8Array>, target: string): Promise<void> {
+  const reader = new ByteReader(bytes, () => new GeneratorError('truncated', 'vmlinux is empty'))
+  const compression = compressionIn(await reader.peek(MAGIC_SIZE))
+  const plain = decompress(reader.remaining(), compression)
+  try {
+    await writeVmlinux(plain, target)
+  } finally {
+    plain.destroy()
+  }
+}
