@@ -5,11 +5,15 @@
 import type { FastifyPluginAsyncTypebox, TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyReply } from 'fastify'
 import { btfRoutes } from './btf.ts'
+import type { Config } from './config.ts'
 import { type Context, type ContextOptions, openContext } from './context.ts'
 import { collectDocument, documentRoutes } from './document.ts'
 import { ServiceError } from './error.ts'
+import { registerGuards } from './guard.ts'
 import { healthRoutes } from './health.ts'
 import { kernelRoutes } from './kernels.ts'
+import { RequestLog, requestId } from './log.ts'
+import { metricRoutes, registerMetrics } from './metrics.ts'
 import { registerProblems, sendBroken, sendProblem } from './problem.ts'
 import { snapshotRoutes } from './snapshot.ts'
 
@@ -17,30 +21,28 @@ export interface AppOptions extends ContextOptions {
   logger?: FastifyBaseLogger
 }
 
-/** Limits on what a stranger may send: bytes of a body, characters of a part of an address, milliseconds. */
-const LIMITS = {
-  bodyLimit: 64 * 1024,
-  maxParamLength: 512,
-  requestTimeout: 30_000,
-  keepAliveTimeout: 65_000,
-}
+/** Characters of a part of an address. */
+const MAX_PARAMETER = 512
+/** Milliseconds that a connection waits for its next request. */
+const KEEP_ALIVE = 65_000
 
 const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   btfRoutes,
   kernelRoutes,
   snapshotRoutes,
-  healthRoutes,
+  metricRoutes,
   documentRoutes,
 ]
 
 /** Puts the service together; closing it ends all that it started. Errors: those of `openContext`. */
 export async function buildApp({ logger, ...options }: AppOptions): Promise<FastifyInstance> {
+  const context = await openContext(options)
   const app = fastify({
+    ...limitsOf(context.settings),
     ...(logger ? { loggerInstance: logger } : { logger: false }),
-    bodyLimit: LIMITS.bodyLimit,
-    requestTimeout: LIMITS.requestTimeout,
-    keepAliveTimeout: LIMITS.keepAliveTimeout,
-    routerOptions: { maxParamLength: LIMITS.maxParamLength },
+    logController: new RequestLog({ disableRequestLogging: !context.settings.logRequests }),
+    genReqId: requestId,
+    routerOptions: { maxParamLength: MAX_PARAMETER },
     forceCloseConnections: 'idle',
     return503OnClosing: false, // who is connected while it stops still gets an answer
     clientErrorHandler: sendBroken,
@@ -48,10 +50,32 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
       sendProblem(reply as FastifyReply, new ServiceError('bad_request', error.message))
     },
   }).withTypeProvider<TypeBoxTypeProvider>()
-  const context = await openContext(options)
   app.addHook('onClose', () => context.close())
+  app.decorateRequest('holder', undefined)
   registerProblems(app)
+  registerMetrics(app, context)
   collectDocument(app)
-  for (const routes of ROUTES) app.register(routes(context))
+  app.register(healthRoutes(context)) // unguarded: who asks is the operator's own
+  app.register(async (guarded) => {
+    await registerGuards(guarded, context)
+    for (const routes of ROUTES) guarded.register(routes(context))
+  })
   return app
+}
+
+/** What Node and Fastify check of a request before anything else does. */
+function limitsOf({ bodyLimit, headerLimit, requestTimeout, idleTimeout, trustProxy }: Config) {
+  const timeout = requestTimeout * 1000
+  return {
+    bodyLimit,
+    requestTimeout: timeout,
+    connectionTimeout: idleTimeout * 1000,
+    keepAliveTimeout: KEEP_ALIVE,
+    trustProxy: trustProxy.length > 0 && [...trustProxy],
+    http: {
+      maxHeaderSize: headerLimit,
+      headersTimeout: timeout,
+      connectionsCheckingInterval: Math.min(timeout / 2, 5000),
+    },
+  }
 }

@@ -5,17 +5,11 @@
 import type { FastifyRequest } from 'fastify'
 import type { Catalog, KernelName, Store } from '../storage/index.ts'
 import { Bodies } from './bodies.ts'
+import { type Config, DEFAULTS } from './config.ts'
 import { Memory } from './memory.ts'
-
-/** What an operator may set. */
-export interface Settings {
-  /** bytes of bodies that are kept in memory */
-  memory: number
-}
-
-export const DEFAULTS: Settings = {
-  memory: 256 * 1024 * 1024,
-}
+import { Metrics } from './metrics.ts'
+import { Readiness } from './readiness.ts'
+import type { Tokens } from './token.ts'
 
 /** What makes BTF when somebody asks for it. */
 export interface OnDemand {
@@ -29,14 +23,21 @@ export interface OnDemand {
 export interface ContextOptions {
   store: Store
   catalog: Catalog
-  settings?: Partial<Settings>
+  settings?: Partial<Config>
+  /** else the catalog is taken to be loaded */
+  readiness?: Readiness
+  tokens?: Tokens
+  metrics?: Metrics
   onDemand?: OnDemand
 }
 
 export interface Context {
   readonly store: Store
   readonly catalog: Catalog
-  readonly settings: Settings
+  readonly settings: Config
+  readonly readiness: Readiness
+  readonly tokens: Tokens | undefined
+  readonly metrics: Metrics
   readonly onDemand: OnDemand | undefined
   readonly memory: Memory
   readonly bodies: Bodies
@@ -46,9 +47,19 @@ export interface Context {
 
 /** Errors: the system's, for what is kept in files. */
 export async function openContext(options: ContextOptions): Promise<Context> {
-  const { store, catalog, onDemand } = options
+  const { store, catalog, onDemand, tokens, metrics = new Metrics() } = options
   const settings = { ...DEFAULTS, ...options.settings }
   const memory = new Memory(settings.memory)
   const bodies = new Bodies(store, memory)
-  return { store, catalog, settings, onDemand, memory, bodies, close: async () => {} }
+  const readiness = options.readiness ?? loadedNow(store)
+  return {
+    ...{ store, catalog, settings, readiness, tokens, metrics, onDemand, memory, bodies },
+    close: async () => {},
+  }
+}
+
+function loadedNow(store: Store): Readiness {
+  const readiness = new Readiness(store)
+  readiness.loadedAt = Date.now()
+  return readiness
 }

@@ -8,6 +8,10 @@ import scalar from '@scalar/fastify-api-reference'
 import type { FastifyInstance } from 'fastify'
 import Type from 'typebox'
 
+/** The page may run what comes from here, and styles that it makes. */
+const PAGE_POLICY =
+  "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+
 /** Collects what routes say that are registered after it. */
 export function collectDocument(app: FastifyInstance): void {
   app.register(swagger, {
@@ -35,6 +39,10 @@ export const documentRoutes = (): FastifyPluginAsyncTypebox => async (app) => {
     },
     async () => app.swagger(),
   )
+  app.addHook('onRequest', (request, reply, done) => {
+    if (request.url.startsWith('/docs')) reply.header('content-security-policy', PAGE_POLICY)
+    done()
+  })
   await app.register(scalar, {
     routePrefix: '/docs',
     configuration: { url: '/openapi.json', withDefaultFonts: false, telemetry: false },

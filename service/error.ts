@@ -21,6 +21,7 @@ export const SERVICE_ERROR_CODES = [
   'unsupported_media_type', // a body that is none of the forms taken here
   'not_found', // no such address
   'unavailable', // the store does not answer, or the catalog is not loaded yet
+  'bad_tokens', // a file of tokens that does not read, or a token that cannot be in it
   'internal', // a defect of ours
 ] as const
 

@@ -1,18 +1,21 @@
-/* /healthz: the process answers. /readyz: it can answer from its store. */
+/* /healthz: the process answers. /readyz: it can answer from its store, and goes on doing so. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import type { Context } from './context.ts'
+import { ServiceError } from './error.ts'
+import { UNREADY } from './readiness.ts'
 
 const Healthy = Type.Object({ status: Type.Literal('ok') })
 
 export const healthRoutes =
-  ({ store }: Context): FastifyPluginAsyncTypebox =>
+  ({ readiness }: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
     app.get('/healthz', { schema: { response: { 200: Healthy } } }, async () => ({
       status: 'ok' as const,
     }))
     app.get('/readyz', { schema: { response: { 200: Healthy } } }, async () => {
-      for await (const _ of store.list('kernels/')) break
+      const why = await readiness.unready()
+      if (why) throw new ServiceError('unavailable', UNREADY[why])
       return { status: 'ok' as const }
     })
   }

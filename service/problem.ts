@@ -26,6 +26,7 @@ export const STATUS = {
   invalid_range: 416,
   rate_limited: 429,
   headers_too_large: 431,
+  bad_tokens: 500,
   internal: 500,
   busy: 503,
   unavailable: 503,
@@ -61,6 +62,7 @@ export function registerProblems(app: FastifyInstance): void {
   app.setErrorHandler((error: FastifyError, request, reply) => {
     const problem = toServiceError(error)
     if (STATUS[problem.code] >= 500) request.log.error(error)
+    if (STATUS[problem.code] >= 400) reply.header('x-request-id', request.id)
     return sendProblem(reply, problem)
   })
   app.setNotFoundHandler((request, reply) =>

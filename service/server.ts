@@ -1,47 +1,111 @@
 /*
- * A listening service that keeps its catalog fresh and stops gracefully: no new connections, requests under way end,
- * and what does not end in time is cut.
+ * A listening service. It listens at once and loads its catalog as soon as the store answers; until then it says
+ * `unavailable`, and /readyz that it is not ready. Then it keeps the catalog fresh.
+ *
+ * It stops gracefully: /readyz says so; every answer tells its client to close, and idle connections stay for a while
+ * (`drain`), since a request may be on its way on them; then no new connections are taken, requests under way end, and
+ * what does not end in time (`grace`) is cut.
  */
-import type { AddressInfo } from 'node:net'
+import type { Server as NetServer } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import type { FastifyBaseLogger } from 'fastify'
 import { Catalog, type Store } from '../storage/index.ts'
 import { buildApp } from './app.ts'
+import { type Config, DEFAULTS } from './config.ts'
+import { parseListen, removeStale, urlOf } from './listen.ts'
+import { meter } from './metered.ts'
+import { Metrics } from './metrics.ts'
+import { Readiness } from './readiness.ts'
+import { Tokens } from './token.ts'
 
-/** Milliseconds between two looks at the store for records that others wrote. */
-const REFRESH = 30_000
-/** Milliseconds that requests under way have to end. */
-const GRACE = 30_000
+/** Milliseconds before the catalog is loaded again that could not be. */
+const RELOAD = 1000
+/** Milliseconds between two looks at whether connections are left. */
+const DRAIN_LOOK = 20
 
 export interface ServerOptions {
   store: Store
-  host: string
-  /** 0 for any that is free */
-  port: number
+  /** `store` and logging are the caller's */
+  config?: Partial<Config>
   logger?: FastifyBaseLogger
 }
 
 export interface Server {
-  /** `http://host:port` */
+  /** `http://host:port` or `unix:path` */
   url: string
+  /** Ends when the last answer is out. */
   stop(): Promise<void>
 }
 
-/** Loads the catalog and listens. Errors: those of the store, and the system's for the address. */
-export async function startServer({ store, host, port, logger }: ServerOptions): Promise<Server> {
-  const catalog = await Catalog.openSnapshot(store, (error) => logger?.warn(error))
-  const app = await buildApp({ store, catalog, ...(logger && { logger }) })
-  await app.listen({ host, port })
-  const refresh = setInterval(() => {
-    catalog.follow().catch((error) => logger?.error(error))
-  }, REFRESH)
-  const { address, family, port: bound } = app.server.address() as AddressInfo
+/** Listens. Errors: `bad_tokens`, and the system's for the address and for the file of tokens. */
+export async function startServer({ store, logger, ...options }: ServerOptions): Promise<Server> {
+  const config = { ...DEFAULTS, ...options.config }
+  const metrics = new Metrics()
+  const metered = meter(store, metrics)
+  const catalog = new Catalog(metered, (error) => logger?.warn(error))
+  const readiness = new Readiness(metered)
+  const tokens = await Tokens.open(config.tokens)
+  const app = await buildApp({
+    store: metered,
+    catalog,
+    settings: config,
+    readiness,
+    tokens,
+    metrics,
+    ...(logger && { logger }),
+  })
+  app.addHook('preClose', () => drain(app.server, config.drain * 1000))
+  app.server.maxConnections = config.connections
+  const address = parseListen(config.listen)
+  if (!address) throw new Error(`there is no address ${config.listen}`)
+  await removeStale(address)
+  await app.listen(address)
+  const ending = new AbortController()
+  const following = follow({ catalog, readiness, tokens, config, logger, signal: ending.signal })
   return {
-    url: `http://${family === 'IPv6' ? `[${address}]` : address}:${bound}`,
+    url: urlOf(app.server),
     stop: async () => {
-      clearInterval(refresh)
-      const cut = setTimeout(() => app.server.closeAllConnections(), GRACE)
-      await app.close()
+      readiness.stopping = true
+      ending.abort()
+      const patience = (config.drain + config.grace) * 1000
+      const cut = setTimeout(() => app.server.closeAllConnections(), patience)
+      await Promise.all([app.close(), following])
       clearTimeout(cut)
     },
+  }
+}
+
+/** Waits until all connections have been told to close and did, so long at most. */
+async function drain(server: NetServer, patience: number): Promise<void> {
+  const connections = promisify(server.getConnections.bind(server))
+  const end = performance.now() + patience
+  while (performance.now() < end && (await connections()) > 0) await sleep(DRAIN_LOOK)
+}
+
+interface Following {
+  catalog: Catalog
+  readiness: Readiness
+  tokens: Tokens
+  config: Config
+  logger: FastifyBaseLogger | undefined
+  signal: AbortSignal
+}
+
+/** Loads the catalog, and keeps up with the store and the file of tokens until it is told to end. */
+async function follow({ catalog, readiness, tokens, config, ...rest }: Following): Promise<void> {
+  const { logger, signal } = rest
+  while (!signal.aborted) {
+    const followed = await catalog.follow().then(
+      () => true,
+      (error) => logger?.error(error),
+    )
+    await tokens.reload().catch((error) => logger?.error(error))
+    if (followed) {
+      if (!readiness.loaded) logger?.info({ kernels: catalog.size }, 'the catalog is loaded')
+      readiness.loadedAt = Date.now()
+    }
+    const wait = readiness.loaded ? config.refresh * 1000 : RELOAD
+    await sleep(wait, undefined, { signal, ref: false }).catch(() => {})
   }
 }

@@ -5,6 +5,7 @@
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { DEFAULT_STORE } from '../../storage/index.ts'
+import { settings } from '../config.ts'
 import { printable } from './output.ts'
 
 const program = new Command('btfmill')
@@ -60,10 +61,33 @@ signing(
     process.exitCode = await (await import('./generate.ts')).run(files, options)
   })
 
-command('serve', 'answer agents over HTTP')
-  .addOption(new Option('--listen <host:port>', 'where').default('127.0.0.1:8080'))
-  .action(async (options) => {
-    process.exitCode = await (await import('./serve.ts')).run(options)
+const serve = program
+  .command('serve')
+  .description('answer agents over HTTP; each setting is a flag, a variable, or a line of the file')
+  .option('--config <file>', 'JSON: { "rate-limit": 600 }', process.env.BTFMILL_CONFIG)
+  .option('--json', 'machine-readable output')
+for (const { flag, env, choices, ...setting } of settings) {
+  const usual = String(setting.default) === '' ? '' : `default: ${setting.default}, `
+  const description = `${setting.description} (${usual}env: ${env})`
+  const option = new Option(`${flag} <value>`, description)
+  serve.addOption(choices ? option.choices(choices) : option)
+}
+serve.action(async (options) => {
+  process.exitCode = await (await import('./serve.ts')).run(options)
+})
+
+command('token', 'make a bearer token for the service; only its hash is kept')
+  .argument('<name>', 'whose it is')
+  .option('--tokens <file>', 'where its hash goes', process.env.BTFMILL_TOKENS ?? 'tokens.json')
+  .addOption(
+    new Option('--scope <scope...>', 'what it is for; each may read')
+      .choices(['read', 'generate', 'write'])
+      .default(['read']),
+  )
+  .option('--days <n>', 'how long it works; else for ever', count)
+  .option('--revoke', 'take it out')
+  .action(async (name, options) => {
+    process.exitCode = await (await import('./token.ts')).run(name, options)
   })
 
 filtered(command('list', 'kernels and their state')).action(async (options) => {

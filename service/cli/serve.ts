@@ -1,34 +1,45 @@
-import { pino } from 'pino'
+import { readFile } from 'node:fs/promises'
+import { type Logger, pino } from 'pino'
 import { openStore } from '../../storage/index.ts'
+import { type Config, type Reading, readConfig, shown } from '../config.ts'
 import { startServer } from '../server.ts'
-import type { CommonOptions } from './filter.ts'
 
-interface Options extends CommonOptions {
-  listen: string
+interface Options extends Record<string, unknown> {
+  config?: string
+  json?: boolean
 }
 
 /** `btfmill serve`: answers until SIGINT or SIGTERM. Returns the exit status. */
-export async function run({ store, listen, json = false }: Options): Promise<number> {
-  const [, host, port] = /^(?:\[?([^\]]*?)\]?:)?(\d{1,5})$/.exec(listen) ?? []
-  if (port === undefined || Number(port) > 65535) {
-    console.error(`btfmill: --listen takes HOST:PORT, not ${listen}`)
+export async function run({ config: path, json, ...flags }: Options): Promise<number> {
+  const reading = await read(path, json ? { logFormat: 'json', ...flags } : flags)
+  if (reading.kind === 'wrong') {
+    for (const problem of reading.problems) console.error(`btfmill: ${problem}`)
     return 2
   }
-  const pretty = process.stdout.isTTY && !json
-  const logger = pino({
-    level: process.env.LOG_LEVEL ?? 'info',
-    ...(pretty && { transport: { target: 'pino-pretty' } }),
-  })
-  const server = await startServer({
-    store: await openStore(store),
-    host: host || '127.0.0.1',
-    port: Number(port),
-    logger,
-  })
-  await new Promise((resolve) => {
+  const { config } = reading
+  const logger = loggerOf(config)
+  logger.info({ config: shown(config) }, 'btfmill starts')
+  const server = await startServer({ store: await openStore(config.store), config, logger })
+  const signal = await new Promise<NodeJS.Signals>((resolve) => {
     process.once('SIGINT', resolve)
     process.once('SIGTERM', resolve)
   })
+  logger.info({ signal }, 'btfmill stops')
   await server.stop()
   return 0
+}
+
+async function read(path: string | undefined, flags: Record<string, unknown>): Promise<Reading> {
+  const layers = { env: process.env, flags }
+  if (path === undefined) return readConfig(layers)
+  try {
+    return readConfig({ ...layers, file: JSON.parse(await readFile(path, 'utf8')) })
+  } catch (error) {
+    return { kind: 'wrong', problems: [`${path}: ${(error as Error).message}`] }
+  }
+}
+
+function loggerOf({ logLevel: level, logFormat }: Config): Logger {
+  const pretty = logFormat === 'pretty' || (logFormat === 'auto' && process.stdout.isTTY)
+  return pino({ level, ...(pretty && { transport: { target: 'pino-pretty' } }) })
 }

@@ -3,7 +3,7 @@
 import { type AddressInfo, connect } from 'node:net'
 import type { Test } from 'tap'
 import { parseBtf } from '../../bpf/index.ts'
-import { buildApp } from '../../service/index.ts'
+import { type AppOptions, buildApp } from '../../service/index.ts'
 import {
   type BuildRecord,
   Catalog,
@@ -63,12 +63,12 @@ export interface Mill {
 export async function startMill(
   t: Test,
   records: (store: Store) => Promise<BuildRecord[]> | BuildRecord[] = () => [],
-  store?: Store,
+  options: Partial<AppOptions> = {},
 ): Promise<Mill> {
-  const home = store ?? (await openStore('memory:'))
+  const home = options.store ?? (await openStore('memory:'))
   for (const record of await records(home)) await putRecord(home, record)
   const catalog = await Catalog.open(home)
-  const app = await buildApp({ store: home, catalog })
+  const app = await buildApp({ store: home, catalog, ...options })
   t.teardown(() => app.close())
   await app.listen({ host: '127.0.0.1', port: 0 })
   const { port } = app.server.address() as AddressInfo

@@ -1,64 +1,147 @@
-// A server as an operator runs it: health, a store that is away, and an end that cuts nobody off.
-
+// A server as an operator runs it: where it listens, when it is ready, and an end that cuts nobody off.
+import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { Agent, type IncomingMessage, get as send } from 'node:http'
 import { connect } from 'node:net'
-import t from 'tap'
-import { request } from 'undici'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { Client, request } from 'undici'
+import type { Config } from '../../service/config.ts'
 import { startServer } from '../../service/index.ts'
 import { openStore, putRecord, type Store, StoreError } from '../../storage/index.ts'
 import { btfOf, RAW, recordOf } from './mill.ts'
+import { ready, until } from './ready.ts'
 
-/** A store whose reads fail while it is said to be away. */
-function failing(store: Store): Store & { away: boolean } {
+/** A store that fails while it is said to be away, and counts what it is asked. */
+function failing(store: Store): Store & { away: boolean; heads: number } {
   const answer = <T>(work: () => T): T => {
     if (!wrapped.away) return work()
     throw new StoreError('unreachable', 'the disk is away')
   }
-  const wrapped = {
+  const wrapped: Store & { away: boolean; heads: number } = {
     url: store.url,
     away: false,
-    get: async (...args: Parameters<Store['get']>) => answer(() => store.get(...args)),
-    head: async (...args: Parameters<Store['head']>) => answer(() => store.head(...args)),
-    put: async (...args: Parameters<Store['put']>) => answer(() => store.put(...args)),
-    list: (...args: Parameters<Store['list']>) => answer(() => store.list(...args)),
-    delete: async (...args: Parameters<Store['delete']>) => answer(() => store.delete(...args)),
+    heads: 0,
+    get: async (...args) => answer(() => store.get(...args)),
+    head: async (...args) => {
+      wrapped.heads++
+      return answer(() => store.head(...args))
+    },
+    put: async (...args) => answer(() => store.put(...args)),
+    list: (...args) => answer(() => store.list(...args)),
+    delete: async (...args) => answer(() => store.delete(...args)),
   }
   return wrapped
 }
 
-async function start() {
+const PATH = '/v1/btf/debian/12/x86_64/6.1.0-1-amd64'
+const sha256 = createHash('sha256').update(RAW.little).digest('hex')
+
+async function filledStore() {
   const store = failing(await openStore('memory:'))
   await putRecord(store, recordOf({}, { btf: await btfOf(store, RAW.little) }))
-  const server = await startServer({ store, host: '127.0.0.1', port: 0 })
-  return { server, store, btf: `${server.url}/v1/btf/debian/12/x86_64/6.1.0-1-amd64` }
+  return store
 }
 
-t.test('health, and readiness without a store', async (t) => {
-  const { server, store, btf } = await start()
+async function start(t: Test, config: Partial<Config> = {}) {
+  const store = await filledStore()
+  const server = await startServer({
+    store,
+    config: { listen: '127.0.0.1:0', drain: 0, ...config },
+  })
   t.teardown(() => server.stop())
-  const get = async (url: string) => {
-    const { statusCode, headers, body } = await request(url)
-    return { status: statusCode, headers, body: (await body.json()) as Record<string, unknown> }
-  }
-  t.same((await get(`${server.url}/healthz`)).body, { status: 'ok' })
-  t.equal((await get(`${server.url}/readyz`)).status, 200)
+  return { server, store, btf: `${server.url}${PATH}` }
+}
+
+const get = async (url: string) => {
+  const { statusCode, headers, body } = await request(url)
+  return { status: statusCode, headers, body: (await body.json()) as Record<string, unknown> }
+}
+
+t.test(
+  'it listens before its store answers, and is ready when the catalog is loaded',
+  async (t) => {
+    const store = await filledStore()
+    store.away = true
+    const server = await startServer({ store, config: { listen: '127.0.0.1:0', drain: 0 } })
+    t.teardown(() => server.stop())
+    t.same((await get(`${server.url}/healthz`)).body, { status: 'ok' })
+    for (const path of ['/readyz', PATH, '/v1/kernels']) {
+      const { status, headers, body } = await get(`${server.url}${path}`)
+      t.equal(status, 503, `${path}: not "not found": a client would stop asking`)
+      t.match(body, { code: 'unavailable', detail: /not loaded/ })
+      t.ok(Number(headers['retry-after']) > 0)
+    }
+    store.away = false
+    await ready(server.url)
+    const { statusCode, body } = await request(`${server.url}${PATH}`)
+    t.equal(statusCode, 200)
+    t.ok(Buffer.from(await body.arrayBuffer()).equals(RAW.little))
+  },
+)
+
+t.test('it is not ready while the store is away, which is looked at seldom', async (t) => {
+  const { server, store } = await start(t)
+  await ready(server.url)
+  const before = store.heads
+  await Promise.all(Array.from({ length: 100 }, () => get(`${server.url}/readyz`)))
+  t.ok(store.heads - before <= 2, 'once for all who ask')
   store.away = true
+  const { body } = await until(
+    () => get(`${server.url}/readyz`),
+    ({ status }) => status === 503,
+  )
+  t.match(body, { code: 'unavailable', detail: 'the store does not answer' })
   t.equal((await get(`${server.url}/healthz`)).status, 200)
-  for (const url of [`${server.url}/readyz`, btf]) {
-    const { status, headers, body } = await get(url)
-    t.equal(status, 503, 'not "not found": a client would stop asking')
-    t.match(body, { code: 'unavailable' })
-    t.notMatch(body, { detail: /disk/ })
-    t.ok(Number(headers['retry-after']) > 0)
+  store.away = false
+  await ready(server.url)
+})
+
+/** Listens on a unix socket and says so. */
+const LISTEN = `require('net').createServer().listen(process.argv[1], () => console.log('there'))`
+
+t.test('it listens on IPv4, on IPv6, and on a unix socket that a killed one left', async (t) => {
+  const home = mkdtempSync(join(tmpdir(), 'socket-')) // a socket's path has room for 107 bytes
+  t.teardown(() => rmSync(home, { recursive: true }))
+  const path = join(home, 'socket')
+  const other = spawn(process.execPath, ['-e', LISTEN, path], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  await once(other.stdout, 'data')
+  for (const listen of ['127.0.0.1:0', '[::1]:0', 'localhost:0']) {
+    const { server } = await start(t, { listen })
+    await ready(server.url)
+    t.match(server.url, /^http:\/\/(127\.0\.0\.1|\[::1\]):\d+$/, listen)
   }
+  await t.rejects(start(t, { listen: `unix:${path}` }), { code: 'EADDRINUSE' }, 'somebody is there')
+  other.kill('SIGKILL')
+  await once(other, 'exit')
+  t.ok(existsSync(path))
+
+  const { server } = await start(t, { listen: `unix:${path}` })
+  t.equal(server.url, `unix:${path}`)
+  const client = new Client('http://localhost', { socketPath: path })
+  t.equal((await client.request({ method: 'GET', path: '/healthz' })).statusCode, 200)
+  await client.close()
+  await server.stop()
+  t.notOk(existsSync(path), 'and takes it away')
+
+  const file = join(home, 'a-file')
+  writeFileSync(file, 'mine')
+  await t.rejects(start(t, { listen: `unix:${file}` }), { code: 'EADDRINUSE' })
+  t.ok(existsSync(file), 'what is no socket stays')
 })
 
 t.test('it stops when the last answer is out, and takes no new connections', async (t) => {
-  const { server } = await start()
+  const { server } = await start(t, { drain: 1 })
+  await ready(server.url)
   const socket = connect(Number(new URL(server.url).port), '127.0.0.1')
   await once(socket, 'connect')
-  const path = '/v1/btf/debian/12/x86_64/6.1.0-1-amd64'
-  socket.write(`GET ${path} HTTP/1.1\r\nhost: x\r\n`) // the rest of the request comes while it stops
+  socket.write(`GET ${PATH} HTTP/1.1\r\nhost: x\r\n`) // the rest of the request comes while it stops
   await new Promise((resolve) => setImmediate(resolve))
   await request(`${server.url}/healthz`).then(({ body }) => body.dump())
   const stopped = server.stop()
@@ -70,4 +153,66 @@ t.test('it stops when the last answer is out, and takes no new connections', asy
   t.ok(answer.subarray(-RAW.little.length).equals(RAW.little))
   await stopped
   await t.rejects(request(server.url), { code: 'ECONNREFUSED' })
+})
+
+interface Load {
+  whole: number
+  /** answers that ended too early or were not right, and connections in use that were reset */
+  broken: string[]
+  /** said to be stopping, and connections that were never taken */
+  refused: number
+}
+
+/** Asks over and over on one connection, until it cannot connect any more. */
+async function ask(port: number, load: Load): Promise<void> {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  for (let gone = false; !gone; ) {
+    const asked = send({ port, host: '127.0.0.1', path: PATH, agent })
+    try {
+      const [answer] = (await once(asked, 'response')) as [IncomingMessage]
+      const pieces: Buffer[] = []
+      for await (const piece of answer) pieces.push(piece as Buffer)
+      const right = createHash('sha256').update(Buffer.concat(pieces)).digest('hex') === sha256
+      if (answer.statusCode === 200 && answer.complete && right) load.whole++
+      else load.broken.push(`${answer.statusCode}`)
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      gone = true
+      if (code === 'ECONNREFUSED' || !asked.reusedSocket) load.refused++
+      else load.broken.push(`${code} on a connection in use`)
+    }
+  }
+  agent.destroy()
+}
+
+t.test('it stops under load without a broken answer', async (t) => {
+  for (let round = 0; round < 3; round++) {
+    const { server } = await start(t, { drain: 1 })
+    await ready(server.url)
+    const load: Load = { whole: 0, broken: [], refused: 0 }
+    const clients = Array.from({ length: 40 }, () => ask(Number(new URL(server.url).port), load))
+    await until(
+      async () => load.whole,
+      (whole) => whole > 200,
+    )
+    const before = load.whole
+    await server.stop()
+    await Promise.all(clients)
+    t.same(load.broken, [])
+    t.equal(load.refused, 40, 'every client was answered until there was no server')
+    t.ok(load.whole > before)
+  }
+})
+
+t.test('what does not end in time is cut', async (t) => {
+  const { server } = await start(t, { grace: 0 })
+  await ready(server.url)
+  const socket = connect(Number(new URL(server.url).port), '127.0.0.1')
+  await once(socket, 'connect')
+  socket.write('GET / HTTP/1.1\r\n')
+  await sleep(20) // until it has been read
+  const closed = once(socket.resume(), 'close')
+  await server.stop()
+  await closed
+  t.pass('it is closed')
 })

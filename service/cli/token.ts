@@ -1,0 +1,26 @@
+import { addToken, removeToken, type Scope } from '../token.ts'
+import type { CommonOptions } from './filter.ts'
+import { jsonLine } from './output.ts'
+
+interface Options extends CommonOptions {
+  tokens: string
+  scope: Scope[]
+  days?: number
+  revoke?: boolean
+}
+
+const DAY = 24 * 3600 * 1000
+
+/** `btfmill token`: the token on standard output, once. Returns the exit status. */
+export async function run(name: string, options: Options): Promise<number> {
+  const { tokens, scope: scopes, days, revoke, json } = options
+  if (revoke) {
+    await removeToken(tokens, name)
+    return 0
+  }
+  const expires =
+    days === undefined ? {} : { expires: new Date(Date.now() + days * DAY).toISOString() }
+  const token = await addToken(tokens, { name, scopes, ...expires })
+  console.log(json ? jsonLine({ name, scopes, ...expires, token }) : token)
+  return 0
+}

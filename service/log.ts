@@ -1,0 +1,45 @@
+/*
+ * What is logged of requests: one line when the answer is out, with the request's id. A client may name the id; the
+ * answer repeats it where something went wrong. An address is logged as it came, bounded.
+ */
+import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import { type FastifyReply, type FastifyRequest, LogController } from 'fastify'
+
+const ID = /^[\w.:-]{1,64}$/
+const MAX_URL = 512
+
+const prefix = randomUUID().slice(0, 8)
+let count = 0
+
+/** The id that the client gave a request, else one that no other process gives. */
+export function requestId({ headers }: Pick<IncomingMessage, 'headers'>): string {
+  const given = headers['x-request-id']
+  if (typeof given === 'string' && ID.test(given)) return given
+  count++
+  return `${prefix}-${count.toString(36)}`
+}
+
+export class RequestLog extends LogController {
+  override incomingRequest(): void {}
+
+  override requestCompleted(
+    error: Error | null | undefined,
+    request: FastifyRequest,
+    reply: FastifyReply,
+  ): void {
+    if (this.isLogDisabled(request)) return
+    const { method, url, ip, holder } = request
+    const line = {
+      method,
+      url: url.slice(0, MAX_URL),
+      status: reply.statusCode,
+      ms: Math.round(reply.elapsedTime * 1000) / 1000,
+      ip,
+      ...(holder && { token: holder.name }),
+      ...(error && { err: error }),
+    }
+    if (error) reply.log.error(line, 'answer broken off')
+    else reply.log.info(line, 'answered')
+  }
+}
