@@ -8,6 +8,7 @@ import { Bodies } from './bodies.ts'
 import { type Config, DEFAULTS } from './config.ts'
 import { Memory } from './memory.ts'
 import { Metrics } from './metrics.ts'
+import { Pool } from './pool.ts'
 import { Readiness } from './readiness.ts'
 import type { Tokens } from './token.ts'
 
@@ -41,6 +42,8 @@ export interface Context {
   readonly onDemand: OnDemand | undefined
   readonly memory: Memory
   readonly bodies: Bodies
+  /** threads for what strangers send */
+  readonly pool: Pool
   /** Ends what is under way, and what was started for it. */
   close(): Promise<void>
 }
@@ -51,10 +54,11 @@ export async function openContext(options: ContextOptions): Promise<Context> {
   const settings = { ...DEFAULTS, ...options.settings }
   const memory = new Memory(settings.memory)
   const bodies = new Bodies(store, memory)
+  const pool = new Pool()
   const readiness = options.readiness ?? loadedNow(store)
   return {
-    ...{ store, catalog, settings, readiness, tokens, metrics, onDemand, memory, bodies },
-    close: async () => {},
+    ...{ store, catalog, settings, readiness, tokens, metrics, onDemand, memory, bodies, pool },
+    close: () => pool.close(),
   }
 }
 

@@ -24,6 +24,7 @@ export const STATUS = {
   uri_too_long: 414,
   unsupported_media_type: 415,
   invalid_range: 416,
+  too_complex: 422,
   rate_limited: 429,
   headers_too_large: 431,
   bad_tokens: 500,

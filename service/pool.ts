@@ -1,0 +1,132 @@
+/*
+ * Threads for work on what strangers sent: `worker.ts`, with a limit on the time and the memory that a task takes. A
+ * thread that is over either is ended and replaced, and so is one whose client went away; the process goes on. Tasks
+ * that find no thread free wait in turn, and only so many may.
+ */
+import { availableParallelism } from 'node:os'
+import { extname, join } from 'node:path'
+import { Piscina } from 'piscina'
+import { BtfError } from '../bpf/index.ts'
+import { ServiceError } from './error.ts'
+import type { Answer, Tasks } from './worker.ts'
+
+export interface PoolLimits {
+  threads: number
+  /** milliseconds for one task, from when it has a thread */
+  time: number
+  /** megabytes of JavaScript values in one thread */
+  memory: number
+  /** tasks that wait for a thread */
+  waiting: number
+}
+
+/** Minimising for one of libbpf's tools takes 10 ms and 30 MB; what takes a thousand times that is not meant well. */
+const LIMITS: PoolLimits = {
+  threads: availableParallelism(),
+  time: 10_000,
+  memory: 256,
+  waiting: 256,
+}
+
+/** A folder that was compiled has no `.ts` files. */
+const WORKER = join(import.meta.dirname, `worker${extname(import.meta.filename)}`)
+
+export class Pool {
+  readonly #limits: PoolLimits
+  readonly #threads: Piscina
+  readonly #waiting: (() => void)[] = []
+  #free: number
+
+  /** Threads start with the first task; `worker` is the file that they run. */
+  constructor(limits: Partial<PoolLimits> = {}, worker = WORKER) {
+    this.#limits = { ...LIMITS, ...limits }
+    const { threads, memory } = this.#limits
+    this.#free = threads
+    this.#threads = new Piscina({
+      filename: worker,
+      minThreads: 0,
+      maxThreads: threads,
+      idleTimeout: 10_000,
+      resourceLimits: { maxOldGenerationSizeMb: memory },
+    })
+    this.#threads.on('error', () => {}) // a thread that ended without a task; the next task has another
+  }
+
+  /** How many tasks run at once. */
+  get threads(): number {
+    return this.#limits.threads
+  }
+
+  /**
+   * Does a task of `worker.ts` in a thread. Errors: those of the task, as `BtfError`; `too_complex` for one that is over
+   * a limit; `busy` where too many wait; the signal's reason.
+   */
+  async run<K extends keyof Tasks>(
+    name: K,
+    task: Parameters<Tasks[K]>[0],
+    signal?: AbortSignal,
+  ): Promise<ReturnType<Tasks[K]>> {
+    await this.#turn(signal)
+    try {
+      const answer = await this.#perform(name, task, signal)
+      if ('error' in answer) throw new BtfError(answer.error.code, answer.error.message)
+      return answer.value as ReturnType<Tasks[K]>
+    } finally {
+      this.#free++
+      this.#waiting.shift()?.()
+    }
+  }
+
+  /** Ends the threads, and with them what they do. */
+  async close(): Promise<void> {
+    await this.#threads.destroy()
+  }
+
+  /** Waits for a thread that is free, and takes it. */
+  async #turn(signal: AbortSignal | undefined): Promise<void> {
+    signal?.throwIfAborted()
+    if (this.#free === 0) {
+      if (this.#waiting.length >= this.#limits.waiting)
+        throw new ServiceError('busy', 'too many others wait for the same')
+      await this.#wait(signal)
+    }
+    this.#free--
+  }
+
+  async #wait(signal: AbortSignal | undefined): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    const leave = () => {
+      this.#waiting.splice(this.#waiting.indexOf(resolve), 1)
+      reject(signal?.reason)
+    }
+    this.#waiting.push(resolve)
+    signal?.addEventListener('abort', leave, { once: true })
+    try {
+      await promise
+    } finally {
+      signal?.removeEventListener('abort', leave)
+    }
+  }
+
+  async #perform(
+    name: keyof Tasks,
+    task: Parameters<Tasks[keyof Tasks]>[0],
+    signal: AbortSignal | undefined,
+  ): Promise<Answer<unknown>> {
+    const { time, memory } = this.#limits
+    const clock = AbortSignal.timeout(time)
+    const either = signal ? AbortSignal.any([signal, clock]) : clock
+    try {
+      return await this.#threads.run(task, { name, signal: either })
+    } catch (cause) {
+      signal?.throwIfAborted()
+      if (clock.aborted) throw tooComplex(`it takes more than ${time / 1000} s`, cause)
+      if ((cause as NodeJS.ErrnoException).code === 'ERR_WORKER_OUT_OF_MEMORY')
+        throw tooComplex(`it takes more than ${memory} MB`, cause)
+      throw cause
+    }
+  }
+}
+
+const tooComplex = (why: string, cause: unknown): ServiceError =>
+  new ServiceError('too_complex', `the objects are too much for this service: ${why}`, { cause })

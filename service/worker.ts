@@ -1,0 +1,141 @@
+/*
+ * What is done with the objects of strangers, in a thread of its own (`pool.ts` says with which limits). A task is a
+ * call with plain bytes; what is wrong with these is an answer, since errors lose their class between threads.
+ */
+import {
+  type BpfObject,
+  BtfError,
+  type BtfErrorCode,
+  type ByteOrder,
+  type Check,
+  checkObject,
+  minimizeBtf,
+  openObject,
+  parseBtf,
+} from '../bpf/index.ts'
+import { sha256Of } from '../storage/index.ts'
+
+/** What an object turned out to be. */
+export interface ObjectSummary {
+  byteOrder: ByteOrder
+  programs: number
+  relocations: number
+}
+
+/** Why an object does not work on a kernel. */
+export interface Misfit {
+  /** its place among the objects of the task */
+  object: number
+  /** a code of `BtfError`; `does_not_load` where libbpf or the verifier would refuse it */
+  code: BtfErrorCode | 'does_not_load'
+  message: string
+}
+
+/** A kernel's BTF for some objects: see `fit`. */
+export interface Fitted {
+  btf: Uint8Array
+  /** objects that do not work on this kernel, in their order */
+  misfits: readonly Misfit[]
+}
+
+/** What each task takes and gives; objects and BTF are bytes. */
+export interface Tasks {
+  /** Opens objects. Errors: those of `openObject`. */
+  open: (task: { objects: readonly Uint8Array[] }) => ObjectSummary[]
+  /** Minimises. Errors: those of `openObject`, `parseBtf` and `minimizeBtf`. */
+  minimize: (task: { objects: readonly Uint8Array[]; btf: Uint8Array }) => Uint8Array
+  /** Checks, object by object. Errors: those of `openObject`, `parseBtf` and `checkObject`. */
+  check: (task: { objects: readonly Uint8Array[]; btf: Uint8Array }) => Check[]
+  /**
+   * Minimises for all objects, and says which of them do not work on this kernel. Where one cannot be minimised for, it
+   * is the BTF as it is: against that the object meets its refusal as against the kernel. Errors: those of `openObject`
+   * and `parseBtf`.
+   */
+  fit: (task: { objects: readonly Uint8Array[]; btf: Uint8Array }) => Fitted
+}
+
+export type Answer<T> = { value: T } | { error: { code: BtfErrorCode; message: string } }
+
+/** Objects that this thread opened last: the tasks of one request bring the same ones again and again. */
+let last: { key: string; objects: BpfObject[] } | undefined
+
+function opened(files: readonly Uint8Array[]): BpfObject[] {
+  const key = files.map(sha256Of).join()
+  if (last?.key !== key) last = { key, objects: files.map((file, n) => openNth(file, n)) }
+  return last.objects
+}
+
+function openNth(file: Uint8Array, n: number): BpfObject {
+  try {
+    return openObject(file)
+  } catch (error) {
+    if (!(error instanceof BtfError)) throw error
+    throw new BtfError(error.code, `object ${n + 1}: ${error.message}`)
+  }
+}
+
+const TASKS: Tasks = {
+  open: ({ objects }) =>
+    opened(objects).map(({ byteOrder, programs, ext }) => {
+      return { byteOrder, programs: programs.length, relocations: ext.relocations.length }
+    }),
+  minimize: ({ objects, btf }) => minimizeBtf(parseBtf(btf), opened(objects)),
+  check: ({ objects, btf }) => {
+    const kernel = parseBtf(btf)
+    return opened(objects).map((object) => checkObject(object, kernel))
+  },
+  fit: ({ objects, btf }) => {
+    const kernel = parseBtf(btf)
+    const all = opened(objects)
+    const misfits = all.flatMap((object, n) => {
+      const why = misfitOf(() => checkObject(object, kernel))
+      return why ? [{ object: n, ...why }] : []
+    })
+    try {
+      return { btf: minimizeBtf(kernel, all), misfits }
+    } catch (error) {
+      if (!(error instanceof BtfError) || misfits.length === 0) throw error
+      return { btf, misfits }
+    }
+  },
+}
+
+function misfitOf(check: () => Check): Omit<Misfit, 'object'> | undefined {
+  try {
+    const { loads, programs } = check()
+    if (loads !== 'no') return undefined
+    for (const { name, relocations } of programs) {
+      const wrong = relocations.find(
+        ({ outcome, guard }) => outcome.is === 'fatal' || guard?.is === 'unguarded',
+      )
+      if (!wrong) continue
+      const { access, kind, outcome } = wrong
+      const why = outcome.is === 'fatal' ? outcome.message : 'is not as this kernel has it'
+      return { code: 'does_not_load', message: `${name}: ${access} (${kind}): ${why}` }
+    }
+    return { code: 'does_not_load', message: 'libbpf or the verifier refuses it' }
+  } catch (error) {
+    if (!(error instanceof BtfError)) throw error
+    return { code: error.code, message: error.message }
+  }
+}
+
+function answered<K extends keyof Tasks>(
+  name: K,
+): (task: Parameters<Tasks[K]>[0]) => Answer<ReturnType<Tasks[K]>> {
+  const work = TASKS[name] as (task: Parameters<Tasks[K]>[0]) => ReturnType<Tasks[K]>
+  return (task) => {
+    try {
+      return { value: work(task) }
+    } catch (error) {
+      if (!(error instanceof BtfError)) throw error
+      return { error: { code: error.code, message: error.message } }
+    }
+  }
+}
+
+// by their names the pool calls them
+export const open = answered('open')
+export const minimize = answered('minimize')
+export const check = answered('check')
+export const fit = answered('fit')
