@@ -2,15 +2,11 @@
  * apt repositories (deb-src: apt-ftparchive(1), https://wiki.debian.org/DebianRepository/Format): InRelease is signed
  * and names the digest of each Packages file, which names that of each package. Nothing unsigned is believed.
  */
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
-import { homedir } from 'node:os'
-import { join } from 'node:path'
 import { Readable } from 'node:stream'
-import { sha256Of } from '../storage/index.ts'
 import { type Compression, decompress } from './decompress.ts'
-import { type DownloadOptions, downloadAll } from './download.ts'
 import { GeneratorError } from './error.ts'
-import { verifyClearSigned } from './signature.ts'
+import { type IndexOptions, readExact, readIndex } from './index-cache.ts'
+import { readKeyrings, verifyClearSigned } from './signature.ts'
 
 const MAX_RELEASE = 8 * 1024 * 1024
 const MAX_PACKAGES = 256 * 1024 * 1024
@@ -40,9 +36,7 @@ export interface AptSuite {
 /** A stanza of Packages: field names in lower case. */
 export type Stanza = ReadonlyMap<string, string>
 
-export interface AptOptions extends DownloadOptions {
-  /** where Packages files are kept by their digests; else below the user's cache directory */
-  cache?: string
+export interface AptOptions extends IndexOptions {
   /** the time by which Valid-Until is judged */
   now?: Date
 }
@@ -63,7 +57,7 @@ export async function readPackages(
     const [variant, compression] =
       VARIANTS.find(([name]) => release.files.has(`${directory}/${name}`)) ?? []
     if (!variant || !compression) continue // the suite does not have this architecture
-    const packages = await readIndex(suite, release, `${directory}/${variant}`, options)
+    const packages = await readFileOf(suite, release, `${directory}/${variant}`, options)
     const plain = decompress(Readable.from([packages]), compression)
     found.push(...(await parsePackages(plain, wanted)))
   }
@@ -82,7 +76,8 @@ async function readRelease(
 ): Promise<Release> {
   const url = `${base}/dists/${suite}/InRelease`
   const { signal } = options
-  const document = await downloadAll(url, MAX_RELEASE, options)
+  await readKeyrings(keyrings) // without keys there is no use in asking
+  const document = await readIndex(url, MAX_RELEASE, options)
   const text = await verifyClearSigned(document, { keyrings, frozen, signal })
   const [fields] = parseStanzas(text)
   if (!fields) throw new GeneratorError('bad_index', `${url} is empty`)
@@ -104,7 +99,7 @@ async function readRelease(
 }
 
 /** A file that the release names, from the cache or the mirror. */
-async function readIndex(
+async function readFileOf(
   suite: AptSuite,
   release: Release,
   path: string,
@@ -112,48 +107,10 @@ async function readIndex(
 ): Promise<Buffer> {
   const { size, sha256 } = release.files.get(path)!
   if (size > MAX_PACKAGES) throw new GeneratorError('too_large', `${path} has ${size} bytes`)
-  const directory = options.cache ?? defaultCache()
-  const cached = join(directory, sha256)
-  const known = await readFile(cached).catch(() => undefined)
-  if (known && sha256Of(known) === sha256) return known
-
-  const directories = `${suite.base}/dists/${suite.suite}`
-  const named = `${directories}/${path}`
-  const hashed = `${directories}/${path.replace(/[^/]+$/, `by-hash/SHA256/${sha256}`)}`
-  const bytes = await downloadEither(release.byHash ? [hashed, named] : [named], size, options)
-  if (sha256Of(bytes) !== sha256) {
-    throw new GeneratorError('index_mismatch', `${named} is not the file that InRelease names`)
-  }
-  await keep(directory, cached, bytes)
-  return bytes
-}
-
-/** The first of these URLs that is there: not every mirror or proxy has what it says by hash (apt's rule, too). */
-async function downloadEither(
-  [url, ...others]: readonly string[],
-  limit: number,
-  options: AptOptions,
-): Promise<Buffer> {
-  try {
-    return await downloadAll(url!, limit, options)
-  } catch (error) {
-    if (others.length === 0 || !(error instanceof GeneratorError) || error.code !== 'gone')
-      throw error
-    return await downloadEither(others, limit, options)
-  }
-}
-
-/** A cache that cannot be written is no reason to fail. */
-async function keep(directory: string, path: string, bytes: Buffer): Promise<void> {
-  const temporary = `${path}.${process.pid}`
-  await mkdir(directory, { recursive: true })
-    .then(() => writeFile(temporary, bytes))
-    .then(() => rename(temporary, path))
-    .catch(() => {})
-}
-
-function defaultCache(): string {
-  return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'btfmill', 'index')
+  const named = `${suite.base}/dists/${suite.suite}/${path}`
+  const hashed = named.replace(/[^/]+$/, `by-hash/SHA256/${sha256}`)
+  const urls = release.byHash ? [hashed, named] : [named]
+  return await readExact({ urls, checksum: { algorithm: 'sha256', hex: sha256 }, size }, options)
 }
 
 async function parsePackages(

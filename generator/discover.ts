@@ -7,9 +7,26 @@ import {
 } from '../storage/index.ts'
 import { type AptOptions, type AptSuite, readPackages, type Stanza } from './apt.ts'
 import { GeneratorError } from './error.ts'
+import { readLaunchpad } from './launchpad.ts'
+import { readListing } from './listing.ts'
+import { fileBelow } from './location.ts'
 import type { Mirror } from './mirror.ts'
-import { fill, namingOf } from './naming.ts'
-import type { AptSource, KernelPackage, Source } from './source.ts'
+import { firstMirror } from './mirror-list.ts'
+import { fill, type Named, namingOf, type PackageName } from './naming.ts'
+import { readRpmMd, vouchedBy } from './rpm-md.ts'
+import { findKeyrings } from './signature.ts'
+import { readSnapshot } from './snapshot.ts'
+import {
+  type AptSource,
+  type KernelPackage,
+  keyringsOf,
+  type LaunchpadSource,
+  type ListingSource,
+  nameOfRepository,
+  type RpmMdSource,
+  type SnapshotSource,
+  type Source,
+} from './source.ts'
 
 /** A repository of a source, for one distribution version and architecture: what one index covers. */
 export interface Shelf<S extends Source = Source> {
@@ -39,7 +56,18 @@ export function shelvesOf<S extends Source>(source: S, filter: KernelFilter): Sh
 }
 
 /** What a shelf's index is called within its source and architecture: for people, and for keys. */
-export const nameOfShelf = ({ repository }: Shelf): string => repository.suite
+export function nameOfShelf({ source, version, repository }: Shelf): string {
+  const name = nameOfRepository(repository)
+  return source.protocol === 'apt' ? name : `${version} ${name}`
+}
+
+/** The URL of a shelf's repository, without a slash at its end. */
+export function baseOf({ source, version, repository, arch }: Shelf, mirror: Mirror): string {
+  const template = 'url' in repository ? repository.url : ''
+  if (/^[a-z0-9-]+$/.test(template)) return mirror(template)
+  const parts = { mirror: source.mirror, version, arch: source.architectures[arch] }
+  return (fill(template, parts) ?? template).replace(/\/+$/, '')
+}
 
 /** The index that covers a shelf. */
 export function suiteOf(shelf: Shelf<AptSource>, mirror: Mirror): AptSuite {
@@ -55,15 +83,19 @@ export function suiteOf(shelf: Shelf<AptSource>, mirror: Mirror): AptSuite {
   }
 }
 
-/** The URL of a shelf's repository, without a slash at its end. */
-export function baseOf({ source, version, repository, arch }: Shelf, mirror: Mirror): string {
-  const { repository: template } = repository
-  if (/^[a-z0-9-]+$/.test(template)) return mirror(template)
-  const parts = { mirror: source.mirror, version, arch: source.architectures[arch] }
-  return (fill(template, parts) ?? template).replace(/\/+$/, '')
+/** What an index says of a package, and what its name means. */
+type Found = Named & Omit<KernelPackage, 'source' | 'kernel' | 'vmlinux' | 'rank'>
+
+/** What readers of indexes are asked. */
+interface Question<S extends Source> {
+  shelf: Shelf<S>
+  mirror: Mirror
+  /** What a package's name means; undefined for those that are not wanted. */
+  naming(of: PackageName): Named | undefined
+  options: AptOptions
 }
 
-/** The kernel packages on a shelf that a filter leaves. Errors: those of `readPackages`. */
+/** The kernel packages on a shelf that a filter leaves. Errors: those of the reader of its protocol. */
 export async function discover(
   shelf: Shelf,
   mirror: Mirror,
@@ -71,28 +103,124 @@ export async function discover(
   options: AptOptions = {},
 ): Promise<KernelPackage[]> {
   const { source, version, arch } = shelf
-  const naming = namingOf(source.packages)
+  const read = namingOf(source.packages)
+  const kernelOf = ({ release }: Named) => ({ distro: source.distro, version, arch, release })
+  const naming = (of: PackageName) => {
+    const named = read(of)
+    return named && matchesFilter(kernelOf(named), filter) ? named : undefined
+  }
+  const access = source.access && { access: source.access }
+  const question = { shelf, mirror, naming, options: { ...options, ...access } }
+  const found = await ask(question)
+  return found
+    .filter(({ size }) => size === undefined || size >= (source.smallest ?? 0))
+    .map(({ release, ...rest }) => ({
+      ...rest,
+      source: source.id,
+      kernel: kernelOf({ ...rest, release }),
+      vmlinux: source.vmlinux.map((path) => path.replaceAll('{release}', () => release)),
+    }))
+}
+
+async function ask(question: Question<Source>): Promise<Found[]> {
+  const { protocol } = question.shelf.source
+  switch (protocol) {
+    case 'apt':
+      return await fromApt(question as Question<AptSource>)
+    case 'rpm-md':
+      return await fromRpmMd(question as Question<RpmMdSource>)
+    case 'listing':
+      return await fromListing(question as Question<ListingSource>)
+    case 'launchpad':
+      return await fromLaunchpad(question as Question<LaunchpadSource>)
+    case 'snapshot':
+      return await fromSnapshot(question as Question<SnapshotSource>)
+    case 'files':
+      return []
+    default:
+      return protocol satisfies never
+  }
+}
+
+async function fromApt({ shelf, mirror, naming, options }: Question<AptSource>): Promise<Found[]> {
   const suite = suiteOf(shelf, mirror)
   const stanzas = await readPackages(suite, (name) => naming({ name }) !== undefined, options)
-  return stanzas.flatMap((stanza) => {
-    const { release = '' } = naming({ name: stanza.get('package') ?? '' }) ?? {}
-    const kernel = { distro: source.distro, version, arch, release }
-    const found = packageOf(stanza, suite.base)
-    if (!matchesFilter(kernel, filter) || found.size < (source.smallest ?? 0)) return []
-    const { sha256, ...rest } = found
-    return [
-      {
-        source: source.id,
-        kernel,
-        ...rest,
-        checksum: { algorithm: 'sha256', hex: sha256 },
-        vouched: 'index',
-        format: 'deb',
-        vmlinux: source.vmlinux.map((path) => path.replaceAll('{release}', () => release)),
-      },
-    ]
+  return stanzas.map((stanza) => {
+    const { sha256, ...rest } = packageOf(stanza, suite.base)
+    const named = naming({ name: rest.name })!
+    return { ...named, ...rest, ...sha256Sum(sha256), vouched: 'index', format: 'deb' }
   })
 }
+
+async function fromRpmMd(question: Question<RpmMdSource>): Promise<Found[]> {
+  const { shelf, mirror, naming, options } = question
+  const { source, repository } = shelf
+  const url = baseOf(shelf, mirror)
+  const base = repository.list ? await firstMirror(url, options) : url
+  const keyrings = keyringsOf(source, shelf.version)
+  const index = { base, keyrings, signed: source.signed ?? false }
+  const { packages, vouched } = await readRpmMd(index, source.packages, options)
+  const keys = vouched === 'index' ? {} : await keysOf(keyrings)
+  return packages.flatMap(({ epoch, version, revision, ...rest }) => {
+    const named = ofArch(shelf, rest) && naming({ ...rest, version, revision })
+    const full = `${epoch === '0' ? '' : `${epoch}:`}${version}-${revision}`
+    const { arch: _, ...file } = rest
+    return named ? [{ ...named, ...file, version: full, vouched, format: 'rpm', ...keys }] : []
+  })
+}
+
+async function fromListing(question: Question<ListingSource>): Promise<Found[]> {
+  const { shelf, mirror, naming, options } = question
+  const keys = await keysOf(keyringsOf(shelf.source, shelf.version))
+  const files = await readListing(baseOf(shelf, mirror), options)
+  return files.flatMap((file) => {
+    const { name, version, revision, url } = file
+    const named = ofArch(shelf, file) && naming(file)
+    if (!named) return []
+    const full = `${version}-${revision}`
+    return [{ ...named, name, version: full, url, vouched: 'none', format: 'rpm', ...keys }]
+  })
+}
+
+async function fromLaunchpad(question: Question<LaunchpadSource>): Promise<Found[]> {
+  const { shelf, mirror, naming, options } = question
+  const { source, repository } = shelf
+  const api = baseOf(shelf, mirror)
+  const architecture = source.architectures[shelf.arch]!
+  const series = { api, series: repository.series, architecture, hosts: source.hosts }
+  const packages = await readLaunchpad(series, (name) => naming({ name }) !== undefined, options)
+  return packages.map(({ sha256, ...rest }) => {
+    const named = naming({ name: rest.name })!
+    return { ...named, ...rest, ...sha256Sum(sha256), vouched: vouchedBy(api), format: 'deb' }
+  })
+}
+
+async function fromSnapshot(question: Question<SnapshotSource>): Promise<Found[]> {
+  const { shelf, mirror, naming, options } = question
+  const { source, repository } = shelf
+  const base = baseOf(shelf, mirror)
+  const architecture = source.architectures[shelf.arch]!
+  const wanted = (name: string) => naming({ name }) !== undefined
+  const packages = await readSnapshot({ base, ...repository, architecture }, wanted, options)
+  return packages.map(({ sha1, ...rest }) => ({
+    ...naming({ name: rest.name })!,
+    ...rest,
+    checksum: { algorithm: 'sha1', hex: sha1 },
+    vouched: vouchedBy(base),
+    format: 'deb',
+  }))
+}
+
+const sha256Sum = (hex: string) => ({ checksum: { algorithm: 'sha256', hex } }) as const
+
+/** The keys that are there, to be compared with the signatures of packages. */
+async function keysOf(keyrings: readonly string[]): Promise<{ keys?: string[] }> {
+  const keys = await findKeyrings(keyrings)
+  return keys.length > 0 ? { keys } : {}
+}
+
+const ofArch = ({ source, arch }: Shelf, of: PackageName): boolean =>
+  of.arch === source.architectures[arch]
 
 /** What a stanza says of its package's file. Errors: `bad_index`. */
 export function packageOf(
@@ -107,23 +235,38 @@ export function packageOf(
       `${stanza.get('package')}: ${name} is ${JSON.stringify(value.slice(0, 80))}`,
     )
   }
-  const path = field('filename', /^(?!\/)(?!.*\.\.)[\w.+~/:%-]+$/)
   return {
     name: field('package', /^[a-z0-9][a-z0-9+.-]*$/),
     version: field('version', /^[\w.+~:-]+$/),
-    url: `${base}/${path.split('/').map(encodeURIComponent).join('/')}`,
+    url: fileBelow(base, field('filename', /^/)),
     size: Number(field('size', /^\d{1,12}$/)),
     sha256: field('sha256', /^[0-9a-f]{64}$/),
   }
 }
 
-/** Newest first: by package version, then by release. One package that several suites have is listed once. */
+/** From the best to the worst. */
+const VOUCHED: readonly KernelPackage['vouched'][] = ['index', 'digest', 'none']
+
+/**
+ * Newest first: by package version, then by release. One build that several sources or packages have is listed once, as
+ * it is best vouched for, by the package that its source likes best.
+ */
 export function newestFirst(packages: readonly KernelPackage[]): KernelPackage[] {
-  const unique = new Map(
-    packages.map((p) => [`${p.kernel.version} ${p.kernel.arch} ${p.name} ${p.version}`, p]),
-  )
+  const unique = new Map<string, KernelPackage>()
+  for (const found of packages) {
+    const { distro, version, arch, release } = found.kernel
+    const key = [distro, version, arch, release, found.version].join(' ')
+    const other = unique.get(key)
+    if (!other || isBetter(found, other)) unique.set(key, found)
+  }
   return [...unique.values()].sort(
     (a, b) =>
       compareVersions(b.version, a.version) || compareVersions(b.kernel.release, a.kernel.release),
+  )
+}
+
+function isBetter(a: KernelPackage, b: KernelPackage): boolean {
+  return (
+    (VOUCHED.indexOf(a.vouched) - VOUCHED.indexOf(b.vouched) || (a.rank ?? 0) - (b.rank ?? 0)) < 0
   )
 }

@@ -71,7 +71,37 @@ export async function downloadAll(
   limit: number,
   options: DownloadOptions = {},
 ): Promise<Buffer> {
-  const { body } = await download(url, options)
+  return await readAll(url, await download(url, options), limit)
+}
+
+/** What tells whether a file has changed (RFC 9110, 8.8). */
+export interface Validators {
+  etag?: string
+  lastModified?: string
+}
+
+/**
+ * The whole of a small file where it is not what it was; undefined where the server says that it is. Errors: those of
+ * `downloadAll`.
+ */
+export async function downloadUnless(
+  url: string,
+  { etag, lastModified }: Validators,
+  limit: number,
+  options: DownloadOptions = {},
+): Promise<{ bytes: Buffer; validators: Validators } | undefined> {
+  const answer = await fromServer(url, options, {
+    ...(etag !== undefined && { 'if-none-match': etag }),
+    ...(lastModified !== undefined && { 'if-modified-since': lastModified }),
+  })
+  if (answer.status === 304) {
+    answer.body.destroy()
+    return undefined
+  }
+  return { bytes: await readAll(url, answer, limit), validators: answer.validators }
+}
+
+async function readAll(url: string, { body }: Download, limit: number): Promise<Buffer> {
   const chunks: Buffer[] = []
   let size = 0
   for await (const chunk of body as AsyncIterable<Buffer>) {
@@ -99,18 +129,29 @@ async function fromFile(url: string): Promise<Download> {
   }
 }
 
+interface Answer extends Download {
+  status: number
+  validators: Validators
+}
+
 async function fromServer(
   url: string,
   { signal, patience = PATIENCE, access = {} }: DownloadOptions,
-): Promise<Download> {
+  conditions: Record<string, string> = {},
+): Promise<Answer> {
   const dispatcher = patientAgent(patience, await certificateOf(access))
   try {
-    const { statusCode, headers, body } = await request(url, {
+    const { statusCode, headers, body, context } = await request(url, {
       dispatcher,
-      headers: url.startsWith('https:') ? await authorization(access) : {},
+      headers: { ...conditions, ...(url.startsWith('https:') && (await authorization(access))) },
       ...(signal && { signal }),
     })
-    if (statusCode !== 200) {
+    if (url.startsWith('https:') && isUnsafe(context)) {
+      body.on('error', () => {}).destroy()
+      throw new GeneratorError('unreachable', `${url}: the server leads out of TLS`)
+    }
+    const unchanged = statusCode === 304 && Object.keys(conditions).length > 0
+    if (statusCode !== 200 && !unchanged) {
       body.on('error', () => {}).destroy()
       throw refusal(url, statusCode)
     }
@@ -120,12 +161,27 @@ async function fromServer(
       highWaterMark: 256 * 1024,
     })
     stream.once('close', () => dispatcher.close())
-    return { size: Number.isSafeInteger(length) ? length : undefined, body: stream }
+    const { etag, 'last-modified': lastModified } = headers
+    return {
+      status: statusCode,
+      size: Number.isSafeInteger(length) ? length : undefined,
+      validators: {
+        ...(typeof etag === 'string' && { etag }),
+        ...(typeof lastModified === 'string' && { lastModified }),
+      },
+      body: stream,
+    }
   } catch (error) {
     await dispatcher.close()
     signal?.throwIfAborted()
     throw error instanceof GeneratorError ? error : explain(url, error, false)
   }
+}
+
+/** Whether redirects, as undici tells them, went on without TLS. */
+function isUnsafe(context: object): boolean {
+  const { history = [] } = context as { history?: readonly URL[] }
+  return history.some(({ protocol }) => protocol !== 'https:')
 }
 
 interface Certificate {

@@ -12,14 +12,18 @@ import { GeneratorError } from './error.ts'
 import type { OnEvent } from './event.ts'
 import { findMirror, type Mirror } from './mirror.ts'
 import { failureOf } from './pipeline.ts'
+import { inPool } from './pool.ts'
 import type { KernelPackage, Source } from './source.ts'
-import { SOURCES } from './sources.ts'
+import { sourcesFor } from './sources.ts'
+
+/** How many indexes are read at once. */
+const SHELVES = 4
 
 export interface OfferOptions {
   /** where it is kept that a source could not be read */
   store: Store
   filter?: KernelFilter
-  /** only these sources; else all */
+  /** only these sources; else what `sourcesFor` has */
   sources?: readonly Source[]
   /** URL of the main archive, `http://host/debian` */
   mirror?: string
@@ -41,24 +45,24 @@ export interface Offers {
 
 /** The packages that sources offer and a filter leaves. Throws where the store fails, and the signal's reason. */
 export async function findOffers(options: OfferOptions): Promise<Offers> {
-  const { filter = {}, sources = [...SOURCES.values()] } = options
-  const packages: KernelPackage[] = []
-  const failures: Failure[] = []
+  const { filter = {}, sources = sourcesFor(filter) } = options
   const shelves = sources.flatMap((source) => shelvesOf(source, filter))
-  if (shelves.length === 0) return { packages, failures }
+  if (shelves.length === 0) return { packages: [], failures: [] }
   const mirror = await findMirror(options.mirror)
-  for (const shelf of shelves) {
-    if (options.drain?.aborted) break
-    const found = await read(shelf, mirror, options)
-    if ('code' in found) failures.push(found)
-    else packages.push(...found)
+  const asked = new Map<string, Promise<Buffer>>()
+  const read = await inPool(shelves, SHELVES, async (shelf) =>
+    options.drain?.aborted ? [] : await readShelf(shelf, mirror, asked, options),
+  )
+  return {
+    packages: newestFirst(read.flatMap((found) => ('code' in found ? [] : found))),
+    failures: read.filter((found) => 'code' in found),
   }
-  return { packages: newestFirst(packages), failures }
 }
 
-async function read(
+async function readShelf(
   shelf: Shelf,
   mirror: Mirror,
+  asked: Map<string, Promise<Buffer>>,
   { store, filter = {}, cache, patience, signal, onEvent }: OfferOptions,
 ): Promise<KernelPackage[] | Failure> {
   const [source, name] = [shelf.source.id, nameOfShelf(shelf)]
@@ -67,6 +71,7 @@ async function read(
   try {
     const found = await discover(shelf, mirror, filter, {
       signal,
+      asked,
       ...(cache && { cache }),
       ...(patience && { patience }),
     })

@@ -46,16 +46,18 @@ export async function verifyDetached(
   })
 }
 
+/** Those of these paths at which there is a keyring. */
+export async function findKeyrings(paths: readonly string[]): Promise<string[]> {
+  const found = await Promise.all(paths.map(keyringAt))
+  return paths.filter((_, i) => found[i] !== undefined)
+}
+
 /** Runs `work` with gpgv's options for the keyrings, and a directory that goes with it. */
 async function withKeyrings<T>(
   { keyrings }: Trust,
   work: (options: string[], directory: string) => Promise<T>,
 ): Promise<T> {
-  const found = (await Promise.all(keyrings.map(keyringAt))).filter((keys) => keys !== undefined)
-  if (found.length === 0) {
-    const where = keyrings.join(', ')
-    throw new GeneratorError('no_keyring', `the keys to check it with are not there: ${where}`)
-  }
+  const found = await readKeyrings(keyrings)
   return await withScratch(undefined, async (directory) => {
     const options: string[] = []
     for (const [i, keys] of found.entries()) {
@@ -65,6 +67,14 @@ async function withKeyrings<T>(
     }
     return await work(options, directory)
   })
+}
+
+/** The keys of those keyrings that are there. Errors: `no_keyring` where none is. */
+export async function readKeyrings(keyrings: readonly string[]): Promise<Buffer[]> {
+  const found = (await Promise.all(keyrings.map(keyringAt))).filter((keys) => keys !== undefined)
+  if (found.length > 0) return found
+  const where = keyrings.join(', ')
+  throw new GeneratorError('no_keyring', `the keys to check it with are not there: ${where}`)
 }
 
 /** The keys in a file, as gpgv reads them: not armoured. */

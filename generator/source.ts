@@ -28,7 +28,7 @@ const Common = {
   distro: Type.String({ minLength: 1 }),
   /** `{mirror}` in the URLs of repositories, without a slash at its end */
   mirror: Type.Optional(Type.String({ pattern: '^(https?|file)://' })),
-  /** asked only where a run names it, or names its version: it is slow, or not for everybody */
+  /** asked only where a run names it, or a version that no other has: it is slow, or not for everybody */
   onRequest: Type.Optional(Type.Boolean()),
   access: Type.Optional(Access),
   /** the distribution's names of architectures by `uname -m` name */
@@ -48,14 +48,22 @@ const Common = {
 /** Where the OpenPGP keys of a distribution may lie, binary or armoured; those that are there count. */
 const Keyrings = Type.Array(Path, { minItems: 1 })
 
-/** Which architectures a repository has, by `uname -m` name, where that is not all of the source's. */
-const Only = Type.Optional(Type.Array(Type.String(), { minItems: 1 }))
+const Repository = {
+  /** its architectures, by `uname -m` name, where they are not all of the source's */
+  only: Type.Optional(Type.Array(Type.String(), { minItems: 1 })),
+}
+
+/** A URL, with `{mirror}`, `{version}`, and `{arch}` in the distribution's words. */
+const Url = Type.String({ pattern: '^(https?://|file://|\\{mirror\\}).*$' })
+
+/** What a repository is called among those of its source. */
+const Name = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$' })
 
 const Suite = Type.Object({
-  /** a URL, or the last part of it: the repository is then where this machine's apt or `--mirror` has it */
-  repository: Type.String({ pattern: '^([a-z0-9-]+|(https?|file)://.*|\\{mirror\\}.*)$' }),
+  ...Repository,
+  /** or the last part of the URL: the repository is then where this machine's apt or `--mirror` has it */
+  url: Type.Union([Url, Type.String({ pattern: '^[a-z0-9-]+$' })]),
   suite: Type.String({ pattern: '^[a-z0-9][a-z0-9./-]*$' }),
-  only: Only,
 })
 
 export const AptSource = Type.Object({
@@ -64,15 +72,91 @@ export const AptSource = Type.Object({
   keyrings: Keyrings,
   /** it gets nothing new any more: signatures and suites that have expired since are good */
   frozen: Type.Optional(Type.Boolean()),
-  components: Type.Array(Type.String({ pattern: '^[a-z-]+$' }), { minItems: 1 }),
-  /** the suites of each VERSION_ID */
-  versions: Type.Record(Type.String(), Type.Array(Suite, { minItems: 1 })),
+  components: Type.Array(Type.String({ pattern: '^[a-z/-]+$' }), { minItems: 1 }),
+  versions: versions(Suite),
 })
 export type AptSource = Type.Static<typeof AptSource>
 
-export type Source = AptSource
+const RpmMdSource = Type.Object({
+  ...Common,
+  protocol: Type.Literal('rpm-md'),
+  /** of repomd.xml and of packages; without any, neither is looked at */
+  keyrings: Type.Optional(Keyrings),
+  /** repomd.xml is always signed: without its signature it is refused */
+  signed: Type.Optional(Type.Boolean()),
+  versions: versions(
+    Type.Object({
+      ...Repository,
+      name: Name,
+      url: Url,
+      /** the URL is that of a list of mirrors */
+      list: Type.Optional(Type.Boolean()),
+    }),
+  ),
+})
+export type RpmMdSource = Type.Static<typeof RpmMdSource>
 
-const SCHEMAS = { apt: Compile(AptSource) } as const
+const ListingSource = Type.Object({
+  ...Common,
+  protocol: Type.Literal('listing'),
+  /** of packages */
+  keyrings: Type.Optional(Keyrings),
+  versions: versions(Type.Object({ ...Repository, name: Name, url: Url })),
+})
+export type ListingSource = Type.Static<typeof ListingSource>
+
+const LaunchpadSource = Type.Object({
+  ...Common,
+  protocol: Type.Literal('launchpad'),
+  /** hosts, but for the API's own, that files may be on */
+  hosts: Type.Array(Type.String()),
+  versions: versions(Type.Object({ ...Repository, url: Url, series: Name })),
+})
+export type LaunchpadSource = Type.Static<typeof LaunchpadSource>
+
+const SnapshotSource = Type.Object({
+  ...Common,
+  protocol: Type.Literal('snapshot'),
+  versions: versions(
+    Type.Object({
+      ...Repository,
+      url: Url,
+      /** the source package that kernels are built from, and a regular expression of those of its versions */
+      package: Name,
+      matching: Type.String({ minLength: 1 }),
+    }),
+  ),
+})
+export type SnapshotSource = Type.Static<typeof SnapshotSource>
+
+/** What users give by themselves: there is no index of it, only what its files may be called. */
+const CustomSource = Type.Object({
+  ...Common,
+  protocol: Type.Literal('files'),
+  versions: Type.Record(Type.String(), Type.Array(Type.Object(Repository), { maxItems: 0 })),
+})
+
+const SCHEMAS = {
+  apt: Compile(AptSource),
+  'rpm-md': Compile(RpmMdSource),
+  listing: Compile(ListingSource),
+  launchpad: Compile(LaunchpadSource),
+  snapshot: Compile(SnapshotSource),
+  files: Compile(CustomSource),
+} as const
+
+export type Source =
+  | AptSource
+  | RpmMdSource
+  | ListingSource
+  | LaunchpadSource
+  | SnapshotSource
+  | Type.Static<typeof CustomSource>
+
+/** The repositories of each VERSION_ID, in the words of the catalog (`namesOf`). */
+function versions<R extends Type.TSchema>(repository: R) {
+  return Type.Record(Type.String(), Type.Array(repository, { minItems: 1 }))
+}
 
 /** Checks what claims to be a source. Errors: `bad_index`, with what is wrong. */
 export function parseSource(value: unknown): Source {
@@ -83,8 +167,23 @@ export function parseSource(value: unknown): Source {
     const [first] = schema.Errors(value)
     throw bad(`${first?.instancePath} ${first?.message}`)
   }
-  namingOf([...value.packages, ...(value.images ?? [])])
-  return value
+  const source = value as Source
+  namingOf([...source.packages, ...(source.images ?? [])])
+  return source
+}
+
+/** Where the keys of a version of a distribution may lie. */
+export function keyringsOf(source: Source, version: string): string[] {
+  const keyrings = ('keyrings' in source && source.keyrings) || []
+  return keyrings.map((path) => path.replaceAll('{version}', () => version))
+}
+
+/** What a repository is called among those of its version. */
+export function nameOfRepository(repository: Source['versions'][string][number]): string {
+  if ('suite' in repository) return repository.suite
+  if ('series' in repository) return repository.series
+  if ('package' in repository) return repository.package
+  return 'name' in repository ? repository.name : ''
 }
 
 const bad = (why: string): GeneratorError =>
@@ -125,6 +224,8 @@ export interface KernelPackage {
   vouched: Vouched
   /** what kind of archive it is */
   format: 'deb' | 'rpm'
+  /** which rule of the source it goes by, else the first: of two packages of one build that of the earlier is taken */
+  rank?: number
   /** paths of OpenPGP keys as `keyrings`, of which one must have signed the package's own header */
   keys?: readonly string[]
   /** paths of vmlinux in it */

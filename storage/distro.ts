@@ -16,12 +16,15 @@ const MAJOR = /^\d+/
 
 /** By os-release ID. */
 const DISTRIBUTIONS: Readonly<Record<string, Distribution>> = {
+  alinux: { aliases: ['alibaba', 'aliyun'], version: MAJOR },
   almalinux: { aliases: ['alma'], version: MAJOR },
   amzn: { aliases: ['amazon', 'amazonlinux'], version: MAJOR },
+  anolis: { aliases: ['anolisos', 'openanolis'], version: MAJOR },
   centos: { version: MAJOR },
   debian: { version: MAJOR },
   fedora: {},
   ol: { aliases: ['oracle', 'oraclelinux'], version: MAJOR },
+  openeuler: {},
   'opensuse-leap': { aliases: ['leap', 'opensuse'] },
   rhel: { aliases: ['redhat'], version: MAJOR },
   rocky: { aliases: ['rockylinux'], version: MAJOR },

@@ -3,8 +3,9 @@ import {
   generate,
   generateFiles,
   isClean,
-  SOURCES,
+  readSources,
   type Summary,
+  sourcesFor,
 } from '../../generator/index.ts'
 import { type KernelFilter, openStore } from '../../storage/index.ts'
 import { type CommonOptions, filterOf } from './filter.ts'
@@ -13,6 +14,7 @@ import { readSecretKey } from './secret.ts'
 
 interface Options extends CommonOptions, KernelFilter {
   source?: string
+  sources?: string
   mirror?: string
   limit?: number
   jobs: number
@@ -25,8 +27,9 @@ interface Options extends CommonOptions, KernelFilter {
 /** `btfmill generate`. Returns the exit status. */
 export async function run(files: string[], options: Options): Promise<number> {
   const { source, mirror, limit, jobs, earlyStop, scratch, archive, json = false } = options
-  if (source !== undefined && !SOURCES.has(source)) {
-    console.error(`btfmill: there is no source ${source}; known: ${[...SOURCES.keys()].join(', ')}`)
+  const known = await readSources(options.sources)
+  if (source !== undefined && !known.has(source)) {
+    console.error(`btfmill: there is no source ${source}; known: ${[...known.keys()].join(', ')}`)
     return 2
   }
   const filter = filterOf(options)
@@ -40,7 +43,7 @@ export async function run(files: string[], options: Options): Promise<number> {
     earlyStop: earlyStop ?? false,
     signal: stop,
     onEvent: view.onEvent,
-    ...(source !== undefined && { sources: [SOURCES.get(source)!] }),
+    sources: source === undefined ? sourcesFor(filter, known) : [known.get(source)!],
     ...(mirror !== undefined && { mirror }),
     ...(limit !== undefined && { limit }),
     ...(scratch !== undefined && { scratch }),

@@ -9,6 +9,7 @@ import {
 } from '../../storage/index.ts'
 import { stateOf } from '../kernels.ts'
 import { type CommonOptions, filterOf } from './filter.ts'
+import { columns } from './output.ts'
 
 /** `btfmill list`. Returns the exit status. */
 export async function run(options: CommonOptions & KernelFilter): Promise<number> {
@@ -73,13 +74,3 @@ function sourceRowOf({ source, suite, failure }: SourceFailure): string[] {
 
 const retry = ({ retryAt }: { retryAt: string | null }): string =>
   retryAt === null ? 'not tried again' : `due ${retryAt}`
-
-function columns(rows: readonly string[][]): string[] {
-  const widths = [0, 1, 2, 3, 4, 5].map((i) => Math.max(0, ...rows.map((row) => row[i]!.length)))
-  return rows.map((row) =>
-    row
-      .map((cell, i) => cell.padEnd(widths[i] ?? 0))
-      .join('  ')
-      .trimEnd(),
-  )
-}

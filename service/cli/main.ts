@@ -36,6 +36,8 @@ const filtered = (to: Command): Command =>
 const signing = (to: Command): Command =>
   to.option('--secret-key <file>', 'sign the catalog with it', process.env.BTFMILL_SECRET_KEY)
 
+const SOURCES_FILE = 'JSON, an array of sources that are added, or override what is known of one'
+
 const count = (text: string): number => {
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('a whole number from 1')
   return Number(text)
@@ -48,6 +50,7 @@ signing(
 )
   .argument('[file...]', 'a .deb, .ddeb, .rpm or vmlinux; --release then names its kernel')
   .option('--source <id>', 'only this source')
+  .option('--sources <file>', SOURCES_FILE)
   .option('--mirror <url>', "the distribution's mirror, http://host/debian")
   .option('--limit <n>', 'only the newest of those that match', count)
   .option('--jobs <n>', 'so many packages at once', count, 1)
@@ -165,6 +168,12 @@ signing(command('verify', 'every record, blob and archive against its digest'))
 command('gc', 'remove blobs that no record names').action(async (options) => {
   process.exitCode = await (await import('./gc.ts')).run(options)
 })
+
+command('sources', 'where kernels with debug info come from, and which keys are on this machine')
+  .option('--sources <file>', SOURCES_FILE)
+  .action(async (options) => {
+    process.exitCode = await (await import('./sources.ts')).run(options)
+  })
 
 command('keygen', 'a pair of keys, to sign the catalog and to verify it')
   .option('-o, --output <name>', 'NAME.key and NAME.pub', 'btfmill')

@@ -21,3 +21,16 @@ export function printable(text: string): string {
 export function jsonLine(value: unknown): string {
   return JSON.stringify(value, (_, of) => (typeof of === 'bigint' ? String(of) : of))
 }
+
+/** Rows of as many cells each, as lines in which the cells stand below each other. */
+export function columns(rows: readonly (readonly string[])[]): string[] {
+  const widths: number[] = []
+  for (const row of rows)
+    for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length)
+  return rows.map((row) =>
+    row
+      .map((cell, i) => cell.padEnd(widths[i]!))
+      .join('  ')
+      .trimEnd(),
+  )
+}

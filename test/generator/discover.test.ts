@@ -13,13 +13,13 @@ import {
   suiteOf,
 } from '../../generator/discover.ts'
 import { findMirror } from '../../generator/mirror.ts'
-import type { KernelPackage } from '../../generator/source.ts'
+import type { AptSource, KernelPackage } from '../../generator/source.ts'
 import { SOURCES } from '../../generator/sources.ts'
 import { makePackage } from './package.ts'
 import { makeRepository } from './repository.ts'
 import { makeSigner } from './signer.ts'
 
-const debian = SOURCES.get('debian')!
+const debian = SOURCES.get('debian') as AptSource
 const of = (shelf: Shelf) => `${shelf.version} ${nameOfShelf(shelf)} ${shelf.arch}`
 
 t.test('the shelves that a filter leaves', (t) => {
@@ -78,6 +78,7 @@ t.test('kernel packages, and of those what a filter leaves', async (t) => {
     },
     vouched: 'index',
     format: 'deb',
+    rank: 0,
     vmlinux: [
       'usr/lib/debug/boot/vmlinux-6.1.0-2-test',
       'usr/lib/debug/lib/modules/6.1.0-2-test/vmlinux',

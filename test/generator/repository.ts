@@ -88,7 +88,7 @@ function sourceOf(suite: string, { keyring }: Signer): Source {
     protocol: 'apt',
     keyrings: [keyring],
     components: ['main'],
-    versions: { 12: [{ repository: 'debian', suite }] },
+    versions: { 12: [{ url: 'debian', suite }] },
     architectures: { i686: ARCHITECTURE },
     packages: [{ name: 'linux-image-(?<uname>[0-9].*)-dbg', release: '{uname}' }],
     vmlinux: [

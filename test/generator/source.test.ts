@@ -1,10 +1,11 @@
 import t from 'tap'
 import { namingOf } from '../../generator/naming.ts'
-import { parseSource } from '../../generator/source.ts'
+import { type AptSource, parseSource } from '../../generator/source.ts'
 import { SOURCES } from '../../generator/sources.ts'
-import { canonicalArch } from '../../storage/index.ts'
+import { canonicalArch, namesOf } from '../../storage/index.ts'
 
-const debian = SOURCES.get('debian')!
+const debian = SOURCES.get('debian') as AptSource
+const ANY = { arch: 'x86_64', release: 'any' }
 
 t.test('the sources that btfmill knows', (t) => {
   for (const [id, source] of SOURCES) {
@@ -12,6 +13,12 @@ t.test('the sources that btfmill knows', (t) => {
     t.same(parseSource(source), source)
     for (const arch of Object.keys(source.architectures)) t.equal(canonicalArch(arch), arch)
     t.ok(source.vmlinux.every((path) => path.includes('{release}')))
+    for (const version of Object.keys(source.versions))
+      t.equal(
+        namesOf({ ...ANY, distro: source.distro, version }).length,
+        1,
+        'the words of the catalog',
+      )
   }
   const naming = namingOf(debian.packages)
   t.equal(naming({ name: 'linux-image-6.1.0-50-686-pae-dbg' })?.release, '6.1.0-50-686-pae')
@@ -34,7 +41,7 @@ t.test('what is not a source is refused, with where it is wrong', (t) => {
     ['no suite', { ...debian, versions: { 12: [] } }, /versions/],
     [
       'a suite that climbs',
-      { ...debian, versions: { 12: [{ repository: 'debian', suite: '../../etc' }] } },
+      { ...debian, versions: { 12: [{ url: 'debian', suite: '../../etc' }] } },
       /suite/,
     ],
     ['no path', { ...debian, vmlinux: [] }, /vmlinux/],

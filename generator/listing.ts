@@ -1,0 +1,51 @@
+/*
+ * Directories as web servers list them: HTML, of which the links to files in the directory itself are taken, whatever
+ * is around them. nginx, Apache and lighttpd differ in everything but that.
+ */
+import { Parser } from 'htmlparser2'
+import { GeneratorError } from './error.ts'
+import { type IndexOptions, readIndex } from './index-cache.ts'
+import { linkBelow } from './location.ts'
+import type { PackageName } from './naming.ts'
+
+/** bytes of a page, and links on it; the largest of distributions have some 20 000 */
+const MAX_PAGE = 32 * 1024 * 1024
+const MAX_LINKS = 500_000
+
+export interface ListedPackage extends Required<PackageName> {
+  url: string
+}
+
+/** The .rpm files that the page at `base` (without a slash at its end) lists. Errors: those of `readIndex`, `bad_index`. */
+export async function readListing(base: string, options: IndexOptions): Promise<ListedPackage[]> {
+  const page = await readIndex(`${base}/`, MAX_PAGE, options)
+  const found = new Map<string, ListedPackage>()
+  for (const href of linksOf(page.toString('utf8'))) {
+    const link = linkBelow(base, href)
+    const name = link && rpmNameOf(link.path)
+    if (name) found.set(link.url, { ...name, url: link.url })
+  }
+  if (found.size === 0) throw new GeneratorError('bad_index', `${base}/ does not list packages`)
+  return [...found.values()]
+}
+
+function linksOf(page: string): string[] {
+  const links: string[] = []
+  const parser = new Parser({
+    onopentag(name, { href }) {
+      if (name === 'a' && href !== undefined) links.push(href)
+      if (links.length > MAX_LINKS)
+        throw new GeneratorError('too_large', 'the page has too many links')
+    },
+  })
+  parser.end(page)
+  return links
+}
+
+/** The parts of the name of an .rpm file: name-version-release.arch.rpm. */
+function rpmNameOf(file: string): Required<PackageName> | undefined {
+  const match = /^([\w.+-]{1,128})-([\w.+~^]{1,64})-([\w.+~^]{1,64})\.(\w{1,16})\.rpm$/.exec(file)
+  if (!match) return undefined
+  const [, name, version, revision, arch] = match as unknown as string[]
+  return { name: name!, version: version!, revision: revision!, arch: arch! }
+}

@@ -1,0 +1,14 @@
+/** Does work for each item, so many at once; results in the order of the items. Rejects with the first failure. */
+export async function inPool<T, R>(
+  items: Iterable<T>,
+  count: number,
+  work: (item: T) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = []
+  const waiting = [...items].entries()
+  const worker = async () => {
+    for (const [i, item] of waiting) results[i] = await work(item)
+  }
+  await Promise.all(Array.from({ length: count }, worker))
+  return results
+}
