@@ -4,9 +4,11 @@
  */
 import type { FastifyPluginAsyncTypebox, TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyReply } from 'fastify'
+import { archiveTreeRoutes } from './archive-tree.ts'
 import { btfRoutes } from './btf.ts'
 import type { Config } from './config.ts'
 import { type Context, type ContextOptions, openContext } from './context.ts'
+import { debuginfodRoutes } from './debuginfod.ts'
 import { collectDocument, documentRoutes } from './document.ts'
 import { ServiceError } from './error.ts'
 import { registerGuards } from './guard.ts'
@@ -14,6 +16,9 @@ import { healthRoutes } from './health.ts'
 import { kernelRoutes } from './kernels.ts'
 import { RequestLog, requestId } from './log.ts'
 import { metricRoutes, registerMetrics } from './metrics.ts'
+import { missRoutes } from './missed.ts'
+import { onlineRoutes } from './online.ts'
+import { openAnolisRoutes } from './openanolis.ts'
 import { registerProblems, sendBroken, sendProblem } from './problem.ts'
 import { snapshotRoutes } from './snapshot.ts'
 
@@ -28,20 +33,26 @@ const KEEP_ALIVE = 65_000
 
 const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   btfRoutes,
+  missRoutes,
   kernelRoutes,
   snapshotRoutes,
+  archiveTreeRoutes,
+  openAnolisRoutes,
+  onlineRoutes,
+  debuginfodRoutes,
   metricRoutes,
   documentRoutes,
 ]
 
 /** Puts the service together; closing it ends all that it started. Errors: those of `openContext`. */
 export async function buildApp({ logger, ...options }: AppOptions): Promise<FastifyInstance> {
-  const context = await openContext(options)
+  const context = await openContext({ onError: (error) => logger?.error(error), ...options })
   const app = fastify({
     ...limitsOf(context.settings),
     ...(logger ? { loggerInstance: logger } : { logger: false }),
     logController: new RequestLog({ disableRequestLogging: !context.settings.logRequests }),
     genReqId: requestId,
+    ajv: { customOptions: { removeAdditional: false } }, // what is not known is refused where that matters
     routerOptions: { maxParamLength: MAX_PARAMETER },
     forceCloseConnections: 'idle',
     return503OnClosing: false, // who is connected while it stops still gets an answer
@@ -53,6 +64,8 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
   app.addHook('onClose', () => context.close())
   app.decorateRequest('holder', undefined)
   registerProblems(app)
+  // what is said is what the handler says: a test holds it against the schemas, and nothing is cut off to fit
+  app.setSerializerCompiler(() => JSON.stringify)
   registerMetrics(app, context)
   collectDocument(app)
   app.register(healthRoutes(context)) // unguarded: who asks is the operator's own

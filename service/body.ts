@@ -1,68 +1,86 @@
 /*
- * BTF as the body of an answer. The store has it as zstd, so who takes zstd gets the stored bytes; others get gzip or
- * the raw bytes. The ETag is the SHA-256 of the raw bytes, for an encoded form with `-zstd` or `-gzip` behind it.
+ * Bytes as the body of an answer. Of BTF the store has zstd, so who takes zstd gets the stored bytes; others get gzip
+ * or the raw bytes. The ETag is the SHA-256 of the raw bytes, for an encoded form with `-zstd` or `-gzip` behind it.
  * Ranges are of the raw bytes (RFC 9110, 8.8.3, 12.5.3, 14).
  */
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { type Bodies, ENCODINGS, type Encoding } from './bodies.ts'
+import { ENCODINGS, type Encoding, isAsStored, type Wanted } from './bodies.ts'
+import type { Context } from './context.ts'
 import { ServiceError } from './error.ts'
 
 export const BTF_TYPE = 'application/octet-stream'
 export const IMMUTABLE = 'public, max-age=31536000, immutable'
 export const SHORT = 'public, max-age=60'
 
-export interface BlobAnswer {
-  /** hex SHA-256 of the raw bytes */
-  sha256: string
+export interface BtfAnswer {
   cacheControl: string
+  /** raw bytes, where it is known; of large BTF a client may be sent elsewhere for them */
+  size?: number
 }
 
-/** Answers with a blob, as the request's headers ask. Errors: those of `Bodies.get`, `invalid_range`. */
-export async function sendBlob(
-  bodies: Bodies,
+/** Answers with BTF, as the request's headers ask. Errors: those of `Bodies.get`, `invalid_range`. */
+export async function sendBtf(
+  { bodies, redirects }: Pick<Context, 'bodies' | 'redirects'>,
   request: FastifyRequest,
   reply: FastifyReply,
-  { sha256, cacheControl }: BlobAnswer,
+  wanted: Wanted,
+  { cacheControl, size = 0 }: BtfAnswer,
 ): Promise<FastifyReply> {
   const encoding = request.headers.range
     ? 'identity'
     : negotiate(request.headers['accept-encoding'])
-  const etag = encoding === 'identity' ? `"${sha256}"` : `"${sha256}-${encoding}"`
-  const known = matches(request.headers['if-none-match'], etag)
-  const body = known ? undefined : await bodies.get(sha256, encoding)
-  reply.headers({
-    etag,
-    vary: 'accept-encoding',
-    'cache-control': cacheControl,
-    'accept-ranges': 'bytes',
-    'x-content-type-options': 'nosniff',
-  })
-  if (!body) return reply.code(304).send()
-  reply.type(BTF_TYPE)
-  if (encoding === 'identity') return sendRaw(request, reply, body.bytes, etag)
-  return reply.header('content-encoding', encoding).send(body.bytes)
+  reply.header('vary', 'accept-encoding')
+  const tagged = (sha256: string) => ({ etag: etagOf(sha256, encoding), cacheControl })
+  if (isAsStored(wanted) && isKnown(request, etagOf(wanted.sha256, encoding)))
+    return sendKnown(reply, tagged(wanted.sha256))
+  if (redirects && size > redirects.above && encoding === 'zstd' && isAsStored(wanted))
+    return reply
+      .header('etag', etagOf(wanted.sha256, encoding))
+      .header('cache-control', 'no-store') // the address is good for a while only
+      .redirect(await redirects.toBlob(wanted.sha256), 307)
+  const { bytes, sha256 } = await bodies.get(wanted, encoding)
+  if (encoding !== 'identity') reply.header('content-encoding', encoding)
+  return sendBytes(request, reply, bytes, { ...tagged(sha256), type: BTF_TYPE })
 }
 
-function sendRaw(
+interface Tagged {
+  etag: string
+  cacheControl: string
+}
+
+/** Answers with bytes, or a range of those that are not encoded, or with 304. Errors: `invalid_range`. */
+export function sendBytes(
   request: FastifyRequest,
   reply: FastifyReply,
-  raw: Buffer,
-  etag: string,
+  bytes: Buffer,
+  { type, ...tagged }: Tagged & { type: string },
 ): FastifyReply {
-  const ifRange = request.headers['if-range']
-  const range =
-    ifRange === undefined || ifRange === etag
-      ? parseRange(request.headers.range, raw.length)
-      : undefined
-  if (!range) return reply.send(raw)
+  if (isKnown(request, tagged.etag)) return sendKnown(reply, tagged)
+  const range = rangeOf(request, tagged.etag, bytes.length)
   if (range === 'unsatisfiable') {
-    reply.header('content-range', `bytes */${raw.length}`)
-    throw new ServiceError('invalid_range', `the body has ${raw.length} bytes`)
+    reply.removeHeader('vary').header('content-range', `bytes */${bytes.length}`)
+    throw new ServiceError('invalid_range', `the body has ${bytes.length} bytes`)
   }
+  describe(reply, tagged).type(type)
+  if (!range) return reply.send(bytes)
   const { start, end } = range
-  reply.code(206).header('content-range', `bytes ${start}-${end}/${raw.length}`)
-  return reply.send(raw.subarray(start, end + 1))
+  reply.code(206).header('content-range', `bytes ${start}-${end}/${bytes.length}`)
+  return reply.send(bytes.subarray(start, end + 1))
 }
+
+const sendKnown = (reply: FastifyReply, tagged: Tagged): FastifyReply =>
+  describe(reply, tagged).removeHeader('content-encoding').code(304).send()
+
+function describe(reply: FastifyReply, { etag, cacheControl }: Tagged): FastifyReply {
+  return reply
+    .header('etag', etag)
+    .header('cache-control', cacheControl)
+    .header('accept-ranges', 'bytes')
+    .header('x-content-type-options', 'nosniff')
+}
+
+const etagOf = (sha256: string, encoding: Encoding): string =>
+  encoding === 'identity' ? `"${sha256}"` : `"${sha256}-${encoding}"`
 
 /** The encoding a client likes best of those we have; identity where it says nothing, or nothing we understand. */
 export function negotiate(header: string | undefined): Encoding {
@@ -79,18 +97,24 @@ export function negotiate(header: string | undefined): Encoding {
 }
 
 /** Whether If-None-Match names this entity tag; weak comparison, as RFC 9110 has it for GET. */
-function matches(header: string | undefined, etag: string): boolean {
+function isKnown({ headers }: FastifyRequest, etag: string): boolean {
+  const header = headers['if-none-match']
   if (header === undefined) return false
   return header
     .split(',')
     .some((tag) => tag.trim() === '*' || tag.trim().replace(/^W\//, '') === etag)
 }
 
+/** The range that a request asks for, unless its If-Range names another body. */
+function rangeOf({ headers }: FastifyRequest, etag: string, size: number): Range {
+  const ifRange = headers['if-range']
+  return ifRange === undefined || ifRange === etag ? parseRange(headers.range, size) : undefined
+}
+
+type Range = { start: number; end: number } | 'unsatisfiable' | undefined
+
 /** One range of bytes. Several, or another unit, are passed over, as a server may. */
-export function parseRange(
-  header: string | undefined,
-  size: number,
-): { start: number; end: number } | 'unsatisfiable' | undefined {
+export function parseRange(header: string | undefined, size: number): Range {
   const [, first, last] = /^bytes=(\d{0,15})-(\d{0,15})$/.exec(header ?? '') ?? []
   if (first === undefined || last === undefined || (first === '' && last === '')) return undefined
   if (first === '') {

@@ -47,6 +47,15 @@ const SETTINGS = {
   trustProxy: list('addresses and networks of proxies whose X-Forwarded-For is believed'),
   rateLimit: count(0, 'requests of one client in a minute; 0 for any number', 0),
   memory: count(256 * MIB, 'bytes of bodies that are kept in memory', MIB, 2 ** 40),
+  state: text(
+    '',
+    'directory for what this server alone remembers, misses and digests of archives; else STORE-state beside a store on disk',
+  ),
+  redirectAbove: count(
+    0,
+    'with a store in a bucket, clients are sent to it for BTF of more bytes than that; 0 for never',
+    0,
+  ),
   bodyLimit: count(64 * KIB, 'the longest body that is no upload'),
   headerLimit: count(16 * KIB, 'the longest headers', KIB, MIB),
   urlLimit: count(4 * KIB, 'the longest address', 256, 16 * KIB),

@@ -2,14 +2,18 @@
  * What the routes work with, put together once for each app. A feature that keeps something between requests has it
  * here, as a value of its own; what counts has `counts`, plain numbers since the start, for who exports them.
  */
+import { join } from 'node:path'
 import type { FastifyRequest } from 'fastify'
 import type { Catalog, KernelName, Store } from '../storage/index.ts'
+import { Archives } from './archives.ts'
 import { Bodies } from './bodies.ts'
 import { type Config, DEFAULTS } from './config.ts'
 import { Memory } from './memory.ts'
 import { Metrics } from './metrics.ts'
+import { Misses } from './misses.ts'
 import { Pool } from './pool.ts'
 import { Readiness } from './readiness.ts'
+import { openRedirects, type Redirects } from './redirect.ts'
 import type { Tokens } from './token.ts'
 
 /** What makes BTF when somebody asks for it. */
@@ -30,6 +34,8 @@ export interface ContextOptions {
   tokens?: Tokens
   metrics?: Metrics
   onDemand?: OnDemand
+  /** told what goes wrong apart from requests */
+  onError?: (error: unknown) => void
 }
 
 export interface Context {
@@ -44,21 +50,33 @@ export interface Context {
   readonly bodies: Bodies
   /** threads for what strangers send */
   readonly pool: Pool
+  readonly archives: Archives
+  readonly misses: Misses
+  readonly redirects: Redirects | undefined
   /** Ends what is under way, and what was started for it. */
   close(): Promise<void>
 }
 
 /** Errors: the system's, for what is kept in files. */
 export async function openContext(options: ContextOptions): Promise<Context> {
-  const { store, catalog, onDemand, tokens, metrics = new Metrics() } = options
+  const { store, catalog, onDemand, tokens, metrics = new Metrics(), onError = () => {} } = options
   const settings = { ...DEFAULTS, ...options.settings }
+  const stateFile = (name: string) =>
+    settings.state === '' ? undefined : join(settings.state, name)
   const memory = new Memory(settings.memory)
-  const bodies = new Bodies(store, memory)
   const pool = new Pool()
+  const bodies = new Bodies(store, memory, pool)
   const readiness = options.readiness ?? loadedNow(store)
+  const misses = await Misses.open(stateFile('misses.ndjson'), onError)
+  const redirects = await openRedirects(store.url, settings.redirectAbove)
+  const archivesFile = stateFile('archives.ndjson')
+  const archives = await Archives.open({ store, catalog, memory, bodies, onError }, archivesFile)
   return {
-    ...{ store, catalog, settings, readiness, tokens, metrics, onDemand, memory, bodies, pool },
-    close: () => pool.close(),
+    ...{ store, catalog, settings, readiness, tokens, metrics, onDemand },
+    ...{ memory, bodies, pool, archives, misses, redirects },
+    close: async () => {
+      await Promise.all([pool.close(), archives.close(), misses.close()])
+    },
   }
 }
 

@@ -24,6 +24,15 @@ export function collectDocument(app: FastifyInstance): void {
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
       },
       servers: [{ url: '/' }],
+      tags: [
+        { name: 'BTF', description: 'The bytes, by whatever is known of a kernel.' },
+        { name: 'Kernels', description: 'What is known of kernels.' },
+        {
+          name: 'Drop-ins',
+          description:
+            'Addresses that clients of other services have built in. Where a kernel has several builds whose BTF differs, they answer 409, as all others do; with the base address `/newest` they take the newest.',
+        },
+      ],
     },
   })
 }

@@ -19,6 +19,7 @@ export const SERVICE_ERROR_CODES = [
   'uri_too_long', // an address over the limit
   'headers_too_large', // headers over the limit
   'unsupported_media_type', // a body that is none of the forms taken here
+  'bad_object', // what was sent, or is to be worked on, is not what it should be: `details.reason` is a code of BtfError
   'too_complex', // objects that take more time or memory than the service gives to a stranger
   'not_found', // no such address
   'unavailable', // the store does not answer, or the catalog is not loaded yet

@@ -2,25 +2,21 @@
 import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
-import { BuildRecord, type KernelFilter } from '../storage/index.ts'
+import { BuildRecord } from '../storage/index.ts'
 import type { Context } from './context.ts'
 import { ServiceError } from './error.ts'
+import { FilterQuery, filterOf } from './filter.ts'
 import { findBuilds } from './lookup.ts'
 import { kernelOf, NameParams, pathOf } from './name.ts'
+import { problems } from './schema.ts'
 
 const NDJSON = 'application/x-ndjson'
 const PAGE = 100
-const Word = Type.Optional(Type.String({ minLength: 1, maxLength: 255 }))
 
 const ListQuery = Type.Object({
-  distro: Word,
-  version: Word,
-  arch: Word,
-  /** a glob */
-  release: Word,
+  ...FilterQuery.properties,
   limit: Type.Integer({ minimum: 1, maximum: 1000, default: PAGE }),
-  /** where the page before ended */
-  cursor: Type.Optional(Type.String({ maxLength: 2048 })),
+  cursor: Type.Optional(Type.String({ maxLength: 2048, description: '`next` of the page before' })),
 })
 
 const State = Type.Union([
@@ -41,7 +37,7 @@ const Page = Type.Object({ kernels: Type.Array(Listed), next: Type.Optional(Type
 const PAGES = {
   content: {
     'application/json': { schema: Page },
-    [NDJSON]: { schema: Type.Unsafe<Readable>({}) },
+    [NDJSON]: { schema: Type.Unsafe<Readable>({ type: 'string', description: 'a record a line' }) },
   },
 }
 const Builds = Type.Object({ builds: Type.Array(Listed) })
@@ -61,19 +57,19 @@ const listed = (record: BuildRecord): Type.Static<typeof Listed> => ({
   },
 })
 
-const filterOf = ({ distro, version, arch, release }: KernelFilter): KernelFilter => ({
-  ...(distro !== undefined && { distro }),
-  ...(version !== undefined && { version }),
-  ...(arch !== undefined && { arch }),
-  ...(release !== undefined && { release }),
-})
-
 export const kernelRoutes =
   ({ catalog }: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
     app.get(
       '/v1/kernels',
-      { schema: { querystring: ListQuery, response: { 200: PAGES } } },
+      {
+        schema: {
+          tags: ['Kernels'],
+          summary: 'What is known of kernels: records, a page at a time, or all as NDJSON',
+          querystring: ListQuery,
+          response: { 200: PAGES, ...problems('bad_request') },
+        },
+      },
       async (request, reply) => {
         const { cursor = '', limit } = request.query
         const found = catalog.list(
@@ -96,7 +92,17 @@ export const kernelRoutes =
 
     app.get(
       '/v1/kernels/:distro/:version/:arch/:release',
-      { schema: { params: NameParams, response: { 200: Builds } } },
+      {
+        schema: {
+          tags: ['Kernels'],
+          summary: 'The builds of one kernel',
+          params: NameParams,
+          response: {
+            200: Builds,
+            ...problems('bad_request', 'invalid_name', 'unknown_kernel', 'unavailable'),
+          },
+        },
+      },
       async (request) => {
         const kernel = kernelOf(request.params)
         const builds = await findBuilds(catalog, kernel)

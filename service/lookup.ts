@@ -1,5 +1,6 @@
 /* Which BTF a kernel gets: exactly one, or the reason why none. A wrong one is worse than none. */
 import {
+  type BtfInfo,
   type BuildRecord,
   type Catalog,
   type KernelName,
@@ -7,36 +8,73 @@ import {
   namesOf,
 } from '../storage/index.ts'
 import { ServiceError } from './error.ts'
+import { Flights } from './flight.ts'
 
-/** What tells builds of one name apart; what is absent does not count. */
+/** What tells builds of one name apart, and what is done where nothing does; what is absent does not count. */
 export interface BuildChoice {
   /** hex of the build-id note */
   build?: string
   /** `uname -v` */
   unameVersion?: string
+  /** of several builds of one kernel, take the newest */
+  newest?: boolean
+  /** what has to be equal for builds to be one answer: else the BTF alone */
+  withModules?: boolean
 }
 
-/** As distribution and version: whatever they are. In a container os-release may be the container's. */
-const ANY = 'any'
+/** A record with BTF. */
+export type Available = BuildRecord & { btf: BtfInfo }
+
+/** As distribution, version or architecture: whatever it is. In a container os-release may be the container's. */
+export const ANY = 'any'
 
 /**
  * All builds of a kernel under the first of its names that has any, newest first. A kernel that the catalog does not
  * know is looked for in the store once more.
  */
 export async function findBuilds(catalog: Catalog, kernel: KernelName): Promise<BuildRecord[]> {
-  if (kernel.distro === ANY) return findAnywhere(catalog, kernel)
-  const find = () => namesOf(kernel).map((name) => catalog.find(name))
-  const known = find().find((builds) => builds.some(({ btf }) => btf))
-  if (known) return known
-  for (const name of namesOf(kernel)) await catalog.refresh(kernelPrefix(name))
-  return find().find((builds) => builds.length > 0) ?? []
+  const known = findKnown(catalog, kernel)
+  if (isOpen(kernel) || known.some(({ btf }) => btf)) return known
+  for (const name of namesOf(kernel)) await refresh(catalog, kernelPrefix(name))
+  return findKnown(catalog, kernel)
 }
 
-/** All builds with that `uname -r` and architecture, of whatever distribution. */
-function findAnywhere(catalog: Catalog, { version, arch, release }: KernelName): BuildRecord[] {
-  return catalog
-    .findBy('release', release)
-    .filter(({ kernel }) => kernel.arch === arch && (version === ANY || version === kernel.version))
+/** The same of what the catalog knows: under the first name that has BTF, else the first that has builds. */
+export function findKnown(catalog: Catalog, kernel: KernelName): BuildRecord[] {
+  if (isOpen(kernel)) return findAnywhere(catalog, kernel)
+  const found = namesOf(kernel).map((name) => catalog.find(name))
+  return (
+    found.find((builds) => builds.some(({ btf }) => btf)) ??
+    found.find((builds) => builds.length > 0) ??
+    []
+  )
+}
+
+/** Whether it leaves something open. */
+const isOpen = ({ distro, version, arch }: KernelName): boolean =>
+  [distro, version, arch].includes(ANY)
+
+const refreshing = new WeakMap<Catalog, Flights<boolean>>()
+
+/** Looks in the store, once for all who ask meanwhile. */
+function refresh(catalog: Catalog, prefix: string): Promise<boolean> {
+  const flights = refreshing.get(catalog) ?? new Flights()
+  refreshing.set(catalog, flights)
+  return flights.run(prefix, () => catalog.refresh(prefix))
+}
+
+/** All builds with that `uname -r` that are of what else is named. */
+function findAnywhere(catalog: Catalog, kernel: KernelName): BuildRecord[] {
+  const found = catalog.findBy('release', kernel.release)
+  for (const name of namesOf(kernel)) {
+    const fits = (key: 'distro' | 'version' | 'arch', of: KernelName) =>
+      name[key] === ANY || name[key] === of[key]
+    const builds = found.filter(
+      ({ kernel: of }) => fits('distro', of) && fits('version', of) && fits('arch', of),
+    )
+    if (builds.length > 0) return builds
+  }
+  return []
 }
 
 /**
@@ -52,18 +90,30 @@ export async function lookUp(
   const identified = choice.build ? catalog.findBy('buildId', choice.build.toLowerCase()) : []
   const builds =
     identified.length > 0 ? identified : choose(await findBuilds(catalog, kernel), choice)
+  return theOne(builds, choice, Object.values(kernel).join(' '))
+}
+
+/** The record of the build with that build-id, in hex. Errors: those of `lookUp`. */
+export function lookUpBuild(catalog: Catalog, buildId: string, choice: BuildChoice): Available {
+  const builds = catalog.findBy('buildId', buildId.toLowerCase())
+  return theOne(builds, choice, `the build-id ${buildId}`)
+}
+
+function theOne(builds: readonly BuildRecord[], choice: BuildChoice, what: string): Available {
+  const one = among(builds, choice)
+  if (one) return one
   const served = preferred(builds)
-  const [first] = served
-  if (!first) throw whyNone(kernel, builds)
-  if (served.every(({ btf }) => btf.sha256 === first.btf.sha256)) return first
+  if (served.length === 0) throw whyNone(what, builds)
   throw new ServiceError(
     'ambiguous',
-    `${kernel.release} has several builds; say which by build or uname-version`,
+    `${what} has several builds; say which by build or uname-version`,
     {
       details: {
         builds: served.map(({ kernel, package: { version }, btf: { sha256 } }) => ({
           distro: kernel.distro,
           version: kernel.version,
+          arch: kernel.arch,
+          release: kernel.release,
           build: kernel.buildId,
           unameVersion: kernel.unameVersion,
           packageVersion: version,
@@ -74,11 +124,33 @@ export async function lookUp(
   )
 }
 
-type Available = BuildRecord & Required<Pick<BuildRecord, 'btf'>>
+/** The build, newest first, whose BTF answers for all of them; undefined where there is none, or several that differ. */
+export function among(builds: readonly BuildRecord[], choice: BuildChoice): Available | undefined {
+  const served = preferred(builds)
+  const [first] = served
+  if (!first) return undefined
+  if (served.every((other) => isSame(first, other, choice))) return first
+  const oneKernel = served.every(({ kernel }) => isSameKernel(first.kernel, kernel))
+  return choice.newest && oneKernel ? first : undefined
+}
+
+function isSame(a: Available, b: Available, { withModules }: BuildChoice): boolean {
+  if (a.btf.sha256 !== b.btf.sha256) return false
+  return !withModules || moduleDigests(a).join() === moduleDigests(b).join()
+}
+
+/** The digests of the BTF of a build's modules, in the order of the modules' names. */
+export function moduleDigests({ modules = {} }: BuildRecord): string[] {
+  return Object.keys(modules)
+    .sort()
+    .map((name) => modules[name]!.sha256)
+}
+
+const isSameKernel = (a: KernelName, b: KernelName): boolean => kernelPrefix(a) === kernelPrefix(b)
 
 /** Those with BTF; what others made and somebody imported counts only where we made none. */
 function preferred(builds: readonly BuildRecord[]): Available[] {
-  const available = builds.flatMap((record) => (record.btf ? [{ ...record, btf: record.btf }] : []))
+  const available = builds.filter((record): record is Available => record.btf !== undefined)
   const own = available.filter(({ origin }) => origin !== 'import')
   return own.length > 0 ? own : available
 }
@@ -104,26 +176,16 @@ function sameOrUnknown(
   return same.length > 0 ? same : builds.filter((record) => of(record) === undefined)
 }
 
-function whyNone(kernel: KernelName, builds: readonly BuildRecord[]): ServiceError {
+function whyNone(what: string, builds: readonly BuildRecord[]): ServiceError {
   const failure = builds.find((record) => record.failure)?.failure
   if (failure) {
     const { code, message, attempts, at, retryAt } = failure
-    return new ServiceError(
-      'failed',
-      `generating the BTF of ${kernel.release} failed: ${message}`,
-      {
-        details: { failure: { code, message, attempts, at, retryAt } },
-      },
-    )
+    return new ServiceError('failed', `generating the BTF of ${what} failed: ${message}`, {
+      details: { failure: { code, message, attempts, at, retryAt } },
+    })
   }
   if (builds.some(({ embedded }) => embedded)) {
-    return new ServiceError(
-      'embedded',
-      `${kernel.release} has BTF of its own, in /sys/kernel/btf/vmlinux`,
-    )
+    return new ServiceError('embedded', `${what} has BTF of its own, in /sys/kernel/btf/vmlinux`)
   }
-  return new ServiceError(
-    'unknown_kernel',
-    `there is no BTF for ${Object.values(kernel).join(' ')}`,
-  )
+  return new ServiceError('unknown_kernel', `there is no BTF for ${what}`)
 }

@@ -90,7 +90,7 @@ export class Metrics {
 
 /** Counts and times all requests to an app, and what its parts count; nothing where that is off. */
 export function registerMetrics(app: FastifyInstance, context: Context): void {
-  const { metrics, settings, catalog, readiness, memory } = context
+  const { metrics, settings, catalog, readiness, memory, misses, bodies, archives } = context
   if (settings.metrics === 'off') return
   app.addHook('onResponse', ({ method, routeOptions }, reply, done) => {
     const length = method === 'HEAD' ? 0 : Number(reply.getHeader('content-length') ?? 0)
@@ -100,6 +100,23 @@ export function registerMetrics(app: FastifyInstance, context: Context): void {
   metrics.gauge('btfmill_catalog_builds', 'Records in the catalog', () => catalog.size)
   metrics.gauge('btfmill_catalog_age_seconds', 'Since the catalog said what the store says', () =>
     readiness.loadedAt === undefined ? undefined : (Date.now() - readiness.loadedAt) / 1000,
+  )
+  metrics.gauge(
+    'btfmill_missed_kernels',
+    'Kernels that were asked for and are not there',
+    () => misses.size,
+  )
+  metrics.counter(
+    'btfmill_misses_total',
+    'Requests for kernels that are not there, and kernels that were forgotten to make room',
+    () => misses.counts,
+    'result',
+  )
+  metrics.counter(
+    'btfmill_made_total',
+    'Blobs that were read from the store, BTF that was made of others, archives that were packed',
+    () => ({ ...bodies.counts, ...archives.counts }),
+    'what',
   )
   metrics.gauge('btfmill_memory_bytes', 'Bytes of bodies in memory', () => memory.size)
   metrics.counter(

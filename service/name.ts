@@ -3,7 +3,7 @@ import Type from 'typebox'
 import { canonicalArch, encodeName, type KernelName, StoreError } from '../storage/index.ts'
 import { ServiceError } from './error.ts'
 
-const Segment = Type.String({ minLength: 1, maxLength: 255 })
+export const Segment = Type.String({ minLength: 1, maxLength: 255 })
 
 /** `{distro}/{version}/{arch}/{release}` */
 export const NameParams = Type.Object({

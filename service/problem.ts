@@ -2,6 +2,7 @@
 import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyError, FastifyInstance, FastifyReply } from 'fastify'
+import { BtfError } from '../bpf/index.ts'
 import { StoreError, type StoreErrorCode } from '../storage/index.ts'
 import { ServiceError, type ServiceErrorCode } from './error.ts'
 
@@ -24,6 +25,7 @@ export const STATUS = {
   uri_too_long: 414,
   unsupported_media_type: 415,
   invalid_range: 416,
+  bad_object: 422,
   too_complex: 422,
   rate_limited: 429,
   headers_too_large: 431,
@@ -54,7 +56,7 @@ const BROKEN: Partial<Record<string, ServiceErrorCode>> = {
   ERR_HTTP_REQUEST_TIMEOUT: 'timeout',
 }
 
-const PROBLEM_TYPE = 'application/problem+json'
+export const PROBLEM_TYPE = 'application/problem+json'
 const BROKEN_DETAIL = 'that is no request that can be read'
 const RETRY_AFTER_SECONDS = 5
 
@@ -83,6 +85,8 @@ function toServiceError(error: FastifyError): ServiceError {
       code === 'unavailable' ? 'the store does not answer' : 'internal error',
     )
   }
+  if (error instanceof BtfError)
+    return new ServiceError('bad_object', error.message, { details: { reason: error.code } })
   const status = error.statusCode ?? 500
   if (status >= 400 && status < 500)
     return new ServiceError(REFUSED[status] ?? 'bad_request', error.message)

@@ -4,17 +4,28 @@ import { SNAPSHOT_KEY, StoreError, signatureKey } from '../storage/index.ts'
 import { SHORT } from './body.ts'
 import type { Context } from './context.ts'
 import { ServiceError } from './error.ts'
+import { bytes, problems } from './schema.ts'
 
 const TYPES = {
-  [SNAPSHOT_KEY]: 'application/zstd',
-  [signatureKey(SNAPSHOT_KEY)]: 'text/plain; charset=utf-8',
+  [SNAPSHOT_KEY]: { type: 'application/zstd', said: 'The snapshot of all records' },
+  [signatureKey(SNAPSHOT_KEY)]: { type: 'text/plain', said: "The snapshot's minisign signature" },
 }
 
 export const snapshotRoutes =
   ({ store }: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
-    for (const [key, type] of Object.entries(TYPES)) {
-      app.get(`/v1/${key}`, async (_, reply) => {
+    for (const [key, { type, said }] of Object.entries(TYPES)) {
+      const schema = {
+        tags: ['Kernels'],
+        ...{
+          summary: said,
+          response: {
+            200: bytes('as it is stored', type),
+            ...problems('not_found', 'unavailable'),
+          },
+        },
+      }
+      app.get(`/v1/${key}`, { schema }, async (_, reply) => {
         const { body, size } = await store.get(key).catch((error: unknown) => {
           if (!(error instanceof StoreError) || error.code !== 'not_found') throw error
           throw new ServiceError('not_found', `there is no ${key}`)

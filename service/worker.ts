@@ -1,5 +1,5 @@
 /*
- * What is done with the objects of strangers, in a thread of its own (`pool.ts` says with which limits). A task is a
+ * What is done with the objects of strangers, and what takes long, in a thread of its own (`pool.ts` says with which limits). A task is a
  * call with plain bytes; what is wrong with these is an answer, since errors lose their class between threads.
  */
 import {
@@ -9,9 +9,12 @@ import {
   type ByteOrder,
   type Check,
   checkObject,
+  type Dialect,
+  mergeBtf,
   minimizeBtf,
   openObject,
   parseBtf,
+  toDialect,
 } from '../bpf/index.ts'
 import { sha256Of } from '../storage/index.ts'
 
@@ -52,6 +55,15 @@ export interface Tasks {
    * and `parseBtf`.
    */
   fit: (task: { objects: readonly Uint8Array[]; btf: Uint8Array }) => Fitted
+  /**
+   * Merges the split BTF of modules in, then replaces what a dialect lacks. Errors: those of `parseBtf`, `mergeBtf` and
+   * `toDialect`.
+   */
+  derive: (task: {
+    btf: Uint8Array
+    modules: readonly Uint8Array[]
+    dialect?: Dialect
+  }) => Uint8Array
 }
 
 export type Answer<T> = { value: T } | { error: { code: BtfErrorCode; message: string } }
@@ -98,6 +110,12 @@ const TASKS: Tasks = {
       return { btf, misfits }
     }
   },
+  derive: ({ btf, modules, dialect }) => {
+    const base = parseBtf(btf)
+    const opened = modules.map((bytes) => parseBtf(bytes, { base }))
+    const merged = opened.length > 0 ? mergeBtf(base, opened) : btf
+    return dialect ? toDialect(parseBtf(merged), dialect) : merged
+  },
 }
 
 function misfitOf(check: () => Check): Omit<Misfit, 'object'> | undefined {
@@ -139,3 +157,4 @@ export const open = answered('open')
 export const minimize = answered('minimize')
 export const check = answered('check')
 export const fit = answered('fit')
+export const derive = answered('derive')

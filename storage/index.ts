@@ -1,6 +1,12 @@
 /* The door of storage/: where bytes live, and what the catalog says of kernels. */
 export { archiveArch, canonicalArch } from './arch.ts'
-export { archiveKey, kernelOfPath, packArchive, unpackArchive } from './archive.ts'
+export {
+  archiveKey,
+  kernelOfPath,
+  packArchive,
+  SUFFIX as ARCHIVE_SUFFIX,
+  unpackArchive,
+} from './archive.ts'
 export { type Blob, type BlobInfo, getBlob, putBlob, readBlob } from './blob.ts'
 export { Catalog } from './catalog.ts'
 export { sha256Of } from './digest.ts'
@@ -17,7 +23,13 @@ export {
   readSourceFailure,
 } from './json.ts'
 export { Kernel, type KernelFilter, KernelName } from './kernel.ts'
-export { type ArchiveOptions, publishArchive } from './manifest.ts'
+export {
+  type ArchiveOptions,
+  archiveFileOf,
+  type Manifest,
+  publishArchive,
+  readManifest,
+} from './manifest.ts'
 export {
   blobKey,
   buildOf,
@@ -27,7 +39,8 @@ export {
   recordKey,
   sourceFailureKey,
 } from './name.ts'
-export { DEFAULT_STORE, openStore } from './open.ts'
+export { DEFAULT_STORE, openPresign, openStore } from './open.ts'
+export type { Presign } from './presign.ts'
 export { BtfInfo, BuildRecord, Package, SourceFailure, Tool } from './record.ts'
 export { type Entry, matchesFilter } from './records.ts'
 export { generateKeys, publicKeyOf, signContent, verifyContent } from './signature.ts'
@@ -36,3 +49,4 @@ export { SNAPSHOT_KEY } from './snapshot.ts'
 export type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './store.ts'
 export { type Finding, verifyStore } from './verify.ts'
 export { compareVersions } from './version.ts'
+export { xzVersion } from './xz.ts'

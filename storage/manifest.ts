@@ -11,6 +11,7 @@ import type { Catalog } from './catalog.ts'
 import { sha256Of } from './digest.ts'
 import { absentIsNone, StoreError } from './error.ts'
 import { parseJson, readBytes } from './json.ts'
+import type { KernelName } from './kernel.ts'
 import { prefixOfKey } from './name.ts'
 import type { BuildRecord } from './record.ts'
 import { newestFirst } from './records.ts'
@@ -96,6 +97,10 @@ function isAsSaid(
   if (!archive || !manifest) return false
   return archive.size === said.size && archive.modified <= manifest.modified
 }
+
+/** What a manifest says of a kernel's archive. */
+export const archiveFileOf = ({ files }: Manifest, kernel: KernelName): ArchiveFile | undefined =>
+  files[pathOf(archiveKey(kernel))]
 
 /** The path of an archive as the manifest and clients have it. */
 export const pathOf = (key: string): string => key.slice(ARCHIVE.length)

@@ -1,6 +1,7 @@
 /* One door to all backends: a URL says which. A backend's code is loaded when it is used. */
 import { resolve } from 'node:path'
 import { StoreError } from './error.ts'
+import type { Presign } from './presign.ts'
 import type { Store } from './store.ts'
 
 /** Where btfmill keeps what it makes, unless told otherwise. */
@@ -26,6 +27,14 @@ export async function openStore(url: string): Promise<Store> {
     'unsupported',
     `a store is one of ${known.join(', ')}, not ${JSON.stringify(given)}`,
   )
+}
+
+/**
+ * What signs addresses at which anybody may read one object of a store for a while, as presign.ts says; undefined for a
+ * store that has no such addresses. Errors: those of `openStore`.
+ */
+export async function openPresign(url: string): Promise<Presign | undefined> {
+  return url.startsWith('s3:') ? await (await import('./presign.ts')).presignS3(url) : undefined
 }
 
 function directoryOf(path: string): string {

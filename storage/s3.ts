@@ -59,9 +59,15 @@ interface Target {
 
 /** Opens the store of a URL without its `s3:`; no request is made. Errors: `unsupported` for what is no such URL. */
 export async function openS3(rest: string): Promise<Store> {
+  const { location, client } = await connectS3(rest)
+  return new S3Store(`s3:${rest}`, location, client)
+}
+
+/** What a URL without its `s3:` says, and a client for that; no request is made. Errors: `unsupported`. */
+export async function connectS3(rest: string): Promise<{ location: S3Location; client: S3Client }> {
   const location = parseS3Url(rest)
   const region = location.region ?? (await new S3Client({}).config.region().catch(() => REGION))
-  return new S3Store(`s3:${rest}`, location, connect(location, region))
+  return { location, client: connect(location, region) }
 }
 
 function connect({ endpoint, pathStyle, timeout }: S3Location, region: string): S3Client {

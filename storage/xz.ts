@@ -12,6 +12,12 @@ export const compressXz = (bytes: Uint8Array, maxSize: number, signal?: AbortSig
 export const decompressXz = (bytes: Uint8Array, maxSize: number, signal?: AbortSignal) =>
   run(['--decompress', '--memlimit=256MiB'], bytes, maxSize, signal)
 
+/** The version of the program, on which the bytes of what it compresses depend. Errors: `unsupported` without xz. */
+export async function xzVersion(): Promise<string> {
+  const said = await run(['--version'], Buffer.alloc(0), 1024, undefined)
+  return said.toString('utf8').split('\n', 1)[0]!
+}
+
 function run(
   args: readonly string[],
   bytes: Uint8Array,

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { access, constants, mkdir, readFile } from 'node:fs/promises'
 import { type Logger, pino } from 'pino'
 import { openStore } from '../../storage/index.ts'
 import { type Config, type Reading, readConfig, shown } from '../config.ts'
@@ -16,8 +16,8 @@ export async function run({ config: path, json, ...flags }: Options): Promise<nu
     for (const problem of reading.problems) console.error(`btfmill: ${problem}`)
     return 2
   }
-  const { config } = reading
-  const logger = loggerOf(config)
+  const logger = loggerOf(reading.config)
+  const config = { ...reading.config, state: await stateFor(reading.config, logger) }
   logger.info({ config: shown(config) }, 'btfmill starts')
   const server = await startServer({ store: await openStore(config.store), config, logger })
   const signal = await new Promise<NodeJS.Signals>((resolve) => {
@@ -36,6 +36,24 @@ async function read(path: string | undefined, flags: Record<string, unknown>): P
     return readConfig({ ...layers, file: JSON.parse(await readFile(path, 'utf8')) })
   } catch (error) {
     return { kind: 'wrong', problems: [`${path}: ${(error as Error).message}`] }
+  }
+}
+
+/**
+ * The directory for what the server remembers: the one that is set, else one beside a store on disk, if it can be
+ * written. Without one all that is forgotten when the server ends.
+ */
+async function stateFor({ state, store }: Config, logger: Logger): Promise<string> {
+  const [, directory] = /^file:(.+?)\/*$/.exec(store) ?? []
+  if (state !== '' || directory === undefined) return state
+  const beside = `${directory}-state`
+  try {
+    await mkdir(beside, { recursive: true })
+    await access(beside, constants.W_OK)
+    return beside
+  } catch (error) {
+    logger.warn(error, 'misses are forgotten when this ends: there is no --state')
+    return ''
   }
 }
 

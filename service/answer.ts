@@ -1,0 +1,40 @@
+/*
+ * What every door does for a request for a kernel: looks up its BTF, and where there is none counts that, or says that
+ * it is being made.
+ */
+import type { FastifyRequest } from 'fastify'
+import type { Failure, KernelName } from '../storage/index.ts'
+import type { Context } from './context.ts'
+import { ServiceError } from './error.ts'
+import { type Available, type BuildChoice, lookUp } from './lookup.ts'
+
+/** The record whose BTF answers for a kernel. Errors: those of `lookUp`, and `pending` with the job. */
+export async function answerFor(
+  { catalog, misses, onDemand }: Context,
+  request: FastifyRequest,
+  kernel: KernelName,
+  choice: BuildChoice = {},
+): Promise<Available> {
+  try {
+    return await lookUp(catalog, kernel, choice)
+  } catch (error) {
+    if (!(error instanceof ServiceError) || !isMiss(error)) throw error
+    const job = isDue(error) ? await onDemand?.request(kernel, request) : undefined
+    if (job === undefined) {
+      await misses.count(kernel)
+      throw error
+    }
+    throw new ServiceError('pending', `the BTF of ${kernel.release} is being made`, {
+      details: { job: `/v1/jobs/${encodeURIComponent(job)}` },
+    })
+  }
+}
+
+const isMiss = ({ code }: ServiceError): boolean => code === 'unknown_kernel' || code === 'failed'
+
+/** Whether it may be tried: what failed has its time for that, or none. */
+function isDue({ details }: ServiceError): boolean {
+  const failure = details.failure as Pick<Failure, 'retryAt'> | undefined
+  if (!failure) return true
+  return failure.retryAt !== null && new Date(failure.retryAt) <= new Date()
+}

@@ -1,0 +1,42 @@
+/*
+ * /buildid/<build-id>/section/.BTF, as debuginfod has sections of files (debuginfod(8), WEBAPI), so that elfutils'
+ * clients find BTF by the build-id of their kernel.
+ */
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import Type from 'typebox'
+import { IMMUTABLE, sendBtf } from './body.ts'
+import type { Context } from './context.ts'
+import { lookUpBuild } from './lookup.ts'
+import { BuildId, bodies, NO_BTF, problems } from './schema.ts'
+
+export const debuginfodRoutes =
+  (context: Context): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    app.get(
+      '/buildid/:buildId/section/.BTF',
+      {
+        schema: {
+          tags: ['Drop-ins'],
+          summary: "A kernel's BTF, as debuginfod has a section of it",
+          params: Type.Object({ buildId: BuildId }),
+          response: {
+            ...bodies('raw BTF; its size is in `x-debuginfod-size`'),
+            ...problems('bad_request', ...NO_BTF, 'unknown_blob', 'invalid_range', 'unavailable'),
+          },
+        },
+      },
+      async (request, reply) => {
+        const { btf } = lookUpBuild(context.catalog, request.params.buildId, {})
+        reply.header('x-debuginfod-size', btf.size)
+        return await sendBtf(
+          context,
+          request,
+          reply,
+          { sha256: btf.sha256 },
+          {
+            cacheControl: IMMUTABLE,
+          },
+        )
+      },
+    )
+  }

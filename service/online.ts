@@ -1,0 +1,159 @@
+/*
+ * The three calls of btfhub-online (docs/openapi.yaml there): the list, a kernel's archive, and a kernel's BTF with only
+ * what a BPF object needs. Its server answers the last with a tar.gz.
+ */
+import { buffer } from 'node:stream/consumers'
+import { promisify } from 'node:util'
+import { gzip } from 'node:zlib'
+import multipart from '@fastify/multipart'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
+import { pack } from 'tar-stream'
+import Type from 'typebox'
+import { archiveArch, sha256Of } from '../storage/index.ts'
+import { answerFor } from './answer.ts'
+import { ARCHIVE_TYPE, DOORS } from './archive-tree.ts'
+import { answering } from './archives.ts'
+import { SHORT, sendBytes } from './body.ts'
+import type { Context } from './context.ts'
+import { ServiceError } from './error.ts'
+import type { Available } from './lookup.ts'
+import { kernelOf, Segment } from './name.ts'
+import { bodies, bytes, ChoiceQuery, choiceOf, KNOWN, NO_BTF, problems } from './schema.ts'
+
+const GZIP_TYPE = 'application/gzip'
+/** Bytes of a BPF object. */
+const MAX_OBJECT = 32 * 1024 * 1024
+
+const Identifier = Type.Object({
+  distribution: Segment,
+  distribution_version: Segment,
+  kernel_version: Segment,
+  arch: Segment,
+})
+
+const Query = Type.Object({ ...Identifier.properties, ...ChoiceQuery.properties })
+type Query = Type.Static<typeof Query>
+
+const REFUSALS = [
+  ...(['bad_request', 'invalid_name', 'unknown_blob', 'busy', 'unavailable'] as const),
+  ...NO_BTF,
+]
+
+export const onlineRoutes =
+  (context: Context): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    await app.register(multipart, { limits: { files: 1, fields: 0, fileSize: MAX_OBJECT } })
+
+    for (const { prefix, newest } of DOORS) {
+      const recordFor = (request: FastifyRequest, query: Query): Promise<Available> => {
+        const kernel = kernelOf({
+          distro: query.distribution,
+          version: query.distribution_version,
+          arch: query.arch,
+          release: query.kernel_version,
+        })
+        const choice = choiceOf(query)
+        return answerFor(context, request, kernel, {
+          ...choice,
+          newest: newest || choice.newest === true,
+        })
+      }
+
+      app.get(
+        `${prefix}/api/v1/list`,
+        {
+          schema: {
+            hide: newest,
+            tags: ['Drop-ins'],
+            summary: 'All kernels whose BTF can be had, as btfhub-online lists them',
+            response: { 200: Type.Array(Identifier), 304: KNOWN, ...problems() },
+          },
+        },
+        (request, reply) => {
+          const listed = Array.from(answering(context.catalog, { newest }), identifierOf)
+          const body = Buffer.from(JSON.stringify(listed))
+          const tagged = { etag: `"${sha256Of(body)}"`, cacheControl: SHORT }
+          sendBytes(request, reply, body, { ...tagged, type: 'application/json' })
+        },
+      )
+
+      app.get(
+        `${prefix}/api/v1/download`,
+        {
+          schema: {
+            hide: newest,
+            tags: ['Drop-ins'],
+            summary: "A kernel's archive, as btfhub-online has it",
+            querystring: Query,
+            response: {
+              ...bodies('a tar with one file, `<release>.btf`', ARCHIVE_TYPE),
+              ...problems(...REFUSALS, 'invalid_range'),
+            },
+          },
+        },
+        async (request, reply) => {
+          const record = await recordFor(request, request.query)
+          const { bytes, sha256 } = await context.archives.get(record)
+          const tagged = { etag: `"${sha256}"`, cacheControl: SHORT }
+          return sendBytes(request, reply, bytes, { ...tagged, type: ARCHIVE_TYPE })
+        },
+      )
+
+      app.post(
+        `${prefix}/api/v1/customize`,
+        {
+          bodyLimit: MAX_OBJECT + 64 * 1024,
+          schema: {
+            hide: newest,
+            tags: ['Drop-ins'],
+            summary: "Of a kernel's BTF what a BPF object needs, as btfhub-online makes it",
+            description: 'The object is the file `bpf` of a multipart form.',
+            consumes: ['multipart/form-data'],
+            querystring: Query,
+            response: {
+              200: bytes('a tar with one file, `<release>.btf`', GZIP_TYPE),
+              ...problems(
+                ...REFUSALS,
+                ...(['too_large', 'unsupported_media_type', 'bad_object', 'too_complex'] as const),
+              ),
+            },
+          },
+        },
+        async (request, reply) => {
+          const object = await fileOf(request, 'bpf')
+          const { btf, kernel } = await recordFor(request, request.query)
+          const key = `minimized ${btf.sha256} ${sha256Of(object)} ${kernel.release}`
+          const { bytes } = await context.memory.body(key, async () => {
+            const raw = await context.bodies.raw(btf.sha256)
+            const least = await context.pool.run('minimize', { btf: raw, objects: [object] })
+            const bytes = await promisify(gzip)(await tarOf(`${kernel.release}.btf`, least))
+            return { bytes, sha256: sha256Of(bytes) }
+          })
+          return reply.header('cache-control', 'no-store').type(GZIP_TYPE).send(bytes)
+        },
+      )
+    }
+  }
+
+const identifierOf = ({ kernel }: Available): Type.Static<typeof Identifier> => ({
+  distribution: kernel.distro,
+  distribution_version: kernel.version,
+  kernel_version: kernel.release,
+  arch: archiveArch(kernel.arch),
+})
+
+/** The bytes of a form's one file. Errors: `bad_request` for a form without it, and those of the plugin. */
+async function fileOf(request: FastifyRequest, name: string): Promise<Buffer> {
+  const file = await request.file()
+  const content = await file?.toBuffer()
+  if (content && file?.fieldname === name) return content
+  throw new ServiceError('bad_request', `the form has no file ${name}`)
+}
+
+async function tarOf(name: string, content: Uint8Array): Promise<Buffer> {
+  const tar = pack()
+  tar.entry({ name, mode: 0o444, mtime: new Date(0) }, Buffer.from(content))
+  tar.finalize()
+  return await buffer(tar)
+}
