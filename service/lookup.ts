@@ -1,4 +1,5 @@
 /* Which BTF a kernel gets: exactly one, or the reason why none. A wrong one is worse than none. */
+import { LRUCache } from 'lru-cache'
 import {
   type BtfInfo,
   type BuildRecord,
@@ -54,13 +55,29 @@ export function findKnown(catalog: Catalog, kernel: KernelName): BuildRecord[] {
 const isOpen = ({ distro, version, arch }: KernelName): boolean =>
   [distro, version, arch].includes(ANY)
 
-const refreshing = new WeakMap<Catalog, Flights<boolean>>()
+/** Milliseconds for which a name that the store does not have is believed not to be there, and how many such names. */
+const BELIEVED = { ttl: 1000, max: 10_000 }
 
-/** Looks in the store, once for all who ask meanwhile. */
-function refresh(catalog: Catalog, prefix: string): Promise<boolean> {
-  const flights = refreshing.get(catalog) ?? new Flights()
-  refreshing.set(catalog, flights)
-  return flights.run(prefix, () => catalog.refresh(prefix))
+interface Looks {
+  underWay: Flights<void>
+  /** what was looked for lately */
+  done: LRUCache<string, true>
+}
+
+const looks = new WeakMap<Catalog, Looks>()
+
+/** Looks in the store, once for all who ask meanwhile or a moment later. */
+async function refresh(catalog: Catalog, prefix: string): Promise<void> {
+  const { underWay, done } = looks.get(catalog) ?? {
+    underWay: new Flights(),
+    done: new LRUCache(BELIEVED),
+  }
+  looks.set(catalog, { underWay, done })
+  if (done.has(prefix)) return
+  await underWay.run(prefix, async () => {
+    await catalog.refresh(prefix)
+    done.set(prefix, true)
+  })
 }
 
 /** All builds with that `uname -r` that are of what else is named. */

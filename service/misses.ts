@@ -62,7 +62,8 @@ export class Misses {
   list(filter: KernelFilter = {}): Miss[] {
     return [...this.#misses.values()]
       .filter(({ kernel }) => matchesFilter(kernel, filter))
-      .sort(mostWantedFirst)
+      .reverse() // last asked for first, which the sort leaves where counts are equal
+      .sort((a, b) => b.count - a.count)
   }
 
   async close(): Promise<void> {
@@ -105,6 +106,3 @@ export class Misses {
 
 const keyOf = ({ distro, version, arch, release }: KernelName): string =>
   JSON.stringify([distro, version, arch, release])
-
-const mostWantedFirst = (a: Miss, b: Miss): number =>
-  b.count - a.count || (a.last < b.last ? 1 : a.last > b.last ? -1 : 0)

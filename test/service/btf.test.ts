@@ -3,6 +3,7 @@ import t from 'tap'
 import { request } from 'undici'
 import { type BuildRecord, putRecord } from '../../storage/index.ts'
 import { btfOf, RAW, recordOf, sendRaw, startMill } from './mill.ts'
+import { until } from './ready.ts'
 
 const failure = {
   code: 'no_dwarf',
@@ -155,7 +156,8 @@ t.test('dots in the address itself lead nowhere', async (t) => {
 
 t.test('what is not there now may be in the store a moment later', async (t) => {
   const late = recordOf({ release: 'late' }, { btf: await btfOf(mill.store, RAW.little) })
-  t.equal((await get('/v1/btf/debian/12/x86_64/late')).status, 404)
+  const status = async () => (await get('/v1/btf/debian/12/x86_64/late')).status
+  t.equal(await status(), 404)
   await putRecord(mill.store, late)
-  t.equal((await get('/v1/btf/debian/12/x86_64/late')).status, 200)
+  t.equal(await until(status, (code) => code === 200), 200)
 })

@@ -2,6 +2,7 @@
 // 127.0.0.1 that goes with its test.
 import { type AddressInfo, connect } from 'node:net'
 import type { Test } from 'tap'
+import { request } from 'undici'
 import { parseBtf } from '../../bpf/index.ts'
 import { type AppOptions, buildApp } from '../../service/index.ts'
 import {
@@ -73,6 +74,31 @@ export async function startMill(
   await app.listen({ host: '127.0.0.1', port: 0 })
   const { port } = app.server.address() as AddressInfo
   return { url: `http://127.0.0.1:${port}`, store: home, catalog }
+}
+
+export interface Answer {
+  status: number
+  headers: Record<string, string | undefined>
+  bytes: Buffer
+  /** the body, as JSON; undefined where it is none */
+  json: Record<string, unknown> | undefined
+}
+
+/** What a client gets that takes what comes: no encoding unless it asks for one, no redirect. */
+export async function ask(
+  url: string,
+  headers: Record<string, string> = {},
+  method: 'GET' | 'HEAD' = 'GET',
+): Promise<Answer> {
+  const answer = await request(url, { headers, method })
+  const bytes = Buffer.from(await answer.body.arrayBuffer())
+  const isJson = /json\b/.test(String(answer.headers['content-type'])) && bytes.length > 0
+  return {
+    status: answer.statusCode,
+    headers: answer.headers as Answer['headers'],
+    bytes,
+    json: isJson ? JSON.parse(bytes.toString()) : undefined,
+  }
 }
 
 /** Sends bytes as they are, since clients mend what a hostile one would not, and gives all that comes back. */
