@@ -5,28 +5,42 @@
 import type { FastifyRequest } from 'fastify'
 import type { Failure, KernelName } from '../storage/index.ts'
 import type { Context } from './context.ts'
+import type { Wait } from './demand.ts'
 import { ServiceError } from './error.ts'
 import { type Available, type BuildChoice, lookUp } from './lookup.ts'
 
-/** The record whose BTF answers for a kernel. Errors: those of `lookUp`, and `pending` with the job. */
+/** The record whose BTF answers for a kernel. Errors: those of `lookUp` and of `Demand.request`, and `pending` with the job. */
 export async function answerFor(
-  { catalog, misses, onDemand }: Context,
+  context: Context,
   request: FastifyRequest,
   kernel: KernelName,
   choice: BuildChoice = {},
 ): Promise<Available> {
   try {
-    return await lookUp(catalog, kernel, choice)
+    return await lookUp(context.catalog, kernel, choice)
   } catch (error) {
     if (!(error instanceof ServiceError) || !isMiss(error)) throw error
-    const job = isDue(error) ? await onDemand?.request(kernel, request) : undefined
-    if (job === undefined) {
-      await misses.count(kernel)
-      throw error
-    }
+    const wait = await waitFor(context, request, kernel, error)
     throw new ServiceError('pending', `the BTF of ${kernel.release} is being made`, {
-      details: { job: `/v1/jobs/${encodeURIComponent(job)}` },
+      details: { job: `/v1/jobs/${wait.id}`, retryAfter: wait.retryAfter },
     })
+  }
+}
+
+/** The generation to wait for; where there is none, the miss is counted. Errors: `miss`, and those of `Demand.request`. */
+async function waitFor(
+  { misses, onDemand }: Context,
+  request: FastifyRequest,
+  kernel: KernelName,
+  miss: ServiceError,
+): Promise<Wait> {
+  try {
+    const wait = isDue(miss) ? onDemand?.request(kernel, request) : undefined
+    if (wait) return wait
+    throw miss
+  } catch (error) {
+    await misses.count(kernel)
+    throw error
   }
 }
 

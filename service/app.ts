@@ -13,6 +13,7 @@ import { collectDocument, documentRoutes } from './document.ts'
 import { ServiceError } from './error.ts'
 import { registerGuards } from './guard.ts'
 import { healthRoutes } from './health.ts'
+import { jobRoutes } from './jobs.ts'
 import { kernelRoutes } from './kernels.ts'
 import { RequestLog, requestId } from './log.ts'
 import { metricRoutes, registerMetrics } from './metrics.ts'
@@ -35,6 +36,7 @@ const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   btfRoutes,
   missRoutes,
   kernelRoutes,
+  jobRoutes,
   snapshotRoutes,
   archiveTreeRoutes,
   openAnolisRoutes,

@@ -36,6 +36,8 @@ export class FetchError extends Error {
 export interface AskOptions {
   /** wait while the server says that it is being made */
   wait?: boolean
+  /** told each time that it is not made yet */
+  onPending?: (detail: string) => void
   /** tries in all */
   attempts?: number
   /** milliseconds to wait for an answer to begin, and between two pieces of it */
@@ -65,8 +67,10 @@ export async function ask<T>(url: URL, read: Reader<T>, options: AskOptions = {}
     // a server that is making it is waited for as long as it says so
     if (answer.kind === 'again') attempt++
     if (attempt >= attempts) throw answer.error
+    if (answer.kind === 'pending') options.onPending?.(answer.error.message)
     const growing = pause * 2 ** attempt * (0.5 + Math.random())
-    await sleep(answer.after ?? growing, undefined, signal && { signal })
+    const asked = answer.after && answer.after * (1 + Math.random() / 2) // all were told the same
+    await sleep(asked ?? growing, undefined, signal && { signal })
   }
 }
 

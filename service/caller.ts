@@ -1,11 +1,20 @@
-/* Who asks: what requests of one client are counted under. */
+/* Who asks: what requests of one client are counted under, and whether it is this machine. */
 import { isIPv6 } from 'node:net'
 import rateLimit from '@fastify/rate-limit'
 import type { FastifyRequest } from 'fastify'
+
+/** What proxies add to what they pass on, whether they are trusted or not. */
+const FORWARDED = ['forwarded', 'x-forwarded-for', 'x-real-ip', 'via']
 
 /** The name of the token, else the address, of IPv6 the network of 64 bits that one client has. */
 export function callerOf({ holder, ip }: FastifyRequest): string {
   if (holder) return `token ${holder.name}`
   if (!ip) return 'unix'
   return isIPv6(ip) ? rateLimit.normalizeIP(ip) : ip
+}
+
+/** Whether a request comes from this machine itself; never, where a proxy passed it on. */
+export function isLocalCaller({ ip, headers }: FastifyRequest): boolean {
+  if (FORWARDED.some((name) => headers[name] !== undefined)) return false
+  return !ip || /^(?:::ffff:)?127\.|^::1$/.test(ip)
 }

@@ -112,7 +112,13 @@ async function askServer(kernel: Kernel, options: FetchOptions): Promise<Answer>
   const choice = { ...(build && { build }), ...(unameVersion && { unameVersion }) }
   if (publicKey === undefined)
     return await ask(addressOf(server, kernel, choice), readAnswer, options)
-  const sha256 = await vouchedFor(server, kernel, choice, publicKey, options)
+  const vouched = () => vouchedFor(server, kernel, choice, publicKey, options)
+  const sha256 = await vouched().catch(async (error: unknown) => {
+    const made = options.wait && error instanceof FetchError && error.problem === 'unknown_kernel'
+    if (!made) throw error
+    await ask(addressOf(server, kernel, choice), readAnswer, options) // has it made, and signed
+    return await vouched()
+  })
   return await ask(at(server, `v1/btf/sha256/${sha256}`), readAnswer, options)
 }
 

@@ -3,11 +3,12 @@
  * here, as a value of its own; what counts has `counts`, plain numbers since the start, for who exports them.
  */
 import { join } from 'node:path'
-import type { FastifyRequest } from 'fastify'
-import type { Catalog, KernelName, Store } from '../storage/index.ts'
+import type { Catalog, Store } from '../storage/index.ts'
 import { Archives } from './archives.ts'
 import { Bodies } from './bodies.ts'
 import { type Config, DEFAULTS } from './config.ts'
+import { Demand } from './demand.ts'
+import type { Generator } from './generation.ts'
 import { Memory } from './memory.ts'
 import { Metrics } from './metrics.ts'
 import { Misses } from './misses.ts'
@@ -15,15 +16,6 @@ import { Pool } from './pool.ts'
 import { Readiness } from './readiness.ts'
 import { openRedirects, type Redirects } from './redirect.ts'
 import type { Tokens } from './token.ts'
-
-/** What makes BTF when somebody asks for it. */
-export interface OnDemand {
-  /**
-   * The id of the job that makes this kernel's BTF, started where this request may start one; undefined where there is
-   * none: no source offers the kernel, or none may be started.
-   */
-  request(kernel: KernelName, request: FastifyRequest): Promise<string | undefined>
-}
 
 export interface ContextOptions {
   store: Store
@@ -33,7 +25,8 @@ export interface ContextOptions {
   readiness?: Readiness
   tokens?: Tokens
   metrics?: Metrics
-  onDemand?: OnDemand
+  /** makes what is asked for and not there, where `settings.generate` says so */
+  generator?: Generator
   /** told what goes wrong apart from requests */
   onError?: (error: unknown) => void
 }
@@ -45,7 +38,7 @@ export interface Context {
   readonly readiness: Readiness
   readonly tokens: Tokens | undefined
   readonly metrics: Metrics
-  readonly onDemand: OnDemand | undefined
+  readonly onDemand: Demand | undefined
   readonly memory: Memory
   readonly bodies: Bodies
   /** threads for what strangers send */
@@ -59,13 +52,17 @@ export interface Context {
 
 /** Errors: the system's, for what is kept in files. */
 export async function openContext(options: ContextOptions): Promise<Context> {
-  const { store, catalog, onDemand, tokens, metrics = new Metrics(), onError = () => {} } = options
+  const { store, catalog, generator, tokens, metrics = new Metrics(), onError = () => {} } = options
   const settings = { ...DEFAULTS, ...options.settings }
   const stateFile = (name: string) =>
     settings.state === '' ? undefined : join(settings.state, name)
   const memory = new Memory(settings.memory)
   const pool = new Pool()
   const bodies = new Bodies(store, memory, pool)
+  const onDemand =
+    generator && settings.generate === 'on-miss'
+      ? new Demand(generator, catalog, settings)
+      : undefined
   const readiness = options.readiness ?? loadedNow(store)
   const misses = await Misses.open(stateFile('misses.ndjson'), onError)
   const redirects = await openRedirects(store.url, settings.redirectAbove)

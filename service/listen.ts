@@ -21,6 +21,11 @@ export function parseListen(text: string): Address | undefined {
   return { host: host.replace(/^\[|\]$/g, '') || '127.0.0.1', port }
 }
 
+/** Whether only this machine reaches an address. */
+export function isLocal(address: Address): boolean {
+  return 'path' in address || /^(?:localhost|127\.[\d.]+|::1)$/.test(address.host)
+}
+
 /** Removes a unix socket at which nobody answers. Errors: the system's. */
 export async function removeStale(address: Address): Promise<void> {
   if (!('path' in address)) return

@@ -90,7 +90,8 @@ export class Metrics {
 
 /** Counts and times all requests to an app, and what its parts count; nothing where that is off. */
 export function registerMetrics(app: FastifyInstance, context: Context): void {
-  const { metrics, settings, catalog, readiness, memory, misses, bodies, archives } = context
+  const { metrics, settings, catalog, readiness, memory, misses, bodies, archives, onDemand } =
+    context
   if (settings.metrics === 'off') return
   app.addHook('onResponse', ({ method, routeOptions }, reply, done) => {
     const length = method === 'HEAD' ? 0 : Number(reply.getHeader('content-length') ?? 0)
@@ -123,6 +124,18 @@ export function registerMetrics(app: FastifyInstance, context: Context): void {
     'btfmill_memory_bodies_total',
     'Bodies that were found in memory, were made, or had to go',
     () => memory.counts,
+    'result',
+  )
+  if (!onDemand) return
+  metrics.gauge(
+    'btfmill_generations',
+    'Kernels that are being made, waiting ones among them',
+    () => onDemand.generator.underWay,
+  )
+  metrics.counter(
+    'btfmill_generations_total',
+    'Kernels asked for and not there: begun, what came of it, refused since too much was under way',
+    () => onDemand.counts,
     'result',
   )
 }

@@ -13,6 +13,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import { Catalog, type Store } from '../storage/index.ts'
 import { buildApp } from './app.ts'
 import { type Config, DEFAULTS } from './config.ts'
+import type { Generator } from './generation.ts'
 import { parseListen, removeStale, urlOf } from './listen.ts'
 import { meter } from './metered.ts'
 import { Metrics } from './metrics.ts'
@@ -28,6 +29,7 @@ export interface ServerOptions {
   store: Store
   /** `store` and logging are the caller's */
   config?: Partial<Config>
+  generator?: Generator
   logger?: FastifyBaseLogger
 }
 
@@ -39,7 +41,12 @@ export interface Server {
 }
 
 /** Listens. Errors: `bad_tokens`, and the system's for the address and for the file of tokens. */
-export async function startServer({ store, logger, ...options }: ServerOptions): Promise<Server> {
+export async function startServer({
+  store,
+  logger,
+  generator,
+  ...options
+}: ServerOptions): Promise<Server> {
   const config = { ...DEFAULTS, ...options.config }
   const metrics = new Metrics()
   const metered = meter(store, metrics)
@@ -53,6 +60,7 @@ export async function startServer({ store, logger, ...options }: ServerOptions):
     readiness,
     tokens,
     metrics,
+    ...(generator && { generator }),
     ...(logger && { logger }),
   })
   app.addHook('preClose', () => drain(app.server, config.drain * 1000))

@@ -18,7 +18,7 @@ export async function run(options: Options): Promise<number> {
   const settings: FetchOptions = {
     ...(Object.keys(named).length > 0 && { kernel: kernelOf(named) }),
     ...(server !== undefined && { server }),
-    ...(wait !== undefined && { wait }),
+    ...(wait && { wait, onPending: told() }),
     ...(output !== undefined && { output }),
     ...(publicKey !== undefined && { publicKey: await readFile(publicKey, 'utf8') }),
   }
@@ -37,4 +37,13 @@ export async function run(options: Options): Promise<number> {
 function kernelOf(named: KernelFilter) {
   const { distro, version, arch, release } = thisKernel()
   return { distro, version, arch, release, ...named }
+}
+
+/** Says once that it is being made. */
+function told(): (detail: string) => void {
+  let said = false
+  return (detail) => {
+    if (!said) console.error(`btfmill: ${detail}; waiting`)
+    said = true
+  }
 }

@@ -1,8 +1,10 @@
 import { access, constants, mkdir, readFile } from 'node:fs/promises'
 import { type Logger, pino } from 'pino'
-import { openStore } from '../../storage/index.ts'
+import type { Mill } from '../../generator/index.ts'
+import { openStore, type Store } from '../../storage/index.ts'
 import { type Config, type Reading, readConfig, shown } from '../config.ts'
 import { startServer } from '../server.ts'
+import { readSecretKey } from './secret.ts'
 
 interface Options extends Record<string, unknown> {
   config?: string
@@ -19,14 +21,28 @@ export async function run({ config: path, json, ...flags }: Options): Promise<nu
   const logger = loggerOf(reading.config)
   const config = { ...reading.config, state: await stateFor(reading.config, logger) }
   logger.info({ config: shown(config) }, 'btfmill starts')
-  const server = await startServer({ store: await openStore(config.store), config, logger })
+  const store = await openStore(config.store)
+  const mill = config.generate === 'on-miss' ? await openMill(store, config) : undefined
+  const server = await startServer({ store, config, logger, ...(mill && { generator: mill }) })
   const signal = await new Promise<NodeJS.Signals>((resolve) => {
     process.once('SIGINT', resolve)
     process.once('SIGTERM', resolve)
   })
   logger.info({ signal }, 'btfmill stops')
-  await server.stop()
+  await Promise.all([server.stop(), mill?.close()])
   return 0
+}
+
+/** Loaded where it is wanted: a service that makes nothing needs no pahole. */
+async function openMill(store: Store, config: Config): Promise<Mill> {
+  const { generateQueue: limit, generateJobs: jobs, mirror, scratch } = config
+  const secretKey = await readSecretKey(config.secretKey || undefined)
+  return await (await import('../../generator/index.ts')).Mill.open({
+    ...{ store, limit, jobs },
+    ...(mirror && { mirror }),
+    ...(scratch && { scratch }),
+    ...(secretKey && { secretKey }),
+  })
 }
 
 async function read(path: string | undefined, flags: Record<string, unknown>): Promise<Reading> {

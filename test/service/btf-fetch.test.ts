@@ -134,6 +134,25 @@ for (const [shell, path] of Object.entries(SHELLS)) {
     t.same(files(cache), [`${sha256}.btf`])
   })
 
+  t.test(`${shell}: what is being made is waited for, as long as asked`, async (t) => {
+    let pending = 2
+    const server = await serverThat(t, ({ url }, response) => {
+      if (!url?.endsWith('/sha256')) response.end(RAW.little)
+      else if (pending-- <= 0) response.end(`${sha256}  x.btf\n`)
+      else {
+        response.writeHead(202, { 'content-type': 'application/problem+json', 'retry-after': '1' })
+        response.end(JSON.stringify({ status: 202, code: 'pending', job: '/v1/jobs/x' }))
+      }
+    })
+    const { fetch, cache } = machineOf(t, path)
+    t.match(await fetch('--server', server), { status: 1, stderr: /is making it; ask later/ })
+    pending = 1
+    t.match(await fetch('--server', server, '--wait', '60'), { status: 0, stderr: /; waiting/ })
+    t.same(files(cache), [`${sha256}.btf`])
+    for (const wait of ['', 'x', '-1', '9999999999'])
+      t.match(await fetch('--server', server, '--wait', wait), { status: 2 })
+  })
+
   t.test(`${shell}: what os-release says is read, never run`, async (t) => {
     for (const id of ['$(touch /tmp/btf-fetch-ran)', '../../etc', '"a b"', '`id`', '']) {
       const { fetch } = machineOf(t, path, `ID=${id}\nVERSION_ID=12\n`)
