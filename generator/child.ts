@@ -16,8 +16,10 @@ const WATCH = 20
 export interface Limits {
   /** wall time */
   seconds: number
-  /** bytes of anonymous memory (`RssAnon`): mapped files, such as a vmlinux, do not count */
-  memory?: number
+  /**
+   * bytes of anonymous memory (`RssAnon`), or whether it may have so many: mapped files, such as a vmlinux, do not count
+   */
+  memory?: number | ((bytes: number) => boolean)
   /** bytes of any file it writes */
   fileSize?: number
   signal?: AbortSignal
@@ -56,7 +58,7 @@ export async function runChild(
   const clock = setTimeout(end, limits.seconds * 1000, 'time')
   const watch =
     limits.memory &&
-    setInterval(() => anonymousMemory(child.pid) > limits.memory! && end('memory'), WATCH)
+    setInterval(() => mayHave(anonymousMemory(child.pid), limits) || end('memory'), WATCH)
   const abort = () => child.kill('SIGKILL')
   limits.signal?.addEventListener('abort', abort, { once: true })
   try {
@@ -75,6 +77,9 @@ export async function runChild(
     limits.signal?.removeEventListener('abort', abort)
   }
 }
+
+const mayHave = (bytes: number, { memory = Number.POSITIVE_INFINITY }: Limits): boolean =>
+  typeof memory === 'number' ? bytes <= memory : memory(bytes)
 
 /** Collects the end of a child's stderr; the function returns what there is so far. */
 export function keepEnd(child: ChildProcessWithoutNullStreams): () => string {

@@ -8,13 +8,13 @@ import { compressionIn, decompress, MAGIC_SIZE } from './decompress.ts'
 import { GeneratorError } from './error.ts'
 import type { Job } from './job.ts'
 import { openRpm } from './rpm.ts'
-import { UNPACK_LIMITS, unpackVmlinux, writeVmlinux } from './unpack.ts'
+import { type Room, UNPACK_LIMITS, unpackVmlinux, writeVmlinux } from './unpack.ts'
 
 export interface Container {
   /** all bytes that are still to be read; fails at their end where they are not what the file itself says */
   rest: AsyncIterable<Buffer>
   /** Writes the vmlinux among those bytes to a new file. Errors: those of `unpackVmlinux`. */
-  unpack(rest: AsyncIterable<Uint8Array>, target: string): Promise<void>
+  unpack(rest: AsyncIterable<Uint8Array>, target: string, room?: Room): Promise<void>
   /** the file vouches for itself: one of the job's keys signed it */
   signed: boolean
 }
@@ -30,14 +30,14 @@ export async function openContainer(
     case 'deb':
       return {
         rest: bytes,
-        unpack: (rest, target) => unpackVmlinux(readDeb(rest, limit), vmlinux, target),
+        unpack: (rest, target, room) => unpackVmlinux(readDeb(rest, limit), vmlinux, target, room),
         signed: false,
       }
     case 'rpm': {
       const { payload, files, signed } = await openRpm(bytes, { keys, signal })
       return {
         rest: payload,
-        unpack: (rest, target) => unpackVmlinux(files(rest, limit), vmlinux, target),
+        unpack: (rest, target, room) => unpackVmlinux(files(rest, limit), vmlinux, target, room),
         signed,
       }
     }
@@ -49,12 +49,16 @@ export async function openContainer(
 }
 
 /** A vmlinux by itself, compressed or not. */
-async function unpackBare(bytes: AsyncIterable<Uint8Array>, target: string): Promise<void> {
+async function unpackBare(
+  bytes: AsyncIterable<Uint8Array>,
+  target: string,
+  room?: Room,
+): Promise<void> {
   const reader = new ByteReader(bytes, () => new GeneratorError('truncated', 'vmlinux is empty'))
   const compression = compressionIn(await reader.peek(MAGIC_SIZE))
   const plain = decompress(reader.remaining(), compression)
   try {
-    await writeVmlinux(plain, target)
+    await writeVmlinux(plain, target, room)
   } finally {
     plain.destroy()
   }

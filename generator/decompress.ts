@@ -25,8 +25,11 @@ export const MAGIC_SIZE = 6
 /** zstd's default of 64 KiB makes it four times slower. */
 const CHUNK = { chunkSize: 256 * 1024 }
 
-/** Bytes that xz may take: a file names its dictionary's size, up to 4 GiB, and Debian's take 65 MiB a thread. */
-const XZ_MEMORY = 1024 ** 3
+/**
+ * Bytes that a decompressor may take. A file names its dictionary's size, up to 4 GiB; Debian's take 65 MiB a thread, so
+ * that this is good for three or four threads, and those give more than tar's reader takes.
+ */
+export const DECOMPRESSOR_MEMORY = 256 * 1024 ** 2
 
 /** The compression that a file name's ending names. Errors: `unsupported_package`. */
 export function compressionOf(name: string): Compression {
@@ -60,7 +63,11 @@ export function decompress(source: AsyncIterable<Uint8Array>, compression: Compr
       return through(input, createZstdDecompress(CHUNK))
     case 'xz':
     case 'lzma':
-      return byProgram(input, 'xz', ['--threads=0', `--memlimit-decompress=${XZ_MEMORY}`])
+      return byProgram(input, 'xz', [
+        '--threads=0',
+        `--memlimit-decompress=${DECOMPRESSOR_MEMORY}`,
+        `--memlimit-mt-decompress=${DECOMPRESSOR_MEMORY}`,
+      ])
     case 'bz2':
       return byProgram(input, 'bzip2', [])
     default:

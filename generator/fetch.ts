@@ -9,6 +9,7 @@ import { type DownloadOptions, download } from './download.ts'
 import { GeneratorError } from './error.ts'
 import type { Job } from './job.ts'
 import type { Checksum } from './source.ts'
+import type { Room } from './unpack.ts'
 
 /** Most that is read of a file whose size no index tells, in bytes; Debian's largest packages have 1 GB. */
 const MAX_FILE = 16 * 1024 ** 3
@@ -36,6 +37,8 @@ export interface Receipt {
 export interface FetchOptions extends DownloadOptions {
   /** end the download when vmlinux is whole */
   earlyStop: boolean
+  /** that vmlinux may have; else as much as any */
+  room?: Room
   onProgress(read: number): void
 }
 
@@ -50,7 +53,7 @@ export async function fetchVmlinux(
   const opening = openContainer(job, bytes, options.signal)
   const feed = new PassThrough({ highWaterMark: 256 * 1024 })
   const vmlinux = opening
-    .then(({ unpack }) => unpack(feed, target))
+    .then(({ unpack }) => unpack(feed, target, options.room))
     .finally(() => {
       feed.destroy()
     })

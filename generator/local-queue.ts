@@ -1,14 +1,16 @@
-/* The queue in this process: so many jobs at once, in the order in which they came. */
+/* The queue in this process: so many jobs at once as are allowed and the machine has room for, in the order in which they came. */
+import { Budget, estimateOf } from './budget.ts'
 import type { JobEvent, OnJobEvent } from './event.ts'
 import { type Job, jobIdOf } from './job.ts'
-import { type Outcome, runJob } from './pipeline.ts'
+import { PAHOLE_LIMITS } from './pahole.ts'
+import { NoRoom, type Outcome, runJob } from './pipeline.ts'
 import type { Queue, QueueOptions } from './queue.ts'
 import { removeAbandonedScratch } from './scratch.ts'
 
 /** Opens it, and removes what killed runs left in its scratch directory. */
 export async function openLocalQueue(options: QueueOptions): Promise<Queue> {
   await removeAbandonedScratch(options.scratch)
-  return new LocalQueue(options)
+  return new LocalQueue(options, await Budget.open(options.scratch, options.budget))
 }
 
 /** A job that waits or runs, with those who want it. */
@@ -20,12 +22,14 @@ interface Task {
 
 class LocalQueue implements Queue {
   readonly #options: QueueOptions
+  readonly #budget: Budget
   readonly #tasks = new Map<string, Task>()
   readonly #waiting: Task[] = []
   #running = 0
 
-  constructor(options: QueueOptions) {
+  constructor(options: QueueOptions, budget: Budget) {
     this.#options = options
+    this.#budget = budget
     for (const stop of [options.drain, options.signal])
       stop?.addEventListener('abort', () => this.#next(), { once: true })
   }
@@ -68,12 +72,29 @@ class LocalQueue implements Queue {
       for (const listener of listeners) listener(event)
     }
     try {
-      settle.resolve(await runJob(job, { ...this.#options, onEvent }))
+      settle.resolve(await this.#withRoom(job, onEvent))
     } catch (error) {
       settle.reject(error)
     } finally {
       this.#running--
       this.#next()
+    }
+  }
+
+  /** Runs a job when the machine has room for it; anew, where it turns out to need more. */
+  async #withRoom(job: Job, onEvent: OnJobEvent): Promise<Outcome> {
+    const { signal, pahole = PAHOLE_LIMITS } = this.#options
+    let want = estimateOf(job, pahole.output)
+    for (let first = false; ; first = true) {
+      const lease = await this.#budget.lease(want, { first, signal })
+      try {
+        return await runJob(job, lease, { ...this.#options, onEvent })
+      } catch (error) {
+        if (!(error instanceof NoRoom)) throw error
+        want = error.want
+      } finally {
+        lease.release()
+      }
     }
   }
 }

@@ -19,12 +19,14 @@ export interface PaholeLimits {
   seconds: number
   /** bytes of BTF */
   output: number
+  /** whether the machine has so many bytes of memory for it */
+  room?: (bytes: number) => boolean
 }
 
 export const PAHOLE_LIMITS: PaholeLimits = {
   memory: 3 * 1024 ** 3,
   seconds: 900,
-  output: 256 * 1024 ** 2,
+  output: 64 * 1024 ** 2,
 }
 
 /** The features that the kernel asks of pahole 1.26 and newer (scripts/Makefile.btf). */
@@ -102,9 +104,9 @@ export async function encodeBtf(
 ): Promise<void> {
   const args = [...tool.options, `--btf_encode_detached=${target}`, vmlinux]
   try {
-    const { memory, seconds, output } = limits
+    const { memory, seconds, output, room = () => true } = limits
     const result = await runChild('pahole', args, {
-      memory,
+      memory: (bytes) => bytes <= memory && room(bytes),
       seconds,
       fileSize: output,
       ...(signal && { signal }),

@@ -3,6 +3,7 @@
  * hashed; nothing is published before the digest is right. A failure is a value: it becomes a record too, and what
  * was on disk is gone.
  */
+import { statSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Vmlinux } from '../bpf/index.ts'
@@ -20,6 +21,7 @@ import {
   StoreError,
   type Tool,
 } from '../storage/index.ts'
+import { type Amount, type Lease, memoryWith, needsOf } from './budget.ts'
 import { checkBtf, checkVmlinux } from './check.ts'
 import type { Patience } from './download.ts'
 import { GeneratorError } from './error.ts'
@@ -31,6 +33,7 @@ import { knownRecord } from './plan.ts'
 import { withScratch } from './scratch.ts'
 import type { Source } from './source.ts'
 import { SOURCES } from './sources.ts'
+import { atMost, type Room, UNPACK_LIMITS } from './unpack.ts'
 import { readVmlinux } from './vmlinux.ts'
 
 export interface PipelineOptions {
@@ -46,20 +49,35 @@ export interface PipelineOptions {
   onEvent?: OnJobEvent
 }
 
+/** A job that has to wait until others leave it so much of the machine: nothing is stored, and nothing left. */
+export class NoRoom extends Error {
+  readonly want: Amount
+
+  constructor(want: Amount) {
+    super('the machine has no room for it now')
+    this.want = want
+  }
+}
+
 /** What a job came to. A failure that could not be stored either is only told. */
 export type Outcome =
   | { state: 'published'; record: BuildRecord }
   | { state: 'failed'; failure: Failure; stored: boolean }
 
-/** Runs one job to its end. Throws only where `signal` aborts it: then nothing is stored, and nothing left. */
-export async function runJob(job: Job, options: PipelineOptions): Promise<Outcome> {
+/**
+ * Runs one job to its end, on what it holds. Throws only where `signal` aborts it (then nothing is stored, and nothing
+ * left), and `NoRoom`.
+ */
+export async function runJob(job: Job, lease: Lease, options: PipelineOptions): Promise<Outcome> {
   const { onEvent = () => {}, signal } = options
   const started = performance.now()
   const seconds = () => (performance.now() - started) / 1000
   const kernel = nameOf(job)
   onEvent({ event: 'started', kernel, package: job.package.name, size: job.package.size })
   try {
-    const made = await withScratch(options.scratch, (directory) => make(job, directory, options))
+    const made = await withScratch(options.scratch, (directory) =>
+      make(job, lease, directory, options),
+    )
     onEvent({ event: 'stage', kernel, stage: 'publish' })
     const record = await publish(job, made, options)
     onEvent({
@@ -72,7 +90,8 @@ export async function runJob(job: Job, options: PipelineOptions): Promise<Outcom
     return { state: 'published', record }
   } catch (error) {
     signal?.throwIfAborted()
-    const outcome = await recordFailure(job, error, options)
+    if (lease.short) throw new NoRoom(lease.short)
+    const outcome = await recordFailure(job, lease.refusal ?? error, options)
     onEvent({ event: 'failed', kernel, failure: outcome.failure, seconds: seconds() })
     return outcome
   }
@@ -84,7 +103,12 @@ interface Made extends Receipt {
   info: Omit<BtfInfo, 'sha256'>
 }
 
-async function make(job: Job, directory: string, options: PipelineOptions): Promise<Made> {
+async function make(
+  job: Job,
+  lease: Lease,
+  directory: string,
+  options: PipelineOptions,
+): Promise<Made> {
   const { onEvent = () => {}, patience, sources = [...SOURCES.values()] } = options
   const access = sources.find(({ id }) => id === job.source)?.access
   const kernel = nameOf(job)
@@ -94,10 +118,16 @@ async function make(job: Job, directory: string, options: PipelineOptions): Prom
   const signal = AbortSignal.any([stop.signal, ...(options.signal ? [options.signal] : [])])
   const image = join(directory, 'vmlinux')
   const btf = join(directory, 'vmlinux.btf')
+  const limits = options.pahole ?? PAHOLE_LIMITS
+  const room: Room = (bytes) => {
+    atMost(UNPACK_LIMITS.vmlinux)(bytes)
+    if (!lease.may({ disk: bytes + limits.output })) throw lease.refusal
+  }
 
   stage('unpack')
   const fetched = await fetchVmlinux(job, image, {
     earlyStop: job.earlyStop ?? false,
+    room,
     signal,
     ...(patience && { patience }),
     ...(access && { access }),
@@ -108,11 +138,13 @@ async function make(job: Job, directory: string, options: PipelineOptions): Prom
     const vmlinux = readVmlinux(image)
     checkVmlinux(vmlinux, job.kernel)
     stage('pahole')
-    await encodeBtf(options.tool, image, btf, options.pahole ?? PAHOLE_LIMITS, signal)
+    lease.keep(needsOf(statSync(image).size, limits.output))
+    const memory = (bytes: number) => lease.may({ memory: memoryWith(bytes) })
+    await encodeBtf(options.tool, image, btf, { ...limits, room: memory }, signal)
     return vmlinux
   }
   const encoding = encode()
-  encoding.catch(() => {})
+  encoding.catch(() => lease.refusal && stop.abort(lease.refusal))
   try {
     // first the package: a wrong digest explains whatever else went wrong
     const receipt = await fetched.done

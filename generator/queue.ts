@@ -3,6 +3,7 @@
  * twice at once. A queue says what became of a job as a value; only the store's and the queue's own failures, and the
  * end of a run, are thrown.
  */
+import type { BudgetOptions } from './budget.ts'
 import type { OnJobEvent } from './event.ts'
 import type { Job } from './job.ts'
 import type { Outcome, PipelineOptions } from './pipeline.ts'
@@ -20,6 +21,8 @@ export interface Queue {
 export interface QueueOptions extends Omit<PipelineOptions, 'onEvent'> {
   /** how many jobs at once */
   jobs?: number
+  /** what they may take of the machine together */
+  budget?: BudgetOptions
   /** begin nothing more: what runs is finished. `signal` in contrast ends it at once */
   drain?: AbortSignal
 }

@@ -8,7 +8,6 @@ import { createWriteStream } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { pipeline } from 'node:stream/promises'
 import { matchGlob } from '../storage/index.ts'
-import { capped } from './decompress.ts'
 import type { Digest, Entry } from './entry.ts'
 import { GeneratorError } from './error.ts'
 
@@ -22,6 +21,16 @@ export interface UnpackLimits {
 
 export const UNPACK_LIMITS: UnpackLimits = { vmlinux: 4 * 1024 ** 3, unpacked: 32 * 1024 ** 3 }
 
+/** Throws where vmlinux may not have so many bytes. */
+export type Room = (bytes: number) => void
+
+/** Errors: `too_large`. */
+export function atMost(limit: number): Room {
+  return (bytes) => {
+    if (bytes > limit) throw new GeneratorError('too_large', `vmlinux has more than ${limit} bytes`)
+  }
+}
+
 /**
  * Reads a package's files until vmlinux is whole and writes it to `target`; `paths` are globs. Errors: `no_vmlinux`,
  * which says what was looked for, `too_large`, `no_space`, `digest_mismatch`, and those of the files; then there is no
@@ -31,13 +40,13 @@ export async function unpackVmlinux(
   files: AsyncIterable<Entry>,
   paths: readonly string[],
   target: string,
-  limit = UNPACK_LIMITS.vmlinux,
+  room: Room = atMost(UNPACK_LIMITS.vmlinux),
 ): Promise<void> {
   for await (const { name, regular, size, body, digest } of files) {
     const path = normalize(name)
     if (!regular || !paths.some((wanted) => matchGlob(wanted, path))) continue
-    if (size > limit) throw new GeneratorError('too_large', `vmlinux has more than ${limit} bytes`)
-    return await writeVmlinux(digest ? compared(body, digest) : body, target, limit)
+    room(size)
+    return await writeVmlinux(digest ? compared(body, digest) : body, target, room)
   }
   throw new GeneratorError('no_vmlinux', `the package has none of ${paths.join(', ')}`)
 }
@@ -46,11 +55,11 @@ export async function unpackVmlinux(
 export async function writeVmlinux(
   bytes: AsyncIterable<Uint8Array>,
   target: string,
-  limit = UNPACK_LIMITS.vmlinux,
+  room: Room = atMost(UNPACK_LIMITS.vmlinux),
 ): Promise<void> {
   const file = createWriteStream(target, { flags: 'wx', highWaterMark: 1024 * 1024 })
   try {
-    await pipeline(capped(bytes, limit, 'vmlinux'), file)
+    await pipeline(metered(bytes, room), file)
   } catch (cause) {
     await rm(target, { force: true })
     if (cause instanceof GeneratorError) throw cause
@@ -59,6 +68,15 @@ export async function writeVmlinux(
     throw new GeneratorError(full ? 'no_space' : 'corrupt_package', `vmlinux: ${message}`, {
       cause,
     })
+  }
+}
+
+async function* metered(bytes: AsyncIterable<Uint8Array>, room: Room): AsyncGenerator<Uint8Array> {
+  let size = 0
+  for await (const piece of bytes) {
+    size += piece.length
+    room(size)
+    yield piece
   }
 }
 

@@ -56,6 +56,11 @@ export function nestedBlocks(depth: number): string {
   return compileUnit(['.byte 2', '.asciz "deep"', opened, closed])
 }
 
+/** DWARF of a function with so many lexical blocks beside each other: a reader holds all of them, BTF has none. */
+export function manyBlocks(count: number): string {
+  return compileUnit(['.byte 2', '.asciz "wide"', `.fill ${count}, 2, 3`, '.byte 0'])
+}
+
 /** DWARF of so many structs, each with another name: what takes some bytes each here takes a reader hundreds. */
 export function manyStructs(count: number): string {
   return compileUnit(Array.from({ length: count }, (_, i) => `.byte 4; .asciz "s${i}"; .byte 4`))
