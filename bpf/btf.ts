@@ -77,7 +77,7 @@ export class Btf {
     this.stringsStart = base?.stringsEnd ?? 0
     this.stringsEnd = this.stringsStart + this.strings.length
     this.#sizes = sizesOf(this.view, this.header.layout, base ? base.#sizes : undefined)
-    const { offsets, kinds, counts } = validate(this.view, this.header, this.#sizes, {
+    const { offsets, kinds, counts } = validate(this.bytes, this.header, this.#sizes, {
       startId: this.startId,
       stringsEnd: this.stringsEnd,
       baseKind: (id) => base?.kind(id) ?? 0,

@@ -42,3 +42,19 @@ export function viewOf(bytes: Uint8Array): DataView {
 export function bufferOf(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
+
+const HOST_LITTLE = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
+
+/**
+ * The whole 32-bit words of some bytes, as signed numbers, with which V8 is quickest: a view of the same memory where it is aligned and
+ * of its byte order, which is read in half the time that a DataView takes; else a copy.
+ */
+export function wordsOf(bytes: Uint8Array, order: ByteOrder): Int32Array {
+  const { buffer, byteOffset } = bytes
+  const length = bytes.length >> 2
+  const native = (order === 'little') === HOST_LITTLE
+  if (native && byteOffset % 4 === 0) return new Int32Array(buffer, byteOffset, length)
+  const copy = new Uint8Array(bytes.subarray(0, length * 4))
+  if (!native) bufferOf(copy).swap32()
+  return new Int32Array(copy.buffer)
+}

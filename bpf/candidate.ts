@@ -44,11 +44,15 @@ export function findCandidates(
 
 function collect(target: Btf, kinds: ReadonlySet<number>, all: readonly Wanted[]): void {
   if (all.length === 0) return
-  const byInitial = Map.groupBy(all, (wanted) => wanted.name[0])
+  const byInitial: Wanted[][] = []
+  for (const wanted of all) {
+    const initial = wanted.name[0]!
+    byInitial[initial] = [...(byInitial[initial] ?? []), wanted]
+  }
   const byName = Map.groupBy(all, (wanted) => key(wanted.name))
   for (const id of target.idsOf(kinds)) {
     const offset = target.word(id, 0)
-    const few = byInitial.get(target.stringInitial(offset))
+    const few = byInitial[target.stringInitial(offset)]
     // most names differ in their beginning already; only those that do not are looked up without their flavour
     if (!few || (few.length <= FEW && !few.some((w) => target.stringStartsWith(offset, w.name)))) {
       continue

@@ -72,11 +72,11 @@ export function checkObject(object: BpfObject, kernel: Btf): Check {
   }
   const { relocations, code } = relocate(object, kernel)
   const reachability = new Reachability(object, code)
-  const lines = new Lines(object.ext.lines)
+  const descriptions = describe(object)
   const byProgram = Map.groupBy(relocations, (relocated) => relocated.program)
   const programs = object.programs.map((program): CheckedProgram => {
     const checked = (byProgram.get(program) ?? []).map((relocated) =>
-      checkRelocation(object, relocated, reachability, lines),
+      checkRelocation(relocated, reachability, descriptions),
     )
     const { name, section } = program
     return { name, section, loads: worst(checked.map(loadsWith)), relocations: checked }
@@ -84,20 +84,40 @@ export function checkObject(object: BpfObject, kernel: Btf): Check {
   return { loads: worst(programs.map((program) => program.loads)), programs }
 }
 
+/** What is said of an object's relocations, whatever the kernel. */
+interface Descriptions {
+  readonly lines: Lines
+  readonly of: ReadonlyMap<CoreRelocation, Pick<CheckedRelocation, 'kind' | 'access' | 'source'>>
+}
+
+/** An object is checked against many kernels. */
+const described = new WeakMap<BpfObject, Descriptions>()
+
+function describe(object: BpfObject): Descriptions {
+  const known = described.get(object)
+  if (known) return known
+  const lines = new Lines(object.ext.lines)
+  const of = new Map(
+    object.ext.relocations.map((relocation) => {
+      const { kind, section, offset } = relocation
+      const source = lines.at(section, offset)
+      const access = accessText(object, relocation)
+      return [relocation, { kind, access, ...(source && { source }) }]
+    }),
+  )
+  described.set(object, { lines, of })
+  return { lines, of }
+}
+
 function checkRelocation(
-  object: BpfObject,
-  relocated: Relocated,
+  { relocation, program, instruction, outcome }: Relocated,
   reachability: Reachability,
-  lines: Lines,
+  { lines, of }: Descriptions,
 ): CheckedRelocation {
-  const { relocation, program, instruction, outcome } = relocated
-  const source = lines.at(relocation.section, relocation.offset)
   return {
     instruction,
-    kind: relocation.kind,
-    access: accessText(object, relocation),
+    ...of.get(relocation)!,
     outcome,
-    ...(source && { source }),
     ...(outcome.is === 'poisoned' && {
       guard: guardOf(reachability.of(program, instruction), lines),
     }),

@@ -84,17 +84,17 @@ export function parseSpec(btf: Btf, relocation: CoreRelocation): Spec {
 /** One step of a field's way; returns the type it leads to. */
 function stepInto(spec: Spec, id: number, index: number, relocation: CoreRelocation): number {
   const { btf } = spec
-  const malformed = new Refusal('malformed_spec', relocation.access)
+  const malformed = () => new Refusal('malformed_spec', relocation.access)
   if (isComposite(btf.kind(id))) {
-    if (index >= btf.vlen(id)) throw malformed
+    if (index >= btf.vlen(id)) throw malformed()
     spec.bitOffset = (spec.bitOffset + memberBitOffset(btf, id, index)) >>> 0
     const name = btf.stringBytes(btf.word(id, 12 + index * 12))
     if (name.length > 0) spec.accessors.push({ type: id, index, name })
     return btf.word(id, 16 + index * 12)
   }
-  if (btf.kind(id) !== KIND.ARRAY) throw malformed
+  if (btf.kind(id) !== KIND.ARRAY) throw malformed()
   const element = resolve(btf, btf.word(id, 12))
-  if (!inArray(spec, id, index, spec.accessors.at(-1)!)) throw malformed
+  if (!inArray(spec, id, index, spec.accessors.at(-1)!)) throw malformed()
   spec.accessors.push({ type: element, index })
   addElements(spec, element, index)
   return element

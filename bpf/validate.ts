@@ -7,9 +7,10 @@
  * the culprit only when one of them is out of bounds.
  */
 
+import { viewOf, wordsOf } from './bytes.ts'
 import { BtfError } from './error.ts'
 import type { BtfHeader, Extent } from './header.ts'
-import { HEADER_SIZE, KIND, KINDS, kindName, MAX_KINDS } from './kind.ts'
+import { HEADER_SIZE, KIND, KINDS, type KindLayout, kindName, MAX_KINDS } from './kind.ts'
 
 /** What the types may refer to, besides themselves. */
 export interface Scope {
@@ -47,10 +48,18 @@ export function sizesOf(view: DataView, layout: Extent, base: Sizes | undefined)
   return { payload, element }
 }
 
-const names = Int32Array.from({ length: MAX_KINDS }, (_, kind) => KINDS[kind]?.elementName ?? -1)
-const ids = Int32Array.from({ length: MAX_KINDS }, (_, kind) => KINDS[kind]?.elementId ?? -1)
-const firstId = Int32Array.from({ length: MAX_KINDS }, (_, kind) => KINDS[kind]?.ids[0] ?? -1)
-const secondId = Int32Array.from({ length: MAX_KINDS }, (_, kind) => KINDS[kind]?.ids[1] ?? -1)
+const WORD = 4
+
+/** A column of the table of kinds, bytes in words; -1 where a kind has none. */
+const inWords = (of: (kind: KindLayout) => number | undefined): Int32Array =>
+  Int32Array.from({ length: MAX_KINDS }, (_, kind) => {
+    const bytes = KINDS[kind] && of(KINDS[kind])
+    return bytes === undefined || bytes < 0 ? -1 : bytes / WORD
+  })
+const names = inWords((kind) => kind.elementName)
+const ids = inWords((kind) => kind.elementId)
+const firstId = inWords((kind) => kind.ids[0])
+const secondId = inWords((kind) => kind.ids[1])
 
 export interface Validated {
   /** byte offset of every record, from the start of the blob */
@@ -62,11 +71,18 @@ export interface Validated {
 }
 
 /** Runs the pass. Errors: `malformed_type`, `bad_kind`, `bad_name`, `bad_type_id`, each with its offset. */
-export function validate(view: DataView, header: BtfHeader, sizes: Sizes, scope: Scope): Validated {
-  const little = header.byteOrder === 'little'
-  const { start, end } = header.types
-  const { payload, element } = sizes
-  const most = Math.floor((end - start) / HEADER_SIZE)
+export function validate(
+  bytes: Uint8Array,
+  header: BtfHeader,
+  sizes: Sizes,
+  scope: Scope,
+): Validated {
+  const { types, byteOrder } = header
+  const words = wordsOf(bytes.subarray(types.start, types.end), byteOrder)
+  const payload = sizes.payload.map((size) => (size < 0 ? -1 : size / WORD))
+  const element = sizes.element.map((size) => size / WORD)
+  const headerWords = HEADER_SIZE / WORD
+  const most = Math.floor(words.length / headerWords)
   const offsets = new Uint32Array(most)
   const kinds = new Uint8Array(most)
   const counts = new Uint32Array(MAX_KINDS)
@@ -74,28 +90,39 @@ export function validate(view: DataView, header: BtfHeader, sizes: Sizes, scope:
   let count = 0
   let maxName = 0
   let maxId = 0
+  /** all names and ids: below zero where one of them is 2³¹ or more, and by far out of bounds */
+  let all = 0
+  /** a FUNC refers to something else than a FUNC_PROTO before it */
+  let odd = false
+  const { startId } = scope
 
-  let at = start
-  const last = end - HEADER_SIZE
+  let at = 0
+  const last = words.length - headerWords
   while (at <= last) {
-    const info = view.getUint32(at + 4, little)
+    const place = types.start + at * WORD
+    const info = words[at + 1]!
     const kind = (info >>> 24) & 0x7f
     const fixed = payload[kind]!
-    if (fixed < 0 || kind === 0) throw new BtfError('bad_kind', `unknown kind ${kind}`, at)
+    if (fixed < 0 || kind === 0) throw new BtfError('bad_kind', `unknown kind ${kind}`, place)
     const step = element[kind]!
-    const elements = at + HEADER_SIZE + fixed
+    const elements = at + headerWords + fixed
     const next = step === 0 ? elements : elements + step * (info & 0xffffff)
-    if (next > end) throw new BtfError('malformed_type', `${kindName(kind)} is cut off`, at)
+    if (next > words.length) {
+      throw new BtfError('malformed_type', `${kindName(kind)} is cut off`, place)
+    }
 
-    const name = view.getUint32(at, little)
+    const name = words[at]!
+    all |= name
     if (name > maxName) maxName = name
     const first = firstId[kind]!
     if (first >= 0) {
-      const id = view.getUint32(at + first, little)
+      const id = words[at + first]!
+      all |= id
       if (id > maxId) maxId = id
       const second = secondId[kind]!
       if (second >= 0) {
-        const other = view.getUint32(at + second, little)
+        const other = words[at + second]!
+        all |= other
         if (other > maxId) maxId = other
       }
     }
@@ -104,50 +131,55 @@ export function validate(view: DataView, header: BtfHeader, sizes: Sizes, scope:
       const idAt = ids[kind]!
       if (idAt < 0) {
         for (let e = elements; e < next; e += step) {
-          const elementName = view.getUint32(e, little)
+          const elementName = words[e]!
+          all |= elementName
           if (elementName > maxName) maxName = elementName
         }
       } else if (names[kind] === 0) {
         for (let e = elements; e < next; e += step) {
-          const elementName = view.getUint32(e, little)
+          const elementName = words[e]!
+          const id = words[e + 1]!
+          all |= elementName | id
           if (elementName > maxName) maxName = elementName
-          const id = view.getUint32(e + 4, little)
           if (id > maxId) maxId = id
         }
       } else {
         for (let e = elements + idAt; e < next; e += step) {
-          const id = view.getUint32(e, little)
+          const id = words[e]!
+          all |= id
           if (id > maxId) maxId = id
         }
       }
     }
-    offsets[count] = at
+    if (kind === KIND.FUNC && kinds[words[at + 2]! - startId] !== KIND.FUNC_PROTO) odd = true
+    offsets[count] = place
     kinds[count++] = kind
     counts[kind]!++
     at = next
   }
-  if (at !== end) throw new BtfError('malformed_type', 'a type is cut off', at)
+  const end = types.start + at * WORD
+  if (end !== types.end) throw new BtfError('malformed_type', 'a type is cut off', end)
 
   const validated = { offsets: offsets.slice(0, count), kinds: kinds.slice(0, count), counts }
-  const endId = scope.startId + count
-  if (maxName >= scope.stringsEnd || maxId >= endId) {
-    findCulprit(view, header, sizes, scope, validated.offsets, endId)
+  const endId = startId + count
+  if (all < 0 || maxName >= scope.stringsEnd || maxId >= endId) {
+    findCulprit(viewOf(bytes), header, sizes, scope, validated.offsets, endId)
   }
-  checkFunctions(view, little, scope, validated)
+  if (odd) checkFunctions(words, types.start, scope, validated)
   return validated
 }
 
 /** Every FUNC refers to a FUNC_PROTO: libbpf refuses the whole file otherwise. */
 function checkFunctions(
-  view: DataView,
-  little: boolean,
+  words: Int32Array,
+  start: number,
   scope: Scope,
   { offsets, kinds }: Validated,
 ): void {
   const { startId } = scope
   for (let i = 0; i < kinds.length; i++) {
     if (kinds[i] !== KIND.FUNC) continue
-    const id = view.getUint32(offsets[i]! + 8, little)
+    const id = words[((offsets[i]! - start) >> 2) + 2]!
     const kind = id < startId ? scope.baseKind(id) : kinds[id - startId]!
     if (kind !== KIND.FUNC_PROTO) {
       throw new BtfError('malformed_type', `FUNC refers to ${kindName(kind)}`, offsets[i])
