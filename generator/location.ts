@@ -23,7 +23,9 @@ export function linkBelow(base: string, href: string): { url: string; path: stri
     return undefined
   if (!url.pathname.startsWith(page.pathname)) return undefined
   const path = unescaped(url.pathname.slice(page.pathname.length))
-  return path === undefined ? undefined : { url: `${url.origin}${url.pathname}`, path }
+  url.search = ''
+  url.hash = ''
+  return path === undefined ? undefined : { url: url.href, path }
 }
 
 /** A URL that an answer gives, where it is of `origin` or of one of these hosts. Errors: `bad_index`. */

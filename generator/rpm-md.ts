@@ -19,7 +19,7 @@ const MAX_REPOMD = 4 * 1024 * 1024
 const MAX_SIGNATURE = 64 * 1024
 /** bytes of the primary index as it is sent, and as it is read; those of distributions have some 100 MB */
 const MAX_INDEX = 256 * 1024 * 1024
-const MAX_OPEN = 2 * 1024 ** 3
+const MAX_OPEN = 1024 ** 3
 
 /** Compressions that we read, by the endings of names. */
 const ENDINGS: Readonly<Record<string, Compression>> = {
@@ -97,7 +97,9 @@ async function verify(
 interface Data {
   type: string
   href: string
+  /** bytes, as it is sent, and as it is read; empty where it does not say */
   size: string
+  openSize: string
   checksum: { type: string; hex: string }
 }
 
@@ -108,7 +110,7 @@ async function parseRepomd(bytes: Buffer): Promise<Data[]> {
     open(path, attributes) {
       if (path === 'repomd/data') {
         const { type = '' } = attributes
-        data = { type, href: '', size: '', checksum: { type: '', hex: '' } }
+        data = { type, href: '', size: '', openSize: '', checksum: { type: '', hex: '' } }
         found.push(data)
       }
       if (path === 'repomd/data/checksum') data!.checksum.type = attributes.type ?? ''
@@ -117,6 +119,7 @@ async function parseRepomd(bytes: Buffer): Promise<Data[]> {
     close(path, text) {
       if (path === 'repomd/data/checksum') data!.checksum.hex = text.trim()
       if (path === 'repomd/data/size') data!.size = text.trim()
+      if (path === 'repomd/data/open-size') data!.openSize = text.trim()
     },
   })
   return found
@@ -143,19 +146,26 @@ function choose(all: readonly Data[], url: string): Index {
 
 async function readPrimary(
   { base }: RpmRepository,
-  { href, size, checksum, form, compression }: Index,
+  { href, size, openSize, checksum, form, compression }: Index,
   rules: readonly NamingRule[],
   options: IndexOptions,
 ): Promise<RpmEntry[]> {
-  const promised = size === '' ? MAX_INDEX : Number(size)
-  if (!(promised <= MAX_INDEX)) throw new GeneratorError('too_large', `${href} has ${size} bytes`)
+  const promised = bounded(size, MAX_INDEX, href)
+  const opened = bounded(openSize, MAX_OPEN, href)
   const urls = [fileBelow(base, href)]
   const bytes = await readExact({ urls, checksum: checksumOf(checksum), size: promised }, options)
-  const plain = capped(decompress(Readable.from([bytes]), compression), MAX_OPEN, href)
+  const plain = capped(decompress(Readable.from([bytes]), compression), opened, href)
   const open = Readable.from(plain, { objectMode: false })
   if (form === 'sqlite') return await readPrimarySqlite(open, rules, options.signal)
   const naming = namingOf(rules)
   return await readPrimaryXml(open, (name) => naming(name) !== undefined)
+}
+
+/** A size that repomd.xml says, else the limit. Errors: `too_large` over it. */
+function bounded(text: string, limit: number, what: string): number {
+  const size = text === '' ? limit : Number(text)
+  if (size <= limit) return size
+  throw new GeneratorError('too_large', `${what} has ${text} bytes, more than ${limit}`)
 }
 
 /** The names that RPM's tools have for algorithms, and how many hex digits each gives. */

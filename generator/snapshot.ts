@@ -31,7 +31,9 @@ const File = Type.Object({
 
 const Files = Compile(
   Type.Object({
-    fileinfo: Type.Record(Type.String({ pattern: '^[0-9a-f]{40}$' }), Type.Array(File)),
+    fileinfo: Type.Record(Type.String({ pattern: '^[0-9a-f]{40}$' }), Type.Array(File), {
+      additionalProperties: false,
+    }),
   }),
 )
 

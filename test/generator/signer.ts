@@ -13,6 +13,8 @@ export interface Signer {
   keyring: string
   /** What the key, and those of `others`, clear-sign. */
   sign(text: string, ...others: Signer[]): string
+  /** A detached, armoured signature. */
+  detach(bytes: Uint8Array): Buffer
   /** Signs the header of a package in place, as rpmsign does. */
   signRpm(path: string): void
   /** the public key, armoured */
@@ -59,6 +61,7 @@ export function makeSigner(t: Test, { lapsed = false } = {}): Signer {
       ])
       execFileSync('rpmsign', [...args, '--addsign', path], { stdio: 'pipe' })
     },
+    detach: (bytes) => gpg(['--armor', '--detach-sign'], Buffer.from(bytes)),
     sign(text, ...others) {
       for (const { secret } of others) gpg(['--import'], secret)
       const keys = [fingerprint, ...others.map((other) => other.fingerprint)]

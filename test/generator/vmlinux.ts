@@ -12,7 +12,7 @@ const LAYOUT = join(import.meta.dirname, '../fixtures/bpf/vmlinux.lds')
 export interface ImageOptions {
   release?: string
   /** clang's name of the machine */
-  machine?: 'i386' | 'mips'
+  machine?: 'i386' | 'mips' | 'x86_64' | 'aarch64'
   /** with DWARF, as images of packages with debug info are */
   debug?: boolean
   /** defines over those that make a sound `task_struct` */

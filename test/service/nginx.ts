@@ -11,11 +11,20 @@ import type { Test } from 'tap'
 /** Where users that are not root do not look for commands. */
 const NGINX = '/usr/sbin/nginx'
 
+export interface NginxOptions {
+  /** lists directories (ngx_http_autoindex_module) */
+  listing?: boolean
+}
+
 /** Serves a directory until its test ends, and gives the address, without a slash at its end. */
-export async function startNginx(t: Test, root: string): Promise<string> {
+export async function startNginx(
+  t: Test,
+  root: string,
+  { listing = false }: NginxOptions = {},
+): Promise<string> {
   const home = mkdtempSync(join(tmpdir(), 'nginx-'))
   const port = await freePort()
-  writeFileSync(join(home, 'nginx.conf'), configuration(home, port, root))
+  writeFileSync(join(home, 'nginx.conf'), configuration(home, port, root, listing))
   // the kernel ends it where this process ends first
   const command = ['--pdeathsig', 'KILL', NGINX, '-p', home, '-c', 'nginx.conf', '-e', 'stderr']
   const child = spawn('setpriv', command, { stdio: ['ignore', 'inherit', 'inherit'] })
@@ -34,7 +43,7 @@ export async function startNginx(t: Test, root: string): Promise<string> {
 }
 
 /** One process, in the foreground, as the user it is started by. */
-const configuration = (home: string, port: number, root: string): string => `
+const configuration = (home: string, port: number, root: string, listing: boolean): string => `
 error_log stderr crit;
 daemon off;
 master_process off;
@@ -52,6 +61,7 @@ http {
   server {
     listen 127.0.0.1:${port};
     root ${root};
+    autoindex ${listing ? 'on' : 'off'};
   }
 }
 `

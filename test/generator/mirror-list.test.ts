@@ -1,0 +1,52 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { firstMirror } from '../../generator/mirror-list.ts'
+import { IMPATIENT } from './mill.ts'
+import { startServer } from './server.ts'
+
+const directory = mkdtempSync(join(tmpdir(), 'mirrors-'))
+t.teardown(() => rmSync(directory, { recursive: true }))
+
+let list = ''
+const server = await startServer(t, (_, response) => void response.end(list))
+const options = { cache: join(directory, 'cache'), patience: IMPATIENT }
+const read = async (text: string) => {
+  list = text
+  return await firstMirror(`${server.url}/mirror.list`, options)
+}
+
+t.test('the first line that is one', async (t) => {
+  const mirror = 'https://cdn.example/2/core/2.0/x86_64/4ea4'
+  t.equal(await read(`${mirror}\nhttps://other.example/\n`), mirror)
+  t.equal(await read(`\n# comment\r\n  ${mirror}/  \r\nnonsense`), mirror)
+  t.equal(await read('http://plain.example/x'), 'http://plain.example/x', 'the list came so, too')
+})
+
+t.test('hostile lists', async (t) => {
+  for (const text of [
+    '',
+    '\n\n# nothing\n',
+    'file:///etc/',
+    '/etc/passwd',
+    '../x',
+    'ftp://host.example/',
+    'https://me:secret@host.example/',
+    'https://host.example/?x=',
+    'https://host.example/#x',
+    'https://[',
+    '<html><body>Hello</body></html>',
+    '\0'.repeat(1000),
+  ])
+    await t.rejects(read(text), { code: 'bad_index' }, JSON.stringify(text.slice(0, 30)))
+  await t.rejects(read('#'.repeat(100_000)), { code: 'too_large' })
+})
+
+t.test('a list in a folder names folders', async (t) => {
+  const path = join(directory, 'mirror.list')
+  writeFileSync(path, 'file:///srv/mirror/\n')
+  t.equal(await firstMirror(`file://${path}`, options), 'file:///srv/mirror')
+  writeFileSync(path, 'http://host.example/')
+  await t.rejects(firstMirror(`file://${path}`, options), { code: 'bad_index' })
+})

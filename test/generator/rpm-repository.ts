@@ -1,0 +1,95 @@
+/* An rpm-md repository on disk, made by createrepo_c: as a distribution has it, or wrong in one point. */
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { basename, join } from 'node:path'
+import { zstdCompressSync } from 'node:zlib'
+import type { Signer } from './signer.ts'
+
+export interface RpmRepositoryOptions {
+  /** paths of the packages on offer */
+  packages?: readonly string[]
+  /** createrepo_c's of Debian 12 does not know zst: then the XML is compressed here */
+  compression?: 'gz' | 'bz2' | 'xz' | 'zst'
+  /** which primary index there is */
+  form?: 'xml' | 'sqlite' | 'both'
+  /** RPM's name of the digests */
+  checksum?: 'sha' | 'sha256' | 'sha384' | 'sha512'
+  /** who signs repomd.xml */
+  signer?: Signer
+}
+
+/** Makes a repository in a directory, which need not be there. */
+export function makeRpmRepository(directory: string, options: RpmRepositoryOptions = {}): void {
+  const { packages = [], compression = 'gz', form = 'both', checksum = 'sha256' } = options
+  mkdirSync(join(directory, 'Packages'), { recursive: true })
+  for (const file of packages) copyFileSync(file, join(directory, 'Packages', basename(file)))
+  const made = compression === 'zst' ? 'gz' : compression
+  const database = form === 'xml' ? '--no-database' : '--database'
+  const args = [database, '--general-compress-type', made, '--checksum', checksum, '--quiet']
+  execFileSync('createrepo_c', [...args, directory], { stdio: 'pipe' })
+  if (compression === 'zst') recompress(directory)
+  if (form === 'sqlite') editRepomd(directory, (text) => text.replace(dataOf('primary'), ''))
+  if (options.signer) signRepomd(directory, options.signer)
+}
+
+/** The XML of an index in repomd.xml. */
+const dataOf = (type: string): RegExp => new RegExp(`<data type="${type}">.*?</data>\\s*`, 's')
+
+export const repomdOf = (directory: string): string => join(directory, 'repodata/repomd.xml')
+
+/** Changes repomd.xml, whose signature, where it has one, is then wrong. */
+export function editRepomd(directory: string, edit: (text: string) => string): void {
+  const [path, text] = [repomdOf(directory), readFileSync(repomdOf(directory), 'utf8')]
+  const edited = edit(text)
+  if (edited === text) throw new Error('nothing was edited')
+  writeFileSync(path, edited)
+}
+
+export function signRepomd(directory: string, signer: Signer): void {
+  writeFileSync(`${repomdOf(directory)}.asc`, signer.detach(readFileSync(repomdOf(directory))))
+}
+
+/** The path of an index whose name ends so. */
+export function indexOf(directory: string, ending: string): string {
+  const folder = join(directory, 'repodata')
+  const name = readdirSync(folder).find((one) => one.includes(ending))
+  if (!name) throw new Error(`no ${ending}`)
+  return join(folder, name)
+}
+
+/** Puts another primary.xml in the place of the one there, with the digest that it has. */
+export function replacePrimary(directory: string, bytes: Uint8Array, name: string): void {
+  rmSync(indexOf(directory, 'primary.xml'))
+  writeFileSync(join(directory, 'repodata', name), bytes)
+  const hex = createHash('sha256').update(bytes).digest('hex')
+  editRepomd(directory, (text) =>
+    text.replace(
+      dataOf('primary'),
+      `<data type="primary"><checksum type="sha256">${hex}</checksum>
+       <location href="repodata/${name}"/><size>${bytes.length}</size></data>`,
+    ),
+  )
+}
+
+/** As newer ones of createrepo_c do it. */
+function recompress(directory: string): void {
+  const xml = execFileSync('gzip', ['--decompress', '--stdout', indexOf(directory, 'primary.xml')])
+  replacePrimary(directory, zstdCompressSync(xml), 'primary.xml.zst')
+}
+
+/** Moves a repository. */
+export function moveRepository(from: string, to: string): void {
+  mkdirSync(join(to, '..'), { recursive: true })
+  if (existsSync(to)) rmSync(to, { recursive: true })
+  renameSync(from, to)
+}
