@@ -385,6 +385,7 @@ const ROWS: readonly Source[] = [
     id: 'amzn',
     distro: 'amzn',
     protocol: 'rpm-md',
+    mirror: 'https://cdn.amazonlinux.com',
     keyrings: rpmKeys(
       'amazon-linux',
       'RPM-GPG-KEY-amazon-linux-{version}',
@@ -408,19 +409,19 @@ const ROWS: readonly Source[] = [
       2: [
         {
           name: 'core',
-          url: 'https://cdn.amazonlinux.com/2/core/latest/debuginfo/{arch}/mirror.list',
+          url: '{mirror}/2/core/latest/debuginfo/{arch}/mirror.list',
           list: true,
         },
         ...['5.4', '5.10', '5.15'].map((kernel) => ({
           name: `kernel-${kernel}`,
-          url: `https://cdn.amazonlinux.com/2/extras/kernel-${kernel}/latest/debuginfo/{arch}/mirror.list`,
+          url: `{mirror}/2/extras/kernel-${kernel}/latest/debuginfo/{arch}/mirror.list`,
           list: true,
         })),
       ],
       2023: [
         {
           name: 'core',
-          url: 'https://cdn.amazonlinux.com/al2023/core/mirrors/latest/debuginfo/{arch}/mirror.list',
+          url: '{mirror}/al2023/core/mirrors/latest/debuginfo/{arch}/mirror.list',
           list: true,
         },
       ],

@@ -27,7 +27,10 @@ export interface Mill {
   storeUrl: string
   store: Store
   /** Generates from a repository, or from files. */
-  run(from: Repository | readonly string[], options?: Partial<GenerateOptions>): Promise<Summary>
+  run(
+    from: Pick<Repository, 'url' | 'source'> | readonly string[],
+    options?: Partial<GenerateOptions>,
+  ): Promise<Summary>
   /** What `list` shows: it fails for a record that does not read. */
   records(): Promise<BuildRecord[]>
   sourceFailures(): Promise<SourceFailure[]>

@@ -7,30 +7,34 @@ import { pack } from 'tar-stream'
 import { RELEASE } from './vmlinux.ts'
 
 export interface PackageOptions {
+  /** else that of a package of Debian with debug info of this release */
+  name?: string
   release?: string
+  /** Debian's name */
+  architecture?: string
   version?: string
   /** paths of files to put in, by their paths in the package; else `vmlinux` where Debian has it */
   files?: Readonly<Record<string, string>>
   compression?: 'xz' | 'gzip' | 'zstd' | 'none'
 }
 
-/** Makes `linux-image-RELEASE-dbg_VERSION_i386.deb` in a directory around a vmlinux. Returns its path. */
+/** Makes `linux-image-RELEASE-dbg_VERSION_ARCHITECTURE.deb` in a directory around a vmlinux. Returns its path. */
 export function makePackage(
   directory: string,
   vmlinux: string | undefined,
   options: PackageOptions = {},
 ): string {
   const { release = RELEASE, version = '6.1.9-1', compression = 'xz' } = options
-  const name = `linux-image-${release}-dbg`
+  const { name = `linux-image-${release}-dbg`, architecture = 'i386' } = options
   const {
     files = vmlinux === undefined ? {} : { [`usr/lib/debug/boot/vmlinux-${release}`]: vmlinux },
   } = options
-  const [root, path] = [join(directory, `${name}.root`), `${name}_${version}_i386.deb`]
+  const [root, path] = [join(directory, `${name}.root`), `${name}_${version}_${architecture}.deb`]
   const put = (to: string, write: (path: string) => void) => {
     mkdirSync(dirname(join(root, to)), { recursive: true })
     write(join(root, to))
   }
-  put('DEBIAN/control', (path) => writeFileSync(path, control(name, version)))
+  put('DEBIAN/control', (path) => writeFileSync(path, control(name, version, architecture)))
   put('usr/share/doc/copyright', (path) => writeFileSync(path, 'GPL-2\n'))
   for (const [to, from] of Object.entries(files)) put(to, (path) => copyFileSync(from, path))
   execFileSync('dpkg-deb', ['--root-owner-group', `-Z${compression}`, '--build', root, path], {
@@ -41,10 +45,10 @@ export function makePackage(
 }
 
 /** The control file of a package. */
-function control(name: string, version: string): string {
+function control(name: string, version: string, architecture = 'i386'): string {
   return `Package: ${name}
 Version: ${version}
-Architecture: i386
+Architecture: ${architecture}
 Maintainer: Nobody <nobody@example.org>
 Description: a kernel with debug info
 `

@@ -1,16 +1,7 @@
 /* An rpm-md repository on disk, made by createrepo_c: as a distribution has it, or wrong in one point. */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { zstdCompressSync } from 'node:zlib'
 import type { Signer } from './signer.ts'
@@ -85,11 +76,4 @@ export function replacePrimary(directory: string, bytes: Uint8Array, name: strin
 function recompress(directory: string): void {
   const xml = execFileSync('gzip', ['--decompress', '--stdout', indexOf(directory, 'primary.xml')])
   replacePrimary(directory, zstdCompressSync(xml), 'primary.xml.zst')
-}
-
-/** Moves a repository. */
-export function moveRepository(from: string, to: string): void {
-  mkdirSync(join(to, '..'), { recursive: true })
-  if (existsSync(to)) rmSync(to, { recursive: true })
-  renameSync(from, to)
 }

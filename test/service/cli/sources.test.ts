@@ -1,0 +1,53 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { SOURCES } from '../../../generator/sources.ts'
+import { run } from './command.ts'
+
+t.test('protocol, suites and keyring of each version', async (t) => {
+  const { status, stdout } = await run('sources')
+  t.equal(status, 0)
+  const line = (pattern: RegExp) => stdout.split('\n').find((one) => pattern.test(one)) ?? ''
+  t.match(
+    line(/debian 12/),
+    /^debian +debian 12 +apt +bookworm bookworm-updates .*\/debian-archive-keyring\.gpg$/,
+  )
+  t.match(line(/almalinux 9/), /^alma +almalinux 9 +rpm-md +9 +.*RPM-GPG-KEY-AlmaLinux-9$/)
+  t.match(line(/^rhel +rhel 8/), /rpm-md, on request/)
+  t.match(line(/^ubuntu-launchpad +ubuntu 20.04/), /launchpad, on request +focal +not signed$/)
+  t.match(line(/^custom/), /files/)
+})
+
+t.test('--json, and a file of sources', async (t) => {
+  const file = join(t.testdir({}), 'sources.json')
+  writeFileSync(file, '[{"id": "alma", "keyrings": ["/nowhere/{version}.gpg"]}]')
+  const { status, stdout } = await run('sources', '--json', '--sources', file)
+  t.equal(status, 0)
+  const rows = stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+  t.same(
+    rows.map(({ id }) => id),
+    [...SOURCES.keys()],
+  )
+  t.match(
+    rows.find(({ id }) => id === 'alma'),
+    {
+      distro: 'almalinux',
+      protocol: 'rpm-md',
+      onRequest: false,
+      architectures: ['x86_64', 'aarch64'],
+      versions: [
+        { version: '8', repositories: ['8'], keyrings: { places: ['/nowhere/8.gpg'], here: [] } },
+      ],
+    },
+  )
+  writeFileSync(file, '{')
+  t.match(await run('sources', '--sources', file), {
+    status: 1,
+    stderr: /bad_index: .*sources\.json/,
+  })
+  const { status: wrong, stderr } = await run('generate', '--source', 'nowhere')
+  t.match({ wrong, stderr }, { wrong: 2, stderr: /no source nowhere; known: debian, .*openeuler/ })
+})
