@@ -5,7 +5,6 @@
 import { buffer } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
-import multipart from '@fastify/multipart'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { pack } from 'tar-stream'
@@ -16,14 +15,14 @@ import { ARCHIVE_TYPE, DOORS } from './archive-tree.ts'
 import { answering } from './archives.ts'
 import { SHORT, sendBytes } from './body.ts'
 import type { Context } from './context.ts'
-import { ServiceError } from './error.ts'
 import type { Available } from './lookup.ts'
 import { kernelOf, Segment } from './name.ts'
 import { bodies, bytes, ChoiceQuery, choiceOf, KNOWN, NO_BTF, problems } from './schema.ts'
+import { acceptUploads, bodyLimitOf, filesOf } from './upload.ts'
 
 const GZIP_TYPE = 'application/gzip'
-/** Bytes of a BPF object. */
-const MAX_OBJECT = 32 * 1024 * 1024
+/** One BPF object. */
+const OBJECT = { files: 1, fileSize: 32 * 1024 * 1024 }
 
 const Identifier = Type.Object({
   distribution: Segment,
@@ -43,7 +42,7 @@ const REFUSALS = [
 export const onlineRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
-    await app.register(multipart, { limits: { files: 1, fields: 0, fileSize: MAX_OBJECT } })
+    await acceptUploads(app, OBJECT)
 
     for (const { prefix, newest } of DOORS) {
       const recordFor = (request: FastifyRequest, query: Query): Promise<Available> => {
@@ -103,7 +102,7 @@ export const onlineRoutes =
       app.post(
         `${prefix}/api/v1/customize`,
         {
-          bodyLimit: MAX_OBJECT + 64 * 1024,
+          bodyLimit: bodyLimitOf(OBJECT),
           schema: {
             hide: newest,
             tags: ['Drop-ins'],
@@ -121,7 +120,7 @@ export const onlineRoutes =
           },
         },
         async (request, reply) => {
-          const object = await fileOf(request, 'bpf')
+          const [object] = (await filesOf(request, 'bpf')) as [Buffer]
           const { btf, kernel } = await recordFor(request, request.query)
           const key = `minimized ${btf.sha256} ${sha256Of(object)} ${kernel.release}`
           const { bytes } = await context.memory.body(key, async () => {
@@ -142,14 +141,6 @@ const identifierOf = ({ kernel }: Available): Type.Static<typeof Identifier> => 
   kernel_version: kernel.release,
   arch: archiveArch(kernel.arch),
 })
-
-/** The bytes of a form's one file. Errors: `bad_request` for a form without it, and those of the plugin. */
-async function fileOf(request: FastifyRequest, name: string): Promise<Buffer> {
-  const file = await request.file()
-  const content = await file?.toBuffer()
-  if (content && file?.fieldname === name) return content
-  throw new ServiceError('bad_request', `the form has no file ${name}`)
-}
 
 async function tarOf(name: string, content: Uint8Array): Promise<Buffer> {
   const tar = pack()

@@ -1,0 +1,54 @@
+/*
+ * Files that a client sends as a multipart form, in memory and bounded. What is refused is read to its end all the same,
+ * as long as a request may take: a client that is still sending would not see the answer.
+ */
+import multipart from '@fastify/multipart'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { ServiceError } from './error.ts'
+
+export interface UploadLimits {
+  files: number
+  /** bytes of one file */
+  fileSize: number
+}
+
+/** What a form adds to its files, in bytes. */
+const FORM_OVERHEAD = 64 * 1024
+
+/** The longest body that such a form has, in bytes: the `bodyLimit` of its route. */
+export const bodyLimitOf = ({ files, fileSize }: UploadLimits): number =>
+  files * fileSize + FORM_OVERHEAD
+
+/** Lets the routes of an app take forms. */
+export async function acceptUploads(
+  app: FastifyInstance,
+  { files, fileSize }: UploadLimits,
+): Promise<void> {
+  await app.register(multipart, {
+    limits: { files, fileSize, fields: 0, parts: files, headerPairs: 32, fieldNameSize: 128 },
+  })
+}
+
+/**
+ * The files under one name in a form, in their order. Errors: `bad_request` for a form with others or none,
+ * `too_large`, `unsupported_media_type`.
+ */
+export async function filesOf(request: FastifyRequest, name: string): Promise<Buffer[]> {
+  if (!request.isMultipart())
+    throw new ServiceError('unsupported_media_type', 'the body is no multipart form')
+  try {
+    const files: Buffer[] = []
+    for await (const file of request.files()) {
+      const content = await file.toBuffer()
+      if (file.fieldname !== name)
+        throw new ServiceError('bad_request', `the form has another file than ${name}`)
+      files.push(content)
+    }
+    if (files.length > 0) return files
+    throw new ServiceError('bad_request', `the form has no file ${name}`)
+  } catch (error) {
+    request.raw.unpipe()
+    request.raw.resume()
+    throw error
+  }
+}
