@@ -20,9 +20,10 @@ import { mayDo } from './access.ts'
 import { callerOf, isLocalCaller } from './caller.ts'
 import type { Config } from './config.ts'
 import { ServiceError } from './error.ts'
-import { type Generation, type Generator, isEnded, shownFailure } from './generation.ts'
+import { type Generation, type Generator, isEnded } from './generation.ts'
 import { isLocal, parseListen } from './listen.ts'
 import { ANY } from './lookup.ts'
+import { shownFailure } from './shown.ts'
 
 /** How long it is remembered what came of a kernel, in milliseconds. */
 const REMEMBERED = 10 * 60 * 1000

@@ -3,7 +3,8 @@
  * in. A generation is plain data, and goes out as it is.
  */
 import Type, { type Static } from 'typebox'
-import { Failure, KernelName } from '../storage/index.ts'
+import { KernelName } from '../storage/index.ts'
+import { ShownFailure } from './shown.ts'
 
 const Made = Type.Object({
   name: Type.String(),
@@ -15,15 +16,6 @@ const Made = Type.Object({
   /** bytes in all, where they are known */
   size: Type.Optional(Type.Integer()),
 })
-
-const { code, message, attempts, at, retryAt } = Failure.properties
-/** A failure as strangers see it: what programs wrote while they failed is the operator's. */
-const ShownFailure = Type.Object({ code, message, attempts, at, retryAt })
-
-export function shownFailure(failure: Failure): Static<typeof ShownFailure> {
-  const { code, message, attempts, at, retryAt } = failure
-  return { code, message, attempts, at, retryAt }
-}
 
 export const Generation = Type.Object({
   id: Type.String(),

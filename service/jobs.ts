@@ -8,8 +8,9 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type, { type Static } from 'typebox'
 import type { Context } from './context.ts'
 import { ServiceError } from './error.ts'
-import { Generation, type Generator, isEnded, shownFailure } from './generation.ts'
+import { Generation, type Generator, isEnded } from './generation.ts'
 import { pathOf } from './name.ts'
+import { shownFailure } from './shown.ts'
 
 const EVENTS = 'text/event-stream'
 /** Milliseconds without an event after which a comment says that there is still somebody. */

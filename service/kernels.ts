@@ -9,6 +9,7 @@ import { FilterQuery, filterOf } from './filter.ts'
 import { findBuilds } from './lookup.ts'
 import { kernelOf, NameParams, pathOf } from './name.ts'
 import { problems } from './schema.ts'
+import { ShownFailure, shownRecord } from './shown.ts'
 
 const NDJSON = 'application/x-ndjson'
 const PAGE = 100
@@ -28,6 +29,7 @@ type State = Type.Static<typeof State>
 
 const Listed = Type.Object({
   ...BuildRecord.properties,
+  failure: Type.Optional(ShownFailure),
   state: State,
   links: Type.Object({ btf: Type.Optional(Type.String()), builds: Type.String() }),
 })
@@ -49,7 +51,7 @@ export function stateOf(record: BuildRecord): State {
 }
 
 const listed = (record: BuildRecord): Type.Static<typeof Listed> => ({
-  ...record,
+  ...shownRecord(record),
   state: stateOf(record),
   links: {
     ...(record.btf && { btf: `/v1/btf/sha256/${record.btf.sha256}` }),

@@ -10,6 +10,7 @@ import {
 } from '../storage/index.ts'
 import { ServiceError } from './error.ts'
 import { Flights } from './flight.ts'
+import { shownFailure } from './shown.ts'
 
 /** What tells builds of one name apart, and what is done where nothing does; what is absent does not count. */
 export interface BuildChoice {
@@ -196,9 +197,9 @@ function sameOrUnknown(
 function whyNone(what: string, builds: readonly BuildRecord[]): ServiceError {
   const failure = builds.find((record) => record.failure)?.failure
   if (failure) {
-    const { code, message, attempts, at, retryAt } = failure
-    return new ServiceError('failed', `generating the BTF of ${what} failed: ${message}`, {
-      details: { failure: { code, message, attempts, at, retryAt } },
+    const shown = shownFailure(failure)
+    return new ServiceError('failed', `generating the BTF of ${what} failed: ${shown.message}`, {
+      details: { failure: shown },
     })
   }
   if (builds.some(({ embedded }) => embedded)) {

@@ -47,8 +47,9 @@ async function start(t: Test, config: Partial<Config> = {}, options: Options = {
   const serve: RequestListener = ({ url }, response) =>
     response.end(readFileSync(join(directory, decodeURIComponent(url!))))
   const mirror = await startMirror(t, options.mirror ?? serve)
+  const patience = options.mirror ? PATIENT : IMPATIENT
   const mill = await Mill.open({
-    ...{ store, scratch, cache: join(directory, 'cache'), patience: IMPATIENT },
+    ...{ store, scratch, cache: join(directory, 'cache'), patience },
     ...{ sources: [repository.source], mirror: `${mirror.url}/debian`, limit: 8 },
     ...options.mill,
   })
@@ -66,6 +67,9 @@ async function start(t: Test, config: Partial<Config> = {}, options: Options = {
   const downloads = () => mirror.requests.filter(({ url }) => url!.endsWith('.deb')).length
   return { server, get, downloads, directory, store, mill }
 }
+
+/** Waits for a silent mirror longer than any test takes. */
+const PATIENT = { ...IMPATIENT, silence: 3_600_000 }
 
 /** A mirror that takes requests and never answers. */
 const silent: RequestListener = () => {}

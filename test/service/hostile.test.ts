@@ -1,0 +1,386 @@
+/*
+ * What strangers send who mean no good. Requests by lot are made of what the OpenAPI document says, so that a route
+ * that comes is attacked, too. Whatever is asked: no defect of ours, no word of where files lie or of what code runs,
+ * and a server that answers the next one.
+ */
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import fc from 'fast-check'
+import t, { type Test } from 'tap'
+import { Client, type Dispatcher } from 'undici'
+import type { Config } from '../../service/config.ts'
+import { startServer } from '../../service/index.ts'
+import { openStore, putRecord } from '../../storage/index.ts'
+import { ask, btfOf, RAW, recordOf, sendRaw } from './mill.ts'
+import { ready } from './ready.ts'
+
+const REQUESTS = 10_000
+/** Asked at once, on connections of their own. */
+const AT_ONCE = 50
+
+/** What no answer may say. */
+const LEAKS =
+  /\/work|\/tmp\/|\/home|node_modules|\n\s+at |\.ts:\d|root:x:|node:internal|EACCES|ENOENT/
+
+/** A record with what its operator alone is to read. */
+const FAILED = recordOf(
+  { release: 'failed' },
+  {
+    failure: {
+      code: 'internal',
+      message: 'a defect',
+      log: 'Error: a defect\n    at run (/home/me/btfmill/pipeline.ts:1:1)',
+      attempts: 1,
+      at: '2026-11-01T12:00:00.000Z',
+      retryAt: null,
+    },
+    package: { name: 'x', version: '1', url: '/home/me/x.deb', authenticated: 'none' },
+  },
+)
+
+async function start(t: Test, config: Partial<Config> = {}) {
+  const store = await openStore(`file:${join(t.testdir({}), 'store')}`)
+  await putRecord(store, recordOf({}, { btf: await btfOf(store, RAW.little) }))
+  await putRecord(store, FAILED)
+  const server = await startServer({
+    store,
+    config: { listen: '127.0.0.1:0', drain: 0, ...config },
+  })
+  t.teardown(() => server.stop())
+  await ready(server.url)
+  return server
+}
+
+interface Route {
+  method: string
+  path: string
+  query: string[]
+}
+
+/** The routes that the document names. */
+async function routesOf(url: string): Promise<Route[]> {
+  const { paths } = (await ask(`${url}/openapi.json`)).json as {
+    paths: Record<string, Record<string, { parameters?: { in: string; name: string }[] }>>
+  }
+  return Object.entries(paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, { parameters = [] }]) => ({
+      method: method.toUpperCase(),
+      path,
+      query: parameters.filter((parameter) => parameter.in === 'query').map(({ name }) => name),
+    })),
+  )
+}
+
+/** What climbs, breaks out, or is read as something else. */
+const HOSTILE = [
+  ...['..', '.', '../../../../etc/passwd', '..\\..\\windows', '/etc/passwd', '%2e%2e%2f', '..;/'],
+  ...[
+    '....//....//etc/passwd',
+    '\0',
+    'a\0.btf',
+    '~root',
+    'file:///etc/passwd',
+    '.tmp',
+    '.git/config',
+  ],
+  ...[
+    '__proto__',
+    'constructor',
+    'toString',
+    'hasOwnProperty',
+    '$(id)',
+    '`id`',
+    ';id',
+    '|id',
+    "' OR 1=1--",
+  ],
+  ...[
+    '<script>alert(1)</script>',
+    '%',
+    '%zz',
+    '%00',
+    '\r\nx-injected: 1',
+    '\u202e',
+    'ä',
+    '\ud800',
+    '𝕏',
+  ],
+  ...[
+    '-1',
+    '0',
+    '1e309',
+    'NaN',
+    '9'.repeat(400),
+    'a'.repeat(5000),
+    '',
+    ' ',
+    '*',
+    '?',
+    '[',
+    '{}',
+    '[]',
+    'null',
+  ],
+]
+const KNOWN = [
+  ...[
+    'debian',
+    '12',
+    'x86_64',
+    '6.1.0-1-amd64',
+    '6.1.0-1-amd64.btf',
+    '6.1.0-1-amd64.btf.tar.xz',
+    'any',
+  ],
+  ...[
+    'aa'.repeat(20),
+    'aa'.repeat(32),
+    'libbpf-0.5',
+    'merged',
+    'newest',
+    '1',
+    '100',
+    'vmlinux-6.1.0-1-amd64',
+  ],
+]
+
+const word = fc.oneof(
+  fc.constantFrom(...KNOWN),
+  fc.constantFrom(...HOSTILE),
+  fc.string({ unit: 'binary', maxLength: 40 }),
+)
+/** As an address has it: encoded once, twice, or as it is where HTTP allows that. */
+const written = fc.tuple(word, fc.nat(3)).map(([text, form]) => {
+  const once = encodeURIComponent(text.toWellFormed())
+  if (form === 0) return encodeURIComponent(once)
+  return form === 1 && /^[!-~]*$/.test(text) ? text : once
+})
+
+const header = fc.oneof(
+  word.map((text) => text.replace(/[^\t -~]/g, '')),
+  fc.constantFrom(
+    'bytes=0-',
+    'bytes=5-1',
+    'bytes=-1',
+    'zstd',
+    'gzip;q=0',
+    '*',
+    'application/x-ndjson',
+  ),
+  fc.constantFrom(
+    'application/json',
+    'multipart/form-data',
+    'multipart/form-data; boundary=x',
+    '"x"',
+    'W/"x"',
+  ),
+)
+const HEADERS = [
+  ...[
+    'accept',
+    'accept-encoding',
+    'range',
+    'if-range',
+    'if-none-match',
+    'authorization',
+    'content-type',
+  ],
+  ...[
+    'x-request-id',
+    'x-forwarded-for',
+    'forwarded',
+    'cookie',
+    'user-agent',
+    'accept-version',
+    'origin',
+  ],
+]
+
+const BODIES = [
+  ...['', '{', '{"__proto__":{"x":1}}', '[]', 'null', '--x', '--x--', '--x\r\n\r\n--x--'],
+  ...[
+    '--x\r\ncontent-disposition: form-data; name="object"; filename="../../a"\r\n\r\n\u007fELF\r\n--x--',
+  ],
+  ...[
+    '--x\r\ncontent-disposition: form-data\r\n\r\n',
+    `--x\r\n${'a: b\r\n'.repeat(3000)}\r\n`,
+    'a'.repeat(70_000),
+  ],
+]
+
+function requestFor(routes: readonly Route[]): fc.Arbitrary<Dispatcher.RequestOptions> {
+  return fc
+    .record({
+      route: fc.constantFrom(...routes),
+      method: fc.constantFrom(
+        undefined,
+        undefined,
+        undefined,
+        'HEAD',
+        'POST',
+        'PUT',
+        'DELETE',
+        'OPTIONS',
+        'PATCH',
+      ),
+      parts: fc.array(written, { minLength: 6, maxLength: 6 }),
+      query: fc.array(fc.tuple(fc.nat(12), written), { maxLength: 4 }),
+      headers: fc.dictionary(fc.constantFrom(...HEADERS), header, { maxKeys: 4 }),
+      body: fc.oneof(fc.constantFrom(...BODIES), fc.string({ unit: 'binary', maxLength: 200 })),
+    })
+    .map(({ route, method = route.method, parts, query, headers, body }) => {
+      let at = 0
+      const path = route.path.replace(/\{\w+\}/g, () => parts[at++] ?? 'x')
+      const pairs = query.map(([i, value]) => `${route.query[i] ?? value.slice(0, 20)}=${value}`)
+      const address = pairs.length > 0 ? `${path}?${pairs.join('&')}` : path
+      const sent = method === 'GET' || method === 'HEAD' ? {} : { body }
+      return { method, path: address, headers, ...sent } as Dispatcher.RequestOptions
+    })
+}
+
+t.test(`${REQUESTS} requests by lot, of what the document says`, async (t) => {
+  const { url } = await start(t)
+  const routes = await routesOf(url)
+  t.ok(routes.length > 10)
+  const clients = Array.from({ length: AT_ONCE }, () => new Client(url))
+  t.teardown(() => Promise.all(clients.map((client) => client.destroy())))
+  const statuses = new Map<number, number>()
+  const property = fc.asyncProperty(
+    fc.array(requestFor(routes), { minLength: AT_ONCE, maxLength: AT_ONCE }),
+    async (requests) => {
+      const answers = requests.map(async (request, i) => {
+        const { statusCode, headers, body } = await clients[i]!.request(request)
+        const text = await body.text()
+        const said = `${request.method} ${request.path}: ${statusCode}`
+        statuses.set(statusCode, (statuses.get(statusCode) ?? 0) + 1)
+        if (statusCode >= 500) throw new Error(`${said}: ${text}`)
+        if (LEAKS.test(text) || LEAKS.test(JSON.stringify(headers)))
+          throw new Error(`${said} says too much: ${text.slice(0, 500)}`)
+        if ('x-injected' in headers) throw new Error(`${said}: a header was put in`)
+        const problem = headers['content-type'] === 'application/problem+json'
+        if (statusCode >= 400 && request.method !== 'HEAD' && !problem)
+          throw new Error(`${said}: ${headers['content-type']}`)
+      })
+      await Promise.all(answers)
+    },
+  )
+  await fc.assert(property, { numRuns: REQUESTS / AT_ONCE, endOnFailure: true })
+  t.comment(
+    [...statuses]
+      .sort()
+      .map(([status, count]) => `${status}: ${count}`)
+      .join(', '),
+  )
+  t.ok(statuses.get(200)! > 0, 'some were right')
+  t.equal((await ask(`${url}/readyz`)).status, 200)
+  const { kernels } = (await ask(`${url}/v1/kernels`)).json as { kernels: object[] }
+  t.notMatch(JSON.stringify(kernels), LEAKS)
+  t.match(kernels[1], { failure: { code: 'internal' }, package: { url: 'x.deb' } })
+})
+
+t.test('what climbs out, in each parameter of each route', async (t) => {
+  const { url } = await start(t)
+  const client = new Client(url)
+  t.teardown(() => client.destroy())
+  for (const { method, path, query } of await routesOf(url)) {
+    const names = path.match(/\{\w+\}/g) ?? []
+    const fill = (hostile: string, at: number) => {
+      let i = 0
+      return path.replace(/\{\w+\}/g, () => (i++ === at ? hostile : 'x'))
+    }
+    for (const hostile of HOSTILE) {
+      const encoded = encodeURIComponent(hostile.toWellFormed())
+      const addresses = [
+        ...names.map((_, at) => fill(encoded, at)),
+        ...query.map((name) => `${fill('x', -1)}?${name}=${encoded}`),
+      ]
+      for (const address of addresses) {
+        const { statusCode, body } = await client.request({
+          method: method as 'GET',
+          path: address,
+        })
+        const text = await body.text()
+        if (statusCode >= 500 || LEAKS.test(text)) t.fail(`${address}: ${statusCode}: ${text}`)
+      }
+    }
+  }
+  t.equal((await ask(`${url}/readyz`)).status, 200)
+})
+
+/** Opens a connection and sends a piece again and again, until the other end closes it. Gives what came back. */
+async function drip(port: number, first: string, piece: string): Promise<string> {
+  const socket: Socket = connect(port, '127.0.0.1')
+  let answer = ''
+  socket.on('data', (bytes) => {
+    answer += bytes
+  })
+  socket.on('error', () => {})
+  const closed = once(socket, 'close')
+  socket.write(first)
+  const timer = setInterval(() => socket.write(piece), 100)
+  await closed
+  clearInterval(timer)
+  return answer
+}
+
+t.test('who sends slowly is let go, and holds nobody up', async (t) => {
+  const { url } = await start(t, { requestTimeout: 1 })
+  const port = Number(new URL(url).port)
+  const slow = [
+    ...Array.from({ length: 50 }, () =>
+      drip(port, 'GET /v1/kernels HTTP/1.1\r\nhost: x\r\n', 'x: y\r\n'),
+    ),
+    ...Array.from({ length: 20 }, () => drip(port, '', 'G')),
+    ...Array.from({ length: 20 }, () =>
+      drip(port, 'POST /api/v1/customize HTTP/1.1\r\nhost: x\r\ncontent-length: 9999\r\n\r\n', 'x'),
+    ),
+  ]
+  let answered = 0
+  const others = (async () => {
+    for (let i = 0; i < 50; i++) {
+      if ((await ask(`${url}/v1/kernels`)).status === 200) answered++
+      await sleep(10)
+    }
+  })()
+  await others
+  t.equal(answered, 50)
+  const answers = await Promise.all(slow)
+  t.equal(answers.length, 90, 'all are closed')
+  for (const answer of answers.slice(0, 50))
+    t.match(answer, /^HTTP\/1\.1 408 [\s\S]*"code":"timeout"/)
+})
+
+t.test('so many connections and no more', async (t) => {
+  const { url } = await start(t, { connections: 20 })
+  const port = Number(new URL(url).port)
+  const sockets = Array.from({ length: 60 }, () => connect(port, '127.0.0.1').on('error', () => {}))
+  await Promise.all(
+    sockets.slice(20).map((socket) => once(socket.resume(), 'close').catch(() => {})),
+  )
+  t.ok(sockets.filter((socket) => !socket.destroyed).length <= 20)
+  for (const socket of sockets) socket.destroy()
+  await sleep(50)
+  t.equal((await ask(`${url}/healthz`)).status, 200, 'the next one is answered')
+})
+
+t.test('bodies that are too long, or of no form', async (t) => {
+  const { url } = await start(t, { bodyLimit: 1000 })
+  const send = (type: string, body: string) =>
+    sendRaw(
+      url,
+      `POST /api/v1/customize HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: ${type}\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+    )
+  t.match(await send('application/json', `"${'x'.repeat(2000)}"`), /^HTTP\/1\.1 4(13|00|04|15|22) /)
+  t.match(await send('application/x-nothing', 'x'), /^HTTP\/1\.1 4\d\d /)
+  t.match(
+    await sendRaw(
+      url,
+      'POST /api/v1/customize HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n',
+    ),
+    /^HTTP\/1\.1 400 /,
+    'two lengths: smuggling',
+  )
+  t.equal((await ask(`${url}/healthz`)).status, 200)
+})
