@@ -27,6 +27,21 @@ export async function answerFor(
   }
 }
 
+/**
+ * The same for clients that are not ours: they take every 2xx for what they asked for, and would keep a problem document
+ * as BTF. Errors: those of `answerFor`, with `unavailable` for `pending`.
+ */
+export async function answerForOthers(
+  ...[context, request, kernel, choice]: Parameters<typeof answerFor>
+): Promise<Available> {
+  try {
+    return await answerFor(context, request, kernel, choice)
+  } catch (error) {
+    if (!(error instanceof ServiceError) || error.code !== 'pending') throw error
+    throw new ServiceError('unavailable', error.message, { details: error.details })
+  }
+}
+
 /** The generation to wait for; where there is none, the miss is counted. Errors: `miss`, and those of `Demand.request`. */
 async function waitFor(
   { misses, onDemand }: Context,

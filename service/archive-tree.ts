@@ -6,7 +6,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { ARCHIVE_SUFFIX } from '../storage/index.ts'
-import { answerFor } from './answer.ts'
+import { answerForOthers } from './answer.ts'
 import { SHORT, sendBytes } from './body.ts'
 import type { Context } from './context.ts'
 import { ServiceError } from './error.ts'
@@ -74,7 +74,7 @@ export const archiveTreeRoutes =
             const { file, ...name } = request.params
             const kernel = kernelOf({ ...name, release: releaseOf(file, ARCHIVE_SUFFIX) })
             const choice = choiceOf(request.query)
-            const record = await answerFor(context, request, kernel, {
+            const record = await answerForOthers(context, request, kernel, {
               ...choice,
               newest: newest || choice.newest === true,
             })

@@ -22,7 +22,7 @@ export const SERVICE_ERROR_CODES = [
   'bad_object', // what was sent, or is to be worked on, is not what it should be: `details.reason` is a code of BtfError
   'too_complex', // objects that take more time or memory than the service gives to a stranger
   'not_found', // no such address
-  'unavailable', // the store does not answer, or the catalog is not loaded yet
+  'unavailable', // the store does not answer, or the catalog is not loaded yet; at drop-ins also what is being made
   'bad_tokens', // a file of tokens that does not read, or a token that cannot be in it
   'internal', // a defect of ours
 ] as const

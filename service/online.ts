@@ -10,7 +10,7 @@ import type { FastifyRequest } from 'fastify'
 import { pack } from 'tar-stream'
 import Type from 'typebox'
 import { archiveArch, sha256Of } from '../storage/index.ts'
-import { answerFor } from './answer.ts'
+import { answerForOthers } from './answer.ts'
 import { ARCHIVE_TYPE, DOORS } from './archive-tree.ts'
 import { answering } from './archives.ts'
 import { SHORT, sendBytes } from './body.ts'
@@ -53,7 +53,7 @@ export const onlineRoutes =
           release: query.kernel_version,
         })
         const choice = choiceOf(query)
-        return answerFor(context, request, kernel, {
+        return answerForOthers(context, request, kernel, {
           ...choice,
           newest: newest || choice.newest === true,
         })

@@ -4,7 +4,7 @@
  */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
-import { answerFor } from './answer.ts'
+import { answerForOthers } from './answer.ts'
 import { DOORS } from './archive-tree.ts'
 import { SHORT, sendBtf } from './body.ts'
 import type { Context } from './context.ts'
@@ -57,7 +57,7 @@ export const openAnolisRoutes =
           const release = file.slice(PREFIX.length)
           const kernel = kernelOf({ distro: ANY, version: ANY, arch, release })
           const choice = choiceOf(request.query)
-          const record = await answerFor(context, request, kernel, {
+          const record = await answerForOthers(context, request, kernel, {
             ...choice,
             newest: newest || choice.newest === true,
           })

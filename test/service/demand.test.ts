@@ -160,6 +160,19 @@ t.test('a build that is not among those made is not waited for again', async (t)
   t.equal(downloads(), 1)
 })
 
+t.test('clients of other services are told to come again: they know no 202', async (t) => {
+  const { get } = await start(t, {}, { mirror: silent })
+  for (const path of [
+    `/debian/12/i686/${RELEASE}.btf.tar.xz`,
+    `/api/v1/download?distribution=debian&distribution_version=12&arch=i686&kernel_version=${RELEASE}`,
+  ]) {
+    const { status, headers, json } = await get(path)
+    t.equal(status, 503, path)
+    t.ok(Number(headers['retry-after']) > 0)
+    t.match(json, { code: 'unavailable', job: /^\/v1\/jobs\// })
+  }
+})
+
 t.test('who may have something made', async (t) => {
   const path = join(t.testdir({}), 'tokens.json')
   const bearer = async (name: string, scope: 'read' | 'generate') => ({

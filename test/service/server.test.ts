@@ -145,6 +145,9 @@ t.test('it stops when the last answer is out, and takes no new connections', asy
   await new Promise((resolve) => setImmediate(resolve))
   await request(`${server.url}/healthz`).then(({ body }) => body.dump())
   const stopped = server.stop()
+  const last = await get(`${server.url}/readyz`)
+  t.match(last.body, { code: 'unavailable', detail: 'this service is stopping' })
+  t.equal(last.headers.connection, 'close')
   socket.write('\r\n')
   const pieces: Buffer[] = []
   for await (const piece of socket) pieces.push(piece as Buffer)
