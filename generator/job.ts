@@ -15,6 +15,8 @@ const Path = Type.String({ minLength: 1, maxLength: 1024 })
 const JobOptions = {
   /** end the download when vmlinux is whole; its digest is never compared then, and the record says `prefix` */
   earlyStop: Type.Optional(Type.Boolean()),
+  /** take the BTF that the kernel carries itself, where it does */
+  embedded: Type.Optional(Type.Boolean()),
 }
 
 export const Job = Type.Object(

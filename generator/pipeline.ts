@@ -22,7 +22,7 @@ import {
   type Tool,
 } from '../storage/index.ts'
 import { type Amount, type Lease, memoryWith, needsOf } from './budget.ts'
-import { checkBtf, checkVmlinux } from './check.ts'
+import { checkBtf, checkVmlinux, originOf } from './check.ts'
 import type { Patience } from './download.ts'
 import { GeneratorError } from './error.ts'
 import type { OnJobEvent } from './event.ts'
@@ -48,6 +48,9 @@ export interface PipelineOptions {
   signal?: AbortSignal
   onEvent?: OnJobEvent
 }
+
+/** What made the BTF that a kernel carries itself: its own build. */
+const NO_TOOL: Tool = { name: 'none', version: '', options: [], artefact: 'embedded' }
 
 /** A job that has to wait until others leave it so much of the machine: nothing is stored, and nothing left. */
 export class NoRoom extends Error {
@@ -97,9 +100,13 @@ export async function runJob(job: Job, lease: Lease, options: PipelineOptions): 
   }
 }
 
-interface Made extends Receipt {
+interface Encoded {
   vmlinux: Vmlinux
-  raw: Buffer
+  raw: Uint8Array
+  tool: Tool
+}
+
+interface Made extends Receipt, Encoded {
   info: Omit<BtfInfo, 'sha256'>
 }
 
@@ -133,25 +140,27 @@ async function make(
     ...(access && { access }),
     onProgress: (read) => onEvent({ event: 'progress', kernel, read, size: job.package.size }),
   })
-  const encode = async (): Promise<Vmlinux> => {
+  const encode = async (): Promise<Encoded> => {
     await fetched.vmlinux
-    const vmlinux = readVmlinux(image)
+    const vmlinux = await readVmlinux(image)
     checkVmlinux(vmlinux, job.kernel)
+    const { tool } = options
+    const origin = originOf(vmlinux, job.embedded ? 'embedded' : 'pahole')
+    if (origin === 'embedded') return { vmlinux, raw: vmlinux.ownBtf!, tool: NO_TOOL }
     stage('pahole')
     lease.keep(needsOf(statSync(image).size, limits.output))
     const memory = (bytes: number) => lease.may({ memory: memoryWith(bytes) })
-    await encodeBtf(options.tool, image, btf, { ...limits, room: memory }, signal)
-    return vmlinux
+    await encodeBtf(tool, image, btf, { ...limits, room: memory }, signal)
+    return { vmlinux, raw: await readFile(btf), tool }
   }
   const encoding = encode()
   encoding.catch(() => lease.refusal && stop.abort(lease.refusal))
   try {
     // first the package: a wrong digest explains whatever else went wrong
     const receipt = await fetched.done
-    const vmlinux = await encoding
+    const encoded = await encoding
     stage('check')
-    const raw = await readFile(btf)
-    return { ...receipt, vmlinux, raw, info: checkBtf(raw, vmlinux) }
+    return { ...receipt, ...encoded, info: checkBtf(encoded.raw, encoded.vmlinux) }
   } finally {
     stop.abort()
     await Promise.allSettled([fetched.vmlinux, fetched.done, encoding])
@@ -159,8 +168,8 @@ async function make(
 }
 
 async function publish(job: Job, made: Made, options: PipelineOptions): Promise<BuildRecord> {
-  const { vmlinux, raw, info, sha256 } = made
-  const { store, tool, signal } = options
+  const { vmlinux, raw, tool, info, sha256 } = made
+  const { store, signal } = options
   const { buildId, unameVersion } = vmlinux
   const arch = job.kernel.arch ?? vmlinux.arch
   const release = job.kernel.release ?? vmlinux.release
@@ -202,7 +211,7 @@ function draft(job: Job, tool: Tool): BuildRecord {
     schema: 1,
     kernel: nameOf(job),
     package: { ...job.package, authenticated: 'none' },
-    origin: 'pahole',
+    origin: tool === NO_TOOL ? 'embedded' : 'pahole',
     tool,
     createdAt: now,
     updatedAt: now,
