@@ -61,10 +61,17 @@ export function nameOfShelf({ source, version, repository }: Shelf): string {
   return source.protocol === 'apt' ? name : `${version} ${name}`
 }
 
+/** A repository that is wherever the machine's apt has it. */
+const NAME_ALONE = /^[a-z0-9-]+$/
+
+/** Whether it takes a mirror to say where a shelf's repository is. */
+export const needsMirror = ({ repository }: Shelf): boolean =>
+  'url' in repository && NAME_ALONE.test(repository.url)
+
 /** The URL of a shelf's repository, without a slash at its end. */
 export function baseOf({ source, version, repository, arch }: Shelf, mirror: Mirror): string {
   const template = 'url' in repository ? repository.url : ''
-  if (/^[a-z0-9-]+$/.test(template)) return mirror(template)
+  if (NAME_ALONE.test(template)) return mirror(template)
   const parts = { mirror: source.mirror, version, arch: source.architectures[arch] }
   return (fill(template, parts) ?? template).replace(/\/+$/, '')
 }

@@ -6,7 +6,15 @@ import {
   type Store,
   sourceFailureKey,
 } from '../storage/index.ts'
-import { baseOf, discover, nameOfShelf, newestFirst, type Shelf, shelvesOf } from './discover.ts'
+import {
+  baseOf,
+  discover,
+  nameOfShelf,
+  needsMirror,
+  newestFirst,
+  type Shelf,
+  shelvesOf,
+} from './discover.ts'
 import type { Patience } from './download.ts'
 import { GeneratorError } from './error.ts'
 import type { OnEvent } from './event.ts'
@@ -47,8 +55,9 @@ export interface Offers {
 export async function findOffers(options: OfferOptions): Promise<Offers> {
   const { filter = {}, sources = sourcesFor(filter) } = options
   const shelves = sources.flatMap((source) => shelvesOf(source, filter))
-  if (shelves.length === 0) return { packages: [], failures: [] }
-  const mirror = await findMirror(options.mirror)
+  const mirror: Mirror = shelves.some(needsMirror)
+    ? await findMirror(options.mirror)
+    : (repository) => repository
   const asked = new Map<string, Promise<Buffer>>()
   const read = await inPool(shelves, SHELVES, async (shelf) =>
     options.drain?.aborted ? [] : await readShelf(shelf, mirror, asked, options),
