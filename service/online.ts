@@ -17,8 +17,16 @@ import { SHORT, sendBytes } from './body.ts'
 import type { Context } from './context.ts'
 import type { Available } from './lookup.ts'
 import { kernelOf, Segment } from './name.ts'
-import { bodies, bytes, ChoiceQuery, choiceOf, KNOWN, NO_BTF, problems } from './schema.ts'
-import { acceptUploads, bodyLimitOf, filesOf } from './upload.ts'
+import {
+  bodies,
+  bytes,
+  ChoiceQuery,
+  choiceOf,
+  KNOWN,
+  NO_BTF_FOR_OTHERS,
+  problems,
+} from './schema.ts'
+import { acceptUploads, bodyLimitOf, filesOf, formOf } from './upload.ts'
 
 const GZIP_TYPE = 'application/gzip'
 /** One BPF object. */
@@ -35,8 +43,8 @@ const Query = Type.Object({ ...Identifier.properties, ...ChoiceQuery.properties 
 type Query = Type.Static<typeof Query>
 
 const REFUSALS = [
-  ...(['bad_request', 'invalid_name', 'unknown_blob', 'busy', 'unavailable'] as const),
-  ...NO_BTF,
+  ...(['bad_request', 'invalid_name', 'unknown_blob', 'unavailable'] as const),
+  ...NO_BTF_FOR_OTHERS,
 ]
 
 export const onlineRoutes =
@@ -107,8 +115,8 @@ export const onlineRoutes =
             hide: newest,
             tags: ['Drop-ins'],
             summary: "Of a kernel's BTF what a BPF object needs, as btfhub-online makes it",
-            description: 'The object is the file `bpf` of a multipart form.',
             consumes: ['multipart/form-data'],
+            form: formOf('bpf', 'a BPF object'),
             querystring: Query,
             response: {
               200: bytes('a tar with one file, `<release>.btf`', GZIP_TYPE),

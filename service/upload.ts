@@ -4,7 +4,19 @@
  */
 import multipart from '@fastify/multipart'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import Type, { type TSchema } from 'typebox'
 import { ServiceError } from './error.ts'
+
+declare module 'fastify' {
+  interface FastifySchema {
+    /** what the form holds that is the body; told, not checked: its files are read one by one */
+    form?: TSchema
+  }
+}
+
+/** A form of files under one name. */
+export const formOf = (name: string, description: string): TSchema =>
+  Type.Object({ [name]: Type.Unsafe<Buffer>({ type: 'string', format: 'binary', description }) })
 
 export interface UploadLimits {
   files: number
