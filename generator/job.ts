@@ -5,7 +5,10 @@
 import { basename } from 'node:path'
 import Type from 'typebox'
 import { canonicalArch, type KernelName, sha256Of } from '../storage/index.ts'
+import { debNameOf, rpmNameOf } from './file-name.ts'
+import { namingOf } from './naming.ts'
 import { Checksum, type KernelPackage, Vouched } from './source.ts'
+import { SOURCES } from './sources.ts'
 
 /** One that comes from a queue is someone else's: every part of it has a bound. */
 const Text = Type.String({ minLength: 1, maxLength: 255 })
@@ -97,44 +100,31 @@ export function jobOf(from: KernelPackage, options: JobOptions = {}): Job {
   }
 }
 
-/** What a file's name tells: how each kind of package is called, and what its kernel is then. */
-const FILE_NAMES = [
-  {
-    format: 'deb',
-    // linux-image-6.1.0-54-686-pae-dbg_6.1.190-1_i386.deb
-    file: /^([a-z0-9][a-z0-9+.-]*)_([\w.+~:-]+)_(\w+)\.d?deb$/,
-    release: (name: string) => /^linux-image-(?:unsigned-)?(\d.*)-(?:dbg|dbgsym)$/.exec(name)?.[1],
-  },
-  {
-    format: 'rpm',
-    // kernel-debuginfo-5.14.0-611.5.1.el9_7.x86_64.rpm
-    file: /^([\w+.-]+)-([\w.+~^]+-[\w.+~^]+)\.(\w+)\.rpm$/,
-    release: (name: string, version: string, arch: string) =>
-      /^kernel(-uek)?-debuginfo$/.test(name) ? `${version}.${arch}` : undefined,
-  },
-] as const
+const CUSTOM = SOURCES.get('custom')!
+const naming = namingOf(CUSTOM.packages)
 
 /**
  * The job that a file or URL makes: a .deb, .ddeb or .rpm, else a bare vmlinux, compressed or not. What `kernel`
- * leaves open the file's name may tell, else the image itself.
+ * leaves open the file's name may tell by the rules of the source `custom`, else the image itself.
  */
 export function jobOfFile(url: string, kernel: Partial<KernelName>, options: JobOptions = {}): Job {
   const file = fileNameOf(url)
-  const kind = FILE_NAMES.find((known) => known.file.test(file))
-  const [, name = file, version = '', arch = ''] = kind?.file.exec(file) ?? []
-  const release = kind?.release(name, version, arch)
+  const rpm = rpmNameOf(file)
+  const named = rpm ?? debNameOf(file)
+  const version = rpm ? `${rpm.version}-${rpm.revision}` : (named?.version ?? '')
+  const release = named && naming(named)?.release
   return {
     kernel: {
-      distro: 'custom',
+      distro: CUSTOM.distro,
       version: 'rolling',
-      ...(arch && { arch: canonicalArch(arch) }),
+      ...(named && { arch: canonicalArch(named.arch) }),
       ...(release && { release }),
       ...kernel,
     },
-    package: { name, version, url },
+    package: { name: named?.name ?? file, version, url },
     vouched: 'none',
     format: /\.d?deb$/.test(file) ? 'deb' : /\.rpm$/.test(file) ? 'rpm' : 'vmlinux',
-    vmlinux: ['usr/lib/debug/boot/vmlinux-*', 'usr/lib/debug/lib/modules/*/vmlinux'],
+    vmlinux: CUSTOM.vmlinux.map((path) => path.replaceAll('{release}', '*')),
     ...options,
   }
 }
