@@ -18,7 +18,6 @@ export class Metrics {
 
   constructor() {
     const registers = [this.registry]
-    collectDefaultMetrics({ register: this.registry })
     this.#requests = new Histogram({
       name: 'btfmill_http_request_duration_seconds',
       help: 'Requests, by how long their answers took',
@@ -94,6 +93,7 @@ export function registerMetrics(app: FastifyInstance, context: Context): void {
   const { metrics, settings, catalog, readiness, memory, misses, bodies, archives, onDemand } =
     context
   if (settings.metrics === 'off') return
+  collectDefaultMetrics({ register: metrics.registry })
   app.addHook('onResponse', ({ method, routeOptions }, reply, done) => {
     const length = method === 'HEAD' ? 0 : Number(reply.getHeader('content-length') ?? 0)
     metrics.answer(method, routeOptions.url, reply.statusCode, reply.elapsedTime / 1000, length)
