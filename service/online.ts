@@ -15,6 +15,7 @@ import { ARCHIVE_TYPE, DOORS } from './archive-tree.ts'
 import { answering } from './archives.ts'
 import { SHORT, sendBytes } from './body.ts'
 import type { Context } from './context.ts'
+import { lately } from './flight.ts'
 import type { Available } from './lookup.ts'
 import { kernelOf, Segment } from './name.ts'
 import {
@@ -31,6 +32,9 @@ import { acceptUploads, bodyLimitOf, filesOf, formOf } from './upload.ts'
 const GZIP_TYPE = 'application/gzip'
 /** One BPF object. */
 const OBJECT = { files: 1, fileSize: 32 * 1024 * 1024 }
+
+/** Milliseconds for which the list is the same. */
+const LIST_AGE = 10_000
 
 const Identifier = Type.Object({
   distribution: Segment,
@@ -67,6 +71,12 @@ export const onlineRoutes =
         })
       }
 
+      const list = lately(LIST_AGE, () => {
+        const listed = Array.from(answering(context.catalog, { newest }), identifierOf)
+        const bytes = Buffer.from(JSON.stringify(listed))
+        return { bytes, sha256: sha256Of(bytes) }
+      })
+
       app.get(
         `${prefix}/api/v1/list`,
         {
@@ -78,10 +88,9 @@ export const onlineRoutes =
           },
         },
         (request, reply) => {
-          const listed = Array.from(answering(context.catalog, { newest }), identifierOf)
-          const body = Buffer.from(JSON.stringify(listed))
-          const tagged = { etag: `"${sha256Of(body)}"`, cacheControl: SHORT }
-          sendBytes(request, reply, body, { ...tagged, type: 'application/json' })
+          const { bytes, sha256 } = list()
+          const tagged = { etag: `"${sha256}"`, cacheControl: SHORT }
+          sendBytes(request, reply, bytes, { ...tagged, type: 'application/json' })
         },
       )
 
