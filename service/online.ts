@@ -30,8 +30,6 @@ import {
 import { acceptUploads, bodyLimitOf, filesOf, formOf } from './upload.ts'
 
 const GZIP_TYPE = 'application/gzip'
-/** One BPF object. */
-const OBJECT = { files: 1, fileSize: 32 * 1024 * 1024 }
 
 /** Milliseconds for which the list is the same. */
 const LIST_AGE = 10_000
@@ -54,7 +52,8 @@ const REFUSALS = [
 export const onlineRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
-    await acceptUploads(app, OBJECT)
+    const object = { files: 1, fileSize: context.settings.uploadLimit }
+    await acceptUploads(app, context.uploads, object)
 
     for (const { prefix, newest } of DOORS) {
       const recordFor = (request: FastifyRequest, query: Query): Promise<Available> => {
@@ -119,7 +118,7 @@ export const onlineRoutes =
       app.post(
         `${prefix}/api/v1/customize`,
         {
-          bodyLimit: bodyLimitOf(OBJECT),
+          bodyLimit: bodyLimitOf(object),
           schema: {
             hide: newest,
             tags: ['Drop-ins'],
@@ -132,6 +131,7 @@ export const onlineRoutes =
               ...problems(
                 ...REFUSALS,
                 ...(['too_large', 'unsupported_media_type', 'bad_object', 'too_complex'] as const),
+                'busy',
               ),
             },
           },

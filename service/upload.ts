@@ -3,7 +3,7 @@
  * as long as a request may take: a client that is still sending would not see the answer.
  */
 import multipart from '@fastify/multipart'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify'
 import Type, { type TSchema } from 'typebox'
 import { ServiceError } from './error.ts'
 
@@ -31,13 +31,44 @@ const FORM_OVERHEAD = 64 * 1024
 export const bodyLimitOf = ({ files, fileSize }: UploadLimits): number =>
   files * fileSize + FORM_OVERHEAD
 
-/** Lets the routes of an app take forms. */
+/** Bytes of uploads in memory, of all requests together: a stranger must not fill it with many that are each allowed. */
+export class Uploads {
+  #left: number
+
+  constructor(size: number) {
+    this.#left = size
+  }
+
+  /** Takes room, and gives what returns it. Errors: `busy` where there is not so much. */
+  take(bytes: number): () => void {
+    if (bytes > this.#left) throw new ServiceError('busy', 'too much is being sent at once')
+    this.#left -= bytes
+    return () => {
+      this.#left += bytes
+    }
+  }
+}
+
+/** Lets the routes of an app take forms, as long as there is room for them. Errors: `busy`. */
 export async function acceptUploads(
   app: FastifyInstance,
+  uploads: Uploads,
   { files, fileSize }: UploadLimits,
 ): Promise<void> {
   await app.register(multipart, {
     limits: { files, fileSize, fields: 0, parts: files, headerPairs: 32, fieldNameSize: 128 },
+  })
+  const most = bodyLimitOf({ files, fileSize })
+  app.addHook('onRequest', async ({ raw, headers }, reply) => {
+    if (raw.method === 'GET' || raw.method === 'HEAD') return
+    // what a client says of the length is true: no more is read
+    const bytes = Math.min(Number(headers['content-length'] ?? most), most)
+    try {
+      reply.raw.once('close', uploads.take(bytes))
+    } catch (error) {
+      raw.resume()
+      throw error
+    }
   })
 }
 
@@ -61,6 +92,8 @@ export async function filesOf(request: FastifyRequest, name: string): Promise<Bu
   } catch (error) {
     request.raw.unpipe()
     request.raw.resume()
-    throw error
+    // what the form's parser says of a form that it cannot read has no status of its own
+    if (error instanceof ServiceError || (error as FastifyError).statusCode) throw error
+    throw new ServiceError('bad_request', 'the body is no form that can be read', { cause: error })
   }
 }
