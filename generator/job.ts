@@ -22,36 +22,43 @@ const JobOptions = {
   embedded: Type.Optional(Type.Boolean()),
 }
 
+const Single = {
+  /** as far as it is known before the image is read */
+  kernel: Type.Object({
+    distro: Text,
+    version: Text,
+    arch: Type.Optional(Text),
+    release: Type.Optional(Text),
+  }),
+  package: Type.Object({
+    name: Text,
+    version: Type.String({ maxLength: 255 }),
+    url: Type.String({ minLength: 1, maxLength: 4096 }),
+    /** bytes */
+    size: Type.Optional(Type.Integer({ minimum: 0 })),
+    sha256: Type.Optional(Type.String({ pattern: '^[0-9a-f]{64}$' })),
+  }),
+  /** what the package's digest must be, and by whom that is; of what a user gives nobody knows */
+  checksum: Type.Optional(Checksum),
+  vouched: Vouched,
+  /** id of the source whose access opens the repository */
+  source: Type.Optional(Text),
+  format: Type.Union([Type.Literal('deb'), Type.Literal('rpm'), Type.Literal('vmlinux')]),
+  /** paths of OpenPGP keys, of which one must have signed the header of an .rpm */
+  keys: Type.Optional(Type.Array(Path, { maxItems: 16 })),
+  /** globs of the paths that vmlinux may have in the package */
+  vmlinux: Type.Array(Path, { maxItems: 16 }),
+  ...JobOptions,
+}
+const STRICT = { additionalProperties: false }
+
 export const Job = Type.Object(
   {
-    /** as far as it is known before the image is read */
-    kernel: Type.Object({
-      distro: Text,
-      version: Text,
-      arch: Type.Optional(Text),
-      release: Type.Optional(Text),
-    }),
-    package: Type.Object({
-      name: Text,
-      version: Type.String({ maxLength: 255 }),
-      url: Type.String({ minLength: 1, maxLength: 4096 }),
-      /** bytes */
-      size: Type.Optional(Type.Integer({ minimum: 0 })),
-      sha256: Type.Optional(Type.String({ pattern: '^[0-9a-f]{64}$' })),
-    }),
-    /** what the package's digest must be, and by whom that is; of what a user gives nobody knows */
-    checksum: Type.Optional(Checksum),
-    vouched: Vouched,
-    /** id of the source whose access opens the repository */
-    source: Type.Optional(Text),
-    format: Type.Union([Type.Literal('deb'), Type.Literal('rpm'), Type.Literal('vmlinux')]),
-    /** paths of OpenPGP keys, of which one must have signed the header of an .rpm */
-    keys: Type.Optional(Type.Array(Path, { maxItems: 16 })),
-    /** globs of the paths that vmlinux may have in the package */
-    vmlinux: Type.Array(Path, { maxItems: 16 }),
-    ...JobOptions,
+    ...Single,
+    /** what is done where the package has a kernel without BTF of its own */
+    fallback: Type.Optional(Type.Object(Single, STRICT)),
   },
-  { additionalProperties: false },
+  STRICT,
 )
 export type Job = Type.Static<typeof Job>
 export type JobOptions = Pick<Job, keyof typeof JobOptions>
@@ -79,6 +86,11 @@ export function jobIdOf(job: Job, artefact: string): string {
 
 /** The job that a source's package makes. */
 export function jobOf(from: KernelPackage, options: JobOptions = {}): Job {
+  const { fallback } = from
+  return { ...singleOf(from, options), ...(fallback && { fallback: singleOf(fallback, options) }) }
+}
+
+function singleOf(from: KernelPackage, options: JobOptions): Omit<Job, 'fallback'> {
   const { kernel, name, version, url, size, checksum, vouched, source, format, keys, vmlinux } =
     from
   return {
@@ -101,7 +113,11 @@ export function jobOf(from: KernelPackage, options: JobOptions = {}): Job {
 }
 
 const CUSTOM = SOURCES.get('custom')!
-const naming = namingOf(CUSTOM.packages)
+const naming = namingOf([...CUSTOM.packages, ...CUSTOM.images!])
+/** Where packages have vmlinux, or what boot loaders take. */
+const PATHS = [...CUSTOM.vmlinux, ...CUSTOM.vmlinuz!].map((path) =>
+  path.replaceAll('{release}', '*'),
+)
 
 /**
  * The job that a file or URL makes: a .deb, .ddeb or .rpm, else a bare vmlinux, compressed or not. What `kernel`
@@ -124,7 +140,7 @@ export function jobOfFile(url: string, kernel: Partial<KernelName>, options: Job
     package: { name: named?.name ?? file, version, url },
     vouched: 'none',
     format: /\.d?deb$/.test(file) ? 'deb' : /\.rpm$/.test(file) ? 'rpm' : 'vmlinux',
-    vmlinux: CUSTOM.vmlinux.map((path) => path.replaceAll('{release}', '*')),
+    vmlinux: [...PATHS],
     ...options,
   }
 }

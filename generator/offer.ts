@@ -31,6 +31,8 @@ export interface OfferOptions {
   /** where it is kept that a source could not be read */
   store: Store
   filter?: KernelFilter
+  /** packages with the kernel itself, too, whose BTF may save reading the debug info */
+  embedded?: boolean
   /** only these sources; else what `sourcesFor` has */
   sources?: readonly Source[]
   /** URL of the main archive, `http://host/debian` */
@@ -53,8 +55,8 @@ export interface Offers {
 
 /** The packages that sources offer and a filter leaves. Throws where the store fails, and the signal's reason. */
 export async function findOffers(options: OfferOptions): Promise<Offers> {
-  const { filter = {}, sources = sourcesFor(filter) } = options
-  const shelves = sources.flatMap((source) => shelvesOf(source, filter))
+  const { filter = {}, sources = sourcesFor(filter), embedded = false } = options
+  const shelves = sources.flatMap((source) => shelvesOf(source, filter, embedded))
   const mirror: Mirror = shelves.some(needsMirror)
     ? await findMirror(options.mirror)
     : (repository) => repository
@@ -72,7 +74,7 @@ async function readShelf(
   shelf: Shelf,
   mirror: Mirror,
   asked: Map<string, Promise<Buffer>>,
-  { store, filter = {}, cache, patience, signal, onEvent }: OfferOptions,
+  { store, filter = {}, cache, patience, signal, onEvent, embedded = false }: OfferOptions,
 ): Promise<KernelPackage[] | Failure> {
   const [source, name] = [shelf.source.id, nameOfShelf(shelf)]
   const suite = `${name}-${shelf.arch}`
@@ -81,6 +83,7 @@ async function readShelf(
     const found = await discover(shelf, mirror, filter, {
       signal,
       asked,
+      embedded,
       ...(cache && { cache }),
       ...(patience && { patience }),
     })

@@ -25,7 +25,7 @@ import { type Amount, type Lease, memoryWith, needsOf } from './budget.ts'
 import { checkBtf, checkVmlinux, originOf } from './check.ts'
 import type { Patience } from './download.ts'
 import { GeneratorError } from './error.ts'
-import type { OnJobEvent } from './event.ts'
+import type { Instead, OnJobEvent } from './event.ts'
 import { fetchVmlinux, type Receipt } from './fetch.ts'
 import { type Job, nameOf } from './job.ts'
 import { encodeBtf, PAHOLE_LIMITS, type PaholeLimits } from './pahole.ts'
@@ -68,15 +68,21 @@ export type Outcome =
   | { state: 'failed'; failure: Failure; stored: boolean }
 
 /**
- * Runs one job to its end, on what it holds. Throws only where `signal` aborts it (then nothing is stored, and nothing
+ * Runs one job to its end, on what it holds; where it cannot ever succeed, what it may fall back on. Throws only where `signal` aborts it (then nothing is stored, and nothing
  * left), and `NoRoom`.
  */
-export async function runJob(job: Job, lease: Lease, options: PipelineOptions): Promise<Outcome> {
+export async function runJob(
+  job: Job,
+  lease: Lease,
+  options: PipelineOptions,
+  instead?: Instead,
+): Promise<Outcome> {
   const { onEvent = () => {}, signal } = options
   const started = performance.now()
   const seconds = () => (performance.now() - started) / 1000
   const kernel = nameOf(job)
-  onEvent({ event: 'started', kernel, package: job.package.name, size: job.package.size })
+  const { name, size } = job.package
+  onEvent({ event: 'started', kernel, package: name, size, ...(instead && { instead }) })
   try {
     const made = await withScratch(options.scratch, (directory) =>
       make(job, lease, directory, options),
@@ -94,6 +100,11 @@ export async function runJob(job: Job, lease: Lease, options: PipelineOptions): 
   } catch (error) {
     signal?.throwIfAborted()
     if (lease.short) throw new NoRoom(lease.short)
+    const { code } = codeOf(error)
+    if (job.fallback && !lease.refusal && FAILURE_CODES[code] === 'never') {
+      const { message } = error as Error
+      return await runJob(job.fallback, lease, options, { package: name, code, message })
+    }
     const outcome = await recordFailure(job, lease.refusal ?? error, options)
     onEvent({ event: 'failed', kernel, failure: outcome.failure, seconds: seconds() })
     return outcome
@@ -233,6 +244,7 @@ async function recordFailure(
 ): Promise<Outcome & { state: 'failed' }> {
   const { store, tool } = options
   const record = draft(job, tool)
+  if (job.embedded) record.origin = 'embedded' // not by pahole alone: that may be tried yet
   // without version, build-id and BTF there is nothing that tells it from other failures of its name
   if (record.package.version === '') record.package.version = 'unknown'
   const previous = await readPrevious(store, record).catch(() => undefined)

@@ -49,7 +49,7 @@ signing(
     command('generate', 'make BTF from the packages that sources offer, or from files and URLs'),
   ),
 )
-  .argument('[file...]', 'a .deb, .ddeb, .rpm or vmlinux; --release then names its kernel')
+  .argument('[file...]', 'a .deb, .ddeb, .rpm, vmlinux or vmlinuz; --release then names its kernel')
   .option('--source <id>', 'only this source')
   .option('--sources <file>', SOURCES_FILE)
   .option('--mirror <url>', "the distribution's mirror, http://host/debian")
@@ -58,6 +58,10 @@ signing(
   .option(
     '--early-stop',
     'end each download when vmlinux is whole; its digest is then not compared',
+  )
+  .option(
+    '--embedded',
+    "take the BTF that kernels carry themselves, from their images; pahole's only where they have none",
   )
   .option('--scratch <dir>', 'for what is unpacked')
   .option('--archive', 'keep the btfhub-archive tree, too')
