@@ -4,6 +4,8 @@ export interface Entry {
   name: string
   /** a regular file with bytes of its own: no directory, no symlink, no hard link to another one */
   regular: boolean
+  /** of a hard link: the name of the entry before it that it is another name of */
+  link?: string
   /** bytes */
   size: number
   body: AsyncIterable<Uint8Array>

@@ -6,6 +6,7 @@ import { basename } from 'node:path'
 import {
   type BuildRecord,
   Catalog,
+  getBlob,
   type KernelName,
   kernelOfPath,
   putBlob,
@@ -45,9 +46,10 @@ export async function* importTree(
   { secretKey, signal }: ImportOptions = {},
 ): AsyncGenerator<Imported> {
   const catalog = await Catalog.open(store)
+  const before = new Map<string, Content>()
   for await (const file of readTree(root, (path) => formOf(path) !== undefined)) {
     signal?.throwIfAborted()
-    yield await importFile(store, catalog, root, file)
+    yield await importFile({ store, catalog, root, before }, file)
   }
   await Catalog.publish(store, secretKey)
 }
@@ -55,27 +57,46 @@ export async function* importTree(
 const formOf = (path: string): string | undefined =>
   Object.keys(FORMS).find((suffix) => path.endsWith(suffix))
 
+interface Import {
+  store: Store
+  catalog: Catalog
+  root: string
+  /** what was found at paths that came before, for hard links */
+  before: Map<string, Content>
+}
+
+/** A file and the BTF in it. */
+interface Content {
+  /** of the file */
+  sha256: string
+  size: number
+  /** of raw BTF that is in the store */
+  btf: string
+}
+
 async function importFile(
-  store: Store,
-  catalog: Catalog,
-  root: string,
-  { path, bytes }: TreeFile,
+  { store, catalog, root, before }: Import,
+  file: TreeFile,
 ): Promise<Imported> {
+  const { path } = file
   try {
-    const suffix = formOf(path)!
-    const kernel = kernelOfPath(path, suffix)
+    const kernel = kernelOfPath(path, formOf(path)!)
     if (!kernel) throw refused('wrong_kernel', 'its path names no kernel')
-    if (!bytes) throw refused('unsupported_package', 'it is no regular file, or too large')
-    const raw = await FORMS[suffix]!(bytes)
+    const { raw, sha256: digest, size } = await contentOf(store, before, file)
     const info = checkBtf(raw)
     const known = catalog.find(kernel)
     const sha256 = sha256Of(raw)
-    if (known.some(({ btf }) => btf?.sha256 === sha256)) return { path, state: 'present', kernel }
+    const content = { sha256: digest, size, btf: sha256 }
+    if (known.some(({ btf }) => btf?.sha256 === sha256)) {
+      before.set(path, content)
+      return { path, state: 'present', kernel }
+    }
     if (known.some(({ btf, origin }) => btf && origin !== 'import'))
       return { path, state: 'made here', kernel }
     const btf = { ...(await putBlob(store, raw)), ...info }
-    await putRecord(store, recordOf(kernel, btf, { root, path, bytes }))
+    await putRecord(store, recordOf(kernel, btf, { root, path, ...content }))
     await putBlob(store, raw) // gc may have taken an old one of the same bytes before the record named it
+    before.set(path, content)
     return { path, state: 'imported', kernel }
   } catch (error) {
     const expected =
@@ -86,13 +107,28 @@ async function importFile(
   }
 }
 
+/** A file's BTF; of a hard link that of the file before it. */
+async function contentOf(
+  store: Store,
+  before: ReadonlyMap<string, Content>,
+  { path, bytes, link }: TreeFile,
+): Promise<{ raw: Buffer; sha256: string; size: number }> {
+  const first = link === undefined ? undefined : before.get(link)
+  if (first && formOf(path) === formOf(link!))
+    return { ...first, raw: await getBlob(store, first.btf) }
+  if (link !== undefined)
+    throw refused('unsupported_package', `it is a hard link to ${link}, which was not imported`)
+  if (!bytes) throw refused('unsupported_package', 'it is no regular file, or too large')
+  return { raw: await FORMS[formOf(path)!]!(bytes), sha256: sha256Of(bytes), size: bytes.length }
+}
+
 const refused = (code: 'wrong_kernel' | 'unsupported_package', why: string) =>
   new GeneratorError(code, why)
 
 function recordOf(
   kernel: KernelName,
   btf: NonNullable<BuildRecord['btf']>,
-  from: { root: string; path: string; bytes: Buffer },
+  from: { root: string; path: string; sha256: string; size: number },
 ): BuildRecord {
   const now = new Date().toISOString()
   return {
@@ -102,8 +138,8 @@ function recordOf(
       name: basename(from.root),
       version: '', // nobody knows; the build is named after its BTF
       url: `import:${from.path}`,
-      sha256: sha256Of(from.bytes),
-      size: from.bytes.length,
+      sha256: from.sha256,
+      size: from.size,
       authenticated: 'none',
     },
     origin: 'import',

@@ -11,10 +11,11 @@ export async function* readTar(source: AsyncIterable<Uint8Array>): AsyncGenerato
   feeding.catch(() => {}) // whoever reads the entries hears of it
   try {
     for await (const entry of tar) {
-      const { name, type, size = 0 } = entry.header
+      const { name, type, size = 0, linkname } = entry.header
+      const link = type === 'link' && linkname ? { link: linkname } : {}
       // streamx's types do not say that its streams can be iterated
       const body = entry as unknown as AsyncIterable<Uint8Array>
-      yield { name, regular: type === 'file', size, body }
+      yield { name, regular: type === 'file', size, body, ...link }
       entry.resume() // what the caller left
     }
     await feeding

@@ -17,6 +17,8 @@ export interface TreeFile {
   path: string
   /** undefined for what is no regular file, or too large */
   bytes: Buffer | undefined
+  /** the path of a file that came before, of which this is a hard link */
+  link?: string
 }
 
 /** The files of a tree whose path is wanted. Errors: the system's, `corrupt_package`. */
@@ -50,15 +52,18 @@ async function* readTarFile(
 ): AsyncGenerator<TreeFile> {
   const plain = decompress(createReadStream(file), await compressionOfFile(file))
   try {
-    for await (const { name, regular, size, body } of readTar(plain)) {
-      const path = name.replace(/^(\.\/)+/, '')
+    for await (const { name, regular, size, body, link } of readTar(plain)) {
+      const path = withoutDot(name)
       if (path.endsWith('/') || !wanted(path)) continue
-      yield { path, bytes: regular && size <= MAX_FILE ? await buffer(body) : undefined }
+      const bytes = regular && size <= MAX_FILE ? await buffer(body) : undefined
+      yield { path, bytes, ...(link && { link: withoutDot(link) }) }
     }
   } finally {
     plain.destroy()
   }
 }
+
+const withoutDot = (name: string): string => name.replace(/^(\.\/)+/, '')
 
 async function compressionOfFile(file: string): Promise<Compression> {
   const handle = await open(file)

@@ -6,6 +6,7 @@ import type { FastifyPluginAsyncTypebox, TypeBoxTypeProvider } from '@fastify/ty
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyReply } from 'fastify'
 import { archiveTreeRoutes } from './archive-tree.ts'
 import { btfRoutes } from './btf.ts'
+import { bundleRoutes } from './bundles.ts'
 import type { Config } from './config.ts'
 import { type Context, type ContextOptions, openContext } from './context.ts'
 import { debuginfodRoutes } from './debuginfod.ts'
@@ -34,6 +35,7 @@ const KEEP_ALIVE = 65_000
 
 const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   btfRoutes,
+  bundleRoutes,
   missRoutes,
   kernelRoutes,
   jobRoutes,
@@ -49,11 +51,10 @@ const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
 /** Puts the service together; closing it ends all that it started. Errors: those of `openContext`. */
 export async function buildApp({ logger, ...options }: AppOptions): Promise<FastifyInstance> {
   const context = await openContext({ onError: (error) => logger?.error(error), ...options })
-  const { logRequests } = context.settings
   const app = fastify({
     ...limitsOf(context.settings),
     ...(logger ? { loggerInstance: logger } : { logger: false }),
-    logController: new RequestLog({ disableRequestLogging: !logger || !logRequests }),
+    logController: new RequestLog({ disableRequestLogging: !context.settings.logRequests }),
     genReqId: requestId,
     ajv: { customOptions: { removeAdditional: false } }, // what is not known is refused where that matters
     routerOptions: { maxParamLength: MAX_PARAMETER },

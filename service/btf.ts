@@ -16,7 +16,6 @@ import {
   DigestParams,
   FormQuery,
   NO_BTF,
-  NO_BUILD,
   problems,
   text,
   wantedOf,
@@ -101,7 +100,7 @@ export const btfRoutes =
           summary: 'The BTF of the kernel with a build-id',
           params: Type.Object({ buildId: BuildId }),
           querystring: BuildQuery,
-          response: { ...BTF, ...problems(...REFUSALS, ...NO_BUILD) },
+          response: { ...BTF, ...problems(...REFUSALS, ...NO_BTF) },
         },
       },
       async (request, reply) => {

@@ -20,6 +20,9 @@ export const SERVICE_ERROR_CODES = [
   'headers_too_large', // headers over the limit
   'unsupported_media_type', // a body that is none of the forms taken here
   'bad_object', // what was sent, or is to be worked on, is not what it should be: `details.reason` is a code of BtfError
+  'unsupported', // kernels on which an object does not work, where all must
+  'bad_bundle', // a bundle that does not read, or is not what its manifest says
+  'unfit', // a kernel that a bundle in this profile cannot hold
   'too_complex', // objects that take more time or memory than the service gives to a stranger
   'not_found', // no such address
   'unavailable', // the store does not answer, or the catalog is not loaded yet; at drop-ins also what is being made

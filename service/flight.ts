@@ -1,6 +1,6 @@
 /*
- * Work that many ask for at once: done one time for all of them, or for a moment, and only so many at a time. All are
- * wrappers, so that what does the work knows nothing of it.
+ * Work that many ask for at once: done one time for all of them, and only so many at a time. Both are wrappers around a
+ * promise, so that what does the work knows nothing of it.
  */
 import { ServiceError } from './error.ts'
 
@@ -17,15 +17,6 @@ export class Flights<T> {
   }
 }
 
-/** What takes a while to make, and is the same for so many milliseconds. */
-export function lately<T>(age: number, make: () => T): () => T {
-  let made: { value: T; until: number } | undefined
-  return () => {
-    if (!made || made.until <= Date.now()) made = { value: make(), until: Date.now() + age }
-    return made.value
-  }
-}
-
 /** Work that takes memory or a processor: `width` at a time, while at most `queue` wait. */
 export class Gate {
   readonly #width: number
@@ -38,10 +29,11 @@ export class Gate {
     this.#queue = queue
   }
 
-  /** Errors: `busy` where too many wait, and those of the work. */
-  async run<T>(work: () => Promise<T>): Promise<T> {
+  /** Errors: `busy` where too many wait, those of the work, and the reason of a signal that ends the waiting. */
+  async run<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    signal?.throwIfAborted()
     if (this.#running < this.#width) this.#running++
-    else await this.#turn()
+    else await this.#turn(signal)
     try {
       return await work()
     } finally {
@@ -52,9 +44,20 @@ export class Gate {
   }
 
   /** Waits for another's place. */
-  #turn(): Promise<void> {
+  #turn(signal: AbortSignal | undefined): Promise<void> {
     if (this.#waiting.length >= this.#queue)
       throw new ServiceError('busy', 'too much is asked for at once')
-    return new Promise((resolve) => this.#waiting.push(resolve))
+    return new Promise((resolve, reject) => {
+      const take = () => {
+        signal?.removeEventListener('abort', leave)
+        resolve()
+      }
+      const leave = () => {
+        this.#waiting.splice(this.#waiting.indexOf(take), 1)
+        reject(signal?.reason)
+      }
+      this.#waiting.push(take)
+      signal?.addEventListener('abort', leave, { once: true })
+    })
   }
 }

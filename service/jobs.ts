@@ -10,7 +10,6 @@ import type { Context } from './context.ts'
 import { ServiceError } from './error.ts'
 import { Generation, type Generator, isEnded } from './generation.ts'
 import { pathOf } from './name.ts'
-import { problems } from './schema.ts'
 import { shownFailure } from './shown.ts'
 
 const EVENTS = 'text/event-stream'
@@ -42,14 +41,7 @@ export const jobRoutes =
 
     app.get(
       '/v1/jobs/:id',
-      {
-        schema: {
-          tags: ['Kernels'],
-          summary: 'A generation under way, as JSON or as server-sent events',
-          params: Params,
-          response: { 200: FORMS, ...problems('bad_request', 'unknown_job') },
-        },
-      },
+      { schema: { summary: 'A generation under way', params: Params, response: { 200: FORMS } } },
       async (request, reply) => {
         const { id } = request.params
         const generation = generator.get(id)

@@ -167,7 +167,7 @@ export function moduleDigests({ modules = {} }: BuildRecord): string[] {
 const isSameKernel = (a: KernelName, b: KernelName): boolean => kernelPrefix(a) === kernelPrefix(b)
 
 /** Those with BTF; what others made and somebody imported counts only where we made none. */
-function preferred(builds: readonly BuildRecord[]): Available[] {
+export function preferred(builds: readonly BuildRecord[]): Available[] {
   const available = builds.filter((record): record is Available => record.btf !== undefined)
   const own = available.filter(({ origin }) => origin !== 'import')
   return own.length > 0 ? own : available

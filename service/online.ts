@@ -2,37 +2,25 @@
  * The three calls of btfhub-online (docs/openapi.yaml there): the list, a kernel's archive, and a kernel's BTF with only
  * what a BPF object needs. Its server answers the last with a tar.gz.
  */
-import { buffer } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
-import { pack } from 'tar-stream'
 import Type from 'typebox'
-import { archiveArch, sha256Of } from '../storage/index.ts'
+import { archiveArch, packTar, sha256Of } from '../storage/index.ts'
 import { answerForOthers } from './answer.ts'
 import { ARCHIVE_TYPE, DOORS } from './archive-tree.ts'
 import { answering } from './archives.ts'
 import { SHORT, sendBytes } from './body.ts'
 import type { Context } from './context.ts'
-import { lately } from './flight.ts'
 import type { Available } from './lookup.ts'
 import { kernelOf, Segment } from './name.ts'
-import {
-  bodies,
-  bytes,
-  ChoiceQuery,
-  choiceOf,
-  KNOWN,
-  NO_BTF_FOR_OTHERS,
-  problems,
-} from './schema.ts'
-import { acceptUploads, bodyLimitOf, filesOf, formOf } from './upload.ts'
+import { bodies, bytes, ChoiceQuery, choiceOf, KNOWN, NO_BTF, problems } from './schema.ts'
+import { acceptUploads, bodyLimitOf, filesOf, type UploadedFile } from './upload.ts'
 
 const GZIP_TYPE = 'application/gzip'
-
-/** Milliseconds for which the list is the same. */
-const LIST_AGE = 10_000
+/** One BPF object. */
+const OBJECT = { files: 1, fileSize: 32 * 1024 * 1024 }
 
 const Identifier = Type.Object({
   distribution: Segment,
@@ -45,15 +33,14 @@ const Query = Type.Object({ ...Identifier.properties, ...ChoiceQuery.properties 
 type Query = Type.Static<typeof Query>
 
 const REFUSALS = [
-  ...(['bad_request', 'invalid_name', 'unknown_blob', 'unavailable'] as const),
-  ...NO_BTF_FOR_OTHERS,
+  ...(['bad_request', 'invalid_name', 'unknown_blob', 'busy', 'unavailable'] as const),
+  ...NO_BTF,
 ]
 
 export const onlineRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
-    const object = { files: 1, fileSize: context.settings.uploadLimit }
-    await acceptUploads(app, context.uploads, object)
+    await acceptUploads(app, OBJECT)
 
     for (const { prefix, newest } of DOORS) {
       const recordFor = (request: FastifyRequest, query: Query): Promise<Available> => {
@@ -70,12 +57,6 @@ export const onlineRoutes =
         })
       }
 
-      const list = lately(LIST_AGE, () => {
-        const listed = Array.from(answering(context.catalog, { newest }), identifierOf)
-        const bytes = Buffer.from(JSON.stringify(listed))
-        return { bytes, sha256: sha256Of(bytes) }
-      })
-
       app.get(
         `${prefix}/api/v1/list`,
         {
@@ -87,9 +68,10 @@ export const onlineRoutes =
           },
         },
         (request, reply) => {
-          const { bytes, sha256 } = list()
-          const tagged = { etag: `"${sha256}"`, cacheControl: SHORT }
-          sendBytes(request, reply, bytes, { ...tagged, type: 'application/json' })
+          const listed = Array.from(answering(context.catalog, { newest }), identifierOf)
+          const body = Buffer.from(JSON.stringify(listed))
+          const tagged = { etag: `"${sha256Of(body)}"`, cacheControl: SHORT }
+          sendBytes(request, reply, body, { ...tagged, type: 'application/json' })
         },
       )
 
@@ -118,32 +100,31 @@ export const onlineRoutes =
       app.post(
         `${prefix}/api/v1/customize`,
         {
-          bodyLimit: bodyLimitOf(object),
+          bodyLimit: bodyLimitOf(OBJECT),
           schema: {
             hide: newest,
             tags: ['Drop-ins'],
             summary: "Of a kernel's BTF what a BPF object needs, as btfhub-online makes it",
+            description: 'The object is the file `bpf` of a multipart form.',
             consumes: ['multipart/form-data'],
-            form: formOf('bpf', 'a BPF object'),
             querystring: Query,
             response: {
               200: bytes('a tar with one file, `<release>.btf`', GZIP_TYPE),
               ...problems(
                 ...REFUSALS,
                 ...(['too_large', 'unsupported_media_type', 'bad_object', 'too_complex'] as const),
-                'busy',
               ),
             },
           },
         },
         async (request, reply) => {
-          const [object] = (await filesOf(request, 'bpf')) as [Buffer]
+          const [{ bytes: object }] = (await filesOf(request, 'bpf', OBJECT)) as [UploadedFile]
           const { btf, kernel } = await recordFor(request, request.query)
           const key = `minimized ${btf.sha256} ${sha256Of(object)} ${kernel.release}`
           const { bytes } = await context.memory.body(key, async () => {
             const raw = await context.bodies.raw(btf.sha256)
             const least = await context.pool.run('minimize', { btf: raw, objects: [object] })
-            const bytes = await promisify(gzip)(await tarOf(`${kernel.release}.btf`, least))
+            const bytes = await promisify(gzip)(await packTar(kernel.release, least))
             return { bytes, sha256: sha256Of(bytes) }
           })
           return reply.header('cache-control', 'no-store').type(GZIP_TYPE).send(bytes)
@@ -158,10 +139,3 @@ const identifierOf = ({ kernel }: Available): Type.Static<typeof Identifier> => 
   kernel_version: kernel.release,
   arch: archiveArch(kernel.arch),
 })
-
-async function tarOf(name: string, content: Uint8Array): Promise<Buffer> {
-  const tar = pack()
-  tar.entry({ name, mode: 0o444, mtime: new Date(0) }, Buffer.from(content))
-  tar.finalize()
-  return await buffer(tar)
-}

@@ -8,6 +8,7 @@ import { extname, join } from 'node:path'
 import { Piscina } from 'piscina'
 import { BtfError } from '../bpf/index.ts'
 import { ServiceError } from './error.ts'
+import { Gate } from './flight.ts'
 import type { Answer, Tasks } from './worker.ts'
 
 export interface PoolLimits {
@@ -34,14 +35,13 @@ const WORKER = join(import.meta.dirname, `worker${extname(import.meta.filename)}
 export class Pool {
   readonly #limits: PoolLimits
   readonly #threads: Piscina
-  readonly #waiting: (() => void)[] = []
-  #free: number
+  readonly #gate: Gate
 
   /** Threads start with the first task; `worker` is the file that they run. */
   constructor(limits: Partial<PoolLimits> = {}, worker = WORKER) {
     this.#limits = { ...LIMITS, ...limits }
-    const { threads, memory } = this.#limits
-    this.#free = threads
+    const { threads, memory, waiting } = this.#limits
+    this.#gate = new Gate(threads, waiting)
     this.#threads = new Piscina({
       filename: worker,
       minThreads: 0,
@@ -66,46 +66,14 @@ export class Pool {
     task: Parameters<Tasks[K]>[0],
     signal?: AbortSignal,
   ): Promise<ReturnType<Tasks[K]>> {
-    await this.#turn(signal)
-    try {
-      const answer = await this.#perform(name, task, signal)
-      if ('error' in answer) throw new BtfError(answer.error.code, answer.error.message)
-      return answer.value as ReturnType<Tasks[K]>
-    } finally {
-      this.#free++
-      this.#waiting.shift()?.()
-    }
+    const answer = await this.#gate.run(() => this.#perform(name, task, signal), signal)
+    if ('error' in answer) throw new BtfError(answer.error.code, answer.error.message)
+    return answer.value as ReturnType<Tasks[K]>
   }
 
   /** Ends the threads, and with them what they do. */
   async close(): Promise<void> {
     await this.#threads.destroy()
-  }
-
-  /** Waits for a thread that is free, and takes it. */
-  async #turn(signal: AbortSignal | undefined): Promise<void> {
-    signal?.throwIfAborted()
-    if (this.#free === 0) {
-      if (this.#waiting.length >= this.#limits.waiting)
-        throw new ServiceError('busy', 'too many others wait for the same')
-      await this.#wait(signal)
-    }
-    this.#free--
-  }
-
-  async #wait(signal: AbortSignal | undefined): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>()
-    const leave = () => {
-      this.#waiting.splice(this.#waiting.indexOf(resolve), 1)
-      reject(signal?.reason)
-    }
-    this.#waiting.push(resolve)
-    signal?.addEventListener('abort', leave, { once: true })
-    try {
-      await promise
-    } finally {
-      signal?.removeEventListener('abort', leave)
-    }
   }
 
   async #perform(

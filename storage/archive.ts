@@ -8,6 +8,7 @@ import { buffer } from 'node:stream/consumers'
 import { extract, pack } from 'tar-stream'
 import { archiveArch, canonicalArch } from './arch.ts'
 import { MAX_BTF } from './blob.ts'
+import { unquoted } from './distro.ts'
 import { StoreError } from './error.ts'
 import type { KernelName } from './kernel.ts'
 import { decodeName, encodeName } from './name.ts'
@@ -18,20 +19,26 @@ export const SUFFIX = '.btf.tar.xz'
 /** A tar's header, its padding, and its end. */
 const TAR_OVERHEAD = 64 * 1024
 
-/** `archive/<distro>/<version>/<arch>/<release>.btf.tar.xz`, with the architecture as btfhub spells it. */
-export function archiveKey({ distro, version, arch, release }: KernelName): string {
-  const directories = [distro, version, archiveArch(arch)].map(encodeName)
-  return `${ARCHIVE}${directories.join('/')}/${encodeName(`${release}${SUFFIX}`)}`
+/** `<distro>/<version>/<arch>/<release>.btf.tar.xz`, with the architecture as btfhub spells it. */
+export function archivePath({ distro, version, arch, release }: KernelName): string {
+  return [distro, version, archiveArch(arch), `${release}${SUFFIX}`].map(encodeName).join('/')
 }
+
+/** Where the tree has it: `archive/` and its path. */
+export const archiveKey = (kernel: KernelName): string => `${ARCHIVE}${archivePath(kernel)}`
 
 /** The kernel of which `archiveKey` made this key; undefined for any other. */
 export function kernelOfArchive(key: string): KernelName | undefined {
   return key.startsWith(ARCHIVE) ? kernelOfPath(key.slice(ARCHIVE.length), SUFFIX) : undefined
 }
 
-/** The kernel that a path in a tree names, `<distro>/<version>/<arch>/<release>` and the suffix; else undefined. */
+/**
+ * The kernel that a path in a tree names, `<distro>/<version>/<arch>/<release>` and the suffix; else undefined. In bundles
+ * for readers that keep the quotes of os-release, the distribution has them.
+ */
 export function kernelOfPath(path: string, suffix: string): KernelName | undefined {
-  const names = path.split('/')
+  const [id = '', ...rest] = path.split('/')
+  const names = [unquoted(id), ...rest]
   if (names.length !== 4) return undefined
   try {
     const [distro, version, arch, file] = names.map(decodeName) as [string, string, string, string]
@@ -48,21 +55,17 @@ export async function packArchive(
   raw: Uint8Array,
   signal?: AbortSignal,
 ): Promise<Buffer> {
+  return await compressXz(await packTar(release, raw), raw.length + TAR_OVERHEAD, signal)
+}
+
+/** The same before it is compressed: a tar with `<release>.btf`. */
+export async function packTar(release: string, raw: Uint8Array): Promise<Buffer> {
   const tar = pack()
-  tar.entry(
-    {
-      name: `${release}.btf`,
-      mode: 0o444,
-      uid: 0,
-      gid: 0,
-      uname: 'root',
-      gname: 'root',
-      mtime: new Date(0),
-    },
-    Buffer.from(raw),
-  )
+  const owner = { uid: 0, gid: 0, uname: 'root', gname: 'root' }
+  const header = { name: `${release}.btf`, mode: 0o444, ...owner, mtime: new Date(0) }
+  tar.entry(header, Buffer.from(raw))
   tar.finalize()
-  return await compressXz(await buffer(tar), raw.length + TAR_OVERHEAD, signal)
+  return await buffer(tar)
 }
 
 /**

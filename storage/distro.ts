@@ -50,4 +50,4 @@ export function namesOf(kernel: KernelName): KernelName[] {
 }
 
 /** Without the quotes of os-release, single or double. */
-const unquoted = (text: string): string => /^(["'])(.*)\1$/.exec(text)?.[2] ?? text
+export const unquoted = (text: string): string => /^(["'])(.*)\1$/.exec(text)?.[2] ?? text

@@ -2,8 +2,10 @@
 export { archiveArch, canonicalArch } from './arch.ts'
 export {
   archiveKey,
+  archivePath,
   kernelOfPath,
   packArchive,
+  packTar,
   SUFFIX as ARCHIVE_SUFFIX,
   unpackArchive,
 } from './archive.ts'
@@ -26,7 +28,6 @@ export { Kernel, type KernelFilter, KernelName } from './kernel.ts'
 export {
   type ArchiveOptions,
   archiveFileOf,
-  forgetArchive,
   type Manifest,
   publishArchive,
   readManifest,

@@ -1,12 +1,12 @@
-#!/usr/bin/env -S node --max-semi-space-size=8
+#!/usr/bin/env node
 /*
- * The command line. It is started with a small new space (above, and in package.json): at its usual size that alone is
- * up to 100 MB, for no less work. Each command's code is loaded when it is called, so that none carries another's weight. Exit
+ * The command line. Each command's code is loaded when it is called, so that none carries another's weight. Exit
  * status: 0 done, 1 failed in part or whole, 2 wrong usage.
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { DEFAULT_STORE } from '../../storage/index.ts'
 import { settings } from '../config.ts'
+import { POLICIES, PROFILE_NAMES } from '../profile.ts'
 import { printable } from './output.ts'
 
 const program = new Command('btfmill')
@@ -49,7 +49,7 @@ signing(
     command('generate', 'make BTF from the packages that sources offer, or from files and URLs'),
   ),
 )
-  .argument('[file...]', 'a .deb, .ddeb, .rpm, vmlinux or vmlinuz; --release then names its kernel')
+  .argument('[file...]', 'a .deb, .ddeb, .rpm or vmlinux; --release then names its kernel')
   .option('--source <id>', 'only this source')
   .option('--sources <file>', SOURCES_FILE)
   .option('--mirror <url>', "the distribution's mirror, http://host/debian")
@@ -58,10 +58,6 @@ signing(
   .option(
     '--early-stop',
     'end each download when vmlinux is whole; its digest is then not compared',
-  )
-  .option(
-    '--embedded',
-    "take the BTF that kernels carry themselves, from their images; pahole's only where they have none",
   )
   .option('--scratch <dir>', 'for what is unpacked')
   .option('--archive', 'keep the btfhub-archive tree, too')
@@ -156,6 +152,35 @@ command('diff', 'what changed between two kernels')
   .option('--type <name>', 'only the types of this name')
   .action(async (a, b, options) => {
     process.exitCode = await (await import('./diff.ts')).run(a, b, options)
+  })
+
+/** Options that may be given several times. */
+const collect = (value: string, all: string[]): string[] => [...all, value]
+
+signing(
+  filtered(
+    command('export', 'a bundle: BTF of many kernels in one archive, as a consumer of it reads it'),
+  ),
+)
+  .addOption(new Option('--profile <name>', 'for whom').choices(PROFILE_NAMES))
+  .option('--object <file>', 'only what this BPF object needs; may be given again', collect, [])
+  .addOption(
+    new Option('--unsupported <policy>', 'kernels on which an object does not work')
+      .choices(POLICIES)
+      .default('skip'),
+  )
+  .option('--zstd', 'zstd in place of xz; for the profile tree')
+  .option('-o, --output <file>', 'else it is called as the profile has it; - is standard output')
+  .addOption(
+    new Option('--verify <file>', 'compare a bundle with its manifest').conflicts([
+      'profile',
+      'object',
+      'output',
+    ]),
+  )
+  .option('--public-key <file>', 'and that with its signature')
+  .action(async (options) => {
+    process.exitCode = await (await import('./export.ts')).run(options)
   })
 
 signing(command('import', 'BTF that others made: a btfhub-archive tree, or a bundle'))

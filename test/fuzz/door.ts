@@ -14,7 +14,6 @@ import {
   compareLayouts,
   DIALECTS,
   type Dialect,
-  describeImage,
   describeVmlinux,
   diffBtf,
   encodeBtf,
@@ -149,7 +148,6 @@ class Visitor extends Account {
 
   btf(bytes: Uint8Array): void {
     this.read('parseBtf over a base', () => parseBtf(bytes, { base }))
-    this.through('describeImage', () => describeImage(Buffer.concat([Buffer.alloc(99), bytes])))
     const btf = this.read('readBtf', () => readBtf(bytes))
     if (!btf) return
     this.#walk(btf)

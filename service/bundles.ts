@@ -1,0 +1,116 @@
+/*
+ * /v1/bundles: a bundle, made while it is sent. A client that goes away ends the work; what goes wrong once it flows
+ * breaks the connection, so that no client takes a part for the whole.
+ */
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import Type from 'typebox'
+import { Bundle } from './bundle.ts'
+import type { Context } from './context.ts'
+import { ServiceError } from './error.ts'
+import { FilterQuery, filterOf } from './filter.ts'
+import { Manifest } from './manifest.ts'
+import { POLICIES, PROFILE_NAMES } from './profile.ts'
+import { bytes, problems } from './schema.ts'
+import { acceptUploads, bodyLimitOf, filesOf, type UploadedFile } from './upload.ts'
+
+const BundleQuery = Type.Object(
+  {
+    ...FilterQuery.properties,
+    profile: Type.Enum(PROFILE_NAMES, { description: 'who is to read it' }),
+    unsupported: Type.Enum(POLICIES, {
+      description: 'kernels on which an object does not work',
+      default: POLICIES[0],
+    }),
+    zstd: Type.Boolean({
+      description: 'zstd in place of xz; for the profile tree',
+      default: false,
+    }),
+    part: Type.Enum(['archive', 'manifest'], {
+      description: 'the manifest alone is what the archive has in it, or would have',
+      default: 'archive',
+    }),
+  },
+  { additionalProperties: false },
+)
+
+/** Large agents carry some dozen objects, of a few megabytes at most. */
+const UPLOAD = { files: 32, fileSize: 32 * 1024 ** 2, size: 64 * 1024 ** 2 }
+
+const ARCHIVES = ['application/x-tar', 'application/gzip', 'application/x-xz', 'application/zstd']
+
+export const bundleRoutes =
+  (context: Context): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    const { store, catalog, pool, settings } = context
+    let underWay = 0
+    await acceptUploads(app, UPLOAD)
+
+    app.post(
+      '/v1/bundles',
+      {
+        bodyLimit: bodyLimitOf(UPLOAD),
+        schema: {
+          tags: ['BTF'],
+          summary: 'The BTF of many kernels in one archive, as one consumer reads it',
+          description:
+            'The files `object` of a multipart form are BPF objects: then there is of each BTF only what they need. Without a body BTF is whole.',
+          consumes: ['multipart/form-data'],
+          querystring: BundleQuery,
+          response: {
+            200: {
+              description: 'the archive, or its manifest',
+              content: {
+                ...Object.assign({}, ...ARCHIVES.map((type) => bytes('', type).content)),
+                'application/json': { schema: Manifest },
+              },
+            },
+            ...problems(
+              ...([
+                'bad_request',
+                'unknown_kernel',
+                'too_large',
+                'unsupported_media_type',
+              ] as const),
+              ...(['bad_object', 'too_complex', 'unsupported', 'busy', 'unavailable'] as const),
+            ),
+          },
+        },
+      },
+      async (request, reply) => {
+        if (underWay >= settings.bundles)
+          throw new ServiceError('busy', 'so many bundles are made already')
+        underWay++
+        reply.raw.once('close', () => {
+          underWay--
+        })
+        const objects = await objectsOf(request)
+        const { profile, unsupported, zstd, part } = request.query
+        const filter = filterOf(request.query)
+        const gone = goneSignal(reply)
+        const bundle = await Bundle.open(
+          { store, catalog, pool, profile, filter, objects, unsupported, zstd },
+          gone,
+        )
+        reply.header('cache-control', 'no-store')
+        if (part === 'manifest')
+          return reply.type('application/json').send((await bundle.survey(gone)).manifest)
+        reply.header('content-disposition', `attachment; filename="${bundle.file}"`)
+        return reply.type(bundle.type).send(bundle.archive())
+      },
+    )
+  }
+
+/** The objects that a request brings; none without a body. Errors: those of `filesOf`. */
+async function objectsOf(request: FastifyRequest): Promise<UploadedFile[]> {
+  const { headers, body } = request
+  const empty = headers['content-type'] === undefined && body === undefined
+  return empty ? [] : await filesOf(request, 'object', UPLOAD)
+}
+
+/** Aborts when the answer is out, or nobody is there any more to take it. */
+function goneSignal(reply: FastifyReply): AbortSignal {
+  const gone = new AbortController()
+  reply.raw.once('close', () => gone.abort(new Error('the client has gone')))
+  return gone.signal
+}

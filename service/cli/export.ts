@@ -1,0 +1,152 @@
+import { randomUUID } from 'node:crypto'
+import { createWriteStream } from 'node:fs'
+import { readFile, rename, rm } from 'node:fs/promises'
+import { basename } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import { readTree } from '../../generator/index.ts'
+import { Catalog, type KernelFilter, openStore, type StoreError } from '../../storage/index.ts'
+import { Bundle, type BundleResult } from '../bundle.ts'
+import { ServiceError } from '../error.ts'
+import { writeWhole } from '../file.ts'
+import { filterOf } from '../filter.ts'
+import { besideOf, type Finding } from '../manifest.ts'
+import { Pool } from '../pool.ts'
+import type { BundlePolicy, ProfileName } from '../profile.ts'
+import { verifyBundle } from '../verification.ts'
+import type { CommonOptions } from './filter.ts'
+import { jsonLine, printable } from './output.ts'
+import { readSecretKey } from './secret.ts'
+
+interface Options extends CommonOptions, KernelFilter {
+  profile?: ProfileName
+  object: string[]
+  output?: string
+  unsupported: BundlePolicy
+  zstd?: boolean
+  secretKey?: string
+  verify?: string
+  publicKey?: string
+}
+
+/** Milliseconds and megabytes for what one's own objects ask of one kernel. */
+const LIMITS = { time: 120_000, memory: 2048 }
+
+/** `btfmill export`. Returns the exit status: 1 where the bundle is not all that was asked for, or not as it says. */
+export async function run(options: Options): Promise<number> {
+  if (options.verify !== undefined) return await verify(options.verify, options)
+  if (options.profile === undefined) {
+    console.error('btfmill: export takes --profile, or --verify')
+    return 2
+  }
+  return await make({ ...options, profile: options.profile })
+}
+
+async function make(options: Options & { profile: ProfileName }): Promise<number> {
+  const { profile, unsupported, zstd = false, json = false } = options
+  const store = await openStore(options.store)
+  const secretKey = await readSecretKey(options.secretKey)
+  const objects = await Promise.all(
+    options.object.map(async (path) => ({ name: basename(path), bytes: await readFile(path) })),
+  )
+  let invalid = 0
+  const catalog = await Catalog.open(store, ({ message }: StoreError) => {
+    invalid++
+    console.error(printable(`btfmill: ${message}`))
+  })
+  const pool = new Pool(LIMITS)
+  try {
+    const filter = filterOf(options)
+    const key = secretKey === undefined ? {} : { secretKey }
+    const settings = { store, catalog, pool, profile, filter, objects, unsupported, zstd, ...key }
+    const bundle = await Bundle.open(settings)
+    const path = options.output ?? bundle.file
+    const result = await write(bundle, path)
+    report(result, path, json)
+    return invalid > 0 || !isWhole(result, unsupported) ? 1 : 0
+  } catch (error) {
+    if (error instanceof ServiceError && error.code === 'unsupported')
+      reportFindings(error.details.findings as readonly Finding[], json)
+    throw error
+  } finally {
+    await pool.close()
+  }
+}
+
+/** Writes the archive in one step, and then what goes beside it; `-` is standard output, beside which nothing is. */
+async function write(bundle: Bundle, path: string): Promise<BundleResult> {
+  if (path === '-') {
+    await pipeline(bundle.archive(), process.stdout)
+    return await bundle.result
+  }
+  const temporary = `${path}.${randomUUID()}.tmp`
+  try {
+    await pipeline(bundle.archive(), createWriteStream(temporary, { flush: true }))
+    const result = await bundle.result
+    if (bundle.manifestPlace === 'beside') {
+      const beside = besideOf(path)
+      await writeWhole(beside.manifest, result.manifest)
+      if (result.signature) await writeWhole(beside.signature, result.signature)
+    }
+    await rename(temporary, path)
+    return result
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => {}) // what went wrong first is what is told
+    throw error
+  }
+}
+
+function report({ kernels, findings }: BundleResult, path: string, json: boolean): void {
+  reportFindings(findings, json)
+  const left = new Set(findings.filter(({ included }) => !included).map(({ kernel }) => kernel))
+    .size
+  const text = `${path}: ${kernels} kernels${left > 0 ? `, ${left} left out` : ''}`
+  const line = json ? jsonLine({ summary: { path, kernels, left } }) : printable(text)
+  if (path === '-') console.error(line)
+  else console.log(line)
+}
+
+/** On standard error: standard output may be the archive. */
+function reportFindings(findings: readonly Finding[], json: boolean): void {
+  for (const finding of findings) {
+    const { kernel, code, object, message, included } = finding
+    const name = [kernel.distro, kernel.version, kernel.arch, kernel.release].join('/')
+    const about = object === undefined ? name : `${name}: ${object}`
+    const line = `btfmill: ${about}: ${code}, ${included ? 'included' : 'left out'}: ${message}`
+    console.error(json ? jsonLine(finding) : printable(line))
+  }
+}
+
+/** Whether all are in it that were to be. */
+function isWhole({ kernels, findings }: BundleResult, policy: BundlePolicy): boolean {
+  const missing = findings.some(
+    ({ code, included }) => code === 'damaged' || (!included && policy === 'include'),
+  )
+  return kernels > 0 && !missing
+}
+
+/** Whether a bundle is what its manifest says, which is in it or beside it. */
+async function verify(path: string, { publicKey, json }: Options): Promise<number> {
+  const beside = besideOf(path)
+  const [manifest, signature] = await Promise.all([
+    readIfThere(beside.manifest),
+    readIfThere(beside.signature),
+  ])
+  const { kernels, signed, problems } = await verifyBundle(
+    readTree(path, () => true),
+    { ...(manifest && { manifest }), ...(signature && { signature }) },
+    publicKey === undefined ? undefined : await readFile(publicKey, 'utf8'),
+  )
+  for (const problem of problems)
+    console.log(json ? jsonLine(problem) : printable(`${problem.path}: ${problem.message}`))
+  const whose = signed ? 'its signature is right' : 'no public key was given to verify it with'
+  if (json) console.log(jsonLine({ summary: { path, kernels, signed, wrong: problems.length } }))
+  else if (problems.length === 0) console.log(printable(`${path}: ${kernels} kernels; ${whose}`))
+  return problems.length === 0 ? 0 : 1
+}
+
+async function readIfThere(path: string): Promise<Buffer | undefined> {
+  return await readFile(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error
+    return undefined
+  })
+}
