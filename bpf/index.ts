@@ -39,6 +39,7 @@ export {
   type RelocationKind,
 } from './ext.ts'
 export { readBtf } from './file.ts'
+export { describeImage, isKernelImage } from './image.ts'
 export { KIND, type KindName, kindName } from './kind.ts'
 export {
   compareLayouts,

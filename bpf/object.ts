@@ -11,6 +11,7 @@ import { type BtfExt, parseExt } from './ext.ts'
 import { CALL, INSTRUCTION_SIZE, LDIMM64, PSEUDO_CALL, readInstruction } from './instruction.ts'
 
 const EM_BPF = 247
+const SHT_PROGBITS = 1
 const SHT_NOBITS = 8
 const SHF_EXECINSTR = 4n
 const STT_FUNC = 2
@@ -67,11 +68,14 @@ export function openObject(bytes: Uint8Array): BpfObject {
   const btf = parseBtf(elf.read('.BTF'), { pointerSize: 8 })
   const ext = parseExt(elf.read('.BTF.ext'), btf)
   checkOverlap(elf, bytes.length)
-  const executable = elf.sections.filter((s) => (s.flags & SHF_EXECINSTR) !== 0n && s.type === 1)
-  const code = new Map<string, Uint8Array>()
-  for (const section of executable) {
-    if (!code.has(section.name)) code.set(section.name, elf.read(section))
+  const named = new Map<string, ElfSection>()
+  for (const section of elf.sections) {
+    const isCode = (section.flags & SHF_EXECINSTR) !== 0n && section.type === SHT_PROGBITS
+    // of two with one name the first counts (libbpf's elf_sec_by_name), its programs alone
+    if (isCode && !named.has(section.name)) named.set(section.name, section)
   }
+  const executable = [...named.values()]
+  const code = new Map(executable.map((section) => [section.name, elf.read(section)]))
   const symbols = [...elf.symbols()]
   const programs = readPrograms(elf, symbols, executable)
   const calls = executable.flatMap((section) => readCalls(elf, symbols, section, programs))

@@ -108,6 +108,21 @@ function textAt(elf: Elf, section: ElfSection, offset: number): string {
   return text.split('\0', 1)[0] ?? ''
 }
 
+/** The banner that these bytes have, wherever that is. */
+export function findBannerIn(
+  bytes: Uint8Array,
+): { release: string; unameVersion: string } | undefined {
+  const text = bufferOf(bytes)
+  let at = text.indexOf(BANNER)
+  for (let tried = 0; at >= 0 && tried < MAX_BANNERS; tried++) {
+    const [line] = text.toString('latin1', at, at + BANNER_LIMIT).split('\0', 1)
+    const banner = parseBanner(line ?? '')
+    if (banner) return banner
+    at = text.indexOf(BANNER, at + 1)
+  }
+  return undefined
+}
+
 /**
  * The parts of "Linux version <uname -r> (<by>@<host>) (<compiler>) <uname -v>\n" (init/version.c); `uname -v` begins
  * with the build number (scripts/mkcompile_h, init/Makefile).

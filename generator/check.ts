@@ -21,9 +21,23 @@ const TASK_STRUCT = { least: 512, most: 64 * 1024 }
 /** The part of task_struct that its members take at least; the rest are holes. Minimised BTF keeps few of them. */
 const COVERED = 0.5
 
-/** Whether the image is of that kernel. Errors: `wrong_kernel`, `no_dwarf`. */
+/**
+ * Where an image's BTF comes from: what it has of its own where that is wanted or there is nothing else, else pahole.
+ * Errors: `no_btf`, `no_dwarf`.
+ */
+export function originOf(
+  { ownBtf, hasDwarf }: Vmlinux,
+  wanted: 'pahole' | 'embedded',
+): 'pahole' | 'embedded' {
+  if (ownBtf && (wanted === 'embedded' || !hasDwarf)) return 'embedded'
+  if (hasDwarf) return 'pahole'
+  if (wanted === 'embedded')
+    throw new GeneratorError('no_btf', 'the kernel was built without BTF of its own')
+  throw new GeneratorError('no_dwarf', 'vmlinux has no .debug_info')
+}
+
+/** Whether the image is of that kernel. Errors: `wrong_kernel`. */
 export function checkVmlinux(vmlinux: Vmlinux, kernel: Partial<KernelName>): void {
-  if (!vmlinux.hasDwarf) throw new GeneratorError('no_dwarf', 'vmlinux has no .debug_info')
   const differ = (what: string, is?: string, wanted?: string) => {
     if (is !== undefined && wanted !== undefined && is !== wanted) {
       throw new GeneratorError('wrong_kernel', `vmlinux is of ${what} ${is}, not ${wanted}`)

@@ -1,6 +1,6 @@
 /*
- * Decompression of a stream: xz by its own program, which decodes the blocks of Debian's packages on all cores, bzip2
- * by its own, too, gzip and zstd in process. Ending early is usual: whoever has what it wants destroys the result.
+ * Decompression of a stream: xz by its own program, which decodes the blocks of Debian's packages on all cores, what is
+ * rare by its own, too, gzip and zstd in process. Ending early is usual: whoever has what it wants destroys the result.
  */
 import { spawn } from 'node:child_process'
 import { type Duplex, PassThrough, pipeline, Readable } from 'node:stream'
@@ -8,16 +8,21 @@ import { createGunzip, createZstdDecompress } from 'node:zlib'
 import { keepEnd } from './child.ts'
 import { GeneratorError } from './error.ts'
 
-export const COMPRESSIONS = ['none', 'gz', 'xz', 'lzma', 'zst', 'bz2'] as const
+export const COMPRESSIONS = ['none', 'gz', 'xz', 'lzma', 'zst', 'bz2', 'lz4', 'lzo'] as const
 export type Compression = (typeof COMPRESSIONS)[number]
 
-/** The first bytes of each, in hex; an .lzma begins with the properties that its encoder writes. */
+/**
+ * The first bytes of each, in hex; an .lzma begins with the properties that its encoder writes, an .lz4 as the kernel's
+ * build makes it, in the older form.
+ */
 const MAGIC: Readonly<Record<string, Compression>> = {
   '1f8b': 'gz',
   fd377a585a00: 'xz',
   '5d0000': 'lzma',
   '28b52ffd': 'zst',
   '425a68': 'bz2',
+  '02214c18': 'lz4',
+  '894c5a4f000d': 'lzo',
 }
 /** How many bytes tell a compression. */
 export const MAGIC_SIZE = 6
@@ -48,11 +53,21 @@ export function compressionIn(start: Uint8Array): Compression {
   return compression
 }
 
+/** How to decompress. */
+interface DecompressOptions {
+  /** only the first stream, whatever follows it: of xz, since the others stop there by themselves */
+  first?: boolean
+}
+
 /**
  * The decompressed bytes. The stream fails with `corrupt_package`, with `too_large` where xz would take too much
  * memory, or as the source does.
  */
-export function decompress(source: AsyncIterable<Uint8Array>, compression: Compression): Readable {
+export function decompress(
+  source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  compression: Compression,
+  { first = false }: DecompressOptions = {},
+): Readable {
   const input = Readable.from(source, { objectMode: false })
   switch (compression) {
     case 'none':
@@ -67,9 +82,14 @@ export function decompress(source: AsyncIterable<Uint8Array>, compression: Compr
         '--threads=0',
         `--memlimit-decompress=${DECOMPRESSOR_MEMORY}`,
         `--memlimit-mt-decompress=${DECOMPRESSOR_MEMORY}`,
+        ...(first ? ['--single-stream'] : []),
       ])
     case 'bz2':
       return byProgram(input, 'bzip2', [])
+    case 'lz4':
+      return byProgram(input, 'lz4', [])
+    case 'lzo':
+      return byProgram(input, 'lzop', [])
     default:
       return compression satisfies never
   }

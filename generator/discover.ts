@@ -12,7 +12,7 @@ import { readListing } from './listing.ts'
 import { fileBelow } from './location.ts'
 import type { Mirror } from './mirror.ts'
 import { firstMirror } from './mirror-list.ts'
-import { fill, type Named, namingOf, type PackageName } from './naming.ts'
+import { fill, type Named, type NamingRule, namingOf, type PackageName } from './naming.ts'
 import { readRpmMd, vouchedBy } from './rpm-md.ts'
 import { findKeyrings } from './signature.ts'
 import { readSnapshot } from './snapshot.ts'
@@ -37,8 +37,12 @@ export interface Shelf<S extends Source = Source> {
   arch: string
 }
 
-/** The shelves of a source that a filter leaves. */
-export function shelvesOf<S extends Source>(source: S, filter: KernelFilter): Shelf<S>[] {
+/** The shelves of a source that a filter leaves; those of images alone where they are wanted. */
+export function shelvesOf<S extends Source>(
+  source: S,
+  filter: KernelFilter,
+  embedded = false,
+): Shelf<S>[] {
   const wanted = (of: string | undefined, is: string) => of === undefined || of === is
   const filterArch = filter.arch === undefined ? undefined : canonicalArch(filter.arch)
   if (!wanted(filter.distro, source.distro)) return []
@@ -50,6 +54,7 @@ export function shelvesOf<S extends Source>(source: S, filter: KernelFilter): Sh
           .flatMap((arch) =>
             repositories
               .filter(({ only }) => only?.includes(arch) ?? true)
+              .filter(({ images = false }) => embedded || !images)
               .map((repository) => ({ source, version, repository, arch })),
           ),
   )
@@ -61,10 +66,17 @@ export function nameOfShelf({ source, version, repository }: Shelf): string {
   return source.protocol === 'apt' ? name : `${version} ${name}`
 }
 
+/** A repository that is wherever the machine's apt has it. */
+const NAME_ALONE = /^[a-z0-9-]+$/
+
+/** Whether it takes a mirror to say where a shelf's repository is. */
+export const needsMirror = ({ repository }: Shelf): boolean =>
+  'url' in repository && NAME_ALONE.test(repository.url)
+
 /** The URL of a shelf's repository, without a slash at its end. */
 export function baseOf({ source, version, repository, arch }: Shelf, mirror: Mirror): string {
   const template = 'url' in repository ? repository.url : ''
-  if (/^[a-z0-9-]+$/.test(template)) return mirror(template)
+  if (NAME_ALONE.test(template)) return mirror(template)
   const parts = { mirror: source.mirror, version, arch: source.architectures[arch] }
   return (fill(template, parts) ?? template).replace(/\/+$/, '')
 }
@@ -84,15 +96,25 @@ export function suiteOf(shelf: Shelf<AptSource>, mirror: Mirror): AptSuite {
 }
 
 /** What an index says of a package, and what its name means. */
-type Found = Named & Omit<KernelPackage, 'source' | 'kernel' | 'vmlinux' | 'rank'>
+type Found = Meaning & Omit<KernelPackage, 'source' | 'kernel' | 'vmlinux' | 'rank' | 'image'>
+
+/** What a package's name means. */
+type Meaning = Named & { image?: boolean }
 
 /** What readers of indexes are asked. */
 interface Question<S extends Source> {
   shelf: Shelf<S>
   mirror: Mirror
+  /** names of packages that are wanted */
+  rules: readonly NamingRule[]
   /** What a package's name means; undefined for those that are not wanted. */
-  naming(of: PackageName): Named | undefined
+  naming(of: PackageName): Meaning | undefined
   options: AptOptions
+}
+
+export interface DiscoverOptions extends AptOptions {
+  /** packages with the kernel itself, too */
+  embedded?: boolean
 }
 
 /** The kernel packages on a shelf that a filter leaves. Errors: those of the reader of its protocol. */
@@ -100,27 +122,39 @@ export async function discover(
   shelf: Shelf,
   mirror: Mirror,
   filter: KernelFilter,
-  options: AptOptions = {},
+  { embedded = false, ...options }: DiscoverOptions = {},
 ): Promise<KernelPackage[]> {
-  const { source, version, arch } = shelf
-  const read = namingOf(source.packages)
+  const { source, version, arch, repository } = shelf
+  const debug = repository.images ? [] : source.packages
+  const images = embedded ? (source.images ?? []) : []
+  const [readDebug, readImage] = [namingOf(debug), namingOf(images)]
+  const read = (of: PackageName): Meaning | undefined => {
+    const named = readDebug(of)
+    if (named) return named
+    const image = readImage(of)
+    return image && { ...image, image: true }
+  }
   const kernelOf = ({ release }: Named) => ({ distro: source.distro, version, arch, release })
   const naming = (of: PackageName) => {
     const named = read(of)
     return named && matchesFilter(kernelOf(named), filter) ? named : undefined
   }
   const access = source.access && { access: source.access }
-  const question = { shelf, mirror, naming, options: { ...options, ...access } }
+  const rules = [...debug, ...images]
+  const question = { shelf, mirror, rules, naming, options: { ...options, ...access } }
   const found = await ask(question)
   return found
-    .filter(({ size }) => size === undefined || size >= (source.smallest ?? 0))
+    .filter(({ size, image }) => image || size === undefined || size >= (source.smallest ?? 0))
     .map(({ release, ...rest }) => ({
       ...rest,
       source: source.id,
       kernel: kernelOf({ ...rest, release }),
-      vmlinux: source.vmlinux.map((path) => path.replaceAll('{release}', () => release)),
+      vmlinux: pathsIn(source, rest).map((path) => path.replaceAll('{release}', () => release)),
     }))
 }
+
+const pathsIn = ({ vmlinux, vmlinuz = [] }: Source, { image }: { image?: boolean }) =>
+  image ? vmlinuz : vmlinux
 
 async function ask(question: Question<Source>): Promise<Found[]> {
   const { protocol } = question.shelf.source
@@ -153,13 +187,13 @@ async function fromApt({ shelf, mirror, naming, options }: Question<AptSource>):
 }
 
 async function fromRpmMd(question: Question<RpmMdSource>): Promise<Found[]> {
-  const { shelf, mirror, naming, options } = question
+  const { shelf, mirror, rules, naming, options } = question
   const { source, repository } = shelf
   const url = baseOf(shelf, mirror)
   const base = repository.list ? await firstMirror(url, options) : url
   const keyrings = keyringsOf(source, shelf.version)
   const index = { base, keyrings, signed: source.signed ?? false }
-  const { packages, vouched } = await readRpmMd(index, source.packages, options)
+  const { packages, vouched } = await readRpmMd(index, rules, options)
   const keys = vouched === 'index' ? {} : await keysOf(keyrings)
   return packages.flatMap(({ epoch, version, revision, ...rest }) => {
     const named = ofArch(shelf, rest) && naming({ ...rest, version, revision })
@@ -249,20 +283,33 @@ const VOUCHED: readonly KernelPackage['vouched'][] = ['index', 'digest', 'none']
 
 /**
  * Newest first: by package version, then by release. One build that several sources or packages have is listed once, as
- * it is best vouched for, by the package that its source likes best.
+ * it is best vouched for, by the package that its source likes best: the image where there is one, with the package with
+ * debug info to fall back on.
  */
 export function newestFirst(packages: readonly KernelPackage[]): KernelPackage[] {
-  const unique = new Map<string, KernelPackage>()
-  for (const found of packages) {
-    const { distro, version, arch, release } = found.kernel
-    const key = [distro, version, arch, release, found.version].join(' ')
-    const other = unique.get(key)
-    if (!other || isBetter(found, other)) unique.set(key, found)
-  }
-  return [...unique.values()].sort(
+  const debug = bestOf(packages.filter(({ image }) => !image))
+  const images = bestOf(packages.filter(({ image }) => image))
+  const builds = [...new Set([...debug.keys(), ...images.keys()])].map((build) => {
+    const [image, other] = [images.get(build), debug.get(build)]
+    if (!image) return other!
+    return { ...image, ...(other && { fallback: other }) }
+  })
+  return builds.sort(
     (a, b) =>
       compareVersions(b.version, a.version) || compareVersions(b.kernel.release, a.kernel.release),
   )
+}
+
+/** The best package of each build. */
+function bestOf(packages: readonly KernelPackage[]): Map<string, KernelPackage> {
+  const best = new Map<string, KernelPackage>()
+  for (const found of packages) {
+    const { distro, version, arch, release } = found.kernel
+    const build = [distro, version, arch, release, found.version].join(' ')
+    const other = best.get(build)
+    if (!other || isBetter(found, other)) best.set(build, found)
+  }
+  return best
 }
 
 function isBetter(a: KernelPackage, b: KernelPackage): boolean {

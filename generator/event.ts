@@ -1,17 +1,31 @@
 /* What a run says while it works: one type, for progress bars, for lines, and for NDJSON. */
-import type { BuildRecord, Failure, KernelName } from '../storage/index.ts'
+import type { BuildRecord, Failure, FailureCode, KernelName } from '../storage/index.ts'
 
 /** What a job is busy with. */
 export type Stage = 'unpack' | 'pahole' | 'check' | 'publish'
 
 /** What one job says. */
 export type JobEvent =
-  | { event: 'started'; kernel: KernelName; package: string; size: number | undefined }
+  /** `instead` of an image, whose kernel has no BTF of its own */
+  | {
+      event: 'started'
+      kernel: KernelName
+      package: string
+      size: number | undefined
+      instead?: Instead
+    }
   | { event: 'stage'; kernel: KernelName; stage: Stage }
   /** bytes of the package that were read */
   | { event: 'progress'; kernel: KernelName; read: number; size: number | undefined }
   | { event: 'published'; kernel: KernelName; record: BuildRecord; read: number; seconds: number }
   | { event: 'failed'; kernel: KernelName; failure: Failure; seconds: number }
+
+/** A package that was read in vain, and why. */
+export interface Instead {
+  package: string
+  code: FailureCode
+  message: string
+}
 
 export type OnJobEvent = (event: JobEvent) => void
 

@@ -5,7 +5,10 @@
 import { basename } from 'node:path'
 import Type from 'typebox'
 import { canonicalArch, type KernelName, sha256Of } from '../storage/index.ts'
+import { debNameOf, rpmNameOf } from './file-name.ts'
+import { namingOf } from './naming.ts'
 import { Checksum, type KernelPackage, Vouched } from './source.ts'
+import { SOURCES } from './sources.ts'
 
 /** One that comes from a queue is someone else's: every part of it has a bound. */
 const Text = Type.String({ minLength: 1, maxLength: 255 })
@@ -15,38 +18,47 @@ const Path = Type.String({ minLength: 1, maxLength: 1024 })
 const JobOptions = {
   /** end the download when vmlinux is whole; its digest is never compared then, and the record says `prefix` */
   earlyStop: Type.Optional(Type.Boolean()),
+  /** take the BTF that the kernel carries itself, where it does */
+  embedded: Type.Optional(Type.Boolean()),
 }
+
+const Single = {
+  /** as far as it is known before the image is read */
+  kernel: Type.Object({
+    distro: Text,
+    version: Text,
+    arch: Type.Optional(Text),
+    release: Type.Optional(Text),
+  }),
+  package: Type.Object({
+    name: Text,
+    version: Type.String({ maxLength: 255 }),
+    url: Type.String({ minLength: 1, maxLength: 4096 }),
+    /** bytes */
+    size: Type.Optional(Type.Integer({ minimum: 0 })),
+    sha256: Type.Optional(Type.String({ pattern: '^[0-9a-f]{64}$' })),
+  }),
+  /** what the package's digest must be, and by whom that is; of what a user gives nobody knows */
+  checksum: Type.Optional(Checksum),
+  vouched: Vouched,
+  /** id of the source whose access opens the repository */
+  source: Type.Optional(Text),
+  format: Type.Union([Type.Literal('deb'), Type.Literal('rpm'), Type.Literal('vmlinux')]),
+  /** paths of OpenPGP keys, of which one must have signed the header of an .rpm */
+  keys: Type.Optional(Type.Array(Path, { maxItems: 16 })),
+  /** globs of the paths that vmlinux may have in the package */
+  vmlinux: Type.Array(Path, { maxItems: 16 }),
+  ...JobOptions,
+}
+const STRICT = { additionalProperties: false }
 
 export const Job = Type.Object(
   {
-    /** as far as it is known before the image is read */
-    kernel: Type.Object({
-      distro: Text,
-      version: Text,
-      arch: Type.Optional(Text),
-      release: Type.Optional(Text),
-    }),
-    package: Type.Object({
-      name: Text,
-      version: Type.String({ maxLength: 255 }),
-      url: Type.String({ minLength: 1, maxLength: 4096 }),
-      /** bytes */
-      size: Type.Optional(Type.Integer({ minimum: 0 })),
-      sha256: Type.Optional(Type.String({ pattern: '^[0-9a-f]{64}$' })),
-    }),
-    /** what the package's digest must be, and by whom that is; of what a user gives nobody knows */
-    checksum: Type.Optional(Checksum),
-    vouched: Vouched,
-    /** id of the source whose access opens the repository */
-    source: Type.Optional(Text),
-    format: Type.Union([Type.Literal('deb'), Type.Literal('rpm'), Type.Literal('vmlinux')]),
-    /** paths of OpenPGP keys, of which one must have signed the header of an .rpm */
-    keys: Type.Optional(Type.Array(Path, { maxItems: 16 })),
-    /** globs of the paths that vmlinux may have in the package */
-    vmlinux: Type.Array(Path, { maxItems: 16 }),
-    ...JobOptions,
+    ...Single,
+    /** what is done where the package has a kernel without BTF of its own */
+    fallback: Type.Optional(Type.Object(Single, STRICT)),
   },
-  { additionalProperties: false },
+  STRICT,
 )
 export type Job = Type.Static<typeof Job>
 export type JobOptions = Pick<Job, keyof typeof JobOptions>
@@ -74,6 +86,11 @@ export function jobIdOf(job: Job, artefact: string): string {
 
 /** The job that a source's package makes. */
 export function jobOf(from: KernelPackage, options: JobOptions = {}): Job {
+  const { fallback } = from
+  return { ...singleOf(from, options), ...(fallback && { fallback: singleOf(fallback, options) }) }
+}
+
+function singleOf(from: KernelPackage, options: JobOptions): Omit<Job, 'fallback'> {
   const { kernel, name, version, url, size, checksum, vouched, source, format, keys, vmlinux } =
     from
   return {
@@ -95,44 +112,35 @@ export function jobOf(from: KernelPackage, options: JobOptions = {}): Job {
   }
 }
 
-/** What a file's name tells: how each kind of package is called, and what its kernel is then. */
-const FILE_NAMES = [
-  {
-    format: 'deb',
-    // linux-image-6.1.0-54-686-pae-dbg_6.1.190-1_i386.deb
-    file: /^([a-z0-9][a-z0-9+.-]*)_([\w.+~:-]+)_(\w+)\.d?deb$/,
-    release: (name: string) => /^linux-image-(?:unsigned-)?(\d.*)-(?:dbg|dbgsym)$/.exec(name)?.[1],
-  },
-  {
-    format: 'rpm',
-    // kernel-debuginfo-5.14.0-611.5.1.el9_7.x86_64.rpm
-    file: /^([\w+.-]+)-([\w.+~^]+-[\w.+~^]+)\.(\w+)\.rpm$/,
-    release: (name: string, version: string, arch: string) =>
-      /^kernel(-uek)?-debuginfo$/.test(name) ? `${version}.${arch}` : undefined,
-  },
-] as const
+const CUSTOM = SOURCES.get('custom')!
+const naming = namingOf([...CUSTOM.packages, ...CUSTOM.images!])
+/** Where packages have vmlinux, or what boot loaders take. */
+const PATHS = [...CUSTOM.vmlinux, ...CUSTOM.vmlinuz!].map((path) =>
+  path.replaceAll('{release}', '*'),
+)
 
 /**
  * The job that a file or URL makes: a .deb, .ddeb or .rpm, else a bare vmlinux, compressed or not. What `kernel`
- * leaves open the file's name may tell, else the image itself.
+ * leaves open the file's name may tell by the rules of the source `custom`, else the image itself.
  */
 export function jobOfFile(url: string, kernel: Partial<KernelName>, options: JobOptions = {}): Job {
   const file = fileNameOf(url)
-  const kind = FILE_NAMES.find((known) => known.file.test(file))
-  const [, name = file, version = '', arch = ''] = kind?.file.exec(file) ?? []
-  const release = kind?.release(name, version, arch)
+  const rpm = rpmNameOf(file)
+  const named = rpm ?? debNameOf(file)
+  const version = rpm ? `${rpm.version}-${rpm.revision}` : (named?.version ?? '')
+  const release = named && naming(named)?.release
   return {
     kernel: {
-      distro: 'custom',
+      distro: CUSTOM.distro,
       version: 'rolling',
-      ...(arch && { arch: canonicalArch(arch) }),
+      ...(named && { arch: canonicalArch(named.arch) }),
       ...(release && { release }),
       ...kernel,
     },
-    package: { name, version, url },
+    package: { name: named?.name ?? file, version, url },
     vouched: 'none',
     format: /\.d?deb$/.test(file) ? 'deb' : /\.rpm$/.test(file) ? 'rpm' : 'vmlinux',
-    vmlinux: ['usr/lib/debug/boot/vmlinux-*', 'usr/lib/debug/lib/modules/*/vmlinux'],
+    vmlinux: [...PATHS],
     ...options,
   }
 }

@@ -4,6 +4,7 @@
  */
 import { Parser } from 'htmlparser2'
 import { GeneratorError } from './error.ts'
+import { rpmNameOf } from './file-name.ts'
 import { type IndexOptions, readIndex } from './index-cache.ts'
 import { linkBelow } from './location.ts'
 import type { PackageName } from './naming.ts'
@@ -40,12 +41,4 @@ function linksOf(page: string): string[] {
   })
   parser.end(page)
   return links
-}
-
-/** The parts of the name of an .rpm file: name-version-release.arch.rpm. */
-function rpmNameOf(file: string): Required<PackageName> | undefined {
-  const match = /^([\w.+-]{1,128})-([\w.+~^]{1,64})-([\w.+~^]{1,64})\.(\w{1,16})\.rpm$/.exec(file)
-  if (!match) return undefined
-  const [, name, version, revision, arch] = match as unknown as string[]
-  return { name: name!, version: version!, revision: revision!, arch: arch! }
 }

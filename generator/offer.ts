@@ -6,7 +6,15 @@ import {
   type Store,
   sourceFailureKey,
 } from '../storage/index.ts'
-import { baseOf, discover, nameOfShelf, newestFirst, type Shelf, shelvesOf } from './discover.ts'
+import {
+  baseOf,
+  discover,
+  nameOfShelf,
+  needsMirror,
+  newestFirst,
+  type Shelf,
+  shelvesOf,
+} from './discover.ts'
 import type { Patience } from './download.ts'
 import { GeneratorError } from './error.ts'
 import type { OnEvent } from './event.ts'
@@ -23,6 +31,8 @@ export interface OfferOptions {
   /** where it is kept that a source could not be read */
   store: Store
   filter?: KernelFilter
+  /** packages with the kernel itself, too, whose BTF may save reading the debug info */
+  embedded?: boolean
   /** only these sources; else what `sourcesFor` has */
   sources?: readonly Source[]
   /** URL of the main archive, `http://host/debian` */
@@ -45,10 +55,11 @@ export interface Offers {
 
 /** The packages that sources offer and a filter leaves. Throws where the store fails, and the signal's reason. */
 export async function findOffers(options: OfferOptions): Promise<Offers> {
-  const { filter = {}, sources = sourcesFor(filter) } = options
-  const shelves = sources.flatMap((source) => shelvesOf(source, filter))
-  if (shelves.length === 0) return { packages: [], failures: [] }
-  const mirror = await findMirror(options.mirror)
+  const { filter = {}, sources = sourcesFor(filter), embedded = false } = options
+  const shelves = sources.flatMap((source) => shelvesOf(source, filter, embedded))
+  const mirror: Mirror = shelves.some(needsMirror)
+    ? await findMirror(options.mirror)
+    : (repository) => repository
   const asked = new Map<string, Promise<Buffer>>()
   const read = await inPool(shelves, SHELVES, async (shelf) =>
     options.drain?.aborted ? [] : await readShelf(shelf, mirror, asked, options),
@@ -63,7 +74,7 @@ async function readShelf(
   shelf: Shelf,
   mirror: Mirror,
   asked: Map<string, Promise<Buffer>>,
-  { store, filter = {}, cache, patience, signal, onEvent }: OfferOptions,
+  { store, filter = {}, cache, patience, signal, onEvent, embedded = false }: OfferOptions,
 ): Promise<KernelPackage[] | Failure> {
   const [source, name] = [shelf.source.id, nameOfShelf(shelf)]
   const suite = `${name}-${shelf.arch}`
@@ -72,6 +83,7 @@ async function readShelf(
     const found = await discover(shelf, mirror, filter, {
       signal,
       asked,
+      embedded,
       ...(cache && { cache }),
       ...(patience && { patience }),
     })

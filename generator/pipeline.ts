@@ -22,10 +22,10 @@ import {
   type Tool,
 } from '../storage/index.ts'
 import { type Amount, type Lease, memoryWith, needsOf } from './budget.ts'
-import { checkBtf, checkVmlinux } from './check.ts'
+import { checkBtf, checkVmlinux, originOf } from './check.ts'
 import type { Patience } from './download.ts'
 import { GeneratorError } from './error.ts'
-import type { OnJobEvent } from './event.ts'
+import type { Instead, OnJobEvent } from './event.ts'
 import { fetchVmlinux, type Receipt } from './fetch.ts'
 import { type Job, nameOf } from './job.ts'
 import { encodeBtf, PAHOLE_LIMITS, type PaholeLimits } from './pahole.ts'
@@ -49,6 +49,9 @@ export interface PipelineOptions {
   onEvent?: OnJobEvent
 }
 
+/** What made the BTF that a kernel carries itself: its own build. */
+const NO_TOOL: Tool = { name: 'none', version: '', options: [], artefact: 'embedded' }
+
 /** A job that has to wait until others leave it so much of the machine: nothing is stored, and nothing left. */
 export class NoRoom extends Error {
   readonly want: Amount
@@ -65,15 +68,21 @@ export type Outcome =
   | { state: 'failed'; failure: Failure; stored: boolean }
 
 /**
- * Runs one job to its end, on what it holds. Throws only where `signal` aborts it (then nothing is stored, and nothing
+ * Runs one job to its end, on what it holds; where it cannot ever succeed, what it may fall back on. Throws only where `signal` aborts it (then nothing is stored, and nothing
  * left), and `NoRoom`.
  */
-export async function runJob(job: Job, lease: Lease, options: PipelineOptions): Promise<Outcome> {
+export async function runJob(
+  job: Job,
+  lease: Lease,
+  options: PipelineOptions,
+  instead?: Instead,
+): Promise<Outcome> {
   const { onEvent = () => {}, signal } = options
   const started = performance.now()
   const seconds = () => (performance.now() - started) / 1000
   const kernel = nameOf(job)
-  onEvent({ event: 'started', kernel, package: job.package.name, size: job.package.size })
+  const { name, size } = job.package
+  onEvent({ event: 'started', kernel, package: name, size, ...(instead && { instead }) })
   try {
     const made = await withScratch(options.scratch, (directory) =>
       make(job, lease, directory, options),
@@ -91,15 +100,24 @@ export async function runJob(job: Job, lease: Lease, options: PipelineOptions): 
   } catch (error) {
     signal?.throwIfAborted()
     if (lease.short) throw new NoRoom(lease.short)
+    const { code } = codeOf(error)
+    if (job.fallback && !lease.refusal && FAILURE_CODES[code] === 'never') {
+      const { message } = error as Error
+      return await runJob(job.fallback, lease, options, { package: name, code, message })
+    }
     const outcome = await recordFailure(job, lease.refusal ?? error, options)
     onEvent({ event: 'failed', kernel, failure: outcome.failure, seconds: seconds() })
     return outcome
   }
 }
 
-interface Made extends Receipt {
+interface Encoded {
   vmlinux: Vmlinux
-  raw: Buffer
+  raw: Uint8Array
+  tool: Tool
+}
+
+interface Made extends Receipt, Encoded {
   info: Omit<BtfInfo, 'sha256'>
 }
 
@@ -133,25 +151,27 @@ async function make(
     ...(access && { access }),
     onProgress: (read) => onEvent({ event: 'progress', kernel, read, size: job.package.size }),
   })
-  const encode = async (): Promise<Vmlinux> => {
+  const encode = async (): Promise<Encoded> => {
     await fetched.vmlinux
-    const vmlinux = readVmlinux(image)
+    const vmlinux = await readVmlinux(image)
     checkVmlinux(vmlinux, job.kernel)
+    const { tool } = options
+    const origin = originOf(vmlinux, job.embedded ? 'embedded' : 'pahole')
+    if (origin === 'embedded') return { vmlinux, raw: vmlinux.ownBtf!, tool: NO_TOOL }
     stage('pahole')
     lease.keep(needsOf(statSync(image).size, limits.output))
     const memory = (bytes: number) => lease.may({ memory: memoryWith(bytes) })
-    await encodeBtf(options.tool, image, btf, { ...limits, room: memory }, signal)
-    return vmlinux
+    await encodeBtf(tool, image, btf, { ...limits, room: memory }, signal)
+    return { vmlinux, raw: await readFile(btf), tool }
   }
   const encoding = encode()
   encoding.catch(() => lease.refusal && stop.abort(lease.refusal))
   try {
     // first the package: a wrong digest explains whatever else went wrong
     const receipt = await fetched.done
-    const vmlinux = await encoding
+    const encoded = await encoding
     stage('check')
-    const raw = await readFile(btf)
-    return { ...receipt, vmlinux, raw, info: checkBtf(raw, vmlinux) }
+    return { ...receipt, ...encoded, info: checkBtf(encoded.raw, encoded.vmlinux) }
   } finally {
     stop.abort()
     await Promise.allSettled([fetched.vmlinux, fetched.done, encoding])
@@ -159,8 +179,8 @@ async function make(
 }
 
 async function publish(job: Job, made: Made, options: PipelineOptions): Promise<BuildRecord> {
-  const { vmlinux, raw, info, sha256 } = made
-  const { store, tool, signal } = options
+  const { vmlinux, raw, tool, info, sha256 } = made
+  const { store, signal } = options
   const { buildId, unameVersion } = vmlinux
   const arch = job.kernel.arch ?? vmlinux.arch
   const release = job.kernel.release ?? vmlinux.release
@@ -202,7 +222,7 @@ function draft(job: Job, tool: Tool): BuildRecord {
     schema: 1,
     kernel: nameOf(job),
     package: { ...job.package, authenticated: 'none' },
-    origin: 'pahole',
+    origin: tool === NO_TOOL ? 'embedded' : 'pahole',
     tool,
     createdAt: now,
     updatedAt: now,
@@ -224,6 +244,7 @@ async function recordFailure(
 ): Promise<Outcome & { state: 'failed' }> {
   const { store, tool } = options
   const record = draft(job, tool)
+  if (job.embedded) record.origin = 'embedded' // not by pahole alone: that may be tried yet
   // without version, build-id and BTF there is nothing that tells it from other failures of its name
   if (record.package.version === '') record.package.version = 'unknown'
   const previous = await readPrevious(store, record).catch(() => undefined)

@@ -47,19 +47,28 @@ function judge(
   candidate: KernelPackage,
   { artefact, earlyStop, now = new Date() }: PlanOptions,
 ): 'due' | 'skipped' | 'postponed' {
-  if (record?.tool.artefact !== artefact) return 'due'
-  const { failure, btf } = record
+  if (!record) return 'due'
+  const { failure, btf, tool, origin } = record
+  // what a kernel carries itself no pahole makes better
+  if (tool.artefact !== artefact && (failure || origin !== 'embedded')) return 'due'
   if (failure) {
+    // without the image, which was not tried then
+    if (candidate.image && origin !== 'embedded') return 'due'
     if (failure.retryAt === null) return 'postponed'
     return Date.parse(failure.retryAt) <= now.getTime() ? 'due' : 'postponed'
   }
   if (!btf) return 'due'
   // what was read in part may be read whole now, and then the digest is the index's
-  const { authenticated, sha256 } = record.package
-  const { checksum } = candidate
-  if (authenticated === 'prefix') return earlyStop ? 'skipped' : 'due'
-  const same = checksum?.algorithm !== 'sha256' || checksum.hex === sha256
-  return same ? 'skipped' : 'due'
+  if (record.package.authenticated === 'prefix') return earlyStop ? 'skipped' : 'due'
+  return isPackage(record, candidate) ? 'skipped' : 'due'
+}
+
+/** Whether a record is of that package, of the one that it may fall back on, or of the image instead of it. */
+function isPackage({ origin, package: { name, sha256 } }: BuildRecord, of: KernelPackage): boolean {
+  const known = [of, ...(of.fallback ? [of.fallback] : [])].find((one) => one.name === name)
+  if (!known) return origin === 'embedded'
+  const { checksum } = known
+  return checksum?.algorithm !== 'sha256' || checksum.hex === sha256
 }
 
 /** The record at a key, where there is one that reads. Errors: those of `Store.get`. */

@@ -5,6 +5,7 @@
  */
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
+import { debNameOf } from './file-name.ts'
 import { type IndexOptions, readIndex } from './index-cache.ts'
 import { parseJson } from './json.ts'
 import { fileBelow } from './location.ts'
@@ -71,8 +72,9 @@ export async function readSnapshot(
   const found = await inPool(versions, REQUESTS, async (version) => {
     const files = await filesOf(`${url}${encodeURIComponent(version)}/allfiles?fileinfo=1`, options)
     return files.flatMap(([sha1, file]) => {
-      const [, name = '', binary = ''] = nameOf(file.name, architecture)
-      if (!wanted(name)) return []
+      const deb = debNameOf(file.name)
+      if (deb?.arch !== architecture || !wanted(deb.name)) return []
+      const { name, version: binary } = deb
       const path = `${file.archive_name}/${file.first_seen}${file.path}/${file.name}`
       const where = fileBelow(`${base}/archive`, path)
       return [{ name, version: binary, url: where, size: file.size, sha1 }]
@@ -89,10 +91,4 @@ async function filesOf(
   const bytes = await readIndex(url, MAX_ANSWER, options)
   const { fileinfo } = parseJson(bytes, Files, url)
   return Object.entries(fileinfo).flatMap(([sha1, [first]]) => (first ? [[sha1, first]] : []))
-}
-
-/** The parts of a .deb's name for an architecture: name_version_architecture.deb. */
-function nameOf(file: string, architecture: string): readonly string[] {
-  const match = /^([a-z0-9][a-z0-9+.-]*)_([\w.+~-]+)_(\w+)\.deb$/.exec(file)
-  return match && match[3] === architecture ? match : []
 }

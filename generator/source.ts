@@ -51,6 +51,8 @@ const Keyrings = Type.Array(Path, { minItems: 1 })
 const Repository = {
   /** its architectures, by `uname -m` name, where they are not all of the source's */
   only: Type.Optional(Type.Array(Type.String(), { minItems: 1 })),
+  /** it has packages with kernels, but none with debug info: it is asked for `--embedded` alone */
+  images: Type.Optional(Type.Boolean()),
 }
 
 /** A URL, with `{mirror}`, `{version}`, and `{arch}` in the distribution's words. */
@@ -169,6 +171,7 @@ export function parseSource(value: unknown): Source {
   }
   const source = value as Source
   namingOf([...source.packages, ...(source.images ?? [])])
+  if (!source.images !== !source.vmlinuz) throw bad('/images and /vmlinuz belong together')
   return source
 }
 
@@ -230,4 +233,8 @@ export interface KernelPackage {
   keys?: readonly string[]
   /** paths of vmlinux in it */
   vmlinux: readonly string[]
+  /** it has the kernel itself, not its debug info: those are paths of vmlinuz */
+  image?: boolean
+  /** the one with debug info, for a kernel without BTF of its own */
+  fallback?: KernelPackage
 }

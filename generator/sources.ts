@@ -41,6 +41,23 @@ const DEBIAN_PATHS = [
   'usr/lib/debug/lib/modules/{release}/vmlinux',
 ]
 
+// from 7.x linux-image-… is a metapackage, and linux-binary-… has the kernel
+const DEBIAN_IMAGES: NamingRule[] = [
+  ...['linux-binary', 'linux-image'].map((name) => ({
+    name: `${name}-(?<uname>[0-9]+[.][0-9].*)`,
+    except: '.*-(dbg|unsigned)',
+    release: '{uname}',
+  })),
+  { name: 'linux-(binary|image)-(?<uname>[0-9]+[.][0-9].*)-unsigned', release: '{uname}' },
+]
+// some machines' are not packed, and called vmlinux
+const DEBIAN_VMLINUZ = [
+  'boot/vmlinuz-{release}',
+  'boot/vmlinux-{release}',
+  'usr/lib/modules/{release}/vmlinuz',
+  'usr/lib/modules/{release}/vmlinux',
+]
+
 // the unsigned image has the debug info; where the signed one has a package, too, that depends on it
 const UBUNTU_DBGSYM: NamingRule[] = [
   { name: 'linux-image-unsigned-(?<uname>[0-9]+[.][0-9].*)-dbgsym', release: '{uname}' },
@@ -52,6 +69,8 @@ const UBUNTU_SMALLEST = 10_000_000
 const RPM_DEBUGINFO: NamingRule[] = [
   { name: 'kernel-debuginfo', release: '{version}-{revision}.{arch}' },
 ]
+const RPM_IMAGES: NamingRule[] = [{ name: 'kernel-core', release: '{version}-{revision}.{arch}' }]
+const RPM_VMLINUZ = ['lib/modules/{release}/vmlinuz', 'usr/lib/modules/{release}/vmlinuz']
 const RPM_PATHS = [
   'usr/lib/debug/lib/modules/{release}/vmlinux',
   'usr/lib/debug/usr/lib/modules/{release}/vmlinux',
@@ -124,6 +143,8 @@ const ROWS: readonly Source[] = [
     architectures: DEBIAN,
     packages: DEBIAN_DBG,
     vmlinux: DEBIAN_PATHS,
+    images: DEBIAN_IMAGES,
+    vmlinuz: DEBIAN_VMLINUZ,
   },
   {
     id: 'debian-archive',
@@ -174,6 +195,8 @@ const ROWS: readonly Source[] = [
     architectures: DEBIAN,
     packages: DEBIAN_DBG,
     vmlinux: DEBIAN_PATHS,
+    images: DEBIAN_IMAGES,
+    vmlinuz: DEBIAN_VMLINUZ,
   },
   {
     id: 'ubuntu',
@@ -251,10 +274,17 @@ const ROWS: readonly Source[] = [
     keyrings: rpmKeys('centos', 'RPM-GPG-KEY-CentOS-Official', 'RPM-GPG-KEY-centosofficial'),
     versions: each(['9', '10'], (version) => [
       { name: `${version}-stream`, url: `{mirror}/${version}-stream/BaseOS/{arch}/debug/tree` },
+      {
+        name: `${version}-stream-os`,
+        url: `{mirror}/${version}-stream/BaseOS/{arch}/os`,
+        images: true,
+      },
     ]),
     architectures: RPM,
     packages: RPM_DEBUGINFO,
     vmlinux: RPM_PATHS,
+    images: RPM_IMAGES,
+    vmlinuz: RPM_VMLINUZ,
   },
   {
     id: 'rhel',
@@ -279,11 +309,18 @@ const ROWS: readonly Source[] = [
       ],
       ...each(['8', '9', '10'], (version) => [
         { name: version, url: `{mirror}/dist/rhel${version}/${version}/{arch}/baseos/debug` },
+        {
+          name: `${version}-os`,
+          url: `{mirror}/dist/rhel${version}/${version}/{arch}/baseos/os`,
+          images: true,
+        },
       ]),
     },
     architectures: RPM,
     packages: RPM_DEBUGINFO,
     vmlinux: RPM_PATHS,
+    images: RPM_IMAGES,
+    vmlinuz: RPM_VMLINUZ,
   },
   {
     id: 'alma',
@@ -293,10 +330,13 @@ const ROWS: readonly Source[] = [
     keyrings: rpmKeys('alma', 'RPM-GPG-KEY-AlmaLinux-{version}', 'RPM-GPG-KEY-AlmaLinux'),
     versions: each(['8', '9', '10'], (version) => [
       { name: version, url: '{mirror}/{version}/BaseOS/debug/{arch}' },
+      { name: `${version}-os`, url: '{mirror}/{version}/BaseOS/{arch}/os', images: true },
     ]),
     architectures: RPM,
     packages: RPM_DEBUGINFO,
     vmlinux: RPM_PATHS,
+    images: RPM_IMAGES,
+    vmlinuz: RPM_VMLINUZ,
   },
   {
     id: 'rocky',
@@ -311,10 +351,13 @@ const ROWS: readonly Source[] = [
     ),
     versions: each(['8', '9', '10'], (version) => [
       { name: version, url: '{mirror}/{version}/BaseOS/{arch}/debug/tree' },
+      { name: `${version}-os`, url: '{mirror}/{version}/BaseOS/{arch}/os', images: true },
     ]),
     architectures: RPM,
     packages: RPM_DEBUGINFO,
     vmlinux: RPM_PATHS,
+    images: RPM_IMAGES,
+    vmlinuz: RPM_VMLINUZ,
   },
   {
     id: 'fedora',
@@ -325,10 +368,22 @@ const ROWS: readonly Source[] = [
     versions: each(range(42, 44), (version) => [
       { name: version, url: '{mirror}/releases/{version}/Everything/{arch}/debug/tree' },
       { name: `${version}-updates`, url: '{mirror}/updates/{version}/Everything/{arch}/debug' },
+      {
+        name: `${version}-os`,
+        url: '{mirror}/releases/{version}/Everything/{arch}/os',
+        images: true,
+      },
+      {
+        name: `${version}-updates-os`,
+        url: '{mirror}/updates/{version}/Everything/{arch}',
+        images: true,
+      },
     ]),
     architectures: RPM,
     packages: RPM_DEBUGINFO,
     vmlinux: RPM_PATHS,
+    images: RPM_IMAGES,
+    vmlinuz: RPM_VMLINUZ,
   },
   {
     id: 'fedora-archive',
@@ -552,6 +607,8 @@ const ROWS: readonly Source[] = [
       ...suse('debug'),
     ],
     vmlinux: [...DEBIAN_PATHS, ...RPM_PATHS, ...SUSE_PATHS],
+    images: [...DEBIAN_IMAGES, ...RPM_IMAGES],
+    vmlinuz: [...DEBIAN_VMLINUZ, ...RPM_VMLINUZ],
   },
 ]
 

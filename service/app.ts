@@ -51,10 +51,11 @@ const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
 /** Puts the service together; closing it ends all that it started. Errors: those of `openContext`. */
 export async function buildApp({ logger, ...options }: AppOptions): Promise<FastifyInstance> {
   const context = await openContext({ onError: (error) => logger?.error(error), ...options })
+  const { logRequests } = context.settings
   const app = fastify({
     ...limitsOf(context.settings),
     ...(logger ? { loggerInstance: logger } : { logger: false }),
-    logController: new RequestLog({ disableRequestLogging: !context.settings.logRequests }),
+    logController: new RequestLog({ disableRequestLogging: !logger || !logRequests }),
     genReqId: requestId,
     ajv: { customOptions: { removeAdditional: false } }, // what is not known is refused where that matters
     routerOptions: { maxParamLength: MAX_PARAMETER },

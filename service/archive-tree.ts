@@ -11,7 +11,7 @@ import { SHORT, sendBytes } from './body.ts'
 import type { Context } from './context.ts'
 import { ServiceError } from './error.ts'
 import { kernelOf, Segment } from './name.ts'
-import { bodies, ChoiceQuery, choiceOf, KNOWN, NO_BTF, problems } from './schema.ts'
+import { bodies, ChoiceQuery, choiceOf, KNOWN, NO_BTF_FOR_OTHERS, problems } from './schema.ts'
 
 export const ARCHIVE_TYPE = 'application/x-xz'
 
@@ -64,8 +64,8 @@ export const archiveTreeRoutes =
                 ...bodies('a tar with one file, `<release>.btf`', ARCHIVE_TYPE),
                 ...problems(
                   ...(['bad_request', 'invalid_name', 'not_found', 'unknown_blob'] as const),
-                  ...NO_BTF,
-                  ...(['invalid_range', 'busy', 'unavailable'] as const),
+                  ...NO_BTF_FOR_OTHERS,
+                  ...(['invalid_range', 'unavailable'] as const),
                 ),
               },
             },

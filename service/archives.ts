@@ -13,6 +13,7 @@ import {
   archiveKey,
   type BuildRecord,
   type Catalog,
+  forgetArchive,
   kernelPrefix,
   type Manifest,
   packArchive,
@@ -24,7 +25,7 @@ import {
 } from '../storage/index.ts'
 import type { Bodies } from './bodies.ts'
 import { ServiceError } from './error.ts'
-import { Flights, Gate } from './flight.ts'
+import { Flights, Gate, lately } from './flight.ts'
 import { Journal } from './journal.ts'
 import { type Available, among, type BuildChoice } from './lookup.ts'
 import type { Body, Memory } from './memory.ts'
@@ -34,7 +35,7 @@ const CHILDREN = 2
 const WAITING = 64
 /** Milliseconds between two looks at the manifest, and for which a catalogue is the same. */
 const MANIFEST_AGE = 30_000
-const CATALOGUE_AGE = 10_000
+const CATALOGUE_AGE = 2000
 /** Those that Datadog's client runs on, as it calls them. */
 const DATADOG_ARCHS: readonly string[] = ['x86_64', 'arm64']
 
@@ -63,7 +64,8 @@ export class Archives {
   readonly #reading = new Flights<void>()
   /** digests of what was packed, by release and BTF */
   readonly #digests = new Map<string, string>()
-  readonly #catalogues = new Map<boolean, { until: number; answer: CatalogueAnswer }>()
+  readonly #sure = lately(CATALOGUE_AGE, () => this.#catalogue({}))
+  readonly #newest = lately(CATALOGUE_AGE, () => this.#catalogue({ newest: true }))
   #journal: Journal | undefined
   #manifest: Manifest | undefined
   /** when the manifest is to be looked at again */
@@ -98,15 +100,7 @@ export class Archives {
   /** What Datadog's client is told of all archives that one answers for. Errors: none but defects. */
   async catalogue(choice: BuildChoice): Promise<CatalogueAnswer> {
     await this.#look()
-    const newest = choice.newest === true
-    const known = this.#catalogues.get(newest)
-    if (known && known.until > Date.now()) return known.answer
-    const { catalogue, missing } = this.#describe(choice)
-    const bytes = Buffer.from(JSON.stringify(catalogue))
-    const answer = { bytes, sha256: sha256Of(bytes), missing: missing.length }
-    this.#catalogues.set(newest, { until: Date.now() + CATALOGUE_AGE, answer })
-    if (missing.length > 0) this.#fill(missing)
-    return answer
+    return choice.newest ? this.#newest() : this.#sure()
   }
 
   /** Ends what is being packed. */
@@ -120,12 +114,12 @@ export class Archives {
   async #look(): Promise<void> {
     if (this.#due > Date.now()) return
     await this.#reading.run('manifest', async () => {
-      this.#due = Date.now() + MANIFEST_AGE
       try {
         this.#manifest = await readManifest(this.#parts.store)
       } catch (error) {
         this.#parts.onError(error) // the one before is as good
       }
+      this.#due = Date.now() + MANIFEST_AGE
     })
   }
 
@@ -135,15 +129,18 @@ export class Archives {
     if (file?.btf !== btf.sha256) return undefined
     try {
       return await this.#parts.memory.body(`archive ${file.sha256}`, async () => {
-        const { body } = await this.#parts.store.get(archiveKey(kernel))
-        const bytes = await buffer(body)
-        if (sha256Of(bytes) === file.sha256) return { bytes, sha256: file.sha256 }
+        const { body, size } = await this.#parts.store.get(archiveKey(kernel))
+        if (size !== file.size) body.destroy()
+        else {
+          const bytes = await buffer(body)
+          if (sha256Of(bytes) === file.sha256) return { bytes, sha256: file.sha256 }
+        }
         throw new StoreError('digest_mismatch', 'the archive is not the one of the manifest')
       })
     } catch (error) {
       if (!(error instanceof StoreError)) throw error
       if (!['not_found', 'digest_mismatch'].includes(error.code)) throw error
-      this.#due = 0 // a newer one may be there; else it is told apart from it again
+      forgetArchive(this.#manifest!, kernel) // until the next look
       return undefined
     }
   }
@@ -167,6 +164,13 @@ export class Archives {
       await this.#journal?.append([await xzVersion(), keyOf(record), sha256])
     }
     return { bytes, sha256 }
+  }
+
+  #catalogue(choice: BuildChoice): CatalogueAnswer {
+    const { catalogue, missing } = this.#describe(choice)
+    const bytes = Buffer.from(JSON.stringify(catalogue))
+    if (missing.length > 0) this.#fill(missing)
+    return { bytes, sha256: sha256Of(bytes), missing: missing.length }
   }
 
   #describe(choice: BuildChoice): { catalogue: Level; missing: Available[] } {
@@ -198,7 +202,6 @@ export class Archives {
       }
     })().finally(() => {
       this.#filling = undefined
-      this.#catalogues.clear()
     })
   }
 

@@ -80,13 +80,7 @@ async function askOnce<T>(
   { timeout = 10_000, wait = false, signal }: AskOptions,
 ): Promise<Attempt<T>> {
   try {
-    const { statusCode, headers, body } = await request(url, {
-      headers: { 'accept-encoding': 'zstd' },
-      headersTimeout: timeout,
-      bodyTimeout: timeout,
-      ...(signal && { signal }),
-    })
-    const bytes = await readBody(body)
+    const { statusCode, headers, bytes } = await follow(url, timeout, signal)
     if (statusCode === 200) return { kind: 'answer', value: await read(bytes, headers) }
     const error = refusal(url, statusCode, bytes)
     if (statusCode === 202)
@@ -100,6 +94,42 @@ async function askOnce<T>(
     const message = `${url.origin}: ${(cause as Error).message}`
     return { kind: 'again', error: new FetchError('unreachable', message, { cause }) }
   }
+}
+
+interface Answered {
+  statusCode: number
+  headers: Headers
+  bytes: Buffer
+}
+
+/**
+ * The answer, from where the server sends for it: once, since it sends to a bucket, and a bucket nowhere. What it
+ * announced is what counts, not what the bucket says.
+ */
+async function follow(
+  url: URL,
+  timeout: number,
+  signal: AbortSignal | undefined,
+): Promise<Answered> {
+  const answer = await askAt(url, timeout, signal)
+  const { location, etag } = answer.headers
+  if (answer.statusCode !== 307 || typeof location !== 'string') return answer
+  const elsewhere = await askAt(new URL(location, url), timeout, signal)
+  return { ...elsewhere, headers: { ...elsewhere.headers, etag } }
+}
+
+async function askAt(
+  url: URL,
+  timeout: number,
+  signal: AbortSignal | undefined,
+): Promise<Answered> {
+  const { statusCode, headers, body } = await request(url, {
+    headers: { 'accept-encoding': 'zstd' },
+    headersTimeout: timeout,
+    bodyTimeout: timeout,
+    ...(signal && { signal }),
+  })
+  return { statusCode, headers, bytes: await readBody(body) }
 }
 
 async function readBody(body: AsyncIterable<Buffer>): Promise<Buffer> {

@@ -16,6 +16,7 @@ import {
   DigestParams,
   FormQuery,
   NO_BTF,
+  NO_BUILD,
   problems,
   text,
   wantedOf,
@@ -100,7 +101,7 @@ export const btfRoutes =
           summary: 'The BTF of the kernel with a build-id',
           params: Type.Object({ buildId: BuildId }),
           querystring: BuildQuery,
-          response: { ...BTF, ...problems(...REFUSALS, ...NO_BTF) },
+          response: { ...BTF, ...problems(...REFUSALS, ...NO_BUILD) },
         },
       },
       async (request, reply) => {

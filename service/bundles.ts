@@ -12,7 +12,14 @@ import { FilterQuery, filterOf } from './filter.ts'
 import { Manifest } from './manifest.ts'
 import { POLICIES, PROFILE_NAMES } from './profile.ts'
 import { bytes, problems } from './schema.ts'
-import { acceptUploads, bodyLimitOf, filesOf, type UploadedFile } from './upload.ts'
+import {
+  acceptUploads,
+  bodyLimitOf,
+  filesOf,
+  formOf,
+  type UploadedFile,
+  type UploadLimits,
+} from './upload.ts'
 
 const BundleQuery = Type.Object(
   {
@@ -34,28 +41,31 @@ const BundleQuery = Type.Object(
   { additionalProperties: false },
 )
 
-/** Large agents carry some dozen objects, of a few megabytes at most. */
-const UPLOAD = { files: 32, fileSize: 32 * 1024 ** 2, size: 64 * 1024 ** 2 }
+/** Large agents carry some dozen objects. */
+const MAX_OBJECTS = 32
 
 const ARCHIVES = ['application/x-tar', 'application/gzip', 'application/x-xz', 'application/zstd']
 
 export const bundleRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
-    const { store, catalog, pool, settings } = context
+    const { store, catalog, pool, settings, uploads } = context
     let underWay = 0
-    await acceptUploads(app, UPLOAD)
+    const { uploadLimit } = settings
+    const form = { files: MAX_OBJECTS, fileSize: uploadLimit, size: 2 * uploadLimit }
+    await acceptUploads(app, uploads, form)
 
     app.post(
       '/v1/bundles',
       {
-        bodyLimit: bodyLimitOf(UPLOAD),
+        bodyLimit: bodyLimitOf(form),
         schema: {
           tags: ['BTF'],
           summary: 'The BTF of many kernels in one archive, as one consumer reads it',
           description:
             'The files `object` of a multipart form are BPF objects: then there is of each BTF only what they need. Without a body BTF is whole.',
           consumes: ['multipart/form-data'],
+          form: formOf('object', 'BPF objects'),
           querystring: BundleQuery,
           response: {
             200: {
@@ -84,7 +94,7 @@ export const bundleRoutes =
         reply.raw.once('close', () => {
           underWay--
         })
-        const objects = await objectsOf(request)
+        const objects = await objectsOf(request, form)
         const { profile, unsupported, zstd, part } = request.query
         const filter = filterOf(request.query)
         const gone = goneSignal(reply)
@@ -102,10 +112,10 @@ export const bundleRoutes =
   }
 
 /** The objects that a request brings; none without a body. Errors: those of `filesOf`. */
-async function objectsOf(request: FastifyRequest): Promise<UploadedFile[]> {
+async function objectsOf(request: FastifyRequest, form: UploadLimits): Promise<UploadedFile[]> {
   const { headers, body } = request
   const empty = headers['content-type'] === undefined && body === undefined
-  return empty ? [] : await filesOf(request, 'object', UPLOAD)
+  return empty ? [] : await filesOf(request, 'object', form)
 }
 
 /** Aborts when the answer is out, or nobody is there any more to take it. */

@@ -73,6 +73,13 @@ const SETTINGS = {
   secretKey: text('', 'file of the key that signs the catalog when something was made'),
   scratch: text('', 'directory for what is unpacked; else the temporary one'),
   bodyLimit: count(64 * KIB, 'the longest body that is no upload'),
+  uploadLimit: count(32 * MIB, 'the longest file that is sent', KIB),
+  uploadMemory: count(
+    512 * MIB,
+    'bytes of all that is being sent or worked on at once',
+    KIB,
+    2 ** 40,
+  ),
   bundles: count(4, 'so many bundles are made at once; one may take 800 MB, for xz'),
   headerLimit: count(16 * KIB, 'the longest headers', KIB, MIB),
   urlLimit: count(4 * KIB, 'the longest address', 256, 16 * KIB),

@@ -16,6 +16,7 @@ import { Pool } from './pool.ts'
 import { Readiness } from './readiness.ts'
 import { openRedirects, type Redirects } from './redirect.ts'
 import type { Tokens } from './token.ts'
+import { Uploads } from './upload.ts'
 
 export interface ContextOptions {
   store: Store
@@ -44,6 +45,7 @@ export interface Context {
   /** threads for what strangers send */
   readonly pool: Pool
   readonly archives: Archives
+  readonly uploads: Uploads
   readonly misses: Misses
   readonly redirects: Redirects | undefined
   /** Ends what is under way, and what was started for it. */
@@ -70,6 +72,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
   const archives = await Archives.open({ store, catalog, memory, bodies, onError }, archivesFile)
   return {
     ...{ store, catalog, settings, readiness, tokens, metrics, onDemand },
+    uploads: new Uploads(settings.uploadMemory),
     ...{ memory, bodies, pool, archives, misses, redirects },
     close: async () => {
       await Promise.all([pool.close(), archives.close(), misses.close()])

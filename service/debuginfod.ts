@@ -7,7 +7,7 @@ import Type from 'typebox'
 import { IMMUTABLE, sendBtf } from './body.ts'
 import type { Context } from './context.ts'
 import { lookUpBuild } from './lookup.ts'
-import { BuildId, bodies, NO_BTF, problems } from './schema.ts'
+import { BuildId, bodies, NO_BUILD, problems } from './schema.ts'
 
 export const debuginfodRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
@@ -21,7 +21,7 @@ export const debuginfodRoutes =
           params: Type.Object({ buildId: BuildId }),
           response: {
             ...bodies('raw BTF; its size is in `x-debuginfod-size`'),
-            ...problems('bad_request', ...NO_BTF, 'unknown_blob', 'invalid_range', 'unavailable'),
+            ...problems('bad_request', ...NO_BUILD, 'unknown_blob', 'invalid_range', 'unavailable'),
           },
         },
       },

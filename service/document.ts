@@ -7,6 +7,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import scalar from '@scalar/fastify-api-reference'
 import type { FastifyInstance } from 'fastify'
 import Type from 'typebox'
+import { problems } from './schema.ts'
 
 /** The page may run what comes from here, and styles that it makes. */
 const PAGE_POLICY =
@@ -15,6 +16,10 @@ const PAGE_POLICY =
 /** Collects what routes say that are registered after it. */
 export function collectDocument(app: FastifyInstance): void {
   app.register(swagger, {
+    transform: ({ schema: { form, ...schema }, url }) => ({
+      schema: { ...schema, ...(form && { body: form }) },
+      url,
+    }),
     openapi: {
       openapi: '3.1.0',
       info: {
@@ -27,6 +32,7 @@ export function collectDocument(app: FastifyInstance): void {
       tags: [
         { name: 'BTF', description: 'The bytes, by whatever is known of a kernel.' },
         { name: 'Kernels', description: 'What is known of kernels.' },
+        { name: 'Operations', description: 'How the service does.' },
         {
           name: 'Drop-ins',
           description:
@@ -42,8 +48,12 @@ export const documentRoutes = (): FastifyPluginAsyncTypebox => async (app) => {
     '/openapi.json',
     {
       schema: {
+        tags: ['Operations'],
         summary: 'This document',
-        response: { 200: Type.Unsafe<object>({ type: 'object', additionalProperties: true }) },
+        response: {
+          200: Type.Unsafe<object>({ type: 'object', additionalProperties: true }),
+          ...problems(),
+        },
       },
     },
     async () => app.swagger(),

@@ -1,6 +1,6 @@
 /*
- * Work that many ask for at once: done one time for all of them, and only so many at a time. Both are wrappers around a
- * promise, so that what does the work knows nothing of it.
+ * Work that many ask for at once: done one time for all of them, or for a moment, and only so many at a time. All are
+ * wrappers, so that what does the work knows nothing of it.
  */
 import { ServiceError } from './error.ts'
 
@@ -14,6 +14,15 @@ export class Flights<T> {
     const started = work().finally(() => this.#underWay.delete(key))
     this.#underWay.set(key, started)
     return started
+  }
+}
+
+/** What takes a while to make, and is the same for so many milliseconds. */
+export function lately<T>(age: number, make: () => T): () => T {
+  let made: { value: T; until: number } | undefined
+  return () => {
+    if (!made || made.until <= Date.now()) made = { value: make(), until: Date.now() + age }
+    return made.value
   }
 }
 

@@ -4,18 +4,29 @@ import Type from 'typebox'
 import type { Context } from './context.ts'
 import { ServiceError } from './error.ts'
 import { UNREADY } from './readiness.ts'
+import { problems } from './schema.ts'
 
+const SAID = { tags: ['Operations'] }
 const Healthy = Type.Object({ status: Type.Literal('ok') })
 
 export const healthRoutes =
   ({ readiness }: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
-    app.get('/healthz', { schema: { response: { 200: Healthy } } }, async () => ({
-      status: 'ok' as const,
-    }))
-    app.get('/readyz', { schema: { response: { 200: Healthy } } }, async () => {
-      const why = await readiness.unready()
-      if (why) throw new ServiceError('unavailable', UNREADY[why])
-      return { status: 'ok' as const }
-    })
+    app.get(
+      '/healthz',
+      {
+        schema: { ...SAID, summary: 'Whether it runs', response: { 200: Healthy, ...problems() } },
+      },
+      async () => ({ status: 'ok' as const }),
+    )
+    const ready = { 200: Healthy, ...problems('unavailable') }
+    app.get(
+      '/readyz',
+      { schema: { ...SAID, summary: 'Whether it can answer', response: ready } },
+      async () => {
+        const why = await readiness.unready()
+        if (why) throw new ServiceError('unavailable', UNREADY[why])
+        return { status: 'ok' as const }
+      },
+    )
   }

@@ -10,6 +10,7 @@ import type { Context } from './context.ts'
 import { ServiceError } from './error.ts'
 import { Generation, type Generator, isEnded } from './generation.ts'
 import { pathOf } from './name.ts'
+import { problems } from './schema.ts'
 import { shownFailure } from './shown.ts'
 
 const EVENTS = 'text/event-stream'
@@ -41,7 +42,14 @@ export const jobRoutes =
 
     app.get(
       '/v1/jobs/:id',
-      { schema: { summary: 'A generation under way', params: Params, response: { 200: FORMS } } },
+      {
+        schema: {
+          tags: ['Kernels'],
+          summary: 'A generation under way, as JSON or as server-sent events',
+          params: Params,
+          response: { 200: FORMS, ...problems('bad_request', 'unknown_job') },
+        },
+      },
       async (request, reply) => {
         const { id } = request.params
         const generation = generator.get(id)

@@ -6,6 +6,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import type { Context } from './context.ts'
+import { problems, text } from './schema.ts'
 
 const SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 
@@ -17,7 +18,6 @@ export class Metrics {
 
   constructor() {
     const registers = [this.registry]
-    collectDefaultMetrics({ register: this.registry })
     this.#requests = new Histogram({
       name: 'btfmill_http_request_duration_seconds',
       help: 'Requests, by how long their answers took',
@@ -93,6 +93,7 @@ export function registerMetrics(app: FastifyInstance, context: Context): void {
   const { metrics, settings, catalog, readiness, memory, misses, bodies, archives, onDemand } =
     context
   if (settings.metrics === 'off') return
+  collectDefaultMetrics({ register: metrics.registry })
   app.addHook('onResponse', ({ method, routeOptions }, reply, done) => {
     const length = method === 'HEAD' ? 0 : Number(reply.getHeader('content-length') ?? 0)
     metrics.answer(method, routeOptions.url, reply.statusCode, reply.elapsedTime / 1000, length)
@@ -145,7 +146,12 @@ export const metricRoutes =
   async (app) => {
     const { metrics: scope } = settings
     if (scope === 'off') return
-    app.get('/metrics', { config: { scope }, schema: { hide: true } }, async (_, reply) => {
+    const schema = {
+      tags: ['Operations'],
+      summary: 'What Prometheus scrapes',
+      response: { 200: text('samples'), ...problems() },
+    }
+    app.get('/metrics', { config: { scope }, schema }, async (_, reply) => {
       reply.type(registry.contentType).header('cache-control', 'no-store')
       return await registry.metrics()
     })

@@ -13,14 +13,24 @@ import { ARCHIVE_TYPE, DOORS } from './archive-tree.ts'
 import { answering } from './archives.ts'
 import { SHORT, sendBytes } from './body.ts'
 import type { Context } from './context.ts'
+import { lately } from './flight.ts'
 import type { Available } from './lookup.ts'
 import { kernelOf, Segment } from './name.ts'
-import { bodies, bytes, ChoiceQuery, choiceOf, KNOWN, NO_BTF, problems } from './schema.ts'
-import { acceptUploads, bodyLimitOf, filesOf, type UploadedFile } from './upload.ts'
+import {
+  bodies,
+  bytes,
+  ChoiceQuery,
+  choiceOf,
+  KNOWN,
+  NO_BTF_FOR_OTHERS,
+  problems,
+} from './schema.ts'
+import { acceptUploads, bodyLimitOf, filesOf, formOf, type UploadedFile } from './upload.ts'
 
 const GZIP_TYPE = 'application/gzip'
-/** One BPF object. */
-const OBJECT = { files: 1, fileSize: 32 * 1024 * 1024 }
+
+/** Milliseconds for which the list is the same. */
+const LIST_AGE = 10_000
 
 const Identifier = Type.Object({
   distribution: Segment,
@@ -33,14 +43,15 @@ const Query = Type.Object({ ...Identifier.properties, ...ChoiceQuery.properties 
 type Query = Type.Static<typeof Query>
 
 const REFUSALS = [
-  ...(['bad_request', 'invalid_name', 'unknown_blob', 'busy', 'unavailable'] as const),
-  ...NO_BTF,
+  ...(['bad_request', 'invalid_name', 'unknown_blob', 'unavailable'] as const),
+  ...NO_BTF_FOR_OTHERS,
 ]
 
 export const onlineRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
-    await acceptUploads(app, OBJECT)
+    const form = { files: 1, fileSize: context.settings.uploadLimit }
+    await acceptUploads(app, context.uploads, form)
 
     for (const { prefix, newest } of DOORS) {
       const recordFor = (request: FastifyRequest, query: Query): Promise<Available> => {
@@ -57,6 +68,12 @@ export const onlineRoutes =
         })
       }
 
+      const list = lately(LIST_AGE, () => {
+        const listed = Array.from(answering(context.catalog, { newest }), identifierOf)
+        const bytes = Buffer.from(JSON.stringify(listed))
+        return { bytes, sha256: sha256Of(bytes) }
+      })
+
       app.get(
         `${prefix}/api/v1/list`,
         {
@@ -68,10 +85,9 @@ export const onlineRoutes =
           },
         },
         (request, reply) => {
-          const listed = Array.from(answering(context.catalog, { newest }), identifierOf)
-          const body = Buffer.from(JSON.stringify(listed))
-          const tagged = { etag: `"${sha256Of(body)}"`, cacheControl: SHORT }
-          sendBytes(request, reply, body, { ...tagged, type: 'application/json' })
+          const { bytes, sha256 } = list()
+          const tagged = { etag: `"${sha256}"`, cacheControl: SHORT }
+          sendBytes(request, reply, bytes, { ...tagged, type: 'application/json' })
         },
       )
 
@@ -100,25 +116,26 @@ export const onlineRoutes =
       app.post(
         `${prefix}/api/v1/customize`,
         {
-          bodyLimit: bodyLimitOf(OBJECT),
+          bodyLimit: bodyLimitOf(form),
           schema: {
             hide: newest,
             tags: ['Drop-ins'],
             summary: "Of a kernel's BTF what a BPF object needs, as btfhub-online makes it",
-            description: 'The object is the file `bpf` of a multipart form.',
             consumes: ['multipart/form-data'],
+            form: formOf('bpf', 'a BPF object'),
             querystring: Query,
             response: {
               200: bytes('a tar with one file, `<release>.btf`', GZIP_TYPE),
               ...problems(
                 ...REFUSALS,
                 ...(['too_large', 'unsupported_media_type', 'bad_object', 'too_complex'] as const),
+                'busy',
               ),
             },
           },
         },
         async (request, reply) => {
-          const [{ bytes: object }] = (await filesOf(request, 'bpf', OBJECT)) as [UploadedFile]
+          const [{ bytes: object }] = (await filesOf(request, 'bpf', form)) as [UploadedFile]
           const { btf, kernel } = await recordFor(request, request.query)
           const key = `minimized ${btf.sha256} ${sha256Of(object)} ${kernel.release}`
           const { bytes } = await context.memory.body(key, async () => {

@@ -11,7 +11,7 @@ import type { Context } from './context.ts'
 import { ServiceError } from './error.ts'
 import { ANY } from './lookup.ts'
 import { kernelOf, Segment } from './name.ts'
-import { bodies, ChoiceQuery, choiceOf, NO_BTF, problems } from './schema.ts'
+import { bodies, ChoiceQuery, choiceOf, NO_BTF_FOR_OTHERS, problems } from './schema.ts'
 
 const PREFIX = 'vmlinux-'
 
@@ -41,7 +41,7 @@ export const openAnolisRoutes =
               ...bodies('raw BTF'),
               ...problems(
                 ...(['bad_request', 'invalid_name', 'not_found', 'unknown_blob'] as const),
-                ...NO_BTF,
+                ...NO_BTF_FOR_OTHERS,
                 ...(['invalid_range', 'unavailable'] as const),
               ),
             },

@@ -1,11 +1,13 @@
 /* The parts of schemas that routes share: names, choices, bodies, problems. */
 import type { Readable } from 'node:stream'
 import Type from 'typebox'
+import { KernelName } from '../storage/index.ts'
 import { DIALECT_NAMES, type Wanted } from './bodies.ts'
 import { BTF_TYPE } from './body.ts'
 import type { ServiceErrorCode } from './error.ts'
 import { type Available, type BuildChoice, moduleDigests } from './lookup.ts'
 import { PROBLEM_TYPE, STATUS } from './problem.ts'
+import { ShownFailure } from './shown.ts'
 
 const Sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' })
 
@@ -98,6 +100,15 @@ export const bodies = (description: string, type: string = BTF_TYPE) => ({
   304: KNOWN,
 })
 
+/** One of several builds that all match. */
+const Build = Type.Object({
+  ...KernelName.properties,
+  build: Type.Optional(BuildId),
+  unameVersion: Type.Optional(Type.String()),
+  packageVersion: Type.String(),
+  sha256: Sha256,
+})
+
 const Problem = (codes: readonly ServiceErrorCode[]) =>
   Type.Object({
     type: Type.Literal('about:blank'),
@@ -105,10 +116,20 @@ const Problem = (codes: readonly ServiceErrorCode[]) =>
     status: Type.Integer(),
     code: Type.Enum([...codes]),
     detail: Type.String(),
+    // of `ambiguous`, `failed`, `pending` and `bad_object`
+    builds: Type.Optional(Type.Array(Build)),
+    failure: Type.Optional(ShownFailure),
+    job: Type.Optional(Type.String({ description: 'the address of the generation' })),
+    reason: Type.Optional(
+      Type.String({ description: 'why the bytes are not what they should be' }),
+    ),
   })
 
-/** What a request for a kernel may be answered with in place of its BTF. */
-export const NO_BTF = ['pending', 'unknown_kernel', 'embedded', 'failed', 'ambiguous'] as const
+/** What a request for a build may be answered with in place of its BTF, and one for a kernel. */
+export const NO_BUILD = ['unknown_kernel', 'embedded', 'failed', 'ambiguous'] as const
+export const NO_BTF = [...NO_BUILD, 'pending', 'busy'] as const
+/** The same at the doors of others, whose clients take a 202 for what they asked for. */
+export const NO_BTF_FOR_OTHERS = [...NO_BUILD, 'busy'] as const
 
 /** The answers for these errors, by status; and for what any route may say. */
 export function problems(...codes: ServiceErrorCode[]): Record<string, unknown> {

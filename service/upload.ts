@@ -4,8 +4,20 @@
  */
 import { posix } from 'node:path'
 import multipart from '@fastify/multipart'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify'
+import Type, { type TSchema } from 'typebox'
 import { ServiceError } from './error.ts'
+
+declare module 'fastify' {
+  interface FastifySchema {
+    /** what the form holds that is the body; told, not checked: its files are read one by one */
+    form?: TSchema
+  }
+}
+
+/** A form of files under one name. */
+export const formOf = (name: string, description: string): TSchema =>
+  Type.Object({ [name]: Type.Unsafe<Buffer>({ type: 'string', format: 'binary', description }) })
 
 export interface UploadLimits {
   files: number
@@ -32,13 +44,45 @@ export const bodyLimitOf = (limits: UploadLimits): number => sizeOf(limits) + FO
 
 const sizeOf = ({ files, fileSize, size = files * fileSize }: UploadLimits): number => size
 
-/** Lets the routes of an app take forms. */
+/** Bytes of uploads in memory, of all requests together: a stranger must not fill it with many that are each allowed. */
+export class Uploads {
+  #left: number
+
+  constructor(size: number) {
+    this.#left = size
+  }
+
+  /** Takes room, and gives what returns it. Errors: `busy` where there is not so much. */
+  take(bytes: number): () => void {
+    if (bytes > this.#left) throw new ServiceError('busy', 'too much is being sent at once')
+    this.#left -= bytes
+    return () => {
+      this.#left += bytes
+    }
+  }
+}
+
+/** Lets the routes of an app take forms, as long as there is room for them. Errors: `busy`. */
 export async function acceptUploads(
   app: FastifyInstance,
-  { files, fileSize }: UploadLimits,
+  uploads: Uploads,
+  uploadLimits: UploadLimits,
 ): Promise<void> {
+  const { files, fileSize } = uploadLimits
   await app.register(multipart, {
     limits: { files, fileSize, fields: 0, parts: files, headerPairs: 32, fieldNameSize: 128 },
+  })
+  const most = bodyLimitOf(uploadLimits)
+  app.addHook('onRequest', async ({ raw, headers }, reply) => {
+    if (raw.method === 'GET' || raw.method === 'HEAD') return
+    // what a client says of the length is true: no more is read
+    const bytes = Math.min(Number(headers['content-length'] ?? most), most)
+    try {
+      reply.raw.once('close', uploads.take(bytes))
+    } catch (error) {
+      raw.resume()
+      throw error
+    }
   })
 }
 
@@ -69,7 +113,9 @@ export async function filesOf(
   } catch (error) {
     request.raw.unpipe()
     request.raw.resume()
-    throw error
+    // what the form's parser says of a form that it cannot read has no status of its own
+    if (error instanceof ServiceError || (error as FastifyError).statusCode) throw error
+    throw new ServiceError('bad_request', 'the body is no form that can be read', { cause: error })
   }
 }
 

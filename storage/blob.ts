@@ -15,6 +15,8 @@ import type { Store } from './store.ts'
  * 1.09 of them in 1.0 s, a tenth of what pahole takes, and reading that takes a quarter longer.
  */
 const LEVEL = 12
+/** Level 12 would take 64 MB for its tables; with these it takes 8, and a blob is as large. */
+const TABLES = { [constants.ZSTD_c_chainLog]: 20, [constants.ZSTD_c_hashLog]: 20 }
 /** Milliseconds that a blob is new: well below what `collectGarbage` calls young. */
 const NEW = 12 * 3600 * 1000
 /** Largest BTF we read back, in bytes, compressed or not; a distribution's largest kernels have 10 MB. */
@@ -41,6 +43,7 @@ export async function putBlob(
   if (!(await isNew(store, key))) {
     const params = {
       [constants.ZSTD_c_compressionLevel]: LEVEL,
+      ...TABLES,
       [constants.ZSTD_c_checksumFlag]: 1,
     }
     const compressed = await promisify(zstdCompress)(raw, { params, pledgedSrcSize: raw.length })

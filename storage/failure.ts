@@ -29,6 +29,7 @@ export const FAILURE_CODES = {
   // vmlinux
   bad_elf: 'never', // vmlinux does not parse
   no_dwarf: 'never', // vmlinux has no .debug_info
+  no_btf: 'never', // the kernel has no .BTF of its own, and there is no other way to it
   wrong_kernel: 'never', // the image is of another release or architecture than its package says
   // pahole and its result
   pahole_missing: 'now', // not installed, or too old

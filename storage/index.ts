@@ -28,6 +28,7 @@ export { Kernel, type KernelFilter, KernelName } from './kernel.ts'
 export {
   type ArchiveOptions,
   archiveFileOf,
+  forgetArchive,
   type Manifest,
   publishArchive,
   readManifest,

@@ -102,6 +102,11 @@ function isAsSaid(
 export const archiveFileOf = ({ files }: Manifest, kernel: KernelName): ArchiveFile | undefined =>
   files[pathOf(archiveKey(kernel))]
 
+/** Takes out of a manifest in memory what it says of a kernel's archive. */
+export function forgetArchive({ files }: Manifest, kernel: KernelName): void {
+  delete files[pathOf(archiveKey(kernel))]
+}
+
 /** The path of an archive as the manifest and clients have it. */
 export const pathOf = (key: string): string => key.slice(ARCHIVE.length)
 

@@ -19,6 +19,7 @@ interface Options extends CommonOptions, KernelFilter {
   limit?: number
   jobs: number
   earlyStop?: boolean
+  embedded?: boolean
   scratch?: string
   archive?: boolean
   secretKey?: string
@@ -41,6 +42,7 @@ export async function run(files: string[], options: Options): Promise<number> {
     filter,
     jobs,
     earlyStop: earlyStop ?? false,
+    embedded: options.embedded ?? false,
     signal: stop,
     onEvent: view.onEvent,
     sources: source === undefined ? sourcesFor(filter, known) : [known.get(source)!],

@@ -30,8 +30,11 @@ function lineOf(event: GenerateEvent): string | undefined {
       return `${event.source} ${event.suite} ${event.arch}: ${event.failure.code}: ${event.failure.message}`
     case 'planned':
       return `${event.jobs} to do, ${event.skipped} there already`
-    case 'started':
-      return `${idOf(event.kernel)}: ${event.package}${event.size ? `, ${mb(event.size)} MB` : ''}`
+    case 'started': {
+      const { kernel, size, instead } = event
+      const why = instead ? ` instead of ${instead.package}: ${instead.message}` : ''
+      return `${idOf(kernel)}: ${event.package}${size ? `, ${mb(size)} MB` : ''}${why}`
+    }
     case 'stage':
       return `${idOf(event.kernel)}: ${event.stage}`
     case 'progress':
@@ -74,6 +77,7 @@ function bars(): ProgressView {
       const bar = running.get(id)
       switch (event.event) {
         case 'started':
+          if (bar) multi.remove(bar)
           running.set(
             id,
             multi.create(event.size ?? 0, 0, {

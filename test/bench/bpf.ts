@@ -10,7 +10,7 @@ import { type Btf, checkObject, minimizeBtf, openObject, parseBtf } from '../../
 import { getBlob, openStore, putBlob, type Store } from '../../storage/index.ts'
 import { objectsOfOthers } from '../bpf/oracle/others.ts'
 import { kernels } from '../long/kernels.ts'
-import { measure, median, mib, table } from './measure.ts'
+import { measure, median, mib, nodeOptions, table } from './measure.ts'
 
 const RUNS = 5
 const KERNELS = 48
@@ -119,7 +119,7 @@ async function main(): Promise<void> {
     for (let run = 1; run <= RUNS; run++) {
       const loop = await measure(['sh', '-c', LOOP], { cwd: directory })
       const xargs = await measure(['sh', '-c', XARGS], { cwd: directory })
-      const child = [import.meta.filename, directory]
+      const child = [...nodeOptions(), import.meta.filename, directory]
       const times: Times = JSON.parse(execFileSync(process.execPath, child, { encoding: 'utf8' }))
       runs.push({ loop: loop.wall, xargs: xargs.wall, ...times, ...opening(bytes) })
       console.error(`run ${run}/${RUNS}`, runs.at(-1))

@@ -11,7 +11,7 @@ import {
   statSync,
 } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { type Cost, measure, median, mib, table } from './measure.ts'
+import { type Cost, measure, median, mib, nodeOptions, table } from './measure.ts'
 import { newestPackage } from './package.ts'
 
 const RUNS = 3
@@ -48,6 +48,7 @@ const ours = (file: string): Promise<Cost & { nodePeak: number }> =>
     const cost = await measure(
       [
         process.execPath,
+        ...nodeOptions(),
         '--import',
         REPORT_NODE_PEAK,
         main,

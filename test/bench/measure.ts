@@ -42,6 +42,14 @@ export const measure = async (
   }
 }
 
+/** The options that node is started with, as `npm run btfmill` has them. */
+export const nodeOptions = (): string[] => {
+  const { scripts } = JSON.parse(
+    readFileSync(join(import.meta.dirname, '../../package.json'), 'utf8'),
+  )
+  return (scripts.btfmill as string).split(' ').filter((word) => word.startsWith('--'))
+}
+
 export const median = (values: readonly number[]): number => {
   const sorted = values.toSorted((a, b) => a - b)
   const middle = sorted.length >> 1

@@ -13,11 +13,13 @@ import {
   parseBtf,
   printHeader,
   printLayout,
+  readBtf,
+  relocate,
 } from '../../bpf/index.ts'
 import { caseOf, run } from '../fuzz/case.ts'
 import { Defect } from '../fuzz/door.ts'
 import { Random } from '../fuzz/random.ts'
-import { coreObjects } from './core.ts'
+import { coreObjects, littleKernels } from './core.ts'
 import { craft, info } from './craft.ts'
 import { fixture } from './fixtures.ts'
 
@@ -174,6 +176,26 @@ t.test('sections that are all the same bytes', (t) => {
   file.writeBigUInt64LE(BigInt(object.length + gap.length), 40)
   file.writeUInt16LE(count + 50_000, 60)
   t.throws(() => openObject(file), { code: 'bad_elf', message: /overlap/ })
+  t.end()
+})
+
+t.test('two sections of one name: the first counts, as for libbpf, and its programs alone', (t) => {
+  const object = readFileSync(coreObjects('el').get('type')!)
+  const table = Number(object.readBigUInt64LE(40))
+  const { code } = openObject(object)
+  const sections = openElf(memorySource(object)).sections.filter(({ name }) => code.has(name))
+  const kernels = [...littleKernels().values()].map((path) => readBtf(readFileSync(path)))
+  for (const first of sections) {
+    for (const second of sections.filter(({ index }) => index > first.index)) {
+      const renamed = Buffer.from(object)
+      const [from, to] = [second, first].map(({ index }) => table + index * 64) as [number, number]
+      renamed.copyWithin(to, from, from + 4)
+      const opened = openObject(renamed)
+      t.equal(opened.code.get(second.name)?.length, first.size)
+      for (const kernel of kernels.filter(({ byteOrder }) => byteOrder === 'little'))
+        t.doesNotThrow(() => relocate(opened, kernel))
+    }
+  }
   t.end()
 })
 

@@ -14,6 +14,7 @@ import {
   compareLayouts,
   DIALECTS,
   type Dialect,
+  describeImage,
   describeVmlinux,
   diffBtf,
   encodeBtf,
@@ -148,6 +149,7 @@ class Visitor extends Account {
 
   btf(bytes: Uint8Array): void {
     this.read('parseBtf over a base', () => parseBtf(bytes, { base }))
+    this.through('describeImage', () => describeImage(Buffer.concat([Buffer.alloc(99), bytes])))
     const btf = this.read('readBtf', () => readBtf(bytes))
     if (!btf) return
     this.#walk(btf)

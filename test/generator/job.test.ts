@@ -36,7 +36,7 @@ t.test("what an .rpm's file name tells", (t) => {
     kernel: { arch: 'aarch64', release: '5.15.0-1.2.3.el8uek.aarch64' },
   })
   t.match(rpm('kernel-default-debuginfo-5.14.21-150500.55.7.1.x86_64.rpm'), {
-    kernel: { arch: 'x86_64', release: undefined },
+    kernel: { arch: 'x86_64', release: '5.14.21-150500.55.7-default' },
     package: { name: 'kernel-default-debuginfo', version: '5.14.21-150500.55.7.1' },
     format: 'rpm',
   })

@@ -7,6 +7,7 @@ import {
   type GenerateOptions,
   generate,
   generateFiles,
+  type Source,
   type Summary,
 } from '../../generator/index.ts'
 import {
@@ -26,9 +27,9 @@ export interface Mill {
   scratch: string
   storeUrl: string
   store: Store
-  /** Generates from a repository, or from files. */
+  /** Generates from a repository, from sources that say where theirs are, or from files. */
   run(
-    from: Pick<Repository, 'url' | 'source'> | readonly string[],
+    from: Pick<Repository, 'url' | 'source'> | { sources: readonly Source[] } | readonly string[],
     options?: Partial<GenerateOptions>,
   ): Promise<Summary>
   /** What `list` shows: it fails for a record that does not read. */
@@ -65,6 +66,7 @@ export async function makeMill(t: Test): Promise<Mill> {
     store,
     async run(from, options) {
       const all = { ...settings, ...options }
+      if ('sources' in from) return await generate({ ...all, ...from })
       if ('source' in from)
         return await generate({ ...all, mirror: from.url, sources: [from.source] })
       return await generateFiles(from, {}, all)

@@ -95,6 +95,11 @@ function sourceOf(suite: string, { keyring }: Signer): Source {
       'usr/lib/debug/boot/vmlinux-{release}',
       'usr/lib/debug/lib/modules/{release}/vmlinux',
     ],
+    images: [
+      { name: 'linux-binary-(?<uname>[0-9].*)', release: '{uname}' },
+      { name: 'linux-image-(?<uname>[0-9].*)', except: '.*-dbg', release: '{uname}' },
+    ],
+    vmlinuz: ['boot/vmlinuz-{release}', 'usr/lib/modules/{release}/vmlinuz'],
   }
 }
 

@@ -25,6 +25,16 @@ t.test('the sources that btfmill knows', (t) => {
   for (const flavour of ['amd64', '686', '686-pae', '4kc-malta', 'rt-686-pae'])
     t.notOk(naming({ name: `linux-image-${flavour}-dbg` }), 'a metapackage')
   t.notOk(naming({ name: 'linux-image-6.1.0-50-686-pae' }), 'without debug info')
+  const image = namingOf(debian.images!)
+  const kernels = {
+    'linux-image-6.1.0-50-rt-amd64': [1, '6.1.0-50-rt-amd64'],
+    'linux-binary-7.3.4+deb13-cloud-amd64': [0, '7.3.4+deb13-cloud-amd64'],
+    'linux-image-6.1.0-50-amd64-unsigned': [2, '6.1.0-50-amd64'],
+  }
+  for (const [name, [rank, release]] of Object.entries(kernels))
+    t.same(image({ name }), { rank, release }, name)
+  for (const name of ['linux-image-amd64', 'linux-image-6.1.0-50-amd64-dbg'])
+    t.notOk(image({ name }), name)
   t.end()
 })
 
@@ -45,6 +55,7 @@ t.test('what is not a source is refused, with where it is wrong', (t) => {
       /suite/,
     ],
     ['no path', { ...debian, vmlinux: [] }, /vmlinux/],
+    ['images nowhere', { ...debian, vmlinuz: undefined }, /vmlinuz/],
     ['no rule', { ...debian, packages: [] }, /packages/],
     ['no expression', { ...debian, packages: [{ name: '(', release: 'x' }] }, /does not read/],
   ] as const) {

@@ -1,6 +1,6 @@
 /* Little vmlinux images for the generator, real ELF with real DWARF by clang, in a tenth of a second each. */
 import { execFileSync } from 'node:child_process'
-import { rmSync } from 'node:fs'
+import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
 export const RELEASE = '6.1.0-9-test'
@@ -17,6 +17,8 @@ export interface ImageOptions {
   debug?: boolean
   /** defines over those that make a sound `task_struct` */
   defines?: Readonly<Record<string, string | number>>
+  /** with BTF of its own */
+  btf?: boolean
   /** assembler text that is linked in: more DWARF */
   more?: string
 }
@@ -24,6 +26,7 @@ export interface ImageOptions {
 /** Writes an image to `path`. */
 export function makeVmlinux(path: string, options: ImageOptions = {}): void {
   const { release = RELEASE, machine = 'i386', debug = true, defines = {}, more = '' } = options
+  const { btf = false } = options
   const all = { RELEASE: `"${release}"`, TGID: 'tgid', STACK: 256, ...defines }
   const target = `--target=${machine}-linux-gnu`
   const objects = [`${path}.c.o`, `${path}.more.o`]
@@ -47,6 +50,24 @@ export function makeVmlinux(path: string, options: ImageOptions = {}): void {
     ...[...objects, '-o', path],
   ])
   for (const object of objects) rmSync(object)
+  if (btf) addBtf(path)
+}
+
+/** Gives an image the BTF that its DWARF makes, as the kernel's own build does. */
+function addBtf(path: string): void {
+  const btf = `${path}.btf`
+  execFileSync('pahole', ['--btf_gen_floats', `--btf_encode_detached=${btf}`, path])
+  execFileSync('llvm-objcopy', ['--add-section', `.BTF=${btf}`, path])
+  rmSync(btf)
+}
+
+/** What goes into an image for boot loaders: without debug info and symbols. */
+export function stripped(path: string): Buffer {
+  const copy = `${path}.stripped`
+  execFileSync('llvm-objcopy', ['--strip-all', '--keep-section=.BTF', path, copy])
+  const bytes = readFileSync(copy)
+  rmSync(copy)
+  return bytes
 }
 
 /** DWARF of a function whose lexical blocks are nested so deep that a reader that recurses runs out of stack. */

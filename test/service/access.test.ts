@@ -1,9 +1,12 @@
 // Bearer tokens: how they are made and kept, and what they let one do.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import fastify from 'fastify'
 import t from 'tap'
 import { request } from 'undici'
-import { addToken, removeToken, Tokens } from '../../service/token.ts'
+import { registerAccess } from '../../service/access.ts'
+import { registerProblems } from '../../service/problem.ts'
+import { addToken, removeToken, SCOPES, type Scope, Tokens } from '../../service/token.ts'
 import { run } from './cli/command.ts'
 import { startMill } from './mill.ts'
 
@@ -73,4 +76,28 @@ t.test('who may read and see metrics', async (t) => {
   await removeToken(path, 'reader')
   await tokens.reload()
   t.equal(await statusOf(`${closed.url}/v1/kernels`, token), 401)
+})
+
+t.test('a scope is what a token has, and no other gives it; each may read', async (t) => {
+  const path = join(t.testdir({}), 'tokens.json')
+  const made = new Map<Scope, string>()
+  for (const scope of SCOPES)
+    made.set(scope, await addToken(path, { name: scope, scopes: [scope] }))
+  const app = fastify()
+  t.teardown(() => app.close())
+  app.decorateRequest('holder', undefined)
+  registerProblems(app)
+  registerAccess(app, { tokens: await Tokens.open(path), anonymous: true })
+  for (const scope of SCOPES) app.get(`/${scope}`, { config: { scope } }, async () => 'done')
+  for (const wanted of SCOPES) {
+    const none = await app.inject(`/${wanted}`)
+    t.equal(none.statusCode, wanted === 'read' ? 200 : 401, `${wanted}, without a token`)
+    for (const [held, token] of made) {
+      const headers = { authorization: `Bearer ${token}` }
+      const { statusCode, body } = await app.inject({ url: `/${wanted}`, headers })
+      const may = wanted === 'read' || wanted === held
+      t.equal(statusCode, may ? 200 : 403, `${wanted}, by a token for ${held}`)
+      if (!may) t.match(JSON.parse(body), { code: 'forbidden' })
+    }
+  }
 })

@@ -21,7 +21,7 @@ import { makeRepository } from '../generator/repository.ts'
 import { startServer as startMirror } from '../generator/server.ts'
 import { makeSigner } from '../generator/signer.ts'
 import { type ImageOptions, makeVmlinux, RELEASE } from '../generator/vmlinux.ts'
-import { MAIN } from './cli/command.ts'
+import { MAIN, run } from './cli/command.ts'
 import { ready, until } from './ready.ts'
 
 const signer = makeSigner(t)
@@ -93,7 +93,12 @@ t.test('two hundred agents ask at once: one generation, and all get the same BTF
       timeout: 60_000,
     }),
   )
+  const names = Object.entries(KERNEL).flatMap(([name, value]) => [`--${name}`, value])
+  const output = join(directory, 'agent.btf')
+  const command = run('fetch', '--server', server.url, '--wait', '-o', output, ...names)
   const fetched = await Promise.all(agents)
+  t.match(await command, { status: 0, stdout: `${output}\n` })
+  t.ok(readFileSync(output).equals(readFileSync(fetched[0]!.path)), 'and so does the command')
   t.equal(downloads(), 1)
   t.equal(new Set(fetched.map(({ sha256 }) => sha256)).size, 1)
   const bytes = readFileSync(fetched[0]!.path)

@@ -9,12 +9,12 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
-import { Client, type Dispatcher } from 'undici'
+import { Client, type Dispatcher, request } from 'undici'
 import type { Config } from '../../service/config.ts'
 import { startServer } from '../../service/index.ts'
 import { openStore, putRecord } from '../../storage/index.ts'
 import { ask, btfOf, RAW, recordOf, sendRaw } from './mill.ts'
-import { ready } from './ready.ts'
+import { ready, until } from './ready.ts'
 
 const REQUESTS = 10_000
 /** Asked at once, on connections of their own. */
@@ -383,4 +383,86 @@ t.test('bodies that are too long, or of no form', async (t) => {
     'two lengths: smuggling',
   )
   t.equal((await ask(`${url}/healthz`)).status, 200)
+})
+
+const CUSTOMIZE =
+  '/api/v1/customize?distribution=debian&distribution_version=12&arch=x86_64&kernel_version=6.1.0-1-amd64'
+
+/** Sends a form as it is, and gives status and problem. */
+async function sendForm(url: string, body: string, type = 'multipart/form-data; boundary=x') {
+  const headers = { 'content-type': type }
+  const answer = await request(`${url}${CUSTOMIZE}`, { method: 'POST', headers, body })
+  return { status: answer.statusCode, text: await answer.body.text() }
+}
+
+t.test('forms that are none, or not what is wanted', async (t) => {
+  const { url } = await start(t, { uploadLimit: 4096 })
+  const part = (disposition: string, content = 'x') =>
+    `--x\r\ncontent-disposition: ${disposition}\r\n\r\n${content}\r\n`
+  const file = (name: string, content?: string) =>
+    part(`form-data; name="${name}"; filename="../../../etc/passwd"`, content)
+  const forms = {
+    nothing: '',
+    'no end': file('bpf'),
+    'no header': '--x\r\n\r\n--x--',
+    'no name': `${part('form-data')}--x--`,
+    'a field': `${part('form-data; name="bpf"')}--x--`,
+    'another name': `${file('other')}--x--`,
+    'two files': `${file('bpf')}${file('bpf')}--x--`,
+    'no object': `${file('bpf')}--x--`,
+    'a long file': `${file('bpf', 'y'.repeat(10_000))}--x--`,
+    'many headers': `--x\r\n${'a: b\r\n'.repeat(5000)}\r\nx\r\n--x--`,
+    'a long header': `--x\r\ncontent-disposition: ${'z'.repeat(60_000)}\r\n\r\nx\r\n--x--`,
+    'a prototype': `${file('__proto__')}--x--`,
+    'a form in a form': `--x\r\ncontent-type: multipart/mixed; boundary=x\r\n\r\n${file('bpf')}--x--`,
+  }
+  for (const [what, form] of Object.entries(forms)) {
+    const { status, text } = await sendForm(url, form)
+    t.ok(status >= 400 && status < 500, `${what}: ${status}`)
+    t.equal(JSON.parse(text).status, status, what)
+    t.notMatch(text, LEAKS, what)
+  }
+  for (const type of [
+    'multipart/form-data',
+    'multipart/form-data; boundary=',
+    'multipart/x; boundary=x',
+  ]) {
+    const { status } = await sendForm(url, forms['no object'], type)
+    t.ok(status >= 400 && status < 500, `${type}: ${status}`)
+  }
+  t.equal((await ask(`${url}/readyz`)).status, 200)
+})
+
+t.test('many uploads at once do not fill the memory', async (t) => {
+  const { url } = await start(t, { uploadLimit: 1024 * 1024, uploadMemory: 4 * 1024 * 1024 })
+  const port = Number(new URL(url).port)
+  const type = 'content-type: multipart/form-data; boundary=x\r\ncontent-length: 1000000'
+  const head = `POST ${CUSTOMIZE} HTTP/1.1\r\nhost: x\r\n${type}\r\n\r\n--x\r\n`
+  const sockets = Array.from({ length: 20 }, () => connect(port, '127.0.0.1'))
+  const refused = sockets.map((socket) => {
+    socket.write(head) // and nothing more
+    return new Promise<boolean>((resolve) => {
+      socket.once('data', (answer) =>
+        resolve(/^HTTP\/1\.1 503 .*"code":"busy"/s.test(String(answer))),
+      )
+      socket.once('close', () => resolve(false))
+    })
+  })
+  let count = 0
+  for (const answer of refused)
+    answer.then((is) => {
+      if (is) count++
+    })
+  await until(
+    async () => count,
+    (seen) => seen === 16,
+  )
+  t.equal((await ask(`${url}/v1/kernels`)).status, 200, 'others are answered')
+  for (const socket of sockets) socket.destroy()
+  const form = '--x\r\ncontent-disposition: form-data; name="bpf"; filename="a"\r\n\r\nx\r\n--x--'
+  const { status } = await until(
+    () => sendForm(url, form),
+    (answer) => answer.status !== 503,
+  )
+  t.equal(status, 422, 'and their room is free again')
 })

@@ -94,3 +94,19 @@ t.test(
     t.notMatch(secret.stdout + secret.stderr, /hunter2/)
   },
 )
+
+t.test('on a terminal, lines for people', async (t) => {
+  const serve = `${process.execPath} ${MAIN} serve --listen 127.0.0.1:0 --store memory:`
+  const child = spawn('script', ['-qefc', serve, '/dev/null'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  t.teardown(() => child.kill('SIGKILL'))
+  let said = ''
+  for await (const bytes of child.stdout) {
+    said += bytes
+    if (/catalog is loaded/.test(said)) child.stdin.write('\u0003') // what Ctrl-C sends
+    if (/btfmill stops/.test(said)) break
+  }
+  t.match(said, /INFO.*btfmill starts/)
+  t.notMatch(said, /^\{"level"/m)
+})

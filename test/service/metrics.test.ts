@@ -64,10 +64,13 @@ t.test('addresses that are made up make no new series', async (t) => {
     `/v1/kernels?x=${i}`,
   ]
   for (const path of paths(0)) await textOf(`${url}${path}`)
-  await scrape(url)
-  const before = (await scrape(url)).size
+  // those of Node come as its garbage collector first does this or that
+  const count = async () =>
+    [...(await scrape(url)).keys()].filter((name) => /^btfmill/.test(name)).length
+  await count()
+  const before = await count()
   for (let i = 1; i < 30; i++) for (const path of paths(i)) await textOf(`${url}${path}`)
-  t.equal((await scrape(url)).size, before)
+  t.equal(await count(), before)
 })
 
 t.test('none where they are off', async (t) => {

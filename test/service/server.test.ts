@@ -207,6 +207,24 @@ t.test('it stops under load without a broken answer', async (t) => {
   }
 })
 
+t.test('an answer that is read slowly ends whole', async (t) => {
+  const { server, store } = await start(t)
+  const kernels = 2000
+  for (let i = 0; i < kernels; i++) await putRecord(store, recordOf({ release: `6.2.0-${i}` }))
+  await server.stop()
+  const another = await startServer({ store, config: { listen: '127.0.0.1:0', drain: 0 } })
+  t.teardown(() => another.stop())
+  await ready(another.url)
+  const headers = { accept: 'application/x-ndjson' }
+  const { body } = await request(`${another.url}/v1/kernels`, { headers })
+  const stopped = another.stop()
+  await sleep(200) // no byte is read meanwhile
+  const lines = (await body.text()).trimEnd().split('\n')
+  t.equal(lines.length, kernels + 1)
+  for (const line of lines) JSON.parse(line)
+  await stopped
+})
+
 t.test('what does not end in time is cut', async (t) => {
   const { server } = await start(t, { grace: 0 })
   await ready(server.url)
