@@ -58,6 +58,8 @@ export class Demand {
   readonly #begun = new LRUCache<string, Begun>({ max: KEPT })
   /** when each client had something begun, in the last hour */
   readonly #times = new LRUCache<string, number[]>({ max: KEPT, ttl: HOUR })
+  /** by generation, until it is told */
+  readonly #following = new Map<string, Promise<void>>()
   /** since the start */
   readonly counts = { begun: 0, published: 0, unknown: 0, failed: 0, refused: 0 }
 
@@ -81,6 +83,11 @@ export class Demand {
     if (begun) return waitFor(begun)
     if (!this.#mayBegin(kernel, request)) return undefined
     return waitFor(this.#begin(key, kernel, callerOf(request)))
+  }
+
+  /** Waits until what an ended generation made is answered with. */
+  async settled(id: string): Promise<void> {
+    await this.#following.get(id)
   }
 
   #mayBegin(kernel: KernelName, request: FastifyRequest): boolean {
@@ -112,7 +119,10 @@ export class Demand {
     this.#begun.set(key, begun)
     this.#times.set(caller, [...times, now])
     this.counts.begun++
-    void this.#follow(key, begun)
+    const following = this.#follow(key, begun)
+      .catch(() => void this.#begun.delete(key))
+      .finally(() => this.#following.delete(begun.id))
+    this.#following.set(begun.id, following)
     return begun
   }
 

@@ -29,6 +29,16 @@ export function collectDocument(app: FastifyInstance): void {
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
       },
       servers: [{ url: '/' }],
+      components: {
+        securitySchemes: {
+          token: {
+            type: 'http',
+            scheme: 'bearer',
+            description: 'Where the operator wants one to read, and to have BTF made.',
+          },
+        },
+      },
+      security: [{}, { token: [] }],
       tags: [
         { name: 'BTF', description: 'The bytes, by whatever is known of a kernel.' },
         { name: 'Kernels', description: 'What is known of kernels.' },

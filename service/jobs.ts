@@ -7,8 +7,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type, { type Static } from 'typebox'
 import type { Context } from './context.ts'
+import type { Demand } from './demand.ts'
 import { ServiceError } from './error.ts'
-import { Generation, type Generator, isEnded } from './generation.ts'
+import { Generation, isEnded } from './generation.ts'
 import { pathOf } from './name.ts'
 import { problems } from './schema.ts'
 import { shownFailure } from './shown.ts'
@@ -47,7 +48,7 @@ export const jobRoutes =
           tags: ['Kernels'],
           summary: 'A generation under way, as JSON or as server-sent events',
           params: Params,
-          response: { 200: FORMS, ...problems('bad_request', 'unknown_job') },
+          response: { 200: FORMS, ...problems('bad_request', 'unknown_job', 'busy') },
         },
       },
       async (request, reply) => {
@@ -55,7 +56,10 @@ export const jobRoutes =
         const generation = generator.get(id)
         if (!generation) throw new ServiceError('unknown_job', `there is no generation ${id}`)
         reply.headers({ 'cache-control': 'no-store', vary: 'accept' })
-        if (!request.headers.accept?.includes(EVENTS)) return reply.send(jobOf(generation))
+        if (!request.headers.accept?.includes(EVENTS)) {
+          if (isEnded(generation)) await onDemand.settled(id)
+          return reply.send(jobOf(generation))
+        }
         if (watchers >= WATCHERS) throw new ServiceError('busy', 'too many watch')
         const gone = new AbortController()
         watchers++
@@ -65,7 +69,7 @@ export const jobRoutes =
         })
         const signal = AbortSignal.any([gone.signal, stopping.signal])
         reply.header('x-accel-buffering', 'no').type(EVENTS)
-        return reply.send(Readable.from(eventsOf(generator, id, signal)))
+        return reply.send(Readable.from(eventsOf(onDemand, id, signal)))
       },
     )
   }
@@ -84,11 +88,11 @@ function jobOf({ packages, failure, ...generation }: Generation): Static<typeof 
 
 /** The events of a generation, as bytes on the wire, until it has ended or the signal aborts. */
 async function* eventsOf(
-  generator: Generator,
+  onDemand: Demand,
   id: string,
   signal: AbortSignal,
 ): AsyncGenerator<string> {
-  const changes = generator.watch(id, signal)[Symbol.asyncIterator]()
+  const changes = onDemand.generator.watch(id, signal)[Symbol.asyncIterator]()
   for (let next = changes.next(); ; ) {
     const seen = await Promise.race([next, pause(SILENCE, signal)])
     if (signal.aborted || seen?.done) return
@@ -97,6 +101,7 @@ async function* eventsOf(
       continue
     }
     const generation = seen.value
+    if (isEnded(generation)) await onDemand.settled(id)
     yield `event: ${generation.state}\ndata: ${JSON.stringify(jobOf(generation))}\n\n`
     if (isEnded(generation)) return
     await pause(PACE, signal)

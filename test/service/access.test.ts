@@ -3,21 +3,16 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fastify from 'fastify'
 import t from 'tap'
-import { request } from 'undici'
 import { registerAccess } from '../../service/access.ts'
 import { registerProblems } from '../../service/problem.ts'
 import { addToken, removeToken, SCOPES, type Scope, Tokens } from '../../service/token.ts'
 import { run } from './cli/command.ts'
-import { startMill } from './mill.ts'
+import { ask, startMill } from './mill.ts'
 
 const asking = (url: string, token?: string) =>
-  request(url, { headers: token === undefined ? {} : { authorization: `Bearer ${token}` } })
+  ask(url, token === undefined ? {} : { authorization: `Bearer ${token}` })
 
-async function statusOf(url: string, token?: string): Promise<number> {
-  const { statusCode, body } = await asking(url, token)
-  await body.dump()
-  return statusCode
-}
+const statusOf = async (url: string, token?: string) => (await asking(url, token)).status
 
 t.test('the command makes one, whose hash alone is kept', async (t) => {
   const path = join(t.testdir({}), 'tokens.json')
@@ -66,10 +61,10 @@ t.test('who may read and see metrics', async (t) => {
 
   const closed = await startMill(t, undefined, { tokens, settings: { read: 'token' } })
   for (const path of ['/v1/kernels', '/v1/btf/a/b/c/d', '/metrics', '/openapi.json', '/docs/']) {
-    const { statusCode, headers, body } = await asking(`${closed.url}${path}`)
-    t.equal(statusCode, 401, path)
+    const { status, headers, json } = await asking(`${closed.url}${path}`)
+    t.equal(status, 401, path)
     t.equal(headers['www-authenticate'], 'Bearer')
-    t.match(await body.json(), { code: 'unauthorized' })
+    t.match(json, { code: 'unauthorized' })
   }
   for (const path of ['/healthz', '/readyz']) t.equal(await statusOf(`${closed.url}${path}`), 200)
   t.equal(await statusOf(`${closed.url}/v1/kernels`, token), 200)

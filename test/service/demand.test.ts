@@ -22,6 +22,7 @@ import { startServer as startMirror } from '../generator/server.ts'
 import { makeSigner } from '../generator/signer.ts'
 import { type ImageOptions, makeVmlinux, RELEASE } from '../generator/vmlinux.ts'
 import { MAIN, run } from './cli/command.ts'
+import { ask } from './mill.ts'
 import { ready, until } from './ready.ts'
 
 const signer = makeSigner(t)
@@ -33,6 +34,14 @@ interface Options {
   mill?: Partial<MillOptions>
   /** what the mirror does instead of answering */
   mirror?: RequestListener
+}
+
+/** What answers say that are JSON. */
+interface Said {
+  job: string
+  state: string
+  failure: object
+  links: { btf: string }
 }
 
 /** A service that makes what a repository offers: one kernel. */
@@ -59,10 +68,8 @@ async function start(t: Test, config: Partial<Config> = {}, options: Options = {
   t.teardown(() => server.stop())
   await ready(server.url)
   const get = async (path: string, headers: Record<string, string> = {}) => {
-    const { statusCode, headers: got, body } = await request(`${server.url}${path}`, { headers })
-    const bytes = Buffer.from(await body.arrayBuffer())
-    const json = /json/.test(String(got['content-type'])) ? JSON.parse(bytes.toString()) : undefined
-    return { status: statusCode, headers: got, bytes, json }
+    const answer = await ask(`${server.url}${path}`, headers)
+    return { ...answer, json: (answer.json ?? {}) as unknown as Said }
   }
   const downloads = () => mirror.requests.filter(({ url }) => url!.endsWith('.deb')).length
   return { server, get, downloads, directory, store, mill }
@@ -74,7 +81,7 @@ const PATIENT = { ...IMPATIENT, silence: 3_600_000 }
 /** A mirror that takes requests and never answers. */
 const silent: RequestListener = () => {}
 
-const isDone = ({ json }: { json: { state: string } }) => !/ing$/.test(json.state)
+const isDone = ({ json }: { json: Said }) => !/ing$/.test(json.state)
 
 t.test('two hundred agents ask at once: one generation, and all get the same BTF', async (t) => {
   const { server, get, downloads, directory } = await start(t)
