@@ -7,15 +7,21 @@ import {
   BtfError,
   type BtfType,
   type CoreRelocation,
+  compareLayouts,
   encodeBtf,
+  type Member,
   minimizeBtf,
   openObject,
   parseBtf,
   readBtf,
   relocate,
+  resolve,
+  sizeOf,
 } from '../../bpf/index.ts'
 import { coreObjects, littleKernels } from './core.ts'
+import { differences } from './oracle/agreement.ts'
 import { compareGraphs, dumpTypes, minimizeWithBpftool } from './oracle/bpftool.ts'
+import { buildRelocate, relocateWithLibbpf } from './oracle/libbpf.ts'
 
 const kernels = [...littleKernels().values()]
 const little = coreObjects('el')
@@ -148,3 +154,82 @@ t.test('of several types of one name all are kept that one relocation or another
   t.equal(small.countOf('STRUCT'), 2)
   t.end()
 })
+
+/** The kernel as pahole wrote it before kind_flag: a bitfield's width is that of an INT made for it. */
+function withoutFlags(kernel: Btf): Btf {
+  const ints: BtfType[] = []
+  const widths = new Map<string, number>()
+  const narrow = ({ type, bitfieldSize: bits }: Member): number => {
+    const id = resolve(kernel, type)
+    const of = kernel.type(id)
+    const signed = (of.kind === 'INT' || of.kind === 'ENUM') && of.signed
+    const size = sizeOf(kernel, id)!
+    const key = `${id} ${bits}`
+    const known = widths.get(key) ?? kernel.endId + ints.length
+    if (!widths.has(key)) {
+      const rest = { kind: 'INT', name: of.name, char: false, bool: false, bitOffset: 0 } as const
+      ints.push({ ...rest, id: known, size, signed, bits })
+      widths.set(key, known)
+    }
+    return known
+  }
+  const types = [...kernel.types()].map((type): BtfType => {
+    if ((type.kind !== 'STRUCT' && type.kind !== 'UNION') || !type.flag) return type
+    const members = type.members.map((member) =>
+      member.bitfieldSize > 0 ? { ...member, type: narrow(member), bitfieldSize: 0 } : member,
+    )
+    return { ...type, flag: false, members }
+  })
+  const { byteOrder, pointerSize } = kernel
+  return parseBtf(encodeBtf([...types, ...ints], { byteOrder }), { pointerSize })
+}
+
+t.test('bitfields from before kind_flag, which bpftool 7.1 refuses', async (t) => {
+  const folder = t.testdir()
+  const [file, theirs, ours] = [join(folder, 'old'), join(folder, 'theirs'), join(folder, 'ours')]
+  const harness = await buildRelocate(folder)
+  const path = little.get('bitfield')!
+  const object = openObject(readFileSync(path))
+  for (const now of littleKernels().values()) {
+    const kernel = withoutFlags(readBtf(readFileSync(now)))
+    const { pointerSize } = kernel
+    const title = basename(now)
+    t.ok(compareLayouts(readBtf(readFileSync(now)), kernel).different.length === 0, title)
+    writeFileSync(file, kernel.bytes)
+    const libbpf = await relocateWithLibbpf([harness], path, file)
+    t.same(differences(libbpf, relocate(object, readBtf(readFileSync(file)))), [], 'as libbpf')
+
+    writeFileSync(ours, minimizeBtf(kernel, [object]))
+    const small = readBtf(readFileSync(ours), { pointerSize })
+    t.same(outcomes(object, small), outcomes(object, kernel), 'every relocation as before')
+    t.ok([...small.types()].every((type) => !('flag' in type) || !type.flag))
+    t.match(await minimizeWithBpftool(file, [path], theirs), /Invalid argument/)
+  }
+})
+
+t.test('a TYPE_TAG that a type leads to, which bpftool 7.1 cannot keep', async (t) => {
+  const folder = t.testdir()
+  const [file, theirs] = [join(folder, 'tagged.btf'), join(folder, 'theirs.btf')]
+  // typedef struct __key_reference_with_attributes __rcu *key_ref_t, of the object `forward`
+  const path = little.get('forward')!
+  const object = openObject(readFileSync(path))
+  const kernel = parseBtf(
+    encodeBtf([
+      { kind: 'STRUCT', id: 1, name: '__key_reference_with_attributes', size: 0, ...NONE },
+      { kind: 'TYPE_TAG', id: 2, name: 'rcu', type: 1, flag: false },
+      { kind: 'PTR', id: 3, name: '', type: 2, flag: false },
+      { kind: 'TYPEDEF', id: 4, name: 'key_ref_t', type: 3, flag: false },
+    ]),
+    { pointerSize: 8 },
+  )
+  writeFileSync(file, kernel.bytes)
+  t.match(await minimizeWithBpftool(file, [path], theirs), /unsupported kind: type_tag/)
+  const small = parseBtf(minimizeBtf(kernel, [object]), { pointerSize: 8 })
+  t.same(small.kinds(), ['PTR', 'STRUCT', 'TYPEDEF', 'TYPE_TAG'])
+  t.same(outcomes(object, small), outcomes(object, kernel))
+  const harness = await buildRelocate(folder)
+  const libbpf = await relocateWithLibbpf([harness], path, file)
+  t.same(differences(libbpf, relocate(object, readBtf(readFileSync(file)))), [], 'as libbpf')
+})
+
+const NONE = { flag: false, members: [] } as const
