@@ -1,6 +1,6 @@
 // Repositories that are not for everybody: a client certificate, credentials, and what they are not sent to.
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import type { IncomingMessage, RequestListener } from 'node:http'
 import { createServer, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
@@ -9,8 +9,13 @@ import { join } from 'node:path'
 import type { TLSSocket } from 'node:tls'
 import t, { type Test } from 'tap'
 import { downloadAll } from '../../generator/download.ts'
-import { IMPATIENT } from './mill.ts'
+import type { Source } from '../../generator/source.ts'
+import { readSources } from '../../generator/sources.ts'
+import { IMPATIENT, makeMill } from './mill.ts'
+import { makeRpm } from './rpm.ts'
+import { makeRpmRepository } from './rpm-repository.ts'
 import { startServer } from './server.ts'
+import { makeVmlinux } from './vmlinux.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'access-'))
 t.teardown(() => rmSync(directory, { recursive: true }))
@@ -100,4 +105,46 @@ t.test('a redirect does not lead out of TLS', async (t) => {
     response.writeHead(302, { location: plain.url }).end()
   })
   await t.rejects(read(url, { authority }), { code: 'unreachable', message: /out of TLS/ })
+})
+
+t.test('a source for subscribers, from its index to the catalog', async (t) => {
+  const mill = await makeMill(t)
+  const [image, release] = [join(mill.directory, 'vmlinux'), '4.18.0-80.el8.x86_64']
+  makeVmlinux(image, { release, machine: 'x86_64' })
+  const files = { [`usr/lib/debug/lib/modules/${release}/vmlinux`]: image }
+  const packages = [makeRpm(mill.directory, { files, version: '4.18.0', release: '80.el8' })]
+  makeRpmRepository(join(mill.directory, 'dist/rhel8/8/x86_64/baseos/debug'), { packages })
+  const asked: string[] = []
+  const url = await startTls(t, (request, response) => {
+    asked.push(
+      `${isKnown(request)} ${request.url!.replace(/.*[/]/, '').replace(/^[0-9a-f]{64}/, '')}`,
+    )
+    if (!isKnown(request)) return void response.writeHead(403).end()
+    const path = join(mill.directory, request.url!)
+    response.writeHead(existsSync(path) ? 200 : 404).end(existsSync(path) && readFileSync(path))
+  })
+  const rows = [
+    { id: 'rhel', mirror: url, access: { ...client, authority }, keyrings: ['/nowhere'] },
+  ]
+  writeFileSync(at('sources.json'), JSON.stringify(rows))
+  const rhel = (await readSources(at('sources.json'))).get('rhel')!
+  const run = (source: Source) =>
+    mill.run({ sources: [source] }, { filter: { version: '8', arch: 'x86_64' } })
+
+  const { access: _, ...open } = rhel
+  t.match(await run({ ...open, access: { authority } }), { published: 0, sourcesFailed: 1 })
+  const missing = { ...rhel, access: { authority, certificate: at('missing'), key: client.key } }
+  t.match(await run(missing), { published: 0, sourcesFailed: 1 })
+  t.match(await mill.sourceFailures(), [{ source: 'rhel', failure: { code: 'no_access' } }])
+
+  asked.splice(0)
+  t.match(await run(rhel), { published: 1, sourcesFailed: 0 })
+  t.same(asked, [
+    'true repomd.xml',
+    'true -primary.xml.gz',
+    'true kernel-debuginfo-4.18.0-80.el8.x86_64.rpm',
+  ])
+  t.match(await mill.records(), [
+    { kernel: { distro: 'rhel', version: '8', release }, package: { authenticated: 'digest' } },
+  ])
 })
