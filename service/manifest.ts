@@ -40,7 +40,7 @@ const BundledKernel = Type.Object({
 })
 export type BundledKernel = Type.Static<typeof BundledKernel>
 
-const Finding = Type.Object({
+export const Finding = Type.Object({
   kernel: Kernel,
   code: Type.Enum(['unsupported', 'ambiguous', 'unfit', 'damaged'], {
     description:

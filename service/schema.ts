@@ -6,6 +6,7 @@ import { DIALECT_NAMES, type Wanted } from './bodies.ts'
 import { BTF_TYPE } from './body.ts'
 import type { ServiceErrorCode } from './error.ts'
 import { type Available, type BuildChoice, moduleDigests } from './lookup.ts'
+import { Finding } from './manifest.ts'
 import { PROBLEM_TYPE, STATUS } from './problem.ts'
 import { ShownFailure } from './shown.ts'
 
@@ -116,13 +117,14 @@ const Problem = (codes: readonly ServiceErrorCode[]) =>
     status: Type.Integer(),
     code: Type.Enum([...codes]),
     detail: Type.String(),
-    // of `ambiguous`, `failed`, `pending` and `bad_object`
+    // of `ambiguous`, `failed`, `pending`, `bad_object` and `unsupported`
     builds: Type.Optional(Type.Array(Build)),
     failure: Type.Optional(ShownFailure),
     job: Type.Optional(Type.String({ description: 'the address of the generation' })),
     reason: Type.Optional(
       Type.String({ description: 'why the bytes are not what they should be' }),
     ),
+    findings: Type.Optional(Type.Array(Finding)),
   })
 
 /** What a request for a build may be answered with in place of its BTF, and one for a kernel. */

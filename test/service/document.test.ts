@@ -108,14 +108,18 @@ const states = (door: (release: string) => string): Case[] =>
 const away = (path: string): Case => ({ path, away: true })
 const query = (release: string) =>
   `?distribution=debian&distribution_version=12&arch=x86_64&kernel_version=${release}`
-const form = (bytes: Uint8Array<ArrayBuffer>): FormData => {
+const form = (bytes: Uint8Array<ArrayBuffer>, name = 'bpf'): FormData => {
   const data = new FormData()
-  data.append('bpf', new Blob([bytes]), 'x')
+  data.append(name, new Blob([bytes]), 'x')
   return data
 }
 const object = new Uint8Array(readFileSync(coreObjects('el').get('task')!))
 const customize = (release: string, body: FormData | string = form(object)): Case => ({
   ...{ path: `/api/v1/customize${query(release)}`, body },
+})
+
+const bundle = (asked: string, body: FormData | string = form(object, 'object')): Case => ({
+  ...{ path: `/v1/bundles?${asked}`, body },
 })
 
 /** What is asked of each operation of the document. */
@@ -221,6 +225,16 @@ const CASES: Record<string, Case[]> = {
     ...['none', 'embedded', 'failed', 'twins', 'offered', 'lost'].map((name) => customize(name)),
     { ...customize('lost'), away: true },
   ],
+  'post /v1/bundles': [
+    ...['tree', 'tree&zstd=true', 'bcc', 'btfhub'].map((profile) => bundle(`profile=${profile}`)),
+    bundle('profile=datadog&part=manifest'),
+    bundle('profile=bcc&zstd=true'),
+    bundle('profile=tree&arch=riscv64'),
+    bundle('profile=tree', form(new Uint8Array(33 * 1024 * 1024), 'object')),
+    bundle('profile=tree', 'text'),
+    bundle('profile=tree', form(new Uint8Array(4), 'object')),
+    bundle('profile=tree&unsupported=fail'),
+  ],
   'get /buildid/{buildId}/section/.BTF': [
     ...ranges(`/buildid/${AA}/section/.BTF`),
     ...[BB, CC, 'dd', 'x'].map((id) => ({ path: `/buildid/${id}/section/.BTF` })),
@@ -242,6 +256,8 @@ const ELSEWHERE: Record<string, string[]> = {
   // two builds of one id that differ
   'get /v1/btf/build-id/{buildId}': ['409'],
   'get /buildid/{buildId}/section/.BTF': ['409'],
+  // so many at once: in `bundles.test.ts`
+  'post /v1/bundles': ['503'],
   // the catalogue is of what is in memory
   'get /btfs/catalog.json': ['503'],
 }
