@@ -1,11 +1,15 @@
 #!/bin/sh
 # Makes a checkout ready: the Debian packages of packages.txt, then the npm packages of package-lock.json.
-# Quick and quiet where nothing is missing. Usage: docker/install.sh [GROUP…], without groups all of them.
+# Quick and quiet where nothing is missing. Usage: docker/install.sh [GROUP…], without groups all of them. In an image,
+# where there is no package-lock.json beside it, only the Debian packages.
 set -eu
 cd "$(dirname "$0")/.."
 
 wanted() { # the packages of the groups named, or of all
-  awk -v groups=" $* " '!/^#/ && NF { if (groups == "  " || index(groups, " " $2 " ")) print $1 }' docker/packages.txt
+  awk -v groups=" $* " '
+    /^#/ || NF < 2 { next }
+    { wanted = groups == "  "; for (i = 2; i <= NF; i++) if (index(groups, " " $i " ")) wanted = 1; if (wanted) print $1 }
+  ' docker/packages.txt
 }
 
 missing=
@@ -28,6 +32,8 @@ if [ -n "$missing" ]; then
   # shellcheck disable=SC2086 # a list of words
   DEBIAN_FRONTEND=noninteractive $sudo $install >&2
 fi
+
+[ -e package-lock.json ] || exit 0
 
 # npm writes node_modules/.package-lock.json last, so it is newer than the lock file exactly when they agree.
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then

@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loads exec.bpf.o, on a kernel with or without BTF of its own, and prints a line per execve().
+// Loads exec.bpf.o on any kernel, and prints a line per execve().
 //
-// The one thing a kernel without BTF asks of an agent is bpf_object_open_opts.btf_custom_path (libbpf 0.6): a file
-// with that kernel's BTF, such as btf-fetch gets. Everything else is as anywhere.
+// A CO-RE program needs the running kernel's types as BTF. Where they come from, in this order:
 //
-//   cc -O2 agent.c -o agent -lbpf -lelf -lz
-//   ./agent exec.bpf.o || ./agent --btf "$(./btf-fetch …)" exec.bpf.o
+//   kernel   its own BTF, in /sys/kernel/btf/vmlinux
+//   cache    what btf-fetch got before
+//   bundle   what was linked into this agent (make BUNDLE=…)
+//   service  a btfmill server, by btf-fetch
+//   object   none: a second object beside OBJECT that was built for this one kernel (make layout …), and is found by
+//            the kernel's build-id, exec.<build-id>.bpf.o
+//
+// The first that there is and that loads is used, and named on standard error. What a kernel without BTF asks of libbpf
+// is bpf_object_open_opts.btf_custom_path (libbpf 0.6), nothing more.
 #include <errno.h>
 #include <getopt.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,24 +22,64 @@
 #include <time.h>
 #include <unistd.h>
 #include <bpf/bpf.h>
+#include <bpf/btf.h>
 #include <bpf/libbpf.h>
+#include "bundle.h"
 #include "exec.h"
+#include "fetch.h"
+#include "machine.h"
 
 static const char usage[] =
-	"Usage: agent [--btf FILE] [--events N] [--seconds N] OBJECT\n"
+	"Usage: agent [options] OBJECT\n"
 	"Prints a line per process that calls execve().\n"
-	"  --btf FILE    this kernel's BTF, where the kernel has none in /sys/kernel/btf/vmlinux\n"
-	"  --events N    end after so many\n"
-	"  --seconds N   end after so long; a failure where --events were asked for and did not come\n";
+	"  --btf FILE        this kernel's BTF; nothing else is tried then\n"
+	"  --from LIST       where to look for it, in this order (kernel,cache,bundle,service,object)\n"
+	"  --server URL      the service, else $BTFMILL_SERVER\n"
+	"  --cache DIR       of btf-fetch\n"
+	"  --fetch PROGRAM   btf-fetch, if it is not in $PATH\n"
+	"  --patience N      seconds that the service has to answer (120)\n"
+	"  --quiet           say only what goes wrong\n"
+	"  --events N        end after so many\n"
+	"  --seconds N       end after so long; a failure where --events were asked for and did not come\n";
 
 struct options {
 	const char *btf;
 	const char *object;
+	char *from; // names of sources
+	struct fetch_options fetch;
 	unsigned long events;  // 0: no end
 	unsigned long seconds; // 0: no end
 };
 
 static unsigned long seen; // events
+static bool quiet;
+
+__attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
+{
+	va_list arguments;
+
+	if (quiet)
+		return;
+	va_start(arguments, format);
+	fputs("agent: ", stderr);
+	vfprintf(stderr, format, arguments);
+	fputc('\n', stderr);
+	va_end(arguments);
+}
+
+static int fail(const char *what, int error)
+{
+	fprintf(stderr, "agent: %s: %s\n", what, strerror(error));
+	return 1;
+}
+
+static _Noreturn void wrong_usage(const char *what, const char *text)
+{
+	if (what)
+		fprintf(stderr, "agent: %s: %s\n", what, text);
+	fputs(usage, stderr);
+	exit(2);
+}
 
 static unsigned long number(const char *text)
 {
@@ -41,46 +88,187 @@ static unsigned long number(const char *text)
 
 	errno = 0;
 	value = strtoul(text, &end, 10);
-	if (errno || *text < '0' || *text > '9' || *end) {
-		fprintf(stderr, "agent: not a number: %s\n%s", text, usage);
-		exit(2);
-	}
+	if (errno || *text < '0' || *text > '9' || *end)
+		wrong_usage("not a number", text);
 	return value;
 }
 
 static struct options parse(int argc, char **argv)
 {
 	static const struct option names[] = {
-		{ "btf", required_argument, NULL, 'b' },
-		{ "events", required_argument, NULL, 'e' },
-		{ "seconds", required_argument, NULL, 's' },
-		{ "help", no_argument, NULL, 'h' },
+		{ "btf", required_argument, NULL, 'b' },     { "from", required_argument, NULL, 'f' },
+		{ "server", required_argument, NULL, 's' },  { "cache", required_argument, NULL, 'c' },
+		{ "fetch", required_argument, NULL, 'p' },   { "patience", required_argument, NULL, 't' },
+		{ "quiet", no_argument, NULL, 'q' },         { "events", required_argument, NULL, 'e' },
+		{ "seconds", required_argument, NULL, 'n' }, { "help", no_argument, NULL, 'h' },
 		{},
 	};
-	struct options options = {};
+	struct options options = {
+		.from = strdup("kernel,cache,bundle,service,object"),
+		.fetch = { .program = "btf-fetch", .server = getenv("BTFMILL_SERVER"), .seconds = 120 },
+	};
 	int option;
 
 	while ((option = getopt_long(argc, argv, "", names, NULL)) != -1) {
 		switch (option) {
-		case 'b': options.btf = optarg; break;
+		case 'b': options.btf = optarg; options.from = strdup("file"); break;
+		case 'f': options.from = optarg; break;
+		case 's': options.fetch.server = optarg; break;
+		case 'c': options.fetch.cache = optarg; break;
+		case 'p': options.fetch.program = optarg; break;
+		case 't': options.fetch.seconds = number(optarg); break;
+		case 'q': options.fetch.quiet = quiet = true; break;
 		case 'e': options.events = number(optarg); break;
-		case 's': options.seconds = number(optarg); break;
+		case 'n': options.seconds = number(optarg); break;
 		case 'h': fputs(usage, stdout); exit(0);
-		default: fputs(usage, stderr); exit(2);
+		default: wrong_usage(NULL, NULL);
 		}
 	}
-	if (optind + 1 != argc) {
-		fputs(usage, stderr);
-		exit(2);
-	}
+	if (optind + 1 != argc)
+		wrong_usage(NULL, NULL);
 	options.object = argv[optind];
 	return options;
 }
 
-static int fail(const char *what, int error)
+// What to load, and with which types.
+struct choice {
+	char object[4096];
+	char btf[4096]; // "": libbpf finds the kernel's own, or the object needs none
+};
+
+// Each says whether there is such a thing, and where: 0 or a negative errno.
+
+static int from_file(const struct options *options, const struct machine *machine, struct choice *choice)
 {
-	fprintf(stderr, "agent: %s: %s\n", what, strerror(error));
-	return 1;
+	snprintf(choice->btf, sizeof(choice->btf), "%s", options->btf ? options->btf : "");
+	return access(choice->btf, R_OK) ? -errno : 0;
+}
+
+static int from_kernel(const struct options *options, const struct machine *machine, struct choice *choice)
+{
+	struct btf *btf = btf__load_vmlinux_btf(); // looks where loading will
+
+	if (!btf)
+		return -errno;
+	btf__free(btf);
+	return 0;
+}
+
+static int from_cache(const struct options *options, const struct machine *machine, struct choice *choice)
+{
+	struct fetch_options fetch = options->fetch;
+
+	fetch.server = NULL;
+	fetch.quiet = true; // that nothing is there yet is no failure
+	return fetch_btf(&fetch, choice->btf, sizeof(choice->btf));
+}
+
+static int from_bundle(const struct options *options, const struct machine *machine, struct choice *choice)
+{
+	const int fd = bundle_open(machine); // stays open: its path lives as long as it does
+
+	if (fd < 0)
+		return fd;
+	snprintf(choice->btf, sizeof(choice->btf), "/proc/self/fd/%d", fd);
+	return 0;
+}
+
+static int from_service(const struct options *options, const struct machine *machine, struct choice *choice)
+{
+	if (!options->fetch.server)
+		return -EDESTADDRREQ;
+	return fetch_btf(&options->fetch, choice->btf, sizeof(choice->btf));
+}
+
+static int from_object(const struct options *options, const struct machine *machine, struct choice *choice)
+{
+	static const char suffix[] = ".bpf.o";
+	const size_t length = strlen(options->object);
+	const int stem = length > strlen(suffix) ? length - strlen(suffix) : 0;
+
+	if (!*machine->build_id || strcmp(options->object + stem, suffix))
+		return -ENOENT;
+	snprintf(choice->object, sizeof(choice->object), "%.*s.%s%s", stem, options->object, machine->build_id, suffix);
+	return access(choice->object, R_OK) ? -errno : 0;
+}
+
+static const struct source {
+	const char *name;
+	const char *what;
+	int (*find)(const struct options *options, const struct machine *machine, struct choice *choice);
+} sources[] = {
+	{ "file", "BTF that was named", from_file },
+	{ "kernel", "the kernel's own BTF", from_kernel },
+	{ "cache", "BTF from the cache", from_cache },
+	{ "bundle", "BTF from the bundle in this agent", from_bundle },
+	{ "service", "BTF from the service", from_service },
+	{ "object", "an object for this kernel alone", from_object },
+};
+
+static const struct source *source_named(const char *name)
+{
+	for (size_t i = 0; i < sizeof(sources) / sizeof(*sources); i++)
+		if (!strcmp(sources[i].name, name))
+			return &sources[i];
+	wrong_usage("no source of BTF", name);
+}
+
+// Opens and loads. NULL, with errno, where libbpf or the kernel refuses; libbpf has said why.
+static struct bpf_object *load(const struct choice *choice)
+{
+	LIBBPF_OPTS(bpf_object_open_opts, open, .btf_custom_path = *choice->btf ? choice->btf : NULL);
+	struct bpf_object *object = bpf_object__open_file(choice->object, &open);
+	int error;
+
+	if (!object)
+		return NULL;
+	error = bpf_object__load(object);
+	if (!error)
+		return object;
+	bpf_object__close(object);
+	errno = -error;
+	return NULL;
+}
+
+// The first of the sources that leads to a loaded program; NULL where none does.
+static struct bpf_object *start(const struct options *options)
+{
+	struct machine machine;
+
+	machine_read(&machine);
+	say("%s %s %s %s, build-id %s", machine.distro, machine.version, machine.arch, machine.release,
+	    *machine.build_id ? machine.build_id : "unknown");
+	for (char *name = strtok(options->from, ","); name; name = strtok(NULL, ",")) {
+		const struct source *source = source_named(name);
+		struct choice choice = {};
+		struct bpf_object *object;
+		int error;
+
+		snprintf(choice.object, sizeof(choice.object), "%s", options->object);
+		error = source->find(options, &machine, &choice);
+		object = error ? NULL : load(&choice);
+		if (object) {
+			say("loaded with %s%s%s", source->what, *choice.btf ? ": " : "", choice.btf);
+			return object;
+		}
+		say("%s: %s: %s", name, error ? "there is none" : "it does not load", strerror(error ? -error : errno));
+	}
+	fprintf(stderr, "agent: no BTF for %s %s %s %s was found that loads\n", machine.distro, machine.version,
+		machine.arch, machine.release);
+	return NULL;
+}
+
+// As ps and /proc/PID/stat show it.
+static char state_letter(__u32 state)
+{
+	static const char letters[] = "SDTt";
+
+	if (!state)
+		return 'R';
+	for (int bit = 0; letters[bit]; bit++)
+		if (state & 1U << bit)
+			return letters[bit];
+	return '?';
 }
 
 static void print_event(void *context, int cpu, void *data, __u32 size)
@@ -90,7 +278,8 @@ static void print_event(void *context, int cpu, void *data, __u32 size)
 	if (size < sizeof(event))
 		return;
 	memcpy(&event, data, sizeof(event)); // a sample is not aligned
-	printf("exec pid=%u parent=%u comm=%.16s\n", event.pid, event.parent, event.comm);
+	printf("exec pid=%u comm=%.16s parent=%u state=%c cpu=%d\n", event.pid, event.comm, event.parent,
+	       state_letter(event.parent_state), (int)event.parent_cpu);
 	seen++;
 }
 
@@ -133,7 +322,7 @@ static int run(struct bpf_object *object, const struct options *options)
 		return fail("cannot set up the perf buffer", errno);
 	link = bpf_program__attach(program);
 	if (link) {
-		printf("attached, with %s\n", options->btf ? options->btf : "the kernel's own BTF");
+		say("attached");
 		status = report(events, options);
 	} else {
 		status = fail("cannot attach to sched_process_exec", errno);
@@ -146,24 +335,17 @@ static int run(struct bpf_object *object, const struct options *options)
 int main(int argc, char **argv)
 {
 	const struct options options = parse(argc, argv);
-	LIBBPF_OPTS(bpf_object_open_opts, open, .btf_custom_path = options.btf);
 	struct bpf_object *object;
-	int error, status;
+	int status;
 
 	setvbuf(stdout, NULL, _IOLBF, 0); // whoever reads our pipe wants the line now
 	libbpf_set_strict_mode(LIBBPF_STRICT_ALL); // errors as of libbpf 1.0, with 0.x too
-
-	object = bpf_object__open_file(options.object, &open);
+	if (quiet)
+		libbpf_set_print(NULL);
+	object = start(&options);
 	if (!object)
-		return fail(options.object, errno);
-	error = bpf_object__load(object);
-	if (error) {
-		status = fail("libbpf does not load the program", -error);
-		if (!options.btf && access("/sys/kernel/btf/vmlinux", F_OK))
-			fputs("agent: this kernel was built without BTF; give it with --btf FILE (see btf-fetch)\n", stderr);
-	} else {
-		status = run(object, &options);
-	}
+		return 1;
+	status = run(object, &options);
 	bpf_object__close(object);
 	return status;
 }

@@ -1,37 +1,99 @@
-// Builds bpf/example for a target, on this machine and without its multiarch set-up: the target's own headers and
-// static libraries come from a sysroot, clang and lld do the rest.
+// Builds bpf/example for a target, on this machine and without its multiarch set-up: by its own Makefile, with the
+// target's own headers and static libraries from a sysroot; clang and lld do the rest.
 import { execFile } from 'node:child_process'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { btfmill, COMMAND } from './btfmill.ts'
 import type { Target } from './target.ts'
 
 const EXAMPLE = join(import.meta.dirname, '../../bpf/example')
+/** the first LLVM whose lld links for s390x is 18 */
+const CLANG = 'clang-19'
+
+export const btfFetch = join(EXAMPLE, 'btf-fetch')
 
 export interface Agent {
   /** path of the agent, a static ELF of the target */
   program: string
-  /** path of the CO-RE object, in the target's byte order */
-  object: string
+  /** path of the one in Go, another */
+  go?: string
+  /** paths of the CO-RE object and of the one for one kernel, in the target's byte order */
+  objects: string[]
 }
 
-/** Compiles agent.c and exec.bpf.c into `dir`, with warnings as errors. Rejects with clang's messages. */
-export async function buildAgent(target: Target, sysroot: string, dir: string): Promise<Agent> {
-  const program = join(dir, 'agent')
-  const object = join(dir, 'exec.bpf.o')
-  const strict = ['-O2', '-Wall', '-Wextra', '-Wno-unused-parameter', '-Werror']
+/** Builds agent.go into `dir` with Debian's cilium/ebpf, and returns its path. Takes a minute. */
+export async function buildGoAgent(target: Target, dir: string): Promise<string> {
+  const program = join(dir, 'agent-go')
+  await promisify(execFile)('go', ['build', '-o', program, join(EXAMPLE, 'agent.go')], {
+    timeout: 600_000,
+    env: {
+      ...process.env,
+      GO111MODULE: 'off',
+      GOPATH: '/usr/share/gocode',
+      GOCACHE: join(dir, 'go-cache'),
+      GOARCH: target.go,
+      CGO_ENABLED: '0',
+    },
+  })
+  return program
+}
+
+/** The kernel that an agent is built for besides all others. */
+export interface AgentKernel {
+  distro: string
+  version: string
+  arch: string
+  release: string
+  buildId: string
+  /** path of its BTF */
+  btf: string
+}
+
+/**
+ * Builds the agent into `dir`, with warnings as errors: a bundle with that kernel's BTF is linked into it, and one of its
+ * objects is for that kernel alone. Rejects with the messages of make.
+ */
+export async function buildAgent(
+  target: Target,
+  kernel: AgentKernel,
+  sysroot: string,
+  dir: string,
+): Promise<Agent> {
+  const strict = '-O2 -g -Wall -Wextra -Wno-unused-parameter -Werror'
   const headers = ['', target.multiarch].map((sub) => join(sysroot, 'usr/include', sub))
-  await clang([
-    ...['-target', target.bpf, '-g', ...strict, '-nostdinc'],
-    ...headers.flatMap((header) => ['-isystem', header]),
-    ...['-c', join(EXAMPLE, 'exec.bpf.c'), '-o', object],
-  ])
-  await clang([
-    ...[`--target=${target.triple}`, `--sysroot=${sysroot}`, '-fuse-ld=lld', '-static', ...strict],
-    ...[join(EXAMPLE, 'agent.c'), '-o', program, '-lbpf', '-lelf', '-lz'],
-  ])
-  return { program, object }
+  const run = (...args: string[]) =>
+    promisify(execFile)('make', ['-C', EXAMPLE, `OUT=${dir}`, ...args], { timeout: 120_000 })
+  const bpf = [
+    `BPF=${target.bpf}`,
+    `BPF_CFLAGS=${strict} -nostdinc ${headers.map((path) => `-isystem ${path}`).join(' ')}`,
+  ]
+  const object = join(dir, 'exec.bpf.o')
+  await run(...bpf, object)
+  const bundle = join(dir, 'min_core_btfs.tar.gz')
+  await packBundle(object, kernel, bundle, join(dir, 'bundle'))
+  await run(
+    ...bpf,
+    ...[`CC=${CLANG} --target=${target.triple} --sysroot=${sysroot}`, `CFLAGS=${strict}`],
+    ...['LDFLAGS=-static -fuse-ld=lld', `BUNDLE=${bundle}`],
+    ...[`KERNEL=${kernel.btf}`, `BUILD_ID=${kernel.buildId}`, `BTFMILL=${COMMAND.join(' ')}`],
+    ...['all', 'kernel'],
+  )
+  return {
+    program: join(dir, 'agent'),
+    objects: [object, join(dir, `exec.${kernel.buildId}.bpf.o`)],
+  }
 }
 
-const clang = (args: string[]) => promisify(execFile)('clang', args, { timeout: 60_000 })
-
-export const btfFetch = join(EXAMPLE, 'btf-fetch')
+/** A bundle of one kernel, and of its BTF only what an object needs. */
+async function packBundle(
+  object: string,
+  { distro, version, arch, release, btf }: AgentKernel,
+  file: string,
+  tree: string,
+): Promise<void> {
+  const place = join(tree, distro, version, arch)
+  await mkdir(place, { recursive: true })
+  await btfmill('minimize', object, '--btf', btf, '-o', join(place, `${release}.btf`))
+  await promisify(execFile)('tar', ['-C', tree, '-czf', file, '.'])
+}

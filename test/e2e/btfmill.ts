@@ -8,8 +8,11 @@ import { text } from 'node:stream/consumers'
 const MAIN = join(import.meta.dirname, '../../service/cli/main.ts')
 const SECONDS = 60
 
+/** The command, as a list of words. */
+export const COMMAND = [process.execPath, MAIN] as const
+
 const start = (args: readonly string[]) =>
-  spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+  spawn(COMMAND[0], [COMMAND[1], ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
 
 /** Resolves with stdout. Rejects, with stderr, when the command does not exit 0 or takes longer than a minute. */
 export async function btfmill(...args: string[]): Promise<string> {

@@ -1,53 +1,71 @@
-// What a guest's console says. init.sh and the agent write lines `WHO: text`; the agent's claims about a process and
-// the shell's own are of one form, so that the host can compare them.
+// What a guest's console says. init.sh runs the agent several times; what agent, btf-fetch and shell say in a run are
+// lines `[RUN] text`. The agent's claims about a process and the shell's own are of one form, so that the host can
+// compare them.
 
 /** A process, as the agent's program saw its execve() or as the shell in it knows it. */
 export interface Process {
   pid: number
-  parent: number
   comm: string
+  parent: number
+  /** what the parent did meanwhile: R, S, … as ps shows it */
+  state: string
+  /** of the parent; -1 where the kernel does not tell */
+  cpu: number
 }
 
-export interface Console {
-  /** the guest's `uname -r` */
-  release: string | undefined
-  /** exit status of the agent; undefined where it was never run or never ended */
-  agentStatus: number | undefined
-  /** all that the agent and libbpf said */
-  agent: string[]
-  /** all that btf-fetch said */
-  fetch: string[]
+export interface Run {
+  /** exit status of the agent; undefined where it never ended */
+  status: number | undefined
+  /** all that agent, libbpf and btf-fetch said, on either output */
+  said: string[]
   /** the processes that the agent reported */
   reported: Process[]
   /** the processes that told of themselves */
   started: Process[]
 }
 
-const PROCESS = /^(?:exec )?pid=(\d+) parent=(\d+) comm=(.+)$/
+export interface Console {
+  /** the guest's `uname -r` */
+  release: string | undefined
+  /** does the guest's kernel say that it carries BTF? */
+  embedded: boolean
+  /** by name, in the order in which they began */
+  runs: Map<string, Run>
+}
+
+const PROCESS = /^(?:exec|shell:) pid=(\d+) comm=(\S+) parent=(\d+) state=(\S) cpu=(-?\d+)$/
 
 /** Reads the lines of a guest's console; the kernel's own lines among them are passed over. */
 export function readConsole(lines: readonly string[]): Console {
-  const said = (who: string) =>
-    lines.filter((line) => line.startsWith(`${who}: `)).map((line) => line.slice(who.length + 2))
-  const agent = said('agent')
-  const shell = said('shell')
+  const byRun = new Map<string, string[]>()
+  for (const line of lines) {
+    const [, run, text] = /^\[(\w+)\] (.*)$/.exec(line) ?? []
+    if (run !== undefined && text !== undefined) byRun.set(run, [...(byRun.get(run) ?? []), text])
+  }
   return {
-    release: value(shell, /^uname (\S+)$/),
-    agentStatus: number(value(agent, /^exit (\d+)$/)),
-    agent,
-    fetch: said('fetch'),
-    reported: agent.flatMap(process),
-    started: shell.flatMap(process),
+    release: value(lines, /^uname (\S+)$/),
+    embedded: lines.includes('the kernel has BTF'),
+    runs: new Map([...byRun].map(([run, texts]) => [run, readRun(texts)])),
   }
 }
 
-const value = (lines: string[], pattern: RegExp): string | undefined =>
+function readRun(texts: string[]): Run {
+  const ofShell = (text: string) => text.startsWith('shell: ')
+  const status = value(texts, /^exit (\d+)$/)
+  return {
+    status: status === undefined ? undefined : Number(status),
+    said: texts.filter((text) => !ofShell(text)),
+    reported: texts.filter((text) => !ofShell(text)).flatMap(process),
+    started: texts.filter(ofShell).flatMap(process),
+  }
+}
+
+const value = (lines: readonly string[], pattern: RegExp): string | undefined =>
   lines.map((line) => pattern.exec(line)?.[1]).find((match) => match !== undefined)
 
-const number = (text: string | undefined): number | undefined =>
-  text === undefined ? undefined : Number(text)
-
-const process = (line: string): Process[] => {
-  const [, pid, parent, comm] = PROCESS.exec(line) ?? []
-  return pid && parent && comm ? [{ pid: Number(pid), parent: Number(parent), comm }] : []
+const process = (text: string): Process[] => {
+  const [, pid, comm, parent, state, cpu] = PROCESS.exec(text) ?? []
+  return pid && comm && parent && state && cpu
+    ? [{ pid: Number(pid), comm, parent: Number(parent), state, cpu: Number(cpu) }]
+    : []
 }

@@ -6,7 +6,7 @@ import type { GenerateEvent } from '../../generator/index.ts'
 import { withScratch } from '../../generator/scratch.ts'
 import { openStore } from '../../storage/index.ts'
 import { type Server, serve } from './btfmill.ts'
-import { bootWithBtf, bootWithoutBtf, buildGuest, fetchBack, generateNewest } from './path.ts'
+import { bootGuest, buildGuest, fetchBack, generateNewest, RUNS, RUNS_OF_C } from './path.ts'
 import { TARGETS } from './target.ts'
 
 const target = TARGETS.i686
@@ -62,11 +62,11 @@ async function demo(dir: string): Promise<void> {
 
   const { record, read } = await step(
     'generate',
-    `BTF for the newest Debian 12 kernel ${target.release}, as \`btfmill generate --early-stop\` does`,
+    `BTF for the newest Debian 12 kernel ${target.releases[12]}, as \`btfmill generate --early-stop\` does`,
     () =>
       generateNewest(
         store,
-        { distro: 'debian', version: '12', arch: target.arch, release: target.release },
+        { distro: 'debian', version: '12', arch: target.arch, release: target.releases[12] },
         watchGenerator(),
       ),
   )
@@ -83,29 +83,30 @@ async function demo(dir: string): Promise<void> {
   const server = await step('serve', '`btfmill serve` on 127.0.0.1', () => serve(url))
   try {
     detail(server.url)
+    const fetched = join(dir, 'fetched.btf')
     await step('fetch', '`btfmill fetch`, by the name of the kernel', () =>
-      fetchBack(server, record, join(dir, 'fetched.btf')),
+      fetchBack(server, record, fetched),
     )
     detail(`the same ${mb(btf.size)}, SHA-256 ${btf.sha256.slice(0, 16)}…`)
 
     const { guest, downloaded } = await step(
       'build',
       'the example agent, cross-compiled, and an initramfs around it, for that very kernel',
-      () => buildGuest(target, record, dir),
+      () => buildGuest(target, record, fetched, dir),
     )
     detail(`${mb(downloaded)} of packages`)
 
-    await step('boot without BTF', 'libbpf has to refuse', () => bootWithoutBtf(guest, detail))
-    const { reported } = await step(
-      'boot with BTF',
-      'btf-fetch gets it from the server, and the agent loads',
-      () => bootWithBtf(guest, server.port, detail),
+    const { runs } = await step(
+      'boot',
+      'without BTF libbpf has to refuse; with types from one source after the other the agent loads',
+      () => bootGuest(guest, server.port, detail),
     )
 
-    say(`\n${kernel.release} (${kernel.unameVersion}) has no BTF; with ours`)
-    say(
-      `a CO-RE program loads there and reports ${reported.length} processes exactly as the guest's shell knows them.`,
-    )
+    say(`\n${kernel.release} (${kernel.unameVersion}) has no BTF. A CO-RE program loads there with`)
+    for (const name of RUNS_OF_C)
+      say(
+        `    ${RUNS.get(name)?.about.padEnd(26)}and reports ${runs.get(name)?.reported.length} processes exactly as the guest's shell knows them`,
+      )
     for (const [name, seconds] of took)
       say(`    ${name.padEnd(18)}${seconds.toFixed(1).padStart(6)} s`)
     say(

@@ -14,6 +14,7 @@ export const HOST_FROM_GUEST = '10.0.2.2'
 
 const DIRECTORIES = ['bin', 'dev', 'etc', 'lib/modules', 'proc', 'sys', 'tmp']
 const MEMORY = '256M'
+const CPUS = '2'
 const BOOT_SECONDS = 120
 
 export interface Guest {
@@ -44,10 +45,12 @@ export async function packInitramfs(parts: GuestParts, dir: string): Promise<str
     'bin/busybox': parts.busybox,
     'bin/agent': parts.agent.program,
     'bin/btf-fetch': btfFetch,
+    'bin/start.sh': script('start.sh'),
     'bin/starter': script('witness.sh'),
     'bin/witness': script('witness.sh'),
-    'lib/exec.bpf.o': parts.agent.object,
   }
+  if (parts.agent.go) files['bin/agent-go'] = parts.agent.go
+  for (const object of parts.agent.objects) files[`lib/${basename(object)}`] = object
   for (const [at, path] of parts.modules.entries())
     files[`lib/modules/${at}-${basename(path)}`] = path // init.sh loads them in the order of their names
   for (const [name, path] of Object.entries(files)) await copyFile(path, join(root, name))
@@ -81,16 +84,15 @@ export interface BootOptions {
  */
 export async function boot(guest: Guest, options: BootOptions = {}): Promise<string[]> {
   const { target } = guest
+  const { parameters = [] } = options
   const late = AbortSignal.timeout(BOOT_SECONDS * 1000)
   const qemu = spawn(
     target.qemu.program,
     [
       ...['-nodefaults', '-no-user-config', '-display', 'none', '-serial', 'stdio', '-no-reboot'],
-      ...['-m', MEMORY, ...target.qemu.args, '-netdev', 'user,id=net'],
+      ...['-m', MEMORY, '-smp', CPUS, ...target.qemu.args, '-netdev', 'user,id=net'],
       ...['-kernel', guest.vmlinuz, '-initrd', guest.initramfs, '-append'],
-      [`console=${target.qemu.console}`, 'quiet', 'panic=-1', ...(options.parameters ?? [])].join(
-        ' ',
-      ),
+      [`console=${target.qemu.console}`, 'quiet', 'panic=-1', ...parameters].join(' '),
     ],
     {
       stdio: ['ignore', 'pipe', 'inherit'],

@@ -12,7 +12,7 @@ import { getBlob, matchGlob, openStore } from '../../storage/index.ts'
 import { serve } from './btfmill.ts'
 import { differences, readLayouts } from './layout.ts'
 import { findPackages } from './package.ts'
-import { bootWithBtf, bootWithoutBtf, buildGuest, fetchBack, generateNewest } from './path.ts'
+import { bootGuest, buildGuest, fetchBack, generateNewest, RUNS_OF_C } from './path.ts'
 import { TARGETS } from './target.ts'
 
 const online =
@@ -33,7 +33,7 @@ t.test('a kernel without BTF, from its package to a CO-RE program that runs on i
     const { record, read } = await generateNewest(store, {
       ...debian12,
       arch: target.arch,
-      release: target.release,
+      release: target.releases[12],
     })
     downloaded += read
     t.match(record, { embedded: false, package: { authenticated: 'prefix' } })
@@ -42,16 +42,17 @@ t.test('a kernel without BTF, from its package to a CO-RE program that runs on i
 
     const server = await serve(url)
     t.teardown(() => server.stop())
-    await fetchBack(server, record, join(dir, 'fetched.btf'))
+    const btf = join(dir, 'fetched.btf')
+    await fetchBack(server, record, btf)
 
-    const built = await buildGuest(target, record, dir)
+    const built = await buildGuest(target, record, btf, dir)
     downloaded += built.downloaded
-    const without = await bootWithoutBtf(built.guest)
-    t.equal(without.release, record.kernel.release)
-    const console = await bootWithBtf(built.guest, server.port)
-    t.equal(console.release, record.kernel.release)
-    t.equal(console.reported.length, 2)
-    t.same(console.reported, console.started)
+    const console = await bootGuest(built.guest, server.port)
+    t.match(console, { release: record.kernel.release, embedded: false })
+    t.same(
+      [...console.runs].map(([name, { reported }]) => [name, reported.length]),
+      [['none', 0], ...RUNS_OF_C.map((name) => [name, 2])],
+    )
   }),
 )
 

@@ -1,5 +1,6 @@
 // What a guest is made of that comes from its distribution: a sysroot to build the agent with, busybox, and the
-// kernel's image and network modules. All of it from the signed index of the kernel's own distribution.
+// kernel's image and network modules. All of it from signed indexes: the kernel's from that of its own distribution, the
+// rest from that of Debian 12, whose libbpf takes a file of BTF; linked statically, it runs on older kernels as well.
 import { globSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -37,22 +38,22 @@ export async function fetchParts(
   dir: string,
 ): Promise<Parts> {
   const image = `linux-image-${kernel.release}`
-  const found = await findPackages(
-    kernel,
-    (name) => SYSROOT.includes(name) || LIBGCC.test(name) || name === image,
-  )
-  const newest = (wanted: (pkg: Package) => boolean, what: string): Package => {
+  const newest = (found: Package[], wanted: (pkg: Package) => boolean, what: string): Package => {
     const pkg = found.find(wanted)
-    if (!pkg)
-      throw new Error(`${kernel.distro} ${kernel.version} has no ${what} for ${target.debian}`)
+    if (!pkg) throw new Error(`there is no ${what} for ${target.debian}`)
     return pkg
   }
+  const offered = await findPackages(
+    { distro: 'debian', version: '12', arch: kernel.arch },
+    (name) => SYSROOT.includes(name) || LIBGCC.test(name),
+  )
   const libraries = [
-    ...SYSROOT.map((name) => newest((pkg) => pkg.name === name, name)),
-    newest((pkg) => LIBGCC.test(pkg.name), 'libgcc'),
+    ...SYSROOT.map((name) => newest(offered, (pkg) => pkg.name === name, name)),
+    newest(offered, (pkg) => LIBGCC.test(pkg.name), 'libgcc'),
   ]
   const kernelImage = newest(
-    (pkg) => pkg.name === image && pkg.version === version,
+    await findPackages(kernel, (name) => name === image),
+    (pkg) => pkg.version === version,
     `${image} ${version}`,
   )
 

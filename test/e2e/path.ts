@@ -1,12 +1,12 @@
 // The whole path, step by step: a kernel's package → BTF in a store → served → fetched back → a CO-RE program on that
-// very kernel, without BTF and with it. The demo shows these steps, kernels.test.ts asserts what they give. A step throws
+// very kernel, with types from one source after the other. The demo shows these steps, kernels.test.ts asserts what they give. A step throws
 // where it did not come to what it is there for.
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { type GenerateEvent, generate } from '../../generator/index.ts'
 import type { BuildRecord, KernelFilter, Store } from '../../storage/index.ts'
-import { buildAgent } from './agent.ts'
+import { buildAgent, buildGoAgent } from './agent.ts'
 import { btfmill, type Server } from './btfmill.ts'
 import { type Console, readConsole } from './console.ts'
 import { boot, type Guest, HOST_FROM_GUEST, packInitramfs } from './guest.ts'
@@ -71,11 +71,13 @@ export interface BuiltGuest {
   downloaded: number
 }
 
-/** Makes the guest of a record's kernel below `dir`. */
+/** Makes the guest of a record's kernel below `dir`; `btf` is the path of its BTF. With `go` the Go agent is in it, too. */
 export async function buildGuest(
   target: Target,
   { kernel, package: { version } }: BuildRecord,
+  btf: string,
   dir: string,
+  { go = false } = {},
 ): Promise<BuiltGuest> {
   const { sysroot, busybox, vmlinuz, modules, packages } = await fetchParts(
     target,
@@ -83,44 +85,52 @@ export async function buildGuest(
     version,
     dir,
   )
-  const agent = await buildAgent(target, sysroot, dir)
+  const { buildId } = kernel
+  assert(buildId, "the kernel's build-id is known")
+  const agent = await buildAgent(target, { ...kernel, buildId, btf }, sysroot, dir)
+  if (go) agent.go = await buildGoAgent(target, dir)
   const initramfs = await packInitramfs({ busybox, agent, modules, ...kernel }, dir)
   const downloaded = packages.reduce((sum, pkg) => sum + pkg.size, 0)
   return { guest: { target, vmlinuz, initramfs }, downloaded }
 }
 
-/** Boots without external BTF and makes sure that libbpf refuses, for want of the kernel's. */
-export async function bootWithoutBtf(
-  guest: Guest,
-  onLine?: (line: string) => void,
-): Promise<Console> {
-  const console = readConsole(await boot(guest, { ...(onLine && { onLine }) }))
-  assert.equal(console.agentStatus, 1, 'the agent should fail where there is no BTF')
-  assert.match(console.agent.join('\n'), /failed to find valid kernel BTF/)
-  assert.deepEqual(console.reported, [])
-  return console
-}
+/** What the agent says in each run of init.sh in which it starts, and what it was given then. */
+export const RUNS: ReadonlyMap<string, { about: string; says: RegExp }> = new Map([
+  ['object', { about: 'no BTF at all', says: /loaded with an object for this kernel alone/ }],
+  ['bundle', { about: 'no network', says: /loaded with BTF from the bundle in this agent/ }],
+  ['late', { about: 'a network that comes late', says: /loaded with BTF from the service: \S+$/m }],
+  ['cache', { about: 'a cache', says: /loaded with BTF from the cache: \S+$/m }],
+  ['service', { about: 'the service', says: /loaded with BTF from the service: \/tmp\/other\// }],
+  ['go', { about: 'cilium/ebpf', says: /agent: attached/ }], // where the guest has it
+])
+
+/** Those of the agent in C, which is in every guest. */
+export const RUNS_OF_C = [...RUNS.keys()].filter((name) => name !== 'go')
 
 /**
- * Boots with btf-fetch asking the server at `port` of this machine's 127.0.0.1, and makes sure that the agent reports
- * of each process what the guest's shell says of it.
+ * Boots with a server at `port` of this machine's 127.0.0.1, and makes sure that libbpf refuses where there are no
+ * types, and that with types from wherever the agent reports of each process what the guest's shell says of it.
  */
-export async function bootWithBtf(
+export async function bootGuest(
   guest: Guest,
   port: number,
   onLine?: (line: string) => void,
 ): Promise<Console> {
   const parameters = [`server=http://${HOST_FROM_GUEST}:${port}`]
   const console = readConsole(await boot(guest, { parameters, ...(onLine && { onLine }) }))
-  assert.equal(
-    console.agentStatus,
-    0,
-    ['the agent failed', ...console.fetch, ...console.agent].join('\n'),
-  )
-  assert.deepEqual(
-    console.started.map(({ comm }) => comm),
-    ['starter', 'witness'],
-  )
-  assert.deepEqual(console.reported, console.started, 'agent and shell should agree')
+  const { none, ...started } = Object.fromEntries(console.runs)
+  assert(none)
+  assert.equal(none.status, 1, 'the agent should fail where there are no types')
+  assert.match(none.said.join('\n'), /failed to find valid kernel BTF/)
+  assert.deepEqual(none.reported, [])
+  for (const [name, { status, said, reported, started: expected }] of Object.entries(started)) {
+    assert.equal(status, 0, ['the agent failed', ...said].join('\n'))
+    assert.match(said.join('\n'), RUNS.get(name)!.says)
+    assert.deepEqual(reported, expected, 'agent and shell should agree')
+    assert.partialDeepStrictEqual(expected, [
+      { comm: 'starter', state: 'S', cpu: 1 },
+      { comm: 'witness', state: 'S', cpu: 1 },
+    ])
+  }
   return console
 }

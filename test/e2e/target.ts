@@ -11,8 +11,10 @@ export interface Target {
   multiarch: string
   /** BPF of the same byte order, `-target` */
   bpf: 'bpfel' | 'bpfeb'
-  /** glob for the `uname -r` of Debian's kernels that are built without BTF and boot in QEMU */
-  release: string
+  /** what Go calls it, `GOARCH=` */
+  go: string
+  /** globs for the `uname -r` of Debian's kernels that are built without BTF and boot in QEMU, by Debian's version */
+  releases: Readonly<Record<string, string>>
   /** kernel modules of the network card, in the order in which they load */
   modules: readonly string[]
   /** QEMU's program, its arguments for machine and network card, and the console device */
@@ -26,12 +28,28 @@ export const TARGETS = {
     triple: 'i686-linux-gnu',
     multiarch: 'i386-linux-gnu',
     bpf: 'bpfel',
-    release: '6.1.0-*[0-9]-686-pae',
+    go: '386',
+    releases: { 11: '5.10.0-3[02]-686-pae', 12: '6.1.0-*[0-9]-686-pae' },
     modules: ['e1000'],
     qemu: {
       program: 'qemu-system-i386',
       args: ['-machine', 'pc', '-device', 'e1000,netdev=net,romfile='],
       console: 'ttyS0',
+    },
+  },
+  s390x: {
+    arch: 's390x',
+    debian: 's390x',
+    triple: 's390x-linux-gnu',
+    multiarch: 's390x-linux-gnu',
+    bpf: 'bpfeb',
+    go: 's390x',
+    releases: { 12: '6.1.0-*[0-9]-s390x' },
+    modules: ['failover', 'net_failover', 'virtio_net'],
+    qemu: {
+      program: 'qemu-system-s390x',
+      args: ['-machine', 's390-ccw-virtio', '-device', 'virtio-net-ccw,netdev=net'],
+      console: 'ttysclp0',
     },
   },
 } as const satisfies Record<string, Target>

@@ -1,0 +1,234 @@
+// bpf/example on this machine: it builds without a warning, what it reads of others' bytes is bounded, and the tools of
+// its recipes take our BTF. That it runs where there is no BTF is for QEMU: test/e2e and test/long.
+import { execFile, execFileSync } from 'node:child_process'
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { release } from 'node:os'
+import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
+import { gzipSync } from 'node:zlib'
+import t, { type Test } from 'tap'
+import { memberBits, parseBtf, printLayout, type StructType, sizeOf } from '../../bpf/index.ts'
+import { thisKernel } from '../../service/index.ts'
+import { littleKernels } from './core.ts'
+
+const EXAMPLE = join(import.meta.dirname, '../../bpf/example')
+const STRICT = '-O2 -g -Wall -Wextra -Wno-unused-parameter -Werror'
+const INCLUDE = `/usr/include/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`
+
+/** Runs make in bpf/example, its output in `out`. */
+const make = (out: string, ...args: string[]): string =>
+  execFileSync(
+    'make',
+    ['-C', EXAMPLE, `OUT=${out}`, `CFLAGS=${STRICT}`, `BPF_CFLAGS=${STRICT} -I${INCLUDE}`, ...args],
+    { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] },
+  )
+
+const out = t.testdir({})
+make(out)
+const object = join(out, 'exec.bpf.o')
+const kernel = littleKernels().get('x86_64')!
+
+interface Outcome {
+  status: number
+  stderr: string
+}
+
+const run = (program: string, ...args: string[]): Promise<Outcome> =>
+  promisify(execFile)(program, args, { timeout: 60_000 }).then(
+    ({ stderr }) => ({ status: 0, stderr }),
+    ({ code, stderr }) => ({ status: code, stderr }),
+  )
+
+t.test('layout: where members are, as our reader has it', async (t) => {
+  for (const [machine, path] of littleKernels()) {
+    const btf = parseBtf(readFileSync(path))
+    const id = btf.find('task_struct', 'STRUCT')!
+    const type = btf.type(id) as StructType
+    const members = type.members
+      .filter(({ name }) => name !== '')
+      .map((member) => {
+        const { offset, size: bits } = memberBits(btf, type, member)
+        const [at, size] = bits > 0 ? [0, 0] : [offset / 8, sizeOf(btf, member.type)]
+        return { name: member.name, at, size }
+      })
+    const header = execFileSync(
+      join(EXAMPLE, 'layout'),
+      [...members.map(({ name }) => `task_struct___x.${name}`), 'task_struct.none'],
+      { input: printLayout(btf, id), encoding: 'utf8' },
+    )
+    const expected = [...members, { name: 'none', at: 0, size: 0 }].flatMap(
+      ({ name, at, size }) => {
+        const flavour = name === 'none' ? 'task_struct' : 'task_struct___x'
+        const place = `#define ${flavour}__${name}__`
+        return [`${place}offset ${at}`, `${place}size ${size}`]
+      },
+    )
+    t.ok(members.length > 15)
+    t.same(header.trimEnd().split('\n'), expected, machine)
+  }
+})
+
+t.test(
+  'layout: members of a named struct are not those of the one around; unnamed ones are',
+  async (t) => {
+    const listing = `struct a {
+	int x;                                           /*     0     4 */
+	union {
+		int y[3][2];                             /*     4    24 */
+		struct {
+			int z;                           /*     4     4 */
+		};                                       /*     4     4 */
+	};                                               /*     4    24 */
+	struct {
+		int x;                                   /*    28     4 */
+		int w;                                   /*    32     4 */
+	} named;                                         /*    28     8 */
+	int bits:3;                                      /*    36: 3  4 */
+
+	/* size: 40, members: 4 */
+};
+`
+    const members = ['a.x', 'a.y', 'a.z', 'a.w', 'a.named', 'a.bits']
+    const text = execFileSync(join(EXAMPLE, 'layout'), members, {
+      input: listing,
+      encoding: 'utf8',
+    })
+    t.same(
+      [...text.matchAll(/__offset (\d+)\n.* (\d+)/g)].map(([, offset, size]) => [offset, size]),
+      [
+        ['0', '4'],
+        ['4', '24'],
+        ['4', '4'],
+        ['0', '0'],
+        ['28', '8'],
+        ['0', '0'],
+      ],
+    )
+    const missing = ['b.x', 'a'].map((wanted) =>
+      run('sh', '-c', `echo "$1" | ${join(EXAMPLE, 'layout')} ${wanted}`, 'sh', listing),
+    )
+    t.match(await Promise.all(missing), [
+      { status: 1, stderr: /no listing of struct b/ },
+      { status: 1, stderr: /not STRUCT.MEMBER: a/ },
+    ])
+  },
+)
+
+/** An agent with a bundle of these members; a bundle that is no list is taken as it is. */
+function agentWith(t: Test, members: Record<string, Uint8Array> | Buffer): string {
+  const home = t.testdir({})
+  const bundle = join(home, 'bundle.tar.gz')
+  if (Buffer.isBuffer(members)) {
+    writeFileSync(bundle, members)
+  } else {
+    for (const [name, bytes] of Object.entries(members)) {
+      mkdirSync(join(home, 'tree', dirname(name)), { recursive: true })
+      writeFileSync(join(home, 'tree', name), bytes)
+    }
+    const tar = ['-C', join(home, 'tree'), '--format=ustar', '-czf', bundle, '.']
+    execFileSync('tar', tar)
+  }
+  make(home, `BUNDLE=${bundle}`, join(home, 'agent'))
+  return join(home, 'agent')
+}
+
+/** Whether libbpf and the kernel then load the program depends on who runs this test, and where. */
+const FOUND = /loaded with BTF from the bundle|bundle: it does not load/
+const NOT_FOUND = /bundle: there is none/
+const fromBundle = ['--from', 'bundle', '--seconds', '1', '--events', '0', object]
+
+t.test("the bundle: this machine's kernel among others, in pieces of any size", async (t) => {
+  const { distro, version, arch } = thisKernel()
+  const btf = readFileSync(kernel)
+  const own = `${distro}/${version}/${arch}/${release()}.btf`
+  const agent = agentWith(t, {
+    'a/1/x86_64/0.btf': Buffer.alloc(0),
+    'a/1/x86_64/1.btf': Buffer.alloc(511),
+    'a/1/x86_64/2.btf': Buffer.alloc(512),
+    'a/1/x86_64/3.btf': Buffer.alloc(100_000, 'x'),
+    [own]: btf,
+    [`${own}.btf`]: Buffer.alloc(513),
+    'z/1/x86_64/0.btf': Buffer.alloc(1),
+  })
+  t.match((await run(agent, ...fromBundle)).stderr, FOUND)
+  const other = agentWith(t, { [`${own}.btf`]: btf, [own.replace('.btf', '')]: btf })
+  t.match(await run(other, ...fromBundle), { status: 1, stderr: NOT_FOUND })
+  t.match(
+    await run(join(out, 'agent'), ...fromBundle),
+    { status: 1, stderr: NOT_FOUND },
+    'no bundle',
+  )
+})
+
+t.test('a bundle that is damaged: never a crash', async (t) => {
+  const { distro, version, arch } = thisKernel()
+  const tree = t.testdir({})
+  const member = join(tree, distro, version, arch, `${release()}.btf`)
+  mkdirSync(dirname(member), { recursive: true })
+  copyFileSync(kernel, member)
+  const tar = execFileSync('tar', ['-C', tree, '--format=ustar', '-cf', '-', '.'])
+  const whole = gzipSync(tar)
+  const at = tar.indexOf(`${release()}.btf\0`)
+  const header = at - (at % 512)
+  const size = Buffer.from(tar)
+  size.write('77777777777\0', header + 124, 'latin1')
+  for (const damaged of [
+    whole.subarray(0, whole.length / 2),
+    whole.subarray(0, 5),
+    Buffer.from('no gzip at all'),
+    gzipSync(size),
+    gzipSync(tar.subarray(0, header + 100)),
+    gzipSync(Buffer.alloc(5000, 'x')),
+  ]) {
+    t.match(await run(agentWith(t, damaged), ...fromBundle), { status: 1, stderr: NOT_FOUND })
+  }
+})
+
+t.test('a service that takes too long is ended, and all that it started', async (t) => {
+  const home = t.testdir({})
+  const script = join(home, 'btf-fetch')
+  writeFileSync(
+    script,
+    `#!/bin/sh\nsleep 1000 & echo $! >${home}/pid; trap 'rm ${home}/pid' EXIT; trap 'exit 1' TERM; wait\n`,
+    { mode: 0o755 },
+  )
+  const service = ['--from', 'service', '--server', 'http://127.0.0.1:1', '--patience', '1']
+  const outcome = await run(join(out, 'agent'), ...service, '--fetch', script, object)
+  t.match(outcome, { status: 1, stderr: /service: there is none: Connection timed out/ })
+  t.throws(() => readFileSync(join(home, 'pid')), 'the script could remove what it had begun')
+})
+
+t.test('--quiet says only why there is none; wrong usage', async (t) => {
+  const agent = join(out, 'agent')
+  const quiet = await run(agent, '--quiet', '--from', 'bundle,service', object)
+  t.match(quiet, { status: 1, stderr: /^agent: no BTF for .* was found that loads\n$/ })
+  for (const wrong of [[], ['--from', 'nowhere', object], ['--events', 'x', object], ['--unknown']])
+    t.equal((await run(agent, ...wrong)).status, 2, wrong.join(' '))
+})
+
+const mayLoad =
+  (await run(join(out, 'agent'), '--from', 'kernel', '--events', '0', '--seconds', '1', object))
+    .status === 0
+t.test(
+  "the kernel's own BTF",
+  mayLoad ? {} : { skip: 'this kernel has none, or lets us not load' },
+  async (t) => {
+    const { stderr } = await run(join(out, 'agent'), '--events', '0', '--seconds', '1', object)
+    t.match(stderr, /loaded with the kernel's own BTF\nagent: attached/)
+  },
+)
+
+t.test('recipes: bpftrace and bpftool take our BTF', async (t) => {
+  const env = { ...process.env, BPFTRACE_BTF: kernel }
+  const listed = execFileSync('bpftrace', ['-lv', 'struct task_struct'], { env, encoding: 'utf8' })
+  t.match(listed, /struct task_struct \{\n\tunsigned int __state;.*real_parent;/s)
+  const small = join(out, 'small.btf')
+  execFileSync('bpftool', ['gen', 'min_core_btf', kernel, small, object])
+  const text = execFileSync('bpftool', ['btf', 'dump', 'file', small], { encoding: 'utf8' })
+  t.match(text, /STRUCT 'task_struct'.*real_parent/s)
+})
+
+t.test('the scripts are what shellcheck takes for POSIX sh', async (t) => {
+  const scripts = ['btf-fetch', 'layout'].map((name) => join(EXAMPLE, name))
+  t.match(await run('shellcheck', '--shell=sh', '--severity=warning', ...scripts), { status: 0 })
+})

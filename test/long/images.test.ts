@@ -1,0 +1,125 @@
+// The images, built and run for real with neither an engine nor a registry: base images by debootstrap, both targets by
+// buildah, and a container of each as its users run it, read-only and as nobody special: BTF is made of a small package
+// by the one, and served by the other.
+import { execFile } from 'node:child_process'
+import { once } from 'node:events'
+import { copyFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { promisify } from 'node:util'
+import t, { type Test } from 'tap'
+import { withScratch } from '../../generator/scratch.ts'
+import { makePackage } from '../generator/package.ts'
+import { makeVmlinux, RELEASE } from '../generator/vmlinux.ts'
+import { Builder, dataFor, type Image, processIn } from './container.ts'
+
+const CHECKOUT = join(import.meta.dirname, '../..')
+const BASES = {
+  NODE_IMAGE: 'localhost/btfmill-node',
+  DEBIAN_IMAGE: 'localhost/btfmill-debian',
+}
+const KERNEL = { distro: 'debian', version: '12', arch: 'i686', release: RELEASE }
+const run = promisify(execFile)
+
+const root = process.getuid?.() === 0 ? {} : { skip: 'making images needs root' }
+
+t.test('both images', root, (t) =>
+  withScratch(undefined, async (dir) => {
+    const builder = new Builder(dir)
+    // tap hooks into each Node that it starts: not into npm's
+    const env = ['--unset=NODE_OPTIONS', `BUILDAH=${builder.words}`]
+    const bases = await run('env', [...env, 'sh', join(CHECKOUT, 'docker/bases.sh')], {
+      timeout: 1_200_000,
+    })
+    t.same(bases.stdout.trim().split('\n').sort(), Object.values(BASES).sort())
+
+    const build = (target: string) =>
+      builder.run(
+        ...['build', '--isolation', 'chroot', '--format', 'docker', '--layers=false'],
+        ...['--file', join(CHECKOUT, 'docker/Dockerfile'), '--target', target],
+        ...Object.entries(BASES).flatMap(([name, image]) => ['--build-arg', `${name}=${image}`]),
+        ...['--tag', `localhost/btfmill-${target}`, CHECKOUT],
+      )
+    await build('generator')
+    await build('service')
+    const [generator, service] = await Promise.all(
+      ['generator', 'service'].map((target) => builder.open(`localhost/btfmill-${target}`)),
+    )
+    for (const [name, image] of Object.entries({ generator: generator!, service: service! })) {
+      const { stdout } = await run('du', ['--summarize', '--block-size=1M', image.root])
+      t.comment(`${name}: ${Number.parseInt(stdout, 10)} MB unpacked`)
+      await hardened(t, image, dir)
+    }
+    t.match(await generator!.runProgram(dir, ['pahole', '--version']), /^v1\.(2[89]|[3-9]\d)/)
+    await t.rejects(service!.runProgram(dir, ['pahole', '--version']), 'the service has no pahole')
+    await path(t, generator!, service!, dir)
+  }),
+)
+
+/** What an image promises, and a container of it shows. */
+async function hardened(t: Test, image: Image, dir: string): Promise<void> {
+  const { User, Volumes, Healthcheck } = image.config
+  t.equal(User, '10001:10001')
+  t.same(Object.keys(Volumes ?? {}), ['/data'])
+  t.ok(Healthcheck?.Test.length)
+  const data = await dataFor(image, dir)
+  const shell = (script: string) => image.runProgram(data, ['sh', '-c', script])
+  t.equal((await shell('id -u; id -g')).trim(), '10001\n10001')
+  t.match(await shell('node --version'), /^v24\./)
+  t.match(await shell('touch /opt/btfmill/x 2>&1 || true'), /Read-only file system/)
+  await shell('touch /data/x /tmp/x')
+  t.equal(
+    await shell('ls /opt/btfmill/node_modules | grep -xE "typescript|tap|node-linux-.*" || true'),
+    '',
+  )
+  t.equal(await shell('command -v npm gcc || true'), '')
+}
+
+/** From a package to a file that was fetched. */
+async function path(t: Test, generator: Image, service: Image, dir: string): Promise<void> {
+  const data = await dataFor(generator, dir)
+  const vmlinux = join(dir, 'vmlinux')
+  makeVmlinux(vmlinux)
+  await copyFile(makePackage(dir, vmlinux), join(data, 'linux.deb'))
+  const named = Object.entries(KERNEL).flatMap(([key, value]) => [`--${key}`, value])
+  await generator.run(data, ['generate', ...named, 'linux.deb'])
+  t.match(await generator.run(data, ['list', '--json']), new RegExp(RELEASE))
+
+  const child = service.start(data)
+  const closed = once(child, 'close')
+  try {
+    for await (const line of createInterface({ input: child.stdout! }))
+      if (/the catalog is loaded/.test(line)) break
+    const pid = String(await processIn(child))
+    const inside = (...command: string[]) =>
+      run('nsenter', ['--target', pid, '--net', ...command], { timeout: 60_000 })
+    const { stdout: status } = await run('cat', [`/proc/${pid}/status`])
+    t.match(status, /^Uid:\t10001\t10001\t10001\t10001$/m)
+
+    // as the engine does it: in the container
+    const [kind, ...health] = service.config.Healthcheck!.Test
+    t.equal(kind, 'CMD')
+    const enter = [
+      'nsenter',
+      '--target',
+      pid,
+      '--mount',
+      '--net',
+      '--pid',
+      `--root=/proc/${pid}/root`,
+    ]
+    await run(enter[0]!, [...enter.slice(1), ...health])
+
+    const btfmill = [process.execPath, join(CHECKOUT, 'service/cli/main.ts')]
+    const fetched = join(dir, 'fetched.btf')
+    await inside(...btfmill, 'fetch', '--server', 'http://127.0.0.1:8080', ...named, '-o', fetched)
+    const { stdout: dump } = await run('bpftool', ['btf', 'dump', 'file', fetched, 'format', 'c'])
+    t.match(dump, /struct task_struct \{/)
+
+    process.kill(Number(pid), 'SIGTERM')
+    t.equal((await closed)[0], 0, 'it stops when told to')
+    await t.rejects(run(enter[0]!, [...enter.slice(1), ...health]), 'and is not well then')
+  } finally {
+    child.kill('SIGKILL')
+  }
+}

