@@ -4,7 +4,7 @@
 import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import { copyFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
@@ -33,11 +33,16 @@ t.test('both images', root, (t) =>
     })
     t.same(bases.stdout.trim().split('\n').sort(), Object.values(BASES).sort())
 
+    const ca = process.env.NODE_EXTRA_CA_CERTS
+    const trusting = ca
+      ? ['--build-arg', `NODE_EXTRA_CA_CERTS=${ca}`, '--volume', `${dirname(ca)}:${dirname(ca)}:ro`]
+      : []
     const build = (target: string) =>
       builder.run(
         ...['build', '--isolation', 'chroot', '--format', 'docker', '--layers=false'],
         ...['--file', join(CHECKOUT, 'docker/Dockerfile'), '--target', target],
         ...Object.entries(BASES).flatMap(([name, image]) => ['--build-arg', `${name}=${image}`]),
+        ...trusting,
         ...['--tag', `localhost/btfmill-${target}`, CHECKOUT],
       )
     await build('generator')
