@@ -11,7 +11,7 @@ import { MAX_BTF } from './blob.ts'
 import { unquoted } from './distro.ts'
 import { StoreError } from './error.ts'
 import type { KernelName } from './kernel.ts'
-import { decodeName, encodeName } from './name.ts'
+import { decodeName, encodeName, isName } from './name.ts'
 import { compressXz, decompressXz } from './xz.ts'
 
 export const ARCHIVE = 'archive/'
@@ -23,6 +23,9 @@ const TAR_OVERHEAD = 64 * 1024
 export function archivePath({ distro, version, arch, release }: KernelName): string {
   return [distro, version, archiveArch(arch), `${release}${SUFFIX}`].map(encodeName).join('/')
 }
+
+/** Whether the tree can have it: a release that is all of a file name leaves no room for the ending. */
+export const hasArchivePath = ({ release }: KernelName): boolean => isName(`${release}${SUFFIX}`)
 
 /** Where the tree has it: `archive/` and its path. */
 export const archiveKey = (kernel: KernelName): string => `${ARCHIVE}${archivePath(kernel)}`

@@ -5,7 +5,7 @@
  */
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
-import { ARCHIVE, archiveKey, packArchive } from './archive.ts'
+import { ARCHIVE, archiveKey, hasArchivePath, packArchive } from './archive.ts'
 import { getBlob } from './blob.ts'
 import type { Catalog } from './catalog.ts'
 import { sha256Of } from './digest.ts'
@@ -58,8 +58,8 @@ export interface ArchiveOptions {
 }
 
 /**
- * Packs what the tree lacks of a catalog's kernels, and writes the manifest; kernels whose blob is not whole are left
- * out. Returns how many files were written. Errors: those of the store, and `unsupported` where there is no xz.
+ * Packs what the tree lacks of a catalog's kernels, and writes the manifest; left out are kernels whose blob
+ * is not whole, and those whose release is too long for the tree. Returns how many files were written. Errors: those of the store, and `unsupported` where there is no xz.
  */
 export async function publishArchive(
   store: Store,
@@ -100,7 +100,7 @@ function isAsSaid(
 
 /** What a manifest says of a kernel's archive. */
 export const archiveFileOf = ({ files }: Manifest, kernel: KernelName): ArchiveFile | undefined =>
-  files[pathOf(archiveKey(kernel))]
+  hasArchivePath(kernel) ? files[pathOf(archiveKey(kernel))] : undefined
 
 /** Takes out of a manifest in memory what it says of a kernel's archive. */
 export function forgetArchive({ files }: Manifest, kernel: KernelName): void {
@@ -116,6 +116,7 @@ function* newestOfEach(catalog: Catalog): Generator<Available> {
   let shelf: string | undefined
   let newest: Available | undefined
   for (const { key, record } of catalog.list()) {
+    if (!hasArchivePath(record.kernel)) continue
     if (shelf !== prefixOfKey(key) && newest) yield newest
     if (shelf !== prefixOfKey(key)) newest = undefined
     shelf = prefixOfKey(key)

@@ -5,7 +5,7 @@
  * blobs, the snapshot from records. A record is the truth, so a broken one is only told.
  */
 import { buffer } from 'node:stream/consumers'
-import { ARCHIVE, archiveKey, kernelOfArchive, unpackArchive } from './archive.ts'
+import { ARCHIVE, archiveKey, hasArchivePath, kernelOfArchive, unpackArchive } from './archive.ts'
 import { getBlob, putBlob } from './blob.ts'
 import { Catalog } from './catalog.ts'
 import { sha256Of } from './digest.ts'
@@ -70,6 +70,7 @@ type Recovery = (sha256: string) => Promise<Buffer | undefined>
 function recovery(store: Store, catalog: Catalog): Recovery {
   return async (sha256) => {
     for (const { kernel } of catalog.findBy('sha256', sha256)) {
+      if (!hasArchivePath(kernel)) continue
       const raw = await readArchive(store, archiveKey(kernel)).catch(() => undefined)
       if (raw && sha256Of(raw) === sha256) return raw
     }

@@ -1,6 +1,14 @@
 // The commands that keep a store: generate --archive, keygen, verify, gc, import.
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -116,4 +124,33 @@ t.test('what is refused, and why', async (t) => {
     stderr: /corrupt_package|no BTF/,
   })
   t.match(await run('import', ...fresh, at('none')), { status: 1, stderr: /ENOENT/ })
+})
+
+t.test('a release as long as a file name may be, and a longer one', async (t) => {
+  const long = ['--store', `file:${at('long')}`]
+  const images = [255, 256, 20].map((length) => {
+    const [path, release] = [at(`vmlinux-${length}`), '6.1.0-'.padEnd(length, 'r')]
+    makeVmlinux(path, { release, defines: { STACK: 256 + length } })
+    return path
+  })
+  const named = ['--distro', 'debian', '--version', '12']
+  const made = await run('generate', ...long, '--archive', ...named, ...images)
+  t.equal(made.status, 1)
+  t.match(made.stdout, /^2 published; 0 there already; failed: 1 × store_failed\n$/)
+  t.match(made.stderr, /store_failed: a name has more than 255 bytes: 6\.1\.0-r+…/)
+  const files = readdirSync(at('long/archive/debian/12/i686'))
+  t.same(files, ['6.1.0-rrrrrrrrrrrrrr.btf.tar.xz'], 'the tree has what it can name')
+  t.match(await run('verify', ...long), { status: 0, stdout: 'clean\n' })
+  const { stdout } = await run('list', '--json', ...long, '--release', '6.1.0-r*')
+  const listed = stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+  t.same(listed.map(({ kernel }) => kernel.release.length).sort(), [20, 255])
+
+  rmSync(at('long/blobs', listed[0].btf.sha256.slice(0, 2)), { recursive: true })
+  rmSync(at('long/blobs', listed[1].btf.sha256.slice(0, 2)), { recursive: true, force: true })
+  const repaired = await run('verify', '--repair', ...long)
+  t.equal(repaired.status, 1)
+  t.match(repaired.stdout, /1 wrong; 1 made again\n$/, 'a blob is made again from an archive')
 })
