@@ -55,7 +55,9 @@ function judge(
     // without the image, which was not tried then
     if (candidate.image && origin !== 'embedded') return 'due'
     if (failure.retryAt === null) return 'postponed'
-    return Date.parse(failure.retryAt) <= now.getTime() ? 'due' : 'postponed'
+    // one that is yet to come was written by a clock that was wrong, and so is when it is due
+    const isWrong = Date.parse(failure.at) > now.getTime()
+    return isWrong || Date.parse(failure.retryAt) <= now.getTime() ? 'due' : 'postponed'
   }
   if (!btf) return 'due'
   // what was read in part may be read whole now, and then the digest is the index's

@@ -109,8 +109,18 @@ function judge(log: string, frozen: boolean): void {
   if (!said.has('BADSIG') && expired) {
     throw new GeneratorError('expired_signature', 'the signature, or its key, has expired', { log })
   }
-  const why = said.has('BADSIG') ? 'does not fit the text' : 'is by no key of the keyring'
+  const why = said.has('BADSIG')
+    ? 'does not fit the text'
+    : isOfTheFuture(log)
+      ? "is of a time that has not come by this machine's clock, which may be wrong"
+      : 'is by no key of the keyring'
   throw new GeneratorError('bad_signature', `the signature ${why}`, { log })
+}
+
+/** Whether gpgv could not check a signature that was made later than it is. */
+function isOfTheFuture(log: string): boolean {
+  const made = [...log.matchAll(/^\[GNUPG:\] ERRSIG(?: \w+){4} (\d+) /gm)]
+  return made.some(([, seconds]) => Number(seconds) * 1000 > Date.now())
 }
 
 /** Whether a key that has expired since was good when it signed. */

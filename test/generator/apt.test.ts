@@ -100,6 +100,14 @@ t.test('signatures that are not believed', async (t) => {
   const old = { ...suite, keyrings: [lapsed.keyring] }
   await refuses('by a key that has expired', lapsed.sign(unsigned), 'expired_signature', old)
 
+  const ahead = makeSigner(t, { ahead: true })
+  writeFileSync(path, ahead.sign(unsigned))
+  await t.rejects(
+    readPackages(suiteOf(repository, ahead), () => true, { cache }),
+    { code: 'bad_signature', message: /of a time that has not come by this machine's clock/ },
+    'our clock is behind',
+  )
+
   const evil = unsigned.replace('Origin: Test', 'Origin: Evil')
   const around = `${evil}\n${signed}\n${evil}`
   writeFileSync(path, around)

@@ -88,6 +88,12 @@ t.test('failures wait until they are due, or for another artefact', async (t) =>
   t.equal(await verdict(record({ failure: failure! })), 'postponed', 'with older BTF')
 })
 
+t.test('a failure of a clock that was ahead is due at once', async (t) => {
+  const now = new Date(NOW.getTime() - 1)
+  t.equal(await verdict(failed(later(24 * 365)), { now }), 'due')
+  t.equal(await verdict(failed(null), { now }), 'postponed', 'what never is is not')
+})
+
 t.test('a record that does not read is made again', async (t) => {
   const store = await openStore('memory:')
   await store.put(recordKey(kernel, offer.version), Buffer.from('{"schema": 2}'))

@@ -7,6 +7,8 @@ import type { Test } from 'tap'
 
 /** when lapsed keys are made, and sign */
 const LAPSED = '20200101T000000!'
+/** the same of those for which our clock is behind */
+const AHEAD = '20900101T000000!'
 
 export interface Signer {
   /** path of the keyring that has this key alone */
@@ -24,8 +26,8 @@ export interface Signer {
   secret: Buffer
 }
 
-/** Makes a key that goes with its test; `lapsed` ones were made, sign, and expired in January 2020. */
-export function makeSigner(t: Test, { lapsed = false } = {}): Signer {
+/** Makes a key that goes with its test. `lapsed` ones were made, sign, and expired in January 2020; others sign in 2090. */
+export function makeSigner(t: Test, { lapsed = false, ahead = false } = {}): Signer {
   // not below the test's own directory: an agent's socket has room for 107 bytes
   const home = mkdtempSync(join(tmpdir(), 'signer-'))
   t.teardown(() => {
@@ -33,7 +35,8 @@ export function makeSigner(t: Test, { lapsed = false } = {}): Signer {
     rmSync(home, { recursive: true, force: true })
   })
   const gpg = (args: readonly string[], input: string | Buffer = '') => {
-    const clock = lapsed ? ['--faked-system-time', LAPSED] : []
+    const time = lapsed ? LAPSED : ahead ? AHEAD : undefined
+    const clock = time ? ['--faked-system-time', time] : []
     const common = ['--homedir', home, '--batch', '--quiet', '--passphrase', '', ...clock]
     return execFileSync('gpg', [...common, ...args], { input, stdio: 'pipe' })
   }

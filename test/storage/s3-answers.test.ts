@@ -54,6 +54,11 @@ const ANSWERS: Record<string, [RequestListener, StoreErrorCode, (keyof typeof US
   'no such page': [refusal(404, ''), 'unreachable', ['get', 'head', 'list', 'put', 'delete']],
   'no such bucket': [refusal(404, 'NoSuchBucket'), 'unreachable', Object.keys(USES)],
   'an expired token': [refusal(400, 'ExpiredToken'), 'not_permitted', Object.keys(USES)],
+  'a clock that is wrong': [
+    refusal(403, 'RequestTimeTooSkewed'),
+    'not_permitted',
+    Object.keys(USES),
+  ],
   'a wrong region': [
     refusal(400, 'AuthorizationHeaderMalformed'),
     'not_permitted',
