@@ -10,5 +10,5 @@ export { type Generation, Mill, type MillOptions, type PackageState } from './mi
 export { findMirror, type Mirror } from './mirror.ts'
 export { findKeyrings } from './signature.ts'
 export { type KernelPackage, keyringsOf, nameOfRepository, type Source } from './source.ts'
-export { readSources, sourcesFor } from './sources.ts'
+export { readSources } from './sources.ts'
 export { readTree, type TreeFile } from './tree.ts'

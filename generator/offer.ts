@@ -33,8 +33,10 @@ export interface OfferOptions {
   filter?: KernelFilter
   /** packages with the kernel itself, too, whose BTF may save reading the debug info */
   embedded?: boolean
-  /** only these sources; else what `sourcesFor` has */
+  /** those that are known; else all that btfmill knows */
   sources?: readonly Source[]
+  /** id of the only one that is asked; else those that `sourcesFor` has */
+  source?: string
   /** URL of the main archive, `http://host/debian` */
   mirror?: string
   /** where indexes are kept between runs */
@@ -55,7 +57,8 @@ export interface Offers {
 
 /** The packages that sources offer and a filter leaves. Throws where the store fails, and the signal's reason. */
 export async function findOffers(options: OfferOptions): Promise<Offers> {
-  const { filter = {}, sources = sourcesFor(filter), embedded = false } = options
+  const { filter = {}, embedded = false, source } = options
+  const sources = sourcesFor(filter, options.sources, source)
   const shelves = sources.flatMap((source) => shelvesOf(source, filter, embedded))
   const mirror: Mirror = shelves.some(needsMirror)
     ? await findMirror(options.mirror)

@@ -32,7 +32,7 @@ import { encodeBtf, PAHOLE_LIMITS, type PaholeLimits } from './pahole.ts'
 import { knownRecord } from './plan.ts'
 import { withScratch } from './scratch.ts'
 import type { Source } from './source.ts'
-import { SOURCES } from './sources.ts'
+import { ALL_SOURCES } from './sources.ts'
 import { atMost, type Room, UNPACK_LIMITS } from './unpack.ts'
 import { readVmlinux } from './vmlinux.ts'
 
@@ -127,7 +127,7 @@ async function make(
   directory: string,
   options: PipelineOptions,
 ): Promise<Made> {
-  const { onEvent = () => {}, patience, sources = [...SOURCES.values()] } = options
+  const { onEvent = () => {}, patience, sources = ALL_SOURCES } = options
   const access = sources.find(({ id }) => id === job.source)?.access
   const kernel = nameOf(job)
   const stage = (name: 'unpack' | 'pahole' | 'check') =>

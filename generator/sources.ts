@@ -612,9 +612,11 @@ const ROWS: readonly Source[] = [
   },
 ]
 
-/** All sources that btfmill knows, by id. */
+export const ALL_SOURCES: readonly Source[] = ROWS.map(parseSource)
+
+/** They, by id. */
 export const SOURCES: ReadonlyMap<string, Source> = new Map(
-  ROWS.map((source) => [source.id, parseSource(source)]),
+  ALL_SOURCES.map((source) => [source.id, source]),
 )
 
 /**
@@ -647,14 +649,18 @@ async function parseRows(path: string): Promise<unknown[]> {
 }
 
 /**
- * Of these sources those that a run asks which names none: one that is asked on request only where the run names a
- * version that no other has.
+ * Of these sources those that a run asks: the one that it names, else all, but for those that are asked on request, of
+ * which it asks those with a version that it names and no other source has.
  */
-export function sourcesFor(filter: KernelFilter, sources = SOURCES): Source[] {
+export function sourcesFor(
+  filter: KernelFilter,
+  sources: readonly Source[] = ALL_SOURCES,
+  named?: string,
+): Source[] {
+  if (named !== undefined) return sources.filter(({ id }) => id === named)
   const { distro, version = '' } = filter
-  const all = [...sources.values()]
-  const usual = all.filter(({ onRequest }) => !onRequest)
+  const usual = sources.filter(({ onRequest }) => !onRequest)
   const has = (source: Source) =>
     source.distro === distro && Object.hasOwn(source.versions, version)
-  return usual.some(has) ? usual : [...usual, ...all.filter((one) => one.onRequest && has(one))]
+  return usual.some(has) ? usual : [...usual, ...sources.filter((one) => one.onRequest && has(one))]
 }

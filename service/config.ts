@@ -69,6 +69,7 @@ const SETTINGS = {
   generatePerClient: count(8, 'of them at the wish of one client'),
   generatePerHour: count(60, 'kernels begun at the wish of one client in an hour'),
   generateJobs: count(1, 'packages at once', 1, 256),
+  sources: text('', 'JSON file of sources that are added, or override what is known of one'),
   mirror: text('', "where packages come from, http://host/debian; else the machine's own mirror"),
   secretKey: text('', 'file of the key that signs the catalog when something was made'),
   scratch: text('', 'directory for what is unpacked; else the temporary one'),

@@ -5,7 +5,6 @@ import {
   isClean,
   readSources,
   type Summary,
-  sourcesFor,
 } from '../../generator/index.ts'
 import { type KernelFilter, openStore } from '../../storage/index.ts'
 import { type CommonOptions, filterOf } from './filter.ts'
@@ -45,7 +44,8 @@ export async function run(files: string[], options: Options): Promise<number> {
     embedded: options.embedded ?? false,
     signal: stop,
     onEvent: view.onEvent,
-    sources: source === undefined ? sourcesFor(filter, known) : [known.get(source)!],
+    sources: [...known.values()],
+    ...(source !== undefined && { source }),
     ...(mirror !== undefined && { mirror }),
     ...(limit !== undefined && { limit }),
     ...(scratch !== undefined && { scratch }),

@@ -36,9 +36,11 @@ export async function run({ config: path, json, ...flags }: Options): Promise<nu
 /** Loaded where it is wanted: a service that makes nothing needs no pahole. */
 async function openMill(store: Store, config: Config): Promise<Mill> {
   const { generateQueue: limit, generateJobs: jobs, mirror, scratch } = config
+  const { Mill, readSources } = await import('../../generator/index.ts')
+  const sources = await readSources(config.sources || undefined)
   const secretKey = await readSecretKey(config.secretKey || undefined)
-  return await (await import('../../generator/index.ts')).Mill.open({
-    ...{ store, limit, jobs },
+  return await Mill.open({
+    ...{ store, limit, jobs, sources: [...sources.values()] },
     ...(mirror && { mirror }),
     ...(scratch && { scratch }),
     ...(secretKey && { secretKey }),

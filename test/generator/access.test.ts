@@ -129,7 +129,7 @@ t.test('a source for subscribers, from its index to the catalog', async (t) => {
   writeFileSync(at('sources.json'), JSON.stringify(rows))
   const rhel = (await readSources(at('sources.json'))).get('rhel')!
   const run = (source: Source) =>
-    mill.run({ sources: [source] }, { filter: { version: '8', arch: 'x86_64' } })
+    mill.run({ sources: [source] }, { filter: { distro: 'rhel', version: '8', arch: 'x86_64' } })
 
   const { access: _, ...open } = rhel
   t.match(await run({ ...open, access: { authority } }), { published: 0, sourcesFailed: 1 })

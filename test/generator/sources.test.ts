@@ -98,7 +98,8 @@ t.test('uname -r, as each distribution makes it', (t) => {
 })
 
 t.test('which are asked', (t) => {
-  const ids = (filter: object) => sourcesFor(filter).map(({ id }) => id)
+  const ids = (filter: object, named?: string) =>
+    sourcesFor(filter, undefined, named).map(({ id }) => id)
   const usual = ids({})
   for (const id of ['debian', 'ubuntu', 'centos', 'alma', 'opensuse-leap']) t.ok(usual.includes(id))
   for (const id of ['debian-archive', 'debian-snapshot', 'ubuntu-launchpad', 'rhel', 'sles'])
@@ -110,6 +111,7 @@ t.test('which are asked', (t) => {
   t.same(more({ distro: 'rhel', version: '8' }), ['rhel'])
   t.same(more({ distro: 'sles', version: '15.3' }), ['sles'])
   t.same(more({ distro: 'rhel', version: '99' }), [])
+  t.same(ids({}, 'ubuntu-launchpad'), ['ubuntu-launchpad'], 'the one that is named')
   t.end()
 })
 
