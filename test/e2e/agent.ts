@@ -1,7 +1,6 @@
 // Builds bpf/example for a target, on this machine and without its multiarch set-up: by its own Makefile, with the
 // target's own headers and static libraries from a sysroot; clang and lld do the rest.
 import { execFile } from 'node:child_process'
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { btfmill, COMMAND } from './btfmill.ts'
@@ -48,6 +47,8 @@ export interface AgentKernel {
   buildId: string
   /** path of its BTF */
   btf: string
+  /** URL of the store that has it */
+  store: string
 }
 
 /**
@@ -71,7 +72,7 @@ export async function buildAgent(
   const object = join(dir, 'exec.bpf.o')
   await run(...bpf, object)
   const bundle = join(dir, 'min_core_btfs.tar.gz')
-  await packBundle(object, kernel, bundle, join(dir, 'bundle'))
+  await packBundle(object, kernel, bundle)
   await run(
     ...bpf,
     ...[`CC=${CLANG} --target=${target.triple} --sysroot=${sysroot}`, `CFLAGS=${strict}`],
@@ -86,14 +87,9 @@ export async function buildAgent(
 }
 
 /** A bundle of one kernel, and of its BTF only what an object needs. */
-async function packBundle(
-  object: string,
-  { distro, version, arch, release, btf }: AgentKernel,
-  file: string,
-  tree: string,
-): Promise<void> {
-  const place = join(tree, distro, version, arch)
-  await mkdir(place, { recursive: true })
-  await btfmill('minimize', object, '--btf', btf, '-o', join(place, `${release}.btf`))
-  await promisify(execFile)('tar', ['-C', tree, '-czf', file, '.'])
+async function packBundle(object: string, kernel: AgentKernel, file: string): Promise<void> {
+  const { store, distro, version, arch, release } = kernel
+  const named = ['--distro', distro, '--version', version, '--arch', arch, '--release', release]
+  const wanted = ['--profile', 'bcc', '--object', object, '--unsupported', 'fail']
+  await btfmill('export', '--store', store, ...wanted, ...named, '-o', file)
 }

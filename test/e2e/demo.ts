@@ -92,7 +92,7 @@ async function demo(dir: string): Promise<void> {
     const { guest, downloaded } = await step(
       'build',
       'the example agent, cross-compiled, and an initramfs around it, for that very kernel',
-      () => buildGuest(target, record, fetched, dir),
+      () => buildGuest(target, record, { btf: fetched, store: url }, dir),
     )
     detail(`${mb(downloaded)} of packages`)
 

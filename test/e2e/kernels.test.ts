@@ -45,7 +45,7 @@ t.test('a kernel without BTF, from its package to a CO-RE program that runs on i
     const btf = join(dir, 'fetched.btf')
     await fetchBack(server, record, btf)
 
-    const built = await buildGuest(target, record, btf, dir)
+    const built = await buildGuest(target, record, { btf, store: url }, dir)
     downloaded += built.downloaded
     const console = await bootGuest(built.guest, server.port)
     t.match(console, { release: record.kernel.release, embedded: false })

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { type GenerateEvent, generate } from '../../generator/index.ts'
 import type { BuildRecord, KernelFilter, Store } from '../../storage/index.ts'
-import { buildAgent, buildGoAgent } from './agent.ts'
+import { type AgentKernel, buildAgent, buildGoAgent } from './agent.ts'
 import { btfmill, type Server } from './btfmill.ts'
 import { type Console, readConsole } from './console.ts'
 import { boot, type Guest, HOST_FROM_GUEST, packInitramfs } from './guest.ts'
@@ -71,11 +71,14 @@ export interface BuiltGuest {
   downloaded: number
 }
 
-/** Makes the guest of a record's kernel below `dir`; `btf` is the path of its BTF. With `go` the Go agent is in it, too. */
+/**
+ * Makes the guest of a record's kernel below `dir`; its BTF is in the file `btf`, and in the store of that URL. With `go`
+ * the Go agent is in it, too.
+ */
 export async function buildGuest(
   target: Target,
   { kernel, package: { version } }: BuildRecord,
-  btf: string,
+  { btf, store }: Pick<AgentKernel, 'btf' | 'store'>,
   dir: string,
   { go = false } = {},
 ): Promise<BuiltGuest> {
@@ -87,7 +90,7 @@ export async function buildGuest(
   )
   const { buildId } = kernel
   assert(buildId, "the kernel's build-id is known")
-  const agent = await buildAgent(target, { ...kernel, buildId, btf }, sysroot, dir)
+  const agent = await buildAgent(target, { ...kernel, buildId, btf, store }, sysroot, dir)
   if (go) agent.go = await buildGoAgent(target, dir)
   const initramfs = await packInitramfs({ busybox, agent, modules, ...kernel }, dir)
   const downloaded = packages.reduce((sum, pkg) => sum + pkg.size, 0)

@@ -45,7 +45,7 @@ for (const [target, version, { has, lacks }] of GUESTS) {
         [has.map(() => true), lacks.map(() => false)],
       )
 
-      const { guest } = await buildGuest(target, record, btf, dir, { go: true })
+      const { guest } = await buildGuest(target, record, { btf, store: url }, dir, { go: true })
       const console = await bootGuest(guest, server.port)
       t.match(console, { release: record.kernel.release, embedded: false })
       t.same(
