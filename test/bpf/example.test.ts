@@ -218,14 +218,37 @@ t.test(
   },
 )
 
-t.test('recipes: bpftrace and bpftool take our BTF', async (t) => {
-  const env = { ...process.env, BPFTRACE_BTF: kernel }
-  const listed = execFileSync('bpftrace', ['-lv', 'struct task_struct'], { env, encoding: 'utf8' })
-  t.match(listed, /struct task_struct \{\n\tunsigned int __state;.*real_parent;/s)
+t.test('recipes: bpftool takes our BTF', async (t) => {
   const small = join(out, 'small.btf')
   execFileSync('bpftool', ['gen', 'min_core_btf', kernel, small, object])
   const text = execFileSync('bpftool', ['btf', 'dump', 'file', small], { encoding: 'utf8' })
   t.match(text, /STRUCT 'task_struct'.*real_parent/s)
+  const header = execFileSync('bpftool', ['btf', 'dump', 'file', kernel, 'format', 'c'])
+  t.match(header.toString(), /struct task_struct \{/)
+})
+
+t.test('recipes: bpftrace takes our BTF', async (t) => {
+  const env = { ...process.env, BPFTRACE_BTF: kernel }
+  const listed = execFileSync('bpftrace', ['-lv', 'struct task_struct'], { env, encoding: 'utf8' })
+  t.match(listed, /struct task_struct \{\n\tunsigned int __state;.*real_parent;/s)
+})
+
+const asRoot =
+  process.getuid?.() === 0 ? {} : { skip: 'compiling for tracepoints needs tracefs, and that root' }
+t.test('recipes: exec.bt, compiled for the kernel that our BTF is of', asRoot, async (t) => {
+  const env = { ...process.env, BPFTRACE_BTF: kernel }
+  const compile = `mount -t tracefs tracefs /sys/kernel/tracing; bpftrace -d ${EXAMPLE}/exec.bt`
+  const code = execFileSync('unshare', ['--mount', 'sh', '-c', compile], { env, encoding: 'utf8' })
+  const btf = parseBtf(readFileSync(kernel))
+  const task = btf.type(btf.find('task_struct', 'STRUCT')!) as StructType
+  const offsets = ['tgid', 'comm', 'real_parent', 'tgid'].map((name) => {
+    const member = task.members.find((other) => other.name === name)!
+    return memberBits(btf, task, member).offset / 8
+  })
+  t.same(
+    [...code.matchAll(/add i64 %\S+, (\d+)$/gm)].map(([, offset]) => Number(offset)),
+    offsets,
+  )
 })
 
 t.test('the scripts are what shellcheck takes for POSIX sh', async (t) => {
