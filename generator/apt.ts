@@ -3,13 +3,15 @@
  * and names the digest of each Packages file, which names that of each package. Nothing unsigned is believed.
  */
 import { Readable } from 'node:stream'
-import { type Compression, decompress } from './decompress.ts'
+import { type Compression, capped, decompress } from './decompress.ts'
 import { GeneratorError } from './error.ts'
 import { type IndexOptions, readExact, readIndex } from './index-cache.ts'
 import { readKeyrings, verifyClearSigned } from './signature.ts'
 
 const MAX_RELEASE = 8 * 1024 * 1024
 const MAX_PACKAGES = 256 * 1024 * 1024
+/** as it is read; Debian's has 50 MB */
+const MAX_OPEN = 4 * 1024 ** 3
 const MAX_STANZA = 1024 * 1024
 
 /** Packages files we read, best first. */
@@ -59,7 +61,8 @@ export async function readPackages(
     if (!variant || !compression) continue // the suite does not have this architecture
     const packages = await readFileOf(suite, release, `${directory}/${variant}`, options)
     const plain = decompress(Readable.from([packages]), compression)
-    found.push(...(await parsePackages(plain, wanted)))
+    const bounded = Readable.from(capped(plain, MAX_OPEN, variant), { objectMode: false })
+    found.push(...(await parsePackages(bounded, wanted)))
   }
   return found
 }

@@ -1,18 +1,22 @@
 /*
  * Index files, read once: what a server says has not changed (ETag, Last-Modified) is taken from disk, and what is
  * named by its digest is not even asked for. Contents lie under their digests and are never trusted: one that does
- * not have its digest is read again. Within a run each URL is asked once, whoever wants it.
+ * not have its digest is read again. Within a run each URL is asked once, whoever wants it. What nobody has wanted for a
+ * month is removed by the next who writes.
  */
 import { createHash } from 'node:crypto'
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
 import { sha256Of } from '../storage/index.ts'
 import { type DownloadOptions, downloadAll, downloadUnless, type Validators } from './download.ts'
 import { GeneratorError } from './error.ts'
 import type { Checksum } from './source.ts'
+
+/** in milliseconds */
+const KEPT = 30 * 24 * 3600 * 1000
 
 export interface IndexOptions extends DownloadOptions {
   /** where index files are kept between runs; else below the user's cache directory */
@@ -74,6 +78,7 @@ async function knownAnswer(
     if (!Answer.Check(answer) || answer.url !== url) return undefined
     const { sha256, url: _, ...validators } = answer
     const bytes = await known(cache, { algorithm: 'sha256', hex: sha256 })
+    await wanted(path)
     return bytes && { bytes, validators }
   } catch {
     return undefined
@@ -125,8 +130,11 @@ async function downloadEither(
 }
 
 async function known(cache: string, checksum: Checksum): Promise<Buffer | undefined> {
-  const bytes = await readFile(join(cache, checksum.hex)).catch(() => undefined)
-  return bytes && digestOf(bytes, checksum) === checksum.hex ? bytes : undefined
+  const path = join(cache, checksum.hex)
+  const bytes = await readFile(path).catch(() => undefined)
+  if (!bytes || digestOf(bytes, checksum) !== checksum.hex) return undefined
+  await wanted(path)
+  return bytes
 }
 
 const digestOf = (bytes: Uint8Array, { algorithm }: Checksum): string =>
@@ -135,10 +143,31 @@ const digestOf = (bytes: Uint8Array, { algorithm }: Checksum): string =>
 /** A cache that cannot be written is no reason to fail. */
 async function keep(path: string, bytes: Uint8Array | string): Promise<void> {
   const temporary = `${path}.${process.pid}`
-  await mkdir(join(path, '..'), { recursive: true })
+  const cache = dirname(path)
+  await mkdir(cache, { recursive: true })
     .then(() => writeFile(temporary, bytes))
     .then(() => rename(temporary, path))
+    .then(() => removeOld(cache))
     .catch(() => {})
+}
+
+async function wanted(path: string): Promise<void> {
+  const now = new Date()
+  await utimes(path, now, now).catch(() => {})
+}
+
+/** Caches that this process has cleaned. */
+const cleaned = new Set<string>()
+
+/** Of the names that this file gives alone, lest the directory be somebody else's, too. */
+async function removeOld(cache: string): Promise<void> {
+  if (cleaned.has(cache)) return
+  cleaned.add(cache)
+  for (const name of await readdir(cache)) {
+    const path = join(cache, name)
+    const ours = /^[0-9a-f]{40,128}(\.json)?(\.\d+)?$/.test(name)
+    if (ours && (await stat(path)).mtimeMs < Date.now() - KEPT) await rm(path)
+  }
 }
 
 function defaultCache(): string {

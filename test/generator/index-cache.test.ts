@@ -105,6 +105,23 @@ t.test('no more than it may have, and files as they are', async (t) => {
   t.equal(String(await readIndex(`file://${file}`, 100, options)), 'one')
 })
 
+t.test('what nobody wants any more is removed, and nothing that is not of the cache', async (t) => {
+  const { directory, cache, options } = files(t)
+  const { url } = await serveDirectory(t, directory)
+  mkdirSync(cache)
+  const [old, young] = ['a'.repeat(64), 'b'.repeat(64)]
+  const month = 31 * 24 * 3600
+  for (const name of [old, `${old}.json`, young, 'mine', 'package.json']) {
+    writeFileSync(join(cache, name), name)
+    const when = Date.now() / 1000 - (name === young ? month - 2 * 24 * 3600 : month)
+    utimesSync(join(cache, name), when, when)
+  }
+  await readIndex(`${url}/index`, 100, options)
+  const left = readdirSync(cache)
+  t.same(left.filter((name) => [young, 'mine', 'package.json'].includes(name)).length, 3)
+  t.equal(left.length, 5, 'they, and what was read now')
+})
+
 t.test('a file that is named by its digest', async (t) => {
   const { directory, cache, options } = files(t)
   const { url, answered } = await serveDirectory(t, directory)
