@@ -2,6 +2,7 @@
 import {
   type Failure,
   type KernelFilter,
+  namesOf,
   putSourceFailure,
   type Store,
   sourceFailureKey,
@@ -57,7 +58,8 @@ export interface Offers {
 
 /** The packages that sources offer and a filter leaves. Throws where the store fails, and the signal's reason. */
 export async function findOffers(options: OfferOptions): Promise<Offers> {
-  const { filter = {}, embedded = false, source } = options
+  const { embedded = false, source } = options
+  const filter = ruled(options.filter ?? {})
   const sources = sourcesFor(filter, options.sources, source)
   const shelves = sources.flatMap((source) => shelvesOf(source, filter, embedded))
   const mirror: Mirror = shelves.some(needsMirror)
@@ -65,12 +67,21 @@ export async function findOffers(options: OfferOptions): Promise<Offers> {
     : (repository) => repository
   const asked = new Map<string, Promise<Buffer>>()
   const read = await inPool(shelves, SHELVES, async (shelf) =>
-    options.drain?.aborted ? [] : await readShelf(shelf, mirror, asked, options),
+    options.drain?.aborted ? [] : await readShelf(shelf, mirror, asked, { ...options, filter }),
   )
   return {
     packages: newestFirst(read.flatMap((found) => ('code' in found ? [] : found))),
     failures: read.filter((found) => 'code' in found),
   }
+}
+
+/** A filter in the words of the sources: `alma` 9.5 is `almalinux` 9. */
+function ruled(filter: KernelFilter): KernelFilter {
+  const { distro, version } = filter
+  if (distro === undefined) return filter
+  const names = namesOf({ distro, version: version ?? 'any', arch: 'any', release: 'any' })
+  const last = names.at(-1)!
+  return { ...filter, distro: last.distro, ...(version !== undefined && { version: last.version }) }
 }
 
 async function readShelf(
