@@ -80,7 +80,7 @@ export const btfRoutes =
       {
         schema: {
           tags: ['BTF'],
-          summary: 'The BTF of a kernel, by `uname -r` and what else is known of it',
+          summary: 'The BTF of a kernel, by uname -r and what else is known of it',
           querystring: ReleaseQuery,
           response: { ...BTF, ...problems(...REFUSALS, 'invalid_name', ...NO_BTF) },
         },

@@ -74,6 +74,15 @@ export const documentRoutes = (): FastifyPluginAsyncTypebox => async (app) => {
   })
   await app.register(scalar, {
     routePrefix: '/docs',
-    configuration: { url: '/openapi.json', withDefaultFonts: false, telemetry: false },
+    configuration: {
+      url: '/openapi.json',
+      ...{ withDefaultFonts: false, telemetry: false }, // which others' hosts would see
+      ...{
+        hideClientButton: true,
+        showDeveloperTools: 'never',
+        agent: { disabled: true },
+        mcp: { disabled: true },
+      },
+    },
   })
 }
