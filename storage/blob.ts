@@ -84,6 +84,22 @@ export async function readBlob(store: Store, sha256: string): Promise<Blob> {
   return { raw, compressed }
 }
 
+/** How many blobs are read while one is worked on: their bytes are decompressed by other threads. */
+const AHEAD = 2
+
+/** The raw bytes of many, one after the other, as promises, of which the next few are under way; each rejects alone. */
+export function* getBlobs(store: Store, digests: readonly string[]): Generator<Promise<Buffer>> {
+  const reading: Promise<Buffer>[] = []
+  for (let at = 0; at < digests.length; at++) {
+    for (const digest of digests.slice(at + reading.length, at + 1 + AHEAD)) {
+      const read = getBlob(store, digest)
+      read.catch(() => {}) // whoever comes to it hears of it
+      reading.push(read)
+    }
+    yield reading.shift()!
+  }
+}
+
 /** Most that is set aside at once for what a frame says it holds, in bytes. */
 const MAX_CHUNK = 16 * 1024 * 1024
 

@@ -9,12 +9,12 @@ import {
   readBtf,
 } from '../../bpf/index.ts'
 import {
-  type BtfInfo,
   Catalog,
   canonicalArch,
   decodeName,
   encodeName,
   getBlob,
+  getBlobs,
   type KernelFilter,
   type KernelName,
   openStore,
@@ -90,17 +90,25 @@ export async function* chosenKernels(
   const store = await openStore(url)
   const catalog = await Catalog.open(store, onInvalid)
   const records = [...catalog.list(filter)].map(({ record }) => record)
-  const read = ({ sha256 }: BtfInfo) => getBlob(store, sha256).then((raw) => parseBtf(raw))
-  for (const [name, builds] of Map.groupBy(records, ({ kernel }) => nameOf(kernel))) {
-    const different = new Map(
-      builds.flatMap(({ kernel, package: { version }, btf }) =>
-        btf ? [[btf.sha256, { kernel, version, btf }]] : [],
-      ),
-    )
-    for (const { kernel, version, btf } of different.values()) {
-      const build = different.size > 1 && { build: version }
-      yield { name, kernel, ...build, btf: () => read(btf) }
-    }
+  const chosen = [...Map.groupBy(records, ({ kernel }) => nameOf(kernel))].flatMap(
+    ([name, builds]) => {
+      const different = new Map(
+        builds.flatMap(({ kernel, package: { version }, btf }) =>
+          btf ? [[btf.sha256, { name, kernel, version, sha256: btf.sha256 }]] : [],
+        ),
+      )
+      return [...different.values()].map(({ version, ...of }) => {
+        return { ...of, ...(different.size > 1 && { build: version }) }
+      })
+    },
+  )
+  const blobs = getBlobs(
+    store,
+    chosen.map(({ sha256 }) => sha256),
+  )
+  for (const { sha256: _, ...one } of chosen) {
+    const read: Promise<Buffer> = blobs.next().value
+    yield { ...one, btf: async () => parseBtf(await read) }
   }
 }
 

@@ -7,7 +7,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { type Btf, checkObject, minimizeBtf, openObject, parseBtf } from '../../bpf/index.ts'
-import { getBlob, openStore, putBlob, type Store } from '../../storage/index.ts'
+import { getBlobs, openStore, putBlob, type Store } from '../../storage/index.ts'
 import { objectsOfOthers } from '../bpf/oracle/others.ts'
 import { kernels } from '../long/kernels.ts'
 import { measure, median, mib, nodeOptions, table } from './measure.ts'
@@ -50,19 +50,14 @@ interface Run extends Times {
   readonly open: number
 }
 
-/** Opens one after the other, the next being read meanwhile. */
+/** Opens one after the other. */
 async function forEach(
   store: Store,
   digests: readonly string[],
   work: (btf: Btf, n: number) => void,
 ): Promise<void> {
-  let next = getBlob(store, digests[0]!)
-  for (let n = 0; n < digests.length; n++) {
-    const bytes = await next
-    const following = digests[n + 1]
-    if (following !== undefined) next = getBlob(store, following)
-    work(parseBtf(bytes), n)
-  }
+  let n = 0
+  for (const blob of getBlobs(store, digests)) work(parseBtf(await blob), n++)
 }
 
 function seconds(work: () => void): number {
