@@ -253,6 +253,8 @@ const ELSEWHERE: Record<string, string[]> = {
   // there is a snapshot and a signature here
   'get /v1/catalog/snapshot.ndjson.zst': ['404'],
   'get /v1/catalog/snapshot.ndjson.zst.minisig': ['404'],
+  // two thousand that watch
+  'get /v1/jobs/{id}': ['503'],
   // two builds of one id that differ
   'get /v1/btf/build-id/{buildId}': ['409'],
   'get /buildid/{buildId}/section/.BTF': ['409'],
