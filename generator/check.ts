@@ -12,7 +12,7 @@ import {
   sizeOf,
   type Vmlinux,
 } from '../bpf/index.ts'
-import type { BtfInfo, KernelName } from '../storage/index.ts'
+import type { BtfInfo, KernelName, ModuleInfo } from '../storage/index.ts'
 import { GeneratorError } from './error.ts'
 
 /** No kernel's task_struct was ever smaller or larger, in bytes. */
@@ -65,6 +65,26 @@ export function checkBtf(
   } catch (cause) {
     if (!(cause instanceof BtfError)) throw cause
     throw new GeneratorError('bad_btf', `the BTF does not read: ${cause.message}`, { cause })
+  }
+}
+
+/** What a record keeps of a module's split BTF over the kernel's, all of it looked at. Errors: `bad_btf`. */
+export function checkModuleBtf(raw: Uint8Array, base: Btf): Omit<ModuleInfo, 'sha256'> {
+  try {
+    const btf = parseBtf(raw, { base })
+    for (const _ of btf.types());
+    if (btf.byteOrder !== base.byteOrder)
+      throw new GeneratorError(
+        'bad_btf',
+        "the module's BTF has another byte order than the kernel's",
+      )
+    if (btf.typeCount === 0) throw new GeneratorError('bad_btf', "the module's BTF has no types")
+    return { size: raw.length, types: btf.typeCount }
+  } catch (cause) {
+    if (!(cause instanceof BtfError)) throw cause
+    throw new GeneratorError('bad_btf', `the module's BTF does not read: ${cause.message}`, {
+      cause,
+    })
   }
 }
 

@@ -7,14 +7,15 @@ import { readDeb } from './deb.ts'
 import { compressionIn, decompress, MAGIC_SIZE } from './decompress.ts'
 import { GeneratorError } from './error.ts'
 import type { Job } from './job.ts'
+import type { ModuleFile } from './module.ts'
 import { openRpm } from './rpm.ts'
-import { type Room, UNPACK_LIMITS, unpackVmlinux, writeVmlinux } from './unpack.ts'
+import { type Destination, UNPACK_LIMITS, unpackFiles, writeFile } from './unpack.ts'
 
 export interface Container {
   /** all bytes that are still to be read; fails at their end where they are not what the file itself says */
   rest: AsyncIterable<Buffer>
-  /** Writes the vmlinux among those bytes to a new file. Errors: those of `unpackVmlinux`. */
-  unpack(rest: AsyncIterable<Uint8Array>, target: string, room?: Room): Promise<void>
+  /** Writes the vmlinux and modules among those bytes to new files. Errors: those of `unpackFiles`. */
+  unpack(rest: AsyncIterable<Uint8Array>, to: Destination): Promise<ModuleFile[]>
   /** the file vouches for itself: one of the job's keys signed it */
   signed: boolean
 }
@@ -30,14 +31,14 @@ export async function openContainer(
     case 'deb':
       return {
         rest: bytes,
-        unpack: (rest, target, room) => unpackVmlinux(readDeb(rest, limit), vmlinux, target, room),
+        unpack: (rest, to) => unpackFiles(readDeb(rest, limit), vmlinux, to),
         signed: false,
       }
     case 'rpm': {
       const { payload, files, signed } = await openRpm(bytes, { keys, signal })
       return {
         rest: payload,
-        unpack: (rest, target, room) => unpackVmlinux(files(rest, limit), vmlinux, target, room),
+        unpack: (rest, to) => unpackFiles(files(rest, limit), vmlinux, to),
         signed,
       }
     }
@@ -51,14 +52,15 @@ export async function openContainer(
 /** A vmlinux by itself, compressed or not. */
 async function unpackBare(
   bytes: AsyncIterable<Uint8Array>,
-  target: string,
-  room?: Room,
-): Promise<void> {
+  { vmlinux, room, whole }: Destination,
+): Promise<ModuleFile[]> {
   const reader = new ByteReader(bytes, () => new GeneratorError('truncated', 'vmlinux is empty'))
   const compression = compressionIn(await reader.peek(MAGIC_SIZE))
   const plain = decompress(reader.remaining(), compression)
   try {
-    await writeVmlinux(plain, target, room)
+    await writeFile(plain, vmlinux, room)
+    whole?.()
+    return []
   } finally {
     plain.destroy()
   }

@@ -2,7 +2,7 @@
 import type { BuildRecord, Failure, FailureCode, KernelName } from '../storage/index.ts'
 
 /** What a job is busy with. */
-export type Stage = 'unpack' | 'pahole' | 'check' | 'publish'
+export type Stage = 'unpack' | 'pahole' | 'modules' | 'check' | 'publish'
 
 /** What one job says. */
 export type JobEvent =

@@ -1,6 +1,6 @@
 /*
  * A package on its way in: one pass over its bytes, which are hashed from the first to the last and unpacked as far
- * as vmlinux. Who waits for vmlinux has it while the rest is still being hashed.
+ * as vmlinux and the modules that are wanted. Who waits for vmlinux has it while the rest is still being hashed.
  */
 import { createHash } from 'node:crypto'
 import { PassThrough, type Readable } from 'node:stream'
@@ -8,15 +8,18 @@ import { type Container, openContainer } from './container.ts'
 import { type DownloadOptions, download } from './download.ts'
 import { GeneratorError } from './error.ts'
 import type { Job } from './job.ts'
+import type { ModuleFile } from './module.ts'
 import type { Checksum } from './source.ts'
-import type { Room } from './unpack.ts'
+import type { Destination } from './unpack.ts'
 
 /** Most that is read of a file whose size no index tells, in bytes; Debian's largest packages have 1 GB. */
 const MAX_FILE = 16 * 1024 ** 3
 
 export interface Fetched {
-  /** resolves when `target` is whole; rejects as `Container.unpack` does */
+  /** resolves when vmlinux is whole; rejects as `Container.unpack` does */
   vmlinux: Promise<void>
+  /** resolves when all that is wanted is; rejects as `Container.unpack` does */
+  modules: Promise<ModuleFile[]>
   /**
    * Resolves when the package is: `whole` when every byte was read and is what the index promised, `prefix` when
    * reading ended early as asked. Errors: `digest_mismatch`, `truncated`, `too_large`, those of `download`, and those of
@@ -35,32 +38,32 @@ export interface Receipt {
 }
 
 export interface FetchOptions extends DownloadOptions {
-  /** end the download when vmlinux is whole */
+  /** end the download when what is wanted is whole */
   earlyStop: boolean
-  /** that vmlinux may have; else as much as any */
-  room?: Room
   onProgress(read: number): void
 }
 
-/** Starts reading a job's package and writing its vmlinux to `target`. Errors: those of `download`. */
+/** Starts reading a job's package and writing what is wanted of it. Errors: those of `download`. */
 export async function fetchVmlinux(
   job: Job,
-  target: string,
+  to: Omit<Destination, 'whole'>,
   options: FetchOptions,
 ): Promise<Fetched> {
   const { body, size } = await download(job.package.url, options)
   const bytes = new Intake(job, body, size, options.onProgress)
   const opening = openContainer(job, bytes, options.signal)
   const feed = new PassThrough({ highWaterMark: 256 * 1024 })
-  const vmlinux = opening
-    .then(({ unpack }) => unpack(feed, target, options.room))
+  const vmlinux = Promise.withResolvers<void>()
+  const modules = opening
+    .then(({ unpack }) => unpack(feed, { ...to, whole: vmlinux.resolve }))
     .finally(() => {
       feed.destroy()
     })
-  const done = readAll(bytes, opening, feed, vmlinux, options).finally(() => body.destroy())
-  vmlinux.catch(() => {}) // whoever asks for either hears of it
+  modules.catch(vmlinux.reject)
+  const done = readAll(bytes, opening, feed, modules, options).finally(() => body.destroy())
+  vmlinux.promise.catch(() => {}) // whoever asks for one of them hears of it
   done.catch(() => {})
-  return { vmlinux, done }
+  return { vmlinux: vmlinux.promise, modules, done }
 }
 
 /** A package's bytes as they come in: counted, hashed, and at their end compared with what was promised of them. */
@@ -129,13 +132,13 @@ async function readAll(
   bytes: Intake,
   opening: Promise<Container>,
   feed: PassThrough,
-  vmlinux: Promise<void>,
+  unpacking: Promise<unknown>,
   { earlyStop }: FetchOptions,
 ): Promise<Receipt> {
   const container = await opening.catch(() => undefined)
   const signed = container?.signed ?? false
   let unpacked = false
-  vmlinux.then(
+  unpacking.then(
     () => {
       unpacked = true
     },

@@ -52,6 +52,7 @@ export async function generate(options: GenerateOptions): Promise<Summary> {
     store,
     artefact: tool.artefact,
     earlyStop: options.earlyStop ?? false,
+    modules: options.modules ?? [],
     ...(limit !== undefined && { limit }),
   })
   onEvent?.({ event: 'planned', ...planned, jobs: planned.jobs.length })

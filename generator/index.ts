@@ -8,6 +8,7 @@ export { type GenerateOptions, generate, generateFiles, isClean, type Summary } 
 export { type Imported, importTree } from './import.ts'
 export { type Generation, Mill, type MillOptions, type PackageState } from './mill.ts'
 export { findMirror, type Mirror } from './mirror.ts'
+export { ALL_MODULES } from './module.ts'
 export { findKeyrings } from './signature.ts'
 export { type KernelPackage, keyringsOf, nameOfRepository, type Source } from './source.ts'
 export { readSources } from './sources.ts'

@@ -20,6 +20,8 @@ const JobOptions = {
   earlyStop: Type.Optional(Type.Boolean()),
   /** take the BTF that the kernel carries itself, where it does */
   embedded: Type.Optional(Type.Boolean()),
+  /** names of modules whose BTF is wanted, too; `*` for all */
+  modules: Type.Optional(Type.Array(Text, { maxItems: 4096 })),
 }
 
 const Single = {

@@ -229,9 +229,14 @@ export class Mill {
   }
 
   async #make(run: Run, packages: readonly KernelPackage[]): Promise<void> {
-    const { store, earlyStop = false } = this.#options
+    const { store, earlyStop = false, modules = [] } = this.#options
     const { generation } = run
-    const { jobs } = await plan(packages, { store, artefact: this.#tool.artefact, earlyStop })
+    const { jobs } = await plan(packages, {
+      store,
+      artefact: this.#tool.artefact,
+      earlyStop,
+      modules,
+    })
     generation.state = 'working'
     generation.packages = jobs.map(({ name, version, size }) => {
       return { name, version, state: 'waiting', read: 0, size }

@@ -3,7 +3,6 @@
  * hashed; nothing is published before the digest is right. A failure is a value: it becomes a record too, and what
  * was on disk is gone.
  */
-import { statSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Vmlinux } from '../bpf/index.ts'
@@ -14,6 +13,7 @@ import {
   FAILURE_CODES,
   type Failure,
   type FailureCode,
+  type ModuleInfo,
   putBlob,
   putRecord,
   recordKey,
@@ -25,9 +25,10 @@ import { type Amount, type Lease, memoryWith, needsOf } from './budget.ts'
 import { checkBtf, checkVmlinux, originOf } from './check.ts'
 import type { Patience } from './download.ts'
 import { GeneratorError } from './error.ts'
-import type { Instead, OnJobEvent } from './event.ts'
+import type { Instead, OnJobEvent, Stage } from './event.ts'
 import { fetchVmlinux, type Receipt } from './fetch.ts'
 import { type Job, nameOf } from './job.ts'
+import { ALL_MODULES, encodeModules, ModuleSet, type Modules, moduleName } from './module.ts'
 import { encodeBtf, PAHOLE_LIMITS, type PaholeLimits } from './pahole.ts'
 import { knownRecord } from './plan.ts'
 import { withScratch } from './scratch.ts'
@@ -68,8 +69,8 @@ export type Outcome =
   | { state: 'failed'; failure: Failure; stored: boolean }
 
 /**
- * Runs one job to its end, on what it holds; where it cannot ever succeed, what it may fall back on. Throws only where `signal` aborts it (then nothing is stored, and nothing
- * left), and `NoRoom`.
+ * Runs one job to its end, on what it holds; where it cannot ever succeed, what it may fall back on. Throws only where
+ * `signal` aborts it (then nothing is stored, and nothing left), and `NoRoom`.
  */
 export async function runJob(
   job: Job,
@@ -84,18 +85,12 @@ export async function runJob(
   const { name, size } = job.package
   onEvent({ event: 'started', kernel, package: name, size, ...(instead && { instead }) })
   try {
-    const made = await withScratch(options.scratch, (directory) =>
-      make(job, lease, directory, options),
-    )
-    onEvent({ event: 'stage', kernel, stage: 'publish' })
-    const record = await publish(job, made, options)
-    onEvent({
-      event: 'published',
-      kernel: record.kernel,
-      record,
-      read: made.read,
-      seconds: seconds(),
+    const { record, read } = await withScratch(options.scratch, async (directory) => {
+      const made = await make(job, lease, directory, options)
+      onEvent({ event: 'stage', kernel, stage: 'publish' })
+      return { record: await publish(job, made, options), read: made.read }
     })
+    onEvent({ event: 'published', kernel: record.kernel, record, read, seconds: seconds() })
     return { state: 'published', record }
   } catch (error) {
     signal?.throwIfAborted()
@@ -115,11 +110,12 @@ interface Encoded {
   vmlinux: Vmlinux
   raw: Uint8Array
   tool: Tool
+  info: Omit<BtfInfo, 'sha256'>
+  /** those that were wanted; their BTF is in files yet */
+  modules?: Modules
 }
 
-interface Made extends Receipt, Encoded {
-  info: Omit<BtfInfo, 'sha256'>
-}
+interface Made extends Receipt, Encoded {}
 
 async function make(
   job: Job,
@@ -130,52 +126,84 @@ async function make(
   const { onEvent = () => {}, patience, sources = ALL_SOURCES } = options
   const access = sources.find(({ id }) => id === job.source)?.access
   const kernel = nameOf(job)
-  const stage = (name: 'unpack' | 'pahole' | 'check') =>
-    onEvent({ event: 'stage', kernel, stage: name })
+  const stage = (name: Stage) => onEvent({ event: 'stage', kernel, stage: name })
   const stop = new AbortController()
   const signal = AbortSignal.any([stop.signal, ...(options.signal ? [options.signal] : [])])
-  const image = join(directory, 'vmlinux')
-  const btf = join(directory, 'vmlinux.btf')
+  const [image, btf] = [join(directory, 'vmlinux'), join(directory, 'vmlinux.btf')]
   const limits = options.pahole ?? PAHOLE_LIMITS
-  const room: Room = (bytes) => {
-    atMost(UNPACK_LIMITS.vmlinux)(bytes)
-    if (!lease.may({ disk: bytes + limits.output })) throw lease.refusal
-  }
+  const memory = (bytes: number) => lease.may({ memory: memoryWith(bytes) })
+  const disk = { vmlinux: 0, modules: 0 }
+  const roomFor =
+    (what: keyof typeof disk, limit: Room): Room =>
+    (bytes) => {
+      limit(bytes)
+      disk[what] = bytes
+      if (!lease.may({ disk: disk.vmlinux + disk.modules + limits.output })) throw lease.refusal
+    }
+  const set = job.modules && new ModuleSet(job.modules, job.kernel.release)
 
   stage('unpack')
-  const fetched = await fetchVmlinux(job, image, {
+  const room = roomFor('vmlinux', atMost(UNPACK_LIMITS.vmlinux))
+  const moduleRoom = roomFor('modules', atMost(UNPACK_LIMITS.unpacked, 'the modules'))
+  const to = { vmlinux: image, room, ...(set && { modules: { set, directory, room: moduleRoom } }) }
+  const fetched = await fetchVmlinux(job, to, {
     earlyStop: job.earlyStop ?? false,
-    room,
     signal,
     ...(patience && { patience }),
     ...(access && { access }),
     onProgress: (read) => onEvent({ event: 'progress', kernel, read, size: job.package.size }),
   })
-  const encode = async (): Promise<Encoded> => {
+  const encodeKernel = async (): Promise<Encoded> => {
     await fetched.vmlinux
     const vmlinux = await readVmlinux(image)
     checkVmlinux(vmlinux, job.kernel)
-    const { tool } = options
     const origin = originOf(vmlinux, job.embedded ? 'embedded' : 'pahole')
-    if (origin === 'embedded') return { vmlinux, raw: vmlinux.ownBtf!, tool: NO_TOOL }
-    stage('pahole')
-    lease.keep(needsOf(statSync(image).size, limits.output))
-    const memory = (bytes: number) => lease.may({ memory: memoryWith(bytes) })
-    await encodeBtf(tool, image, btf, { ...limits, room: memory }, signal)
-    return { vmlinux, raw: await readFile(btf), tool }
+    if (origin === 'pahole') {
+      stage('pahole')
+      const needs = needsOf(disk.vmlinux, limits.output)
+      lease.keep({ ...needs, disk: needs.disk + disk.modules })
+      await encodeBtf(options.tool, image, btf, { ...limits, room: memory }, signal)
+    }
+    const raw = origin === 'pahole' ? await readFile(btf) : vmlinux.ownBtf!
+    const tool = origin === 'pahole' ? options.tool : NO_TOOL
+    stage('check')
+    return { vmlinux, raw, tool, info: checkBtf(raw, vmlinux) }
+  }
+  const encode = async (): Promise<Encoded> => {
+    const kernel = await encodeKernel()
+    if (!set) return kernel
+    const files = await fetched.modules
+    if (job.fallback && set.missing.length > 0) throw noModule(set.missing)
+    stage('modules')
+    const modules = await encodeModules(files, {
+      tool: options.tool,
+      base: kernel.raw,
+      embedded: kernel.tool === NO_TOOL,
+      directory,
+      limits: { ...limits, room: memory },
+      signal,
+    })
+    for (const name of set.missing) {
+      const { code, message } = noModule([name])
+      modules.failed[name] = { code, message }
+    }
+    return { ...kernel, modules }
   }
   const encoding = encode()
   encoding.catch(() => lease.refusal && stop.abort(lease.refusal))
   try {
     // first the package: a wrong digest explains whatever else went wrong
     const receipt = await fetched.done
-    const encoded = await encoding
-    stage('check')
-    return { ...receipt, ...encoded, info: checkBtf(encoded.raw, encoded.vmlinux) }
+    return { ...receipt, ...(await encoding) }
   } finally {
     stop.abort()
-    await Promise.allSettled([fetched.vmlinux, fetched.done, encoding])
+    await Promise.allSettled([fetched.modules, fetched.done, encoding])
   }
+}
+
+function noModule(names: readonly string[]): GeneratorError {
+  const which = names.includes(ALL_MODULES) ? 'no modules' : `no ${names.join(', ')}`
+  return new GeneratorError('no_module', `the package has ${which}`)
 }
 
 async function publish(job: Job, made: Made, options: PipelineOptions): Promise<BuildRecord> {
@@ -210,9 +238,44 @@ async function publish(job: Job, made: Made, options: PipelineOptions): Promise<
   }
   const previous = await readPrevious(store, record)
   if (previous) record.createdAt = previous.createdAt
+  const put = () => putModules(store, made.modules, signal)
+  Object.assign(record, mergedModules(previous, record, job, made.modules, await put()))
   await putRecord(store, record)
-  await putBlob(store, raw, signal) // gc may have taken an old one of the same bytes before the record named it
+  // gc may have taken old ones of the same bytes before the record named them
+  await putBlob(store, raw, signal)
+  await put()
   return record
+}
+
+async function putModules(
+  store: Store,
+  modules: Modules | undefined,
+  signal: AbortSignal | undefined,
+): Promise<Record<string, ModuleInfo>> {
+  const kept: Record<string, ModuleInfo> = {}
+  for (const { name, path, info } of modules?.made ?? [])
+    kept[name] = { ...info, ...(await putBlob(store, await readFile(path), signal)) }
+  return kept
+}
+
+/** What a record says of modules: of earlier ones, too, as long as the BTF that theirs is over is the same. */
+function mergedModules(
+  previous: BuildRecord | undefined,
+  { btf }: BuildRecord,
+  { modules: wanted = [] }: Job,
+  now: Modules | undefined,
+  made: Record<string, ModuleInfo>,
+): Pick<BuildRecord, 'modules' | 'wantedModules' | 'moduleFailures'> {
+  const before = previous?.btf?.sha256 === btf?.sha256 ? previous : undefined
+  if (!now && !before?.wantedModules) return {}
+  const names = new Set([...(before?.wantedModules ?? []), ...wanted.map(moduleName)])
+  const failed = Object.entries({ ...before?.moduleFailures, ...now?.failed })
+  const modules = { ...before?.modules, ...made }
+  return {
+    modules,
+    wantedModules: [...names].sort(),
+    moduleFailures: Object.fromEntries(failed.filter(([name]) => !Object.hasOwn(modules, name))),
+  }
 }
 
 /** A record of which only the job is known. */

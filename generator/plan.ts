@@ -6,6 +6,7 @@ import {
   type Store,
   StoreError,
 } from '../storage/index.ts'
+import { ALL_MODULES, moduleName } from './module.ts'
 import type { KernelPackage } from './source.ts'
 
 export interface Plan {
@@ -21,6 +22,8 @@ export interface PlanOptions {
   /** the artefact version that a run would make now */
   artefact: string
   earlyStop: boolean
+  /** names of the modules that are wanted */
+  modules?: readonly string[]
   /** at most so many jobs and skipped packages together: the newest */
   limit?: number
   now?: Date
@@ -45,7 +48,7 @@ export async function plan(
 function judge(
   record: BuildRecord | undefined,
   candidate: KernelPackage,
-  { artefact, earlyStop, now = new Date() }: PlanOptions,
+  { artefact, earlyStop, modules = [], now = new Date() }: PlanOptions,
 ): 'due' | 'skipped' | 'postponed' {
   if (!record) return 'due'
   const { failure, btf, tool, origin } = record
@@ -59,10 +62,16 @@ function judge(
     const isWrong = Date.parse(failure.at) > now.getTime()
     return isWrong || Date.parse(failure.retryAt) <= now.getTime() ? 'due' : 'postponed'
   }
-  if (!btf) return 'due'
+  if (!btf || !hasModules(record, modules)) return 'due'
   // what was read in part may be read whole now, and then the digest is the index's
   if (record.package.authenticated === 'prefix') return earlyStop ? 'skipped' : 'due'
   return isPackage(record, candidate) ? 'skipped' : 'due'
+}
+
+/** Whether those modules were looked for when a record was made. */
+function hasModules({ wantedModules = [] }: BuildRecord, names: readonly string[]): boolean {
+  const wanted = new Set(wantedModules)
+  return wanted.has(ALL_MODULES) || names.every((name) => wanted.has(moduleName(name)))
 }
 
 /** Whether a record is of that package, of the one that it may fall back on, or of the image instead of it. */

@@ -39,6 +39,13 @@ export async function readVmlinux(path: string): Promise<Vmlinux> {
   }
 }
 
+/** What a module's file tells of itself. Errors: `bad_elf`. */
+export function readModule(path: string): Pick<Vmlinux, 'ownBtf' | 'hasDwarf'> {
+  const { vmlinux } = readElf(path)
+  if (!vmlinux) throw new GeneratorError('bad_elf', 'the module is no ELF file')
+  return vmlinux
+}
+
 /** What an ELF file tells of itself, and how large any file is. */
 function readElf(path: string): { size: number; vmlinux: Vmlinux | undefined } {
   const fd = openSync(path, 'r')

@@ -25,6 +25,7 @@ export const FAILURE_CODES = {
   corrupt_package: 'never', // ar, tar, cpio, xz, zstd or gzip that does not decode
   unsupported_package: 'never', // a format or compression we do not read
   no_vmlinux: 'never', // a shim or metapackage, or a new layout: the message names what was looked for
+  no_module: 'never', // the package has no such module: it is built in, or in another package
   too_large: 'never', // over a size limit: archive bombs
   // vmlinux
   bad_elf: 'never', // vmlinux does not parse

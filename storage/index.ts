@@ -44,7 +44,15 @@ export {
 } from './name.ts'
 export { DEFAULT_STORE, openPresign, openStore } from './open.ts'
 export type { Presign } from './presign.ts'
-export { BtfInfo, BuildRecord, Package, SourceFailure, Tool } from './record.ts'
+export {
+  BtfInfo,
+  BuildRecord,
+  type ModuleFailure,
+  type ModuleInfo,
+  Package,
+  SourceFailure,
+  Tool,
+} from './record.ts'
 export { type Entry, matchesFilter } from './records.ts'
 export { generateKeys, publicKeyOf, signContent, verifyContent } from './signature.ts'
 export { signatureKey } from './signed.ts'

@@ -40,6 +40,14 @@ export const BtfInfo = Type.Object({
 })
 export type BtfInfo = Type.Static<typeof BtfInfo>
 
+/** The split BTF of a module over its kernel's, whose byte order and pointers it shares. */
+export const ModuleInfo = Type.Pick(BtfInfo, ['sha256', 'size', 'types'])
+export type ModuleInfo = Type.Static<typeof ModuleInfo>
+
+/** Why a module that was wanted has no BTF. */
+export const ModuleFailure = Type.Pick(Failure, ['code', 'message'])
+export type ModuleFailure = Type.Static<typeof ModuleFailure>
+
 export const Tool = Type.Object({
   name: Type.Union([Type.Literal('pahole'), Type.Literal('none')]),
   version: Type.String(),
@@ -62,7 +70,10 @@ export const BuildRecord = Type.Object({
   origin: Type.Union([Type.Literal('pahole'), Type.Literal('embedded'), Type.Literal('import')]),
   btf: Type.Optional(BtfInfo),
   /** split BTF of modules, by module name */
-  modules: Type.Optional(Type.Record(Type.String(), BtfInfo)),
+  modules: Type.Optional(Type.Record(Type.String(), ModuleInfo)),
+  /** names of the modules that were wanted, `*` for all, and why some are not among `modules` */
+  wantedModules: Type.Optional(Type.Array(Type.String())),
+  moduleFailures: Type.Optional(Type.Record(Type.String(), ModuleFailure)),
   tool: Tool,
   failure: Type.Optional(Failure),
   createdAt: Time,

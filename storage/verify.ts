@@ -89,7 +89,7 @@ async function* verifyBlobs(
   recover: Recovery,
   { repair = false, signal }: VerifyOptions,
 ): AsyncGenerator<Finding> {
-  const missing = new Set(catalog.list().flatMap(({ record }) => digestsOf(record)))
+  const missing = namesByDigest(catalog)
   const bad: { key: string; sha256: string; error: StoreError }[] = []
   for await (const { key } of store.list('blobs/')) {
     signal?.throwIfAborted()
@@ -106,13 +106,29 @@ async function* verifyBlobs(
     const repaired = repair && (await replace(store, key, await recover(sha256)))
     yield { key, code: error.code, message: error.message, repaired }
   }
-  for (const sha256 of missing) {
+  for (const [sha256, names] of missing) {
     const key = blobKey(sha256)
-    const names = catalog.findBy('sha256', sha256).map(({ kernel }) => kernel.release)
     const repaired = repair && (await replace(store, key, await recover(sha256)))
     const message = `the BTF of ${names.join(', ')} is not there`
     yield { key, code: 'missing_blob', message, repaired }
   }
+}
+
+/** Whose BTF records name, by its digest. */
+function namesByDigest(catalog: Catalog): Map<string, string[]> {
+  const names = new Map<string, string[]>()
+  const add = (sha256: string, name: string) => {
+    const known = names.get(sha256)
+    if (known) known.push(name)
+    else names.set(sha256, [name])
+  }
+  for (const { record } of catalog.list()) {
+    const { btf, modules = {}, kernel } = record
+    if (btf) add(btf.sha256, kernel.release)
+    for (const [module, { sha256 }] of Object.entries(modules))
+      add(sha256, `${module} of ${kernel.release}`)
+  }
+  return names
 }
 
 /** All BTF that a record names: the kernel's and its modules'. */

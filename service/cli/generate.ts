@@ -1,4 +1,5 @@
 import {
+  ALL_MODULES,
   type GenerateOptions,
   generate,
   generateFiles,
@@ -19,6 +20,7 @@ interface Options extends CommonOptions, KernelFilter {
   jobs: number
   earlyStop?: boolean
   embedded?: boolean
+  modules?: string[]
   scratch?: string
   archive?: boolean
   secretKey?: string
@@ -26,7 +28,17 @@ interface Options extends CommonOptions, KernelFilter {
 
 /** `btfmill generate`. Returns the exit status. */
 export async function run(files: string[], options: Options): Promise<number> {
-  const { source, mirror, limit, jobs, earlyStop, scratch, archive, json = false } = options
+  const {
+    source,
+    mirror,
+    limit,
+    jobs,
+    earlyStop,
+    modules,
+    scratch,
+    archive,
+    json = false,
+  } = options
   const known = await readSources(options.sources)
   if (source !== undefined && !known.has(source)) {
     console.error(`btfmill: there is no source ${source}; known: ${[...known.keys()].join(', ')}`)
@@ -42,6 +54,7 @@ export async function run(files: string[], options: Options): Promise<number> {
     jobs,
     earlyStop: earlyStop ?? false,
     embedded: options.embedded ?? false,
+    ...(modules && { modules: modules.includes('all') ? [ALL_MODULES] : modules }),
     signal: stop,
     onEvent: view.onEvent,
     sources: [...known.values()],

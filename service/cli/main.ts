@@ -45,6 +45,13 @@ const count = (text: string): number => {
   return Number(text)
 }
 
+const moduleNames = (text: string): string[] => {
+  const names = text.split(',')
+  if (!names.every((name) => /^[\w-]{1,64}$/.test(name)))
+    throw new InvalidArgumentError('names of modules with commas between them, or all')
+  return names
+}
+
 signing(
   filtered(
     command('generate', 'make BTF from the packages that sources offer, or from files and URLs'),
@@ -64,6 +71,7 @@ signing(
     '--embedded',
     "take the BTF that kernels carry themselves, from their images; pahole's only where they have none",
   )
+  .option('--modules <names>', 'BTF of these modules, too: NAME,… or all', moduleNames)
   .option('--scratch <dir>', 'for what is unpacked')
   .option('--archive', 'keep the btfhub-archive tree, too')
   .action(async (files, options) => {

@@ -80,10 +80,8 @@ t.test("a kernel's own BTF and ours", online, (t) =>
       matchGlob(name, other),
     )
     const [vmlinux, btf] = [join(dir, 'vmlinux'), join(dir, 'btf')]
-    const fetched = await fetchVmlinux(jobOfFile(pkg!.url, debian12), vmlinux, {
-      earlyStop: true,
-      onProgress() {},
-    })
+    const options = { earlyStop: true, onProgress() {} }
+    const fetched = await fetchVmlinux(jobOfFile(pkg!.url, debian12), { vmlinux }, options)
     await fetched.vmlinux
     downloaded += (await fetched.done).read
     await encodeBtf(await findPahole(), vmlinux, btf)

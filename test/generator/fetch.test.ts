@@ -37,7 +37,7 @@ async function fetch(t: Test, job: Job, earlyStop = false) {
   const progress: number[] = []
   const onProgress = (read: number) => void progress.push(read)
   const options = { earlyStop, onProgress, patience: IMPATIENT }
-  return { ...(await fetchVmlinux(job, target, options)), target, progress }
+  return { ...(await fetchVmlinux(job, { vmlinux: target }, options)), target, progress }
 }
 
 t.test('vmlinux is there while the rest of the package is still to come', async (t) => {

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { zstdCompressSync } from 'node:zlib'
 import t, { type Test } from 'tap'
 import { readDeb } from '../../generator/deb.ts'
-import { atMost, UNPACK_LIMITS, type UnpackLimits, unpackVmlinux } from '../../generator/unpack.ts'
+import { atMost, UNPACK_LIMITS, type UnpackLimits, unpackFiles } from '../../generator/unpack.ts'
 import { arOf, debOf, type Entry, makePackage, tarOf } from './package.ts'
 
 const BOOT = 'usr/lib/debug/boot/vmlinux-6.1.0-9-test'
@@ -34,7 +34,8 @@ async function unpack(
   const directory = emptyDirectory(t)
   try {
     const files = readDeb(chunks(bytes), unpacked)
-    await unpackVmlinux(files, PATHS, join(directory, 'target'), atMost(vmlinux))
+    const target = join(directory, 'target')
+    await unpackFiles(files, PATHS, { vmlinux: target, room: atMost(vmlinux) })
   } catch (error) {
     t.same(readdirSync(directory), [], 'a failure leaves nothing')
     return (error as { code: string }).code
@@ -100,7 +101,7 @@ t.test('no vmlinux: the message names what was looked for', async (t) => {
   const deb = await debOf([['usr/share/doc/copyright', 'GPL-2']])
   const message = new RegExp(PATHS.join(', '))
   const files = readDeb(chunks(deb), UNPACK_LIMITS.unpacked)
-  await t.rejects(unpackVmlinux(files, PATHS, target), { code: 'no_vmlinux', message })
+  await t.rejects(unpackFiles(files, PATHS, { vmlinux: target }), { code: 'no_vmlinux', message })
 })
 
 t.test('a target that is there already is not written over', async (t) => {
@@ -108,7 +109,7 @@ t.test('a target that is there already is not written over', async (t) => {
   execFileSync('ln', ['-s', '/dev/null', join(directory, 'target')])
   const deb = await debOf([[BOOT, IMAGE]])
   const files = readDeb(chunks(deb), UNPACK_LIMITS.unpacked)
-  await t.rejects(unpackVmlinux(files, PATHS, join(directory, 'target')))
+  await t.rejects(unpackFiles(files, PATHS, { vmlinux: join(directory, 'target') }))
 })
 
 t.test('no package, other members, other compressions', async (t) => {

@@ -53,6 +53,20 @@ export function makeVmlinux(path: string, options: ImageOptions = {}): void {
   if (btf) addBtf(path)
 }
 
+/** Writes a module with debug info to `path`, whose own struct has that name. */
+export function makeModule(
+  path: string,
+  name: string,
+  { machine = 'i386', debug = true }: Pick<ImageOptions, 'machine' | 'debug'> = {},
+): void {
+  const compile = [`--target=${machine}-linux-gnu`, '-O2', '-ffreestanding', '-fno-pic']
+  const source = join(import.meta.dirname, 'module.c')
+  execFileSync('clang', [
+    ...[...compile, '-fdebug-compilation-dir=.', ...(debug ? ['-g'] : [])],
+    ...[`-DMODULE=${name}`, '-c', source, '-o', path],
+  ])
+}
+
 /** Gives an image the BTF that its DWARF makes, as the kernel's own build does. */
 function addBtf(path: string): void {
   const btf = `${path}.btf`

@@ -42,7 +42,9 @@ const record = recordOf(
     btf: { ...btf, kinds: [...btf.kinds] },
     embedded: false,
     failure,
-    modules: { ext4: { ...btf, kinds: [] } },
+    modules: { ext4: { sha256: btf.sha256, size: 1000, types: 10 } },
+    wantedModules: ['*'],
+    moduleFailures: { xfs: { code: 'no_dwarf', message: 'it has none' } },
   },
 )
 const key = recordKey(record.kernel, buildOf(record))
