@@ -20,6 +20,8 @@ export interface Amount {
   disk: number
 }
 
+const NOTHING: Amount = { memory: 0, disk: 0 }
+
 /** What a job's own process takes for it: buffers, and the BTF, raw and compressed. */
 const BUFFERS = 64 * MIB
 /** What pahole takes: 1.24 took 190 to 420 MB for Debian's kernels, whose vmlinux have 200 to 600 MB. */
@@ -39,10 +41,13 @@ export function needsOf(vmlinux: number, output: number): Amount {
   return { memory: Math.round(memory), disk: vmlinux + output }
 }
 
-/** What a job will probably need, as far as its package's size tells. */
-export function estimateOf({ format, package: { size } }: Job, output: number): Amount {
+/** What a job will probably need, as far as the sizes of its package and of the one it may fall back on tell. */
+export function estimateOf({ format, package: from, fallback }: Job, output: number): Amount {
   const ratio = format === 'vmlinux' ? 1 : LARGEST_RATIO
-  return needsOf(size === undefined ? USUAL_VMLINUX : Math.min(size * ratio, USUAL_VMLINUX), output)
+  const { size = USUAL_VMLINUX } = from
+  const { memory, disk } = needsOf(Math.min(size * ratio, USUAL_VMLINUX), output)
+  const other = fallback ? estimateOf(fallback, output) : NOTHING
+  return { memory: Math.max(memory, other.memory), disk: Math.max(disk, other.disk) }
 }
 
 /** The memory that pahole may have of a job's. */
@@ -152,8 +157,6 @@ interface LeaseOptions {
   first?: boolean
   signal?: AbortSignal | undefined
 }
-
-const NOTHING: Amount = { memory: 0, disk: 0 }
 
 /** What a job holds. */
 export class Lease {

@@ -13,6 +13,9 @@ const STDOUT_MAX = 16 * 1024 * 1024
 /** How often memory is looked at, in milliseconds. */
 const WATCH = 20
 
+/** A terminal's SIGINT is for the run that wants the program, not for the program: the run may want it to finish. */
+export const APART = { detached: true } as const
+
 export interface Limits {
   /** wall time */
   seconds: number
@@ -46,7 +49,7 @@ export async function runChild(
   const command = limits.fileSize
     ? ['prlimit', `--fsize=${limits.fileSize}`, '--', program]
     : [program]
-  const child = spawn(command[0]!, [...command.slice(1), ...args])
+  const child = spawn(command[0]!, [...command.slice(1), ...args], APART)
   child.stdin.on('error', () => {}).end()
   const stderr = keepEnd(child)
   const stdout = keepStart(child)

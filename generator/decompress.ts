@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process'
 import { type Duplex, PassThrough, pipeline, Readable } from 'node:stream'
 import { createGunzip, createZstdDecompress } from 'node:zlib'
-import { keepEnd } from './child.ts'
+import { APART, keepEnd } from './child.ts'
 import { GeneratorError } from './error.ts'
 
 export const COMPRESSIONS = ['none', 'gz', 'xz', 'lzma', 'zst', 'bz2', 'lz4', 'lzo'] as const
@@ -128,7 +128,7 @@ function through(input: Readable, decoder: Duplex): Readable {
 }
 
 function byProgram(input: Readable, program: string, options: readonly string[]): Readable {
-  const child = spawn(program, ['--decompress', '--stdout', '--quiet', ...options])
+  const child = spawn(program, ['--decompress', '--stdout', '--quiet', ...options], APART)
   const stderr = keepEnd(child)
   const output = new PassThrough({ highWaterMark: CHUNK.chunkSize })
   let failure: Error | undefined

@@ -11,12 +11,12 @@ export type JobEvent =
       event: 'started'
       kernel: KernelName
       package: string
-      size: number | undefined
+      size?: number | undefined
       instead?: Instead
     }
   | { event: 'stage'; kernel: KernelName; stage: Stage }
   /** bytes of the package that were read */
-  | { event: 'progress'; kernel: KernelName; read: number; size: number | undefined }
+  | { event: 'progress'; kernel: KernelName; read: number; size?: number | undefined }
   | { event: 'published'; kernel: KernelName; record: BuildRecord; read: number; seconds: number }
   | { event: 'failed'; kernel: KernelName; failure: Failure; seconds: number }
 
@@ -33,6 +33,8 @@ export type GenerateEvent =
   | { event: 'discovered'; source: string; suite: string; arch: string; packages: number }
   | { event: 'source-failed'; source: string; suite: string; arch: string; failure: Failure }
   | { event: 'planned'; jobs: number; skipped: number; postponed: number }
+  /** of a queue elsewhere: its connection is lost or there again, or nobody takes jobs from it */
+  | { event: 'queue'; state: 'lost' | 'back' | 'unattended'; message: string }
   /** `job` is its id: one kernel name may have several builds */
   | (JobEvent & { job: string })
 

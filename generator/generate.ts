@@ -12,9 +12,8 @@ import {
 import { type Job, type JobOptions, jobIdOf, jobOf, jobOfFile, jobOptionsOf } from './job.ts'
 import { findOffers, type OfferOptions } from './offer.ts'
 import { findPahole } from './pahole.ts'
-import type { Outcome } from './pipeline.ts'
 import { plan } from './plan.ts'
-import { openQueue, type QueueOptions } from './queue.ts'
+import { openQueue, type QueueOptions, type Result } from './queue.ts'
 
 export interface GenerateOptions extends OfferOptions, Omit<QueueOptions, 'tool'>, JobOptions {
   /** the newest so many packages of all that match */
@@ -34,6 +33,8 @@ export interface Summary {
   sourcesFailed: number
   /** not begun, since the run was asked to end */
   left: number
+  /** left to workers */
+  queued: number
 }
 
 /** Whether everything went well. */
@@ -75,12 +76,13 @@ export async function generateFiles(
   return summarize(outcomes, { skipped: 0, postponed: 0, sourcesFailed: 0 })
 }
 
-async function publishCatalog({
+/** Makes the catalog, and the archive tree where there is one, say what the records say. */
+export async function publishCatalog({
   store,
   archive = false,
   secretKey,
   signal,
-}: GenerateOptions): Promise<void> {
+}: Pick<GenerateOptions, 'store' | 'archive' | 'secretKey' | 'signal'>): Promise<void> {
   const catalog = await Catalog.publish(store, secretKey)
   if (!archive) return
   await publishArchive(store, catalog, {
@@ -93,7 +95,7 @@ async function publishCatalog({
 async function runJobs(
   jobs: readonly Job[],
   options: GenerateOptions & { tool: Tool },
-): Promise<(Outcome | undefined)[]> {
+): Promise<Result[]> {
   const { onEvent, ...settings } = options
   const queue = await openQueue(settings)
   try {
@@ -109,18 +111,24 @@ async function runJobs(
 }
 
 function summarize(
-  outcomes: readonly (Outcome | undefined)[],
+  outcomes: readonly Result[],
   before: Pick<Summary, 'skipped' | 'postponed' | 'sourcesFailed'>,
 ): Summary {
   const { skipped, postponed, sourcesFailed } = before
-  const summary: Summary = { published: 0, skipped, postponed, failed: {}, sourcesFailed, left: 0 }
+  const summary: Summary = {
+    published: 0,
+    skipped,
+    postponed,
+    failed: {},
+    sourcesFailed,
+    left: 0,
+    queued: 0,
+  }
   for (const outcome of outcomes) {
-    if (!outcome) summary.left++
-    else if (outcome.state === 'published') summary.published++
-    else {
+    if (outcome.state === 'failed') {
       const { code } = outcome.failure
       summary.failed[code] = (summary.failed[code] ?? 0) + 1
-    }
+    } else summary[outcome.state]++
   }
   return summary
 }

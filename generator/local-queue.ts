@@ -4,7 +4,7 @@ import type { JobEvent, OnJobEvent } from './event.ts'
 import { type Job, jobIdOf } from './job.ts'
 import { PAHOLE_LIMITS } from './pahole.ts'
 import { NoRoom, type Outcome, runJob } from './pipeline.ts'
-import type { Queue, QueueOptions } from './queue.ts'
+import type { Queue, QueueOptions, Result } from './queue.ts'
 import { removeAbandonedScratch } from './scratch.ts'
 
 /** Opens it, and removes what killed runs left in its scratch directory. */
@@ -17,7 +17,7 @@ export async function openLocalQueue(options: QueueOptions): Promise<Queue> {
 interface Task {
   job: Job
   listeners: Set<OnJobEvent>
-  settle: PromiseWithResolvers<Outcome | undefined>
+  settle: PromiseWithResolvers<Result>
 }
 
 class LocalQueue implements Queue {
@@ -34,7 +34,7 @@ class LocalQueue implements Queue {
       stop?.addEventListener('abort', () => this.#next(), { once: true })
   }
 
-  run(job: Job, onEvent: OnJobEvent = () => {}): Promise<Outcome | undefined> {
+  run(job: Job, onEvent: OnJobEvent = () => {}): Promise<Result> {
     const id = jobIdOf(job, this.#options.tool.artefact)
     const task = this.#tasks.get(id) ?? this.#add(id, job)
     task.listeners.add(onEvent)
@@ -58,7 +58,7 @@ class LocalQueue implements Queue {
     const { jobs = 1, drain, signal } = this.#options
     if (drain?.aborted || signal?.aborted)
       for (const { settle } of this.#waiting.splice(0))
-        signal?.aborted ? settle.reject(signal.reason) : settle.resolve(undefined)
+        signal?.aborted ? settle.reject(signal.reason) : settle.resolve({ state: 'left' })
     while (this.#running < jobs) {
       const task = this.#waiting.shift()
       if (!task) return

@@ -251,13 +251,13 @@ export class Mill {
     )
     await Promise.allSettled(doing)
     const outcomes = await Promise.all(doing)
-    if (outcomes.some((outcome) => outcome?.state === 'published')) await this.#publish()
+    if (outcomes.some((outcome) => outcome.state === 'published')) await this.#publish()
     const keys = packages.map(({ kernel, version }) => recordKey(kernel, version))
     const records = await Promise.all(keys.map((key) => knownRecord(store, key)))
     const served = records.some((record) => record?.btf)
     generation.state = served ? 'published' : 'failed'
     const [failure] = [
-      ...outcomes.flatMap((outcome) => (outcome?.state === 'failed' ? [outcome.failure] : [])),
+      ...outcomes.flatMap((outcome) => (outcome.state === 'failed' ? [outcome.failure] : [])),
       ...records.flatMap((record) => (record?.failure ? [record.failure] : [])),
     ]
     if (!served && failure) generation.failure = failure

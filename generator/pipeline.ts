@@ -30,7 +30,7 @@ import { fetchVmlinux, type Receipt } from './fetch.ts'
 import { type Job, nameOf } from './job.ts'
 import { ALL_MODULES, encodeModules, ModuleSet, type Modules, moduleName } from './module.ts'
 import { encodeBtf, PAHOLE_LIMITS, type PaholeLimits } from './pahole.ts'
-import { knownRecord } from './plan.ts'
+import { attemptsOf, knownRecord } from './plan.ts'
 import { withScratch } from './scratch.ts'
 import type { Source } from './source.ts'
 import { ALL_SOURCES } from './sources.ts'
@@ -300,20 +300,21 @@ function authenticated(
   return job.vouched !== 'index' && signed ? 'header' : job.vouched
 }
 
-async function recordFailure(
+/** Stores why a job failed, beside the BTF that an older artefact version may have left. */
+export async function recordFailure(
   job: Job,
   error: unknown,
-  options: PipelineOptions,
+  { store, tool }: Pick<PipelineOptions, 'store' | 'tool'>,
 ): Promise<Outcome & { state: 'failed' }> {
-  const { store, tool } = options
   const record = draft(job, tool)
   if (job.embedded) record.origin = 'embedded' // not by pahole alone: that may be tried yet
   // without version, build-id and BTF there is nothing that tells it from other failures of its name
   if (record.package.version === '') record.package.version = 'unknown'
   const previous = await readPrevious(store, record).catch(() => undefined)
-  const failure = failureOf(error, (previous?.failure?.attempts ?? 0) + 1)
+  const failure = failureOf(error, attemptsOf(previous, tool.artefact) + 1)
   try {
     const kept = previous?.btf ? { ...previous, updatedAt: record.updatedAt } : record
+    if (kept.tool.artefact !== tool.artefact) failure.artefact = tool.artefact
     await putRecord(store, { ...kept, failure })
     return { state: 'failed', failure, stored: true }
   } catch {

@@ -45,16 +45,22 @@ export async function plan(
   return made
 }
 
-function judge(
+/** What of a package matters to whether it is to be done. */
+export type Candidate = Pick<KernelPackage, 'name' | 'checksum' | 'image'> & {
+  fallback?: Candidate
+}
+
+/** Whether a package is to be done, by the record that the store has of it. */
+export function judge(
   record: BuildRecord | undefined,
-  candidate: KernelPackage,
-  { artefact, earlyStop, modules = [], now = new Date() }: PlanOptions,
+  candidate: Candidate,
+  { artefact, earlyStop, modules = [], now = new Date() }: Omit<PlanOptions, 'store' | 'limit'>,
 ): 'due' | 'skipped' | 'postponed' {
   if (!record) return 'due'
   const { failure, btf, tool, origin } = record
   // what a kernel carries itself no pahole makes better
-  if (tool.artefact !== artefact && (failure || origin !== 'embedded')) return 'due'
-  if (failure) {
+  const isCurrent = tool.artefact === artefact || origin === 'embedded'
+  if (failure && attemptsOf(record, artefact) > 0) {
     // without the image, which was not tried then
     if (candidate.image && origin !== 'embedded') return 'due'
     if (failure.retryAt === null) return 'postponed'
@@ -62,7 +68,7 @@ function judge(
     const isWrong = Date.parse(failure.at) > now.getTime()
     return isWrong || Date.parse(failure.retryAt) <= now.getTime() ? 'due' : 'postponed'
   }
-  if (!btf || !hasModules(record, modules)) return 'due'
+  if (!btf || !isCurrent || !hasModules(record, modules)) return 'due'
   // what was read in part may be read whole now, and then the digest is the index's
   if (record.package.authenticated === 'prefix') return earlyStop ? 'skipped' : 'due'
   return isPackage(record, candidate) ? 'skipped' : 'due'
@@ -75,11 +81,18 @@ function hasModules({ wantedModules = [] }: BuildRecord, names: readonly string[
 }
 
 /** Whether a record is of that package, of the one that it may fall back on, or of the image instead of it. */
-function isPackage({ origin, package: { name, sha256 } }: BuildRecord, of: KernelPackage): boolean {
+function isPackage({ origin, package: { name, sha256 } }: BuildRecord, of: Candidate): boolean {
   const known = [of, ...(of.fallback ? [of.fallback] : [])].find((one) => one.name === name)
   if (!known) return origin === 'embedded'
   const { checksum } = known
   return checksum?.algorithm !== 'sha256' || checksum.hex === sha256
+}
+
+/** How often a record's package has failed so far to become this artefact version. */
+export function attemptsOf(record: BuildRecord | undefined, artefact: string): number {
+  if (!record?.failure) return 0
+  const { attempts, artefact: failed = record.tool.artefact } = record.failure
+  return failed === artefact ? attempts : 0
 }
 
 /** The record at a key, where there is one that reads. Errors: those of `Store.get`. */

@@ -42,6 +42,8 @@ export const FAILURE_CODES = {
   // the machine
   no_space: 'now', // scratch space or store is full
   store_failed: 'now', // the store refused or did not answer
+  queue_failed: 'now', // the queue did not answer, or what it says cannot be
+  worker_lost: 'later', // those who worked on it ended without a word, again and again
   aborted: 'now', // the run was stopped
   internal: 'now', // a defect of btfmill
 } as const satisfies Record<string, RetryClass>
@@ -55,6 +57,8 @@ export const Failure = Type.Object({
   /** The end of what the failing tool wrote to stderr. */
   log: Type.Optional(Type.String()),
   attempts: Type.Integer({ minimum: 1 }),
+  /** The artefact version that failed, where the record's BTF is of another. */
+  artefact: Type.Optional(Type.String()),
   at: Type.String({ format: 'date-time' }),
   /** When the next try is due; null where a new artefact version is needed first. */
   retryAt: Type.Union([Type.String({ format: 'date-time' }), Type.Null()]),

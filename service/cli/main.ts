@@ -9,6 +9,7 @@ import { DEFAULT_STORE } from '../../storage/index.ts'
 import { settings } from '../config.ts'
 import { POLICIES, PROFILE_NAMES } from '../profile.ts'
 import { printable } from './output.ts'
+import { parseScratch, parseSize } from './size.ts'
 
 const program = new Command('btfmill')
   .description('BTF for kernels that were built without it')
@@ -52,9 +53,25 @@ const moduleNames = (text: string): string[] => {
   return names
 }
 
-signing(
-  filtered(
-    command('generate', 'make BTF from the packages that sources offer, or from files and URLs'),
+/** How much of this machine jobs may take. */
+const working = (to: Command): Command =>
+  to
+    .option('--jobs <n>', 'so many packages at once', count, 1)
+    .option('--memory <size>', 'that they may take together; else three quarters', parseSize)
+    .option(
+      '--scratch <dir[:size]>',
+      'for what is unpacked, and how much of it; else nine tenths of what is free',
+      parseScratch,
+    )
+
+const queueOption = (): Option =>
+  new Option('--queue <url>', 'the Redis by which workers get their jobs: redis://HOST:PORT')
+
+working(
+  signing(
+    filtered(
+      command('generate', 'make BTF from the packages that sources offer, or from files and URLs'),
+    ),
   ),
 )
   .argument('[file...]', 'a .deb, .ddeb, .rpm, vmlinux or vmlinuz; --release then names its kernel')
@@ -62,7 +79,6 @@ signing(
   .option('--sources <file>', SOURCES_FILE)
   .option('--mirror <url>', "the distribution's mirror, http://host/debian")
   .option('--limit <n>', 'only the newest of those that match', count)
-  .option('--jobs <n>', 'so many packages at once', count, 1)
   .option(
     '--early-stop',
     'end each download when vmlinux is whole; its digest is then not compared',
@@ -72,10 +88,20 @@ signing(
     "take the BTF that kernels carry themselves, from their images; pahole's only where they have none",
   )
   .option('--modules <names>', 'BTF of these modules, too: NAME,… or all', moduleNames)
-  .option('--scratch <dir>', 'for what is unpacked')
+  .addOption(queueOption())
+  .option('--detach', 'queue the jobs and leave them to workers')
   .option('--archive', 'keep the btfhub-archive tree, too')
   .action(async (files, options) => {
     process.exitCode = await (await import('./generate.ts')).run(files, options)
+  })
+
+working(signing(command('worker', 'do what generate --queue queues, on any number of machines')))
+  .addOption(queueOption().makeOptionMandatory())
+  .option('--sources <file>', SOURCES_FILE)
+  .option('--lease <seconds>', 'silent for so long, its jobs are given to others', count, 30)
+  .option('--archive', 'keep the btfhub-archive tree, too')
+  .action(async (options) => {
+    process.exitCode = await (await import('./worker.ts')).run(options)
   })
 
 const serve = program
