@@ -96,12 +96,11 @@ async function runJobs(
   jobs: readonly Job[],
   options: GenerateOptions & { tool: Tool },
 ): Promise<Result[]> {
-  const { onEvent, ...settings } = options
-  const queue = await openQueue(settings)
+  const queue = await openQueue(options)
   try {
     const running = jobs.map((job) => {
       const id = jobIdOf(job, options.tool.artefact)
-      return queue.run(job, (event) => onEvent?.({ ...event, job: id }))
+      return queue.run(job, (event) => options.onEvent?.({ ...event, job: id }))
     })
     await Promise.allSettled(running)
     return await Promise.all(running)

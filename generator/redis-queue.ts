@@ -4,7 +4,6 @@
  * Redis may lose what it held: so all jobs are looked after now and then, and one that is gone is queued again.
  */
 import { type Job as Queued, QueueEvents, Queue as RedisJobs } from 'bullmq'
-import type { Redis } from 'ioredis'
 import type { BuildRecord } from '../storage/index.ts'
 import { GeneratorError } from './error.ts'
 import type { JobEvent, OnJobEvent } from './event.ts'
@@ -12,7 +11,16 @@ import { type Job, jobIdOf, nameOf } from './job.ts'
 import { recordFailure } from './pipeline.ts'
 import { knownRecord } from './plan.ts'
 import type { Queue, QueueOptions, Result } from './queue.ts'
-import { checkRemote, connect, isReceipt, isReport, PREFIX, queueNameOf } from './redis.ts'
+import {
+  type Connection,
+  checkRemote,
+  connect,
+  farewell,
+  isReceipt,
+  isReport,
+  PREFIX,
+  queueNameOf,
+} from './redis.ts'
 
 /** How often all jobs are looked after, in milliseconds. */
 const ROUND = 5000
@@ -29,12 +37,15 @@ interface Task {
 
 /** Connects to it. Errors: `queue_failed`. */
 export async function openRedisQueue(url: string, options: QueueOptions): Promise<Queue> {
-  return new RedisQueue(await connect(url, options.onEvent), options)
+  const connection = await connect(url, options.onEvent)
+  const events = `${PREFIX}:${queueNameOf(options.tool.artefact)}:events`
+  const [last] = await connection.redis.xrevrange(events, '+', '-', 'COUNT', 1)
+  return new RedisQueue(connection, options, last?.[0] ?? '0')
 }
 
 class RedisQueue implements Queue {
   readonly #options: QueueOptions
-  readonly #redis: Redis
+  readonly #connection: Connection
   readonly #jobs: RedisJobs
   readonly #events: QueueEvents
   readonly #tasks = new Map<string, Task>()
@@ -42,13 +53,14 @@ class RedisQueue implements Queue {
   #inRound = false
   #unattended = false
 
-  constructor(redis: Redis, options: QueueOptions) {
+  /** It hears of what happens after the event with the id `since`. */
+  constructor(connection: Connection, options: QueueOptions, since: string) {
     this.#options = options
-    this.#redis = redis
+    this.#connection = connection
     const name = queueNameOf(options.tool.artefact)
-    const settings = { connection: redis, prefix: PREFIX }
+    const settings = { connection: connection.redis, prefix: PREFIX }
     this.#jobs = new RedisJobs(name, settings)
-    this.#events = new QueueEvents(name, settings)
+    this.#events = new QueueEvents(name, { ...settings, lastEventId: since })
     // the connection tells of itself
     this.#jobs.on('error', () => {})
     this.#events.on('error', () => {})
@@ -86,8 +98,8 @@ class RedisQueue implements Queue {
 
   async close(): Promise<void> {
     clearInterval(this.#rounds)
-    this.#redis.disconnect()
-    await Promise.allSettled([this.#events.disconnect(), this.#jobs.disconnect()])
+    await farewell(this.#events.close(), this.#jobs.close())
+    this.#connection.close()
   }
 
   /** Queues a job, unless it is there; one that has ended is queued anew. */
@@ -121,7 +133,7 @@ class RedisQueue implements Queue {
 
   /** Looks after all jobs, and whether anybody takes them. */
   async #round(): Promise<void> {
-    if (this.#inRound || this.#tasks.size === 0 || this.#redis.status !== 'ready') return
+    if (this.#inRound || this.#tasks.size === 0 || this.#connection.redis.status !== 'ready') return
     this.#inRound = true
     try {
       await this.#attend()

@@ -3,6 +3,7 @@
  * artefact version has a queue of its own, so that a worker whose pahole is another never takes a job whose result would
  * be another. Whatever comes out of Redis is somebody else's until it was checked.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
@@ -91,11 +92,16 @@ export function checkRemote({ package: { url }, fallback }: Job): void {
   if (fallback) checkRemote(fallback)
 }
 
+export interface Connection {
+  redis: Redis
+  close(): void
+}
+
 /**
  * Connects to a Redis. A connection that is lost later comes back by itself, and `onEvent` hears of both. Errors:
  * `queue_failed`.
  */
-export async function connect(url: string, onEvent: OnEvent = () => {}): Promise<Redis> {
+export async function connect(url: string, onEvent: OnEvent = () => {}): Promise<Connection> {
   const where = placeOf(url)
   let open = false
   const redis = new Redis(url, {
@@ -104,7 +110,7 @@ export async function connect(url: string, onEvent: OnEvent = () => {}): Promise
     maxRetriesPerRequest: null,
     retryStrategy: (times) => (open ? Math.min(100 * 2 ** times, PATIENCE) : null),
   })
-  let [why, lost] = ['it closes the connection', false]
+  let [why, lost] = ['the connection is closed', false]
   redis.on('error', (error: Error) => {
     why = error.message || (error as NodeJS.ErrnoException).code || why
   })
@@ -116,25 +122,33 @@ export async function connect(url: string, onEvent: OnEvent = () => {}): Promise
     if (open && lost) onEvent({ event: 'queue', state: 'back', message: where })
     lost = false
   })
-  redis.on('end', () => {
-    open = false
-  })
   try {
     await redis.connect()
     await redis.ping()
     open = true
-    return redis
+    const close = () => {
+      open = false
+      redis.disconnect()
+    }
+    return { redis, close }
   } catch (cause) {
     redis.disconnect()
-    const message = `${where}: ${(cause as Error).message || why}`
-    throw new GeneratorError('queue_failed', message, { cause })
+    throw new GeneratorError('queue_failed', `${where}: ${why}`, { cause })
   }
+}
+
+/** Waits for what lets go of a connection, which may have been lost; not for long. */
+export async function farewell(...goodbyes: Promise<unknown>[]): Promise<void> {
+  const enough = new AbortController()
+  const tooLong = sleep(PATIENCE, undefined, { signal: enough.signal }).catch(() => {})
+  await Promise.race([Promise.allSettled(goodbyes), tooLong])
+  enough.abort()
 }
 
 /** The host and port of a URL, without the password. Errors: `queue_failed` for what is no URL of a Redis. */
 function placeOf(url: string): string {
   const parsed = URL.parse(url)
-  if (!parsed || !/^rediss?:$/.test(parsed.protocol))
+  if (!parsed?.host || !/^rediss?:$/.test(parsed.protocol))
     throw new GeneratorError('queue_failed', 'a queue is redis://HOST:PORT or rediss://HOST:PORT')
   return `${parsed.protocol}//${parsed.host}`
 }

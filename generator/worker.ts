@@ -5,7 +5,6 @@
  * begun, or at once all it has.
  */
 
-import { setTimeout as sleep } from 'node:timers/promises'
 import { type Job as Queued, UnrecoverableError, WaitingError, Worker } from 'bullmq'
 import { buildOf, recordKey, type Tool } from '../storage/index.ts'
 import type { JobEvent } from './event.ts'
@@ -15,7 +14,15 @@ import { openLocalQueue } from './local-queue.ts'
 import { findPahole } from './pahole.ts'
 import { type Candidate, judge, knownRecord } from './plan.ts'
 import type { Queue, QueueOptions } from './queue.ts'
-import { checkJob, connect, isReport, PREFIX, queueNameOf, type Receipt } from './redis.ts'
+import {
+  checkJob,
+  connect,
+  farewell,
+  isReport,
+  PREFIX,
+  queueNameOf,
+  type Receipt,
+} from './redis.ts'
 
 /** How long a worker may be silent before its jobs are given to others, in seconds. */
 const LEASE = 30
@@ -25,8 +32,6 @@ const LOSSES = 10
 const IDLE = 2000
 /** How often progress is reported, in milliseconds. */
 const PACE = 1000
-/** How long it takes at most to give jobs back, in milliseconds. */
-const GRACE = 3000
 
 export interface WorkerOptions extends Omit<QueueOptions, 'tool' | 'queue' | 'detach'> {
   /** URL of the Redis */
@@ -54,7 +59,7 @@ export interface Work {
 export async function work(options: WorkerOptions): Promise<Work> {
   const { queue, drain, signal, onEvent } = options
   const tool = await findPahole(signal)
-  const redis = await connect(queue, onEvent)
+  const { redis, close } = await connect(queue, onEvent)
   try {
     const hands = new Hands(options, tool, await openLocalQueue({ ...options, tool }))
     const lease = (options.lease ?? LEASE) * 1000
@@ -71,16 +76,16 @@ export async function work(options: WorkerOptions): Promise<Work> {
     if (!signal?.aborted) await hands.publish()
     return hands.done
   } finally {
-    redis.disconnect()
+    close()
   }
 }
 
 /** Waits for what runs; where it is to end at once, only until that was given back. */
 async function end(worker: Worker, signal: AbortSignal | undefined): Promise<void> {
   const closed = worker.close()
-  const tooLong = aborted(signal).then(() => sleep(GRACE, undefined, { ref: false }))
-  await Promise.race([closed, tooLong])
-  await worker.disconnect()
+  await Promise.race([closed, aborted(signal)])
+  await farewell(closed)
+  if (signal?.aborted) await farewell(worker.disconnect())
 }
 
 /** What does the jobs that the worker takes. */

@@ -1,0 +1,126 @@
+/* A repository behind a server, and `btfmill` as processes that make BTF of it together. */
+import { type ChildProcessByStdio, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
+import type { Test } from 'tap'
+import type { GenerateEvent } from '../../generator/index.ts'
+import { MAIN } from '../service/cli/command.ts'
+import { type Mill, makeMill } from './mill.ts'
+import { makePackage } from './package.ts'
+import { makeRepository } from './repository.ts'
+import { startServer } from './server.ts'
+import { makeSigner } from './signer.ts'
+import { makeVmlinux } from './vmlinux.ts'
+
+/** A line of `--json`. */
+export type Line = GenerateEvent | ({ event: 'summary' } & Record<string, unknown>)
+
+export interface Process {
+  child: ChildProcessByStdio<null, Readable, Readable>
+  /** the lines that it has printed so far */
+  lines: Line[]
+  /** Waits for a line, come or yet to come; fails where the process ends before. */
+  line(matches: (line: Line) => boolean): Promise<Line>
+  ended: Promise<{ status: number | null; signal: NodeJS.Signals | null; stderr: string }>
+}
+
+export interface Shop extends Mill {
+  /** Starts `btfmill generate` for the repository. */
+  generate(...args: string[]): Process
+  /** Starts `btfmill worker`. */
+  worker(...args: string[]): Process
+  /** how often each package was asked for */
+  asked(): number[]
+}
+
+/** A store, and a server with a repository of so many kernels; `more` is linked into each image. */
+export async function makeShop(t: Test, count: number, more = ''): Promise<Shop> {
+  const mill = await makeMill(t)
+  const { directory, scratch, storeUrl } = mill
+  const signer = makeSigner(t)
+  const image = join(directory, 'vmlinux')
+  const packages = Array.from({ length: count }, (_, i) => {
+    const release = `6.1.0-${i}-test`
+    makeVmlinux(image, { release, defines: { STACK: 256 + i }, more })
+    return makePackage(directory, image, { release, compression: 'gzip' })
+  })
+  const repository = makeRepository(directory, { packages, signer })
+  const server = await startServer(t, (request, response) => {
+    response.end(readFileSync(join(directory, decodeURIComponent(request.url!))))
+  })
+  const sources = join(directory, 'sources.json')
+  writeFileSync(sources, JSON.stringify([repository.source]))
+  const common = ['--json', '--store', storeUrl, '--scratch', scratch]
+  const offer = ['--sources', sources, '--source', 'test', '--mirror', `${server.url}/debian`]
+  const env = { ...process.env, XDG_CACHE_HOME: join(directory, 'cache') }
+  return {
+    ...mill,
+    generate: (...args) => start(t, ['generate', ...common, ...offer, ...args], env),
+    worker: (...args) => start(t, ['worker', ...common, ...args], env),
+    asked: () => {
+      const counts = new Map(packages.map((path) => [path.slice(path.lastIndexOf('/') + 1), 0]))
+      for (const { url = '' } of server.requests) {
+        const name = decodeURIComponent(url.slice(url.lastIndexOf('/') + 1))
+        const known = counts.get(name)
+        if (known !== undefined) counts.set(name, known + 1)
+      }
+      return [...counts.values()]
+    },
+  }
+}
+
+/** Starts `btfmill` in a process group of its own, as a shell does; it is killed with its test. */
+export function start(t: Test, args: readonly string[], env = process.env): Process {
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
+    env,
+  })
+  const lines: Line[] = []
+  const waiting = new Set<() => void>()
+  let rest = ''
+  child.stdout.setEncoding('utf8').on('data', (piece: string) => {
+    const whole = (rest + piece).split('\n')
+    rest = whole.pop() ?? ''
+    for (const line of whole) lines.push(JSON.parse(line))
+    for (const look of waiting) look()
+  })
+  const stderr = text(child.stderr)
+  const ended = once(child, 'close').then(async ([status, signal]) => {
+    for (const look of waiting) look()
+    return { status, signal, stderr: await stderr }
+  })
+  t.teardown(() => child.kill('SIGKILL'))
+  return {
+    child,
+    lines,
+    ended,
+    line: (matches) =>
+      new Promise((resolve, reject) => {
+        let seen = 0
+        const look = () => {
+          for (; seen < lines.length; seen++) {
+            if (!matches(lines[seen]!)) continue
+            waiting.delete(look)
+            return resolve(lines[seen]!)
+          }
+          if (child.exitCode !== null || child.signalCode !== null) {
+            waiting.delete(look)
+            reject(new Error(`it ended before: ${JSON.stringify(lines.at(-1))}`))
+          }
+        }
+        waiting.add(look)
+        look()
+      }),
+  }
+}
+
+/** The summary that a process printed when it ended. */
+export async function summaryOf({ ended, lines }: Process): Promise<Line | undefined> {
+  const { status, stderr } = await ended
+  if (lines.at(-1)?.event !== 'summary') throw new Error(`status ${status}: ${stderr}`)
+  return lines.at(-1)
+}
