@@ -2,7 +2,8 @@
 import type { BuildRecord, Failure, FailureCode, KernelName } from '../storage/index.ts'
 
 /** What a job is busy with. */
-export type Stage = 'unpack' | 'pahole' | 'modules' | 'check' | 'publish'
+export const STAGES = ['unpack', 'pahole', 'modules', 'check', 'publish'] as const
+export type Stage = (typeof STAGES)[number]
 
 /** What one job says. */
 export type JobEvent =

@@ -9,7 +9,7 @@ import Type from 'typebox'
 import { Compile } from 'typebox/compile'
 import { Failure, KernelName, sha256Of } from '../storage/index.ts'
 import { GeneratorError } from './error.ts'
-import type { OnEvent } from './event.ts'
+import { type OnEvent, STAGES } from './event.ts'
 import { Job, jobIdOf } from './job.ts'
 
 /** Of all keys. */
@@ -38,7 +38,7 @@ const Report = Type.Union([
   Type.Object({
     event: Type.Literal('stage'),
     kernel: KernelName,
-    stage: Type.Enum(['unpack', 'pahole', 'check', 'publish']),
+    stage: Type.Enum(STAGES),
   }),
   Type.Object({
     event: Type.Literal('progress'),
