@@ -10,7 +10,7 @@ import { type Btf, checkObject, minimizeBtf, openObject, parseBtf } from '../../
 import { getBlobs, openStore, putBlob, type Store } from '../../storage/index.ts'
 import { objectsOfOthers } from '../bpf/oracle/others.ts'
 import { kernels } from '../long/kernels.ts'
-import { measure, median, mib, nodeOptions, table } from './measure.ts'
+import { measure, median, mib, nodeAsStarted, table } from './measure.ts'
 
 const RUNS = 5
 const KERNELS = 48
@@ -114,8 +114,11 @@ async function main(): Promise<void> {
     for (let run = 1; run <= RUNS; run++) {
       const loop = await measure(['sh', '-c', LOOP], { cwd: directory })
       const xargs = await measure(['sh', '-c', XARGS], { cwd: directory })
-      const child = [...nodeOptions(), import.meta.filename, directory]
-      const times: Times = JSON.parse(execFileSync(process.execPath, child, { encoding: 'utf8' }))
+      const { options, env } = nodeAsStarted()
+      const child = [...options, import.meta.filename, directory]
+      const times: Times = JSON.parse(
+        execFileSync(process.execPath, child, { encoding: 'utf8', env }),
+      )
       runs.push({ loop: loop.wall, xargs: xargs.wall, ...times, ...opening(bytes) })
       console.error(`run ${run}/${RUNS}`, runs.at(-1))
     }

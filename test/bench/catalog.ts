@@ -12,7 +12,7 @@ import {
   recordKey,
   type Store,
 } from '../../storage/index.ts'
-import { median, mib, nodeOptions, table } from './measure.ts'
+import { median, mib, nodeAsStarted, table } from './measure.ts'
 
 const RECORDS = 50_000
 const RUNS = 3
@@ -143,8 +143,9 @@ async function main(): Promise<void> {
     const rows = [['', 'start', 'memory', 'look-up', `page of ${PAGE}`]]
     for (const from of ['snapshot', 'records'] as const) {
       const runs = Array.from({ length: RUNS }, (): Figures => {
-        const child = [...nodeOptions(), import.meta.filename, from, directory]
-        return JSON.parse(execFileSync(process.execPath, child, { encoding: 'utf8' }))
+        const { options, env } = nodeAsStarted()
+        const child = [...options, import.meta.filename, from, directory]
+        return JSON.parse(execFileSync(process.execPath, child, { encoding: 'utf8', env }))
       })
       const middle = (of: keyof Figures) => median(runs.map((run) => run[of]))
       rows.push([

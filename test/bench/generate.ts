@@ -11,7 +11,7 @@ import {
   statSync,
 } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { type Cost, measure, median, mib, nodeOptions, table } from './measure.ts'
+import { type Cost, measure, median, mib, nodeAsStarted, table } from './measure.ts'
 import { newestPackage } from './package.ts'
 
 const RUNS = 3
@@ -45,10 +45,11 @@ const ours = (file: string): Promise<Cost & { nodePeak: number }> =>
   inEmptyDirectory(async (cwd) => {
     const peaks = join(cwd, 'peak')
     const main = join(checkout, 'service/cli/main.ts')
+    const { options, env } = nodeAsStarted()
     const cost = await measure(
       [
         process.execPath,
-        ...nodeOptions(),
+        ...options,
         '--import',
         REPORT_NODE_PEAK,
         main,
@@ -61,7 +62,7 @@ const ours = (file: string): Promise<Cost & { nodePeak: number }> =>
         string,
         ...string[],
       ],
-      { cwd, env: { ...process.env, NODE_PEAK_FILE: peaks } },
+      { cwd, env: { ...env, NODE_PEAK_FILE: peaks } },
     )
     return {
       ...cost,

@@ -42,12 +42,17 @@ export const measure = async (
   }
 }
 
-/** The options that node is started with, as `npm run btfmill` has them. */
-export const nodeOptions = (): string[] => {
-  const { scripts } = JSON.parse(
-    readFileSync(join(import.meta.dirname, '../../package.json'), 'utf8'),
-  )
-  return (scripts.btfmill as string).split(' ').filter((word) => word.startsWith('--'))
+/** How `npm run btfmill` starts node: its options, and what is in its environment besides ours. */
+export const nodeAsStarted = (): { options: string[]; env: NodeJS.ProcessEnv } => {
+  const checkout = join(import.meta.dirname, '../..')
+  const { scripts } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8'))
+  const words: string[] = scripts.btfmill.split(' ')
+  const set = words.flatMap((word) => {
+    const [, name, path] = /^([A-Z_]+)=(.+)$/.exec(word) ?? []
+    return name && path ? [[name, join(checkout, path)]] : []
+  })
+  const options = words.filter((word) => word.startsWith('--'))
+  return { options, env: { ...process.env, ...Object.fromEntries(set) } }
 }
 
 export const median = (values: readonly number[]): number => {
