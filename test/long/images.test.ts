@@ -3,8 +3,8 @@
 // by the one, and served by the other.
 import { execFile } from 'node:child_process'
 import { once } from 'node:events'
-import { copyFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { copyFile, mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
@@ -33,11 +33,7 @@ t.test('both images', root, (t) =>
     })
     t.same(bases.stdout.trim().split('\n').sort(), Object.values(BASES).sort())
 
-    const ca = process.env.NODE_EXTRA_CA_CERTS
-    const trusting = ca
-      ? ['--build-arg', `NODE_EXTRA_CA_CERTS=${ca}`, '--volume', `${dirname(ca)}:${dirname(ca)}:ro`]
-      : []
-    const build = (target: string) =>
+    const build = (target: string, trusting: string[]) =>
       builder.run(
         ...['build', '--isolation', 'chroot', '--format', 'docker', '--layers=false'],
         ...['--file', join(CHECKOUT, 'docker/Dockerfile'), '--target', target],
@@ -45,8 +41,9 @@ t.test('both images', root, (t) =>
         ...trusting,
         ...['--tag', `localhost/btfmill-${target}`, CHECKOUT],
       )
-    await build('generator')
-    await build('service')
+    const trusting = await ownCertificates(dir)
+    await build('generator', trusting)
+    await build('service', trusting)
     const [generator, service] = await Promise.all(
       ['generator', 'service'].map((target) => builder.open(`localhost/btfmill-${target}`)),
     )
@@ -60,6 +57,17 @@ t.test('both images', root, (t) =>
     await path(t, generator!, service!, dir)
   }),
 )
+
+/** Where this machine reaches npm's registry through a certificate of its own: so that the build does, too. */
+async function ownCertificates(dir: string): Promise<string[]> {
+  const own = process.env.NODE_EXTRA_CA_CERTS
+  if (!own) return []
+  await mkdir(join(dir, 'ca'))
+  await copyFile(own, join(dir, 'ca/ca.crt'))
+  const place = '/run/ca' // not where ca-certificates is installed to
+  const known = `NODE_EXTRA_CA_CERTS=${place}/ca.crt`
+  return ['--build-arg', known, '--volume', `${join(dir, 'ca')}:${place}:ro`]
+}
 
 /** What an image promises, and a container of it shows. */
 async function hardened(t: Test, image: Image, dir: string): Promise<void> {
