@@ -333,6 +333,7 @@ async function build(workshop: Workshop, row: Row, arch: string): Promise<Source
   const changed = {
     ...open,
     architectures: { [arch]: known.architectures[packaged] },
+    versions: { [row.version]: repositoriesOf(known, row.version, packaged) },
     ...('keyrings' in known && {
       keyrings: row.signed === 'nothing' ? ['/nowhere'] : [keys.keyring],
     }),
@@ -370,6 +371,13 @@ async function build(workshop: Workshop, row: Row, arch: string): Promise<Source
     default:
       throw new Error(`${known.protocol}?`)
   }
+}
+
+/** Those of a version that have the architecture, whatever it is called here. */
+function repositoriesOf(source: Source, version: string, packaged: string) {
+  return source.versions[version]!.filter(({ only }) => only?.includes(packaged) ?? true).map(
+    ({ only: _, ...repository }) => repository,
+  )
 }
 
 /** The packages of a row: kernels, and others. */
