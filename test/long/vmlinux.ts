@@ -1,0 +1,53 @@
+/*
+ * A real kernel's vmlinux for tests that need one and not which: the smallest of Debian's packages with debug info has
+ * it early, so that it is read for as long as vmlinux needs, once, into `.cache/vmlinux`. It can be given another
+ * `uname -r`, by its banner.
+ */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdir, rename } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fetchVmlinux } from '../../generator/fetch.ts'
+import { jobOf } from '../../generator/job.ts'
+import { findOffers } from '../../generator/offer.ts'
+import { openStore } from '../../storage/index.ts'
+
+const FOLDER = join(import.meta.dirname, '../../.cache/vmlinux')
+
+/** The path of it. */
+export async function realVmlinux(arch: string): Promise<string> {
+  await mkdir(FOLDER, { recursive: true })
+  const path = join(FOLDER, arch)
+  if (existsSync(path)) return path
+  const filter = { distro: 'debian', arch }
+  const { packages } = await findOffers({ store: await openStore('memory:'), filter })
+  const [smallest] = packages.toSorted((a, b) => (a.size ?? 0) - (b.size ?? 0))
+  if (!smallest) throw new Error(`the mirror has no kernel of ${arch} now`)
+  const options = { earlyStop: true, onProgress() {} }
+  const { vmlinux, done } = await fetchVmlinux(
+    jobOf(smallest),
+    { vmlinux: `${path}.partial` },
+    options,
+  )
+  await Promise.all([vmlinux, done])
+  await rename(`${path}.partial`, path)
+  return path
+}
+
+/** Writes a copy whose banner names another release, in as many bytes. */
+export function renamed(from: string, to: string, release: string): void {
+  const bytes = readFileSync(from)
+  for (
+    let at = bytes.indexOf('Linux version ');
+    at >= 0;
+    at = bytes.indexOf('Linux version ', at + 1)
+  ) {
+    const end = bytes.indexOf('\n', at)
+    const banner = bytes.toString('latin1', at, end)
+    const [, build] = /^Linux version \d\S* \(.*(#\d+ .*)$/s.exec(banner) ?? []
+    if (build === undefined) continue
+    const start = `Linux version ${release} (`
+    const filling = banner.length - start.length - `) ${build}`.length
+    bytes.write(`${start}${'x'.repeat(filling)}) ${build}`, at, 'latin1')
+  }
+  writeFileSync(to, bytes)
+}
