@@ -6,9 +6,9 @@ import { print } from './output.ts'
 /** `btfmill dump`. Returns the exit status. */
 export async function run(
   what: string,
-  { store, type }: CommonOptions & { type?: string },
+  { store, type, modules }: CommonOptions & { type?: string; modules?: boolean },
 ): Promise<number> {
-  const btf = await openKernel(what, store)
+  const btf = await openKernel(what, store, modules)
   if (type === undefined) {
     await print(printHeader(btf))
     return 0

@@ -4,6 +4,7 @@ import {
   type BpfObject,
   type Btf,
   BtfError,
+  mergeBtf,
   openObject,
   parseBtf,
   readBtf,
@@ -21,7 +22,7 @@ import {
   StoreError,
 } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
-import { lookUp } from '../lookup.ts'
+import { lookUp, moduleDigests } from '../lookup.ts'
 
 /** Opens a BPF object. Errors: those of `openObject`, with the file's name. */
 export async function openObjectFile(path: string): Promise<BpfObject> {
@@ -29,10 +30,15 @@ export async function openObjectFile(path: string): Promise<BpfObject> {
 }
 
 /**
- * BTF from a file, raw or ELF, else of the kernel DISTRO/VERSION/ARCH/RELEASE in a store. Errors: those of `readBtf`,
- * with the file's name; `unknown_kernel` where it is neither; those of `lookUp`.
+ * BTF from a file, raw or ELF, else of the kernel DISTRO/VERSION/ARCH/RELEASE in a store, where `withModules` says so
+ * with the types of its modules. Errors: those of `readBtf`, with the file's name; `unknown_kernel` where it is neither;
+ * those of `lookUp`.
  */
-export async function openKernel(what: string, storeUrl: string): Promise<Btf> {
+export async function openKernel(
+  what: string,
+  storeUrl: string,
+  withModules = false,
+): Promise<Btf> {
   const bytes = await readFile(what).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOENT') throw error
     return undefined
@@ -50,8 +56,13 @@ export async function openKernel(what: string, storeUrl: string): Promise<Btf> {
     release: decodeName(release),
   }
   const store = await openStore(storeUrl)
-  const { btf } = await lookUp(new Catalog(store), kernel)
-  return parseBtf(await getBlob(store, btf.sha256))
+  const record = await lookUp(new Catalog(store), kernel, { withModules })
+  const base = parseBtf(await getBlob(store, record.btf.sha256))
+  if (!withModules) return base
+  const modules = await Promise.all(
+    moduleDigests(record).map(async (sha256) => parseBtf(await getBlob(store, sha256), { base })),
+  )
+  return parseBtf(mergeBtf(base, modules))
 }
 
 function parsed<T>(path: string, bytes: Buffer, parse: (bytes: Buffer) => T): T {

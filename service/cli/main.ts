@@ -152,6 +152,7 @@ command('dump', 'BTF as C')
   .argument('<what>', 'a file (raw BTF or ELF), or DISTRO/VERSION/ARCH/RELEASE in the store')
   .addOption(new Option('--format <form>', 'a header that compiles').choices(['c']).default('c'))
   .option('--type <name>', 'only this struct or union, with sizes and offsets')
+  .option('--modules', 'of a kernel in the store: with the types of its modules')
   .action(async (what, options) => {
     process.exitCode = await (await import('./dump.ts')).run(what, options)
   })

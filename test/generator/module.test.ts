@@ -12,6 +12,7 @@ import {
   getBlob,
   verifyStore,
 } from '../../storage/index.ts'
+import { run } from '../service/cli/command.ts'
 import { type Mill, makeMill } from './mill.ts'
 import { makePackage } from './package.ts'
 import { makeRepository } from './repository.ts'
@@ -139,6 +140,21 @@ t.test('named ones, and more of them later', async (t) => {
       wantedModules: ['early', 'late_one', 'nosuch'],
     },
   ])
+})
+
+t.test('from the command line: generate --modules, dump --modules', async (t) => {
+  const mill = await makeMill(t)
+  const file = makePackage(mill.directory, undefined, { files: filesOf(mill) })
+  const btfmill = (...args: string[]) => run(...args, '--store', mill.storeUrl)
+  const made = await btfmill('generate', '--modules', 'early,late-one', '--json', file)
+  t.match(made, { status: 0, stdout: /"late_one":\{/ })
+  const kernel = `custom/rolling/i686/${RELEASE}`
+  t.match(await btfmill('dump', kernel, '--type', 'late'), { status: 1 })
+  const dumped = await btfmill('dump', kernel, '--type', 'late', '--modules')
+  t.match(dumped, { status: 0, stdout: /^struct late \{\n\tstruct list_head list;/ })
+  t.match(await btfmill('generate', '--modules', '../ext4', file), { status: 2 })
+  const all = await btfmill('generate', '--modules', 'all', '--json', file)
+  t.match(all, { status: 0, stdout: /"wantedModules":\["\*"/ })
 })
 
 t.test('--early-stop reads as far as what is wanted needs', async (t) => {

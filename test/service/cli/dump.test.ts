@@ -85,7 +85,7 @@ t.test('what is no kernel, or not one', async (t) => {
   ])
   t.match(nothing, { status: 1, stderr: 'unknown_kernel: nothing is neither a file nor DISTRO/' })
   t.match(unknown, { status: 1, stderr: 'unknown_kernel: there is no BTF for debian 12 x86_64 7' })
-  t.match(several, { status: 1, stderr: 'ambiguous: 6.1.0-2 has several builds' })
+  t.match(several, { status: 1, stderr: 'ambiguous: debian 12 x86_64 6.1.0-2 has several builds' })
   t.match(lost, { status: 1, stderr: 'btfmill: not_found: ' })
   t.match(await run('dump'), { status: 2, stderr: "missing required argument 'what'" })
 })
