@@ -32,10 +32,9 @@ const UBUNTU = {
 }
 const RPM = { x86_64: 'x86_64', aarch64: 'aarch64' }
 
-// metapackages (linux-image-amd64-dbg, linux-image-686-pae-dbg) have no version there
-const DEBIAN_DBG: NamingRule[] = [
-  { name: 'linux-image-(?<uname>[0-9]+[.][0-9].*)-dbg', release: '{uname}' },
-]
+// metapackages (linux-image-686-pae-dbg, linux-image-6.1-686-pae-dbg in backports) have no version there, or half of one
+const DEBIAN_UNAME = '(?<uname>[0-9]+[.][0-9]+([.]|-rc)[0-9].*)'
+const DEBIAN_DBG: NamingRule[] = [{ name: `linux-image-${DEBIAN_UNAME}-dbg`, release: '{uname}' }]
 const DEBIAN_PATHS = [
   'usr/lib/debug/boot/vmlinux-{release}',
   'usr/lib/debug/lib/modules/{release}/vmlinux',
@@ -44,11 +43,11 @@ const DEBIAN_PATHS = [
 // from 7.x linux-image-… is a metapackage, and linux-binary-… has the kernel
 const DEBIAN_IMAGES: NamingRule[] = [
   ...['linux-binary', 'linux-image'].map((name) => ({
-    name: `${name}-(?<uname>[0-9]+[.][0-9].*)`,
+    name: `${name}-${DEBIAN_UNAME}`,
     except: '.*-(dbg|unsigned)',
     release: '{uname}',
   })),
-  { name: 'linux-(binary|image)-(?<uname>[0-9]+[.][0-9].*)-unsigned', release: '{uname}' },
+  { name: `linux-(binary|image)-${DEBIAN_UNAME}-unsigned`, release: '{uname}' },
 ]
 // some machines' are not packed, and called vmlinux
 const DEBIAN_VMLINUZ = [

@@ -86,7 +86,12 @@ export const ROWS: readonly Row[] = [
     source: 'debian',
     version: '12',
     kernels: [deb('6.1.0-50-amd64', '6.1.190-1')],
-    others: ['linux-image-amd64-dbg', 'linux-image-6.1.0-50-amd64', 'linux-headers-6.1.0-50-amd64'],
+    others: [
+      'linux-image-amd64-dbg',
+      'linux-image-6.1-amd64-dbg',
+      'linux-image-6.1.0-50-amd64',
+      'linux-headers-6.1.0-50-amd64',
+    ],
     signed: 'index',
     authenticated: 'index',
   },
