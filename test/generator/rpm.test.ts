@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { openRpm, type RpmOptions } from '../../generator/rpm.ts'
 import { cpioEntry, cpioOf } from './package.ts'
-import { headerOf, makeRpm, PAYLOADS, type RpmValue, rpmOf } from './rpm.ts'
+import { headerOf, makeRpm, PAYLOADS, type RpmValue, rpmAround, rpmOf } from './rpm.ts'
 import { makeSigner } from './signer.ts'
 
 const PATH = 'usr/lib/debug/lib/modules/5.14.0-1.el9.x86_64/vmlinux'
@@ -284,6 +284,30 @@ t.test('bad headers', async (t) => {
   await t.rejects(tagged({ 1125: 'lzip' }), { code: 'unsupported_package', message: /lzip/ })
   await t.rejects(tagged({ 5093: { int32: [77] } }), { code: 'unsupported_package', message: /77/ })
   await t.rejects(tagged({ 5011: { int32: [77] } }), { code: 'unsupported_package', message: /77/ })
+})
+
+t.test('whatever byte of a header is wrong, the package is read or refused', async (t) => {
+  const payload = cpioOf([stripped(0, 'bytes')])
+  const codes = new Set([
+    ...['corrupt_package', 'unsupported_package', 'truncated', 'too_large', 'digest_mismatch'],
+  ])
+  const header = headerOf({ ...LISTED, 1035: ['', '', '', '', ''], 1125: 'gzip' })
+  const outcomes = new Set<string>()
+  for (let at = 0; at < header.length; at++) {
+    for (const value of [0, 1, 0x7f, 0xff]) {
+      const bytes = Buffer.from(header)
+      bytes[at] = value
+      const outcome = await read(rpmAround(bytes, payload)).then(
+        () => 'read',
+        (error) => {
+          if (!codes.has(error.code)) throw error
+          return error.code as string
+        },
+      )
+      outcomes.add(outcome)
+    }
+  }
+  t.ok(outcomes.has('corrupt_package') && outcomes.has('unsupported_package'), [...outcomes].join())
 })
 
 t.test('a file that the header does not list, and a bomb', async (t) => {

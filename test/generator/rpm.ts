@@ -130,6 +130,15 @@ export function rpmOf(
   signature: Readonly<Record<number, RpmValue>> = {},
 ): Buffer {
   const header = headerOf({ 5092: [sha256(payload)], 5093: { int32: [8] }, ...tags })
+  return rpmAround(header, payload, signature)
+}
+
+/** A package of a header, whatever is in it. */
+export function rpmAround(
+  header: Buffer,
+  payload: Buffer,
+  signature: Readonly<Record<number, RpmValue>> = {},
+): Buffer {
   const signed = headerOf({
     273: sha256(header),
     1000: { int32: [header.length + payload.length] },

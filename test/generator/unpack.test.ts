@@ -76,6 +76,24 @@ t.test('both layouts, in both orders, and symlinks before and after', async (t) 
     t.same(await unpack(t, await debOf(entries)), IMAGE, what)
 })
 
+t.test('members of a .deb in any order, among others, and with the slash of GNU ar', async (t) => {
+  const [data, control] = [await tarOf([[BOOT, IMAGE]]), await tarOf([['./control', 'shim']])]
+  const members = (...names: string[]) =>
+    arOf(
+      names.map((name) => {
+        const tar = name.startsWith('data') ? data : name.startsWith('control') ? control : '2.0\n'
+        return [name, Buffer.from(tar as string)]
+      }),
+    )
+  for (const names of [
+    ['debian-binary', 'control.tar', 'data.tar'],
+    ['debian-binary', 'data.tar', 'control.tar'],
+    ['debian-binary', '_gpgorigin', 'control.tar', 'data.tar', '_gpgbuilder'],
+    ['debian-binary/', 'control.tar/', 'data.tar/'],
+  ])
+    t.same(await unpack(t, members(...names)), IMAGE, names.join())
+})
+
 t.test('names are compared, never followed', async (t) => {
   const outside = join(tmpdir(), 'unpack-outside')
   const entries: Entry[] = [
