@@ -7,6 +7,7 @@ import fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyRepl
 import { archiveTreeRoutes } from './archive-tree.ts'
 import { btfRoutes } from './btf.ts'
 import { bundleRoutes } from './bundles.ts'
+import { checkRoutes } from './check.ts'
 import type { Config } from './config.ts'
 import { type Context, type ContextOptions, openContext } from './context.ts'
 import { debuginfodRoutes } from './debuginfod.ts'
@@ -18,6 +19,7 @@ import { jobRoutes } from './jobs.ts'
 import { kernelRoutes } from './kernels.ts'
 import { RequestLog, requestId } from './log.ts'
 import { metricRoutes, registerMetrics } from './metrics.ts'
+import { minimizeRoutes } from './minimize.ts'
 import { missRoutes } from './missed.ts'
 import { onlineRoutes } from './online.ts'
 import { openAnolisRoutes } from './openanolis.ts'
@@ -35,6 +37,8 @@ const KEEP_ALIVE = 65_000
 
 const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   btfRoutes,
+  checkRoutes,
+  minimizeRoutes,
   bundleRoutes,
   missRoutes,
   kernelRoutes,

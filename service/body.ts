@@ -4,9 +4,10 @@
  * Ranges are of the raw bytes (RFC 9110, 8.8.3, 12.5.3, 14).
  */
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { ENCODINGS, type Encoding, isAsStored, type Wanted } from './bodies.ts'
+import { ENCODINGS, type Encoding, encode, isAsStored, type Wanted } from './bodies.ts'
 import type { Context } from './context.ts'
 import { ServiceError } from './error.ts'
+import type { Body } from './memory.ts'
 
 export const BTF_TYPE = 'application/octet-stream'
 export const IMMUTABLE = 'public, max-age=31536000, immutable'
@@ -41,6 +42,24 @@ export async function sendBtf(
   const { bytes, sha256 } = await bodies.get(wanted, encoding)
   if (encoding !== 'identity') reply.header('content-encoding', encoding)
   return sendBytes(request, reply, bytes, { ...tagged(sha256), type: BTF_TYPE })
+}
+
+/** Answers with BTF that was made for this request, in the encoding that its client likes best. */
+export async function sendMade(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { bytes, sha256 }: Body,
+): Promise<FastifyReply> {
+  const encoding = negotiate(request.headers['accept-encoding'])
+  if (encoding !== 'identity') reply.header('content-encoding', encoding)
+  return reply
+    .headers({
+      etag: etagOf(sha256, encoding),
+      vary: 'accept-encoding',
+      'cache-control': 'no-store',
+    })
+    .type(BTF_TYPE)
+    .send(await encode(bytes, encoding))
 }
 
 interface Tagged {

@@ -9,6 +9,7 @@ import { PassThrough, pipeline, type Readable } from 'node:stream'
 import { type Catalog, type KernelFilter, type Store, sha256Of } from '../storage/index.ts'
 import { compress } from './compress.ts'
 import { ServiceError } from './error.ts'
+import { inOrder } from './flight.ts'
 import {
   type BundledKernel,
   encodeManifest,
@@ -209,26 +210,6 @@ export class Bundle {
       return members.prepare(kernel)
     }
     return inOrder(this.#selection.kernels, pool.threads + AHEAD, prepare)
-  }
-}
-
-/** The results in the order of the items, while so many are worked on at once. */
-async function* inOrder<T, R>(
-  items: Iterable<T>,
-  width: number,
-  work: (item: T) => Promise<R>,
-): AsyncGenerator<R> {
-  const underWay: Promise<R>[] = []
-  try {
-    for (const item of items) {
-      const started = work(item)
-      started.catch(() => {}) // told when its turn comes
-      underWay.push(started)
-      if (underWay.length === width) yield await underWay.shift()!
-    }
-    while (underWay.length > 0) yield await underWay.shift()!
-  } finally {
-    await Promise.allSettled(underWay)
   }
 }
 

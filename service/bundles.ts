@@ -3,23 +3,17 @@
  * breaks the connection, so that no client takes a part for the whole.
  */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyRequest } from 'fastify'
 import Type from 'typebox'
 import { Bundle } from './bundle.ts'
+import { goneSignal } from './caller.ts'
 import type { Context } from './context.ts'
-import { ServiceError } from './error.ts'
 import { FilterQuery, filterOf } from './filter.ts'
+import { Room } from './flight.ts'
 import { Manifest } from './manifest.ts'
 import { POLICIES, PROFILE_NAMES } from './profile.ts'
 import { bytes, problems } from './schema.ts'
-import {
-  acceptUploads,
-  bodyLimitOf,
-  filesOf,
-  formOf,
-  type UploadedFile,
-  type UploadLimits,
-} from './upload.ts'
+import { acceptUploads, bodyLimitOf, OBJECTS, objectLimits, objectsOf } from './upload.ts'
 
 const BundleQuery = Type.Object(
   {
@@ -41,31 +35,27 @@ const BundleQuery = Type.Object(
   { additionalProperties: false },
 )
 
-/** Large agents carry some dozen objects. */
-const MAX_OBJECTS = 32
-
 const ARCHIVES = ['application/x-tar', 'application/gzip', 'application/x-xz', 'application/zstd']
 
 export const bundleRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
     const { store, catalog, pool, settings, uploads } = context
-    let underWay = 0
-    const { uploadLimit } = settings
-    const form = { files: MAX_OBJECTS, fileSize: uploadLimit, size: 2 * uploadLimit }
-    await acceptUploads(app, uploads, form)
+    const room = new Room(settings.bundles, 'so many bundles are made already')
+    const limits = objectLimits(settings.uploadLimit)
+    await acceptUploads(app, uploads, limits)
 
     app.post(
       '/v1/bundles',
       {
-        bodyLimit: bodyLimitOf(form),
+        bodyLimit: bodyLimitOf(limits),
         schema: {
-          tags: ['BTF'],
+          tags: ['Objects'],
           summary: 'The BTF of many kernels in one archive, as one consumer reads it',
           description:
             'The files `object` of a multipart form are BPF objects: then there is of each BTF only what they need. Without a body BTF is whole.',
           consumes: ['multipart/form-data'],
-          form: formOf('object', 'BPF objects'),
+          form: OBJECTS,
           querystring: BundleQuery,
           response: {
             200: {
@@ -88,13 +78,8 @@ export const bundleRoutes =
         },
       },
       async (request, reply) => {
-        if (underWay >= settings.bundles)
-          throw new ServiceError('busy', 'so many bundles are made already')
-        underWay++
-        reply.raw.once('close', () => {
-          underWay--
-        })
-        const objects = await objectsOf(request, form)
+        reply.raw.once('close', room.take())
+        const objects = hasBody(request) ? await objectsOf(request, limits) : []
         const { profile, unsupported, zstd, part } = request.query
         const filter = filterOf(request.query)
         const gone = goneSignal(reply)
@@ -111,16 +96,5 @@ export const bundleRoutes =
     )
   }
 
-/** The objects that a request brings; none without a body. Errors: those of `filesOf`. */
-async function objectsOf(request: FastifyRequest, form: UploadLimits): Promise<UploadedFile[]> {
-  const { headers, body } = request
-  const empty = headers['content-type'] === undefined && body === undefined
-  return empty ? [] : await filesOf(request, 'object', form)
-}
-
-/** Aborts when the answer is out, or nobody is there any more to take it. */
-function goneSignal(reply: FastifyReply): AbortSignal {
-  const gone = new AbortController()
-  reply.raw.once('close', () => gone.abort(new Error('the client has gone')))
-  return gone.signal
-}
+const hasBody = ({ headers, body }: FastifyRequest): boolean =>
+  headers['content-type'] !== undefined || body !== undefined

@@ -1,7 +1,7 @@
-/* Who asks: what requests of one client are counted under, and whether it is this machine. */
+/* Who asks: what requests of one client are counted under, whether it is this machine, and whether it is still there. */
 import { isIPv6 } from 'node:net'
 import rateLimit from '@fastify/rate-limit'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 
 /** What proxies add to what they pass on, whether they are trusted or not. */
 const FORWARDED = ['forwarded', 'x-forwarded-for', 'x-real-ip', 'via']
@@ -17,4 +17,13 @@ export function callerOf({ holder, ip }: FastifyRequest): string {
 export function isLocalCaller({ ip, headers }: FastifyRequest): boolean {
   if (FORWARDED.some((name) => headers[name] !== undefined)) return false
   return !ip || /^(?:::ffff:)?127\.|^::1$/.test(ip)
+}
+
+/** Aborts when the answer is out, or nobody is there any more to take it. */
+export function goneSignal(reply: FastifyReply): AbortSignal {
+  const gone = new AbortController()
+  const leave = () => gone.abort(new Error('the client has gone'))
+  if (reply.raw.destroyed) leave()
+  else reply.raw.once('close', leave)
+  return gone.signal
 }

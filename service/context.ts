@@ -8,15 +8,16 @@ import { Archives } from './archives.ts'
 import { Bodies } from './bodies.ts'
 import { type Config, DEFAULTS } from './config.ts'
 import { Demand } from './demand.ts'
+import { Room } from './flight.ts'
 import type { Generator } from './generation.ts'
 import { Memory } from './memory.ts'
 import { Metrics } from './metrics.ts'
 import { Misses } from './misses.ts'
+import { Objects } from './objects.ts'
 import { Pool } from './pool.ts'
 import { Readiness } from './readiness.ts'
 import { openRedirects, type Redirects } from './redirect.ts'
 import type { Tokens } from './token.ts'
-import { Uploads } from './upload.ts'
 
 export interface ContextOptions {
   store: Store
@@ -45,12 +46,16 @@ export interface Context {
   /** threads for what strangers send */
   readonly pool: Pool
   readonly archives: Archives
-  readonly uploads: Uploads
+  /** for the bytes of all that is being sent or worked on */
+  readonly uploads: Room
+  readonly objects: Objects
   readonly misses: Misses
   readonly redirects: Redirects | undefined
   /** Ends what is under way, and what was started for it. */
   close(): Promise<void>
 }
+
+const MIB = 1024 * 1024
 
 /** Errors: the system's, for what is kept in files. */
 export async function openContext(options: ContextOptions): Promise<Context> {
@@ -59,8 +64,9 @@ export async function openContext(options: ContextOptions): Promise<Context> {
   const stateFile = (name: string) =>
     settings.state === '' ? undefined : join(settings.state, name)
   const memory = new Memory(settings.memory)
-  const pool = new Pool()
+  const pool = new Pool({ time: settings.taskTime * 1000, memory: settings.taskMemory / MIB })
   const bodies = new Bodies(store, memory, pool)
+  const objects = new Objects({ store, bodies, pool, size: settings.resultMemory })
   const onDemand =
     generator && settings.generate === 'on-miss'
       ? new Demand(generator, catalog, settings)
@@ -72,8 +78,8 @@ export async function openContext(options: ContextOptions): Promise<Context> {
   const archives = await Archives.open({ store, catalog, memory, bodies, onError }, archivesFile)
   return {
     ...{ store, catalog, settings, readiness, tokens, metrics, onDemand },
-    uploads: new Uploads(settings.uploadMemory),
-    ...{ memory, bodies, pool, archives, misses, redirects },
+    uploads: new Room(settings.uploadMemory, 'too much is being sent at once'),
+    ...{ memory, bodies, pool, objects, archives, misses, redirects },
     close: async () => {
       await Promise.all([pool.close(), archives.close(), misses.close()])
     },

@@ -41,6 +41,10 @@ export function collectDocument(app: FastifyInstance): void {
       security: [{}, { token: [] }],
       tags: [
         { name: 'BTF', description: 'The bytes, by whatever is known of a kernel.' },
+        {
+          name: 'Objects',
+          description: 'What BPF objects need of kernels, and where they would load.',
+        },
         { name: 'Kernels', description: 'What is known of kernels.' },
         { name: 'Operations', description: 'How the service does.' },
         {

@@ -6,9 +6,11 @@ import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type, { type Static } from 'typebox'
+import { goneSignal } from './caller.ts'
 import type { Context } from './context.ts'
 import type { Demand } from './demand.ts'
 import { ServiceError } from './error.ts'
+import { Room } from './flight.ts'
 import { Generation, isEnded } from './generation.ts'
 import { pathOf } from './name.ts'
 import { problems } from './schema.ts'
@@ -39,7 +41,7 @@ export const jobRoutes =
     const { generator } = onDemand
     const stopping = new AbortController()
     app.addHook('preClose', async () => stopping.abort())
-    let watchers = 0
+    const room = new Room(WATCHERS, 'too many watch')
 
     app.get(
       '/v1/jobs/:id',
@@ -60,14 +62,8 @@ export const jobRoutes =
           if (isEnded(generation)) await onDemand.settled(id)
           return reply.send(jobOf(generation))
         }
-        if (watchers >= WATCHERS) throw new ServiceError('busy', 'too many watch')
-        const gone = new AbortController()
-        watchers++
-        reply.raw.once('close', () => {
-          watchers--
-          gone.abort()
-        })
-        const signal = AbortSignal.any([gone.signal, stopping.signal])
+        reply.raw.once('close', room.take())
+        const signal = AbortSignal.any([goneSignal(reply), stopping.signal])
         reply.header('x-accel-buffering', 'no').type(EVENTS)
         return reply.send(Readable.from(eventsOf(onDemand, id, signal)))
       },

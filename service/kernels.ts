@@ -8,10 +8,9 @@ import { ServiceError } from './error.ts'
 import { FilterQuery, filterOf } from './filter.ts'
 import { findBuilds } from './lookup.ts'
 import { kernelOf, NameParams, pathOf } from './name.ts'
-import { problems } from './schema.ts'
+import { lines, NDJSON, problems } from './schema.ts'
 import { ShownFailure, shownRecord } from './shown.ts'
 
-const NDJSON = 'application/x-ndjson'
 const PAGE = 100
 
 const ListQuery = Type.Object({
@@ -39,7 +38,7 @@ const Page = Type.Object({ kernels: Type.Array(Listed), next: Type.Optional(Type
 const PAGES = {
   content: {
     'application/json': { schema: Page },
-    [NDJSON]: { schema: Type.Unsafe<Readable>({ type: 'string', description: 'a record a line' }) },
+    ...lines('', Listed).content,
   },
 }
 const Builds = Type.Object({ builds: Type.Array(Listed) })
@@ -80,8 +79,8 @@ export const kernelRoutes =
         )
         reply.header('vary', 'accept')
         if (request.headers.accept?.includes(NDJSON)) {
-          const lines = found.map(({ record }) => `${JSON.stringify(listed(record))}\n`)
-          return reply.type(NDJSON).send(Readable.from(lines))
+          const all = found.map(({ record }) => `${JSON.stringify(listed(record))}\n`)
+          return reply.type(NDJSON).send(Readable.from(all))
         }
         const page = [...found.take(limit + 1)]
         const last = page.length > limit ? page[limit - 1] : undefined

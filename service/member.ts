@@ -158,12 +158,15 @@ export class Members {
   }
 
   #damaged({ kernel }: Available, error: unknown): Finding {
-    const damaged =
-      error instanceof BtfError ||
-      (error instanceof StoreError && ['not_found', 'digest_mismatch'].includes(error.code))
-    if (!damaged) throw error
+    if (!isDamaged(error)) throw error
     return { kernel, code: 'damaged', message: `${error.code}: ${error.message}`, included: false }
   }
+}
+
+/** Whether something is wrong with BTF or an object; anything else is wrong with us. */
+export function isDamaged(error: unknown): error is BtfError | StoreError {
+  if (error instanceof BtfError) return true
+  return error instanceof StoreError && ['not_found', 'digest_mismatch'].includes(error.code)
 }
 
 type Packer = (

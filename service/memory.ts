@@ -36,20 +36,28 @@ export class Memory {
     return this.#bodies.calculatedSize
   }
 
-  /** The body of that key, made where it is not there. Errors: those of `make`. */
-  async body(key: string, make: () => Promise<Body>): Promise<Body> {
+  /**
+   * The body of that key, made where it is not there. Errors: those of `make`, whose signal aborts when nobody waits for it
+   * any more, and the reason of one's own signal.
+   */
+  async body(
+    key: string,
+    make: (nobody: AbortSignal) => Promise<Body>,
+    signal?: AbortSignal,
+  ): Promise<Body> {
     const there = this.#bodies.get(key)
     if (there) {
       this.counts.found++
       return there
     }
     let made = false
-    const body = await this.#making.run(key, async () => {
+    const making = async (nobody: AbortSignal) => {
       made = true
-      const body = await make()
+      const body = await make(nobody)
       this.#bodies.set(key, body)
       return body
-    })
+    }
+    const body = await this.#making.run(key, making, signal)
     this.counts[made ? 'made' : 'found']++
     return body
   }

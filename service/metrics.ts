@@ -127,6 +127,17 @@ export function registerMetrics(app: FastifyInstance, context: Context): void {
     () => memory.counts,
     'result',
   )
+  metrics.gauge(
+    'btfmill_result_bytes',
+    'Bytes of what was found out of objects',
+    () => context.objects.results.size,
+  )
+  metrics.counter(
+    'btfmill_results_total',
+    'What was asked of objects: found in memory, worked out, or had to go',
+    () => context.objects.results.counts,
+    'result',
+  )
   if (!onDemand) return
   metrics.gauge(
     'btfmill_generations',

@@ -12,6 +12,7 @@ import { answerForOthers } from './answer.ts'
 import { ARCHIVE_TYPE, DOORS } from './archive-tree.ts'
 import { answering } from './archives.ts'
 import { SHORT, sendBytes } from './body.ts'
+import { goneSignal } from './caller.ts'
 import type { Context } from './context.ts'
 import { lately } from './flight.ts'
 import type { Available } from './lookup.ts'
@@ -25,7 +26,7 @@ import {
   NO_BTF_FOR_OTHERS,
   problems,
 } from './schema.ts'
-import { acceptUploads, bodyLimitOf, filesOf, formOf, type UploadedFile } from './upload.ts'
+import { acceptUploads, bodyLimitOf, filesOf, formOf } from './upload.ts'
 
 const GZIP_TYPE = 'application/gzip'
 
@@ -50,6 +51,7 @@ const REFUSALS = [
 export const onlineRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
+    const { objects } = context
     const form = { files: 1, fileSize: context.settings.uploadLimit }
     await acceptUploads(app, context.uploads, form)
 
@@ -135,15 +137,11 @@ export const onlineRoutes =
           },
         },
         async (request, reply) => {
-          const [{ bytes: object }] = (await filesOf(request, 'bpf', form)) as [UploadedFile]
+          const gone = goneSignal(reply)
+          const sent = await objects.open(await filesOf(request, 'bpf', form), gone)
           const { btf, kernel } = await recordFor(request, request.query)
-          const key = `minimized ${btf.sha256} ${sha256Of(object)} ${kernel.release}`
-          const { bytes } = await context.memory.body(key, async () => {
-            const raw = await context.bodies.raw(btf.sha256)
-            const least = await context.pool.run('minimize', { btf: raw, objects: [object] })
-            const bytes = await promisify(gzip)(await packTar(kernel.release, least))
-            return { bytes, sha256: sha256Of(bytes) }
-          })
+          const least = await objects.minimized(objects.one, btf.sha256, sent, gone)
+          const bytes = await promisify(gzip)(await packTar(kernel.release, least.bytes))
           return reply.header('cache-control', 'no-store').type(GZIP_TYPE).send(bytes)
         },
       )

@@ -1,6 +1,6 @@
 /* The parts of schemas that routes share: names, choices, bodies, problems. */
 import type { Readable } from 'node:stream'
-import Type from 'typebox'
+import Type, { type TSchema } from 'typebox'
 import { KernelName } from '../storage/index.ts'
 import { DIALECT_NAMES, type Wanted } from './bodies.ts'
 import { BTF_TYPE } from './body.ts'
@@ -10,7 +10,7 @@ import { Finding } from './manifest.ts'
 import { PROBLEM_TYPE, STATUS } from './problem.ts'
 import { ShownFailure } from './shown.ts'
 
-const Sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' })
+export const Sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' })
 
 export const BuildId = Type.String({
   pattern: '^(?:[0-9A-Fa-f]{2}){1,64}$',
@@ -82,6 +82,21 @@ export const bytes = (description: string, type: string) => ({
   description,
   content: {
     [type]: { schema: Type.Unsafe<Buffer | Readable>({ type: 'string', format: 'binary' }) },
+  },
+})
+
+export const NDJSON = 'application/x-ndjson'
+
+/** An answer of lines, each of them JSON of that schema. */
+export const lines = (description: string, line: TSchema) => ({
+  description,
+  content: {
+    [NDJSON]: {
+      schema: Type.Unsafe<Readable | string>({
+        ...{ type: 'string', description: 'a line each', contentMediaType: 'application/json' },
+        contentSchema: line,
+      }),
+    },
   },
 })
 

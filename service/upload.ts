@@ -7,6 +7,7 @@ import multipart from '@fastify/multipart'
 import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify'
 import Type, { type TSchema } from 'typebox'
 import { ServiceError } from './error.ts'
+import type { Room } from './flight.ts'
 
 declare module 'fastify' {
   interface FastifySchema {
@@ -33,6 +34,21 @@ export interface UploadedFile {
   bytes: Buffer
 }
 
+/** Large agents carry some dozen objects. */
+const MAX_OBJECTS = 32
+
+/** The form in which BPF objects come. */
+export const OBJECTS = formOf('object', 'BPF objects')
+
+/** What may come in it, where one file has so many bytes at most. */
+export const objectLimits = (fileSize: number): UploadLimits => ({
+  ...{ files: MAX_OBJECTS, fileSize, size: 2 * fileSize },
+})
+
+/** The objects that a request brings. Errors: those of `filesOf`. */
+export const objectsOf = (request: FastifyRequest, limits: UploadLimits): Promise<UploadedFile[]> =>
+  filesOf(request, 'object', limits)
+
 /** The longest name that is kept. */
 const MAX_NAME = 100
 
@@ -44,28 +60,13 @@ export const bodyLimitOf = (limits: UploadLimits): number => sizeOf(limits) + FO
 
 const sizeOf = ({ files, fileSize, size = files * fileSize }: UploadLimits): number => size
 
-/** Bytes of uploads in memory, of all requests together: a stranger must not fill it with many that are each allowed. */
-export class Uploads {
-  #left: number
-
-  constructor(size: number) {
-    this.#left = size
-  }
-
-  /** Takes room, and gives what returns it. Errors: `busy` where there is not so much. */
-  take(bytes: number): () => void {
-    if (bytes > this.#left) throw new ServiceError('busy', 'too much is being sent at once')
-    this.#left -= bytes
-    return () => {
-      this.#left += bytes
-    }
-  }
-}
-
-/** Lets the routes of an app take forms, as long as there is room for them. Errors: `busy`. */
+/**
+ * Lets the routes of an app take forms, as long as there is room for their bytes: a stranger must not fill the memory with
+ * many that are each allowed. Errors: `busy`.
+ */
 export async function acceptUploads(
   app: FastifyInstance,
-  uploads: Uploads,
+  uploads: Room,
   uploadLimits: UploadLimits,
 ): Promise<void> {
   const { files, fileSize } = uploadLimits

@@ -17,6 +17,7 @@ import {
   toDialect,
 } from '../bpf/index.ts'
 import { sha256Of } from '../storage/index.ts'
+import { jsonOf } from './json.ts'
 
 /** What an object turned out to be. */
 export interface ObjectSummary {
@@ -47,8 +48,11 @@ export interface Tasks {
   open: (task: { objects: readonly Uint8Array[] }) => ObjectSummary[]
   /** Minimises. Errors: those of `openObject`, `parseBtf` and `minimizeBtf`. */
   minimize: (task: { objects: readonly Uint8Array[]; btf: Uint8Array }) => Uint8Array
-  /** Checks, object by object. Errors: those of `openObject`, `parseBtf` and `checkObject`. */
-  check: (task: { objects: readonly Uint8Array[]; btf: Uint8Array }) => Check[]
+  /**
+   * Checks one object, and gives that as JSON. Errors: those of `openObject`, `parseBtf` and `checkObject`; `too_large`
+   * where there is too much to say.
+   */
+  check: (task: { object: Uint8Array; btf: Uint8Array }) => string
   /**
    * Minimises for all objects, and says which of them do not work on this kernel. Where one cannot be minimised for, it
    * is the BTF as it is: against that the object meets its refusal as against the kernel. Errors: those of `openObject`
@@ -92,9 +96,10 @@ const TASKS: Tasks = {
       return { byteOrder, programs: programs.length, relocations: ext.relocations.length }
     }),
   minimize: ({ objects, btf }) => minimizeBtf(parseBtf(btf), opened(objects)),
-  check: ({ objects, btf }) => {
+  check: ({ object, btf }) => {
     const kernel = parseBtf(btf)
-    return opened(objects).map((object) => checkObject(object, kernel))
+    const [one] = opened([object])
+    return shortJson(checkObject(one!, kernel))
   },
   fit: ({ objects, btf }) => {
     const kernel = parseBtf(btf)
@@ -116,6 +121,23 @@ const TASKS: Tasks = {
     const merged = opened.length > 0 ? mergeBtf(base, opened) : btf
     return dialect ? toDialect(parseBtf(merged), dialect) : merged
   },
+}
+
+/** Characters of what is said of an object; those of large agents come to some hundred thousand. */
+const MAX_JSON = 64 * 1024 * 1024
+
+function shortJson(check: Check): string {
+  let left = MAX_JSON
+  const parts = check.programs.map(({ relocations, ...program }) => {
+    const said = relocations.map((relocation) => {
+      const json = jsonOf(relocation)
+      left -= json.length
+      if (left < 0) throw new BtfError('too_large', `more than ${MAX_JSON} characters to say of it`)
+      return json
+    })
+    return `${jsonOf(program).slice(0, -1)},"relocations":[${said.join()}]}`
+  })
+  return `{"loads":"${check.loads}","programs":[${parts.join()}]}`
 }
 
 function misfitOf(check: () => Check): Omit<Misfit, 'object'> | undefined {

@@ -9,9 +9,10 @@ import {
   type SourceLine,
 } from '../../bpf/index.ts'
 import type { KernelFilter } from '../../storage/index.ts'
+import { jsonOf } from '../json.ts'
 import { type CommonOptions, filterOf } from './filter.ts'
 import { type ChosenKernel, chosenKernels, openObjectFile, refusalOf } from './input.ts'
-import { jsonLine, printable } from './output.ts'
+import { printable } from './output.ts'
 
 interface Options extends CommonOptions, KernelFilter {
   btf?: string
@@ -34,7 +35,7 @@ export async function run(files: string[], options: Options): Promise<number> {
     for (const { file, object } of objects) {
       const answer = 'error' in opened ? opened : check(object, opened.btf)
       checked++
-      if (options.json) console.log(jsonLine({ object: file, kernel, build, ...answer }))
+      if (options.json) console.log(jsonOf({ object: file, kernel, build, ...answer }))
       const title = `${basename(file)} on ${kernel}${build === undefined ? '' : ` (${build})`}`
       if ('error' in answer) fail(`${title}: ${answer.error.code}: ${answer.error.message}`)
       else if (answer.loads === 'no') failed++

@@ -1,8 +1,9 @@
 import { diffBtf, printDiff } from '../../bpf/index.ts'
+import { jsonOf } from '../json.ts'
 import { withoutTag } from './dump.ts'
 import type { CommonOptions } from './filter.ts'
 import { openKernel } from './input.ts'
-import { jsonLine, print } from './output.ts'
+import { print } from './output.ts'
 
 /** `btfmill diff`. Returns the exit status: 0 also where something differs. */
 export async function run(
@@ -17,6 +18,6 @@ export async function run(
     return 1
   }
   const diff = diffBtf(old, now, name ? { type: name } : {})
-  await print(json ? [`${jsonLine(diff)}\n`] : printDiff(diff))
+  await print(json ? [`${jsonOf(diff)}\n`] : printDiff(diff))
   return 0
 }

@@ -9,12 +9,13 @@ import { Bundle, type BundleResult } from '../bundle.ts'
 import { ServiceError } from '../error.ts'
 import { writeWhole } from '../file.ts'
 import { filterOf } from '../filter.ts'
+import { jsonOf } from '../json.ts'
 import { besideOf, type Finding } from '../manifest.ts'
 import { Pool } from '../pool.ts'
 import type { BundlePolicy, ProfileName } from '../profile.ts'
 import { verifyBundle } from '../verification.ts'
 import type { CommonOptions } from './filter.ts'
-import { jsonLine, printable } from './output.ts'
+import { printable } from './output.ts'
 import { readSecretKey } from './secret.ts'
 
 interface Options extends CommonOptions, KernelFilter {
@@ -100,7 +101,7 @@ function report({ kernels, findings }: BundleResult, path: string, json: boolean
   const left = new Set(findings.filter(({ included }) => !included).map(({ kernel }) => kernel))
     .size
   const text = `${path}: ${kernels} kernels${left > 0 ? `, ${left} left out` : ''}`
-  const line = json ? jsonLine({ summary: { path, kernels, left } }) : printable(text)
+  const line = json ? jsonOf({ summary: { path, kernels, left } }) : printable(text)
   if (path === '-') console.error(line)
   else console.log(line)
 }
@@ -112,7 +113,7 @@ function reportFindings(findings: readonly Finding[], json: boolean): void {
     const name = [kernel.distro, kernel.version, kernel.arch, kernel.release].join('/')
     const about = object === undefined ? name : `${name}: ${object}`
     const line = `btfmill: ${about}: ${code}, ${included ? 'included' : 'left out'}: ${message}`
-    console.error(json ? jsonLine(finding) : printable(line))
+    console.error(json ? jsonOf(finding) : printable(line))
   }
 }
 
@@ -137,9 +138,9 @@ async function verify(path: string, { publicKey, json }: Options): Promise<numbe
     publicKey === undefined ? undefined : await readFile(publicKey, 'utf8'),
   )
   for (const problem of problems)
-    console.log(json ? jsonLine(problem) : printable(`${problem.path}: ${problem.message}`))
+    console.log(json ? jsonOf(problem) : printable(`${problem.path}: ${problem.message}`))
   const whose = signed ? 'its signature is right' : 'no public key was given to verify it with'
-  if (json) console.log(jsonLine({ summary: { path, kernels, signed, wrong: problems.length } }))
+  if (json) console.log(jsonOf({ summary: { path, kernels, signed, wrong: problems.length } }))
   else if (problems.length === 0) console.log(printable(`${path}: ${kernels} kernels; ${whose}`))
   return problems.length === 0 ? 0 : 1
 }

@@ -1,6 +1,6 @@
 import { collectGarbage, openStore } from '../../storage/index.ts'
+import { jsonOf } from '../json.ts'
 import type { CommonOptions } from './filter.ts'
-import { jsonLine } from './output.ts'
 
 /** `btfmill gc`. Returns the exit status. */
 export async function run({ store, json }: CommonOptions): Promise<number> {
@@ -8,10 +8,10 @@ export async function run({ store, json }: CommonOptions): Promise<number> {
   for await (const { key, size } of collectGarbage(await openStore(store))) {
     blobs++
     bytes += size
-    console.log(json ? jsonLine({ key, size }) : key)
+    console.log(json ? jsonOf({ key, size }) : key)
   }
   console.log(
-    json ? jsonLine({ summary: { blobs, bytes } }) : `${blobs} blobs removed, ${bytes} bytes`,
+    json ? jsonOf({ summary: { blobs, bytes } }) : `${blobs} blobs removed, ${bytes} bytes`,
   )
   return 0
 }

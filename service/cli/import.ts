@@ -1,7 +1,8 @@
 import { importTree } from '../../generator/index.ts'
 import { openStore } from '../../storage/index.ts'
+import { jsonOf } from '../json.ts'
 import type { CommonOptions } from './filter.ts'
-import { jsonLine, printable } from './output.ts'
+import { printable } from './output.ts'
 import { readSecretKey } from './secret.ts'
 
 interface Options extends CommonOptions {
@@ -15,11 +16,11 @@ export async function run(tree: string, { store, json, secretKey }: Options): Pr
   const imports = importTree(await openStore(store), tree, key ? { secretKey: key } : {})
   for await (const imported of imports) {
     count[imported.state] = (count[imported.state] ?? 0) + 1
-    if (json) console.log(jsonLine(imported))
+    if (json) console.log(jsonOf(imported))
     else if (imported.state === 'refused')
       console.error(printable(`btfmill: ${imported.path}: ${imported.code}: ${imported.message}`))
   }
-  if (json) console.log(jsonLine({ summary: count }))
+  if (json) console.log(jsonOf({ summary: count }))
   else
     console.log(
       Object.entries(count)

@@ -11,18 +11,16 @@ import {
 } from '../../bpf/index.ts'
 import {
   Catalog,
-  canonicalArch,
-  decodeName,
-  encodeName,
   getBlob,
   getBlobs,
   type KernelFilter,
-  type KernelName,
   openStore,
   StoreError,
 } from '../../storage/index.ts'
+import { allChosen, type Chosen } from '../chosen.ts'
 import { ServiceError } from '../error.ts'
 import { lookUp, moduleDigests } from '../lookup.ts'
+import { parseName } from '../name.ts'
 
 /** Opens a BPF object. Errors: those of `openObject`, with the file's name. */
 export async function openObjectFile(path: string): Promise<BpfObject> {
@@ -44,16 +42,10 @@ export async function openKernel(
     return undefined
   })
   if (bytes) return parsed(what, bytes, readBtf)
-  const [distro, version, arch, release, ...rest] = what.split('/')
-  if (!distro || !version || !arch || !release || rest.length > 0) {
+  const kernel = parseName(what)
+  if (!kernel) {
     const message = `${what} is neither a file nor DISTRO/VERSION/ARCH/RELEASE`
     throw new ServiceError('unknown_kernel', message)
-  }
-  const kernel = {
-    distro: decodeName(distro),
-    version: decodeName(version),
-    arch: canonicalArch(decodeName(arch)),
-    release: decodeName(release),
   }
   const store = await openStore(storeUrl)
   const record = await lookUp(new Catalog(store), kernel, { withModules })
@@ -74,14 +66,8 @@ function parsed<T>(path: string, bytes: Buffer, parse: (bytes: Buffer) => T): T 
   }
 }
 
-/** BTF that a command works on, read when it is its turn. */
-export interface ChosenKernel {
-  /** as the command was given it, or DISTRO/VERSION/ARCH/RELEASE */
-  readonly name: string
-  /** of one from the store */
-  readonly kernel?: KernelName
-  /** the version of its package, where the kernel has several builds with different BTF */
-  readonly build?: string
+/** BTF that a command works on, read when it is its turn; its name is as the command was given it, or the kernel's. */
+export interface ChosenKernel extends Omit<Chosen, 'btf'> {
   readonly btf: () => Promise<Btf>
 }
 
@@ -100,31 +86,15 @@ export async function* chosenKernels(
   }
   const store = await openStore(url)
   const catalog = await Catalog.open(store, onInvalid)
-  const records = [...catalog.list(filter)].map(({ record }) => record)
-  const chosen = [...Map.groupBy(records, ({ kernel }) => nameOf(kernel))].flatMap(
-    ([name, builds]) => {
-      const different = new Map(
-        builds.flatMap(({ kernel, package: { version }, btf }) =>
-          btf ? [[btf.sha256, { name, kernel, version, sha256: btf.sha256 }]] : [],
-        ),
-      )
-      return [...different.values()].map(({ version, ...of }) => {
-        return { ...of, ...(different.size > 1 && { build: version }) }
-      })
-    },
-  )
+  const chosen = [...allChosen(catalog, filter)]
   const blobs = getBlobs(
     store,
-    chosen.map(({ sha256 }) => sha256),
+    chosen.map(({ btf: { sha256 } }) => sha256),
   )
-  for (const { sha256: _, ...one } of chosen) {
+  for (const { btf: _, ...one } of chosen) {
     const read: Promise<Buffer> = blobs.next().value
     yield { ...one, btf: async () => parseBtf(await read) }
   }
-}
-
-function nameOf({ distro, version, arch, release }: KernelName): string {
-  return [distro, version, arch, release].map(encodeName).join('/')
 }
 
 /** What is wrong with one kernel, with a code, so that a command can go on to the next; any other error is thrown. */

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { generateKeys } from '../../storage/index.ts'
+import { jsonOf } from '../json.ts'
 import type { CommonOptions } from './filter.ts'
-import { jsonLine } from './output.ts'
 
 interface Options extends CommonOptions {
   output: string
@@ -13,6 +13,6 @@ export async function run({ output, json }: Options): Promise<number> {
   const files = { secretKey: `${output}.key`, publicKey: `${output}.pub` }
   await writeFile(files.secretKey, secretKey, { mode: 0o600, flag: 'wx' })
   await writeFile(files.publicKey, publicKey, { flag: 'wx' })
-  console.log(json ? jsonLine(files) : `${files.secretKey} signs, ${files.publicKey} verifies`)
+  console.log(json ? jsonOf(files) : `${files.secretKey} signs, ${files.publicKey} verifies`)
   return 0
 }

@@ -3,9 +3,10 @@ import { type BpfObject, minimizeBtf, parseBtf } from '../../bpf/index.ts'
 import { archiveArch, encodeName, type KernelFilter } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
 import { writeWhole } from '../file.ts'
+import { jsonOf } from '../json.ts'
 import { type CommonOptions, filterOf } from './filter.ts'
 import { type ChosenKernel, chosenKernels, openObjectFile, refusalOf } from './input.ts'
-import { jsonLine, printable } from './output.ts'
+import { printable } from './output.ts'
 
 interface Options extends CommonOptions, KernelFilter {
   btf?: string
@@ -26,11 +27,11 @@ export async function run(files: string[], options: Options): Promise<number> {
       const { kernel, ...made } = await minimize(chosen, objects, options.output)
       written++
       const { path, size, of } = made
-      console.log(options.json ? jsonLine({ kernel, ...made }) : `${path}: ${size} of ${of} bytes`)
+      console.log(options.json ? jsonOf({ kernel, ...made }) : `${path}: ${size} of ${of} bytes`)
     } catch (cause) {
       const error = refusalOf(cause)
       fail(`${chosen.name}: ${error.code}: ${error.message}`)
-      if (options.json) console.log(jsonLine({ kernel: chosen.name, error }))
+      if (options.json) console.log(jsonOf({ kernel: chosen.name, error }))
     }
   }
   if (written + failed === 0) fail(`no kernel in ${options.store} matches`)

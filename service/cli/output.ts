@@ -17,11 +17,6 @@ export function printable(text: string): string {
   return text.replace(/\p{Cc}/gu, '?')
 }
 
-/** A value as one line of JSON; 64-bit numbers as decimal strings. */
-export function jsonLine(value: unknown): string {
-  return JSON.stringify(value, (_, of) => (typeof of === 'bigint' ? String(of) : of))
-}
-
 /** Rows of as many cells each, as lines in which the cells stand below each other. */
 export function columns(rows: readonly (readonly string[])[]): string[] {
   const widths: number[] = []

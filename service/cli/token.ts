@@ -1,6 +1,6 @@
+import { jsonOf } from '../json.ts'
 import { addToken, removeToken, type Scope } from '../token.ts'
 import type { CommonOptions } from './filter.ts'
-import { jsonLine } from './output.ts'
 
 interface Options extends CommonOptions {
   tokens: string
@@ -21,6 +21,6 @@ export async function run(name: string, options: Options): Promise<number> {
   const expires =
     days === undefined ? {} : { expires: new Date(Date.now() + days * DAY).toISOString() }
   const token = await addToken(tokens, { name, scopes, ...expires })
-  console.log(json ? jsonLine({ name, scopes, ...expires, token }) : token)
+  console.log(json ? jsonOf({ name, scopes, ...expires, token }) : token)
   return 0
 }

@@ -1,6 +1,7 @@
 import { openStore, verifyStore } from '../../storage/index.ts'
+import { jsonOf } from '../json.ts'
 import type { CommonOptions } from './filter.ts'
-import { jsonLine, printable } from './output.ts'
+import { printable } from './output.ts'
 import { readSecretKey } from './secret.ts'
 
 interface Options extends CommonOptions {
@@ -18,9 +19,9 @@ export async function run({ store, json, repair = false, secretKey }: Options): 
     else wrong++
     const { code, message } = finding
     const line = `${code}: ${message}${finding.repaired ? ', made again' : ''}`
-    console.log(json ? jsonLine(finding) : printable(line))
+    console.log(json ? jsonOf(finding) : printable(line))
   }
-  if (json) console.log(jsonLine({ summary: { wrong, repaired } }))
+  if (json) console.log(jsonOf({ summary: { wrong, repaired } }))
   else console.log(wrong + repaired === 0 ? 'clean' : `${wrong} wrong; ${repaired} made again`)
   return wrong === 0 ? 0 : 1
 }

@@ -19,6 +19,13 @@ export function objectFile(name: string, order: 'el' | 'eb' = 'el'): ObjectFile 
   return { name: basename(path), bytes: readFileSync(path) }
 }
 
+/** A form that sends objects. */
+export function formOf(...objects: readonly ObjectFile[]): FormData {
+  const form = new FormData()
+  for (const { name, bytes } of objects) form.append('object', new Blob([Buffer.from(bytes)]), name)
+  return form
+}
+
 /** A kernel with the BTF of a little kernel. */
 export type Shelved = Partial<Kernel> & {
   /** the little kernel's machine */

@@ -6,20 +6,23 @@ import t from 'tap'
 import { request } from 'undici'
 import { decodeManifest } from '../../service/manifest.ts'
 import { blobKey, openStore, sha256Of } from '../../storage/index.ts'
-import { bundlesOf, KERNELS, membersOf, objectFile, PLAIN, rawOf, shelve } from './bundled.ts'
-import { startMill } from './mill.ts'
+import {
+  bundlesOf,
+  formOf,
+  KERNELS,
+  membersOf,
+  objectFile,
+  PLAIN,
+  rawOf,
+  shelve,
+} from './bundled.ts'
+import { slowly, startMill } from './mill.ts'
 
 const store = await openStore('memory:')
 await shelve(store, KERNELS)
 const mill = await startMill(t, () => [], { store, settings: { bundles: 1 } })
 const bundles = await bundlesOf(store)
 const task = objectFile('task')
-
-function formOf(...objects: { name: string; bytes: Uint8Array }[]): FormData {
-  const form = new FormData()
-  for (const { name, bytes } of objects) form.append('object', new Blob([Buffer.from(bytes)]), name)
-  return form
-}
 
 async function post(query: string, form?: FormData) {
   const answer = await fetch(`${mill.url}/v1/bundles?${query}`, {
@@ -96,30 +99,10 @@ t.test('what is refused is a problem, before there is a byte', async (t) => {
   t.equal((await post('profile=tree')).status, 200, 'the last one was let go')
 })
 
-/** A store whose every read waits until it is let go, and counts. */
-function slowly() {
-  const get = store.get.bind(store)
-  const gate = Promise.withResolvers<void>()
-  const counts = { started: 0, ended: 0 }
-  store.get = async (key, range) => {
-    counts.started++
-    await gate.promise
-    counts.ended++
-    return await get(key, range)
-  }
-  return {
-    counts,
-    go: () => {
-      store.get = get
-      gate.resolve()
-    },
-  }
-}
-
 t.test(
   'headers and a first piece come before the BTF is read; then only so many at once',
   async (t) => {
-    const reading = slowly()
+    const reading = slowly(store)
     const { body, statusCode } = await request(`${mill.url}/v1/bundles?profile=tree`, {
       method: 'POST',
     })
@@ -148,7 +131,7 @@ t.test('a client that goes away ends the work, and frees its place', async (t) =
     })),
   )
   await mill.catalog.refresh()
-  const reading = slowly()
+  const reading = slowly(store)
   const socket = connect(Number(new URL(mill.url).port), '127.0.0.1')
   socket.write('POST /v1/bundles?profile=bcc&distro=ol HTTP/1.1\r\nhost: x\r\n\r\n')
   while (reading.counts.started === 0) await sleep(5)

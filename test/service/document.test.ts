@@ -118,9 +118,25 @@ const customize = (release: string, body: FormData | string = form(object)): Cas
   ...{ path: `/api/v1/customize${query(release)}`, body },
 })
 
-const bundle = (asked: string, body: FormData | string = form(object, 'object')): Case => ({
-  ...{ path: `/v1/bundles?${asked}`, body },
+const sent = (path: string, body: FormData | string = form(object, 'object')): Case => ({
+  ...{ path, body },
 })
+const bundle = (asked: string, body?: FormData | string) => sent(`/v1/bundles?${asked}`, body)
+/** What is asked of a route that takes objects for kernels. */
+const surveyed = (route: string): Case[] => [
+  sent(route),
+  sent(`${route}?digest=${core!.sha256}`),
+  sent(`${route}?digest=${cold.sha256}`),
+  ...['core', 'none', 'embedded', 'failed', 'twins', 'offered', 'lost'].map((release) =>
+    sent(`${route}?kernel=debian/12/x86_64/${release}`),
+  ),
+  sent(`${route}?arch=riscv64`),
+  sent(`${route}?kernel=core`),
+  sent(route, 'text'),
+  sent(route, form(new Uint8Array(33 * 1024 * 1024), 'object')),
+  sent(route, form(new Uint8Array(4), 'object')),
+  { ...sent(`${route}?kernel=debian/12/x86_64/lost`), away: true },
+]
 
 /** What is asked of each operation of the document. */
 const CASES: Record<string, Case[]> = {
@@ -225,6 +241,8 @@ const CASES: Record<string, Case[]> = {
     ...['none', 'embedded', 'failed', 'twins', 'offered', 'lost'].map((name) => customize(name)),
     { ...customize('lost'), away: true },
   ],
+  'post /v1/check': surveyed('/v1/check'),
+  'post /v1/minimize': surveyed('/v1/minimize'),
   'post /v1/bundles': [
     ...['tree', 'tree&zstd=true', 'bcc', 'btfhub'].map((profile) => bundle(`profile=${profile}`)),
     bundle('profile=datadog&part=manifest'),

@@ -1,6 +1,6 @@
 // Bodies in memory: bounded in bytes, read once however many ask, and never an error that stays.
 import t from 'tap'
-import { Gate } from '../../service/flight.ts'
+import { Flights, Gate } from '../../service/flight.ts'
 import { Memory } from '../../service/memory.ts'
 import { openStore, type Store, StoreError } from '../../storage/index.ts'
 import { ask, btfOf, RAW, recordOf, startMill } from './mill.ts'
@@ -33,6 +33,36 @@ t.test('an error is told to all who wait, and is not kept', async (t) => {
   t.equal(tries, 1)
   await memory.body('x', body(1))
   t.equal(memory.size > 0, true)
+})
+
+t.test('what all who wanted it have left is ended, and begun anew for the next', async (t) => {
+  const flights = new Flights<number>()
+  const ended: unknown[] = []
+  let begun = 0
+  const work = (nobody: AbortSignal) => {
+    const n = ++begun
+    return new Promise<number>((resolve, reject) => {
+      nobody.addEventListener('abort', () => {
+        ended.push(n)
+        reject(nobody.reason)
+      })
+      if (n > 1) setImmediate(() => resolve(n))
+    })
+  }
+  const clients = [0, 1].map(() => new AbortController())
+  const waiting = clients.map(({ signal }) => flights.run('x', work, signal))
+  clients[0]!.abort(new Error('the first'))
+  await t.rejects(waiting[0]!, { message: 'the first' })
+  t.same(ended, [], 'another waits')
+  clients[1]!.abort(new Error('the second'))
+  const next = flights.run('x', work, new AbortController().signal)
+  await t.rejects(waiting[1]!, { message: 'the second' })
+  t.same(ended, [1])
+  t.equal(await next, 2)
+  await t.rejects(flights.run('x', work, AbortSignal.abort(new Error('gone before'))), {
+    message: 'gone before',
+  })
+  t.same(ended, [1, 3])
 })
 
 t.test('a gate lets so many through, in turn, and refuses a queue that is too long', async (t) => {

@@ -109,3 +109,23 @@ export async function sendRaw(url: string, text: string): Promise<string> {
   for await (const piece of socket.setEncoding('latin1')) answer += piece
   return answer
 }
+
+/** Makes every read of a store wait until it is let go, and counts them. */
+export function slowly(store: Store) {
+  const get = store.get.bind(store)
+  const gate = Promise.withResolvers<void>()
+  const counts = { started: 0, ended: 0 }
+  store.get = async (key, range) => {
+    counts.started++
+    await gate.promise
+    counts.ended++
+    return await get(key, range)
+  }
+  return {
+    counts,
+    go: () => {
+      store.get = get
+      gate.resolve()
+    },
+  }
+}

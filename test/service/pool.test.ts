@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { checkObject, minimizeBtf, openObject, parseBtf } from '../../bpf/index.ts'
+import { jsonOf } from '../../service/json.ts'
 import { Pool, type PoolLimits } from '../../service/pool.ts'
 import { coreObjects, littleKernels } from '../bpf/core.ts'
 
@@ -31,10 +32,7 @@ t.test('a task in a thread is as without', async (t) => {
   const objects = [task, bitfield]
   const minimized = await pool.run('minimize', { objects, btf: x86 })
   t.ok(Buffer.from(minimized).equals(minimizeBtf(btf, [one, two])))
-  t.same(await pool.run('check', { objects, btf: x86 }), [
-    checkObject(one, btf),
-    checkObject(two, btf),
-  ])
+  t.equal(await pool.run('check', { object: task, btf: x86 }), jsonOf(checkObject(one, btf)))
   t.match(await pool.run('open', { objects }), [
     { byteOrder: 'little', programs: one.programs.length },
     { relocations: two.ext.relocations.length },
@@ -74,7 +72,10 @@ t.test('a task over the time or the memory is ended, and the next has a thread',
   const none = { objects: [Buffer.from(join(t.testdir(), 'log'))], btf: bytes }
   await t.rejects(pool.run('open', none), { code: 'too_complex', message: /2 s/ })
   t.same(await behaves(pool), bytes)
-  await t.rejects(pool.run('check', none), { code: 'too_complex', message: /64 MB/ })
+  await t.rejects(pool.run('check', { object: bytes, btf: bytes }), {
+    code: 'too_complex',
+    message: /64 MB/,
+  })
   t.same(await behaves(pool), bytes)
   await t.rejects(pool.run('fit', none), { message: 'a defect' })
   t.same(await behaves(pool), bytes)

@@ -1,0 +1,132 @@
+/*
+ * /v1/check: would these objects load on a kernel, or on all that match; where not, and why. A line for each object and
+ * kernel, as `btfmill check --json` has them.
+ */
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import Type from 'typebox'
+import { RELOCATION_KINDS } from '../bpf/index.ts'
+import { goneSignal } from './caller.ts'
+import type { Context } from './context.ts'
+import { Room } from './flight.ts'
+import { lines, NDJSON, problems } from './schema.ts'
+import {
+  ChosenQuery,
+  justOnce,
+  lineOf,
+  REFUSALS,
+  survey,
+  type Target,
+  theOne,
+  untilTooComplex,
+} from './survey.ts'
+import { acceptUploads, bodyLimitOf, OBJECTS, objectLimits, objectsOf } from './upload.ts'
+
+const Loads = Type.Enum(['yes', 'depends', 'no'])
+
+const SourceLine = Type.Object({
+  file: Type.String(),
+  line: Type.Integer(),
+  text: Type.String(),
+})
+
+const Value = Type.String({ pattern: '^[0-9]+$', description: '64 bits, as libbpf prints them' })
+const Sizes = Type.Object({ old: Type.Integer(), new: Type.Integer() })
+
+const Outcome = Type.Union(
+  [
+    Type.Object({
+      ...{ is: Type.Literal('ok'), old: Value, new: Value, bytes: Type.Optional(Sizes) },
+    }),
+    Type.Object({ is: Type.Literal('absent'), old: Value }),
+    Type.Object({ is: Type.Literal('poisoned'), why: Type.Enum(['missing', 'access']) }),
+    Type.Object({ is: Type.Literal('fatal'), why: Type.String(), message: Type.String() }),
+  ],
+  { description: 'what becomes of the instruction' },
+)
+
+const Relocation = Type.Object({
+  instruction: Type.Integer({ description: 'its number in the program' }),
+  kind: Type.Enum([...RELOCATION_KINDS, 'unknown']),
+  access: Type.String({ description: 'what is accessed or asked for, as C' }),
+  outcome: Outcome,
+  source: Type.Optional(SourceLine),
+  guard: Type.Optional(
+    Type.Object(
+      {
+        is: Type.Enum(['guarded', 'unguarded', 'reached only if']),
+        onlyIf: Type.Optional(SourceLine),
+      },
+      { description: 'whether the verifier reaches a poisoned instruction' },
+    ),
+  ),
+})
+
+const Program = Type.Object({
+  ...{ name: Type.String(), section: Type.String(), loads: Loads },
+  relocations: Type.Array(Relocation),
+})
+
+export const Refused = Type.Object(
+  { code: Type.String(), message: Type.String() },
+  { description: 'why there is no answer for this kernel' },
+)
+
+const Line = Type.Object({
+  object: Type.String({ description: 'the name of its file' }),
+  kernel: Type.String({ description: '`DISTRO/VERSION/ARCH/RELEASE`, or the digest' }),
+  build: Type.Optional(
+    Type.String({ description: 'the version of its package, where builds of the kernel differ' }),
+  ),
+  loads: Type.Optional(Loads),
+  programs: Type.Optional(Type.Array(Program)),
+  error: Type.Optional(Refused),
+})
+
+export const checkRoutes =
+  (context: Context): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    const { objects, settings, uploads } = context
+    const room = new Room(settings.surveys, 'so many checks are made already')
+    const limits = objectLimits(settings.uploadLimit)
+    await acceptUploads(app, uploads, limits)
+
+    app.post(
+      '/v1/check',
+      {
+        bodyLimit: bodyLimitOf(limits),
+        schema: {
+          tags: ['Objects'],
+          summary: 'Whether BPF objects load on one kernel, or on all that match, and why not',
+          consumes: ['multipart/form-data'],
+          form: OBJECTS,
+          querystring: ChosenQuery,
+          response: {
+            200: lines('for each kernel and each object, as they are done', Line),
+            ...problems(...REFUSALS),
+          },
+        },
+      },
+      async (request, reply) => {
+        const gone = goneSignal(reply)
+        const { query } = request
+        const sent = await objects.open(await objectsOf(request, limits), gone)
+        const one = await theOne(context, request, query)
+        reply.type(NDJSON).header('cache-control', 'no-store')
+        const linesOf = async ({ name: kernel, build, sha256 }: Target, attempt = justOnce) => {
+          const lane = one ? objects.one : objects.many
+          const said = sent.map(async (object) => {
+            const check = () => objects.checked(lane, sha256, object, gone)
+            return lineOf(
+              { object: object.name, kernel, build },
+              await attempt(object.sha256, check),
+            )
+          })
+          return (await Promise.all(said)).join('')
+        }
+        if (one) return reply.send(await linesOf(one))
+        reply.raw.once('close', room.take())
+        const attempt = untilTooComplex()
+        return reply.send(survey(context, query, (chosen) => linesOf(chosen, attempt)))
+      },
+    )
+  }

@@ -1,0 +1,129 @@
+/*
+ * Objects on the kernels that a request is about: on one, by its name or by the digest of its BTF, or on all that match,
+ * as lines of JSON, while only so many are worked on ahead of what the client takes. What is wrong with one kernel
+ * stands in its line; objects that are too much for us on one are not tried on the next.
+ */
+import { Readable } from 'node:stream'
+import type { FastifyRequest } from 'fastify'
+import Type from 'typebox'
+import { type KernelName, StoreError } from '../storage/index.ts'
+import { answerFor } from './answer.ts'
+import { allChosen } from './chosen.ts'
+import type { Context } from './context.ts'
+import { ServiceError } from './error.ts'
+import { FilterQuery, filterOf } from './filter.ts'
+import { inOrder } from './flight.ts'
+import { isDamaged } from './member.ts'
+import { kernelOf, nameOf, parseName } from './name.ts'
+import { ChoiceQuery, choiceOf, NO_BTF, Sha256 } from './schema.ts'
+
+export const ChosenQuery = Type.Object(
+  {
+    kernel: Type.Optional(
+      Type.String({
+        maxLength: 1024,
+        description: 'one kernel, `DISTRO/VERSION/ARCH/RELEASE`',
+      }),
+    ),
+    ...ChoiceQuery.properties,
+    digest: Type.Optional(
+      Type.Unsafe<string>({ ...Sha256, description: 'one BTF, by its SHA-256' }),
+    ),
+    ...FilterQuery.properties,
+  },
+  { additionalProperties: false },
+)
+export type ChosenQuery = Type.Static<typeof ChosenQuery>
+
+/** What a request with objects may be answered with in place of what it wants. */
+export const REFUSALS = [
+  ...(['bad_request', 'invalid_name', 'unknown_blob', 'unavailable', ...NO_BTF] as const),
+  ...(['too_large', 'unsupported_media_type', 'bad_object', 'too_complex'] as const),
+] as const
+
+/** BTF that objects are worked on for. */
+export interface Target {
+  /** DISTRO/VERSION/ARCH/RELEASE, or the digest */
+  name: string
+  /** the version of its package, where the kernel has several builds with different BTF */
+  build?: string
+  sha256: string
+  /** bytes */
+  size?: number
+}
+
+/**
+ * The one BTF that a request is about; undefined where it is about that of many kernels. Errors: `bad_request`,
+ * `invalid_name`, those of `answerFor`.
+ */
+export async function theOne(
+  context: Context,
+  request: FastifyRequest,
+  query: ChosenQuery,
+): Promise<Target | undefined> {
+  const { kernel: text, digest: sha256, build, 'uname-version': unameVersion, ambiguous } = query
+  const filters = Object.keys(filterOf(query)).length > 0
+  if (Number(text !== undefined) + Number(sha256 !== undefined) + Number(filters) > 1)
+    throw new ServiceError('bad_request', 'give one of these: kernel, digest, filters')
+  if (text === undefined && (build ?? unameVersion ?? ambiguous) !== undefined)
+    throw new ServiceError('bad_request', 'build, uname-version and ambiguous go with kernel')
+  if (sha256 !== undefined) return { name: sha256, sha256 }
+  if (text === undefined) return undefined
+  const name = named(text)
+  const { kernel, btf } = await answerFor(context, request, name, choiceOf(query))
+  return { name: nameOf(kernel), sha256: btf.sha256 }
+}
+
+/** Errors: `invalid_name`. */
+function named(text: string): KernelName {
+  try {
+    const name = parseName(text)
+    if (name) return kernelOf(name)
+  } catch (error) {
+    if (!(error instanceof StoreError)) throw error
+  }
+  throw new ServiceError('invalid_name', 'a kernel is DISTRO/VERSION/ARCH/RELEASE')
+}
+
+/** The lines of all kernels that match, in order of their names. Errors: `unknown_kernel`. */
+export function survey(
+  { catalog, objects }: Context,
+  query: ChosenQuery,
+  linesOf: (target: Target) => Promise<string>,
+): Readable {
+  const all = [...allChosen(catalog, filterOf(query))]
+  if (all.length === 0) throw new ServiceError('unknown_kernel', 'no kernel with BTF matches')
+  const targets = all.map(({ btf: { sha256, size }, ...rest }) => ({ ...rest, sha256, size }))
+  return Readable.from(inOrder(targets, objects.width, linesOf))
+}
+
+/** A line of JSON: what it is about, then what an object in JSON says. */
+export const lineOf = (about: Readonly<Record<string, unknown>>, json: string): string =>
+  `${JSON.stringify(about).slice(0, -1)},${json.slice(1)}\n`
+
+/** Tries work on something, and gives what it says, as JSON. */
+export type Attempt = (what: string, work: () => Promise<string>) => Promise<string>
+
+/** Errors: those of the work. */
+export const justOnce: Attempt = (_, work) => work()
+
+/**
+ * Tries until it is once too much for us; that, and what is wrong with a kernel, it says as JSON. Errors: all others of the
+ * work.
+ */
+export function untilTooComplex(): Attempt {
+  const over = new Map<string, ServiceError>()
+  return async (what, work) => {
+    try {
+      const before = over.get(what)
+      if (before) throw before
+      return await work()
+    } catch (error) {
+      const tooComplex = error instanceof ServiceError && error.code === 'too_complex'
+      if (tooComplex) over.set(what, error)
+      else if (!isDamaged(error)) throw error
+      const { code, message } = error
+      return JSON.stringify({ error: { code, message } })
+    }
+  }
+}
