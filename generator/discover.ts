@@ -134,10 +134,14 @@ export async function discover(
     const image = readImage(of)
     return image && { ...image, image: true }
   }
-  const kernelOf = ({ release }: Named) => ({ distro: source.distro, version, arch, release })
+  const kernelOf = (release: string, machine = arch) => ({
+    ...{ distro: source.distro, version, arch: machine, release },
+  })
   const naming = (of: PackageName) => {
     const named = read(of)
-    return named && matchesFilter(kernelOf(named), filter) ? named : undefined
+    return named && matchesFilter(kernelOf(named.release, named.machine), filter)
+      ? named
+      : undefined
   }
   const access = source.access && { access: source.access }
   const rules = [...debug, ...images]
@@ -145,10 +149,10 @@ export async function discover(
   const found = await ask(question)
   return found
     .filter(({ size, image }) => image || size === undefined || size >= (source.smallest ?? 0))
-    .map(({ release, ...rest }) => ({
+    .map(({ release, machine, ...rest }) => ({
       ...rest,
       source: source.id,
-      kernel: kernelOf({ ...rest, release }),
+      kernel: kernelOf(release, machine),
       vmlinux: pathsIn(source, rest).map((path) => path.replaceAll('{release}', () => release)),
     }))
 }

@@ -14,6 +14,8 @@ export const NamingRule = Type.Object({
   revision: Type.Optional(Type.String({ minLength: 1 })),
   /** `uname -r`: `{…}` stands for a group, or for `version`, `revision`, `arch` of the package */
   release: Type.String({ minLength: 1 }),
+  /** the kernel's `uname -m`, where it is not that of the packages' architecture: mipsel has kernels of 64 bits */
+  machine: Type.Optional(Type.String({ minLength: 1 })),
 })
 export type NamingRule = Type.Static<typeof NamingRule>
 
@@ -29,6 +31,8 @@ export interface PackageName {
 export interface Named {
   /** `uname -r` */
   release: string
+  /** `uname -m`, where the rule says it */
+  machine?: string
   /** which rule found it: of two packages of one kernel that of the earlier is the better */
   rank: number
 }
@@ -39,7 +43,8 @@ export function namingOf(rules: readonly NamingRule[]): (of: PackageName) => Nam
   return (of) => {
     for (const [rank, releaseOf] of compiled.entries()) {
       const release = releaseOf(of)
-      if (release !== undefined) return { release, rank }
+      const { machine } = rules[rank]!
+      if (release !== undefined) return { release, rank, ...(machine && { machine }) }
     }
     return undefined
   }

@@ -34,7 +34,12 @@ const RPM = { x86_64: 'x86_64', aarch64: 'aarch64' }
 
 // metapackages (linux-image-686-pae-dbg, linux-image-6.1-686-pae-dbg in backports) have no version there, or half of one
 const DEBIAN_UNAME = '(?<uname>[0-9]+[.][0-9]+([.]|-rc)[0-9].*)'
-const DEBIAN_DBG: NamingRule[] = [{ name: `linux-image-${DEBIAN_UNAME}-dbg`, release: '{uname}' }]
+// kernels of 64 bits for a userland of 32
+const DEBIAN_MIPS64 = '(?<uname>[0-9].*-(5kc-malta|loongson-3|mips64r2el|octeon))'
+const DEBIAN_DBG: NamingRule[] = [
+  { name: `linux-image-${DEBIAN_MIPS64}-dbg`, machine: 'mips64', release: '{uname}' },
+  { name: `linux-image-${DEBIAN_UNAME}-dbg`, release: '{uname}' },
+]
 const DEBIAN_PATHS = [
   'usr/lib/debug/boot/vmlinux-{release}',
   'usr/lib/debug/lib/modules/{release}/vmlinux',
@@ -42,6 +47,7 @@ const DEBIAN_PATHS = [
 
 // from 7.x linux-image-… is a metapackage, and linux-binary-… has the kernel
 const DEBIAN_IMAGES: NamingRule[] = [
+  { name: `linux-(binary|image)-${DEBIAN_MIPS64}`, machine: 'mips64', release: '{uname}' },
   ...['linux-binary', 'linux-image'].map((name) => ({
     name: `${name}-${DEBIAN_UNAME}`,
     except: '.*-(dbg|unsigned)',

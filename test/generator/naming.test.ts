@@ -1,5 +1,6 @@
 import t from 'tap'
 import { namingOf } from '../../generator/naming.ts'
+import { SOURCES } from '../../generator/sources.ts'
 
 t.test('parts of the name, of the version, and the better of two rules', (t) => {
   const naming = namingOf([
@@ -29,6 +30,13 @@ t.test('parts of the name, of the version, and the better of two rules', (t) => 
   t.same(fedora, { release: '5.3.18-200.fc29.x86_64', rank: 3 })
   t.equal(naming({ name: 'kernel-debuginfo' }), undefined, 'a part that is not there')
   t.end()
+})
+
+t.test("a kernel of another machine than its packages'", async (t) => {
+  const naming = namingOf(SOURCES.get('debian')!.packages)
+  const release = '6.1.0-50-loongson-3'
+  t.match(naming({ name: `linux-image-${release}-dbg` }), { release, machine: 'mips64' })
+  t.equal(naming({ name: 'linux-image-6.1.0-50-4kc-malta-dbg' })?.machine, undefined)
 })
 
 t.test('what is no regular expression', async (t) => {
