@@ -13,8 +13,8 @@ import { readModule } from './vmlinux.ts'
 
 /** What stands for all modules. */
 export const ALL_MODULES = '*'
-/** How many modules a package has at most; Debian's largest have 4 500. */
-const MAX_MODULES = 32_768
+/** How many modules a package has at most; Debian's largest have 4 500, and a record has room for these. */
+const MAX_MODULES = 6000
 
 /** `…/lib/modules/RELEASE/…/NAME.ko`; RPM distributions say `.ko.debug`, images may pack them. */
 const PATH =
