@@ -37,6 +37,10 @@ function printJson(): OnEvent {
 }
 
 const idOf = ({ arch, release }: KernelName): string => `${release} ${arch}`
+/** How far a package was read, of how much where that is known. */
+const bytesOf = (read: number, size: number | undefined): string =>
+  size ? `${mb(read)}/${mb(size)} MB` : `${mb(read)} MB`
+
 const mb = (bytes: number): string => (bytes / 1e6).toFixed(0)
 
 const QUEUE_STATES = {
@@ -89,10 +93,13 @@ function printLine(event: GenerateEvent): void {
   if (line !== undefined) console.error(line)
 }
 
+/** Takes away what stands to the right: of the bars that were there. */
+const CLEAR = '\u001b[K'
+
 /** One line for the run and one for each job that runs; what has happened scrolls away above them. */
 function bars(): ProgressView {
   const multi = new MultiBar({
-    format: '{bar} {percentage}% {read}/{size} MB {stage} {time} {name}',
+    format: '{bar} {percentage}% {bytes} {stage} {time} {name}',
     barsize: 20,
     clearOnComplete: true,
     stream: process.stderr,
@@ -106,17 +113,17 @@ function bars(): ProgressView {
     for (const { bar, begun } of running.values())
       bar.update({ time: clock((performance.now() - begun) / 1000) })
   })
-  const say = (line: string) => multi.log(`${line}\n`)
+  const say = (line: string) => multi.log(`${line}${CLEAR}\n`)
   const end = (job: string) => {
     const known = running.get(job)
     if (known) multi.remove(known.bar)
     running.delete(job)
   }
   const begin = (event: GenerateEvent & { event: 'started' }) => {
-    const { kernel, size = 0 } = event
-    const payload = { name: idOf(kernel), stage: '', time: '', read: 0, size: mb(size) }
+    const { kernel, size } = event
+    const payload = { name: idOf(kernel), stage: '', time: '', bytes: bytesOf(0, size) }
     end(event.job) // of another package, which it is begun instead of
-    running.set(event.job, { bar: multi.create(size, 0, payload), begun: performance.now() })
+    running.set(event.job, { bar: multi.create(size ?? 1, 0, payload), begun: performance.now() })
   }
   let ended = false
   return {
@@ -126,7 +133,9 @@ function bars(): ProgressView {
       if (event.event === 'started') begin(event)
       else if (event.event === 'stage') running.get(event.job)?.bar.update({ stage: event.stage })
       else if (event.event === 'progress')
-        running.get(event.job)?.bar.update(event.read, { read: mb(event.read) })
+        running.get(event.job)?.bar.update(event.size ? event.read : 0, {
+          bytes: bytesOf(event.read, event.size),
+        })
       else {
         if ('job' in event) end(event.job)
         const line = lineOf(event)

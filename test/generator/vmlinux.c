@@ -1,5 +1,5 @@
 /* A kernel's image as far as the generator looks: banner, task_struct, DWARF. The linker adds the build-id. */
-const char linux_banner[] = "Linux version " RELEASE " (builder@host) (clang) #1 SMP Debian 6.1.9-1 (2023-02-01)\n";
+const char linux_banner[] = "Linux version " RELEASE " (builder@host) (clang) #1 SMP Debian " VERSION " (2023-02-01)\n";
 
 struct list_head {
   struct list_head *next, *prev;

@@ -11,6 +11,8 @@ const LAYOUT = join(import.meta.dirname, '../fixtures/bpf/vmlinux.lds')
 
 export interface ImageOptions {
   release?: string
+  /** hex */
+  buildId?: string
   /** clang's name of the machine */
   machine?: 'i386' | 'mips' | 'x86_64' | 'aarch64'
   /** with DWARF, as images of packages with debug info are */
@@ -26,8 +28,14 @@ export interface ImageOptions {
 /** Writes an image to `path`. */
 export function makeVmlinux(path: string, options: ImageOptions = {}): void {
   const { release = RELEASE, machine = 'i386', debug = true, defines = {}, more = '' } = options
-  const { btf = false } = options
-  const all = { RELEASE: `"${release}"`, TGID: 'tgid', STACK: 256, ...defines }
+  const { btf = false, buildId = BUILD_ID } = options
+  const all = {
+    RELEASE: `"${release}"`,
+    TGID: 'tgid',
+    STACK: 256,
+    VERSION: '"6.1.9-1"',
+    ...defines,
+  }
   const target = `--target=${machine}-linux-gnu`
   const objects = [`${path}.c.o`, `${path}.more.o`]
   const compile = [target, '-O2', '-ffreestanding', '-fno-pic', '-fdebug-compilation-dir=.']
@@ -42,7 +50,7 @@ export function makeVmlinux(path: string, options: ImageOptions = {}): void {
       '-T',
       LAYOUT,
       '--entry=start_kernel',
-      `--build-id=0x${BUILD_ID}`,
+      `--build-id=0x${buildId}`,
       '-z',
       'noseparate-code',
       '-n',

@@ -4,7 +4,6 @@ import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
-import { text } from 'node:stream/consumers'
 import type { Test } from 'tap'
 import type { GenerateEvent } from '../../generator/index.ts'
 import { MAIN } from '../service/cli/command.ts'
@@ -22,6 +21,8 @@ export interface Process {
   child: ChildProcessByStdio<null, Readable, Readable>
   /** the lines that it has printed so far */
   lines: Line[]
+  /** Waits until it has said something to people. */
+  said(what: RegExp): Promise<void>
   /** Waits for a line, come or yet to come; fails where the process ends before. */
   line(matches: (line: Line) => boolean): Promise<Line>
   ended: Promise<{ status: number | null; signal: NodeJS.Signals | null; stderr: string }>
@@ -88,33 +89,35 @@ export function start(t: Test, args: readonly string[], env = process.env): Proc
     for (const line of whole) lines.push(JSON.parse(line))
     for (const look of waiting) look()
   })
-  const stderr = text(child.stderr)
-  const ended = once(child, 'close').then(async ([status, signal]) => {
+  let stderr = ''
+  child.stderr.setEncoding('utf8').on('data', (piece: string) => {
+    stderr += piece
     for (const look of waiting) look()
-    return { status, signal, stderr: await stderr }
+  })
+  const ended = once(child, 'close').then(([status, signal]) => {
+    for (const look of waiting) look()
+    return { status, signal, stderr }
   })
   t.teardown(() => child.kill('SIGKILL'))
+  const soon = <T>(find: () => T | undefined): Promise<T> =>
+    new Promise((resolve, reject) => {
+      const look = () => {
+        const found = find()
+        const isOver = child.exitCode !== null || child.signalCode !== null
+        if (found === undefined && !isOver) return
+        waiting.delete(look)
+        if (found !== undefined) resolve(found)
+        else reject(new Error(`it ended before: ${JSON.stringify(lines.at(-1))} ${stderr}`))
+      }
+      waiting.add(look)
+      look()
+    })
   return {
     child,
     lines,
     ended,
-    line: (matches) =>
-      new Promise((resolve, reject) => {
-        let seen = 0
-        const look = () => {
-          for (; seen < lines.length; seen++) {
-            if (!matches(lines[seen]!)) continue
-            waiting.delete(look)
-            return resolve(lines[seen]!)
-          }
-          if (child.exitCode !== null || child.signalCode !== null) {
-            waiting.delete(look)
-            reject(new Error(`it ended before: ${JSON.stringify(lines.at(-1))}`))
-          }
-        }
-        waiting.add(look)
-        look()
-      }),
+    said: (what) => soon(() => (what.test(stderr) ? true : undefined)).then(() => {}),
+    line: (matches) => soon(() => lines.find(matches)),
   }
 }
 

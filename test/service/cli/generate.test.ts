@@ -1,0 +1,195 @@
+// generate: what it prints to people, pipes and programs, its exit status, and how it ends when it is asked to.
+import { spawnSync } from 'node:child_process'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { buildOf, recordKey } from '../../../storage/index.ts'
+import { makeMill } from '../../generator/mill.ts'
+import { makePackage } from '../../generator/package.ts'
+import { makeVmlinux, manyStructs } from '../../generator/vmlinux.ts'
+import { makeShop, type Process, summaryOf } from '../../generator/workers.ts'
+import { MAIN, run } from './command.ts'
+
+const SLOW = manyStructs(200_000)
+
+const ESCAPE = '\u001b'
+/** What steers a terminal. */
+const ESCAPES = new RegExp(`${ESCAPE}|\\r`)
+
+/** Packages with what is wrong with them. */
+async function makeBroken(t: Test) {
+  const mill = await makeMill(t)
+  const { directory } = mill
+  const image = join(directory, 'vmlinux')
+  const make = (number: number, debug = true, empty = false) => {
+    const release = `6.1.0-${number}-test`
+    makeVmlinux(image, { release, debug })
+    return makePackage(directory, empty ? undefined : image, { release })
+  }
+  const [good, cut] = [make(1), make(2)]
+  writeFileSync(cut, readFileSync(cut).subarray(0, -300))
+  const files = [good, cut, make(3, false), make(4, false), make(5, true, true)]
+  const args = ['--store', mill.storeUrl, '--scratch', mill.scratch, ...files]
+  return { ...mill, args }
+}
+
+t.test('broken packages: the run finishes, prints them by class, and exits 1', async (t) => {
+  const { args, records, leftovers } = await makeBroken(t)
+  const { status, stdout, stderr } = await run('generate', ...args, '/nowhere/vmlinux')
+  t.equal(status, 1)
+  const [summary, empty, head, ...rows] = stdout.trimEnd().split('\n')
+  t.equal(summary, '1 published; 0 there already; 5 failed')
+  t.equal(empty, '')
+  t.equal(head, 'retry  failure     packages  next try')
+  t.same(rows.slice(0, 2), [
+    'never  no_dwarf    2         with another btfmill or pahole',
+    'never  no_vmlinux  1         with another btfmill or pahole',
+  ])
+  t.same(rows.slice(2).sort(), [
+    'later  gone        1         when the pause is over',
+    'later  truncated   1         when the pause is over',
+  ])
+  t.notMatch(stdout + stderr, ESCAPES)
+  const lines = stderr.trimEnd().split('\n')
+  t.ok(lines.includes('6.1.0-3-test i686: failed: no_dwarf: vmlinux has no .debug_info'))
+  t.ok(lines.some((line) => /^6\.1\.0-1-test i686: done in [\d.]+ s, /.test(line)))
+  t.same(
+    (await records()).map(({ failure }) => failure && [failure.code, failure.retryAt !== null]),
+    [
+      undefined,
+      ['truncated', true],
+      ['no_dwarf', false],
+      ['no_dwarf', false],
+      ['no_vmlinux', false],
+      ['gone', true],
+    ],
+    'they are stored',
+  )
+  t.ok((await leftovers()).every((path) => path.startsWith('store/blobs/')))
+})
+
+t.test('--json: one event a line, and the summary last', async (t) => {
+  const { args } = await makeBroken(t)
+  const { status, stdout, stderr } = await run('generate', '--json', ...args)
+  t.equal(status, 1)
+  t.equal(stderr, '')
+  const events = stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+  t.same(events.at(-1), {
+    ...{ event: 'summary', published: 1, skipped: 0, postponed: 0, sourcesFailed: 0 },
+    ...{ failed: { truncated: 1, no_dwarf: 2, no_vmlinux: 1 }, left: 0, queued: 0 },
+  })
+  const jobs = new Map<string, string[]>()
+  for (const { job, event } of events.slice(0, -1)) jobs.set(job, [...(jobs.get(job) ?? []), event])
+  t.equal(jobs.size, 5, 'each job has an id')
+  for (const told of jobs.values()) {
+    t.equal(told[0], 'started')
+    t.match(told.at(-1), /^(published|failed)$/)
+    t.equal(told.filter((event) => event === 'progress').length, 1, 'bytes, once a second')
+  }
+})
+
+/** Runs a shell command on a terminal of its own, and gives what it showed. */
+function onTerminal(command: string): { status: number | null; shown: string } {
+  const { status, stdout } = spawnSync(
+    'script',
+    ['--quiet', '--return', '--command', `stty columns 150; ${command}`, '/dev/null'],
+    { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] },
+  )
+  return { status, shown: stdout }
+}
+
+t.test(
+  'on a terminal: a line for the run, a bar for each job, and what has happened',
+  async (t) => {
+    const { directory, storeUrl, scratch } = await makeMill(t)
+    const image = join(directory, 'vmlinux')
+    const files = [1, 2, 3].map((number) => {
+      const release = `6.1.0-${number}-test`
+      makeVmlinux(image, number === 2 ? { release, debug: false } : { release, more: SLOW })
+      return makePackage(directory, image, { release })
+    })
+    const command = `${process.execPath} ${MAIN} generate --jobs 2 --store ${storeUrl} --scratch ${scratch} ${files.join(' ')}`
+    const { status, shown } = onTerminal(command)
+    t.equal(status, 1)
+    t.match(shown, /-+ 0% \d+ MB pahole 0:\d\d 6\.1\.0-1-test i686/, 'a bar')
+    t.match(shown, /0 done, 0 MB read, 0:\d\d/, 'the run')
+    t.match(shown, /2 done, 1 failed, \d+ MB read, 0:\d\d/, 'and its end')
+    const lines = shown
+      .replace(new RegExp(`${ESCAPE}\\[[0-9;?]*[A-Za-z]`, 'g'), '\n')
+      .split(/[\r\n]+/)
+    for (const line of [
+      /^6\.1\.0-1-test i686: done in/,
+      /^6\.1\.0-2-test i686: failed: no_dwarf: vmlinux has no \.debug_info$/,
+      /^6\.1\.0-3-test i686: done in/,
+      /^2 published; 0 there already; 1 failed$/,
+    ])
+      t.equal(lines.filter((shown) => line.test(shown)).length, 1, String(line))
+    t.ok(
+      shown.lastIndexOf(`${ESCAPE}[?7h`) > shown.lastIndexOf(`${ESCAPE}[?7l`),
+      'lines wrap again',
+    )
+
+    const out = join(directory, 'out')
+    const again = onTerminal(`${command} > ${out}`)
+    t.equal(again.status, 1)
+    t.notMatch(readFileSync(out, 'utf8'), ESCAPES, 'standard output is for the summary')
+    t.match(readFileSync(out, 'utf8'), /^2 published; 0 there already; 1 failed\n/)
+    t.match(again.shown, /done in/, 'standard error is the terminal still')
+
+    const err = join(directory, 'err')
+    const quiet = onTerminal(`${command} 2> ${err}`)
+    t.notMatch(readFileSync(err, 'utf8'), ESCAPES)
+    t.notMatch(quiet.shown.replaceAll('\r\n', '\n'), ESCAPES)
+  },
+)
+
+/** As a terminal sends it: to the run and all that it has started. */
+const interrupt = ({ child }: Process, signal: NodeJS.Signals = 'SIGINT') =>
+  process.kill(-child.pid!, signal)
+
+/** Processes that name a path. */
+function processesOf(path: string): string[] {
+  const { stdout } = spawnSync('ps', ['-eo', 'args'], { encoding: 'utf8' })
+  return stdout.split('\n').filter((line) => line.includes(path) && !line.startsWith('ps '))
+}
+
+t.test('SIGINT once: what runs is finished, and nothing new is begun', async (t) => {
+  const shop = await makeShop(t, 3, SLOW)
+  for (const stage of ['unpack', 'pahole']) {
+    const before = (await shop.records()).length
+    const run = shop.generate()
+    await run.line((line) => line.event === 'stage' && line.stage === stage)
+    interrupt(run)
+    t.match(await summaryOf(run), { published: 1, left: 2 - before, failed: {} })
+    t.match(await run.ended, { status: before < 2 ? 1 : 0, stderr: /finishing what runs/ })
+    t.equal((await shop.records()).length, before + 1)
+    t.same(readdirSync(shop.scratch), [])
+    await shop.verify()
+  }
+})
+
+t.test('SIGINT twice, or SIGTERM: all ends at once, and nothing half is left', async (t) => {
+  const shop = await makeShop(t, 2, SLOW)
+  for (const stage of ['unpack', 'pahole', 'check', 'publish']) {
+    for (const signals of [['SIGINT', 'SIGINT'], ['SIGTERM']] as const) {
+      const run = shop.generate('--jobs', '2')
+      await run.line((line) => line.event === 'stage' && line.stage === stage)
+      interrupt(run, signals[0])
+      if (signals[1]) {
+        await run.said(/finishing what runs/)
+        interrupt(run, signals[1])
+      }
+      const { status, stderr } = await run.ended
+      t.equal(status, 1, `${signals} at ${stage}`)
+      t.match(stderr, new RegExp(`stopped by ${signals[0]}`))
+      t.same(readdirSync(shop.scratch), [])
+      t.same(processesOf(shop.scratch), [], 'no program runs on')
+      await shop.verify()
+      for (const record of await shop.records())
+        await shop.store.delete(recordKey(record.kernel, buildOf(record)))
+    }
+  }
+})
