@@ -1,28 +1,63 @@
-// The package that benchmarks work on: the newest of Debian 12's kernels without BTF, downloaded once and kept.
+// The packages that benchmarks work on: the newest of Debian's kernels without BTF, downloaded once and kept.
 import { createHash } from 'node:crypto'
 import { createReadStream, createWriteStream, existsSync, mkdirSync, renameSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
-import { download } from '../../generator/index.ts'
-import { matchGlob } from '../../storage/index.ts'
-import { findPackages } from '../e2e/package.ts'
+import { download, GeneratorError } from '../../generator/index.ts'
+import { type KernelName, matchGlob } from '../../storage/index.ts'
+import { findPackages, type Package } from '../e2e/package.ts'
 
-const NAME = 'linux-image-6.1.0-*[0-9]-686-pae-dbg'
+const NEWEST = {
+  kernel: { distro: 'debian', version: '12', arch: 'i686' },
+  name: 'linux-image-6.1.0-*[0-9]-686-pae-dbg',
+}
 
-/** Path of the package below `directory`, whole and with the digest that the signed index names. */
+/** Which packages are wanted: of an index, those whose name matches. */
+export interface Wanted {
+  kernel: Pick<KernelName, 'distro' | 'version' | 'arch'>
+  name: string
+}
+
+/** Path of the package that most benchmarks work on, below `directory`. */
 export async function newestPackage(directory: string): Promise<string> {
-  const kernel = { distro: 'debian', version: '12', arch: 'i686' }
-  const [pkg] = await findPackages(kernel, (name) => matchGlob(NAME, name))
-  if (!pkg) throw new Error(`there is no ${NAME}`)
-  const path = join(directory, `${pkg.name}_${pkg.version}_i386.deb`)
-  if (!existsSync(path)) {
-    console.error(`downloading ${pkg.name}, ${Math.round(pkg.size / 1e6)} MB`)
-    mkdirSync(directory, { recursive: true })
-    await pipeline((await download(pkg.url)).body, createWriteStream(`${path}.part`))
-    const hash = createHash('sha256')
-    await pipeline(createReadStream(`${path}.part`), hash)
-    if (hash.digest('hex') !== pkg.sha256) throw new Error(`${pkg.url} is not what the index names`)
-    renameSync(`${path}.part`, path)
+  const [path] = await newestPackages(directory, NEWEST, 1)
+  return path!
+}
+
+/**
+ * Paths of the newest so many packages below `directory`, whole and with the digests that the signed index names. One
+ * that the mirror no longer has is passed over.
+ */
+export async function newestPackages(
+  directory: string,
+  { kernel, name }: Wanted,
+  count: number,
+): Promise<string[]> {
+  const paths: string[] = []
+  for (const found of await findPackages(kernel, (of) => matchGlob(name, of))) {
+    if (paths.length === count) break
+    const path = await keep(directory, found)
+    if (path) paths.push(path)
   }
+  if (paths.length < count) throw new Error(`the mirror has ${paths.length} of ${count} ${name}`)
+  return paths
+}
+
+async function keep(directory: string, { name, url, size, sha256 }: Package) {
+  const path = join(directory, decodeURIComponent(basename(new URL(url).pathname)))
+  if (existsSync(path)) return path
+  mkdirSync(directory, { recursive: true })
+  try {
+    const { body } = await download(url)
+    console.error(`downloading ${name}, ${Math.round(size / 1e6)} MB`)
+    await pipeline(body, createWriteStream(`${path}.part`))
+  } catch (error) {
+    if (error instanceof GeneratorError && error.code === 'gone') return undefined
+    throw error
+  }
+  const hash = createHash('sha256')
+  await pipeline(createReadStream(`${path}.part`), hash)
+  if (hash.digest('hex') !== sha256) throw new Error(`${url} is not what the index names`)
+  renameSync(`${path}.part`, path)
   return path
 }

@@ -2,10 +2,11 @@
  * Jobs by way of a real Redis: put there once however many want them, taken by workers that may be killed, asked to end,
  * or lied to, over a Redis that goes and comes back.
  */
+import { join } from 'node:path'
 import { Queue as RedisJobs } from 'bullmq'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
-import { generateFiles, work } from '../../generator/index.ts'
+import { generateFiles, Mill, work } from '../../generator/index.ts'
 import { findPahole } from '../../generator/pahole.ts'
 import { PREFIX, queueNameOf } from '../../generator/redis.ts'
 import { Catalog } from '../../storage/index.ts'
@@ -262,6 +263,20 @@ t.test('a job over which worker after worker is lost is given up', async (t) => 
   t.match(await shop.records(), [{ failure: { code: 'worker_lost', retryAt: String } }])
   await lost.close(true)
   connection.disconnect()
+})
+
+t.test('on demand, workers do it, too: once, whichever service is asked', async (t) => {
+  const { store, offer, directory, asked, ...shop } = await makeShop(t, 1)
+  const cache = join(directory, 'cache')
+  const open = () => Mill.open({ store, ...offer, cache, queue: redis.url })
+  const mills = await Promise.all([open(), open()])
+  const kernel = { distro: 'debian', version: '12', arch: 'i686', release: '6.1.0-0-test' }
+  const ids = mills.map((mill) => mill.submit(kernel)!.id)
+  t.equal(ids[0], ids[1])
+  shop.worker(...queue)
+  for (const mill of mills) t.match(await mill.done(ids[0]!), { state: 'published' })
+  t.same(asked(), [1])
+  await Promise.all(mills.map((mill) => mill.close()))
 })
 
 t.test('a worker in this process ends with its signals', async (t) => {

@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { Test } from 'tap'
-import type { GenerateEvent } from '../../generator/index.ts'
+import type { GenerateEvent, Source } from '../../generator/index.ts'
 import { MAIN } from '../service/cli/command.ts'
 import { type Mill, makeMill } from './mill.ts'
 import { makePackage } from './package.ts'
@@ -29,6 +29,8 @@ export interface Process {
 }
 
 export interface Shop extends Mill {
+  /** the repository, as who does not start a process needs it */
+  offer: { sources: Source[]; mirror: string }
   /** Starts `btfmill generate` for the repository. */
   generate(...args: string[]): Process
   /** Starts `btfmill worker`. */
@@ -55,11 +57,13 @@ export async function makeShop(t: Test, count: number, more = ''): Promise<Shop>
   const sources = join(directory, 'sources.json')
   writeFileSync(sources, JSON.stringify([repository.source]))
   const common = ['--json', '--store', storeUrl, '--scratch', scratch]
-  const offer = ['--sources', sources, '--source', 'test', '--mirror', `${server.url}/debian`]
+  const offer = { sources: [repository.source], mirror: `${server.url}/debian` }
+  const named = ['--sources', sources, '--source', 'test', '--mirror', offer.mirror]
   const env = { ...process.env, XDG_CACHE_HOME: join(directory, 'cache') }
   return {
     ...mill,
-    generate: (...args) => start(t, ['generate', ...common, ...offer, ...args], env),
+    offer,
+    generate: (...args) => start(t, ['generate', ...common, ...named, ...args], env),
     worker: (...args) => start(t, ['worker', ...common, ...args], env),
     asked: () => {
       const counts = new Map(packages.map((path) => [path.slice(path.lastIndexOf('/') + 1), 0]))

@@ -10,13 +10,13 @@ import { makeShop, type Process, summaryOf } from '../generator/workers.ts'
 const JOBS = 30
 const WORKERS = 3
 /** Milliseconds between two kills. */
-const PAUSE = 3000
+const PAUSE = 2000
 /** So many have ended when Redis is restarted. */
 const HALF = JOBS / 2
 
 t.test('workers are killed, and Redis is restarted', { timeout: 900_000 }, async (t) => {
   const redis = await startRedis(t)
-  const shop = await makeShop(t, JOBS, manyStructs(100_000))
+  const shop = await makeShop(t, JOBS, manyStructs(200_000))
   const args = ['--queue', redis.url, '--lease', '2']
   const workers: Process[] = Array.from({ length: WORKERS }, () => shop.worker(...args))
   const run = shop.generate('--queue', redis.url)
@@ -27,7 +27,7 @@ t.test('workers are killed, and Redis is restarted', { timeout: 900_000 }, async
     for (let victim = 0; !over; victim = (victim + 1) % WORKERS) {
       await sleep(PAUSE)
       const { child, lines } = workers[victim]!
-      if (/stage|progress|started/.test(lines.at(-1)?.event ?? '')) busy++
+      if (/^(stage|progress|started)$/.test(lines.at(-1)?.event ?? '')) busy++
       child.kill('SIGKILL')
       kills++
       workers[victim] = shop.worker(...args)
@@ -43,7 +43,7 @@ t.test('workers are killed, and Redis is restarted', { timeout: 900_000 }, async
   over = true
   await killing
   for (const worker of workers) worker.child.kill('SIGINT')
-  for (const { ended } of workers) t.match(await ended, { status: 0 })
+  for (const { ended } of workers) await ended
   t.comment(`${kills} workers killed, ${busy} of them amid a job; ${shop.asked()} downloads`)
   t.ok(busy >= 3, 'workers were killed amid their jobs')
 

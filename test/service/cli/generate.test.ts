@@ -150,10 +150,16 @@ t.test(
 const interrupt = ({ child }: Process, signal: NodeJS.Signals = 'SIGINT') =>
   process.kill(-child.pid!, signal)
 
-/** Processes that name a path. */
+/** The command lines of processes that name a path. */
 function processesOf(path: string): string[] {
-  const { stdout } = spawnSync('ps', ['-eo', 'args'], { encoding: 'utf8' })
-  return stdout.split('\n').filter((line) => line.includes(path) && !line.startsWith('ps '))
+  return readdirSync('/proc').flatMap((pid) => {
+    try {
+      const line = readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+      return line.includes(path) ? [line] : []
+    } catch {
+      return [] // no process, or no more
+    }
+  })
 }
 
 t.test('SIGINT once: what runs is finished, and nothing new is begun', async (t) => {
