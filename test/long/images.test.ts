@@ -116,7 +116,8 @@ async function path(t: Test, generator: Image, service: Image, dir: string): Pro
     t.equal(kind, 'CMD')
     const [user, group] = service.config.User.split(':') as [string, string]
     const whole = ['--mount', '--pid', '--root', '--wd', '--setuid', user, '--setgid', group]
-    const isWell = () => enter(...whole, ...health)
+    const env = ['env', '--ignore-environment', ...service.config.Env]
+    const isWell = () => enter(...whole, ...env, ...health)
     await isWell()
 
     const btfmill = [process.execPath, join(CHECKOUT, 'service/cli/main.ts')]
