@@ -1,0 +1,250 @@
+// npm run bench:bundle: bundles of real Debian kernels of three series, against the archives that a BTFHub clone
+// carries for the same kernels: sizes, whole and minimised; the time of exporting a minimised bundle, against the shell
+// loop of the hubs; memory with ten times the kernels; how soon the service's answer flows. The kernels' own BTF is
+// taken from their images, some 400 MB of which the first run downloads; it is kept in .cache/bench/bundle.
+import { execFileSync } from 'node:child_process'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import type { AddressInfo } from 'node:net'
+import { dirname, join, resolve } from 'node:path'
+import { generate } from '../../generator/index.ts'
+import { buildApp } from '../../service/index.ts'
+import {
+  archivePath,
+  Catalog,
+  getBlob,
+  type KernelFilter,
+  openStore,
+  packArchive,
+  putRecord,
+  type Store,
+} from '../../storage/index.ts'
+import { measure, median, mib, nodeOptions, table } from './measure.ts'
+
+const RUNS = 3
+const EACH = 4
+const CHECKOUT = resolve(import.meta.dirname, '../..')
+const FOLDER = join(CHECKOUT, '.cache/bench/bundle')
+const STORE = `file:${join(FOLDER, 'store')}`
+const TREE = join(FOLDER, 'tree')
+
+/** Kernels that carry BTF of their own; the newest of each. */
+const KERNELS: readonly KernelFilter[] = [
+  { version: '11', arch: 'x86_64', release: '5.10.0-[0-9][0-9]-amd64' },
+  { version: '11', arch: 'x86_64', release: '5.10.0-[0-9][0-9]-cloud-amd64' },
+  { version: '12', arch: 'x86_64', release: '6.1.0-[0-9][0-9]-amd64' },
+  { version: '12', arch: 'x86_64', release: '6.1.0-[0-9][0-9]-cloud-amd64' },
+  { version: '12', arch: 'aarch64', release: '6.1.0-[0-9][0-9]-cloud-arm64' },
+  { version: '13', arch: 'x86_64', release: '6.12.*+deb13-amd64' },
+  { version: '13', arch: 'x86_64', release: '6.12.*+deb13-cloud-amd64' },
+  { version: '13', arch: 'aarch64', release: '6.12.*+deb13-cloud-arm64' },
+]
+
+async function prepare(): Promise<Store> {
+  mkdirSync(FOLDER, { recursive: true })
+  const store = await openStore(STORE)
+  for (const filter of KERNELS) {
+    const there = [...(await Catalog.open(store)).list(filter)].filter(({ record }) => record.btf)
+    if (there.length >= EACH) continue
+    console.error(`taking the BTF of debian ${filter.version} ${filter.release}`)
+    const cache = join(FOLDER, 'indexes')
+    const limit = EACH - there.length
+    await generate({
+      ...{ store, cache, limit, embedded: true, earlyStop: true },
+      filter: { distro: 'debian', ...filter },
+    })
+  }
+  for (const { record } of (await Catalog.publish(store)).list()) {
+    const file = join(TREE, archivePath(record.kernel))
+    if (!record.btf || existsSync(file)) continue
+    mkdirSync(dirname(file), { recursive: true })
+    const raw = await getBlob(store, record.btf.sha256)
+    writeFileSync(file, await packArchive(record.kernel.release, raw))
+  }
+  return store
+}
+
+const sizeOf = (path: string): number => statSync(path).size
+
+const command = (...args: string[]): [string, ...string[]] => [
+  process.execPath,
+  ...nodeOptions(),
+  join(CHECKOUT, 'service/cli/main.ts'),
+  'export',
+  ...args,
+]
+
+/** Bytes of what `tar` finds in an archive, each packed as a `.tar.xz` of its own. */
+async function packedApart(directory: string, archive: string): Promise<number> {
+  const root = mkdtempSync(join(directory, 'apart-'))
+  execFileSync('tar', ['-xf', archive, '-C', root])
+  const files = execFileSync('find', [root, '-name', '*.btf', '-printf', '%p\n'], {
+    encoding: 'utf8',
+  })
+  let sum = 0
+  for (const path of files.trim().split('\n'))
+    sum += (await packArchive(path.split('/').at(-1)!.slice(0, -4), readFileSync(path))).length
+  return sum
+}
+
+/** The same kernels under ten more names, each read and fitted again: similar ones are far apart. */
+async function tenfold(store: Store, directory: string): Promise<string> {
+  const url = `file:${join(directory, 'tenfold')}`
+  execFileSync('cp', ['-r', join(FOLDER, 'store'), join(directory, 'tenfold')])
+  const more = await openStore(url)
+  for (const { record } of (await Catalog.open(store)).list())
+    for (let n = 0; n < 10; n++) {
+      const { kernel } = record
+      await putRecord(more, {
+        ...record,
+        kernel: { ...kernel, distro: `d${n}`, version: `${kernel.version}.${n}` },
+      })
+    }
+  await Catalog.publish(more)
+  return url
+}
+
+/** Milliseconds from the request to the first byte of a bundle of everything, by the service. */
+async function firstByte(url: string, query: string, object?: string): Promise<number> {
+  const store = await openStore(url)
+  const app = await buildApp({ store, catalog: await Catalog.openSnapshot(store) })
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const { port } = app.server.address() as AddressInfo
+  const client = new AbortController()
+  try {
+    const body = new FormData()
+    if (object) body.append('object', new Blob([readFileSync(object)]), 'object.o')
+    const started = performance.now()
+    const answer = await fetch(`http://127.0.0.1:${port}/v1/bundles?${query}`, {
+      method: 'POST',
+      ...(object && { body }),
+      signal: client.signal,
+    })
+    if (!answer.ok) throw new Error(await answer.text())
+    await answer.body!.getReader().read()
+    return performance.now() - started
+  } finally {
+    client.abort()
+    await app.close()
+  }
+}
+
+async function main(directory: string): Promise<void> {
+  const store = await prepare()
+  const object = join(directory, 'object.o')
+  const source = join(import.meta.dirname, 'bundle.bpf.c')
+  execFileSync('clang', ['--target=bpfel', '-g', '-O2', '-mcpu=v3', '-c', source, '-o', object])
+  const records = [...(await Catalog.open(store)).list()].filter(({ record }) => record.btf)
+  const sum = records.reduce(
+    (all, { record }) => all + sizeOf(join(TREE, archivePath(record.kernel))),
+    0,
+  )
+
+  const at = (name: string) => join(directory, name)
+  const make = (name: string, ...args: string[]) =>
+    measure(command('--store', STORE, '-o', at(name), '--profile', ...args), { cwd: directory })
+  const whole = await make('whole.xz', 'tree')
+  execFileSync('tar', ['-tJf', at('whole.xz')])
+  execFileSync(process.execPath, [...command('--verify', at('whole.xz')).slice(1)])
+  const zstd = await make('whole.zst', 'tree', '--zstd')
+  execFileSync('zstd', ['-tq', at('whole.zst')])
+  await make('least.xz', 'tree', '--object', object)
+  const apart = await packedApart(directory, at('least.xz'))
+  await make('least.bcc', 'bcc', '--object', object)
+  await make('least.ig', 'inspektor-gadget', '--object', object)
+  await make('least.dd', 'datadog', '--arch', 'x86_64', '--object', object)
+  const size = (what: string, bytes: number, wanted = '') => [
+    what,
+    String(bytes),
+    (bytes / sum).toFixed(5),
+    (bytes / apart).toFixed(3),
+    wanted,
+  ]
+  console.log(`${records.length} kernels\n`)
+  console.log(
+    table([
+      ['', 'bytes', 'of the sum', 'of the members apart', 'wanted'],
+      size('sum of .btf.tar.xz, as a BTFHub clone has them', sum),
+      size(
+        `tree, whole, xz (${whole.wall.toFixed(0)} s)`,
+        sizeOf(at('whole.xz')),
+        '≤ 0.55 of the sum',
+      ),
+      size(`tree, whole, zstd (${zstd.wall.toFixed(0)} s)`, sizeOf(at('whole.zst'))),
+      size('minimised members, each as .tar.xz', apart),
+      size(
+        'tree, minimised, manifest and all',
+        sizeOf(at('least.xz')),
+        '≤ 0.002 of the sum, ≤ 0.25 of them apart',
+      ),
+      size('bcc, minimised', sizeOf(at('least.bcc'))),
+      size('inspektor-gadget, minimised', sizeOf(at('least.ig'))),
+      size('datadog, minimised, x86_64', sizeOf(at('least.dd'))),
+    ]),
+  )
+
+  const [ours, theirs]: number[][] = [[], []]
+  for (let run = 1; run <= RUNS; run++) {
+    ours!.push((await make('timed.gz', 'bcc', '--object', object)).wall)
+    const cwd = mkdtempSync(join(directory, 'loop-'))
+    const loop = [
+      'sh',
+      join(import.meta.dirname, 'btfgen.sh'),
+      TREE,
+      object,
+      at('loop.tar.gz'),
+    ] as const
+    theirs!.push((await measure([...loop], { cwd })).wall)
+    console.error(`run ${run}/${RUNS}: ${ours!.at(-1)} s, ${theirs!.at(-1)} s`)
+  }
+  const [mine, loop] = [median(ours!), median(theirs!)]
+  const many = await tenfold(store, directory)
+  const peak = async (url: string, ...args: string[]) =>
+    (
+      await measure(command('--store', url, '-o', at('peak'), '--profile', ...args), {
+        cwd: directory,
+      })
+    ).peak
+  const minimized = ['bcc', '--object', object]
+  const [few, more] = [await peak(STORE, ...minimized), await peak(many, ...minimized)]
+  const flow = [
+    await firstByte(many, 'profile=tree'),
+    await firstByte(many, 'profile=tree', object),
+    await firstByte(many, 'profile=bcc', object),
+    await firstByte(many, 'profile=btfhub'),
+  ].map((ms) => `${ms.toFixed(0)} ms`)
+  console.log(
+    `\n${table([
+      ['', 'ours', 'theirs', 'ratio', 'wanted'],
+      [
+        `exporting minimised, against the shell loop`,
+        `${mine.toFixed(1)} s`,
+        `${loop.toFixed(1)} s`,
+        (mine / loop).toFixed(2),
+        '≤ 0.33',
+      ],
+      [
+        `memory with ${records.length * 11} kernels, against ${records.length}`,
+        mib(more),
+        mib(few),
+        (more / few).toFixed(2),
+        '',
+      ],
+    ])}\n\nfirst byte of ${records.length * 11} kernels: tree ${flow[0]}, minimised ${flow[1]}, bcc minimised ${flow[2]}, btfhub ${flow[3]}`,
+  )
+}
+
+mkdirSync(join(CHECKOUT, '.cache/bench'), { recursive: true })
+const directory = mkdtempSync(join(CHECKOUT, '.cache/bench/run-'))
+try {
+  await main(directory)
+} finally {
+  rmSync(directory, { recursive: true, force: true })
+}
