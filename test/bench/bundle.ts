@@ -26,7 +26,7 @@ import {
   putRecord,
   type Store,
 } from '../../storage/index.ts'
-import { measure, median, mib, nodeOptions, table } from './measure.ts'
+import { measure, median, mib, nodeAsStarted, table } from './measure.ts'
 
 const RUNS = 3
 const EACH = 4
@@ -75,7 +75,7 @@ const sizeOf = (path: string): number => statSync(path).size
 
 const command = (...args: string[]): [string, ...string[]] => [
   process.execPath,
-  ...nodeOptions(),
+  ...nodeAsStarted().options,
   join(CHECKOUT, 'service/cli/main.ts'),
   'export',
   ...args,
@@ -149,7 +149,10 @@ async function main(directory: string): Promise<void> {
 
   const at = (name: string) => join(directory, name)
   const make = (name: string, ...args: string[]) =>
-    measure(command('--store', STORE, '-o', at(name), '--profile', ...args), { cwd: directory })
+    measure(command('--store', STORE, '-o', at(name), '--profile', ...args), {
+      cwd: directory,
+      env: nodeAsStarted().env,
+    })
   const whole = await make('whole.xz', 'tree')
   execFileSync('tar', ['-tJf', at('whole.xz')])
   execFileSync(process.execPath, [...command('--verify', at('whole.xz')).slice(1)])
@@ -210,6 +213,7 @@ async function main(directory: string): Promise<void> {
     (
       await measure(command('--store', url, '-o', at('peak'), '--profile', ...args), {
         cwd: directory,
+        env: nodeAsStarted().env,
       })
     ).peak
   const minimized = ['bcc', '--object', object]
