@@ -4,7 +4,7 @@
  * of the time: equal bundles have equal manifests.
  */
 import Type from 'typebox'
-import { Compile } from 'typebox/compile'
+import { Check, Errors } from 'typebox/value'
 import { Kernel, signContent, verifyContent } from '../storage/index.ts'
 import { ServiceError } from './error.ts'
 import { PROFILE_NAMES } from './profile.ts'
@@ -64,8 +64,6 @@ export const Manifest = Type.Object({
 })
 export type Manifest = Type.Static<typeof Manifest>
 
-const manifest = Compile(Manifest)
-
 export const encodeManifest = (manifest: Manifest): Buffer =>
   Buffer.from(`${JSON.stringify(manifest, undefined, 1)}\n`)
 
@@ -73,8 +71,8 @@ export const encodeManifest = (manifest: Manifest): Buffer =>
 export function decodeManifest(bytes: Uint8Array): Manifest {
   try {
     const value: unknown = JSON.parse(Buffer.from(bytes).toString('utf8'))
-    if (manifest.Check(value)) return value
-    const [first] = manifest.Errors(value)
+    if (Check(Manifest, value)) return value
+    const [first] = Errors(Manifest, value)
     throw new Error(`${first?.instancePath} ${first?.message}`)
   } catch (cause) {
     const why = (cause as Error).message

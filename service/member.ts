@@ -9,6 +9,7 @@ import {
   getBlob,
   packArchive,
   packTar,
+  readFrame,
   type Store,
   StoreError,
   sha256Of,
@@ -113,12 +114,13 @@ export class Members {
     return { member: await this.#pack(selected, newest!.btf), findings }
   }
 
-  #fit({ sha256 }: Pick<BtfInfo, 'sha256'>): Promise<Fitted> {
+  #fit({ sha256, size }: BtfInfo): Promise<Fitted> {
     const known = this.#fitted.get(sha256)
     if (known) return known
     const { store, pool, objects, signal } = this.#parts
-    const fitting = getBlob(store, sha256).then((btf) =>
-      pool.run('fit', { objects: objects.map(({ bytes }) => bytes), btf }, signal),
+    const files = objects.map(({ bytes }) => bytes)
+    const fitting = readFrame(store, sha256).then((frame) =>
+      pool.run('fit', { objects: files, blob: { frame, sha256, size } }, signal),
     )
     this.#fitted.set(sha256, fitting)
     return fitting

@@ -7,12 +7,15 @@ import { availableParallelism } from 'node:os'
 import { extname, join } from 'node:path'
 import { Piscina } from 'piscina'
 import { BtfError } from '../bpf/index.ts'
+import { StoreError } from '../storage/index.ts'
 import { ServiceError } from './error.ts'
 import { Gate } from './flight.ts'
 import type { Answer, Tasks } from './worker.ts'
 
 export interface PoolLimits {
   threads: number
+  /** so many start at once, and stay; the others with the tasks */
+  ready: number
   /** milliseconds for one task, from when it has a thread */
   time: number
   /** megabytes of JavaScript values in one thread */
@@ -24,6 +27,7 @@ export interface PoolLimits {
 /** Minimising for one of libbpf's tools takes 10 ms and 30 MB; what takes a thousand times that is not meant well. */
 const LIMITS: PoolLimits = {
   threads: availableParallelism(),
+  ready: 0,
   time: 10_000,
   memory: 256,
   waiting: 256,
@@ -37,14 +41,14 @@ export class Pool {
   readonly #threads: Piscina
   readonly #gate: Gate
 
-  /** Threads start with the first task; `worker` is the file that they run. */
+  /** `worker` is the file that threads run. */
   constructor(limits: Partial<PoolLimits> = {}, worker = WORKER) {
     this.#limits = { ...LIMITS, ...limits }
-    const { threads, memory, waiting } = this.#limits
+    const { threads, ready, memory, waiting } = this.#limits
     this.#gate = new Gate(threads, waiting)
     this.#threads = new Piscina({
       filename: worker,
-      minThreads: 0,
+      minThreads: ready,
       maxThreads: threads,
       idleTimeout: 10_000,
       resourceLimits: { maxOldGenerationSizeMb: memory },
@@ -58,7 +62,7 @@ export class Pool {
   }
 
   /**
-   * Does a task of `worker.ts` in a thread. Errors: those of the task, as `BtfError`; `too_complex` for one that is over
+   * Does a task of `worker.ts` in a thread. Errors: those of the task, as `BtfError` and as `StoreError`; `too_complex` for one that is over
    * a limit; `busy` where too many wait; the signal's reason.
    */
   async run<K extends keyof Tasks>(
@@ -68,6 +72,7 @@ export class Pool {
   ): Promise<ReturnType<Tasks[K]>> {
     const answer = await this.#gate.run(() => this.#perform(name, task, signal), signal)
     if ('error' in answer) throw new BtfError(answer.error.code, answer.error.message)
+    if ('damaged' in answer) throw new StoreError('digest_mismatch', answer.damaged)
     return answer.value as ReturnType<Tasks[K]>
   }
 

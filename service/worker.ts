@@ -2,8 +2,11 @@
  * What is done with the objects of strangers, and what takes long, in a thread of its own (`pool.ts` says with which limits). A task is a
  * call with plain bytes; what is wrong with these is an answer, since errors lose their class between threads.
  */
+import { hash } from 'node:crypto'
+import { zstdDecompressSync } from 'node:zlib'
 import {
   type BpfObject,
+  type Btf,
   BtfError,
   type BtfErrorCode,
   type ByteOrder,
@@ -16,7 +19,6 @@ import {
   parseBtf,
   toDialect,
 } from '../bpf/index.ts'
-import { sha256Of } from '../storage/index.ts'
 import { jsonOf } from './json.ts'
 
 /** What an object turned out to be. */
@@ -42,6 +44,15 @@ export interface Fitted {
   misfits: readonly Misfit[]
 }
 
+/** A blob as a store has it. */
+export interface Stored {
+  /** zstd */
+  frame: Uint8Array
+  /** of the raw bytes: digest, and how many there are */
+  sha256: string
+  size: number
+}
+
 /** What each task takes and gives; objects and BTF are bytes. */
 export interface Tasks {
   /** Opens objects. Errors: those of `openObject`. */
@@ -55,10 +66,10 @@ export interface Tasks {
   check: (task: { object: Uint8Array; btf: Uint8Array }) => string
   /**
    * Minimises for all objects, and says which of them do not work on this kernel. Where one cannot be minimised for, it
-   * is the BTF as it is: against that the object meets its refusal as against the kernel. Errors: those of `openObject`
-   * and `parseBtf`.
+   * is the BTF as it is: against that the object meets its refusal as against the kernel. The BTF comes as the store has
+   * it, so that all work on it is done here. Errors: those of `openObject` and `parseBtf`; `Damaged`.
    */
-  fit: (task: { objects: readonly Uint8Array[]; btf: Uint8Array }) => Fitted
+  fit: (task: { objects: readonly Uint8Array[]; blob: Stored }) => Fitted
   /**
    * Merges the split BTF of modules in, then replaces what a dialect lacks. Errors: those of `parseBtf`, `mergeBtf` and
    * `toDialect`.
@@ -70,13 +81,34 @@ export interface Tasks {
   }) => Uint8Array
 }
 
-export type Answer<T> = { value: T } | { error: { code: BtfErrorCode; message: string } }
+/** What a task came to; `damaged` says of a blob why it is not what its record says. */
+export type Answer<T> =
+  | { value: T }
+  | { error: { code: BtfErrorCode; message: string } }
+  | { damaged: string }
+
+class Damaged extends Error {}
+
+/** The raw bytes. A thread that loads all of storage/ for this starts four times as slowly. */
+function decode({ frame, sha256, size }: Stored): Buffer {
+  let raw: Buffer
+  try {
+    raw = zstdDecompressSync(frame, { maxOutputLength: size, chunkSize: size + SPARE })
+  } catch (error) {
+    throw new Damaged(`blob ${sha256} does not decompress: ${(error as Error).message}`)
+  }
+  if (raw.length === size && hash('sha256', raw) === sha256) return raw
+  throw new Damaged(`blob ${sha256} has other bytes`)
+}
+
+/** Bytes: a chunk that is just full would have zlib set aside another. */
+const SPARE = 64
 
 /** Objects that this thread opened last: the tasks of one request bring the same ones again and again. */
 let last: { key: string; objects: BpfObject[] } | undefined
 
 function opened(files: readonly Uint8Array[]): BpfObject[] {
-  const key = files.map(sha256Of).join()
+  const key = files.map((file) => hash('sha256', file)).join()
   if (last?.key !== key) last = { key, objects: files.map((file, n) => openNth(file, n)) }
   return last.objects
 }
@@ -101,17 +133,18 @@ const TASKS: Tasks = {
     const [one] = opened([object])
     return shortJson(checkObject(one!, kernel))
   },
-  fit: ({ objects, btf }) => {
+  fit: ({ objects, blob }) => {
+    const btf = decode(blob)
     const kernel = parseBtf(btf)
     const all = opened(objects)
-    const misfits = all.flatMap((object, n) => {
-      const why = misfitOf(() => checkObject(object, kernel))
-      return why ? [{ object: n, ...why }] : []
-    })
     try {
-      return { btf: minimizeBtf(kernel, all), misfits }
+      const least = minimizeBtf(kernel, all)
+      // objects relocate against this as against the whole, and there is less to look through
+      const { pointerSize } = kernel
+      return { btf: least, misfits: misfitsOf(all, parseBtf(least, { pointerSize })) }
     } catch (error) {
-      if (!(error instanceof BtfError) || misfits.length === 0) throw error
+      const misfits = error instanceof BtfError ? misfitsOf(all, kernel) : []
+      if (misfits.length === 0) throw error
       return { btf, misfits }
     }
   },
@@ -138,6 +171,13 @@ function shortJson(check: Check): string {
     return `${jsonOf(program).slice(0, -1)},"relocations":[${said.join()}]}`
   })
   return `{"loads":"${check.loads}","programs":[${parts.join()}]}`
+}
+
+function misfitsOf(objects: readonly BpfObject[], kernel: Btf): Misfit[] {
+  return objects.flatMap((object, n) => {
+    const why = misfitOf(() => checkObject(object, kernel))
+    return why ? [{ object: n, ...why }] : []
+  })
 }
 
 function misfitOf(check: () => Check): Omit<Misfit, 'object'> | undefined {
@@ -168,8 +208,9 @@ function answered<K extends keyof Tasks>(
     try {
       return { value: work(task) }
     } catch (error) {
-      if (!(error instanceof BtfError)) throw error
-      return { error: { code: error.code, message: error.message } }
+      if (error instanceof BtfError) return { error: { code: error.code, message: error.message } }
+      if (error instanceof Damaged) return { damaged: error.message }
+      throw error
     }
   }
 }

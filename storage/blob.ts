@@ -2,7 +2,6 @@
  * Raw BTF, addressed by its SHA-256 and kept compressed. Equal BTF of different kernels is one blob. The digest is
  * that of the raw bytes, so it is compared after decompression, whenever a blob is read.
  */
-import { buffer } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
 import { sha256Of } from './digest.ts'
@@ -66,12 +65,7 @@ export async function getBlob(store: Store, sha256: string): Promise<Buffer> {
 
 /** Reads a blob. Errors: `not_found`; `digest_mismatch` for one that is not what its address says. */
 export async function readBlob(store: Store, sha256: string): Promise<Blob> {
-  const { body, size } = await store.get(blobKey(sha256))
-  if (size > MAX_BTF) {
-    body.destroy()
-    throw new StoreError('digest_mismatch', `blob ${sha256} has ${size} bytes`)
-  }
-  const compressed = await buffer(body)
+  const compressed = await readFrame(store, sha256)
   let raw: Buffer
   try {
     const chunkSize = chunkFor(compressed)
@@ -82,6 +76,16 @@ export async function readBlob(store: Store, sha256: string): Promise<Blob> {
   if (sha256Of(raw) !== sha256)
     throw new StoreError('digest_mismatch', `blob ${sha256} has other bytes`)
   return { raw, compressed }
+}
+
+/** The zstd frame alone, for who decodes it elsewhere. Errors: `not_found`; `digest_mismatch` for one too large. */
+export async function readFrame(store: Store, sha256: string): Promise<Buffer> {
+  const { body, size } = await store.get(blobKey(sha256))
+  if (size > MAX_BTF) {
+    body.destroy()
+    throw new StoreError('digest_mismatch', `blob ${sha256} has ${size} bytes`)
+  }
+  return Buffer.concat(await body.toArray())
 }
 
 /** How many blobs are read while one is worked on: their bytes are decompressed by other threads. */

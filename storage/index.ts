@@ -9,7 +9,15 @@ export {
   SUFFIX as ARCHIVE_SUFFIX,
   unpackArchive,
 } from './archive.ts'
-export { type Blob, type BlobInfo, getBlob, getBlobs, putBlob, readBlob } from './blob.ts'
+export {
+  type Blob,
+  type BlobInfo,
+  getBlob,
+  getBlobs,
+  putBlob,
+  readBlob,
+  readFrame,
+} from './blob.ts'
 export { Catalog } from './catalog.ts'
 export { sha256Of } from './digest.ts'
 export { namesOf } from './distro.ts'

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
 import { readFile, rename, rm } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
 import { basename } from 'node:path'
 import { pipeline } from 'node:stream/promises'
-import { readTree } from '../../generator/index.ts'
 import { Catalog, type KernelFilter, openStore, type StoreError } from '../../storage/index.ts'
 import { Bundle, type BundleResult } from '../bundle.ts'
 import { ServiceError } from '../error.ts'
@@ -30,7 +30,7 @@ interface Options extends CommonOptions, KernelFilter {
 }
 
 /** Milliseconds and megabytes for what one's own objects ask of one kernel. */
-const LIMITS = { time: 120_000, memory: 2048 }
+const LIMITS = { threads: availableParallelism(), time: 120_000, memory: 2048 }
 
 /** `btfmill export`. Returns the exit status: 1 where the bundle is not all that was asked for, or not as it says. */
 export async function run(options: Options): Promise<number> {
@@ -43,6 +43,20 @@ export async function run(options: Options): Promise<number> {
 }
 
 async function make(options: Options & { profile: ProfileName }): Promise<number> {
+  // threads take as long to start as the catalog to load
+  const pool = new Pool({ ...LIMITS, ready: options.object.length > 0 ? LIMITS.threads : 0 })
+  try {
+    return await makeIn(pool, options)
+  } catch (error) {
+    if (error instanceof ServiceError && error.code === 'unsupported')
+      reportFindings(error.details.findings as readonly Finding[], options.json ?? false)
+    throw error
+  } finally {
+    await pool.close()
+  }
+}
+
+async function makeIn(pool: Pool, options: Options & { profile: ProfileName }): Promise<number> {
   const { profile, unsupported, zstd = false, json = false } = options
   const store = await openStore(options.store)
   const secretKey = await readSecretKey(options.secretKey)
@@ -54,23 +68,14 @@ async function make(options: Options & { profile: ProfileName }): Promise<number
     invalid++
     console.error(printable(`btfmill: ${message}`))
   })
-  const pool = new Pool(LIMITS)
-  try {
-    const filter = filterOf(options)
-    const key = secretKey === undefined ? {} : { secretKey }
-    const settings = { store, catalog, pool, profile, filter, objects, unsupported, zstd, ...key }
-    const bundle = await Bundle.open(settings)
-    const path = options.output ?? bundle.file
-    const result = await write(bundle, path)
-    report(result, path, json)
-    return invalid > 0 || !isWhole(result, unsupported) ? 1 : 0
-  } catch (error) {
-    if (error instanceof ServiceError && error.code === 'unsupported')
-      reportFindings(error.details.findings as readonly Finding[], json)
-    throw error
-  } finally {
-    await pool.close()
-  }
+  const key = secretKey === undefined ? {} : { secretKey }
+  const filter = filterOf(options)
+  const settings = { store, catalog, pool, profile, filter, objects, unsupported, zstd, ...key }
+  const bundle = await Bundle.open(settings)
+  const path = options.output ?? bundle.file
+  const result = await write(bundle, path)
+  report(result, path, json)
+  return invalid > 0 || !isWhole(result, unsupported) ? 1 : 0
 }
 
 /** Writes the archive in one step, and then what goes beside it; `-` is standard output, beside which nothing is. */
@@ -127,6 +132,7 @@ function isWhole({ kernels, findings }: BundleResult, policy: BundlePolicy): boo
 
 /** Whether a bundle is what its manifest says, which is in it or beside it. */
 async function verify(path: string, { publicKey, json }: Options): Promise<number> {
+  const { readTree } = await import('../../generator/index.ts')
   const beside = besideOf(path)
   const [manifest, signature] = await Promise.all([
     readIfThere(beside.manifest),

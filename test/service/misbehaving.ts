@@ -2,7 +2,7 @@
 import { appendFileSync } from 'node:fs'
 import type { Tasks } from '../../service/worker.ts'
 
-type Task = Parameters<Tasks['fit']>[0]
+type Task = Parameters<Tasks['minimize']>[0]
 
 /** Never ends; before that it says so in the file that its first object names. */
 export function open({ objects: [file] }: Task): never {
@@ -17,7 +17,7 @@ export function check(): unknown[] {
 }
 
 /** Fails as nothing that parses should. */
-export function fit(): never {
+export function derive(): never {
   throw new TypeError('a defect')
 }
 

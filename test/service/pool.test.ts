@@ -3,10 +3,12 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { zstdCompressSync } from 'node:zlib'
 import t, { type Test } from 'tap'
 import { checkObject, minimizeBtf, openObject, parseBtf } from '../../bpf/index.ts'
 import { jsonOf } from '../../service/json.ts'
 import { Pool, type PoolLimits } from '../../service/pool.ts'
+import { sha256Of } from '../../storage/index.ts'
 import { coreObjects, littleKernels } from '../bpf/core.ts'
 
 const object = (name: string, order: 'el' | 'eb' = 'el') =>
@@ -54,7 +56,8 @@ t.test('what is wrong with an object is told with its code, and which one it is'
 
 t.test('fit: the BTF that objects need, and which of them do not work on the kernel', async (t) => {
   const pool = poolOf(t)
-  const fit = (objects: Uint8Array[], btf: Buffer) => pool.run('fit', { objects, btf })
+  const fit = (objects: Uint8Array[], btf: Buffer, sha256 = sha256Of(btf)) =>
+    pool.run('fit', { objects, blob: { frame: zstdCompressSync(btf), sha256, size: btf.length } })
   const good = await fit([task], x86)
   t.same(good.misfits, [])
   t.ok(Buffer.from(good.btf).equals(minimizeBtf(parseBtf(x86), [openObject(task)])))
@@ -65,19 +68,27 @@ t.test('fit: the BTF that objects need, and which of them do not work on the ker
 
   const foreign = await fit([task], kernel('s390x'))
   t.match(foreign.misfits, [{ object: 0, code: 'unsupported', message: /endian/ }])
+
+  const wrong = { name: 'StoreError', code: 'digest_mismatch' }
+  const blob = { frame: zstdCompressSync(x86), sha256: sha256Of(x86), size: x86.length }
+  const changes = [{ sha256: '0'.repeat(64) }, { size: 9 }, { size: 1 << 20 }, { frame: x86 }]
+  for (const changed of changes)
+    await t.rejects(pool.run('fit', { objects: [task], blob: { ...blob, ...changed } }), wrong)
 })
 
-t.test('a task over the time or the memory is ended, and the next has a thread', async (t) => {
-  const pool = poolOf(t, { time: 2000, memory: 64 }, MISBEHAVING)
+t.test('a task over the time is ended, and the next has a thread', async (t) => {
+  const pool = poolOf(t, { time: 5000 }, MISBEHAVING)
   const none = { objects: [Buffer.from(join(t.testdir(), 'log'))], btf: bytes }
-  await t.rejects(pool.run('open', none), { code: 'too_complex', message: /2 s/ })
+  await t.rejects(pool.run('open', none), { code: 'too_complex', message: /5 s/ })
   t.same(await behaves(pool), bytes)
-  await t.rejects(pool.run('check', { object: bytes, btf: bytes }), {
-    code: 'too_complex',
-    message: /64 MB/,
-  })
+  await t.rejects(pool.run('derive', { btf: bytes, modules: [] }), { message: 'a defect' })
   t.same(await behaves(pool), bytes)
-  await t.rejects(pool.run('fit', none), { message: 'a defect' })
+})
+
+t.test('the same for one over the memory', async (t) => {
+  const pool = poolOf(t, { time: 60_000, memory: 64 }, MISBEHAVING)
+  const task = { object: bytes, btf: bytes }
+  await t.rejects(pool.run('check', task), { code: 'too_complex', message: /64 MB/ })
   t.same(await behaves(pool), bytes)
 })
 
