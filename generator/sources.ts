@@ -47,12 +47,10 @@ const DEBIAN_PATHS = [
 
 // from 7.x linux-image-… is a metapackage, and linux-binary-… has the kernel
 const DEBIAN_IMAGES: NamingRule[] = [
-  { name: `linux-(binary|image)-${DEBIAN_MIPS64}`, machine: 'mips64', release: '{uname}' },
-  ...['linux-binary', 'linux-image'].map((name) => ({
-    name: `${name}-${DEBIAN_UNAME}`,
-    except: '.*-(dbg|unsigned)',
-    release: '{uname}',
-  })),
+  ...['linux-binary', 'linux-image'].flatMap((name) => [
+    { name: `${name}-${DEBIAN_MIPS64}`, machine: 'mips64', release: '{uname}' },
+    { name: `${name}-${DEBIAN_UNAME}`, except: '.*-(dbg|unsigned)', release: '{uname}' },
+  ]),
   { name: `linux-(binary|image)-${DEBIAN_UNAME}-unsigned`, release: '{uname}' },
 ]
 // some machines' are not packed, and called vmlinux

@@ -100,17 +100,23 @@ t.test('a worker that is killed loses nothing', async (t) => {
 })
 
 t.test('a worker that is to end finishes what it has, or gives it back at once', async (t) => {
-  const shop = await makeShop(t, 4, manyStructs(50_000))
+  const shop = await makeShop(t, 6, manyStructs(50_000))
   const run = shop.generate(...queue)
   const [patient, hurried] = [shop.worker(...queue), shop.worker(...queue)]
   await Promise.all([patient, hurried].map((one) => one.line(({ event }) => event === 'stage')))
   ending(patient)
   ending(hurried, 'SIGTERM')
-  t.match(await summaryOf(patient), { published: 1, left: 0 })
-  t.match(await summaryOf(hurried), { published: 0, left: 1 })
-  t.match(await states(openJobs(t)), { waiting: 3, active: 0 })
+  // which of the two was there first, and how much of it, is the machine's affair
+  const summaries = [await summaryOf(patient), await summaryOf(hurried)]
+  t.match(summaries, [{ left: 0 }, { left: 1 }])
+  const [first, second] = summaries as unknown as { published: number }[]
+  t.ok(first!.published >= 1, 'it finishes what it has')
+  t.match(await states(openJobs(t)), {
+    waiting: 6 - first!.published - second!.published,
+    active: 0,
+  })
   shop.worker(...queue)
-  t.match(await summaryOf(run), { published: 4, failed: {} })
+  t.match(await summaryOf(run), { published: 6, failed: {} })
 })
 
 t.test('who waits and is to end takes back what nobody has begun', async (t) => {

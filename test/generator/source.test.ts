@@ -27,9 +27,9 @@ t.test('the sources that btfmill knows', (t) => {
   t.notOk(naming({ name: 'linux-image-6.1.0-50-686-pae' }), 'without debug info')
   const image = namingOf(debian.images!)
   const kernels = {
-    'linux-image-6.1.0-50-rt-amd64': [1, '6.1.0-50-rt-amd64'],
-    'linux-binary-7.3.4+deb13-cloud-amd64': [0, '7.3.4+deb13-cloud-amd64'],
-    'linux-image-6.1.0-50-amd64-unsigned': [2, '6.1.0-50-amd64'],
+    'linux-image-6.1.0-50-rt-amd64': [3, '6.1.0-50-rt-amd64'],
+    'linux-binary-7.3.4+deb13-cloud-amd64': [1, '7.3.4+deb13-cloud-amd64'],
+    'linux-image-6.1.0-50-amd64-unsigned': [4, '6.1.0-50-amd64'],
   }
   for (const [name, [rank, release]] of Object.entries(kernels))
     t.same(image({ name }), { rank, release }, name)
