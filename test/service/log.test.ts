@@ -104,7 +104,7 @@ t.test('on a terminal, lines for people', async (t) => {
   let said = ''
   for await (const bytes of child.stdout) {
     said += bytes
-    if (/catalog is loaded/.test(said)) child.stdin.write('\u0003') // what Ctrl-C sends
+    if (/catalog is loaded/.test(said) && child.stdin.writable) child.stdin.end('\u0003') // what Ctrl-C sends
     if (/btfmill stops/.test(said)) break
   }
   t.match(said, /INFO.*btfmill starts/)

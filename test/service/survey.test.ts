@@ -291,7 +291,7 @@ t.test('objects that are too much are let go; others are answered all the while'
   const heavy = { name: 'heavy', bytes: heavyObject(t.testdir({})) }
   const store = await many(1)
   await shelve(store, [{ release: '5', btf: 'i686' }])
-  const { url } = await startMill(t, () => [], { store, settings: { taskTime: 3 } })
+  const { url } = await startMill(t, () => [], { store, settings: { taskTime: 6 } })
   const surveyed = post('/v1/check', [heavy, task], { url })
   const refused = ['check', 'minimize'].map((route) =>
     post(`/v1/${route}?digest=${X86}`, [heavy], { url }),
@@ -299,7 +299,7 @@ t.test('objects that are too much are let go; others are answered all the while'
   await meanwhile(t, url, [surveyed, ...refused])
   for (const { status, bytes } of await Promise.all(refused)) {
     t.equal(status, 422)
-    t.match(JSON.parse(bytes.toString()), { code: 'too_complex', detail: /3 s/ })
+    t.match(JSON.parse(bytes.toString()), { code: 'too_complex', detail: /6 s/ })
   }
   t.match(linesOf((await surveyed).bytes), [
     { object: 'heavy', error: { code: 'too_complex' } },
