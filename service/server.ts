@@ -22,6 +22,8 @@ import { Tokens } from './token.ts'
 
 /** Milliseconds before the catalog is loaded again that could not be. */
 const RELOAD = 1000
+/** Connections that wait to be taken, as far as the system lets them: a fleet that starts comes all at once. */
+const BACKLOG = 65_535
 /** Milliseconds between two looks at whether connections are left. */
 const DRAIN_LOOK = 20
 
@@ -68,7 +70,7 @@ export async function startServer({
   const address = parseListen(config.listen)
   if (!address) throw new Error(`there is no address ${config.listen}`)
   await removeStale(address)
-  await app.listen(address)
+  await app.listen({ ...address, backlog: BACKLOG })
   const ending = new AbortController()
   const following = follow({ catalog, readiness, tokens, config, logger, signal: ending.signal })
   return {

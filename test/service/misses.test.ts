@@ -1,16 +1,12 @@
 // Kernels that were asked for and are not there: counted, over restarts, and bounded whatever strangers ask for.
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { Journal } from '../../service/journal.ts'
 import { MAX_MISSES, Misses } from '../../service/misses.ts'
 import { openStore, putRecord } from '../../storage/index.ts'
-import { MAIN } from './cli/command.ts'
 import { ask, btfOf, RAW, recordOf, startMill } from './mill.ts'
-import { ready } from './ready.ts'
+import { serve } from './serving.ts'
 
 interface Listed {
   kernel: { distro: string; version: string; arch: string; release: string }
@@ -87,27 +83,6 @@ t.test('made-up names push out each other, not what a fleet wants', async (t) =>
   t.equal(misses.counts.forgotten, misses.counts.counted - 2 - misses.size)
 })
 
-/** A server in a process of its own, and its address. */
-async function serve(t: Test, ...args: string[]) {
-  const options = ['--listen', '127.0.0.1:0', '--log-format', 'json']
-  const child = spawn(process.execPath, [MAIN, 'serve', ...options, ...args], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  const ended = once(child, 'exit')
-  const kill = async () => {
-    child.kill('SIGKILL')
-    await ended
-  }
-  t.teardown(kill)
-  for await (const line of createInterface(child.stdout)) {
-    const [url] = /http:\/\/127\.0\.0\.1:\d+/.exec(line) ?? []
-    if (!url) continue
-    await ready(url)
-    return { url, kill }
-  }
-  throw new Error('it does not listen')
-}
-
 t.test('no count that was answered is lost, however the server ends', async (t) => {
   const directory = t.testdir({})
   const store = `file:${join(directory, 'store')}`
@@ -115,7 +90,7 @@ t.test('no count that was answered is lost, however the server ends', async (t) 
   const wanted: Record<string, number> = {}
   const ROUNDS = 3
   for (let round = 0; round < ROUNDS; round++) {
-    const { url, kill } = await serve(t, '--store', store)
+    const { url, kill } = await serve(t, ['--store', store])
     t.same(counts(await listed(url)), wanted, `after ${round} kills`)
     // some are under way when it is killed: only those count that were answered
     let answered = 0
@@ -131,7 +106,7 @@ t.test('no count that was answered is lost, however the server ends', async (t) 
     await Promise.all(asking)
     await kill()
   }
-  const { url } = await serve(t, '--store', store, '--state', join(directory, 'store-state'))
+  const { url } = await serve(t, ['--store', store, '--state', join(directory, 'store-state')])
   const found = counts(await listed(url))
   for (const [release, count] of Object.entries(wanted))
     t.ok(found[release]! >= count, `${release}: ${found[release]} of ${count}`)

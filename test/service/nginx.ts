@@ -1,4 +1,4 @@
-/* nginx as a static server: the files below a directory, on a free port of 127.0.0.1, with Debian's defaults. */
+/* nginx as a static server: the files below a directory, on a free port of 127.0.0.1, with Debian's defaults, but for logs. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -18,7 +18,7 @@ export interface NginxOptions {
 
 /** Serves a directory until its test ends, and gives the address, without a slash at its end. */
 export async function startNginx(
-  t: Test,
+  t: Pick<Test, 'teardown'>,
   root: string,
   { listing = false }: NginxOptions = {},
 ): Promise<string> {
@@ -53,6 +53,8 @@ http {
   include /etc/nginx/mime.types;
   default_type application/octet-stream;
   access_log off;
+  sendfile on;
+  tcp_nopush on;
   client_body_temp_path ${home}/body;
   proxy_temp_path ${home}/proxy;
   fastcgi_temp_path ${home}/fastcgi;

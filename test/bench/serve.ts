@@ -1,0 +1,208 @@
+// npm run bench:serve: the service against nginx with the same files, one process of each, asked by wrk on connections
+// that stay open: small BTF, what a client has already, and a kernel's whole BTF as it lies in the store. Then how much
+// memory the service has after one and after ten minutes' worth of mixed load, and a herd of clients that start at once.
+// The first run downloads the kernels of the long tests and takes minutes.
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Test } from 'tap'
+import { request } from 'undici'
+import { minimizeBtf, openObject, parseBtf } from '../../bpf/index.ts'
+import { blobKey, openStore, putRecord, sha256Of } from '../../storage/index.ts'
+import { coreObjects } from '../bpf/core.ts'
+import { kernels } from '../long/kernels.ts'
+import { btfOf, recordOf } from '../service/mill.ts'
+import { startNginx } from '../service/nginx.ts'
+import { serve } from '../service/serving.ts'
+import { herd } from './herd.ts'
+import { Load } from './load.ts'
+import { median, mib, nodeAsStarted, table } from './measure.ts'
+import { type Throughput, wrk } from './wrk.ts'
+
+const RUNS = Number(process.env.RUNS ?? 5)
+/** Settings of the service. */
+const FLAGS: readonly string[] = (process.env.FLAGS ?? '').split(' ').filter(Boolean)
+/** A cloud kernel of Debian 12: 4.1 MB of BTF, 1.2 with zstd. */
+const KERNEL = /^x86_64-6\.1/
+/** Of that it needs 2 KB. */
+const OBJECT = 'enum64'
+
+/** For memory: kernels, more than memory is to hold in all encodings, and how much is asked. */
+const VARIANTS = 60
+const MINUTE = 3000
+const MINUTES = 10
+const SEED = 1
+/** For herds. */
+const HERDS = 3
+const CLIENTS = 5000
+const COLD = 3
+
+/** Where the length of the strings stands in a BTF header. */
+const STR_LEN = 20
+
+/** What has to be ended, last first. */
+class Teardown implements Pick<Test, 'teardown'> {
+  readonly #ends: (() => unknown)[] = []
+
+  teardown(end: () => unknown): void {
+    this.#ends.unshift(end)
+  }
+
+  async run(): Promise<void> {
+    for (const end of this.#ends.splice(0)) await end()
+  }
+}
+
+const pathOf = (release: string) => `/v1/btf/debian/12/x86_64/${release}`
+
+/** A store with the BTF of two kernels: a whole one, and what an object needs of it. */
+async function prepare(directory: string, raw: Buffer): Promise<{ large: string; small: Buffer }> {
+  const store = await openStore(`file:${directory}`)
+  const object = openObject(readFileSync(coreObjects('el').get(OBJECT)!))
+  const small = Buffer.from(minimizeBtf(parseBtf(raw), [object]))
+  for (const [release, bytes] of Object.entries({ large: raw, small }))
+    await putRecord(store, recordOf({ release }, { btf: await btfOf(store, bytes) }))
+  return { large: blobKey(sha256Of(raw)), small }
+}
+
+async function tagOf(url: string): Promise<string> {
+  const { headers, body } = await request(url)
+  await body.dump()
+  return String(headers.etag)
+}
+
+/** A row of the table: both sides in turn, several times. */
+async function compare(
+  name: string,
+  of: keyof Throughput,
+  wanted: number,
+  [ours, theirs]: readonly (() => Promise<Throughput>)[],
+): Promise<string[]> {
+  const runs: [number, number][] = []
+  for (let run = 0; run < RUNS; run++) runs.push([(await ours!())[of], (await theirs!())[of]])
+  const cells = [0, 1].map((side) => {
+    const value = median(runs.map((run) => run[side]!))
+    return of === 'bytes' ? `${mib(value)}/s` : `${value.toFixed(0)}/s`
+  })
+  const ratio = median(runs.map(([a, b]) => a / b))
+  return [name, ...cells, ratio.toFixed(2), `≥ ${wanted}`]
+}
+
+async function throughput(t: Teardown, directory: string, raw: Buffer): Promise<void> {
+  const store = join(directory, 'store')
+  const { large, small } = await prepare(store, raw)
+  writeFileSync(join(directory, 'small.btf'), small)
+  const { url } = await serve(t, ['--store', `file:${store}`, ...FLAGS], nodeAsStarted())
+  const nginx = await startNginx(t, directory)
+  const at = { small: `${nginx}/small.btf`, large: `${nginx}/store/${large}` }
+  const zstd = { 'accept-encoding': 'zstd' }
+  const [tag, theirs] = await Promise.all([tagOf(url + pathOf('small')), tagOf(at.small)])
+  const rows = [
+    ['', 'ours', 'nginx', 'ratio', 'wanted'],
+    await compare(`BTF of ${small.length} bytes`, 'requests', 0.35, [
+      () => wrk(url + pathOf('small')),
+      () => wrk(at.small),
+    ]),
+    await compare('the same, which the client has: 304', 'requests', 0.35, [
+      () => wrk(url + pathOf('small'), { 'if-none-match': tag }),
+      () => wrk(at.small, { 'if-none-match': theirs }),
+    ]),
+    await compare(`${mib(statSync(join(store, large)).size)} of zstd`, 'bytes', 1.2, [
+      () => wrk(url + pathOf('large'), zstd),
+      () => wrk(at.large),
+    ]),
+  ]
+  console.log(`medians of ${RUNS} runs; serve ${FLAGS.join(' ')}\n\n${table(rows)}`)
+}
+
+/** BTF as another build of a kernel has it: with a string more. */
+function variantOf(raw: Buffer, n: number): Buffer {
+  const added = Buffer.from(`variant_${n}\0`)
+  const variant = Buffer.concat([raw, added])
+  variant.writeUInt32LE(raw.readUInt32LE(STR_LEN) + added.length, STR_LEN)
+  return variant
+}
+
+/** Releases of so many kernels, each with BTF of its own, in a store. */
+async function fill(directory: string, raw: Buffer, count: number): Promise<string[]> {
+  const store = await openStore(`file:${directory}`)
+  const releases = Array.from({ length: count }, (_, n) => `6.1.0-${n}`)
+  for (const [n, release] of releases.entries())
+    await putRecord(store, recordOf({ release }, { btf: await btfOf(store, variantOf(raw, n)) }))
+  return releases
+}
+
+/** Bytes that a process has in memory. */
+function rssOf(pid: number): number {
+  const [, kilobytes] = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))!
+  return Number(kilobytes) * 1024
+}
+
+async function memory(t: Teardown, directory: string, raw: Buffer): Promise<void> {
+  const releases = await fill(join(directory, 'many'), raw, VARIANTS)
+  const server = await serve(t, ['--store', `file:${directory}/many`, ...FLAGS], nodeAsStarted())
+  const objects = ['task', 'enum64', 'match', 'subprogram'].map((name) =>
+    readFileSync(coreObjects('el').get(name)!),
+  )
+  const load = new Load(server.url, releases, objects, SEED)
+  t.teardown(() => load.close())
+  const seen: number[] = []
+  for (let minute = 0; minute < MINUTES; minute++) {
+    await load.run(MINUTE)
+    seen.push(rssOf(server.pid))
+  }
+  const [first, ...later] = seen as [number, ...number[]]
+  const row = (name: string, value: number, wanted = '') => [
+    ...[name, mib(value), (value / first).toFixed(2), wanted],
+  ]
+  const rows = [
+    ['', 'RSS', 'ratio', 'wanted'],
+    row(`after ${MINUTE} requests`, first),
+    row(`after ${MINUTE * MINUTES}`, later.at(-1)!, '≤ 1.3'),
+    row('at most after any minute', Math.max(...seen)),
+  ]
+  const what = `mixed load on ${VARIANTS} kernels of ${mib(raw.length)}, seed ${SEED}`
+  console.log(`\n${what}\n\n${table(rows)}`)
+}
+
+/** How often the store was read. */
+async function readsOf(url: string): Promise<number> {
+  const { body } = await request(`${url}/metrics`)
+  return Number(/btfmill_made_total\{what="read"\} (\d+)/.exec(await body.text())?.[1])
+}
+
+async function stampede(t: Teardown, directory: string, raw: Buffer): Promise<void> {
+  const runs: string[][] = []
+  for (let run = 0; run < HERDS; run++) {
+    const releases = await fill(join(directory, 'cold'), raw, COLD)
+    const store = ['--store', `file:${directory}/cold`]
+    const server = await serve(t, [...store, ...FLAGS], nodeAsStarted())
+    const { times, bytes, failed } = await herd(server.url, releases.map(pathOf), CLIENTS)
+    const reads = await readsOf(server.url)
+    await server.kill()
+    const at = (part: number) => `${times[Math.ceil(times.length * part) - 1]!.toFixed(2)} s`
+    runs.push([`run ${run + 1}`, at(0.5), at(0.99), at(1), mib(bytes), `${failed}`, `${reads}`])
+    if (failed > 0 || reads !== COLD) process.exitCode = 1
+  }
+  const head = ['', 'median', 'p99', 'last', 'bytes', 'failed (0)', `reads (${COLD})`]
+  const what = `${CLIENTS} clients at once, each with a connection of its own, for ${COLD} cold kernels`
+  console.log(`\n${what}\n\n${table([head, ...runs])}`)
+}
+
+const PARTS = { throughput, memory, herd: stampede }
+
+async function main(): Promise<void> {
+  const t = new Teardown()
+  const directory = mkdtempSync(join(tmpdir(), 'btfmill-bench-'))
+  t.teardown(() => rmSync(directory, { recursive: true }))
+  try {
+    const { path } = (await kernels()).find(({ name }) => KERNEL.test(name))!
+    for (const [name, part] of Object.entries(PARTS))
+      if (process.argv.length === 2 || process.argv.includes(name))
+        await part(t, directory, readFileSync(path))
+  } finally {
+    await t.run()
+  }
+}
+
+await main()
