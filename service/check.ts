@@ -2,24 +2,11 @@
  * /v1/check: would these objects load on a kernel, or on all that match; where not, and why. A line for each object and
  * kernel, as `btfmill check --json` has them.
  */
-import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { RELOCATION_KINDS } from '../bpf/index.ts'
-import { goneSignal } from './caller.ts'
 import type { Context } from './context.ts'
-import { Room } from './flight.ts'
-import { lines, NDJSON, problems } from './schema.ts'
-import {
-  ChosenQuery,
-  justOnce,
-  lineOf,
-  REFUSALS,
-  survey,
-  type Target,
-  theOne,
-  untilTooComplex,
-} from './survey.ts'
-import { acceptUploads, bodyLimitOf, OBJECTS, objectLimits, objectsOf } from './upload.ts'
+import { lines, NDJSON } from './schema.ts'
+import { type Attempt, justOnce, lineOf, Refused, surveyRoutes, type Trial } from './survey.ts'
 
 const Loads = Type.Enum(['yes', 'depends', 'no'])
 
@@ -66,11 +53,6 @@ const Program = Type.Object({
   relocations: Type.Array(Relocation),
 })
 
-export const Refused = Type.Object(
-  { code: Type.String(), message: Type.String() },
-  { description: 'why there is no answer for this kernel' },
-)
-
 const Line = Type.Object({
   object: Type.String({ description: 'the name of its file' }),
   kernel: Type.String({ description: '`DISTRO/VERSION/ARCH/RELEASE`, or the digest' }),
@@ -82,51 +64,23 @@ const Line = Type.Object({
   error: Type.Optional(Refused),
 })
 
-export const checkRoutes =
-  (context: Context): FastifyPluginAsyncTypebox =>
-  async (app) => {
-    const { objects, settings, uploads } = context
-    const room = new Room(settings.surveys, 'so many checks are made already')
-    const limits = objectLimits(settings.uploadLimit)
-    await acceptUploads(app, uploads, limits)
+const linesOf = async (
+  { objects }: Context,
+  { objects: sent, target: { name: kernel, build, sha256 }, gone, lane }: Trial,
+  attempt: Attempt,
+): Promise<string> => {
+  const said = sent.map(async (object) => {
+    const check = () => objects.checked(lane, sha256, object, gone)
+    return lineOf({ object: object.name, kernel, build }, await attempt(object.sha256, check))
+  })
+  return (await Promise.all(said)).join('')
+}
 
-    app.post(
-      '/v1/check',
-      {
-        bodyLimit: bodyLimitOf(limits),
-        schema: {
-          tags: ['Objects'],
-          summary: 'Whether BPF objects load on one kernel, or on all that match, and why not',
-          consumes: ['multipart/form-data'],
-          form: OBJECTS,
-          querystring: ChosenQuery,
-          response: {
-            200: lines('for each kernel and each object, as they are done', Line),
-            ...problems(...REFUSALS),
-          },
-        },
-      },
-      async (request, reply) => {
-        const gone = goneSignal(reply)
-        const { query } = request
-        const sent = await objects.open(await objectsOf(request, limits), gone)
-        const one = await theOne(context, request, query)
-        reply.type(NDJSON).header('cache-control', 'no-store')
-        const linesOf = async ({ name: kernel, build, sha256 }: Target, attempt = justOnce) => {
-          const lane = one ? objects.one : objects.many
-          const said = sent.map(async (object) => {
-            const check = () => objects.checked(lane, sha256, object, gone)
-            return lineOf(
-              { object: object.name, kernel, build },
-              await attempt(object.sha256, check),
-            )
-          })
-          return (await Promise.all(said)).join('')
-        }
-        if (one) return reply.send(await linesOf(one))
-        reply.raw.once('close', room.take())
-        const attempt = untilTooComplex()
-        return reply.send(survey(context, query, (chosen) => linesOf(chosen, attempt)))
-      },
-    )
-  }
+export const checkRoutes = surveyRoutes({
+  path: '/v1/check',
+  summary: 'Whether BPF objects load on one kernel, or on all that match, and why not',
+  answer: lines('for each kernel and each object, as they are done', Line),
+  one: async (context, trial, _, reply) =>
+    reply.type(NDJSON).send(await linesOf(context, trial, justOnce)),
+  many: linesOf,
+})

@@ -4,25 +4,30 @@
  * stands in its line; objects that are too much for us on one are not tried on the next.
  */
 import { Readable } from 'node:stream'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import Type from 'typebox'
-import { type KernelName, StoreError } from '../storage/index.ts'
+import { type Catalog, type KernelName, StoreError } from '../storage/index.ts'
 import { answerFor } from './answer.ts'
+import { goneSignal } from './caller.ts'
 import { allChosen } from './chosen.ts'
 import type { Context } from './context.ts'
 import { ServiceError } from './error.ts'
 import { FilterQuery, filterOf } from './filter.ts'
-import { inOrder } from './flight.ts'
+import { inOrder, Room } from './flight.ts'
 import { isDamaged } from './member.ts'
 import { kernelOf, nameOf, parseName } from './name.ts'
-import { ChoiceQuery, choiceOf, NO_BTF, Sha256 } from './schema.ts'
+import type { Lane, SentObject } from './objects.ts'
+import { ChoiceQuery, choiceOf, NDJSON, NO_BTF, problems, Sha256 } from './schema.ts'
+import { acceptUploads, bodyLimitOf, OBJECTS, objectLimits, objectsOf } from './upload.ts'
 
-export const ChosenQuery = Type.Object(
+const ChosenQuery = Type.Object(
   {
     kernel: Type.Optional(
       Type.String({
         maxLength: 1024,
-        description: 'one kernel, `DISTRO/VERSION/ARCH/RELEASE`',
+        description:
+          'one kernel, `DISTRO/VERSION/ARCH/RELEASE`; without it and `digest` all that match',
       }),
     ),
     ...ChoiceQuery.properties,
@@ -33,16 +38,15 @@ export const ChosenQuery = Type.Object(
   },
   { additionalProperties: false },
 )
-export type ChosenQuery = Type.Static<typeof ChosenQuery>
+type ChosenQuery = Type.Static<typeof ChosenQuery>
 
-/** What a request with objects may be answered with in place of what it wants. */
-export const REFUSALS = [
+const REFUSALS = [
   ...(['bad_request', 'invalid_name', 'unknown_blob', 'unavailable', ...NO_BTF] as const),
   ...(['too_large', 'unsupported_media_type', 'bad_object', 'too_complex'] as const),
 ] as const
 
 /** BTF that objects are worked on for. */
-export interface Target {
+interface Target {
   /** DISTRO/VERSION/ARCH/RELEASE, or the digest */
   name: string
   /** the version of its package, where the kernel has several builds with different BTF */
@@ -56,7 +60,7 @@ export interface Target {
  * The one BTF that a request is about; undefined where it is about that of many kernels. Errors: `bad_request`,
  * `invalid_name`, those of `answerFor`.
  */
-export async function theOne(
+async function theOne(
   context: Context,
   request: FastifyRequest,
   query: ChosenQuery,
@@ -85,21 +89,14 @@ function named(text: string): KernelName {
   throw new ServiceError('invalid_name', 'a kernel is DISTRO/VERSION/ARCH/RELEASE')
 }
 
-/** The lines of all kernels that match, in order of their names. Errors: `unknown_kernel`. */
-export function survey(
-  { catalog, objects }: Context,
-  query: ChosenQuery,
-  linesOf: (target: Target) => Promise<string>,
-): Readable {
-  const all = [...allChosen(catalog, filterOf(query))]
-  if (all.length === 0) throw new ServiceError('unknown_kernel', 'no kernel with BTF matches')
-  const targets = all.map(({ btf: { sha256, size }, ...rest }) => ({ ...rest, sha256, size }))
-  return Readable.from(inOrder(targets, objects.width, linesOf))
-}
-
 /** A line of JSON: what it is about, then what an object in JSON says. */
 export const lineOf = (about: Readonly<Record<string, unknown>>, json: string): string =>
   `${JSON.stringify(about).slice(0, -1)},${json.slice(1)}\n`
+
+export const Refused = Type.Object(
+  { code: Type.String(), message: Type.String() },
+  { description: 'why there is no answer for this kernel' },
+)
 
 /** Tries work on something, and gives what it says, as JSON. */
 export type Attempt = (what: string, work: () => Promise<string>) => Promise<string>
@@ -126,4 +123,79 @@ export function untilTooComplex(): Attempt {
       return JSON.stringify({ error: { code, message } })
     }
   }
+}
+
+/** What is to be found out of objects. */
+interface Survey {
+  path: string
+  summary: string
+  description?: string
+  /** the schema of an answer */
+  answer: object
+  /** Answers for one BTF. */
+  one(
+    context: Context,
+    trial: Trial,
+    request: FastifyRequest,
+    reply: FastifyReply,
+  ): Promise<FastifyReply>
+  /** The lines for one of many. */
+  many(context: Context, trial: Trial, attempt: Attempt): Promise<string>
+}
+
+/** Objects and the BTF that they are tried on. */
+export interface Trial {
+  objects: readonly SentObject[]
+  target: Target
+  lane: Lane
+  gone: AbortSignal
+}
+
+/** The route at which one may have that found out. */
+export const surveyRoutes =
+  ({ path, one, many, answer, summary, description }: Survey) =>
+  (context: Context): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    const { settings, uploads, catalog } = context
+    const { one: quick, many: patient, width } = context.objects
+    const room = new Room(settings.surveys, 'so much is asked of many kernels already')
+    const limits = objectLimits(settings.uploadLimit)
+    await acceptUploads(app, uploads, limits)
+
+    app.post(
+      path,
+      {
+        bodyLimit: bodyLimitOf(limits),
+        schema: {
+          ...{ tags: ['Objects'], summary, ...(description && { description }) },
+          consumes: ['multipart/form-data'],
+          form: OBJECTS,
+          querystring: ChosenQuery,
+          response: { 200: answer, ...problems(...REFUSALS) },
+        },
+      },
+      async (request, reply) => {
+        const gone = goneSignal(reply)
+        const { query } = request
+        const objects = await context.objects.open(await objectsOf(request, limits), gone)
+        const target = await theOne(context, request, query)
+        reply.header('cache-control', 'no-store')
+        if (target)
+          return await one(context, { objects, target, lane: quick, gone }, request, reply)
+        reply.raw.once('close', room.take())
+        const targets = allOf(catalog, query)
+        const attempt = untilTooComplex()
+        const lines = inOrder(targets, width, (target) =>
+          many(context, { objects, target, lane: patient, gone }, attempt),
+        )
+        return reply.type(NDJSON).send(Readable.from(lines))
+      },
+    )
+  }
+
+/** All that match, in order of their names. Errors: `unknown_kernel`. */
+function allOf(catalog: Catalog, query: ChosenQuery): Target[] {
+  const all = [...allChosen(catalog, filterOf(query))]
+  if (all.length === 0) throw new ServiceError('unknown_kernel', 'no kernel with BTF matches')
+  return all.map(({ btf: { sha256, size }, ...rest }) => ({ ...rest, sha256, size }))
 }
