@@ -19,9 +19,7 @@ import { Load } from './load.ts'
 import { median, mib, nodeAsStarted, table } from './measure.ts'
 import { type Throughput, wrk } from './wrk.ts'
 
-const RUNS = Number(process.env.RUNS ?? 5)
-/** Settings of the service. */
-const FLAGS: readonly string[] = (process.env.FLAGS ?? '').split(' ').filter(Boolean)
+const RUNS = 5
 /** A cloud kernel of Debian 12: 4.1 MB of BTF, 1.2 with zstd. */
 const KERNEL = /^x86_64-6\.1/
 /** Of that it needs 2 KB. */
@@ -92,7 +90,7 @@ async function throughput(t: Teardown, directory: string, raw: Buffer): Promise<
   const store = join(directory, 'store')
   const { large, small } = await prepare(store, raw)
   writeFileSync(join(directory, 'small.btf'), small)
-  const { url } = await serve(t, ['--store', `file:${store}`, ...FLAGS], nodeAsStarted())
+  const { url } = await serve(t, ['--store', `file:${store}`], nodeAsStarted())
   const nginx = await startNginx(t, directory)
   const at = { small: `${nginx}/small.btf`, large: `${nginx}/store/${large}` }
   const zstd = { 'accept-encoding': 'zstd' }
@@ -112,7 +110,7 @@ async function throughput(t: Teardown, directory: string, raw: Buffer): Promise<
       () => wrk(at.large),
     ]),
   ]
-  console.log(`medians of ${RUNS} runs; serve ${FLAGS.join(' ')}\n\n${table(rows)}`)
+  console.log(`medians of ${RUNS} runs, the service with its defaults\n\n${table(rows)}`)
 }
 
 /** BTF as another build of a kernel has it: with a string more. */
@@ -140,7 +138,7 @@ function rssOf(pid: number): number {
 
 async function memory(t: Teardown, directory: string, raw: Buffer): Promise<void> {
   const releases = await fill(join(directory, 'many'), raw, VARIANTS)
-  const server = await serve(t, ['--store', `file:${directory}/many`, ...FLAGS], nodeAsStarted())
+  const server = await serve(t, ['--store', `file:${directory}/many`], nodeAsStarted())
   const objects = ['task', 'enum64', 'match', 'subprogram'].map((name) =>
     readFileSync(coreObjects('el').get(name)!),
   )
@@ -176,7 +174,7 @@ async function stampede(t: Teardown, directory: string, raw: Buffer): Promise<vo
   for (let run = 0; run < HERDS; run++) {
     const releases = await fill(join(directory, 'cold'), raw, COLD)
     const store = ['--store', `file:${directory}/cold`]
-    const server = await serve(t, [...store, ...FLAGS], nodeAsStarted())
+    const server = await serve(t, store, nodeAsStarted())
     const { times, bytes, failed } = await herd(server.url, releases.map(pathOf), CLIENTS)
     const reads = await readsOf(server.url)
     await server.kill()
