@@ -2,9 +2,10 @@
  * Programs that do work for us: started with argument arrays, limited in time, memory and output, ended with the run
  * that wanted them. What ended one is a value, since only the caller knows what it means.
  */
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 
 /** How much of stderr is kept, in characters: the end of it. */
 const STDERR_KEPT = 4096
@@ -12,9 +13,6 @@ const STDERR_KEPT = 4096
 const STDOUT_MAX = 16 * 1024 * 1024
 /** How often memory is looked at, in milliseconds. */
 const WATCH = 20
-
-/** A terminal's SIGINT is for the run that wants the program, not for the program: the run may want it to finish. */
-export const APART = { detached: true } as const
 
 export interface Limits {
   /** wall time */
@@ -39,6 +37,23 @@ export interface ChildResult {
   stderr: string
 }
 
+/** The programs that run for us now. */
+const running = new Set<ChildProcess>()
+
+/**
+ * Starts a program. A terminal's SIGINT is for the run that wants it, which may want it to finish, and not for the
+ * program: it has a group of its own.
+ */
+export function start(program: string, args: readonly string[]): ChildProcessWithoutNullStreams {
+  const child = spawn(program, args, { detached: true })
+  running.add(child)
+  for (const event of ['exit', 'error']) child.once(event, () => running.delete(child))
+  return child
+}
+
+/** How many cores no program of ours keeps busy; at least one, for the program that asks. */
+export const spareCores = (): number => Math.max(1, availableParallelism() - running.size)
+
 /** Runs a program to its end. Throws only where `signal` aborts it: then the signal's reason. */
 export async function runChild(
   program: string,
@@ -49,7 +64,7 @@ export async function runChild(
   const command = limits.fileSize
     ? ['prlimit', `--fsize=${limits.fileSize}`, '--', program]
     : [program]
-  const child = spawn(command[0]!, [...command.slice(1), ...args], APART)
+  const child = start(command[0]!, [...command.slice(1), ...args])
   child.stdin.on('error', () => {}).end()
   const stderr = keepEnd(child)
   const stdout = keepStart(child)

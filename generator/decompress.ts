@@ -1,11 +1,11 @@
 /*
- * Decompression of a stream: xz by its own program, which decodes the blocks of Debian's packages on all cores, what is
- * rare by its own, too, gzip and zstd in process. Ending early is usual: whoever has what it wants destroys the result.
+ * Decompression of a stream: xz by its own program, which decodes the blocks of Debian's packages on all cores that are
+ * free, what is rare by its own, too, gzip and zstd in process. Ending early is usual: whoever has what it wants
+ * destroys the result.
  */
-import { spawn } from 'node:child_process'
 import { type Duplex, PassThrough, pipeline, Readable } from 'node:stream'
 import { createGunzip, createZstdDecompress } from 'node:zlib'
-import { APART, keepEnd } from './child.ts'
+import { keepEnd, spareCores, start } from './child.ts'
 import { GeneratorError } from './error.ts'
 
 export const COMPRESSIONS = ['none', 'gz', 'xz', 'lzma', 'zst', 'bz2', 'lz4', 'lzo'] as const
@@ -79,7 +79,7 @@ export function decompress(
     case 'xz':
     case 'lzma':
       return byProgram(input, 'xz', [
-        '--threads=0',
+        `--threads=${spareCores()}`,
         `--memlimit-decompress=${DECOMPRESSOR_MEMORY}`,
         `--memlimit-mt-decompress=${DECOMPRESSOR_MEMORY}`,
         ...(first ? ['--single-stream'] : []),
@@ -128,7 +128,7 @@ function through(input: Readable, decoder: Duplex): Readable {
 }
 
 function byProgram(input: Readable, program: string, options: readonly string[]): Readable {
-  const child = spawn(program, ['--decompress', '--stdout', '--quiet', ...options], APART)
+  const child = start(program, ['--decompress', '--stdout', '--quiet', ...options])
   const stderr = keepEnd(child)
   const output = new PassThrough({ highWaterMark: CHUNK.chunkSize })
   let failure: Error | undefined
