@@ -87,19 +87,28 @@ export class Pool {
     signal: AbortSignal | undefined,
   ): Promise<Answer<unknown>> {
     const { time, memory } = this.#limits
-    const clock = AbortSignal.timeout(time)
-    const either = signal ? AbortSignal.any([signal, clock]) : clock
+    // not AbortSignal.timeout or .any: these stay until their time is over, and with them the task
+    const ending = new AbortController()
+    const clock = setTimeout(() => ending.abort(OVERTIME), time)
+    const leave = () => ending.abort()
+    signal?.addEventListener('abort', leave, { once: true })
     try {
-      return await this.#threads.run(task, { name, signal: either })
+      return await this.#threads.run(task, { name, signal: ending.signal })
     } catch (cause) {
       signal?.throwIfAborted()
-      if (clock.aborted) throw tooComplex(`it takes more than ${time / 1000} s`, cause)
+      if (ending.signal.reason === OVERTIME)
+        throw tooComplex(`it takes more than ${time / 1000} s`, cause)
       if ((cause as NodeJS.ErrnoException).code === 'ERR_WORKER_OUT_OF_MEMORY')
         throw tooComplex(`it takes more than ${memory} MB`, cause)
       throw cause
+    } finally {
+      clearTimeout(clock)
+      signal?.removeEventListener('abort', leave)
     }
   }
 }
+
+const OVERTIME = new Error('a task takes too long')
 
 const tooComplex = (why: string, cause: unknown): ServiceError =>
   new ServiceError('too_complex', `the objects are too much for this service: ${why}`, { cause })
