@@ -284,7 +284,7 @@ async function meanwhile(t: Test, url: string, requests: Promise<unknown>[]): Pr
     await sleep(20)
   }
   await all
-  t.ok(answered > 20, `${answered} answered meanwhile`)
+  t.ok(answered > 3, `${answered} answered meanwhile`)
 }
 
 t.test('objects that are too much are let go; others are answered all the while', async (t) => {
