@@ -13,6 +13,7 @@ import { type Context, type ContextOptions, openContext } from './context.ts'
 import { debuginfodRoutes } from './debuginfod.ts'
 import { collectDocument, documentRoutes } from './document.ts'
 import { ServiceError } from './error.ts'
+import { frontOf } from './front.ts'
 import { registerGuards } from './guard.ts'
 import { healthRoutes } from './health.ts'
 import { jobRoutes } from './jobs.ts'
@@ -32,9 +33,6 @@ export interface AppOptions extends ContextOptions {
 
 /** Characters of a part of an address. */
 const MAX_PARAMETER = 512
-/** Milliseconds that a connection waits for its next request. */
-const KEEP_ALIVE = 65_000
-
 const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   btfRoutes,
   checkRoutes,
@@ -58,6 +56,7 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
   const { logRequests } = context.settings
   const app = fastify({
     ...limitsOf(context.settings),
+    serverFactory: frontOf(context, logger),
     ...(logger ? { loggerInstance: logger } : { logger: false }),
     logController: new RequestLog({ disableRequestLogging: !logger || !logRequests }),
     genReqId: requestId,
@@ -85,19 +84,8 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
   return app
 }
 
-/** What Node and Fastify check of a request before anything else does. */
-function limitsOf({ bodyLimit, headerLimit, requestTimeout, idleTimeout, trustProxy }: Config) {
-  const timeout = requestTimeout * 1000
-  return {
-    bodyLimit,
-    requestTimeout: timeout,
-    connectionTimeout: idleTimeout * 1000,
-    keepAliveTimeout: KEEP_ALIVE,
-    trustProxy: trustProxy.length > 0 && [...trustProxy],
-    http: {
-      maxHeaderSize: headerLimit,
-      headersTimeout: timeout,
-      connectionsCheckingInterval: Math.min(timeout / 2, 5000),
-    },
-  }
-}
+/** What Fastify checks of a request before anything else does. */
+const limitsOf = ({ bodyLimit, trustProxy }: Config) => ({
+  bodyLimit,
+  trustProxy: trustProxy.length > 0 && [...trustProxy],
+})

@@ -49,13 +49,18 @@ export class Bodies {
    * `Pool.run`, those of the store.
    */
   get(wanted: Wanted, encoding: Encoding): Promise<Body> {
-    return this.#memory.body(`${encoding} ${keyOf(wanted)}`, async () => {
+    return this.#memory.body(keyOf(wanted, encoding), async () => {
       if (encoding === 'zstd')
         return isAsStored(wanted) ? await this.#read(wanted.sha256) : await this.#derive(wanted)
       const { bytes, sha256 } = await this.get(wanted, 'zstd')
       const raw = await promisify(zstdDecompress)(bytes, { maxOutputLength: MAX_RAW })
       return { bytes: await encode(raw, encoding), sha256 }
     })
+  }
+
+  /** The bytes that `get` gave, by `keyOf`, while they are in memory. */
+  held(key: string): Buffer | undefined {
+    return this.#memory.find(key)?.bytes
   }
 
   /** The raw bytes of a blob. Errors: those of `get`. */
@@ -105,7 +110,8 @@ export async function encode(raw: Uint8Array, encoding: Encoding): Promise<Buffe
 export const isAsStored = ({ modules = [], dialect }: Wanted): boolean =>
   modules.length === 0 && dialect === undefined
 
-const keyOf = ({ sha256, modules = [], dialect }: Wanted): string =>
-  `${sha256} ${dialect ?? ''} ${modules.length > 0 ? sha256Of(modules.join()) : ''}`
+/** What BTF in an encoding is kept as. */
+export const keyOf = ({ sha256, modules = [], dialect }: Wanted, encoding: Encoding): string =>
+  `${encoding} ${sha256} ${dialect ?? ''} ${modules.length > 0 ? sha256Of(modules.join()) : ''}`
 
 export const DIALECT_NAMES = Object.keys(DIALECTS) as Dialect[]

@@ -4,7 +4,7 @@
  * Ranges are of the raw bytes (RFC 9110, 8.8.3, 12.5.3, 14).
  */
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { ENCODINGS, type Encoding, encode, isAsStored, type Wanted } from './bodies.ts'
+import { ENCODINGS, type Encoding, encode, isAsStored, keyOf, type Wanted } from './bodies.ts'
 import type { Context } from './context.ts'
 import { ServiceError } from './error.ts'
 import type { Body } from './memory.ts'
@@ -21,7 +21,7 @@ export interface BtfAnswer {
 
 /** Answers with BTF, as the request's headers ask. Errors: those of `Bodies.get`, `invalid_range`. */
 export async function sendBtf(
-  { bodies, redirects }: Pick<Context, 'bodies' | 'redirects'>,
+  { bodies, prepared, redirects }: Pick<Context, 'bodies' | 'prepared' | 'redirects'>,
   request: FastifyRequest,
   reply: FastifyReply,
   wanted: Wanted,
@@ -32,8 +32,12 @@ export async function sendBtf(
     : negotiate(request.headers['accept-encoding'])
   reply.header('vary', 'accept-encoding')
   const tagged = (sha256: string) => ({ etag: etagOf(sha256, encoding), cacheControl })
-  if (isAsStored(wanted) && isKnown(request, etagOf(wanted.sha256, encoding)))
-    return sendKnown(reply, tagged(wanted.sha256))
+  const key = keyOf(wanted, encoding)
+  if (isAsStored(wanted) && isKnown(request, etagOf(wanted.sha256, encoding))) {
+    sendKnown(reply, tagged(wanted.sha256))
+    prepared.keep(request, reply, key)
+    return reply
+  }
   if (redirects && size > redirects.above && encoding === 'zstd' && isAsStored(wanted))
     return reply
       .header('etag', etagOf(wanted.sha256, encoding))
@@ -41,7 +45,9 @@ export async function sendBtf(
       .redirect(await redirects.toBlob(wanted.sha256), 307)
   const { bytes, sha256 } = await bodies.get(wanted, encoding)
   if (encoding !== 'identity') reply.header('content-encoding', encoding)
-  return sendBytes(request, reply, bytes, { ...tagged(sha256), type: BTF_TYPE })
+  sendBytes(request, reply, bytes, { ...tagged(sha256), type: BTF_TYPE })
+  prepared.keep(request, reply, key)
+  return reply
 }
 
 /** Answers with BTF that was made for this request, in the encoding that its client likes best. */
@@ -87,8 +93,15 @@ export function sendBytes(
   return reply.send(bytes.subarray(start, end + 1))
 }
 
-const sendKnown = (reply: FastifyReply, tagged: Tagged): FastifyReply =>
-  describe(reply, tagged).removeHeader('content-encoding').code(304).send()
+/** What every answer at an address says. */
+const OF_ANY = new Set(['vary', 'content-location'])
+
+/** A 304 says what may be new, and nothing of a body that its client has with all its headers (RFC 9110, 15.4.5). */
+function sendKnown(reply: FastifyReply, { etag, cacheControl }: Tagged): FastifyReply {
+  for (const name of Object.keys(reply.getHeaders()))
+    if (!OF_ANY.has(name)) reply.removeHeader(name)
+  return reply.headers({ etag, 'cache-control': cacheControl }).code(304).send()
+}
 
 function describe(reply: FastifyReply, { etag, cacheControl }: Tagged): FastifyReply {
   return reply

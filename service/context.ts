@@ -15,6 +15,7 @@ import { Metrics } from './metrics.ts'
 import { Misses } from './misses.ts'
 import { Objects } from './objects.ts'
 import { Pool } from './pool.ts'
+import { Prepared } from './prepared.ts'
 import { Readiness } from './readiness.ts'
 import { openRedirects, type Redirects } from './redirect.ts'
 import type { Tokens } from './token.ts'
@@ -43,6 +44,7 @@ export interface Context {
   readonly onDemand: Demand | undefined
   readonly memory: Memory
   readonly bodies: Bodies
+  readonly prepared: Prepared
   /** threads for what strangers send */
   readonly pool: Pool
   readonly archives: Archives
@@ -79,6 +81,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
   return {
     ...{ store, catalog, settings, readiness, tokens, metrics, onDemand },
     uploads: new Room(settings.uploadMemory, 'too much is being sent at once'),
+    prepared: new Prepared({ catalog, bodies, readiness, settings }),
     ...{ memory, bodies, pool, objects, archives, misses, redirects },
     close: async () => {
       await Promise.all([pool.close(), archives.close(), misses.close()])

@@ -4,7 +4,12 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import { type FastifyReply, type FastifyRequest, LogController } from 'fastify'
+import {
+  type FastifyBaseLogger,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from 'fastify'
 
 const ID = /^[\w.:-]{1,64}$/
 const MAX_URL = 512
@@ -20,6 +25,26 @@ export function requestId({ headers }: Pick<IncomingMessage, 'headers'>): string
   return `${prefix}-${count.toString(36)}`
 }
 
+/** What a line says of an answer; `ms` are those it took. */
+export interface AnswerLine {
+  reqId?: string
+  method: string
+  url: string
+  status: number
+  ms: number
+  ip: string
+  /** the name of the token that it was for */
+  token?: string
+  err?: Error
+}
+
+/** Logs an answer that is out, wholly or not. */
+export function logAnswer(log: FastifyBaseLogger, line: AnswerLine, whole: boolean): void {
+  const url = line.url.length > MAX_URL ? line.url.slice(0, MAX_URL) : line.url
+  const bounded = { ...line, url, ms: Math.round(line.ms * 1000) / 1000 }
+  log[line.err ? 'error' : 'info'](bounded, whole ? 'answered' : 'answer broken off')
+}
+
 export class RequestLog extends LogController {
   override incomingRequest(): void {}
 
@@ -31,15 +56,10 @@ export class RequestLog extends LogController {
     if (this.isLogDisabled(request)) return
     const { method, url, ip, holder } = request
     const line = {
-      method,
-      url: url.slice(0, MAX_URL),
-      status: reply.statusCode,
-      ms: Math.round(reply.elapsedTime * 1000) / 1000,
-      ip,
+      ...{ method, url, status: reply.statusCode, ms: reply.elapsedTime, ip },
       ...(holder && { token: holder.name }),
       ...(error && { err: error }),
     }
-    if (error) reply.log.error(line, 'answer broken off')
-    else reply.log.info(line, 'answered')
+    logAnswer(reply.log, line, !error)
   }
 }

@@ -36,6 +36,13 @@ export class Memory {
     return this.#bodies.calculatedSize
   }
 
+  /** The body of that key, if it is there. */
+  find(key: string): Body | undefined {
+    const body = this.#bodies.get(key)
+    if (body) this.counts.found++
+    return body
+  }
+
   /**
    * The body of that key, made where it is not there. Errors: those of `make`, whose signal aborts when nobody waits for it
    * any more, and the reason of one's own signal.
@@ -45,11 +52,8 @@ export class Memory {
     make: (nobody: AbortSignal) => Promise<Body>,
     signal?: AbortSignal,
   ): Promise<Body> {
-    const there = this.#bodies.get(key)
-    if (there) {
-      this.counts.found++
-      return there
-    }
+    const there = this.find(key)
+    if (there) return there
     let made = false
     const making = async (nobody: AbortSignal) => {
       made = true

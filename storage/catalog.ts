@@ -69,6 +69,11 @@ export class Catalog {
     return this.#records.size
   }
 
+  /** Another number whenever it says something else. */
+  get version(): number {
+    return this.#records.version
+  }
+
   /** Reads the snapshot where another has taken its place; without one, what came or changed in the store. */
   async follow(): Promise<void> {
     const head = await headSnapshot(this.#store)

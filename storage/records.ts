@@ -37,13 +37,20 @@ export class Records {
     sha256: new Map(),
   }
   #size = 0
+  #version = 0
 
   get size(): number {
     return this.#size
   }
 
+  /** How often anything was replaced. */
+  get version(): number {
+    return this.#version
+  }
+
   /** Replaces all that is known of one kernel name; without entries nothing is. */
   set(prefix: string, entries: readonly Entry[]): void {
+    this.#version++
     const old = this.#shelves.get(prefix)
     for (const entry of old ?? []) this.#unindex(entry)
     for (const entry of entries) this.#index(entry)

@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=2
+#!/usr/bin/env -S node --max-semi-space-size=8
 /*
  * The command line. It is started with a small new space (above, and in package.json): at its usual size that alone is
  * up to 100 MB, for no less work. Each command's code is loaded when it is called, so that none carries another's weight. Exit

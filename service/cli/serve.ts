@@ -75,7 +75,11 @@ async function stateFor({ state, store }: Config, logger: Logger): Promise<strin
   }
 }
 
+/** Lines go out some at a time, and after so many milliseconds at the latest. */
+const TOGETHER = { sync: false, minLength: 8192, periodicFlush: 100 }
+
 function loggerOf({ logLevel: level, logFormat }: Config): Logger {
   const pretty = logFormat === 'pretty' || (logFormat === 'auto' && process.stdout.isTTY)
-  return pino({ level, ...(pretty && { transport: { target: 'pino-pretty' } }) })
+  if (pretty) return pino({ level, transport: { target: 'pino-pretty' } })
+  return pino({ level }, pino.destination(TOGETHER))
 }

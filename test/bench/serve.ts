@@ -1,7 +1,8 @@
 // npm run bench:serve: the service against nginx with the same files, one process of each, asked by wrk on connections
-// that stay open: small BTF, what a client has already, and a kernel's whole BTF as it lies in the store. Then how much
-// memory the service has after one and after ten minutes' worth of mixed load, and a herd of clients that start at once.
-// The first run downloads the kernels of the long tests and takes minutes.
+// that stay open: small BTF, what a client has already, and a kernel's whole BTF as it lies in the store; neither logs
+// requests, then both do, ours to a pipe and nginx to a file. Then how much memory the service has after one and after
+// ten minutes' worth of mixed load, and a herd of clients that start at once. The first run downloads the kernels of the
+// long tests and takes minutes.
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -73,7 +74,7 @@ async function tagOf(url: string): Promise<string> {
 async function compare(
   name: string,
   of: keyof Throughput,
-  wanted: number,
+  wanted: string,
   [ours, theirs]: readonly (() => Promise<Throughput>)[],
 ): Promise<string[]> {
   const runs: [number, number][] = []
@@ -83,34 +84,39 @@ async function compare(
     return of === 'bytes' ? `${mib(value)}/s` : `${value.toFixed(0)}/s`
   })
   const ratio = median(runs.map(([a, b]) => a / b))
-  return [name, ...cells, ratio.toFixed(2), `≥ ${wanted}`]
+  return [name, ...cells, ratio.toFixed(2), wanted]
 }
 
 async function throughput(t: Teardown, directory: string, raw: Buffer): Promise<void> {
   const store = join(directory, 'store')
   const { large, small } = await prepare(store, raw)
   writeFileSync(join(directory, 'small.btf'), small)
-  const { url } = await serve(t, ['--store', `file:${store}`], nodeAsStarted())
-  const nginx = await startNginx(t, directory)
-  const at = { small: `${nginx}/small.btf`, large: `${nginx}/store/${large}` }
-  const zstd = { 'accept-encoding': 'zstd' }
-  const [tag, theirs] = await Promise.all([tagOf(url + pathOf('small')), tagOf(at.small)])
-  const rows = [
-    ['', 'ours', 'nginx', 'ratio', 'wanted'],
-    await compare(`BTF of ${small.length} bytes`, 'requests', 0.35, [
-      () => wrk(url + pathOf('small')),
-      () => wrk(at.small),
-    ]),
-    await compare('the same, which the client has: 304', 'requests', 0.35, [
-      () => wrk(url + pathOf('small'), { 'if-none-match': tag }),
-      () => wrk(at.small, { 'if-none-match': theirs }),
-    ]),
-    await compare(`${mib(statSync(join(store, large)).size)} of zstd`, 'bytes', 1.2, [
-      () => wrk(url + pathOf('large'), zstd),
-      () => wrk(at.large),
-    ]),
-  ]
-  console.log(`medians of ${RUNS} runs, the service with its defaults\n\n${table(rows)}`)
+  const size = statSync(join(store, large)).size
+  const rows = [['', 'ours', 'nginx', 'ratio', 'wanted']]
+  for (const log of [false, true]) {
+    const args = ['--store', `file:${store}`, '--log-requests', `${log}`]
+    const { url } = await serve(t, args, nodeAsStarted())
+    const nginx = await startNginx(t, directory, { log })
+    const sides = { ours: url + pathOf('small'), nginx: `${nginx}/small.btf` }
+    const whole = { ours: url + pathOf('large'), nginx: `${nginx}/store/${large}` }
+    const [ours, theirs] = await Promise.all([tagOf(sides.ours), tagOf(sides.nginx)])
+    const how = log ? ', with a line in the log for each' : ''
+    rows.push(
+      await compare(`BTF of ${small.length} bytes${how}`, 'requests', log ? '' : '≥ 0.35', [
+        () => wrk(sides.ours),
+        () => wrk(sides.nginx),
+      ]),
+      await compare(`304 for the same${how}`, 'requests', log ? '' : '≥ 0.35', [
+        () => wrk(sides.ours, { 'if-none-match': ours }),
+        () => wrk(sides.nginx, { 'if-none-match': theirs }),
+      ]),
+      await compare(`${mib(size)} of zstd${how}`, 'bytes', log ? '' : '≥ 1.2', [
+        () => wrk(whole.ours, { 'accept-encoding': 'zstd' }),
+        () => wrk(whole.nginx),
+      ]),
+    )
+  }
+  console.log(`medians of ${RUNS} runs\n\n${table(rows)}`)
 }
 
 /** BTF as another build of a kernel has it: with a string more. */

@@ -14,17 +14,19 @@ const NGINX = '/usr/sbin/nginx'
 export interface NginxOptions {
   /** lists directories (ngx_http_autoindex_module) */
   listing?: boolean
+  /** a line for each request, in a file */
+  log?: boolean
 }
 
 /** Serves a directory until its test ends, and gives the address, without a slash at its end. */
 export async function startNginx(
   t: Pick<Test, 'teardown'>,
   root: string,
-  { listing = false }: NginxOptions = {},
+  { listing = false, log = false }: NginxOptions = {},
 ): Promise<string> {
   const home = mkdtempSync(join(tmpdir(), 'nginx-'))
   const port = await freePort()
-  writeFileSync(join(home, 'nginx.conf'), configuration(home, port, root, listing))
+  writeFileSync(join(home, 'nginx.conf'), configuration(home, port, root, { listing, log }))
   // the kernel ends it where this process ends first
   const command = ['--pdeathsig', 'KILL', NGINX, '-p', home, '-c', 'nginx.conf', '-e', 'stderr']
   const child = spawn('setpriv', command, { stdio: ['ignore', 'inherit', 'inherit'] })
@@ -43,7 +45,12 @@ export async function startNginx(
 }
 
 /** One process, in the foreground, as the user it is started by. */
-const configuration = (home: string, port: number, root: string, listing: boolean): string => `
+const configuration = (
+  home: string,
+  port: number,
+  root: string,
+  { listing, log }: Required<NginxOptions>,
+): string => `
 error_log stderr crit;
 daemon off;
 master_process off;
@@ -52,7 +59,7 @@ events {}
 http {
   include /etc/nginx/mime.types;
   default_type application/octet-stream;
-  access_log off;
+  access_log ${log ? 'access.log' : 'off'};
   sendfile on;
   tcp_nopush on;
   client_body_temp_path ${home}/body;
