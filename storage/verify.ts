@@ -3,6 +3,10 @@
  * address, archives against the BTF of their kernel, the manifest against the files, the snapshot against the records.
  * What can be made again from the rest is, where `repair` is set: blobs from archives, archives and manifest from
  * blobs, the snapshot from records. A record is the truth, so a broken one is only told.
+ *
+ * A run puts records first, and what follows from them after: archives, the manifest, the snapshot. While it is under way,
+ * or when it was killed, these are behind the records, until the next run that ends. That is no damage: nothing is lost,
+ * and nothing says what was never true.
  */
 import { buffer } from 'node:stream/consumers'
 import { ARCHIVE, archiveKey, hasArchivePath, kernelOfArchive, unpackArchive } from './archive.ts'
@@ -21,15 +25,26 @@ export type FindingCode =
   | StoreErrorCode
   | 'missing_blob' // a record names BTF that is not there
   | 'missing_archive' // the manifest names a file that is not there
-  | 'stale_archive' // its kernel has other BTF; a run under way, or one that was killed
-  | 'stale_snapshot' // it does not say what the records say; a run under way, or one that was killed
-  | 'stale_manifest' // it does not name what is there
+  | 'wrong_archive' // it has the BTF of another kernel
   | 'unknown_object' // nothing of ours has such a key
+  | keyof typeof BEHIND
+
+/** What is behind the records, and no damage. */
+const BEHIND = {
+  /** its kernel has newer BTF */
+  stale_archive: true,
+  /** it does not say what the records say */
+  stale_snapshot: true,
+  /** it does not name what is there */
+  stale_manifest: true,
+}
 
 export interface Finding {
   key: string
   code: FindingCode
   message: string
+  /** behind the records, not damaged */
+  behind: boolean
   /** it was wrong, and is right now */
   repaired: boolean
 }
@@ -41,12 +56,19 @@ export interface VerifyOptions {
   signal?: AbortSignal
 }
 
-/** What is wrong with a store. Throws only what keeps it from looking: a store that does not answer, the signal. */
+/** What is wrong with a store, or behind. Throws only what keeps it from looking: a store that does not answer, the signal. */
 export async function* verifyStore(
   store: Store,
   options: VerifyOptions = {},
 ): AsyncGenerator<Finding> {
-  const found: Finding[] = []
+  for await (const found of findingsOf(store, options))
+    yield { ...found, behind: found.code in BEHIND }
+}
+
+type Found = Omit<Finding, 'behind'>
+
+async function* findingsOf(store: Store, options: VerifyOptions): AsyncGenerator<Found> {
+  const found: Found[] = []
   const catalog = await openRecords(store, found)
   yield* found
   const recovered = recovery(store, catalog)
@@ -55,7 +77,7 @@ export async function* verifyStore(
   yield* verifySnapshot(store, catalog, options)
 }
 
-async function openRecords(store: Store, found: Finding[]): Promise<Catalog> {
+async function openRecords(store: Store, found: Found[]): Promise<Catalog> {
   const catalog = new Catalog(store, (error) => {
     const [key = ''] = error.message.split(': ')
     found.push({ key, code: error.code, message: error.message, repaired: false })
@@ -88,7 +110,7 @@ async function* verifyBlobs(
   catalog: Catalog,
   recover: Recovery,
   { repair = false, signal }: VerifyOptions,
-): AsyncGenerator<Finding> {
+): AsyncGenerator<Found> {
   const missing = namesByDigest(catalog)
   const bad: { key: string; sha256: string; error: StoreError }[] = []
   for await (const { key } of store.list('blobs/')) {
@@ -147,8 +169,8 @@ async function* verifyArchive(
   store: Store,
   catalog: Catalog,
   { repair = false, secretKey, signal }: VerifyOptions,
-): AsyncGenerator<Finding> {
-  const findings: Omit<Finding, 'repaired'>[] = []
+): AsyncGenerator<Found> {
+  const findings: Omit<Found, 'repaired'>[] = []
   const manifest = await readManifest(store).catch((error: StoreError) => {
     findings.push({ key: MANIFEST_KEY, code: error.code, message: error.message })
     return undefined
@@ -182,7 +204,7 @@ async function problemOfArchive(
   catalog: Catalog,
   manifest: Manifest | undefined,
   key: string,
-): Promise<Pick<Finding, 'code' | 'message'> | undefined> {
+): Promise<Pick<Found, 'code' | 'message'> | undefined> {
   const kernel = kernelOfArchive(key)
   if (!kernel) return { code: 'unknown_object', message: `${key} is no archive` }
   const { body } = await store.get(key)
@@ -190,10 +212,15 @@ async function problemOfArchive(
   const raw = await unpackArchive(bytes).catch((error: StoreError) => error)
   if (raw instanceof Error) return { code: 'digest_mismatch', message: `${key}: ${raw.message}` }
   const known = catalog.find(kernel).some(({ btf }) => btf?.sha256 === sha256Of(raw))
-  if (!known)
-    return { code: 'stale_archive', message: `${key}: no record of its kernel has that BTF` }
   const said = manifest?.files[pathOf(key)]
-  if (manifest && said?.sha256 !== sha256Of(bytes))
+  const asSaid = said?.sha256 === sha256Of(bytes)
+  if (!known) {
+    const [other] = catalog.findBy('sha256', sha256Of(raw))
+    return other && !asSaid
+      ? { code: 'wrong_archive', message: `${key} has the BTF of ${other.kernel.release}` }
+      : { code: 'stale_archive', message: `${key}: no record of its kernel has that BTF` }
+  }
+  if (manifest && !asSaid)
     return { code: 'stale_manifest', message: `${key} is not as the manifest says` }
   return undefined
 }
@@ -202,7 +229,7 @@ async function* verifySnapshot(
   store: Store,
   catalog: Catalog,
   { repair = false, secretKey }: VerifyOptions,
-): AsyncGenerator<Finding> {
+): AsyncGenerator<Found> {
   const finding = await problemOfSnapshot(store, catalog)
   if (!finding) return
   if (repair) await Catalog.publish(store, secretKey)
@@ -212,7 +239,7 @@ async function* verifySnapshot(
 async function problemOfSnapshot(
   store: Store,
   catalog: Catalog,
-): Promise<Pick<Finding, 'code' | 'message'> | undefined> {
+): Promise<Pick<Found, 'code' | 'message'> | undefined> {
   try {
     const snapshot = await readSnapshot(store)
     if (!snapshot && catalog.size === 0) return undefined

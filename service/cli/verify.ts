@@ -9,19 +9,27 @@ interface Options extends CommonOptions {
   secretKey?: string
 }
 
-/** `btfmill verify`. Returns the exit status: 1 where something is wrong still. */
+/** `btfmill verify`. Returns the exit status: 1 where something is wrong still; what is only behind is not. */
 export async function run({ store, json, repair = false, secretKey }: Options): Promise<number> {
   const key = await readSecretKey(secretKey)
-  let [wrong, repaired] = [0, 0]
+  const counts = { wrong: 0, behind: 0, repaired: 0 }
   const findings = verifyStore(await openStore(store), { repair, ...(key && { secretKey: key }) })
   for await (const finding of findings) {
-    if (finding.repaired) repaired++
-    else wrong++
-    const { code, message } = finding
-    const line = `${code}: ${message}${finding.repaired ? ', made again' : ''}`
+    const { code, message, repaired, behind } = finding
+    counts[repaired ? 'repaired' : behind ? 'behind' : 'wrong']++
+    const line = `${code}: ${message}${repaired ? ', made again' : ''}`
     console.log(json ? jsonOf(finding) : printable(line))
   }
-  if (json) console.log(jsonOf({ summary: { wrong, repaired } }))
-  else console.log(wrong + repaired === 0 ? 'clean' : `${wrong} wrong; ${repaired} made again`)
-  return wrong === 0 ? 0 : 1
+  console.log(json ? jsonOf({ summary: counts }) : told(counts))
+  return counts.wrong === 0 ? 0 : 1
+}
+
+function told({
+  wrong,
+  behind,
+  repaired,
+}: Record<'wrong' | 'behind' | 'repaired', number>): string {
+  const counts = wrong + repaired === 0 ? 'clean' : `${wrong} wrong; ${repaired} made again`
+  if (behind === 0) return counts
+  return `${counts}; ${behind} behind the records: the next run that ends makes that right, or --repair`
 }

@@ -6,7 +6,6 @@ import { join } from 'node:path'
 import { buffer, text } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
 import {
-  type Finding,
   openStore,
   SNAPSHOT_KEY,
   type Store,
@@ -35,13 +34,6 @@ const KILLS = 200
 const WHOLE = 5
 /** No run takes that long. */
 const FOREVER: Life = { from: 'start', milliseconds: 120_000 }
-
-/**
- * What a killed run may leave: it puts records one by one, and the snapshot after the last of them; then archives one by
- * one, and the manifest after the last of them. The next run that ends makes them agree again. All else must be right
- * at any time.
- */
-const UNFINISHED: readonly Finding['code'][] = ['stale_snapshot', 'stale_archive', 'stale_manifest']
 
 /** What the rounds need of a backend besides its URL, where it has such a thing. */
 interface Backend {
@@ -121,7 +113,7 @@ async function survive(t: Test, { url, age, leftovers = () => [] }: Backend): Pr
     })
 
     const findings = await Array.fromAsync(verifyStore(store))
-    const wrong = findings.filter(({ code }) => whole || !UNFINISHED.includes(code))
+    const wrong = findings.filter(({ behind }) => whole || !behind)
     t.same(wrong, [], `${round}: ${told.join(', ')}: clean`)
     const keys = await keysOf(store, 'kernels/', 'archive/')
     t.same(gone(published, keys), [], 'nothing is lost')

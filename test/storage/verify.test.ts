@@ -51,9 +51,15 @@ async function filled(t: Test, url = 'memory:'): Promise<Filled> {
 async function findings(store: Store, repair = false): Promise<string[]> {
   const found = await Array.fromAsync(verifyStore(store, { repair }))
   return found
-    .map(({ code, key, repaired }) => `${code} ${key}${repaired ? ' repaired' : ''}`)
+    .map(({ code, key, repaired, behind }) => {
+      t.equal(behind, code.startsWith('stale_'), code)
+      return `${code} ${key}${repaired ? ' repaired' : ''}`
+    })
     .sort()
 }
+
+/** BTF that says the same in other bytes. */
+const newer = (raw: Buffer) => Buffer.concat([raw, Buffer.alloc(1)])
 
 const littleBlob = blobKey(sha256(RAW.little))
 
@@ -87,7 +93,15 @@ const DAMAGE: Record<
   "an archive with another kernel's BTF": {
     damage: async ({ store, record, other }) =>
       store.put(archiveKey(record.kernel), await text(store, archiveKey(other.kernel))),
-    found: ({ record }) => [`stale_archive ${archiveKey(record.kernel)}`],
+    found: ({ record }) => [`wrong_archive ${archiveKey(record.kernel)}`],
+  },
+  'an archive of older BTF': {
+    damage: async ({ store, record }) =>
+      putRecord(store, { ...record, btf: await btfOf(store, newer(RAW.little)) }),
+    found: ({ record }) => [
+      `stale_archive ${archiveKey(record.kernel)}`,
+      'stale_snapshot catalog/snapshot.ndjson.zst',
+    ],
   },
   'an archive that is gone': {
     damage: ({ store, record }) => store.delete(archiveKey(record.kernel)),

@@ -57,6 +57,12 @@ t.test('verify says what is wrong, and --repair what it made again', async (t) =
     stdout: /0 wrong; 1 made again\n$/,
   })
   t.match(await run('verify', ...store), { status: 0, stdout: 'clean\n' })
+  rmSync(join(tree, 'manifest.json'))
+  t.match(await run('verify', ...store), {
+    status: 0,
+    stdout: /^stale_manifest: .*\nclean; 1 behind the records: .*\n$/,
+  })
+  t.match(await run('verify', '--repair', ...store), { status: 0, stdout: /0 wrong; 1 made again/ })
   t.match(await run('gc', ...store), { status: 0, stdout: '0 blobs removed, 0 bytes\n' })
 })
 
