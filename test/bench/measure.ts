@@ -48,8 +48,8 @@ export const nodeAsStarted = (): { options: string[]; env: NodeJS.ProcessEnv } =
   const { scripts } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8'))
   const words: string[] = scripts.btfmill.split(' ')
   const set = words.flatMap((word) => {
-    const [, name, path] = /^([A-Z_]+)=(.+)$/.exec(word) ?? []
-    return name && path ? [[name, join(checkout, path)]] : []
+    const [, name, value] = /^([A-Z_]+)=(.+)$/.exec(word) ?? []
+    return name && value ? [[name, value.startsWith('./') ? join(checkout, value) : value]] : []
   })
   const options = words.filter((word) => word.startsWith('--'))
   return { options, env: { ...process.env, ...Object.fromEntries(set) } }
