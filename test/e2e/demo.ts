@@ -96,13 +96,17 @@ async function demo(dir: string): Promise<void> {
     )
     detail(`${mb(downloaded)} of packages`)
 
-    const { runs } = await step(
-      'boot',
-      'without BTF libbpf has to refuse; with types from one source after the other the agent loads',
-      () => bootGuest(guest, server.port, detail),
-    )
+    const boot = (name: string, about: string, types: 'none' | 'some') =>
+      step(name, about, () => bootGuest(guest, server.port, { types, onLine: detail }))
+    const { refusal } = await boot('boot without', 'there is no BTF: libbpf has to refuse', 'none')
+    const about = 'with types from one source after the other the agent has to load'
+    const { runs } = await boot('boot with', about, 'some')
 
-    say(`\n${kernel.release} (${kernel.unameVersion}) has no BTF. A CO-RE program loads there with`)
+    say(
+      `\n${kernel.release} (${kernel.unameVersion}) has no BTF. A CO-RE program does not load there:`,
+    )
+    say(`    ${refusal}`)
+    say('It does with')
     for (const name of RUNS_OF_C)
       say(
         `    ${RUNS.get(name)?.about.padEnd(26)}and reports ${runs.get(name)?.reported.length} processes exactly as the guest's shell knows them`,

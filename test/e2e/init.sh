@@ -1,8 +1,9 @@
 #!/bin/busybox sh
 # Process 1 of the guest: runs the agent again and again, each time with less or more to find types with, and starts
 # processes when the agent says that it is attached. The server's address is in the kernel's command line
-# (server=URL, which the kernel hands to us as a variable). What the console shows is `[RUN] text`; the host compares
-# what the shell and the agent say. Nothing waits by sleeping.
+# (server=URL, which the kernel hands to us as a variable), and whether only runs without types or only those with are
+# wanted (types=none, types=some). What the console shows is `[RUN] text`; the host compares what the shell and the agent
+# say. Nothing waits by sleeping.
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -32,7 +33,8 @@ run_agent() { # NAME PROGRAM OPTION…
 }
 
 # There is no network yet.
-run_agent none agent --from kernel,cache,service
+[ "$types" = some ] || run_agent none agent --from kernel,cache,service
+[ "$types" != none ] || reboot -f # QEMU runs with -no-reboot: it ends
 run_agent object agent --from kernel,cache,service,object
 run_agent bundle agent
 # Now it comes, but only after btf-fetch has asked in vain.
@@ -46,4 +48,4 @@ if [ -x /bin/agent-go ]; then
   run_agent go agent-go --btf /tmp/go.btf
 fi
 
-reboot -f # QEMU runs with -no-reboot: it ends
+reboot -f

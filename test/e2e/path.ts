@@ -8,7 +8,7 @@ import { type GenerateEvent, generate } from '../../generator/index.ts'
 import type { BuildRecord, KernelFilter, Store } from '../../storage/index.ts'
 import { type AgentKernel, buildAgent, buildGoAgent } from './agent.ts'
 import { btfmill, type Server } from './btfmill.ts'
-import { type Console, readConsole } from './console.ts'
+import { type Console, type Run, readConsole } from './console.ts'
 import { boot, type Guest, HOST_FROM_GUEST, packInitramfs } from './guest.ts'
 import { fetchParts } from './parts.ts'
 import type { Target } from './target.ts'
@@ -110,6 +110,20 @@ export const RUNS: ReadonlyMap<string, { about: string; says: RegExp }> = new Ma
 /** Those of the agent in C, which is in every guest. */
 export const RUNS_OF_C = [...RUNS.keys()].filter((name) => name !== 'go')
 
+/** What libbpf says where it has no types. */
+const REFUSAL = /libbpf: .*failed to find valid kernel BTF/
+
+export interface GuestRuns {
+  /** only the run without types, or only those with; else all, in one boot */
+  types?: 'none' | 'some'
+  onLine?: (line: string) => void
+}
+
+/** What the guest's console shows, and libbpf's words for its refusal where it was to refuse. */
+export interface Booted extends Console {
+  refusal?: string
+}
+
 /**
  * Boots with a server at `port` of this machine's 127.0.0.1, and makes sure that libbpf refuses where there are no
  * types, and that with types from wherever the agent reports of each process what the guest's shell says of it.
@@ -117,15 +131,13 @@ export const RUNS_OF_C = [...RUNS.keys()].filter((name) => name !== 'go')
 export async function bootGuest(
   guest: Guest,
   port: number,
-  onLine?: (line: string) => void,
-): Promise<Console> {
-  const parameters = [`server=http://${HOST_FROM_GUEST}:${port}`]
+  { types, onLine }: GuestRuns = {},
+): Promise<Booted> {
+  const server = `server=http://${HOST_FROM_GUEST}:${port}`
+  const parameters = [server, ...(types ? [`types=${types}`] : [])]
   const console = readConsole(await boot(guest, { parameters, ...(onLine && { onLine }) }))
   const { none, ...started } = Object.fromEntries(console.runs)
-  assert(none)
-  assert.equal(none.status, 1, 'the agent should fail where there are no types')
-  assert.match(none.said.join('\n'), /failed to find valid kernel BTF/)
-  assert.deepEqual(none.reported, [])
+  assert.equal(Object.keys(started).length > 0, types !== 'none')
   for (const [name, { status, said, reported, started: expected }] of Object.entries(started)) {
     assert.equal(status, 0, ['the agent failed', ...said].join('\n'))
     assert.match(said.join('\n'), RUNS.get(name)!.says)
@@ -135,5 +147,16 @@ export async function bootGuest(
       { comm: 'witness', state: 'S', cpu: 1 },
     ])
   }
-  return console
+  if (types === 'some') return console
+  return { ...console, refusal: refusalOf(none) }
+}
+
+/** Makes sure that libbpf refused, and says in which words. */
+function refusalOf(run: Run | undefined): string {
+  assert(run)
+  assert.equal(run.status, 1, 'the agent should fail where there are no types')
+  assert.deepEqual(run.reported, [])
+  const refusal = run.said.find((line) => REFUSAL.test(line))
+  assert(refusal, ['libbpf should refuse', ...run.said].join('\n'))
+  return refusal
 }
