@@ -4,9 +4,9 @@
  * The others are made of that.
  */
 import { promisify } from 'node:util'
-import { constants, gzip, zstdCompress, zstdDecompress } from 'node:zlib'
+import { constants, gzip, zstdCompress } from 'node:zlib'
 import { DIALECTS, type Dialect } from '../bpf/index.ts'
-import { readBlob, type Store, StoreError, sha256Of } from '../storage/index.ts'
+import { inflate, readBlob, type Store, StoreError, sha256Of } from '../storage/index.ts'
 import { ServiceError } from './error.ts'
 import { Gate } from './flight.ts'
 import type { Body, Memory } from './memory.ts'
@@ -28,7 +28,6 @@ export interface Wanted {
 /** So many blobs are read and decompressed at a time, each of some megabytes; the others wait. */
 const READS = 8
 const WAITING = 10_000
-const MAX_RAW = 512 * 1024 * 1024
 
 export class Bodies {
   readonly #store: Store
@@ -53,8 +52,7 @@ export class Bodies {
       if (encoding === 'zstd')
         return isAsStored(wanted) ? await this.#read(wanted.sha256) : await this.#derive(wanted)
       const { bytes, sha256 } = await this.get(wanted, 'zstd')
-      const raw = await promisify(zstdDecompress)(bytes, { maxOutputLength: MAX_RAW })
-      return { bytes: await encode(raw, encoding), sha256 }
+      return { bytes: await encode(await inflate(bytes), encoding), sha256 }
     })
   }
 
@@ -96,6 +94,7 @@ export async function encode(raw: Uint8Array, encoding: Encoding): Promise<Buffe
     case 'zstd':
       return await promisify(zstdCompress)(raw, {
         params: { [constants.ZSTD_c_compressionLevel]: 9 },
+        pledgedSrcSize: raw.length,
       })
     case 'gzip':
       return await promisify(gzip)(raw)

@@ -68,14 +68,19 @@ export async function readBlob(store: Store, sha256: string): Promise<Blob> {
   const compressed = await readFrame(store, sha256)
   let raw: Buffer
   try {
-    const chunkSize = chunkFor(compressed)
-    raw = await promisify(zstdDecompress)(compressed, { maxOutputLength: MAX_BTF, chunkSize })
+    raw = await inflate(compressed)
   } catch (cause) {
     throw new StoreError('digest_mismatch', `blob ${sha256} does not decompress`, { cause })
   }
   if (sha256Of(raw) !== sha256)
     throw new StoreError('digest_mismatch', `blob ${sha256} has other bytes`)
   return { raw, compressed }
+}
+
+/** The raw bytes of a zstd frame. Errors: zlib's, also for more than `MAX_BTF` bytes. */
+export async function inflate(frame: Buffer): Promise<Buffer> {
+  const options = { maxOutputLength: MAX_BTF, chunkSize: chunkFor(frame) }
+  return await promisify(zstdDecompress)(frame, options)
 }
 
 /** The zstd frame alone, for who decodes it elsewhere. Errors: `not_found`; `digest_mismatch` for one too large. */

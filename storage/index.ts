@@ -14,6 +14,7 @@ export {
   type BlobInfo,
   getBlob,
   getBlobs,
+  inflate,
   putBlob,
   readBlob,
   readFrame,
