@@ -1,7 +1,7 @@
 // npm run bench:bundle: bundles of real Debian kernels of three series, against the archives that a BTFHub clone
 // carries for the same kernels: sizes, whole and minimised; the time of exporting a minimised bundle, against the shell
-// loop of the hubs; memory with ten times the kernels; how soon the service's answer flows. The kernels' own BTF is
-// taken from their images, some 400 MB of which the first run downloads; it is kept in .cache/bench/bundle.
+// loop of the hubs; memory with ten times the kernels; how soon the service's answer flows. The kernels are those of
+// kernels.ts; the archives are kept in .cache/bench/bundle.
 import { execFileSync } from 'node:child_process'
 import {
   existsSync,
@@ -14,55 +14,28 @@ import {
 } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { dirname, join, resolve } from 'node:path'
-import { generate } from '../../generator/index.ts'
 import { buildApp } from '../../service/index.ts'
 import {
   archivePath,
   Catalog,
   getBlob,
-  type KernelFilter,
   openStore,
   packArchive,
   putRecord,
   type Store,
 } from '../../storage/index.ts'
+import { debianKernels, KERNELS_STORE } from './kernels.ts'
 import { measure, median, mib, nodeAsStarted, table } from './measure.ts'
 
 const RUNS = 3
-const EACH = 4
 /** How often each kernel is there for the memory: by the first its heaps have grown to what they are. */
 const [FEW, MANY] = [20, 60]
 const CHECKOUT = resolve(import.meta.dirname, '../..')
 const FOLDER = join(CHECKOUT, '.cache/bench/bundle')
-const STORE = `file:${join(FOLDER, 'store')}`
 const TREE = join(FOLDER, 'tree')
 
-/** Kernels that carry BTF of their own; the newest of each. */
-const KERNELS: readonly KernelFilter[] = [
-  { version: '11', arch: 'x86_64', release: '5.10.0-[0-9][0-9]-amd64' },
-  { version: '11', arch: 'x86_64', release: '5.10.0-[0-9][0-9]-cloud-amd64' },
-  { version: '12', arch: 'x86_64', release: '6.1.0-[0-9][0-9]-amd64' },
-  { version: '12', arch: 'x86_64', release: '6.1.0-[0-9][0-9]-cloud-amd64' },
-  { version: '12', arch: 'aarch64', release: '6.1.0-[0-9][0-9]-cloud-arm64' },
-  { version: '13', arch: 'x86_64', release: '6.12.*+deb13-amd64' },
-  { version: '13', arch: 'x86_64', release: '6.12.*+deb13-cloud-amd64' },
-  { version: '13', arch: 'aarch64', release: '6.12.*+deb13-cloud-arm64' },
-]
-
 async function prepare(): Promise<Store> {
-  mkdirSync(FOLDER, { recursive: true })
-  const store = await openStore(STORE)
-  for (const filter of KERNELS) {
-    const there = [...(await Catalog.open(store)).list(filter)].filter(({ record }) => record.btf)
-    if (there.length >= EACH) continue
-    console.error(`taking the BTF of debian ${filter.version} ${filter.release}`)
-    const cache = join(FOLDER, 'indexes')
-    const limit = EACH - there.length
-    await generate({
-      ...{ store, cache, limit, embedded: true, earlyStop: true },
-      filter: { distro: 'debian', ...filter },
-    })
-  }
+  const store = await debianKernels()
   for (const { record } of (await Catalog.publish(store)).list()) {
     const file = join(TREE, archivePath(record.kernel))
     if (!record.btf || existsSync(file)) continue
@@ -99,7 +72,7 @@ async function packedApart(directory: string, archive: string): Promise<number> 
 /** The same kernels under so many more names, each read and fitted again: similar ones are far apart. */
 async function manyfold(store: Store, directory: string, times: number): Promise<string> {
   const path = join(directory, `times-${times}`)
-  execFileSync('cp', ['-r', join(FOLDER, 'store'), path])
+  execFileSync('cp', ['-r', KERNELS_STORE.slice('file:'.length), path])
   const more = await openStore(`file:${path}`)
   for (const { record } of (await Catalog.open(store)).list())
     for (let n = 1; n < times; n++) {
@@ -149,7 +122,7 @@ async function main(directory: string): Promise<void> {
 
   const at = (name: string) => join(directory, name)
   const make = (name: string, ...args: string[]) =>
-    measure(command('--store', STORE, '-o', at(name), '--profile', ...args), {
+    measure(command('--store', KERNELS_STORE, '-o', at(name), '--profile', ...args), {
       cwd: directory,
       env: nodeAsStarted().env,
     })

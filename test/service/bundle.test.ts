@@ -1,13 +1,23 @@
 // Bundles: what is in one, in which order, what is left out and why, and that its bytes follow from what goes in.
 import { execFileSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { mkdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { minimizeBtf, openObject, parseBtf } from '../../bpf/index.ts'
 import { decodeManifest } from '../../service/manifest.ts'
 import { PROFILE_NAMES, PROFILES, type ProfileName } from '../../service/profile.ts'
-import { blobKey, generateKeys, sha256Of, verifyContent } from '../../storage/index.ts'
-import { KERNELS, membersOf, objectFile, PLAIN, rawOf, shelfOf } from './bundled.ts'
+import {
+  blobKey,
+  generateKeys,
+  openStore,
+  putRecord,
+  sha256Of,
+  verifyContent,
+} from '../../storage/index.ts'
+import { bundlesOf, KERNELS, membersOf, objectFile, PLAIN, rawOf, shelfOf } from './bundled.ts'
+import { btfOf, recordOf } from './mill.ts'
 
 const task = objectFile('task')
 const ambiguous = objectFile('ambiguous')
@@ -245,6 +255,32 @@ t.test('who stops reading stops the work', async (t) => {
   t.ok(then < many.length, `${then} read`)
   await new Promise((resolve) => setTimeout(resolve, 100))
   t.equal(reads, then)
+})
+
+t.test('how much is in memory does not grow with the number of kernels', async (t) => {
+  /** BTF that is read while who asked for a bundle of so many kernels, each with its own, takes nothing of it. */
+  const readFor = async (kernels: number) => {
+    const store = await openStore('memory:')
+    for (let n = 0; n < kernels; n++) {
+      const raw = Buffer.concat([rawOf('x86_64'), randomBytes(256 * 1024)]) // what does not become small
+      await putRecord(store, recordOf({ release: `6.1.0-${n}` }, { btf: await btfOf(store, raw) }))
+    }
+    const { open } = await bundlesOf(store)
+    const get = store.get.bind(store)
+    let reads = 0
+    store.get = (key, range) => {
+      reads++
+      return get(key, range)
+    }
+    const archive = (await open({ profile: 'bcc' })).archive()
+    archive.read(0) // begins, and takes nothing
+    for (let before = -1; before !== reads; await sleep(300)) before = reads
+    archive.destroy()
+    return reads
+  }
+  const [few, many] = [await readFor(30), await readFor(120)]
+  t.ok(few < 30, `${few} of 30`)
+  t.ok(many <= few + 4, `${few} of 30, ${many} of 120`)
 })
 
 t.test('bpftrace takes an unpacked member', async (t) => {

@@ -1,0 +1,42 @@
+// Real Debian kernels of three series that benchmarks work on: their own BTF, taken from their images, some 400 MB of which
+// the first run downloads, in a store that is kept in .cache/bench/kernels.
+import { mkdirSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { generate } from '../../generator/index.ts'
+import { Catalog, type KernelFilter, openStore, type Store } from '../../storage/index.ts'
+
+const FOLDER = resolve(import.meta.dirname, '../../.cache/bench/kernels')
+/** Of each of these so many. */
+const EACH = 4
+
+/** URL of the store. */
+export const KERNELS_STORE = `file:${join(FOLDER, 'store')}`
+
+/** Kernels that carry BTF of their own; the newest of each. */
+const KERNELS: readonly KernelFilter[] = [
+  { version: '11', arch: 'x86_64', release: '5.10.0-[0-9][0-9]-amd64' },
+  { version: '11', arch: 'x86_64', release: '5.10.0-[0-9][0-9]-cloud-amd64' },
+  { version: '12', arch: 'x86_64', release: '6.1.0-[0-9][0-9]-amd64' },
+  { version: '12', arch: 'x86_64', release: '6.1.0-[0-9][0-9]-cloud-amd64' },
+  { version: '12', arch: 'aarch64', release: '6.1.0-[0-9][0-9]-cloud-arm64' },
+  { version: '13', arch: 'x86_64', release: '6.12.*+deb13-amd64' },
+  { version: '13', arch: 'x86_64', release: '6.12.*+deb13-cloud-amd64' },
+  { version: '13', arch: 'aarch64', release: '6.12.*+deb13-cloud-arm64' },
+]
+
+/** The store, with all of them. */
+export async function debianKernels(): Promise<Store> {
+  mkdirSync(FOLDER, { recursive: true })
+  const store = await openStore(KERNELS_STORE)
+  for (const filter of KERNELS) {
+    const there = [...(await Catalog.open(store)).list(filter)].filter(({ record }) => record.btf)
+    if (there.length >= EACH) continue
+    console.error(`taking the BTF of debian ${filter.version} ${filter.release}`)
+    const limit = EACH - there.length
+    await generate({
+      ...{ store, cache: join(FOLDER, 'indexes'), limit, embedded: true, earlyStop: true },
+      filter: { distro: 'debian', ...filter },
+    })
+  }
+  return store
+}
