@@ -1,6 +1,6 @@
 // npm run bench:bpf: minimising one object for many kernels' BTF out of a store, in one process, against a loop over
-// `bpftool gen min_core_btf` on the files as they are; checking it against them; and opening one BTF against touching
-// each of its words. All as ratios within one run, medians of several. The kernels are those of kernels.ts, and the
+// `bpftool gen min_core_btf` on the files as they are; checking it against them, the same way; and opening one BTF against
+// touching each of its words. All as ratios within one run, medians of several. The kernels are those of kernels.ts, and the
 // little-endian ones of the long tests; the first run downloads them and takes minutes.
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -17,37 +17,25 @@ const RUNS = 5
 /** One of libbpf's tools: 30 relocations of 6 root types. */
 const OBJECT = /^biosnoop@/
 
-/** Seconds: for all kernels out of the store, and without reading and opening them. */
-interface Times {
-  readonly minimize: number
-  readonly minimizeAlone: number
-  readonly checkAlone: number
-}
+const VERBS = ['minimize', 'check'] as const
+type Verb = (typeof VERBS)[number]
 
-/** In a process of its own, which has just started. */
-async function ours(directory: string): Promise<Times> {
+/** Seconds for all kernels out of the store, in a process of its own, which has just started. */
+async function ours(verb: Verb, directory: string): Promise<number> {
   const object = openObject(readFileSync(join(directory, 'object.o')))
   const digests = readFileSync(join(directory, 'digests'), 'utf8').split('\n')
   const store = await openStore(`file:${directory}/store`)
-  const started = performance.now()
-  await forEach(store, digests, (btf, n) =>
-    writeFileSync(join(directory, `out/${n}`), minimizeBtf(btf, [object])),
-  )
-  const minimize = (performance.now() - started) / 1000
-  const alone = async () => {
-    let [minimizeAlone, checkAlone] = [0, 0]
-    await forEach(store, digests, (btf) => {
-      minimizeAlone += seconds(() => minimizeBtf(btf, [object]))
-      checkAlone += seconds(() => checkObject(object, btf))
-    })
-    return { minimizeAlone, checkAlone }
+  const work: Record<Verb, (btf: Btf, n: number) => void> = {
+    minimize: (btf, n) => writeFileSync(join(directory, `out/${n}`), minimizeBtf(btf, [object])),
+    check: (btf) => checkObject(object, btf),
   }
-  await alone() // minimising is compiled by now, and checking is not
-  return { minimize, ...(await alone()) }
+  const started = performance.now()
+  await forEach(store, digests, work[verb])
+  return (performance.now() - started) / 1000
 }
 
 /** What one run came to, in seconds. */
-interface Run extends Times {
+interface Run extends Record<Verb, number> {
   readonly loop: number
   readonly xargs: number
   readonly touch: number
@@ -122,6 +110,12 @@ const LOOP =
   'cd files && for n in *; do bpftool gen min_core_btf $n ../out/$n ../object.o || exit 1; done'
 const XARGS = 'ls files | xargs -P2 -I@ bpftool gen min_core_btf files/@ out/@ object.o'
 
+function inChild(verb: Verb, directory: string): number {
+  const { options, env } = nodeAsStarted()
+  const child = [...options, import.meta.filename, verb, directory]
+  return Number(execFileSync(process.execPath, child, { encoding: 'utf8', env }))
+}
+
 async function main(): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'btfmill-bench-'))
   try {
@@ -130,12 +124,8 @@ async function main(): Promise<void> {
     for (let run = 1; run <= RUNS; run++) {
       const loop = await measure(['sh', '-c', LOOP], { cwd: directory })
       const xargs = await measure(['sh', '-c', XARGS], { cwd: directory })
-      const { options, env } = nodeAsStarted()
-      const child = [...options, import.meta.filename, directory]
-      const times: Times = JSON.parse(
-        execFileSync(process.execPath, child, { encoding: 'utf8', env }),
-      )
-      runs.push({ loop: loop.wall, xargs: xargs.wall, ...times, ...opening(bytes) })
+      const [minimize, check] = VERBS.map((verb) => inChild(verb, directory)) as [number, number]
+      runs.push({ loop: loop.wall, xargs: xargs.wall, minimize, check, ...opening(bytes) })
       console.error(`run ${run}/${RUNS}`, runs.at(-1))
     }
     const row = (name: string, a: keyof Run, b: keyof Run, most: number) => {
@@ -149,7 +139,7 @@ async function main(): Promise<void> {
       ['', 'ours', 'theirs', 'ratio', 'wanted'],
       row('minimising, against a loop over bpftool', 'minimize', 'loop', 0.3),
       row('minimising, against xargs -P2 bpftool', 'minimize', 'xargs', 0.5),
-      row('checking, against minimising', 'checkAlone', 'minimizeAlone', 1),
+      row('checking, against minimising', 'check', 'minimize', 1),
       row(`opening ${mib(bytes.length)}, against touching each word`, 'open', 'touch', 3),
     ]
     console.log(`${count} kernels, medians of ${RUNS} runs\n\n${table(rows)}`)
@@ -158,6 +148,6 @@ async function main(): Promise<void> {
   }
 }
 
-const [directory] = process.argv.slice(2)
+const [verb, directory] = process.argv.slice(2)
 if (directory === undefined) await main()
-else console.log(JSON.stringify(await ours(directory)))
+else console.log(await ours(verb as Verb, directory))
