@@ -69,7 +69,7 @@ export type Outcome =
   | { state: 'failed'; failure: Failure; stored: boolean }
 
 /**
- * Runs one job to its end, on what it holds; where it cannot ever succeed, what it may fall back on. Throws only where
+ * Runs one job to its end, on what it holds; where that is lost, what it may fall back on. Throws only where
  * `signal` aborts it (then nothing is stored, and nothing left), and `NoRoom`.
  */
 export async function runJob(
@@ -96,7 +96,7 @@ export async function runJob(
     signal?.throwIfAborted()
     if (lease.short) throw new NoRoom(lease.short)
     const { code } = codeOf(error)
-    if (job.fallback && !lease.refusal && FAILURE_CODES[code] === 'never') {
+    if (job.fallback && !lease.refusal && isLost(code)) {
       const { message } = error as Error
       return await runJob(job.fallback, lease, options, { package: name, code, message })
     }
@@ -105,6 +105,9 @@ export async function runJob(
     return outcome
   }
 }
+
+/** Whether another try would come to the same, or the package is no more where the index has it. */
+const isLost = (code: FailureCode): boolean => FAILURE_CODES[code] === 'never' || code === 'gone'
 
 interface Encoded {
   vmlinux: Vmlinux

@@ -142,7 +142,7 @@ t.test('kernels without BTF between others: each falls back on its debug package
 })
 
 t.test(
-  'an image that is broken, or has no kernel, falls back too; one that is another file does not',
+  'an image that is broken, gone, or has no kernel, falls back too; one that is another file does not',
   async (t) => {
     const mill = await makeMill(t)
     const [debug] = packagesOf(mill, { release: SECOND, btf: true, only: 'debug' })
@@ -164,6 +164,10 @@ t.test(
     const path = join(repository.directory, `pool/linux-image-${SECOND}_6.1.9-1_i386.deb`)
     writeFileSync(path, Buffer.alloc(statSync(path).size))
     t.match(await mill.run(repository, { embedded: true }), { failed: { digest_mismatch: 1 } })
+    rmSync(path)
+    const later = await makeMill(t)
+    t.match(await later.run(repository, { embedded: true }), { published: 1, failed: {} })
+    t.match(await later.records(), [{ package: { name: `linux-image-${SECOND}-dbg` } }])
   },
 )
 
