@@ -11,7 +11,7 @@ import { readLaunchpad } from './launchpad.ts'
 import { readListing } from './listing.ts'
 import { fileBelow } from './location.ts'
 import type { Mirror } from './mirror.ts'
-import { firstMirror } from './mirror-list.ts'
+import { readFromMirrors } from './mirror-list.ts'
 import { fill, type Named, type NamingRule, namingOf, type PackageName } from './naming.ts'
 import { readRpmMd, vouchedBy } from './rpm-md.ts'
 import { findKeyrings } from './signature.ts'
@@ -194,10 +194,12 @@ async function fromRpmMd(question: Question<RpmMdSource>): Promise<Found[]> {
   const { shelf, mirror, rules, naming, options } = question
   const { source, repository } = shelf
   const url = baseOf(shelf, mirror)
-  const base = repository.list ? await firstMirror(url, options) : url
   const keyrings = keyringsOf(source, shelf.version)
-  const index = { base, keyrings, signed: source.signed ?? false }
-  const { packages, vouched } = await readRpmMd(index, rules, options)
+  const read = (base: string) =>
+    readRpmMd({ base, keyrings, signed: source.signed ?? false }, rules, options)
+  const { packages, vouched } = await (repository.list
+    ? readFromMirrors(url, options, read)
+    : read(url))
   const keys = vouched === 'index' ? {} : await keysOf(keyrings)
   return packages.flatMap(({ epoch, version, revision, ...rest }) => {
     const named = ofArch(shelf, rest) && naming({ ...rest, version, revision })

@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { firstMirror } from '../../generator/mirror-list.ts'
+import { GeneratorError } from '../../generator/error.ts'
+import { readFromMirrors } from '../../generator/mirror-list.ts'
 import { IMPATIENT } from './mill.ts'
 import { startServer } from './server.ts'
 
@@ -12,9 +13,10 @@ t.teardown(() => rmSync(directory, { recursive: true }))
 let list = ''
 const server = await startServer(t, (_, response) => void response.end(list))
 const options = { cache: join(directory, 'cache'), patience: IMPATIENT }
+const same = async (mirror: string) => mirror
 const read = async (text: string) => {
   list = text
-  return await firstMirror(`${server.url}/mirror.list`, options)
+  return await readFromMirrors(`${server.url}/mirror.list`, options, same)
 }
 
 t.test('the first line that is one', async (t) => {
@@ -22,6 +24,26 @@ t.test('the first line that is one', async (t) => {
   t.equal(await read(`${mirror}\nhttps://other.example/\n`), mirror)
   t.equal(await read(`\n# comment\r\n  ${mirror}/  \r\nnonsense`), mirror)
   t.equal(await read('http://plain.example/x'), 'http://plain.example/x', 'the list came so, too')
+})
+
+t.test('the next where the first is away, and no other reason', async (t) => {
+  list = ['https://a.example/', 'nonsense', 'https://b.example/', 'https://c.example/'].join('\n')
+  const tried: string[] = []
+  const from = (codes: Record<string, GeneratorError['code']>) =>
+    readFromMirrors(`${server.url}/mirror.list`, options, async (mirror) => {
+      tried.push(mirror)
+      const code = codes[mirror]
+      if (code) throw new GeneratorError(code, mirror)
+      return mirror
+    })
+  const [a, b, c] = ['https://a.example', 'https://b.example', 'https://c.example'] as const
+  t.equal(await from({ [a]: 'unreachable' }), b)
+  t.equal(await from({ [a]: 'gone', [b]: 'stalled' }), c)
+  tried.length = 0
+  await t.rejects(from({ [a]: 'bad_signature' }), { code: 'bad_signature' })
+  t.same(tried, [a])
+  await t.rejects(from({ [a]: 'gone', [b]: 'bad_signature' }), { code: 'bad_signature' })
+  await t.rejects(from({ [a]: 'gone', [b]: 'stalled', [c]: 'truncated' }), { code: 'gone' })
 })
 
 t.test('hostile lists', async (t) => {
@@ -46,7 +68,7 @@ t.test('hostile lists', async (t) => {
 t.test('a list in a folder names folders', async (t) => {
   const path = join(directory, 'mirror.list')
   writeFileSync(path, 'file:///srv/mirror/\n')
-  t.equal(await firstMirror(`file://${path}`, options), 'file:///srv/mirror')
+  t.equal(await readFromMirrors(`file://${path}`, options, same), 'file:///srv/mirror')
   writeFileSync(path, 'http://host.example/')
-  await t.rejects(firstMirror(`file://${path}`, options), { code: 'bad_index' })
+  await t.rejects(readFromMirrors(`file://${path}`, options, same), { code: 'bad_index' })
 })
