@@ -58,8 +58,7 @@ export async function generate(options: GenerateOptions): Promise<Summary> {
   })
   onEvent?.({ event: 'planned', ...planned, jobs: planned.jobs.length })
   const jobs = planned.jobs.map((found) => jobOf(found, jobOptionsOf(options)))
-  const outcomes = await runJobs(jobs, { ...options, tool })
-  await publishCatalog(options)
+  const outcomes = await runAndPublish(jobs, { ...options, tool })
   return summarize(outcomes, { ...planned, sourcesFailed: offers.failures.length })
 }
 
@@ -71,24 +70,38 @@ export async function generateFiles(
 ): Promise<Summary> {
   const tool = await findPahole(options.signal)
   const jobs = files.map((file) => jobOfFile(file, kernel, jobOptionsOf(options)))
-  const outcomes = await runJobs(jobs, { ...options, tool })
-  await publishCatalog(options)
+  const outcomes = await runAndPublish(jobs, { ...options, tool })
   return summarize(outcomes, { skipped: 0, postponed: 0, sourcesFailed: 0 })
 }
 
+type Publishing = Pick<GenerateOptions, 'store' | 'archive' | 'secretKey' | 'signal'>
+
 /** Makes the catalog, and the archive tree where there is one, say what the records say. */
-export async function publishCatalog({
-  store,
-  archive = false,
-  secretKey,
-  signal,
-}: Pick<GenerateOptions, 'store' | 'archive' | 'secretKey' | 'signal'>): Promise<void> {
-  const catalog = await Catalog.publish(store, secretKey)
-  if (!archive) return
+export async function publishCatalog(options: Publishing): Promise<void> {
+  const catalog = await Catalog.publish(options.store, options.secretKey)
+  if (options.archive) await publishTree(catalog, options)
+}
+
+async function publishTree(catalog: Catalog, options: Publishing): Promise<void> {
+  const { store, secretKey, signal } = options
   await publishArchive(store, catalog, {
     ...(secretKey && { secretKey }),
     ...(signal && { signal }),
   })
+}
+
+/**
+ * Has jobs done, and then all follow that follows from records. First an archive that a killed run left without a line
+ * in the manifest: once its record is replaced, nothing would say any more that it was ever right.
+ */
+async function runAndPublish(
+  jobs: readonly Job[],
+  options: GenerateOptions & { tool: Tool },
+): Promise<Result[]> {
+  if (options.archive) await publishTree(await Catalog.open(options.store), options)
+  const outcomes = await runJobs(jobs, options)
+  await publishCatalog(options)
+  return outcomes
 }
 
 /** Has jobs done, in their order. Throws what ended them, when all have ended. */

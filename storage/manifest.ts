@@ -3,6 +3,7 @@
  * filled from the blobs, for each kernel with the BTF of its newest build; the manifest is replaced by
  * compare-and-swap.
  */
+import { isDeepStrictEqual } from 'node:util'
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
 import { ARCHIVE, archiveKey, hasArchivePath, packArchive } from './archive.ts'
@@ -58,8 +59,9 @@ export interface ArchiveOptions {
 }
 
 /**
- * Packs what the tree lacks of a catalog's kernels, and writes the manifest; left out are kernels whose blob
- * is not whole, and those whose release is too long for the tree. Returns how many files were written. Errors: those of the store, and `unsupported` where there is no xz.
+ * Packs what the tree lacks of a catalog's kernels, and writes the manifest where it says something else; left out are
+ * kernels whose blob is not whole, and those whose release is too long for the tree. Returns how many files were written.
+ * Errors: those of the store, and `unsupported` where there is no xz.
  */
 export async function publishArchive(
   store: Store,
@@ -81,6 +83,7 @@ export async function publishArchive(
       if (file) files[pathOf(key)] = file
       if (file && !fits) written++
     }
+    if (written === 0 && old && isDeepStrictEqual(old.files, files)) return
     const bytes = Buffer.from(`${JSON.stringify({ schema: 1, files }, null, 1)}\n`)
     await store.put(MANIFEST_KEY, bytes, over(head?.etag))
   })
