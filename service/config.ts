@@ -69,10 +69,23 @@ const SETTINGS = {
   generatePerClient: count(8, 'of them at the wish of one client'),
   generatePerHour: count(60, 'kernels begun at the wish of one client in an hour'),
   generateJobs: count(1, 'packages at once', 1, 256),
+  generateMemory: count(
+    0,
+    'bytes that these may take together; 0 for three quarters of the machine',
+    0,
+    2 ** 44,
+  ),
+  queue: text('', 'the Redis by which workers make it, redis://HOST:PORT; else this process does'),
   sources: text('', 'JSON file of sources that are added, or override what is known of one'),
   mirror: text('', "where packages come from, http://host/debian; else the machine's own mirror"),
   secretKey: text('', 'file of the key that signs the catalog when something was made'),
   scratch: text('', 'directory for what is unpacked; else the temporary one'),
+  scratchSize: count(
+    0,
+    'bytes of it that may be used; 0 for nine tenths of what is free',
+    0,
+    2 ** 50,
+  ),
   bodyLimit: count(64 * KIB, 'the longest body that is no upload'),
   uploadLimit: count(32 * MIB, 'the longest file that is sent', KIB),
   uploadMemory: count(

@@ -5,6 +5,7 @@ import { openStore, type Store } from '../../storage/index.ts'
 import { type Config, type Reading, readConfig, shown } from '../config.ts'
 import { startServer } from '../server.ts'
 import { readSecretKey } from './secret.ts'
+import { roomOf } from './size.ts'
 
 interface Options extends Record<string, unknown> {
   config?: string
@@ -35,14 +36,18 @@ export async function run({ config: path, json, ...flags }: Options): Promise<nu
 
 /** Loaded where it is wanted: a service that makes nothing needs no pahole. */
 async function openMill(store: Store, config: Config): Promise<Mill> {
-  const { generateQueue: limit, generateJobs: jobs, mirror, scratch } = config
+  const { generateQueue: limit, generateJobs: jobs, queue, mirror } = config
   const { Mill, readSources } = await import('../../generator/index.ts')
   const sources = await readSources(config.sources || undefined)
   const secretKey = await readSecretKey(config.secretKey || undefined)
   return await Mill.open({
     ...{ store, limit, jobs, sources: [...sources.values()] },
+    ...(queue && { queue }),
     ...(mirror && { mirror }),
-    ...(scratch && { scratch }),
+    ...roomOf(config.generateMemory || undefined, {
+      ...(config.scratch && { directory: config.scratch }),
+      ...(config.scratchSize > 0 && { size: config.scratchSize }),
+    }),
     ...(secretKey && { secretKey }),
   })
 }

@@ -10,6 +10,8 @@ import { generateFiles, Mill, work } from '../../generator/index.ts'
 import { findPahole } from '../../generator/pahole.ts'
 import { PREFIX, queueNameOf } from '../../generator/redis.ts'
 import { Catalog } from '../../storage/index.ts'
+import { ask } from '../service/mill.ts'
+import { ready, until } from '../service/ready.ts'
 import { makeMill } from './mill.ts'
 import { startRedis } from './redis.ts'
 import { manyStructs } from './vmlinux.ts'
@@ -283,6 +285,22 @@ t.test('on demand, workers do it, too: once, whichever service is asked', async 
   for (const mill of mills) t.match(await mill.done(ids[0]!), { state: 'published' })
   t.same(asked(), [1])
   await Promise.all(mills.map((mill) => mill.close()))
+})
+
+t.test('a service has workers make what it is asked for', async (t) => {
+  const shop = await makeShop(t, 1)
+  const service = shop.serve(...queue, '--generate-memory', '1000000000', '--scratch-size', '0')
+  const listening = (line: object) => 'msg' in line && /listening at/.test(String(line.msg))
+  const { msg } = (await service.line(listening)) as unknown as { msg: string }
+  const [url] = /http:\S+/.exec(msg)!
+  await ready(url)
+  const path = '/v1/btf/debian/12/i686/6.1.0-0-test'
+  const statusOf = async () => (await ask(url + path)).status
+  t.equal(await statusOf(), 202)
+  const worker = shop.worker(...queue)
+  await worker.line(({ event }) => event === 'published')
+  await until(statusOf, (status) => status === 200)
+  t.same(shop.asked(), [1])
 })
 
 t.test('a worker in this process ends with its signals', async (t) => {

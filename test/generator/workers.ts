@@ -1,7 +1,7 @@
 /* A repository behind a server, and `btfmill` as processes that make BTF of it together. */
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { Test } from 'tap'
@@ -33,6 +33,8 @@ export interface Shop extends Mill {
   offer: { sources: Source[]; mirror: string }
   /** Starts `btfmill generate` for the repository. */
   generate(...args: string[]): Process
+  /** Starts `btfmill serve`, which has made what it is asked for. */
+  serve(...args: string[]): Process
   /** Starts `btfmill worker`. */
   worker(...args: string[]): Process
   /** how often each package was asked for */
@@ -52,18 +54,25 @@ export async function makeShop(t: Test, count: number, more = ''): Promise<Shop>
   })
   const repository = makeRepository(directory, { packages, signer })
   const server = await startServer(t, (request, response) => {
-    response.end(readFileSync(join(directory, decodeURIComponent(request.url!))))
+    const path = join(directory, decodeURIComponent(request.url!))
+    // a service asks for what other sources have, too
+    if (existsSync(path)) response.end(readFileSync(path))
+    else response.writeHead(404).end()
   })
   const sources = join(directory, 'sources.json')
   writeFileSync(sources, JSON.stringify([repository.source]))
   const common = ['--json', '--store', storeUrl, '--scratch', scratch]
   const offer = { sources: [repository.source], mirror: `${server.url}/debian` }
   const named = ['--sources', sources, '--source', 'test', '--mirror', offer.mirror]
+  const onDemand = ['--listen', '127.0.0.1:0', '--drain', '0', '--generate', 'on-miss'].concat(
+    named.filter((word) => word !== '--source' && word !== 'test'),
+  )
   const env = { ...process.env, XDG_CACHE_HOME: join(directory, 'cache') }
   return {
     ...mill,
     offer,
     generate: (...args) => start(t, ['generate', ...common, ...named, ...args], env),
+    serve: (...args) => start(t, ['serve', ...common, ...onDemand, ...args], env),
     worker: (...args) => start(t, ['worker', ...common, ...args], env),
     asked: () => {
       const counts = new Map(packages.map((path) => [path.slice(path.lastIndexOf('/') + 1), 0]))
