@@ -2,8 +2,11 @@
  * Where two deciders on relocations part: libbpf and us, a line for each difference, in words that name the
  * relocation. Ours may know more: after a fatal relocation libbpf goes no further with that program.
  */
-import type { RelocatedObject } from '../../../bpf/index.ts'
+import { memorySource, openElf, type RelocatedObject } from '../../../bpf/index.ts'
 import type { Decision, Outcome, Relocated } from './libbpf.ts'
+
+/** Bytes of an Elf64_Rel. */
+const REL_SIZE = 16
 
 /** What one decider made of one relocation. */
 export type Ours = Pick<Decision, 'section' | 'index' | 'instruction' | 'outcome'>
@@ -33,8 +36,16 @@ export function disagreements(theirs: Relocated, ours: readonly Ours[]): string[
   return lines
 }
 
-/** Where decisions, candidates or the instructions as they were left part. */
-export function differences(theirs: Relocated, ours: RelocatedObject): string[] {
+/**
+ * Where decisions, candidates or the instructions as they were left part. Of a tampered object its bytes are needed: a
+ * record may have come to lie on a load of a map's address, into which libbpf writes that after all CO-RE is done.
+ */
+export function differences(
+  theirs: Relocated,
+  ours: RelocatedObject,
+  tampered?: Uint8Array,
+): string[] {
+  const linked = tampered ? linkedIn(tampered, ours.code.keys()) : new Set()
   const mine = oursOf(ours)
   const lines = disagreements(theirs, mine)
   const candidates = new Map(mine.map((one) => [`${one.section} #${one.index}`, one.candidates]))
@@ -48,11 +59,28 @@ export function differences(theirs: Relocated, ours: RelocatedObject): string[] 
     // what a load that failed left is not all relocated, and subprograms have moved
     if (loaded?.result !== 0) continue
     const { section, offset } = relocation
+    if (linked.has(`${section} ${offset}`)) continue
     const bytes = ours.code.get(section)!.subarray(offset, offset + 8)
     const left = loaded.instructions.subarray(instruction * 8, instruction * 8 + 8)
     if (!left.equals(bytes)) lines.push(`${section} #${relocation.index}: other bytes`)
   }
   return lines
+}
+
+/** `SECTION OFFSET` of the instructions that the relocations of ELF write to: loads of 64 bits, which are two. */
+function linkedIn(object: Uint8Array, sections: Iterable<string>): Set<string> {
+  const elf = openElf(memorySource(object))
+  const linked = new Set<string>()
+  for (const section of sections) {
+    const rel = elf.section(`.rel${section}`)
+    if (!rel) continue
+    const view = new DataView(object.buffer, object.byteOffset + rel.offset, rel.size)
+    for (let at = 0; at + REL_SIZE <= view.byteLength; at += REL_SIZE) {
+      const offset = Number(view.getBigUint64(at, elf.byteOrder === 'little'))
+      linked.add(`${section} ${offset}`).add(`${section} ${offset + 8}`)
+    }
+  }
+  return linked
 }
 
 function same(decision: Decision, ours: Ours): boolean {
