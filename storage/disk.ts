@@ -5,7 +5,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { type BigIntStats, constants } from 'node:fs'
-import { link, open, readdir, rename, stat, unlink } from 'node:fs/promises'
+import { type FileHandle, link, open, readdir, rename, stat, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
@@ -49,6 +49,15 @@ const PUT_CODES: Record<string, StoreErrorCode> = {
 
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException | undefined)?.code ?? ''
 
+/** Most that is read at once, in bytes: in Node's own pieces of 64 KiB a kernel's BTF takes twenty times as many calls. */
+const AT_ONCE = 2 * 1024 * 1024
+
+function readFrom(file: FileHandle, size: number, range: ByteRange | undefined): Readable {
+  const { start, end } = range ? clampRange(range, size) : { start: 0, end: size - 1 }
+  if (end < start) return file.createReadStream() // it is empty
+  return file.createReadStream({ start, end, highWaterMark: Math.min(end - start + 1, AT_ONCE) })
+}
+
 /** Opens the store in a directory, which is made where it is missing. Errors: `not_permitted`, `unreachable`. */
 export async function openDisk(root: string): Promise<Store> {
   const store = new DiskStore(root)
@@ -89,8 +98,7 @@ class DiskStore implements Store {
     const file = await this.#told(key, open(path, READ))
     try {
       const info = infoOf(key, await this.#told(key, file.stat({ bigint: true })))
-      const bounds = range ? clampRange(range, info.size) : {}
-      return { ...info, body: file.createReadStream(bounds) }
+      return { ...info, body: readFrom(file, info.size, range) }
     } catch (error) {
       await file.close()
       throw error
