@@ -68,6 +68,7 @@ export class Prepared {
 
   /** Keeps an answer that was sent: 304, or 200 with the body of that key. */
   keep({ raw, routeOptions }: FastifyRequest, reply: FastifyReply, key: string): void {
+    if (!this.#open) return
     const { statusCode: status } = reply
     const question = questionOf(raw)
     if (question === '' || question.length > MAX_QUESTION) return
