@@ -3,11 +3,14 @@ import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { request } from 'undici'
 import { buildOf, recordKey } from '../../../storage/index.ts'
 import { makeMill } from '../../generator/mill.ts'
 import { makePackage } from '../../generator/package.ts'
+import { startServer } from '../../generator/server.ts'
 import { makeVmlinux, manyStructs } from '../../generator/vmlinux.ts'
 import { makeShop, type Process, summaryOf } from '../../generator/workers.ts'
+import { until } from '../ready.ts'
 import { MAIN, run } from './command.ts'
 
 const SLOW = manyStructs(200_000)
@@ -175,6 +178,37 @@ t.test('SIGINT once: what runs is finished, and nothing new is begun', async (t)
     t.same(readdirSync(shop.scratch), [])
     await shop.verify()
   }
+})
+
+t.test('SIGINT while sources are asked: they answer yet, and nothing is begun', async (t) => {
+  const shop = await makeShop(t, 3)
+  const { promise: released, resolve: release } = Promise.withResolvers<void>()
+  const mirror = await startServer(t, async ({ url }, response) => {
+    await released
+    const answer = await request(new URL(url!, shop.offer.mirror))
+    response.writeHead(answer.statusCode).end(Buffer.from(await answer.body.arrayBuffer()))
+  })
+  const begin = async () => {
+    const before = mirror.requests.length
+    const run = shop.generate('--mirror', `${mirror.url}/debian`)
+    await until(
+      async () => mirror.requests.length,
+      (asked) => asked > before,
+    )
+    interrupt(run)
+    await run.said(/finishing what runs/)
+    return run
+  }
+  const ended = await begin()
+  interrupt(ended)
+  t.match(await ended.ended, { status: 1, stderr: /stopped by SIGINT/ }, 'twice: at once')
+  const finished = await begin()
+  release()
+  t.match(await summaryOf(finished), { published: 0, left: 3, failed: {}, sourcesFailed: 0 })
+  t.match(await finished.ended, { status: 1 })
+  t.same(await shop.records(), [])
+  t.same(readdirSync(shop.scratch), [])
+  await shop.verify()
 })
 
 t.test('SIGINT twice, or SIGTERM: all ends at once, and nothing half is left', async (t) => {
