@@ -5,8 +5,9 @@
 import Type from 'typebox'
 import { RELOCATION_KINDS } from '../bpf/index.ts'
 import type { Context } from './context.ts'
+import { lineOf } from './json.ts'
 import { lines, NDJSON } from './schema.ts'
-import { type Attempt, justOnce, lineOf, Refused, surveyRoutes, type Trial } from './survey.ts'
+import { type Attempt, justOnce, Refused, surveyRoutes, type Trial } from './survey.ts'
 
 const Loads = Type.Enum(['yes', 'depends', 'no'])
 

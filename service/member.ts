@@ -120,7 +120,7 @@ export class Members {
     const { store, pool, objects, signal } = this.#parts
     const files = objects.map(({ bytes }) => bytes)
     const fitting = readFrame(store, sha256).then((frame) =>
-      pool.run('fit', { objects: files, blob: { frame, sha256, size } }, signal),
+      pool.run('fit', { objects: files, btf: { frame, sha256, size } }, signal),
     )
     this.#fitted.set(sha256, fitting)
     return fitting

@@ -4,8 +4,9 @@
  */
 import Type from 'typebox'
 import { BTF_TYPE, sendMade } from './body.ts'
+import { lineOf } from './json.ts'
 import { bytes, lines, Sha256 } from './schema.ts'
-import { lineOf, Refused, surveyRoutes } from './survey.ts'
+import { Refused, surveyRoutes } from './survey.ts'
 
 const Line = Type.Object({
   kernel: Type.String({ description: '`DISTRO/VERSION/ARCH/RELEASE`' }),

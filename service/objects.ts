@@ -120,13 +120,13 @@ export class Objects {
     const make = (nobody: AbortSignal) =>
       lane.gate.run(async () => {
         const btf = await lane.read(sha256)
-        const json = await this.#pool
-          .run('check', { object: object.bytes, btf }, nobody)
+        const [json] = await this.#pool
+          .run('check', { objects: [object.bytes], btf }, nobody)
           .catch((error) => {
             if (!(error instanceof BtfError)) throw error
-            return JSON.stringify({ error: { code: error.code, message: error.message } })
+            return [JSON.stringify({ error: { code: error.code, message: error.message } })]
           })
-        return { bytes: Buffer.from(json), sha256: '' }
+        return { bytes: Buffer.from(json!), sha256: '' }
       }, nobody)
     const { bytes } = await this.results.body(`check ${sha256} ${object.sha256}`, make, signal)
     return bytes.toString()

@@ -62,15 +62,18 @@ export class Pool {
   }
 
   /**
-   * Does a task of `worker.ts` in a thread. Errors: those of the task, as `BtfError` and as `StoreError`; `too_complex` for one that is over
-   * a limit; `busy` where too many wait; the signal's reason.
+   * Does a task of `worker.ts` in a thread. Bytes that are given away are not copied, and are gone here. Errors: those of
+   * the task, as `BtfError` and as `StoreError`; `too_complex` for one that is over a limit; `busy` where too many wait; the
+   * signal's reason.
    */
   async run<K extends keyof Tasks>(
     name: K,
     task: Parameters<Tasks[K]>[0],
     signal?: AbortSignal,
+    given: readonly ArrayBuffer[] = [],
   ): Promise<ReturnType<Tasks[K]>> {
-    const answer = await this.#gate.run(() => this.#perform(name, task, signal), signal)
+    const perform = () => this.#perform(name, task, given, signal)
+    const answer = await this.#gate.run(perform, signal)
     if ('error' in answer) throw new BtfError(answer.error.code, answer.error.message)
     if ('damaged' in answer) throw new StoreError('digest_mismatch', answer.damaged)
     return answer.value as ReturnType<Tasks[K]>
@@ -84,6 +87,7 @@ export class Pool {
   async #perform(
     name: keyof Tasks,
     task: Parameters<Tasks[keyof Tasks]>[0],
+    given: readonly ArrayBuffer[],
     signal: AbortSignal | undefined,
   ): Promise<Answer<unknown>> {
     const { time, memory } = this.#limits
@@ -93,7 +97,9 @@ export class Pool {
     const leave = () => ending.abort()
     signal?.addEventListener('abort', leave, { once: true })
     try {
-      return await this.#threads.run(task, { name, signal: ending.signal })
+      return await this.#threads.run(task, {
+        ...{ name, signal: ending.signal, transferList: [...given] },
+      })
     } catch (cause) {
       signal?.throwIfAborted()
       if (ending.signal.reason === OVERTIME)

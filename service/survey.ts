@@ -89,10 +89,6 @@ function named(text: string): KernelName {
   throw new ServiceError('invalid_name', 'a kernel is DISTRO/VERSION/ARCH/RELEASE')
 }
 
-/** A line of JSON: what it is about, then what an object in JSON says. */
-export const lineOf = (about: Readonly<Record<string, unknown>>, json: string): string =>
-  `${JSON.stringify(about).slice(0, -1)},${json.slice(1)}\n`
-
 export const Refused = Type.Object(
   { code: Type.String(), message: Type.String() },
   { description: 'why there is no answer for this kernel' },

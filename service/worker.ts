@@ -53,23 +53,32 @@ export interface Stored {
   size: number
 }
 
-/** What each task takes and gives; objects and BTF are bytes. */
+/** BTF: raw, or as a store has it, so that all work on it is done in the thread. */
+export type Source = Uint8Array | Stored
+
+/** Some objects, and a kernel's BTF that they are worked on for. */
+export interface Trial {
+  objects: readonly Uint8Array[]
+  btf: Source
+}
+
+/** What each task takes and gives; objects and BTF are bytes. Those that take a `Stored` may find it `Damaged`. */
 export interface Tasks {
   /** Opens objects. Errors: those of `openObject`. */
   open: (task: { objects: readonly Uint8Array[] }) => ObjectSummary[]
-  /** Minimises. Errors: those of `openObject`, `parseBtf` and `minimizeBtf`. */
-  minimize: (task: { objects: readonly Uint8Array[]; btf: Uint8Array }) => Uint8Array
+  /** Minimises for all. Errors: those of `openObject`, `parseBtf` and `minimizeBtf`. */
+  minimize: (task: Trial) => Uint8Array
   /**
-   * Checks one object, and gives that as JSON. Errors: those of `openObject`, `parseBtf` and `checkObject`; `too_large`
-   * where there is too much to say.
+   * Checks each object, and gives that as JSON: a `Check`, or `{ error: { code, message } }` with an error of
+   * `checkObject`, or `too_large` where there is too much to say. Errors: those of `openObject` and `parseBtf`.
    */
-  check: (task: { object: Uint8Array; btf: Uint8Array }) => string
+  check: (task: Trial) => string[]
   /**
    * Minimises for all objects, and says which of them do not work on this kernel. Where one cannot be minimised for, it
-   * is the BTF as it is: against that the object meets its refusal as against the kernel. The BTF comes as the store has
-   * it, so that all work on it is done here. Errors: those of `openObject` and `parseBtf`; `Damaged`.
+   * is the BTF as it is: against that the object meets its refusal as against the kernel. Errors: those of `openObject`
+   * and `parseBtf`.
    */
-  fit: (task: { objects: readonly Uint8Array[]; blob: Stored }) => Fitted
+  fit: (task: Trial) => Fitted
   /**
    * Merges the split BTF of modules in, then replaces what a dialect lacks. Errors: those of `parseBtf`, `mergeBtf` and
    * `toDialect`.
@@ -88,6 +97,10 @@ export type Answer<T> =
   | { damaged: string }
 
 class Damaged extends Error {}
+
+function rawOf(source: Source): Uint8Array {
+  return 'frame' in source ? decode(source) : source
+}
 
 /** The raw bytes. A thread that loads all of storage/ for this starts four times as slowly. */
 function decode({ frame, sha256, size }: Stored): Buffer {
@@ -127,14 +140,20 @@ const TASKS: Tasks = {
     opened(objects).map(({ byteOrder, programs, ext }) => {
       return { byteOrder, programs: programs.length, relocations: ext.relocations.length }
     }),
-  minimize: ({ objects, btf }) => minimizeBtf(parseBtf(btf), opened(objects)),
-  check: ({ object, btf }) => {
-    const kernel = parseBtf(btf)
-    const [one] = opened([object])
-    return shortJson(checkObject(one!, kernel))
+  minimize: ({ objects, btf }) => minimizeBtf(parseBtf(rawOf(btf)), opened(objects)),
+  check: ({ objects, btf }) => {
+    const kernel = parseBtf(rawOf(btf))
+    return opened(objects).map((object) => {
+      try {
+        return shortJson(checkObject(object, kernel))
+      } catch (error) {
+        if (!(error instanceof BtfError)) throw error
+        return jsonOf({ error: { code: error.code, message: error.message } })
+      }
+    })
   },
-  fit: ({ objects, blob }) => {
-    const btf = decode(blob)
+  fit: ({ objects, btf: source }) => {
+    const btf = rawOf(source)
     const kernel = parseBtf(btf)
     const all = opened(objects)
     try {

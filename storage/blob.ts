@@ -90,23 +90,8 @@ export async function readFrame(store: Store, sha256: string): Promise<Buffer> {
     body.destroy()
     throw new StoreError('digest_mismatch', `blob ${sha256} has ${size} bytes`)
   }
-  return Buffer.concat(await body.toArray())
-}
-
-/** How many blobs are read while one is worked on: their bytes are decompressed by other threads. */
-const AHEAD = 2
-
-/** The raw bytes of many, one after the other, as promises, of which the next few are under way; each rejects alone. */
-export function* getBlobs(store: Store, digests: readonly string[]): Generator<Promise<Buffer>> {
-  const reading: Promise<Buffer>[] = []
-  for (let at = 0; at < digests.length; at++) {
-    for (const digest of digests.slice(at + reading.length, at + 1 + AHEAD)) {
-      const read = getBlob(store, digest)
-      read.catch(() => {}) // whoever comes to it hears of it
-      reading.push(read)
-    }
-    yield reading.shift()!
-  }
+  const pieces: Buffer[] = await body.toArray()
+  return pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces)
 }
 
 /** Most that is set aside at once for what a frame says it holds, in bytes. */

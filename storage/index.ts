@@ -13,7 +13,6 @@ export {
   type Blob,
   type BlobInfo,
   getBlob,
-  getBlobs,
   inflate,
   putBlob,
   readBlob,

@@ -23,7 +23,7 @@ class MemoryStore implements Store {
   async get(key: string, range?: ByteRange): Promise<StoredObject> {
     const { bytes, ...info } = this.#entry(key)
     const { start, end } = range ? clampRange(range, info.size) : { start: 0, end: info.size - 1 }
-    return { ...info, body: toReadable(bytes.subarray(start, end + 1)) }
+    return { ...info, body: toReadable(Buffer.from(bytes.subarray(start, end + 1))) }
   }
 
   async head(key: string): Promise<ObjectInfo> {

@@ -16,7 +16,7 @@ export interface ObjectInfo {
 }
 
 export interface StoredObject extends ObjectInfo {
-  /** The bytes of the object, or of the range. The caller consumes or destroys it. */
+  /** The bytes of the object, or of the range. The caller consumes or destroys it; what it gives is the caller's own. */
   body: Readable
 }
 

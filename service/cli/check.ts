@@ -1,69 +1,47 @@
 import { basename } from 'node:path'
-import {
-  type BpfObject,
-  type Btf,
-  type Check,
-  type CheckedRelocation,
-  checkObject,
-  type Loads,
-  type SourceLine,
-} from '../../bpf/index.ts'
+import type { Check, CheckedRelocation, Loads, SourceLine } from '../../bpf/index.ts'
 import type { KernelFilter } from '../../storage/index.ts'
-import { jsonOf } from '../json.ts'
+import { jsonOf, lineOf } from '../json.ts'
 import { type CommonOptions, filterOf } from './filter.ts'
-import { type ChosenKernel, chosenKernels, openObjectFile, refusalOf } from './input.ts'
+import { chosenKernels, type Refusal, readObject } from './input.ts'
 import { printable } from './output.ts'
+import { ALL, sweep, withPool } from './sweep.ts'
 
 interface Options extends CommonOptions, KernelFilter {
   btf?: string
 }
 
 /** `btfmill check`. Returns the exit status: 1 where an object would not load, or that cannot be told. */
-export async function run(files: string[], options: Options): Promise<number> {
-  const objects = await Promise.all(
-    files.map(async (file) => ({ file, object: await openObjectFile(file) })),
-  )
-  let [checked, failed] = [0, 0]
-  const fail = (message: string) => {
-    failed++
-    console.error(`btfmill: ${printable(message)}`)
-  }
-  const kernels = chosenKernels(options, filterOf(options), ({ message }) => fail(message))
-  for await (const chosen of kernels) {
-    const { name: kernel, build } = chosen
-    const opened = await open(chosen)
-    for (const { file, object } of objects) {
-      const answer = 'error' in opened ? opened : check(object, opened.btf)
-      checked++
-      if (options.json) console.log(jsonOf({ object: file, kernel, build, ...answer }))
-      const title = `${basename(file)} on ${kernel}${build === undefined ? '' : ` (${build})`}`
-      if ('error' in answer) fail(`${title}: ${answer.error.code}: ${answer.error.message}`)
-      else if (answer.loads === 'no') failed++
-      if (!options.json && 'loads' in answer)
-        for (const line of linesOf(title, answer)) console.log(line)
+export function run(files: string[], options: Options): Promise<number> {
+  return withPool(options.btf === undefined ? ALL : 1, async (pool) => {
+    const objects = await Promise.all(files.map(readObject))
+    let [checked, failed] = [0, 0]
+    const fail = (message: string) => {
+      failed++
+      console.error(`btfmill: ${printable(message)}`)
     }
-  }
-  if (checked + failed === 0) fail(`no kernel in ${options.store} matches`)
-  return failed === 0 ? 0 : 1
+    const kernels = await chosenKernels(options, filterOf(options), ({ message }) => fail(message))
+    for await (const { kernel: chosen, ...swept } of sweep(pool, 'check', kernels, objects)) {
+      const { name: kernel, build } = chosen
+      for (const [n, file] of files.entries()) {
+        const json = 'error' in swept ? jsonOf({ error: swept.error }) : swept.value[n]!
+        const answer: Told = JSON.parse(json)
+        checked++
+        if (options.json) process.stdout.write(lineOf({ object: file, kernel, build }, json))
+        const title = `${basename(file)} on ${kernel}${build === undefined ? '' : ` (${build})`}`
+        if ('error' in answer) fail(`${title}: ${answer.error.code}: ${answer.error.message}`)
+        else if (answer.loads === 'no') failed++
+        if (!options.json && 'loads' in answer)
+          for (const line of linesOf(title, answer)) console.log(line)
+      }
+    }
+    if (checked + failed === 0) fail(`no kernel in ${options.store} matches`)
+    return failed === 0 ? 0 : 1
+  })
 }
 
-type Refused = { readonly error: ReturnType<typeof refusalOf> }
-
-async function open({ btf }: ChosenKernel): Promise<{ readonly btf: Btf } | Refused> {
-  try {
-    return { btf: await btf() }
-  } catch (cause) {
-    return { error: refusalOf(cause) }
-  }
-}
-
-function check(object: BpfObject, btf: Btf): Check | Refused {
-  try {
-    return checkObject(object, btf)
-  } catch (cause) {
-    return { error: refusalOf(cause) }
-  }
-}
+/** What the task `check` says of an object. Its 64-bit numbers are text, and not for people. */
+type Told = Check | { readonly error: Refusal }
 
 const VERDICTS: Readonly<Record<Loads, string>> = {
   yes: 'loads',

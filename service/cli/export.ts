@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
 import { readFile, rename, rm } from 'node:fs/promises'
-import { availableParallelism } from 'node:os'
 import { basename } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { Catalog, type KernelFilter, openStore, type StoreError } from '../../storage/index.ts'
@@ -11,12 +10,13 @@ import { writeWhole } from '../file.ts'
 import { filterOf } from '../filter.ts'
 import { jsonOf } from '../json.ts'
 import { besideOf, type Finding } from '../manifest.ts'
-import { Pool } from '../pool.ts'
+import type { Pool } from '../pool.ts'
 import type { BundlePolicy, ProfileName } from '../profile.ts'
 import { verifyBundle } from '../verification.ts'
 import type { CommonOptions } from './filter.ts'
 import { printable } from './output.ts'
 import { readSecretKey } from './secret.ts'
+import { ALL, withPool } from './sweep.ts'
 
 interface Options extends CommonOptions, KernelFilter {
   profile?: ProfileName
@@ -29,9 +29,6 @@ interface Options extends CommonOptions, KernelFilter {
   publicKey?: string
 }
 
-/** Milliseconds and megabytes for what one's own objects ask of one kernel. */
-const LIMITS = { threads: availableParallelism(), time: 120_000, memory: 2048 }
-
 /** `btfmill export`. Returns the exit status: 1 where the bundle is not all that was asked for, or not as it says. */
 export async function run(options: Options): Promise<number> {
   if (options.verify !== undefined) return await verify(options.verify, options)
@@ -43,16 +40,12 @@ export async function run(options: Options): Promise<number> {
 }
 
 async function make(options: Options & { profile: ProfileName }): Promise<number> {
-  // threads take as long to start as the catalog to load
-  const pool = new Pool({ ...LIMITS, ready: options.object.length > 0 ? LIMITS.threads : 0 })
   try {
-    return await makeIn(pool, options)
+    return await withPool(options.object.length > 0 ? ALL : 0, (pool) => makeIn(pool, options))
   } catch (error) {
     if (error instanceof ServiceError && error.code === 'unsupported')
       reportFindings(error.details.findings as readonly Finding[], options.json ?? false)
     throw error
-  } finally {
-    await pool.close()
   }
 }
 

@@ -1,30 +1,25 @@
 /* What a command is given: files, one kernel of the store by its name, or those that filters choose. */
 import { readFile } from 'node:fs/promises'
-import {
-  type BpfObject,
-  type Btf,
-  BtfError,
-  mergeBtf,
-  openObject,
-  parseBtf,
-  readBtf,
-} from '../../bpf/index.ts'
+import { type Btf, BtfError, mergeBtf, openObject, parseBtf, readBtf } from '../../bpf/index.ts'
 import {
   Catalog,
   getBlob,
-  getBlobs,
   type KernelFilter,
   openStore,
+  readFrame,
   StoreError,
 } from '../../storage/index.ts'
 import { allChosen, type Chosen } from '../chosen.ts'
 import { ServiceError } from '../error.ts'
 import { lookUp, moduleDigests } from '../lookup.ts'
 import { parseName } from '../name.ts'
+import type { Source } from '../worker.ts'
 
-/** Opens a BPF object. Errors: those of `openObject`, with the file's name. */
-export async function openObjectFile(path: string): Promise<BpfObject> {
-  return parsed(path, await readFile(path), openObject)
+/** Reads a BPF object. Errors: those of `openObject`, with the file's name. */
+export async function readObject(path: string): Promise<Uint8Array> {
+  const bytes = await readFile(path)
+  parsed(path, bytes, openObject)
+  return bytes
 }
 
 /**
@@ -68,37 +63,38 @@ function parsed<T>(path: string, bytes: Buffer, parse: (bytes: Buffer) => T): T 
 
 /** BTF that a command works on, read when it is its turn; its name is as the command was given it, or the kernel's. */
 export interface ChosenKernel extends Omit<Chosen, 'btf'> {
-  readonly btf: () => Promise<Btf>
+  readonly read: () => Promise<Source>
 }
 
 /**
  * The kernel of `--btf`, else those of the store that match the filter, in order of their names; of several builds with
  * one BTF the first. Records that cannot be read go to `onInvalid`. Errors: those of the store.
  */
-export async function* chosenKernels(
+export async function chosenKernels(
   { btf, store: url }: { btf?: string; store: string },
   filter: KernelFilter,
   onInvalid: (error: StoreError) => void,
-): AsyncGenerator<ChosenKernel> {
-  if (btf !== undefined) {
-    yield { name: btf, btf: () => openKernel(btf, url) }
-    return
-  }
+): Promise<ChosenKernel[]> {
+  if (btf !== undefined)
+    return [{ name: btf, read: async () => (await openKernel(btf, url)).bytes }]
   const store = await openStore(url)
   const catalog = await Catalog.open(store, onInvalid)
-  const chosen = [...allChosen(catalog, filter)]
-  const blobs = getBlobs(
-    store,
-    chosen.map(({ btf: { sha256 } }) => sha256),
-  )
-  for (const { btf: _, ...one } of chosen) {
-    const read: Promise<Buffer> = blobs.next().value
-    yield { ...one, btf: async () => parseBtf(await read) }
-  }
+  return [...allChosen(catalog, filter)].map(({ btf: { sha256, size }, ...chosen }) => {
+    return {
+      ...chosen,
+      read: async () => ({ frame: await readFrame(store, sha256), sha256, size }),
+    }
+  })
 }
 
-/** What is wrong with one kernel, with a code, so that a command can go on to the next; any other error is thrown. */
-export function refusalOf(error: unknown): { code: string; message: string } {
+/** What is wrong with one kernel. */
+export interface Refusal {
+  code: string
+  message: string
+}
+
+/** What is wrong with one kernel, so that a command can go on to the next; any other error is thrown. */
+export function refusalOf(error: unknown): Refusal {
   const refused =
     error instanceof BtfError || error instanceof StoreError || error instanceof ServiceError
   if (!refused) throw error

@@ -1,15 +1,14 @@
-#!/usr/bin/env -S MALLOC_MMAP_THRESHOLD_=1048576 node --max-semi-space-size=8
+#!/usr/bin/env -S node --max-semi-space-size=8
 /*
  * The command line. It is started, above and in package.json, with a small new space: at its usual size that alone is up
- * to 100 MB, for no less work; and with a fixed threshold for mmap: glibc's own grows with the first large buffer that
- * is freed, and what holes the next ones leave stay with the process, of a service 0.4 GB. Each command's code is loaded
- * when it is called, so that none carries another's weight. Exit status: 0 done, 1 failed in part or whole, 2 wrong
- * usage.
+ * to 100 MB, for no less work. Each command's code is loaded when it is called, so that none carries another's weight.
+ * Exit status: 0 done, 1 failed in part or whole, 2 wrong usage.
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { DEFAULT_STORE } from '../../storage/index.ts'
 import { settings } from '../config.ts'
 import { POLICIES, PROFILE_NAMES } from '../profile.ts'
+import { restartWithFixedThreshold } from './malloc.ts'
 import { printable } from './output.ts'
 import { parseScratch, parseSize } from './size.ts'
 
@@ -118,6 +117,7 @@ for (const { flag, env, choices, ...setting } of settings) {
   serve.addOption(choices ? option.choices(choices) : option)
 }
 serve.action(async (options) => {
+  restartWithFixedThreshold()
   process.exitCode = await (await import('./serve.ts')).run(options)
 })
 

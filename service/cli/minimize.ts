@@ -1,12 +1,13 @@
 import { join } from 'node:path'
-import { type BpfObject, minimizeBtf, parseBtf } from '../../bpf/index.ts'
+import { parseBtf } from '../../bpf/index.ts'
 import { archiveArch, encodeName, type KernelFilter } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
 import { writeWhole } from '../file.ts'
 import { jsonOf } from '../json.ts'
 import { type CommonOptions, filterOf } from './filter.ts'
-import { type ChosenKernel, chosenKernels, openObjectFile, refusalOf } from './input.ts'
+import { type ChosenKernel, chosenKernels, type Refusal, readObject, refusalOf } from './input.ts'
 import { printable } from './output.ts'
+import { ALL, type Swept, sweep, withPool } from './sweep.ts'
 
 interface Options extends CommonOptions, KernelFilter {
   btf?: string
@@ -14,38 +15,52 @@ interface Options extends CommonOptions, KernelFilter {
 }
 
 /** `btfmill minimize`. Returns the exit status: 1 where there is a kernel for which nothing was written. */
-export async function run(files: string[], options: Options): Promise<number> {
-  const objects = await Promise.all(files.map(openObjectFile))
-  let [written, failed] = [0, 0]
-  const fail = (message: string) => {
-    failed++
-    console.error(`btfmill: ${printable(message)}`)
-  }
-  const kernels = chosenKernels(options, filterOf(options), ({ message }) => fail(message))
-  for await (const chosen of kernels) {
-    try {
-      const { kernel, ...made } = await minimize(chosen, objects, options.output)
-      written++
-      const { path, size, of } = made
-      console.log(options.json ? jsonOf({ kernel, ...made }) : `${path}: ${size} of ${of} bytes`)
-    } catch (cause) {
-      const error = refusalOf(cause)
-      fail(`${chosen.name}: ${error.code}: ${error.message}`)
-      if (options.json) console.log(jsonOf({ kernel: chosen.name, error }))
+export function run(files: string[], options: Options): Promise<number> {
+  return withPool(options.btf === undefined ? ALL : 1, async (pool) => {
+    const objects = await Promise.all(files.map(readObject))
+    let [written, failed] = [0, 0]
+    const fail = (message: string) => {
+      failed++
+      console.error(`btfmill: ${printable(message)}`)
     }
-  }
-  if (written + failed === 0) fail(`no kernel in ${options.store} matches`)
-  return failed === 0 ? 0 : 1
+    const kernels = await chosenKernels(options, filterOf(options), ({ message }) => fail(message))
+    for await (const swept of sweep(pool, 'minimize', kernels, objects)) {
+      const made = await write(swept, options.output)
+      const kernel = swept.kernel.name
+      if (options.json) console.log(jsonOf({ kernel, ...made }))
+      if ('error' in made) fail(`${kernel}: ${made.error.code}: ${made.error.message}`)
+      else {
+        written++
+        if (!options.json) console.log(`${made.path}: ${made.size} of ${made.of} bytes`)
+      }
+    }
+    if (written + failed === 0) fail(`no kernel in ${options.store} matches`)
+    return failed === 0 ? 0 : 1
+  })
 }
 
-/** Writes a kernel's minimised BTF, and says what and where; sizes in bytes. */
-async function minimize(chosen: ChosenKernel, objects: readonly BpfObject[], output: string) {
-  const path = pathOf(chosen, output)
-  const btf = await chosen.btf()
-  const minimized = minimizeBtf(btf, objects)
-  await writeWhole(path, minimized)
-  const { typeCount: types } = parseBtf(minimized)
-  return { kernel: chosen.name, path, size: minimized.length, types, of: btf.bytes.length }
+interface Written {
+  path: string
+  /** bytes of the minimised BTF, and of the whole */
+  size: number
+  of: number
+  types: number
+}
+
+/** Writes a kernel's minimised BTF, and says what and where. */
+async function write(
+  { kernel, ...swept }: Swept<Uint8Array>,
+  output: string,
+): Promise<Written | { error: Refusal }> {
+  if ('error' in swept) return swept
+  try {
+    const path = pathOf(kernel, output)
+    const { of, value } = swept
+    await writeWhole(path, value)
+    return { path, size: value.length, types: parseBtf(value).typeCount, of }
+  } catch (cause) {
+    return { error: refusalOf(cause) }
+  }
 }
 
 /** The output itself for `--btf`; for a kernel of the store a file below it, as in the btfhub-archive tree. */

@@ -34,7 +34,10 @@ t.test('a task in a thread is as without', async (t) => {
   const objects = [task, bitfield]
   const minimized = await pool.run('minimize', { objects, btf: x86 })
   t.ok(Buffer.from(minimized).equals(minimizeBtf(btf, [one, two])))
-  t.equal(await pool.run('check', { object: task, btf: x86 }), jsonOf(checkObject(one, btf)))
+  t.same(await pool.run('check', { objects, btf: x86 }), [
+    jsonOf(checkObject(one, btf)),
+    jsonOf(checkObject(two, btf)),
+  ])
   t.match(await pool.run('open', { objects }), [
     { byteOrder: 'little', programs: one.programs.length },
     { relocations: two.ext.relocations.length },
@@ -57,7 +60,7 @@ t.test('what is wrong with an object is told with its code, and which one it is'
 t.test('fit: the BTF that objects need, and which of them do not work on the kernel', async (t) => {
   const pool = poolOf(t)
   const fit = (objects: Uint8Array[], btf: Buffer, sha256 = sha256Of(btf)) =>
-    pool.run('fit', { objects, blob: { frame: zstdCompressSync(btf), sha256, size: btf.length } })
+    pool.run('fit', { objects, btf: { frame: zstdCompressSync(btf), sha256, size: btf.length } })
   const good = await fit([task], x86)
   t.same(good.misfits, [])
   t.ok(Buffer.from(good.btf).equals(minimizeBtf(parseBtf(x86), [openObject(task)])))
@@ -73,7 +76,7 @@ t.test('fit: the BTF that objects need, and which of them do not work on the ker
   const blob = { frame: zstdCompressSync(x86), sha256: sha256Of(x86), size: x86.length }
   const changes = [{ sha256: '0'.repeat(64) }, { size: 9 }, { size: 1 << 20 }, { frame: x86 }]
   for (const changed of changes)
-    await t.rejects(pool.run('fit', { objects: [task], blob: { ...blob, ...changed } }), wrong)
+    await t.rejects(pool.run('fit', { objects: [task], btf: { ...blob, ...changed } }), wrong)
 })
 
 t.test('a task over the time is ended, and the next has a thread', async (t) => {
@@ -87,7 +90,7 @@ t.test('a task over the time is ended, and the next has a thread', async (t) => 
 
 t.test('the same for one over the memory', async (t) => {
   const pool = poolOf(t, { time: 60_000, memory: 64 }, MISBEHAVING)
-  const task = { object: bytes, btf: bytes }
+  const task = { objects: [bytes], btf: bytes }
   await t.rejects(pool.run('check', task), { code: 'too_complex', message: /64 MB/ })
   t.same(await behaves(pool), bytes)
 })

@@ -6,7 +6,6 @@ import t from 'tap'
 import {
   blobKey,
   getBlob,
-  getBlobs,
   openStore,
   putBlob,
   readBlob,
@@ -52,25 +51,6 @@ t.test('one that is not there, and a digest that is none', async (t) => {
   await t.rejects(getBlob(store, sha256), told('not_found'))
   for (const digest of ['', '../../x', sha256.toUpperCase(), `${sha256}00`])
     await t.rejects(getBlob(store, digest), told('invalid_key'), digest)
-})
-
-t.test('many, in their order; one that is missing or corrupt keeps no other out', async (t) => {
-  const store = await openStore('memory:')
-  const bytes = Array.from({ length: 9 }, (_, i) => Buffer.alloc(i * 100_000, i))
-  const digests: string[] = []
-  for (const one of bytes) digests.push((await putBlob(store, one)).sha256)
-  await store.delete(blobKey(digests[3]!))
-  await store.put(blobKey(digests[8]!), Buffer.from('no zstd'))
-  const all = [...digests, digests[0]!]
-  const found = await Array.fromAsync(
-    getBlobs(store, all).map((blob) => blob.catch(({ code }) => code)),
-  )
-  const expected: unknown[] = [...bytes, bytes[0]]
-  t.same(found, expected.with(3, 'not_found').with(8, 'digest_mismatch'))
-  t.same([...getBlobs(store, [])], [])
-
-  const [first] = getBlobs(store, digests)
-  t.same(await first, bytes[0], 'who stops after one leaves nothing that is not handled')
 })
 
 t.test('a corrupt blob is found', { timeout: 20_000 }, async (t) => {
