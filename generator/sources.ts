@@ -67,27 +67,58 @@ const UBUNTU_DBGSYM: NamingRule[] = [
   { name: 'linux-image-(?<uname>[0-9]+[.][0-9].*)-dbgsym', release: '{uname}' },
 ]
 const UBUNTU_SMALLEST = 10_000_000
+// both have the kernel, and only one of them is signed
+const UBUNTU_IMAGES: NamingRule[] = [
+  {
+    name: 'linux-image-(unsigned-)?(?<uname>[0-9]+[.][0-9].*)',
+    except: '.*-dbgsym',
+    release: '{uname}',
+  },
+]
 
 // exactly this name: neither kernel-debug-debuginfo nor kernel-debuginfo-common-x86_64
 const RPM_DEBUGINFO: NamingRule[] = [
   { name: 'kernel-debuginfo', release: '{version}-{revision}.{arch}' },
 ]
-const RPM_IMAGES: NamingRule[] = [{ name: 'kernel-core', release: '{version}-{revision}.{arch}' }]
-const RPM_VMLINUZ = ['lib/modules/{release}/vmlinuz', 'usr/lib/modules/{release}/vmlinuz']
+const RPM_IMAGES: NamingRule[] = [
+  { name: 'kernel(-uek)?-core', release: '{version}-{revision}.{arch}' },
+]
+// where it is not split, kernel has it; where it is, kernel is a metapackage beside the one above
+const RPM_WHOLE: NamingRule[] = [
+  { name: 'kernel([0-9.]+)?', release: '{version}-{revision}.{arch}' },
+]
+const RPM_VMLINUZ = [
+  'boot/vmlinuz-{release}',
+  'lib/modules/{release}/vmlinuz',
+  'usr/lib/modules/{release}/vmlinuz',
+]
+const ORACLE_DEBUGINFO: NamingRule[] = [
+  { name: 'kernel(-uek)?-debuginfo', release: '{version}-{revision}.{arch}' },
+]
 const RPM_PATHS = [
   'usr/lib/debug/lib/modules/{release}/vmlinux',
   'usr/lib/debug/usr/lib/modules/{release}/vmlinux',
 ]
 
 /** SUSE's: the last number of a revision counts builds, and `uname -r` does not have it. */
+const SUSE_RELEASE = { revision: '(?<build>.+)[.][0-9]+', release: '{version}-{build}-{flavour}' }
 const suse = (except: string): NamingRule[] => [
   {
     name: 'kernel-(?<flavour>[a-z0-9_]+)-debuginfo',
     except: `kernel-(${except})-debuginfo`,
-    revision: '(?<build>.+)[.][0-9]+',
-    release: '{version}-{build}-{flavour}',
+    ...SUSE_RELEASE,
   },
 ]
+// kernel-devel, kernel-macros, kernel-source and others have no kernel
+const SUSE_IMAGES: NamingRule[] = [
+  { name: 'kernel-(?<flavour>default|azure|64kb)', ...SUSE_RELEASE },
+]
+// Image on aarch64
+const SUSE_VMLINUZ = ['vmlinuz', 'Image'].flatMap((name) => [
+  `boot/${name}-{release}`,
+  `usr/lib/modules/{release}/${name}`,
+  `lib/modules/{release}/${name}`,
+])
 const SUSE_PATHS = [
   'usr/lib/debug/boot/vmlinux-{release}.debug',
   'usr/lib/debug/usr/lib/modules/{release}/vmlinux.debug',
@@ -115,6 +146,10 @@ const X86_64 = ['x86_64']
 const suseRepositories = (product: string) => [
   { name: 'pool', url: `{mirror}/Products/${product}/{arch}/product_debug` },
   { name: 'updates', url: `{mirror}/Updates/${product}/{arch}/update_debug` },
+]
+const suseImages = (product: string) => [
+  { name: 'pool-os', url: `{mirror}/Products/${product}/{arch}/product`, images: true },
+  { name: 'updates-os', url: `{mirror}/Updates/${product}/{arch}/update`, images: true },
 ]
 
 const ROWS: readonly Source[] = [
@@ -231,6 +266,38 @@ const ROWS: readonly Source[] = [
     packages: UBUNTU_DBGSYM,
     smallest: UBUNTU_SMALLEST,
     vmlinux: DEBIAN_PATHS,
+  },
+  {
+    id: 'ubuntu-images',
+    distro: 'ubuntu',
+    protocol: 'apt',
+    keyrings: ['/usr/share/keyrings/ubuntu-archive-keyring.gpg'],
+    components: ['main', 'universe'],
+    versions: Object.fromEntries(
+      Object.entries({
+        '20.04': 'focal',
+        '22.04': 'jammy',
+        '24.04': 'noble',
+        '26.04': 'resolute',
+      }).map(([version, name]) => [
+        version,
+        [name, `${name}-updates`].flatMap((suite) => [
+          {
+            ...{ url: 'http://archive.ubuntu.com/ubuntu', suite },
+            ...{ only: X86_64, images: true },
+          },
+          {
+            ...{ url: 'http://ports.ubuntu.com/ubuntu-ports', suite },
+            ...{ only: Object.keys(UBUNTU).filter((arch) => arch !== 'x86_64'), images: true },
+          },
+        ]),
+      ]),
+    ),
+    architectures: UBUNTU,
+    packages: UBUNTU_DBGSYM,
+    vmlinux: DEBIAN_PATHS,
+    images: UBUNTU_IMAGES,
+    vmlinuz: DEBIAN_VMLINUZ,
   },
   {
     id: 'ubuntu-launchpad',
@@ -436,8 +503,24 @@ const ROWS: readonly Source[] = [
       { name: version, url: '{mirror}/ol{version}/debuginfo' },
     ]),
     architectures: RPM,
-    packages: [{ name: 'kernel(-uek)?-debuginfo', release: '{version}-{revision}.{arch}' }],
+    packages: ORACLE_DEBUGINFO,
     vmlinux: RPM_PATHS,
+  },
+  {
+    id: 'ol-images',
+    distro: 'ol',
+    protocol: 'rpm-md',
+    mirror: 'https://yum.oracle.com/repo/OracleLinux',
+    keyrings: rpmKeys('oraclelinux', 'RPM-GPG-KEY-oracle', 'RPM-GPG-KEY-oracle-ol{version}'),
+    versions: each(['8', '9'], () => [
+      { name: 'baseos', url: '{mirror}/OL{version}/baseos/latest/{arch}', images: true },
+      { name: 'uekr7', url: '{mirror}/OL{version}/UEKR7/{arch}', images: true },
+    ]),
+    architectures: RPM,
+    packages: ORACLE_DEBUGINFO,
+    vmlinux: RPM_PATHS,
+    images: RPM_IMAGES,
+    vmlinuz: RPM_VMLINUZ,
   },
   {
     id: 'amzn',
@@ -470,11 +553,19 @@ const ROWS: readonly Source[] = [
           url: '{mirror}/2/core/latest/debuginfo/{arch}/mirror.list',
           list: true,
         },
-        ...['5.4', '5.10', '5.15'].map((kernel) => ({
-          name: `kernel-${kernel}`,
-          url: `{mirror}/2/extras/kernel-${kernel}/latest/debuginfo/{arch}/mirror.list`,
-          list: true,
-        })),
+        ...['5.4', '5.10', '5.15'].flatMap((kernel) => [
+          {
+            name: `kernel-${kernel}`,
+            url: `{mirror}/2/extras/kernel-${kernel}/latest/debuginfo/{arch}/mirror.list`,
+            list: true,
+          },
+          {
+            name: `kernel-${kernel}-os`,
+            url: `{mirror}/2/extras/kernel-${kernel}/latest/{arch}/mirror.list`,
+            list: true,
+            images: true,
+          },
+        ]),
       ],
       2023: [
         {
@@ -482,11 +573,19 @@ const ROWS: readonly Source[] = [
           url: '{mirror}/al2023/core/mirrors/latest/debuginfo/{arch}/mirror.list',
           list: true,
         },
+        {
+          name: 'core-os',
+          url: '{mirror}/al2023/core/mirrors/latest/{arch}/mirror.list',
+          list: true,
+          images: true,
+        },
       ],
     },
     architectures: RPM,
     packages: [{ name: 'kernel([0-9.]+)?-debuginfo', release: '{version}-{revision}.{arch}' }],
     vmlinux: RPM_PATHS,
+    images: RPM_WHOLE,
+    vmlinuz: RPM_VMLINUZ,
   },
   {
     id: 'sles',
@@ -507,13 +606,16 @@ const ROWS: readonly Source[] = [
         suseRepositories(`SLE-SERVER/12-SP${version.slice(3)}`),
       ),
       '15.0': suseRepositories('SLE-Module-Basesystem/15'),
-      ...each(['15.1', '15.2', '15.3', '15.4', '15.5', '15.6'], (version) =>
-        suseRepositories(`SLE-Module-Basesystem/15-SP${version.slice(3)}`),
-      ),
+      ...each(['15.1', '15.2', '15.3', '15.4', '15.5', '15.6'], (version) => {
+        const product = `SLE-Module-Basesystem/15-SP${version.slice(3)}`
+        return [...suseRepositories(product), ...suseImages(product)]
+      }),
     },
     architectures: RPM,
     packages: suse('preempt'),
     vmlinux: SUSE_PATHS,
+    images: SUSE_IMAGES,
+    vmlinuz: SUSE_VMLINUZ,
   },
   {
     id: 'opensuse-leap',
@@ -541,11 +643,16 @@ const ROWS: readonly Source[] = [
         { name: 'oss', url: '{mirror}/debug/distribution/leap/{version}/repo/oss' },
         { name: 'update-oss', url: '{mirror}/debug/update/leap/{version}/oss' },
         { name: 'update-sle', url: '{mirror}/debug/update/leap/{version}/sle' },
+        { name: 'oss-os', url: '{mirror}/distribution/leap/{version}/repo/oss', images: true },
+        { name: 'update-oss-os', url: '{mirror}/update/leap/{version}/oss', images: true },
+        { name: 'update-sle-os', url: '{mirror}/update/leap/{version}/sle', images: true },
       ]),
     },
     architectures: RPM,
     packages: suse('preempt|debug|vanilla|rt|rt_debug'),
     vmlinux: SUSE_PATHS,
+    images: SUSE_IMAGES,
+    vmlinuz: SUSE_VMLINUZ,
   },
   {
     id: 'alinux',
@@ -555,11 +662,16 @@ const ROWS: readonly Source[] = [
     keyrings: rpmKeys('alinux', 'RPM-GPG-KEY-ALIYUN', 'RPM-GPG-KEY-ALinux-{version}'),
     versions: {
       2: [{ name: 'plus', url: '{mirror}/2.1903/plus/{arch}/debug' }],
-      3: [{ name: 'plus', url: '{mirror}/3/plus/{arch}/debug' }],
+      3: [
+        { name: 'plus', url: '{mirror}/3/plus/{arch}/debug' },
+        { name: 'plus-os', url: '{mirror}/3/plus/{arch}', images: true },
+      ],
     },
     architectures: RPM,
     packages: RPM_DEBUGINFO,
     vmlinux: RPM_PATHS,
+    images: [...RPM_IMAGES, ...RPM_WHOLE],
+    vmlinuz: RPM_VMLINUZ,
   },
   {
     id: 'anolis',
@@ -572,11 +684,15 @@ const ROWS: readonly Source[] = [
       8: [
         { name: 'baseos', url: '{mirror}/8/BaseOS/{arch}/debug' },
         { name: 'plus', url: '{mirror}/8/Plus/{arch}/debug' },
+        { name: 'baseos-os', url: '{mirror}/8/BaseOS/{arch}/os', images: true },
+        { name: 'plus-os', url: '{mirror}/8/Plus/{arch}/os', images: true },
       ],
     },
     architectures: RPM,
     packages: RPM_DEBUGINFO,
     vmlinux: RPM_PATHS,
+    images: [...RPM_IMAGES, ...RPM_WHOLE],
+    vmlinuz: RPM_VMLINUZ,
   },
   {
     id: 'openeuler',
@@ -587,15 +703,21 @@ const ROWS: readonly Source[] = [
     versions: Object.fromEntries(
       Object.entries({ '20.03': 4, '22.03': 4, '24.03': 2 }).map(([version, packs]) => [
         version,
-        ['LTS', ...range(1, packs).map((pack) => `LTS-SP${pack}`)].map((name) => ({
-          name,
-          url: `{mirror}/openEuler-${version}-${name}/debuginfo/{arch}`,
-        })),
+        ['LTS', ...range(1, packs).map((pack) => `LTS-SP${pack}`)].flatMap((name) => {
+          const root = `{mirror}/openEuler-${version}-${name}`
+          return [
+            { name, url: `${root}/debuginfo/{arch}` },
+            { name: `${name}-os`, url: `${root}/OS/{arch}`, images: true },
+            { name: `${name}-update-os`, url: `${root}/update/{arch}`, images: true },
+          ]
+        }),
       ]),
     ),
     architectures: RPM,
     packages: RPM_DEBUGINFO,
     vmlinux: RPM_PATHS,
+    images: RPM_WHOLE,
+    vmlinuz: RPM_VMLINUZ,
   },
   {
     id: 'custom',
@@ -603,15 +725,10 @@ const ROWS: readonly Source[] = [
     protocol: 'files',
     versions: {},
     architectures: {},
-    packages: [
-      ...DEBIAN_DBG,
-      ...UBUNTU_DBGSYM,
-      { name: 'kernel(-uek)?-debuginfo', release: '{version}-{revision}.{arch}' },
-      ...suse('debug'),
-    ],
+    packages: [...DEBIAN_DBG, ...UBUNTU_DBGSYM, ...ORACLE_DEBUGINFO, ...suse('debug')],
     vmlinux: [...DEBIAN_PATHS, ...RPM_PATHS, ...SUSE_PATHS],
-    images: [...DEBIAN_IMAGES, ...RPM_IMAGES],
-    vmlinuz: [...DEBIAN_VMLINUZ, ...RPM_VMLINUZ],
+    images: [...DEBIAN_IMAGES, ...RPM_IMAGES, ...RPM_WHOLE, ...SUSE_IMAGES],
+    vmlinuz: [...new Set([...DEBIAN_VMLINUZ, ...RPM_VMLINUZ, ...SUSE_VMLINUZ])],
   },
 ]
 
