@@ -61,6 +61,16 @@ export async function runChild(
   args: readonly string[],
   limits: Limits,
 ): Promise<ChildResult> {
+  const result = await runOnce(program, args, limits)
+  // a terminal's SIGINT may find a program that has no group of its own yet, and has done nothing
+  return result.signal === 'SIGINT' ? await runOnce(program, args, limits) : result
+}
+
+async function runOnce(
+  program: string,
+  args: readonly string[],
+  limits: Limits,
+): Promise<ChildResult> {
   limits.signal?.throwIfAborted()
   const command = limits.fileSize
     ? ['prlimit', `--fsize=${limits.fileSize}`, '--', program]

@@ -35,6 +35,16 @@ t.test('ended by a signal of its own', async (t) => {
   t.match(result, { ended: 'signal', status: null, signal: 'SIGSEGV' })
 })
 
+t.test("a terminal's SIGINT that came while it started: it is started again, once", async (t) => {
+  const mark = join(t.testdir(), 'mark')
+  const once = `test -e ${mark} || { touch ${mark}; kill -INT $$; }; echo done`
+  const [second, never] = await Promise.all(
+    [once, 'kill -INT $$'].map((script) => runChild('sh', ['-c', script], { seconds: SECONDS })),
+  )
+  t.match(second, { ended: 'status', status: 0, stdout: Buffer.from('done\n') })
+  t.match(never, { ended: 'signal', signal: 'SIGINT' })
+})
+
 t.test('a program that is not there', async (t) => {
   for (const limits of [{}, { fileSize: MIB }]) {
     const result = await runChild('no-such-program', [], { seconds: SECONDS, ...limits })
