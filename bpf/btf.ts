@@ -127,12 +127,22 @@ export class Btf {
     return home.#kinds[id - home.startId]!
   }
 
-  /** Ids of all types, the base's too, of these kinds (by number), in order. */
-  idsOf(kinds: ReadonlySet<number>): number[] {
-    const ids = this.base?.idsOf(kinds) ?? []
-    const wanted = Array.from({ length: MAX_KINDS }, (_, kind) => kinds.has(kind))
-    for (let i = 0; i < this.typeCount; i++) {
-      if (wanted[this.#kinds[i]!]) ids.push(this.startId + i)
+  /**
+   * Ids of all types, the base's too, of these kinds (by number), in order, of whose names the first two bytes, as one
+   * number in little endian, are an index of `heads` at which there is no 0; others may be among them. What decides is
+   * hardly ever so, and foreseen by the processor, which reads on meanwhile: records and names lie far apart.
+   */
+  idsOf(kinds: ReadonlySet<number>, heads: Uint8Array): number[] {
+    const ids = this.base?.idsOf(kinds, heads) ?? []
+    const wanted = Uint8Array.from({ length: MAX_KINDS }, (_, kind) => Number(kinds.has(kind)))
+    const [own, offsets, view, little] = [this.#kinds, this.#offsets, this.view, this.#little]
+    const { strings, stringsStart } = this
+    for (let i = 0; i < own.length; i++) {
+      if (wanted[own[i]!] === 0) continue
+      const name = view.getUint32(offsets[i]!, little)
+      const head =
+        name < stringsStart ? this.base!.#head(name) : headAt(strings, name - stringsStart)
+      if (heads[head] !== 0) ids.push(this.startId + i)
     }
     return ids
   }
@@ -194,29 +204,17 @@ export class Btf {
     return home.strings.subarray(start, home.strings.indexOf(0, start))
   }
 
-  /** The first byte of the string at an offset, 0 of an empty one. */
-  stringInitial(offset: number): number {
-    const home = this.#stringsOf(offset)
-    return home.strings[offset - home.stringsStart] ?? 0
+  #head(offset: number): number {
+    const { strings, stringsStart } = this.#stringsOf(offset)
+    return headAt(strings, offset - stringsStart)
   }
 
   /** Whether the string at an offset is exactly these bytes. */
   stringIs(offset: number, bytes: Uint8Array): boolean {
-    const end = this.#prefixEnd(offset, bytes)
-    return end >= 0 && this.#stringsOf(offset).strings[end] === 0
-  }
-
-  /** Whether the string at an offset begins with these bytes. */
-  stringStartsWith(offset: number, bytes: Uint8Array): boolean {
-    return this.#prefixEnd(offset, bytes) >= 0
-  }
-
-  /** Where these bytes, with which the string at an offset begins, end in its home's strings; -1 if it does not. */
-  #prefixEnd(offset: number, bytes: Uint8Array): number {
     const { strings, stringsStart } = this.#stringsOf(offset)
     const start = offset - stringsStart
-    for (let i = 0; i < bytes.length; i++) if (strings[start + i] !== bytes[i]) return -1
-    return start + bytes.length
+    for (let i = 0; i < bytes.length; i++) if (strings[start + i] !== bytes[i]) return false
+    return strings[start + bytes.length] === 0
   }
 
   /** The BTF that holds the string at an offset: this one, or a base. */
@@ -260,6 +258,11 @@ export class Btf {
     }
     return offsets
   }
+}
+
+/** The first byte of a string and, times 256, the one after it; of a shorter one the latter is anything. */
+function headAt(strings: Uint8Array, at: number): number {
+  return at + 1 < strings.length ? strings[at]! | (strings[at + 1]! << 8) : 0
 }
 
 const LONGS = new Set([

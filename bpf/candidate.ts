@@ -10,9 +10,6 @@ import type { CoreRelocation } from './ext.ts'
 import { essentialName } from './flavour.ts'
 import { KIND } from './kind.ts'
 
-/** Names of one initial that are worth a look each before a name is decoded. */
-const FEW = 16
-
 interface Wanted {
   readonly kind: number
   readonly name: Buffer
@@ -44,23 +41,25 @@ export function findCandidates(
 
 function collect(target: Btf, kinds: ReadonlySet<number>, all: readonly Wanted[]): void {
   if (all.length === 0) return
-  const byInitial: Wanted[][] = []
-  for (const wanted of all) {
-    const initial = wanted.name[0]!
-    byInitial[initial] = [...(byInitial[initial] ?? []), wanted]
-  }
   const byName = Map.groupBy(all, (wanted) => key(wanted.name))
-  for (const id of target.idsOf(kinds)) {
-    const offset = target.word(id, 0)
-    const few = byInitial[target.stringInitial(offset)]
-    // most names differ in their beginning already; only those that do not are looked up without their flavour
-    if (!few || (few.length <= FEW && !few.some((w) => target.stringStartsWith(offset, w.name)))) {
-      continue
-    }
+  // most names differ in their beginning already; only those that do not are looked up without their flavour
+  for (const id of target.idsOf(kinds, headsOf(all))) {
     for (const wanted of byName.get(key(essentialName(nameOf(target, id)))) ?? []) {
       if (sameKind(target.kind(id), wanted.kind)) wanted.ids.push(id)
     }
   }
+}
+
+/** What may follow a name of one byte: its end, or a flavour. */
+const AFTER = Buffer.from('\0_')
+
+/** How the kernel's names may begin, for `idsOf`. */
+function headsOf(all: readonly Wanted[]): Uint8Array {
+  const heads = new Uint8Array(65536)
+  for (const { name } of all) {
+    for (const second of name.length > 1 ? [name[1]!] : AFTER) heads[name[0]! | (second << 8)] = 1
+  }
+  return heads
 }
 
 function key(name: Buffer): string {
