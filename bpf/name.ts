@@ -15,7 +15,8 @@ const MOST = LONG / 8
 /** Whether there is a string of `LONG` bytes or more; only as much is looked at as it takes. */
 export function hasLongString(strings: Buffer): boolean {
   for (let at = 0; at + LONG <= strings.length; ) {
-    const nul = strings.lastIndexOf(0, at + LONG - 1)
+    let nul = at + LONG - 1
+    while (nul >= at && strings[nul] !== 0) nul-- // the next is near: a call costs more
     if (nul < at) return true
     at = nul + 1
   }

@@ -58,8 +58,16 @@ const inWords = (of: (kind: KindLayout) => number | undefined): Int32Array =>
   })
 const names = inWords((kind) => kind.elementName)
 const ids = inWords((kind) => kind.elementId)
-const firstId = inWords((kind) => kind.ids[0])
-const secondId = inWords((kind) => kind.ids[1])
+
+/** Where the nth id of a record is, and a mask of it: for a kind that has none the name's place, and 0. */
+function idOf(n: 0 | 1): { at: Int32Array; mask: Int32Array } {
+  const at = inWords((kind) => kind.ids[n])
+  return {
+    at: at.map((words) => Math.max(words, 0)),
+    mask: at.map((words) => (words < 0 ? 0 : -1)),
+  }
+}
+const [{ at: firstId, mask: hasFirst }, { at: secondId, mask: hasSecond }] = [idOf(0), idOf(1)]
 
 export interface Validated {
   /** byte offset of every record, from the start of the blob */
@@ -114,18 +122,12 @@ export function validate(
     const name = words[at]!
     all |= name
     if (name > maxName) maxName = name
-    const first = firstId[kind]!
-    if (first >= 0) {
-      const id = words[at + first]!
-      all |= id
-      if (id > maxId) maxId = id
-      const second = secondId[kind]!
-      if (second >= 0) {
-        const other = words[at + second]!
-        all |= other
-        if (other > maxId) maxId = other
-      }
-    }
+    // without a question: which kinds have ids cannot be foreseen
+    const first = words[at + firstId[kind]!]! & hasFirst[kind]!
+    const second = words[at + secondId[kind]!]! & hasSecond[kind]!
+    all |= first | second
+    if (first > maxId) maxId = first
+    if (second > maxId) maxId = second
     if (step > 0 && kind < knownKinds) {
       // a loop for each of the three shapes: without a question in it, it takes half the time
       const idAt = ids[kind]!
