@@ -102,6 +102,26 @@ function rawOf(source: Source): Uint8Array {
   return 'frame' in source ? decode(source) : source
 }
 
+/**
+ * Works on the raw bytes, which are gone afterwards, with the frame: left to the collector, they would have it run for
+ * every tenth kernel, and the next kernel's would lie in memory that the system has to find.
+ */
+function withRaw<T>(source: Source, work: (raw: Uint8Array) => T): T {
+  const raw = rawOf(source)
+  try {
+    return work(raw)
+  } finally {
+    if ('frame' in source) for (const bytes of [raw, source.frame]) free(bytes)
+  }
+}
+
+/** Bytes of what may be a piece of Node's. */
+const PIECE = 1024 ** 2
+
+function free({ buffer }: Uint8Array): void {
+  if (buffer instanceof ArrayBuffer && buffer.byteLength > PIECE) buffer.transfer(0)
+}
+
 /** The raw bytes. A thread that loads all of storage/ for this starts four times as slowly. */
 function decode({ frame, sha256, size }: Stored): Buffer {
   let raw: Buffer
@@ -140,18 +160,20 @@ const TASKS: Tasks = {
     opened(objects).map(({ byteOrder, programs, ext }) => {
       return { byteOrder, programs: programs.length, relocations: ext.relocations.length }
     }),
-  minimize: ({ objects, btf }) => minimizeBtf(parseBtf(rawOf(btf)), opened(objects)),
-  check: ({ objects, btf }) => {
-    const kernel = parseBtf(rawOf(btf))
-    return opened(objects).map((object) => {
-      try {
-        return shortJson(checkObject(object, kernel))
-      } catch (error) {
-        if (!(error instanceof BtfError)) throw error
-        return jsonOf({ error: { code: error.code, message: error.message } })
-      }
-    })
-  },
+  minimize: ({ objects, btf }) =>
+    withRaw(btf, (raw) => minimizeBtf(parseBtf(raw), opened(objects))),
+  check: ({ objects, btf }) =>
+    withRaw(btf, (raw) => {
+      const kernel = parseBtf(raw)
+      return opened(objects).map((object) => {
+        try {
+          return shortJson(checkObject(object, kernel))
+        } catch (error) {
+          if (!(error instanceof BtfError)) throw error
+          return jsonOf({ error: { code: error.code, message: error.message } })
+        }
+      })
+    }),
   fit: ({ objects, btf: source }) => {
     const btf = rawOf(source)
     const kernel = parseBtf(btf)
