@@ -60,8 +60,8 @@ interface DecompressOptions {
 }
 
 /**
- * The decompressed bytes. The stream fails with `corrupt_package`, with `too_large` where xz would take too much
- * memory, or as the source does.
+ * The decompressed bytes. The stream fails with `corrupt_package`, with `aborted` where somebody ends the program, with
+ * `too_large` where xz would take too much memory, or as the source does.
  */
 export function decompress(
   source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
@@ -147,13 +147,18 @@ function byProgram(input: Readable, program: string, options: readonly string[])
     failure = new GeneratorError('unsupported_package', `${program} is not installed`, { cause })
     output.destroy(failure)
   })
-  child.once('close', (status) => {
+  child.once('close', (status, signal) => {
     if (failure) output.destroy(failure)
     else if (status === 0) output.end()
+    else if (signal && STOPPING.has(signal))
+      output.destroy(new GeneratorError('aborted', `${program} was ended by ${signal}`))
     else output.destroy(refusal(stderr() || `${program} ended with ${status}`))
   })
   return output
 }
+
+/** Sent by others, such as a terminal or the kernel that needs memory: the package is not to blame. */
+const STOPPING: ReadonlySet<NodeJS.Signals> = new Set(['SIGHUP', 'SIGINT', 'SIGKILL', 'SIGTERM'])
 
 /** What a program says, as an error. */
 function refusal(log: string): GeneratorError {

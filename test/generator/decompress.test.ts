@@ -120,6 +120,19 @@ t.test('whoever has enough destroys it, and nothing is left running', async (t) 
   }
 })
 
+t.test('a program that somebody ends says nothing of the package', async (t) => {
+  for (const signal of ['SIGINT', 'SIGKILL'] as const) {
+    async function* slow() {
+      yield PACKED.xz.subarray(0, 1000)
+      await soon(() => children().length > 0)
+      for (const pid of children()) process.kill(Number(pid), signal)
+      await pause(10_000, undefined, { ref: false })
+    }
+    const message = `xz was ended by ${signal}`
+    await t.rejects(buffer(decompress(slow(), 'xz')), { code: 'aborted', message })
+  }
+})
+
 t.test('what would take more memory than a package may', async (t) => {
   const greedy = Buffer.from(PACKED.lzma)
   greedy.writeUInt32LE(2 ** 31, 1) // the dictionary's size
