@@ -1,7 +1,8 @@
 // npm run bench:bpf: minimising one object for many kernels' BTF out of a store, in one process, against a loop over
 // `bpftool gen min_core_btf` on the files as they are; checking it against them, the same way, both in a process that has
-// done it before, and minimising in one that has not; and opening one BTF against touching each of its words. All as ratios within one run, medians of several. The kernels are those of kernels.ts, and the
-// little-endian ones of the long tests; the first run downloads them and takes minutes.
+// done it before, and minimising in one that has not; and opening one BTF against touching each of its words. All as
+// ratios within one run, medians of several. The kernels are those of kernels.ts, and the little-endian ones of the long
+// tests; the first run downloads them and takes minutes.
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
