@@ -6,6 +6,7 @@ import { StoreError } from './error.ts'
 import { readRecord } from './json.ts'
 import type { KernelFilter, KernelName } from './kernel.ts'
 import { prefixOfKey } from './name.ts'
+import { isPublic } from './public.ts'
 import type { BuildRecord } from './record.ts'
 import { type Entry, Records } from './records.ts'
 import { headSnapshot, readSnapshot, signSnapshot, writeSnapshot } from './snapshot.ts'
@@ -56,8 +57,10 @@ export class Catalog {
       const there = await catalog.#loadSnapshot()
       // of one that does not read, before the records are: what comes in its place meanwhile is newer
       const etag = catalog.#etag ?? (await headSnapshot(store))?.etag
+      // one that was made when all of a record was in it
+      const tells = !catalog.list().every(({ record }) => isPublic(record))
       const changed = await catalog.refresh()
-      if (there && !changed) return catalog
+      if (there && !changed && !tells) return catalog
       catalog.#etag = (await writeSnapshot(store, [...catalog.list()], etag)).etag
       return catalog
     })
@@ -82,8 +85,8 @@ export class Catalog {
   }
 
   /**
-   * Reads what came or changed since the last time, below `prefix`, and says whether anything did. A failing store
-   * leaves the catalog as it was.
+   * Reads what came or changed since the last time, below `prefix`, and says whether anything did; and what of a record
+   * is not in the snapshot. A failing store leaves the catalog as it was.
    */
   async refresh(prefix = ALL): Promise<boolean> {
     const known = new Map<string, Entry>()
@@ -95,13 +98,15 @@ export class Catalog {
     try {
       for await (const { key, etag } of this.#store.list(prefix)) {
         const entry = known.get(key)
-        if (entry?.etag === etag) {
-          kept++
+        const same = entry?.etag === etag
+        if (same) kept++
+        if (same && !entry.partial) {
           shelve(entry, shelves)
           continue
         }
         const done = this.#read(key).then((record) => {
-          if (record) read++
+          if (!same && record) read++
+          if (same && !record) kept--
           if (record) shelve({ key, etag, record }, shelves)
           reading.delete(done)
         })

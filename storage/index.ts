@@ -52,6 +52,7 @@ export {
 } from './name.ts'
 export { DEFAULT_STORE, openPresign, openStore } from './open.ts'
 export type { Presign } from './presign.ts'
+export { publicRecord } from './public.ts'
 export {
   BtfInfo,
   BuildRecord,

@@ -14,6 +14,8 @@ export interface Entry {
   key: string
   etag: string
   record: BuildRecord
+  /** whether that is the public part of it alone */
+  partial?: true
 }
 
 /** What one record is found by, apart from its kernel's name. */

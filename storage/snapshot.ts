@@ -3,6 +3,7 @@
  * by compare-and-swap, and never the truth: who finds none, or one that does not read, lists the records instead.
  *
  * zstd of JSON lines: a head with the number of records, then `[key, etag, record]` for each, in byte order of keys.
+ * Anybody may read it, so it has what is public of each; where that is not all, a fourth element `true` says so.
  */
 import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
@@ -11,6 +12,7 @@ import { promisify } from 'node:util'
 import { constants, createZstdDecompress, zstdCompress } from 'node:zlib'
 import { absentIsNone, StoreError } from './error.ts'
 import { toRecord } from './json.ts'
+import { isPublic, publicRecord } from './public.ts'
 import type { Entry } from './records.ts'
 import { sign } from './signed.ts'
 import type { ObjectInfo, Store } from './store.ts'
@@ -64,7 +66,9 @@ export async function signSnapshot(store: Store, secretKey: string): Promise<voi
 
 /** The bytes of a snapshot of these entries. */
 export async function encodeSnapshot(entries: readonly Entry[]): Promise<Buffer> {
-  const lines = entries.map(({ key, etag, record }) => JSON.stringify([key, etag, record]))
+  const lines = entries.map(({ key, etag, record, partial = !isPublic(record) }) =>
+    JSON.stringify([key, etag, publicRecord(record), ...(partial ? [true] : [])]),
+  )
   const text = [JSON.stringify({ schema: SCHEMA, records: entries.length }), ...lines, ''].join(
     '\n',
   )
@@ -107,9 +111,9 @@ function readHead(line: string): number {
 }
 
 function toEntry(line: string): Entry {
-  const [key, etag, record] = JSON.parse(line)
+  const [key, etag, record, partial] = JSON.parse(line)
   if (typeof key !== 'string' || typeof etag !== 'string') throw new Error('a line without a key')
-  return { key, etag, record: toRecord(key, record) }
+  return { key, etag, record: toRecord(key, record), ...(partial === true && { partial }) }
 }
 
 /** Lets equal parts of records be one: few tools make all of them, and most kernels use the same kinds. */

@@ -16,6 +16,7 @@ import { sha256Of } from './digest.ts'
 import { StoreError, type StoreErrorCode } from './error.ts'
 import { MANIFEST_KEY, type Manifest, pathOf, publishArchive, readManifest } from './manifest.ts'
 import { blobKey, shaOfBlobKey } from './name.ts'
+import { publicRecord } from './public.ts'
 import type { BuildRecord } from './record.ts'
 import { signatureKey } from './signed.ts'
 import { readSnapshot, SNAPSHOT_KEY } from './snapshot.ts'
@@ -244,7 +245,9 @@ async function problemOfSnapshot(
     const snapshot = await readSnapshot(store)
     if (!snapshot && catalog.size === 0) return undefined
     const said = new Map(snapshot?.entries.map(({ key, record }) => [key, JSON.stringify(record)]))
-    const same = catalog.list().every(({ key, record }) => said.get(key) === JSON.stringify(record))
+    const same = catalog
+      .list()
+      .every(({ key, record }) => said.get(key) === JSON.stringify(publicRecord(record)))
     if (same && said.size === catalog.size) return undefined
     const message = `it has ${said.size} records, the store ${catalog.size}, or other ones`
     return { code: 'stale_snapshot', message }

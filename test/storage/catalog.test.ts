@@ -1,5 +1,6 @@
 // The catalog: what the records of a store say, kept up with them, whatever others put there and however the store fails.
 import { setTimeout as sleep } from 'node:timers/promises'
+import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import t, { type Test } from 'tap'
 import {
   type BuildRecord,
@@ -11,6 +12,7 @@ import {
   recordKey,
   type Store,
   StoreError,
+  verifyStore,
 } from '../../storage/index.ts'
 import { SNAPSHOT_KEY } from '../../storage/snapshot.ts'
 import { recordOf } from '../service/mill.ts'
@@ -254,6 +256,73 @@ t.test('the snapshot says what the records do, and is followed', async (t) => {
   read.clear()
   await catalog.follow()
   t.equal(read.size, 0, 'and not again while it is the same')
+})
+
+t.test("the snapshot, which anybody may read, has nothing that is the operator's", async (t) => {
+  const failure = {
+    ...{ code: 'pahole_crashed' as const, message: 'pahole ended by SIGSEGV', artefact: '1' },
+    ...{
+      log: 'at /home/mill/secret.c:1',
+      attempts: 1,
+      at: '2026-11-01T00:00:00.000Z',
+      retryAt: null,
+    },
+  }
+  const failed: BuildRecord = { ...build('failed', '1'), failure }
+  const from = (release: string, url: string): BuildRecord => {
+    const record = build(release, '1')
+    return { ...record, package: { ...record.package, url } }
+  }
+  const full = [
+    failed,
+    from('file', 'file:///srv/mill/linux.deb'),
+    from('open', 'https://mirror.example/linux.deb'),
+    from('secret', 'https://mill:word@mirror.example/linux.deb'),
+  ]
+  const store = await storeWith(...full)
+  const recordsOf = (catalog: Catalog) => [...catalog.list()].map(({ record }) => record)
+  const text = async () => {
+    const { body } = await store.get(SNAPSHOT_KEY)
+    return zstdDecompressSync(Buffer.concat(await body.toArray())).toString()
+  }
+
+  t.same(recordsOf(await Catalog.publish(store)), full, 'who may read the records has all of them')
+  t.notMatch(await text(), /secret\.c|srv|word/)
+  const { log: _, ...told } = failure
+  const shown = recordsOf(await Catalog.openSnapshot(store))
+  t.same(
+    shown.map(({ failure, package: { url } }) => [url, failure]),
+    [
+      [failed.package.url, told],
+      ['linux.deb', undefined],
+      ['https://mirror.example/linux.deb', undefined],
+      ['https://mirror.example/linux.deb', undefined],
+    ],
+  )
+
+  const { watched, read } = watch(store)
+  t.same(recordsOf(await Catalog.open(watched)), full)
+  const keys = [full[0]!, full[1]!, full[3]!].map(keyOf)
+  t.same([...read].sort(), [SNAPSHOT_KEY, ...keys].sort(), 'those that it has not all of are read')
+  const before = await store.head(SNAPSHOT_KEY)
+  await Catalog.publish(store)
+  t.equal((await store.head(SNAPSHOT_KEY)).etag, before.etag, 'which is no change')
+  t.same(await Array.fromAsync(verifyStore(store)), [], 'and nothing wrong')
+})
+
+t.test('a snapshot with all of the records, of an older version, is replaced', async (t) => {
+  const record = build('a', '1')
+  record.package.url = 'file:///srv/mill/linux.deb'
+  const store = await storeWith(record)
+  const { etag } = await store.head(keyOf(record))
+  const lines = [{ schema: 1, records: 1 }, [keyOf(record), etag, record]]
+  const text = lines.map((line) => `${JSON.stringify(line)}\n`).join('')
+  const old = await store.put(SNAPSHOT_KEY, zstdCompressSync(text))
+  t.same(listed(await Catalog.openSnapshot(store)), ['a 1'])
+  await Catalog.publish(store)
+  t.not((await store.head(SNAPSHOT_KEY)).etag, old.etag)
+  const [entry] = (await Catalog.openSnapshot(store)).list()
+  t.equal(entry?.record.package.url, 'linux.deb')
 })
 
 t.test('a snapshot that is missing or does not read is passed over', async (t) => {
