@@ -17,6 +17,8 @@ const MAX_NAME = 4096
 const CHUNK = 1 << 20
 /** `.BTF` of a vmlinux with everything built in is some 30 MB. */
 const MAX_SECTION_READ = 1 << 30
+/** No file is as large, and the sum of two such numbers is exact: that of a section's offset and one within it. */
+const MAX_OFFSET = 2n ** 52n - 1n
 
 const SHT_SYMTAB = 2
 const SHT_RELA = 4
@@ -334,7 +336,7 @@ function sectionAt(view: DataView, at: number, index: number, header: ElfHeader)
 }
 
 function fileOffset(value: bigint, what: string, at: number): number {
-  if (value > BigInt(Number.MAX_SAFE_INTEGER)) {
+  if (value > MAX_OFFSET) {
     throw new BtfError('bad_elf', `${what} of ${value} bytes`, at)
   }
   return Number(value)

@@ -80,3 +80,18 @@ t.test('a compressed section is told from a readable one', (t) => {
   t.throws(() => elf.read('.text', 0, 1 << 20), { code: 'truncated' })
   t.end()
 })
+
+t.test('a section that begins where numbers are no longer exact', (t) => {
+  const bytes = Buffer.from(fixture('vmlinux-x86_64'))
+  const { index, size } = openElf(memorySource(bytes)).section('.rodata')!
+  const header = Number(bytes.readBigUInt64LE(40)) + index * 64
+  const movedTo = (offset: bigint) => {
+    bytes.writeBigUInt64LE(offset, header + 24)
+    return openElf(memorySource(bytes))
+  }
+  t.throws(() => movedTo(2n ** 53n - 2n), { code: 'bad_elf', offset: header })
+  const furthest = 2 ** 52 - 1
+  const elf = movedTo(BigInt(furthest))
+  t.throws(() => elf.read('.rodata', size - 1), { code: 'truncated', offset: furthest + size - 1 })
+  t.end()
+})
