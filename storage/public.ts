@@ -25,5 +25,7 @@ export function isPublic({ package: { url }, failure }: BuildRecord): boolean {
 
 /** An address as it is where others can reach it, else the file's name alone. */
 function publicUrl(url: string): string {
-  return /^https?:/.test(url) ? url.replace(/(\/\/)[^/@]*@/, '$1') : url.replace(/^.*[/\\]/s, '')
+  return /^https?:/.test(url)
+    ? url.replace(/^(https?:\/\/)[^/?#]*@/, '$1') // to the last @: a password may have one
+    : url.replace(/^.*[/\\]/s, '')
 }

@@ -277,7 +277,7 @@ t.test("the snapshot, which anybody may read, has nothing that is the operator's
     failed,
     from('file', 'file:///srv/mill/linux.deb'),
     from('open', 'https://mirror.example/linux.deb'),
-    from('secret', 'https://mill:word@mirror.example/linux.deb'),
+    from('secret', 'https://mill:secret@word@mirror.example/linux.deb'),
   ]
   const store = await storeWith(...full)
   const recordsOf = (catalog: Catalog) => [...catalog.list()].map(({ record }) => record)
