@@ -9,7 +9,7 @@ import { decode } from './decode.ts'
 import { BtfError } from './error.ts'
 import { type BtfHeader, checkStrings, parseHeader } from './header.ts'
 import { infoFlag, infoVlen, KIND, type KindName, kindName, MAX_KINDS } from './kind.ts'
-import { checkNames, hasLongString } from './name.ts'
+import { checkNames, hasLongString } from './name-budget.ts'
 import type { BtfType } from './type.ts'
 import { type Sizes, sizesOf, validate } from './validate.ts'
 

@@ -13,7 +13,7 @@ import { isComposite } from './compatible.ts'
 import { BtfError } from './error.ts'
 import { KIND } from './kind.ts'
 import { memberBits, resolve, sizeOf } from './layout.ts'
-import { Room } from './room.ts'
+import { Room } from './text-budget.ts'
 import type {
   Enum64Type,
   EnumType,

@@ -6,7 +6,7 @@
 
 import type { Btf } from './btf.ts'
 import { KIND } from './kind.ts'
-import { Room } from './room.ts'
+import { Room } from './text-budget.ts'
 import type { FloatType, IntType } from './type.ts'
 
 const KEYWORDS = new Set(

@@ -10,8 +10,8 @@ import type { CoreRelocation, LineInfo } from './ext.ts'
 import { INSTRUCTION_SIZE } from './instruction.ts'
 import type { BpfObject } from './object.ts'
 import { type Reach, Reachability } from './reach.ts'
-import { Refusal } from './refusal.ts'
 import { type Outcome, type Relocated, relocate } from './relocate.ts'
+import { Refusal } from './relocation-error.ts'
 import { parseSpec, subjectOf } from './spec.ts'
 
 /** Where in its source an instruction comes from. */

@@ -8,7 +8,7 @@ import type { Btf } from './btf.ts'
 import { sameEssence } from './flavour.ts'
 import { KIND } from './kind.ts'
 import { resolve } from './layout.ts'
-import { Refusal } from './refusal.ts'
+import { Refusal } from './relocation-error.ts'
 
 const MAX_DEPTH = 32
 /** In all comparisons of one object with one kernel; real ones take some hundred for each relocation. */

@@ -1,7 +1,7 @@
 /* A diff as text, a line for each type and, indented, for each of its elements: `+` came, `-` went, `~` changed. */
 
-import type { EnumValue, MemberPlace } from './description.ts'
 import { type BtfDiff, byName, type Change, type MemberChange, type TypeChange } from './diff.ts'
+import type { EnumValue, MemberPlace } from './type-shape.ts'
 
 /**
  * The lines, each with its newline, the last one a count. Offsets and sizes are in bytes, a bitfield's offset is

@@ -22,7 +22,7 @@ import {
   type MemberPlace,
   TYPE_SORTS,
   type TypeName,
-} from './description.ts'
+} from './type-shape.ts'
 
 /** Pairs of types of one name that are tried for how much they are alike. */
 const MAX_PAIRS = 1024

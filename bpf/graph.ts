@@ -6,7 +6,7 @@
 
 import type { Btf } from './btf.ts'
 import { infoKind, KIND } from './kind.ts'
-import { readRecord } from './record.ts'
+import { readRecord } from './raw-type.ts'
 import type { MergedStrings } from './strings.ts'
 
 /** A base and split BTFs over it. The base's nodes are its type ids, void too; those of the others follow. */

@@ -15,7 +15,6 @@ export {
   type Loads,
   type SourceLine,
 } from './check.ts'
-export type { EnumValue, MemberPlace, TypeName, TypeSort } from './description.ts'
 export { DIALECTS, type Dialect, toDialect } from './dialect.ts'
 export {
   type BtfDiff,
@@ -51,13 +50,13 @@ export {
   type StructLayout,
   sizeOf,
 } from './layout.ts'
-export { printLayout } from './listing.ts'
 export { mergeBtf } from './merge.ts'
 export { minimizeBtf } from './minimize.ts'
 export { buildIdOf, type ElfNote, parseNotes } from './note.ts'
 export { type BpfCall, type BpfObject, type BpfProgram, openObject } from './object.ts'
-export { REFUSALS, type RefusalCode } from './refusal.ts'
+export { printLayout } from './print-layout.ts'
 export { type Outcome, type Relocated, type RelocatedObject, relocate } from './relocate.ts'
+export { REFUSALS, type RefusalCode } from './relocation-error.ts'
 export type {
   ArrayType,
   BtfType,
@@ -78,4 +77,5 @@ export type {
   VarType,
   VoidType,
 } from './type.ts'
+export type { EnumValue, MemberPlace, TypeName, TypeSort } from './type-shape.ts'
 export { describeVmlinux, type Vmlinux } from './vmlinux.ts'

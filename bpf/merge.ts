@@ -9,7 +9,7 @@ import { assemble } from './encode.ts'
 import { findEqual } from './equality.ts'
 import { BtfError } from './error.ts'
 import { TypeGraph } from './graph.ts'
-import { readRecord } from './record.ts'
+import { readRecord } from './raw-type.ts'
 import { MergedStrings } from './strings.ts'
 
 /**

@@ -17,9 +17,9 @@ import {
   writeInstruction,
 } from './instruction.ts'
 import { type BpfObject, type BpfProgram, programAt } from './object.ts'
-import { Refusal, type RefusalCode } from './refusal.ts'
+import { Refusal, type RefusalCode } from './relocation-error.ts'
+import type { Result } from './relocation-value.ts'
 import { Resolver } from './resolve.ts'
-import type { Result } from './value.ts'
 
 /** What came of a relocation; values are 64 bits without sign, as libbpf prints them. */
 export type Outcome =

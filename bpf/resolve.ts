@@ -9,9 +9,9 @@ import { findCandidates } from './candidate.ts'
 import { Comparison } from './compatible.ts'
 import type { CoreRelocation } from './ext.ts'
 import type { BpfObject } from './object.ts'
-import { Refusal } from './refusal.ts'
+import { Refusal } from './relocation-error.ts'
+import { calculate, type Result } from './relocation-value.ts'
 import { matchSpec, parseSpec, type Spec } from './spec.ts'
-import { calculate, type Result } from './value.ts'
 
 export interface Resolution {
   readonly local: Spec

@@ -12,7 +12,7 @@ import type { CoreRelocation, RelocationKind } from './ext.ts'
 import { sameEssence } from './flavour.ts'
 import { KIND } from './kind.ts'
 import { resolve, sizeOf } from './layout.ts'
-import { Refusal } from './refusal.ts'
+import { Refusal } from './relocation-error.ts'
 
 /** libbpf's BPF_CORE_SPEC_MAX_LEN. */
 const MAX_LENGTH = 64

@@ -1,17 +1,24 @@
 /* The door of generator/: packages in, BTF in a store out. */
-export { type AptSuite, readPackages, type Stanza } from './apt.ts'
-export { discover, newestFirst, packageOf, type Shelf, shelvesOf } from './discover.ts'
-export { type Download, download } from './download.ts'
+
 export { GeneratorError } from './error.ts'
 export type { GenerateEvent, OnEvent, Stage } from './event.ts'
-export { type GenerateOptions, generate, generateFiles, isClean, type Summary } from './generate.ts'
-export { type Imported, importTree } from './import.ts'
-export { type Generation, Mill, type MillOptions, type PackageState } from './mill.ts'
-export { findMirror, type Mirror } from './mirror.ts'
-export { ALL_MODULES } from './module.ts'
-export { work } from './queue.ts'
+export { type AptSuite, readPackages, type Stanza } from './indexes/apt.ts'
+export { discover, newestFirst, packageOf, type Shelf, shelvesOf } from './indexes/discover.ts'
+export {
+  type GenerateOptions,
+  generate,
+  generateFiles,
+  isClean,
+  type Summary,
+} from './jobs/generate.ts'
+export { type Imported, importTree } from './jobs/import.ts'
+export { type Generation, Mill, type MillOptions, type PackageState } from './jobs/on-demand.ts'
+export { work } from './jobs/queue.ts'
+export type { Work, WorkerOptions } from './jobs/worker.ts'
+export { readTree, type TreeFile } from './packages/btf-tree.ts'
+export { type Download, download } from './packages/download.ts'
+export { ALL_MODULES } from './packages/module.ts'
 export { findKeyrings } from './signature.ts'
-export { type KernelPackage, keyringsOf, nameOfRepository, type Source } from './source.ts'
-export { readSources } from './sources.ts'
-export { readTree, type TreeFile } from './tree.ts'
-export type { Work, WorkerOptions } from './worker.ts'
+export { findMirror, type Mirror } from './sources/mirror.ts'
+export { type KernelPackage, keyringsOf, nameOfRepository, type Source } from './sources/source.ts'
+export { readSources } from './sources/sources.ts'

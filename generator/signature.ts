@@ -5,9 +5,9 @@
  */
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { runChild } from './child.ts'
 import { GeneratorError } from './error.ts'
 import { withScratch } from './scratch.ts'
+import { runChild } from './subprocess.ts'
 
 export interface Trust {
   /** paths of keyrings, binary or armoured, of which those that are there count */

@@ -8,7 +8,7 @@ import { isIP } from 'node:net'
 import Type, { type Static, type TProperties, type TSchema } from 'typebox'
 import { Errors } from 'typebox/value'
 import { DEFAULT_STORE } from '../storage/index.ts'
-import { parseListen } from './listen.ts'
+import { parseListen } from './address.ts'
 
 const oneOf = <T extends string>(description: string, ...values: T[]) =>
   Type.Enum(values, { description, default: values[0] as T })

@@ -5,9 +5,9 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { FastifyBaseLogger, FastifyServerFactoryHandler } from 'fastify'
 import type { Config } from './config.ts'
-import type { Context } from './context.ts'
-import { logAnswer, requestId } from './log.ts'
-import type { Ready } from './prepared.ts'
+import type { Context } from './http/context.ts'
+import { logAnswer, requestId } from './http/log.ts'
+import type { Ready } from './http/response-cache.ts'
 
 /** Milliseconds that a connection waits for its next request. */
 const KEEP_ALIVE = 65_000

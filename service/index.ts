@@ -7,5 +7,5 @@ export {
   type FetchOptions,
   fetchBtf,
   thisKernel,
-} from './client.ts'
+} from './client/client.ts'
 export { type Server, type ServerOptions, startServer } from './server.ts'

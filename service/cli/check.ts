@@ -3,9 +3,9 @@ import type { Check, CheckedRelocation, Loads, SourceLine } from '../../bpf/inde
 import type { KernelFilter } from '../../storage/index.ts'
 import { jsonOf, lineOf } from '../json.ts'
 import { type CommonOptions, filterOf } from './filter.ts'
+import { ALL, sweep, withPool } from './for-each-kernel.ts'
 import { chosenKernels, type Refusal, readObject } from './input.ts'
 import { printable } from './output.ts'
-import { ALL, sweep, withPool } from './sweep.ts'
 
 interface Options extends CommonOptions, KernelFilter {
   btf?: string

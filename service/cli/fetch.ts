@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import type { KernelFilter } from '../../storage/index.ts'
-import { type FetchOptions, fetchBtf } from '../client.ts'
-import { thisKernel } from '../machine.ts'
+import { type FetchOptions, fetchBtf } from '../client/client.ts'
+import { thisKernel } from '../client/host.ts'
 import { type CommonOptions, filterOf } from './filter.ts'
 
 interface Options extends CommonOptions, KernelFilter {

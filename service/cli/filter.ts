@@ -4,4 +4,4 @@ export interface CommonOptions {
   json?: boolean
 }
 
-export { filterOf } from '../filter.ts'
+export { filterOf } from '../kernel/filter.ts'

@@ -10,8 +10,8 @@ import { type KernelFilter, openStore } from '../../storage/index.ts'
 import { type CommonOptions, filterOf } from './filter.ts'
 import { progress } from './progress.ts'
 import { readSecretKey } from './secret.ts'
+import { stopOnSignals } from './signals.ts'
 import { roomOf, type Scratch } from './size.ts'
-import { stopOnSignals } from './stop.ts'
 import { summaryText } from './summary.ts'
 
 interface Options extends CommonOptions, KernelFilter {

@@ -9,11 +9,11 @@ import {
   readFrame,
   StoreError,
 } from '../../storage/index.ts'
-import { allChosen, type Chosen } from '../chosen.ts'
 import { ServiceError } from '../error.ts'
-import { lookUp, moduleDigests } from '../lookup.ts'
-import { parseName } from '../name.ts'
-import type { Source } from '../worker.ts'
+import { lookUp, moduleDigests } from '../kernel/lookup.ts'
+import { parseName } from '../kernel/name.ts'
+import { allChosen, type Chosen } from '../kernel/targets.ts'
+import type { Source } from '../threads/worker.ts'
 
 /** Reads a BPF object. Errors: those of `openObject`, with the file's name. */
 export async function readObject(path: string): Promise<Uint8Array> {

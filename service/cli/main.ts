@@ -6,8 +6,8 @@
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { DEFAULT_STORE } from '../../storage/index.ts'
+import { POLICIES, PROFILE_NAMES } from '../bundle/profile.ts'
 import { settings } from '../config.ts'
-import { POLICIES, PROFILE_NAMES } from '../profile.ts'
 import { restartWithFixedThreshold } from './malloc.ts'
 import { printable } from './output.ts'
 import { parseScratch, parseSize } from './size.ts'

@@ -1,13 +1,13 @@
 import { join } from 'node:path'
 import { parseBtf } from '../../bpf/index.ts'
 import { archiveArch, encodeName, type KernelFilter } from '../../storage/index.ts'
+import { writeWhole } from '../atomic-file.ts'
 import { ServiceError } from '../error.ts'
-import { writeWhole } from '../file.ts'
 import { jsonOf } from '../json.ts'
 import { type CommonOptions, filterOf } from './filter.ts'
+import { ALL, type Swept, sweep, withPool } from './for-each-kernel.ts'
 import { type ChosenKernel, chosenKernels, type Refusal, readObject, refusalOf } from './input.ts'
 import { printable } from './output.ts'
-import { ALL, type Swept, sweep, withPool } from './sweep.ts'
 
 interface Options extends CommonOptions, KernelFilter {
   btf?: string

@@ -1,5 +1,5 @@
+import { addToken, removeToken, type Scope } from '../http/token.ts'
 import { jsonOf } from '../json.ts'
-import { addToken, removeToken, type Scope } from '../token.ts'
 import type { CommonOptions } from './filter.ts'
 
 interface Options extends CommonOptions {

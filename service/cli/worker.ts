@@ -3,8 +3,8 @@ import { openStore } from '../../storage/index.ts'
 import type { CommonOptions } from './filter.ts'
 import { progress } from './progress.ts'
 import { readSecretKey } from './secret.ts'
+import { stopOnSignals } from './signals.ts'
 import { roomOf, type Scratch } from './size.ts'
-import { stopOnSignals } from './stop.ts'
 
 interface Options extends CommonOptions {
   queue: string

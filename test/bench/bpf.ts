@@ -8,8 +8,8 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { parseBtf } from '../../bpf/index.ts'
+import { ALL, sweep, withPool } from '../../service/cli/for-each-kernel.ts'
 import type { ChosenKernel } from '../../service/cli/input.ts'
-import { ALL, sweep, withPool } from '../../service/cli/sweep.ts'
 import {
   type BlobInfo,
   Catalog,

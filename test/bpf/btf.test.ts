@@ -1,7 +1,7 @@
 import t from 'tap'
 import { type Btf, BtfError, parseBtf, readBtf } from '../../bpf/index.ts'
-import { craft, info } from './craft.ts'
-import { bpftoolDump, dump, fixture, fixtureFolder, fixtureNames } from './fixtures.ts'
+import { craft, info } from '../helpers/craft.ts'
+import { bpftoolDump, dump, fixture, fixtureFolder, fixtureNames } from '../helpers/fixtures.ts'
 
 const x86 = parseBtf(fixture('types-x86_64.btf'))
 

@@ -8,8 +8,8 @@ import {
   printLayout,
   readBtf,
 } from '../../bpf/index.ts'
-import { compile, roundTrip, type Triple, withAsserts } from './compile.ts'
-import { fixture, fixtureFolder } from './fixtures.ts'
+import { compile, roundTrip, type Triple, withAsserts } from '../helpers/compile.ts'
+import { fixture, fixtureFolder } from '../helpers/fixtures.ts'
 
 const machines: Readonly<Record<string, Triple>> = {
   'types-x86_64.btf': 'x86_64-linux-gnu',

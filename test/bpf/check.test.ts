@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { type CheckedRelocation, checkObject, openObject, readBtf } from '../../bpf/index.ts'
-import { coreObjects, littleKernels } from './core.ts'
+import { coreObjects, littleKernels } from '../helpers/core.ts'
 
 const kernel = readBtf(readFileSync(littleKernels().get('x86_64')!))
 const check = (name: string) =>

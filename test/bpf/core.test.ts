@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import { coreFolder } from './core.ts'
+import { coreFolder } from '../helpers/core.ts'
 
 const script = fileURLToPath(new URL('../fixtures/core/make.sh', import.meta.url))
 

@@ -16,9 +16,9 @@ import {
   sizeOf,
   toDialect,
 } from '../../bpf/index.ts'
-import { coreObjects, littleKernels } from './core.ts'
-import { craft, info } from './craft.ts'
-import { bpftoolDump, dump, fixture, fixtureFolder, fixtureNames } from './fixtures.ts'
+import { coreObjects, littleKernels } from '../helpers/core.ts'
+import { craft, info } from '../helpers/craft.ts'
+import { bpftoolDump, dump, fixture, fixtureFolder, fixtureNames } from '../helpers/fixtures.ts'
 import { differences } from './oracle/agreement.ts'
 import { buildRelocate, relocateWithLibbpf } from './oracle/libbpf.ts'
 

@@ -15,9 +15,9 @@ import {
   readBtf,
   type TypeChange,
 } from '../../bpf/index.ts'
-import { littleKernels } from './core.ts'
-import { craft, info } from './craft.ts'
-import { fixture, fixtureNames } from './fixtures.ts'
+import { littleKernels } from '../helpers/core.ts'
+import { craft, info } from '../helpers/craft.ts'
+import { fixture, fixtureNames } from '../helpers/fixtures.ts'
 
 const folder = t.testdir()
 

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { memorySource, openElf } from '../../bpf/index.ts'
-import { fixture, fixtureFolder, fixtureNames } from './fixtures.ts'
+import { fixture, fixtureFolder, fixtureNames } from '../helpers/fixtures.ts'
 
 t.test('sections and symbols are those that readelf lists', (t) => {
   for (const name of fixtureNames(/^vmlinux-|\.o$/)) {

@@ -2,8 +2,8 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { type Btf, encodeBtf, parseBtf, readBtf } from '../../bpf/index.ts'
-import { craft, info } from './craft.ts'
-import { bpftoolDump, dump, fixture, fixtureNames } from './fixtures.ts'
+import { craft, info } from '../helpers/craft.ts'
+import { bpftoolDump, dump, fixture, fixtureNames } from '../helpers/fixtures.ts'
 
 /** The types as they are, in the other byte order. */
 function swapped(btf: Btf): Uint8Array {

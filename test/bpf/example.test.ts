@@ -9,7 +9,7 @@ import { gzipSync } from 'node:zlib'
 import t, { type Test } from 'tap'
 import { memberBits, parseBtf, printLayout, type StructType, sizeOf } from '../../bpf/index.ts'
 import { thisKernel } from '../../service/index.ts'
-import { littleKernels } from './core.ts'
+import { littleKernels } from '../helpers/core.ts'
 
 const EXAMPLE = join(import.meta.dirname, '../../bpf/example')
 const STRICT = '-O2 -g -Wall -Wextra -Wno-unused-parameter -Werror'

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import { fixture, fixtureFolder } from './fixtures.ts'
+import { fixture, fixtureFolder } from '../helpers/fixtures.ts'
 
 const script = fileURLToPath(new URL('../fixtures/bpf/make.sh', import.meta.url))
 

@@ -19,9 +19,9 @@ import {
 import { caseOf, run } from '../fuzz/case.ts'
 import { Defect } from '../fuzz/door.ts'
 import { Random } from '../fuzz/random.ts'
-import { coreObjects, littleKernels } from './core.ts'
-import { craft, info } from './craft.ts'
-import { fixture } from './fixtures.ts'
+import { coreObjects, littleKernels } from '../helpers/core.ts'
+import { craft, info } from '../helpers/craft.ts'
+import { fixture } from '../helpers/fixtures.ts'
 
 const CASES = 1500
 

@@ -13,8 +13,8 @@ import {
   readBtf,
   relocate,
 } from '../../bpf/index.ts'
-import { coreObjects, littleKernels } from './core.ts'
-import { fixture, fixtureNames } from './fixtures.ts'
+import { coreObjects, littleKernels } from '../helpers/core.ts'
+import { fixture, fixtureNames } from '../helpers/fixtures.ts'
 
 /** Runs a reader on bad bytes: a value or a BtfError is fine, anything else is a defect. */
 function survives(read: () => unknown): boolean {

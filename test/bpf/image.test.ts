@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { describeImage, encodeBtf, isKernelImage, parseBtf } from '../../bpf/index.ts'
-import { littleKernels } from './core.ts'
-import { fixture } from './fixtures.ts'
+import { littleKernels } from '../helpers/core.ts'
+import { fixture } from '../helpers/fixtures.ts'
 
 const BANNER =
   'Linux version 6.1.0-9-test (builder@host) (gcc) #1 SMP Debian 6.1.9-1 (2023-02-01)\n\0'

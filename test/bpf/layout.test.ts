@@ -1,7 +1,7 @@
 import t from 'tap'
 import { compareLayouts, layoutOf, parseBtf, readBtf, resolve, sizeOf } from '../../bpf/index.ts'
-import { craft, info } from './craft.ts'
-import { fixture } from './fixtures.ts'
+import { craft, info } from '../helpers/craft.ts'
+import { fixture } from '../helpers/fixtures.ts'
 
 const x86 = parseBtf(fixture('types-x86_64.btf'))
 const i386 = parseBtf(fixture('types-i386.btf'))

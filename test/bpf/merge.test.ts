@@ -13,9 +13,9 @@ import {
   relocate,
 } from '../../bpf/index.ts'
 import { renumbered } from '../../bpf/renumber.ts'
-import { compile } from './compile.ts'
-import { coreObjects, littleKernels } from './core.ts'
-import { bpftoolDump, dump, fixture, fixtureFolder } from './fixtures.ts'
+import { compile } from '../helpers/compile.ts'
+import { coreObjects, littleKernels } from '../helpers/core.ts'
+import { bpftoolDump, dump, fixture, fixtureFolder } from '../helpers/fixtures.ts'
 import { differences } from './oracle/agreement.ts'
 import { compareGraphs, type DumpedType, dumpTypes } from './oracle/bpftool.ts'
 import { buildRelocate, relocateWithLibbpf } from './oracle/libbpf.ts'

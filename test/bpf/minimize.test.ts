@@ -18,7 +18,7 @@ import {
   resolve,
   sizeOf,
 } from '../../bpf/index.ts'
-import { coreObjects, littleKernels } from './core.ts'
+import { coreObjects, littleKernels } from '../helpers/core.ts'
 import { differences } from './oracle/agreement.ts'
 import { compareGraphs, dumpTypes, minimizeWithBpftool } from './oracle/bpftool.ts'
 import { buildRelocate, relocateWithLibbpf } from './oracle/libbpf.ts'

@@ -18,8 +18,8 @@ import {
   toDialect,
 } from '../../bpf/index.ts'
 import { renumbered } from '../../bpf/renumber.ts'
-import { coreObjects, littleKernels } from './core.ts'
-import { dump, fixtureFolder, fixtureNames } from './fixtures.ts'
+import { coreObjects, littleKernels } from '../helpers/core.ts'
+import { dump, fixtureFolder, fixtureNames } from '../helpers/fixtures.ts'
 
 const kernels = [
   ...fixtureNames(/^types-.*\.btf$/).map((name) => fixtureFolder + name),

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { openObject, parseBtf, readBtf, relocate } from '../../bpf/index.ts'
-import { coreObjects, littleKernels } from './core.ts'
+import { coreObjects, littleKernels } from '../helpers/core.ts'
 import { differences } from './oracle/agreement.ts'
 import { buildRelocate, relocateWithLibbpf } from './oracle/libbpf.ts'
 

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { buildIdOf, describeVmlinux, memorySource } from '../../bpf/index.ts'
-import { fixture } from './fixtures.ts'
+import { fixture } from '../helpers/fixtures.ts'
 
 const BUILD_ID = '0123456789abcdef0123456789abcdef01234567'
 const told = {

@@ -3,11 +3,11 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { readPackages } from '../../generator/apt.ts'
-import { nameOfShelf, packageOf, shelvesOf, suiteOf } from '../../generator/discover.ts'
-import { downloadAll } from '../../generator/download.ts'
-import { findMirror } from '../../generator/mirror.ts'
-import { SOURCES } from '../../generator/sources.ts'
+import { readPackages } from '../../generator/indexes/apt.ts'
+import { nameOfShelf, packageOf, shelvesOf, suiteOf } from '../../generator/indexes/discover.ts'
+import { downloadAll } from '../../generator/packages/download.ts'
+import { findMirror } from '../../generator/sources/mirror.ts'
+import { SOURCES } from '../../generator/sources/sources.ts'
 import { compareVersions, type KernelName } from '../../storage/index.ts'
 
 export type Package = ReturnType<typeof packageOf>

@@ -1,9 +1,9 @@
 /* What is mutated: the fixtures of bpf/, raw BTF, ELF files with BTF, and BPF objects of both byte orders. */
 import { readFileSync } from 'node:fs'
 import { type Btf, parseBtf } from '../../bpf/index.ts'
-import { coreObjects, littleKernels } from '../bpf/core.ts'
-import { craft, info } from '../bpf/craft.ts'
-import { fixture, fixtureNames } from '../bpf/fixtures.ts'
+import { coreObjects, littleKernels } from '../helpers/core.ts'
+import { craft, info } from '../helpers/craft.ts'
+import { fixture, fixtureNames } from '../helpers/fixtures.ts'
 import { type Anatomy, anatomyOfBtf, anatomyOfElf } from './field.ts'
 
 /** What bytes claim to be, which decides who reads them. */

@@ -35,8 +35,8 @@ import {
   sizeOf,
   toDialect,
 } from '../../bpf/index.ts'
-import { coreObjects, littleKernels } from '../bpf/core.ts'
-import { fixture } from '../bpf/fixtures.ts'
+import { coreObjects, littleKernels } from '../helpers/core.ts'
+import { fixture } from '../helpers/fixtures.ts'
 import { base, type InputSort } from './corpus.ts'
 import type { Random } from './random.ts'
 

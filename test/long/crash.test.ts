@@ -15,9 +15,9 @@ import {
 } from '../../storage/index.ts'
 import { MANIFEST_KEY } from '../../storage/manifest.ts'
 import { Random } from '../fuzz/random.ts'
-import { makeBucket } from '../storage/bucket.ts'
-import { seedOf } from '../storage/seed.ts'
-import { writeTogether } from '../storage/together.ts'
+import { makeBucket } from '../helpers/bucket.ts'
+import { seedOf } from '../helpers/seed.ts'
+import { writeTogether } from '../helpers/two-generators.ts'
 import {
   type Ended,
   type Inputs,

@@ -4,7 +4,7 @@
  */
 import { tmpdir } from 'node:os'
 import t from 'tap'
-import { tryDistributions } from '../generator/distributions.ts'
+import { tryDistributions } from '../helpers/distributions.ts'
 import { realVmlinux, renamed } from './vmlinux.ts'
 
 const ARCH = 'armv5tel'

@@ -9,8 +9,8 @@ import { createInterface } from 'node:readline'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { withScratch } from '../../generator/scratch.ts'
-import { makePackage } from '../generator/package.ts'
-import { makeVmlinux, RELEASE } from '../generator/vmlinux.ts'
+import { makePackage } from '../helpers/package.ts'
+import { makeVmlinux, RELEASE } from '../helpers/vmlinux.ts'
 import { Builder, dataFor, type Image, processIn } from './container.ts'
 
 const CHECKOUT = join(import.meta.dirname, '../..')

@@ -11,8 +11,8 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { openRpm } from '../../generator/rpm.ts'
-import { makeRpm } from '../generator/rpm.ts'
+import { openRpm } from '../../generator/packages/rpm.ts'
+import { makeRpm } from '../helpers/rpm.ts'
 
 t.test('the files of a large package, as rpm2archive reads them', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'large-'))

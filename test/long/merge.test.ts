@@ -12,11 +12,11 @@ import {
   readBtf,
   relocate,
 } from '../../bpf/index.ts'
-import { coreObjects } from '../bpf/core.ts'
-import { bpftoolDump, dump } from '../bpf/fixtures.ts'
 import { differences } from '../bpf/oracle/agreement.ts'
 import { buildRelocate, relocateWithLibbpf } from '../bpf/oracle/libbpf.ts'
 import { findPackages, unpackPackage } from '../e2e/package.ts'
+import { coreObjects } from '../helpers/core.ts'
+import { bpftoolDump, dump } from '../helpers/fixtures.ts'
 
 /** 64-bit ARM's image is not compressed, nor are bookworm's modules; the package has 20 MB. */
 const KERNEL = { distro: 'debian', version: '12', arch: 'aarch64' }

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { btfOf, RAW, recordOf, startMill } from '../service/mill.ts'
+import { btfOf, RAW, recordOf, startMill } from '../helpers/test-service.ts'
 
 const CHECKOUT = join(import.meta.dirname, '../..')
 const MINUTES = 5

@@ -18,9 +18,9 @@ import {
   parseBtf,
   toDialect,
 } from '../../bpf/index.ts'
-import { compile, type Triple, withAsserts } from '../bpf/compile.ts'
-import { coreObjects } from '../bpf/core.ts'
-import { dump } from '../bpf/fixtures.ts'
+import { compile, type Triple, withAsserts } from '../helpers/compile.ts'
+import { coreObjects } from '../helpers/core.ts'
+import { dump } from '../helpers/fixtures.ts'
 import { kernels } from './kernels.ts'
 
 /** clang's targets by `uname -m`; MIPS of Debian is little-endian. */

@@ -7,9 +7,9 @@ import { text } from 'node:stream/consumers'
 import { generateFiles } from '../../generator/index.ts'
 import { Catalog, generateKeys, getBlob, openStore } from '../../storage/index.ts'
 import type { Random } from '../fuzz/random.ts'
-import { makePackage } from '../generator/package.ts'
-import { makeVmlinux } from '../generator/vmlinux.ts'
-import { MAIN } from '../service/cli/command.ts'
+import { MAIN } from '../helpers/command.ts'
+import { makePackage } from '../helpers/package.ts'
+import { makeVmlinux } from '../helpers/vmlinux.ts'
 
 const PACKAGES = 3
 /** In how many ways the BTF of one kernel comes: from a newer pahole, from another tree. */

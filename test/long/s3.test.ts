@@ -5,9 +5,9 @@ import { buffer } from 'node:stream/consumers'
 import t from 'tap'
 import { StoreError } from '../../storage/index.ts'
 import { Random } from '../fuzz/random.ts'
-import { makeBucket } from '../storage/bucket.ts'
-import { FAULTS, type FaultyServer, startProxy } from '../storage/proxy.ts'
-import { seedOf } from '../storage/seed.ts'
+import { makeBucket } from '../helpers/bucket.ts'
+import { FAULTS, type FaultyServer, startProxy } from '../helpers/proxy.ts'
+import { seedOf } from '../helpers/seed.ts'
 
 const MIB = 1024 * 1024
 const WRITERS = 4

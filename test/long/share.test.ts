@@ -6,7 +6,7 @@ import t from 'tap'
 import { generate } from '../../generator/index.ts'
 import { Catalog, getBlob, openStore, verifyStore } from '../../storage/index.ts'
 import { findPackages } from '../e2e/package.ts'
-import { run } from '../service/cli/command.ts'
+import { run } from '../helpers/command.ts'
 
 const KERNEL = { distro: 'debian', version: '12', arch: 'x86_64' }
 const NAME = /^linux-image-(6\.1\.0-\d+-cloud-amd64)-dbg$/

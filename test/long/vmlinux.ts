@@ -6,9 +6,9 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { mkdir, rename } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fetchVmlinux } from '../../generator/fetch.ts'
-import { jobOf } from '../../generator/job.ts'
-import { findOffers } from '../../generator/offer.ts'
+import { findOffers } from '../../generator/indexes/available.ts'
+import { jobOf } from '../../generator/jobs/job.ts'
+import { fetchVmlinux } from '../../generator/packages/fetch.ts'
 import { openStore } from '../../storage/index.ts'
 
 const FOLDER = join(import.meta.dirname, '../../.cache/vmlinux')

@@ -3,9 +3,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { Catalog } from '../../storage/index.ts'
-import { startRedis } from '../generator/redis.ts'
-import { manyStructs } from '../generator/vmlinux.ts'
-import { makeShop, type Process, summaryOf } from '../generator/workers.ts'
+import { startRedis } from '../helpers/redis.ts'
+import { manyStructs } from '../helpers/vmlinux.ts'
+import { makeShop, type Process, summaryOf } from '../helpers/workers.ts'
 
 const JOBS = 30
 const WORKERS = 3

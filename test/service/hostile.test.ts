@@ -13,8 +13,8 @@ import { Client, type Dispatcher, request } from 'undici'
 import type { Config } from '../../service/config.ts'
 import { startServer } from '../../service/index.ts'
 import { openStore, putRecord } from '../../storage/index.ts'
-import { ask, btfOf, RAW, recordOf, sendRaw } from './mill.ts'
-import { ready, until } from './ready.ts'
+import { ask, btfOf, RAW, recordOf, sendRaw } from '../helpers/test-service.ts'
+import { ready, until } from '../helpers/wait-until.ts'
 
 const REQUESTS = 10_000
 /** Asked at once, on connections of their own. */

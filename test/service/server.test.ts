@@ -13,8 +13,8 @@ import { Client, request } from 'undici'
 import type { Config } from '../../service/config.ts'
 import { startServer } from '../../service/index.ts'
 import { openStore, putRecord, type Store, StoreError } from '../../storage/index.ts'
-import { btfOf, RAW, recordOf } from './mill.ts'
-import { ready, until } from './ready.ts'
+import { btfOf, RAW, recordOf } from '../helpers/test-service.ts'
+import { ready, until } from '../helpers/wait-until.ts'
 
 /** A store that fails while it is said to be away, and counts what it is asked. */
 function failing(store: Store): Store & { away: boolean; heads: number } {

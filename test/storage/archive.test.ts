@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { archiveKey, kernelOfArchive, packArchive, unpackArchive } from '../../storage/archive.ts'
-import { fixture } from '../bpf/fixtures.ts'
+import { fixture } from '../helpers/fixtures.ts'
 
 const raw = fixture('types-x86_64.btf')
 const RELEASE = '6.1.0-1+deb12~x'

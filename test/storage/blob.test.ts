@@ -12,8 +12,8 @@ import {
   type Store,
   StoreError,
 } from '../../storage/index.ts'
-import { fixture } from '../bpf/fixtures.ts'
-import { keysOf, told } from './contract.ts'
+import { fixture } from '../helpers/fixtures.ts'
+import { keysOf, told } from '../helpers/store-contract.ts'
 
 const raw = fixture('types-x86_64.btf')
 const sha256 = createHash('sha256').update(raw).digest('hex')

@@ -15,8 +15,8 @@ import {
   verifyStore,
 } from '../../storage/index.ts'
 import { SNAPSHOT_KEY } from '../../storage/snapshot.ts'
-import { recordOf } from '../service/mill.ts'
-import { told } from './contract.ts'
+import { told } from '../helpers/store-contract.ts'
+import { recordOf } from '../helpers/test-service.ts'
 
 const keyOf = (record: BuildRecord): string => recordKey(record.kernel, buildOf(record))
 

@@ -8,11 +8,11 @@ import { buffer, text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { openStore, type Store } from '../../storage/index.ts'
-import { keysOf } from './contract.ts'
-import { digestOf, makeObject } from './victim.ts'
+import { keysOf } from '../helpers/store-contract.ts'
+import { digestOf, makeObject } from '../helpers/victim.ts'
 
 const ROUNDS = 20
-const VICTIM = join(import.meta.dirname, 'victim.ts')
+const VICTIM = join(import.meta.dirname, '../helpers/victim.ts')
 
 /** What a writer said before it was killed: the digest each key had last, and the one it was about to get. */
 interface Told {

@@ -19,7 +19,7 @@ import { Readable } from 'node:stream'
 import t, { type Test } from 'tap'
 import { encodeName, openStore, putBlob, type Store } from '../../storage/index.ts'
 import { WRITER } from '../../storage/writer.ts'
-import { keysOf, testStore, textOf, told } from './contract.ts'
+import { keysOf, testStore, textOf, told } from '../helpers/store-contract.ts'
 
 const NOBODY = 65534
 

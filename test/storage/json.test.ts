@@ -13,8 +13,8 @@ import {
   type SourceFailure,
   type StoreError,
 } from '../../storage/index.ts'
-import { recordOf } from '../service/mill.ts'
-import { keysOf, textOf, told } from './contract.ts'
+import { keysOf, textOf, told } from '../helpers/store-contract.ts'
+import { recordOf } from '../helpers/test-service.ts'
 
 const failure: Failure = {
   code: 'no_dwarf',

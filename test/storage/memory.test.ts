@@ -1,7 +1,7 @@
 // The contract of `Store`, in memory.
 import t from 'tap'
 import { openStore } from '../../storage/index.ts'
-import { testStore } from './contract.ts'
+import { testStore } from '../helpers/store-contract.ts'
 
 await testStore(t, {
   open: () => openStore('memory:'),

@@ -13,7 +13,7 @@ import {
   sourceFailureKey,
 } from '../../storage/index.ts'
 import { isKey } from '../../storage/name.ts'
-import { told } from './contract.ts'
+import { told } from '../helpers/store-contract.ts'
 
 /** Names as they are met, and as nobody should meet them; and their segments. */
 const NAMES = {

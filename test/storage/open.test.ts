@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { DEFAULT_STORE, openStore } from '../../storage/index.ts'
-import { keysOf, textOf, told } from './contract.ts'
+import { keysOf, textOf, told } from '../helpers/store-contract.ts'
 
 const home = mkdtempSync(join(tmpdir(), 'btfmill-open-'))
 const elsewhere = process.cwd()

@@ -7,8 +7,8 @@ import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
 import { openStore, type Store, type StoreErrorCode } from '../../storage/index.ts'
-import { type Server, startServer } from '../generator/server.ts'
-import { keysOf, told } from './contract.ts'
+import { keysOf, told } from '../helpers/store-contract.ts'
+import { type Server, startServer } from '../helpers/test-server.ts'
 
 const MIB = 1024 * 1024
 const DAY = 24 * 3600 * 1000

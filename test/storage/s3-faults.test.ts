@@ -7,9 +7,9 @@ import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
 import type { Store } from '../../storage/index.ts'
-import { makeBucket } from './bucket.ts'
-import { keysOf, told } from './contract.ts'
-import { FAULTS, type FaultyServer, slow, startProxy } from './proxy.ts'
+import { makeBucket } from '../helpers/bucket.ts'
+import { FAULTS, type FaultyServer, slow, startProxy } from '../helpers/proxy.ts'
+import { keysOf, told } from '../helpers/store-contract.ts'
 
 const bucket = await makeBucket(t)
 /** What is there, as one sees it whom nothing keeps from it. */

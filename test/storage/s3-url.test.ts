@@ -1,8 +1,8 @@
 // What the URL of an S3 store says, as a server sees it, and what is no such URL.
 import t, { type Test } from 'tap'
 import { openStore } from '../../storage/index.ts'
-import { type Server, startServer } from '../generator/server.ts'
-import { told } from './contract.ts'
+import { told } from '../helpers/store-contract.ts'
+import { type Server, startServer } from '../helpers/test-server.ts'
 
 process.env.AWS_ACCESS_KEY_ID = 'someone'
 process.env.AWS_SECRET_ACCESS_KEY = 'a-secret'

@@ -1,7 +1,7 @@
 // The contract of `Store` on a real S3 server, and what a bucket has that no other store does: users, and neighbours.
 import t from 'tap'
-import { makeBucket } from './bucket.ts'
-import { keysOf, testStore, textOf, told } from './contract.ts'
+import { makeBucket } from '../helpers/bucket.ts'
+import { keysOf, testStore, textOf, told } from '../helpers/store-contract.ts'
 
 const bucket = await makeBucket(t)
 

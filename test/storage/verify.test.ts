@@ -20,7 +20,7 @@ import {
   verifyStore,
 } from '../../storage/index.ts'
 import { blobKey, recordKey } from '../../storage/name.ts'
-import { btfOf, RAW, recordOf } from '../service/mill.ts'
+import { btfOf, RAW, recordOf } from '../helpers/test-service.ts'
 
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')
 const text = async (store: Store, key: string) => {

@@ -14,8 +14,8 @@ import {
   signatureKey,
   verifyContent,
 } from '../../storage/index.ts'
-import { keyOf, recordsOf } from './recorder.ts'
-import { snapshotKeys, writeTogether } from './together.ts'
+import { keyOf, recordsOf } from '../helpers/recorder.ts'
+import { snapshotKeys, writeTogether } from '../helpers/two-generators.ts'
 
 t.test('on one disk', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'writers-'))

@@ -13,9 +13,9 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import t from 'tap'
-import { makePackage } from '../../generator/package.ts'
-import { makeVmlinux, RELEASE } from '../../generator/vmlinux.ts'
-import { run } from './command.ts'
+import { run } from '../../helpers/command.ts'
+import { makePackage } from '../../helpers/package.ts'
+import { makeVmlinux, RELEASE } from '../../helpers/vmlinux.ts'
 
 const directory = await mkdtemp(join(tmpdir(), 'cli-'))
 t.teardown(() => rm(directory, { recursive: true }))

@@ -3,8 +3,8 @@ import { execFileSync } from 'node:child_process'
 import { copyFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { coreObjects, littleKernels } from '../../bpf/core.ts'
-import { run, storeOf } from './command.ts'
+import { run, storeOf } from '../../helpers/command.ts'
+import { coreObjects, littleKernels } from '../../helpers/core.ts'
 
 const directory = t.testdir()
 const object = (name: string) => coreObjects('el').get(name)!

@@ -2,8 +2,8 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { littleKernels } from '../../bpf/core.ts'
-import { run, storeOf } from './command.ts'
+import { run, storeOf } from '../../helpers/command.ts'
+import { littleKernels } from '../../helpers/core.ts'
 
 const directory = t.testdir()
 const [x86, i686] = ['x86_64', 'i686'].map((machine) => littleKernels().get(machine)!)

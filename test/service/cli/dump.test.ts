@@ -7,9 +7,9 @@ import { text } from 'node:stream/consumers'
 import t from 'tap'
 import { type BtfType, encodeBtf } from '../../../bpf/index.ts'
 import { blobKey } from '../../../storage/index.ts'
-import { littleKernels } from '../../bpf/core.ts'
-import { fixtureFolder } from '../../bpf/fixtures.ts'
-import { MAIN, run, storeOf } from './command.ts'
+import { MAIN, run, storeOf } from '../../helpers/command.ts'
+import { littleKernels } from '../../helpers/core.ts'
+import { fixtureFolder } from '../../helpers/fixtures.ts'
 
 const directory = t.testdir()
 const x86 = littleKernels().get('x86_64')!

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { openStore, putRecord } from '../../../storage/index.ts'
-import { recordOf } from '../mill.ts'
-import { run, storeOf } from './command.ts'
+import { run, storeOf } from '../../helpers/command.ts'
+import { recordOf } from '../../helpers/test-service.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'list-'))
 t.teardown(() => rmSync(directory, { recursive: true }))

@@ -3,9 +3,9 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { openObject, parseBtf, relocate } from '../../../bpf/index.ts'
-import { coreObjects, littleKernels } from '../../bpf/core.ts'
 import { minimizeWithBpftool } from '../../bpf/oracle/bpftool.ts'
-import { run, storeOf } from './command.ts'
+import { run, storeOf } from '../../helpers/command.ts'
+import { coreObjects, littleKernels } from '../../helpers/core.ts'
 
 const directory = t.testdir()
 const [task, bitfield, ambiguous, plain] = ['task', 'bitfield', 'ambiguous', 'plain'].map(

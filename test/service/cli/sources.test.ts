@@ -1,8 +1,8 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { SOURCES } from '../../../generator/sources.ts'
-import { run } from './command.ts'
+import { SOURCES } from '../../../generator/sources/sources.ts'
+import { run } from '../../helpers/command.ts'
 
 t.test('protocol, suites and keyring of each version', async (t) => {
   const { status, stdout } = await run('sources')

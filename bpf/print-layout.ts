@@ -1,0 +1,134 @@
+/*
+ * One type as pahole shows it: C, with the offset and size of every member in bytes from the outermost struct, and the
+ * holes between them.
+ */
+
+import type { Btf } from './btf.ts'
+import { Declarations } from './c-declaration.ts'
+import { identifier } from './c-name.ts'
+import { isComposite } from './compatible.ts'
+import { BtfError } from './error.ts'
+import { memberBits, sizeOf } from './layout.ts'
+import { Room } from './text-budget.ts'
+import type { Member, StructType } from './type.ts'
+
+const COLUMN = 56
+const TAB = 8
+const MAX_INLINE = 64
+
+/**
+ * A struct or union with offsets and sizes, as pahole prints them; another type as its C declaration. A bitfield's
+ * place is `byte:bit size`, all of its storage. Errors: `bad_type_id`, `cycle`, `too_large`.
+ */
+export function printLayout(btf: Btf, id: number): string {
+  const declarations = new Declarations(btf)
+  const type = btf.type(id)
+  switch (type.kind) {
+    case 'STRUCT':
+    case 'UNION':
+      return new Listing(declarations).print(type, '')
+    case 'ENUM':
+    case 'ENUM64':
+      return `${declarations.enum(type)};\n`
+    case 'TYPEDEF': {
+      const target = btf.type(type.type)
+      if ((target.kind === 'STRUCT' || target.kind === 'UNION') && target.name === '') {
+        return new Listing(declarations).print(target, declarations.names.typedef(id), 'typedef ')
+      }
+      return `typedef ${declarations.declare(type.type, declarations.names.typedef(id))};\n`
+    }
+    case 'FUNC':
+    case 'VAR':
+      return `${declarations.declare(type.type, identifier(type.name))};\n`
+    default:
+      return `${declarations.declare(id, '')};\n`
+  }
+}
+
+class Listing {
+  readonly #declarations: Declarations
+  readonly #btf: Btf
+  readonly #room: Room
+  readonly #lines: string[] = []
+
+  constructor(declarations: Declarations) {
+    this.#declarations = declarations
+    this.#btf = declarations.btf
+    this.#room = new Room(declarations.btf)
+  }
+
+  print(type: StructType, name: string, prefix = ''): string {
+    this.#line(0, `${prefix}${this.#head(type)}`)
+    const holes = this.#members(type, 0, 0, 1)
+    this.#line(0, '')
+    this.#line(1, `/* size: ${type.size}, members: ${type.members.length}${holes} */`)
+    this.#line(0, `}${name && ` ${name}`};`)
+    return `${this.#lines.join('\n')}\n`
+  }
+
+  /** Lists the members; returns what the summary says of holes. */
+  #members(type: StructType, base: number, depth: number, indent: number): string {
+    if (depth > MAX_INLINE) throw new BtfError('cycle', `type ${type.id} contains itself`)
+    let end = 0
+    let holes = 0
+    let sum = 0
+    for (const member of type.members) {
+      const { offset, size } = memberBits(this.#btf, type, member)
+      const gap = offset - end
+      if (type.kind === 'STRUCT' && gap >= 8 && Math.floor(offset / 8) > Math.ceil(end / 8)) {
+        const bytes = Math.floor(offset / 8) - Math.ceil(end / 8)
+        this.#line(0, '')
+        this.#line(indent, `/* XXX ${bytes} bytes hole */`)
+        this.#line(0, '')
+        holes++
+        sum += bytes
+      }
+      this.#member(member, base + offset, size, depth, indent)
+      const bits = size || (sizeOf(this.#btf, member.type) ?? 0) * 8
+      end = Math.max(end, offset + bits)
+    }
+    const padding = type.size - Math.ceil(end / 8)
+    return [
+      holes > 0 ? `, holes: ${holes}, sum holes: ${sum}` : '',
+      padding > 0 ? `, padding: ${padding}` : '',
+    ].join('')
+  }
+
+  #member(member: Member, offset: number, bits: number, depth: number, indent: number): void {
+    const size = sizeOf(this.#btf, member.type) ?? 0
+    const name = identifier(member.name)
+    if (isComposite(this.#btf.kind(member.type)) && this.#btf.name(member.type) === '') {
+      const target = this.#btf.type(member.type) as StructType
+      this.#line(indent, this.#head(target))
+      this.#members(target, offset, depth + 1, indent + 1)
+      this.#line(indent, `}${name && ` ${name}`};`, place(offset, 0, size))
+      return
+    }
+    const text = this.#declarations.declare(member.type, name, indent)
+    this.#line(indent, bits > 0 ? `${text}:${bits};` : `${text};`, place(offset, bits, size))
+  }
+
+  #head(type: StructType): string {
+    const tag = this.#declarations.names.tag(type.id)
+    return `${type.kind === 'STRUCT' ? 'struct' : 'union'} ${tag && `${tag} `}{`
+  }
+
+  #line(indent: number, text: string, comment = ''): void {
+    const line = '\t'.repeat(indent) + text
+    const width = line.slice(line.lastIndexOf('\n') + 1).replaceAll('\t', ' '.repeat(TAB)).length
+    const gap = ' '.repeat(Math.max(COLUMN - width, 0))
+    this.#lines.push(this.#room.take(comment ? `${line}${gap} ${comment}` : line))
+  }
+}
+
+/** Offset and size in bytes; of a bitfield the offset of its storage, and its first bit there. */
+function place(offset: number, bits: number, size: number): string {
+  if (bits === 0) return `/* ${pad(offset / 8, 5)} ${pad(size, 5)} */`
+  const unit = Math.max(size, 1) * 8
+  const start = Math.floor(offset / unit) * unit
+  return `/* ${pad(start / 8, 5)}:${pad(offset - start, 2)} ${pad(size, 2)} */`
+}
+
+function pad(value: number, width: number): string {
+  return String(value).padStart(width)
+}

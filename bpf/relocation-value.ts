@@ -1,0 +1,180 @@
+/*
+ * What a relocation makes of a spec: an offset, a size, a shift, an id, a value. Numbers are what libbpf computes in C,
+ * 64 bits without sign, in the 32-bit steps in which it computes them (src/relo_core.c `bpf_core_calc_relo`).
+ */
+
+import type { ByteOrder } from './bytes.ts'
+import { intEncoding, isEnum } from './compatible.ts'
+import type { CoreRelocation } from './ext.ts'
+import { KIND } from './kind.ts'
+import { resolve } from './layout.ts'
+import { Refusal } from './relocation-error.ts'
+import { type Accessor, type Spec, sizeOrRefuse, subjectOf } from './spec.ts'
+
+interface Value {
+  readonly value: bigint
+  /** bytes that a load or store of the field moves, and its type; 0 where the value is no offset of a field */
+  readonly size: number
+  readonly type: number
+  /** whether the compiler can only have put this value into the instruction */
+  readonly certain: boolean
+}
+
+/** What comes of a relocation for one candidate, or for none. */
+export interface Result {
+  readonly old: Value
+  /** undefined where the instruction is to be poisoned: it needs what is not there */
+  readonly new: Value | undefined
+  /** the field's size differs in a way that a load or store cannot be adjusted to */
+  readonly wrongAccess: boolean
+}
+
+/** Works out old and new value. Errors: a Refusal. */
+export function calculate(
+  kind: CoreRelocation['kind'],
+  local: Spec,
+  target: Spec | undefined,
+  byteOrder: ByteOrder,
+): Result {
+  const old = valueFor(kind, local, byteOrder)
+  if (!old) throw new Refusal('unknown_kind', kind)
+  const now = valueFor(kind, target, byteOrder)
+  const resized = target !== undefined && now !== undefined && old.size !== now.size
+  const wrongAccess = resized && !adjustable(local, old.type, target, now.type)
+  return { old, new: now, wrongAccess }
+}
+
+/** Loads of pointers and of unsigned integers stay right when they move fewer or more bytes. */
+function adjustable(local: Spec, oldType: number, target: Spec, newType: number): boolean {
+  const kind = local.btf.kind(oldType)
+  if (kind !== target.btf.kind(newType)) return false
+  if (kind === KIND.PTR) return true
+  // exactly BTF_INT_SIGNED, as libbpf compares it
+  return (
+    kind === KIND.INT &&
+    intEncoding(local.btf, oldType) !== 1 &&
+    intEncoding(target.btf, newType) !== 1
+  )
+}
+
+function valueFor(
+  kind: CoreRelocation['kind'],
+  spec: Spec | undefined,
+  byteOrder: ByteOrder,
+): Value | undefined {
+  switch (subjectOf(kind)) {
+    case 'field':
+      return kind === 'field_exists'
+        ? plain(spec ? 1 : 0)
+        : spec && fieldValue(kind, spec, byteOrder)
+    case 'type':
+      return typeValue(kind, spec)
+    case 'enumerator':
+      return kind === 'enumval_exists' ? plain(spec ? 1 : 0) : spec && enumeratorValue(spec)
+  }
+}
+
+function plain(value: number | bigint, certain = true): Value {
+  return { value: BigInt(value), size: 0, type: 0, certain }
+}
+
+function typeValue(kind: CoreRelocation['kind'], spec: Spec | undefined): Value {
+  if (!spec) return plain(0)
+  if (kind === 'type_size') return plain(sizeOrRefuse(spec.btf, spec.root))
+  // ids change in linking, so the instruction's need not be what the object's BTF says now
+  if (kind === 'target_type_id' || kind === 'local_type_id') return plain(spec.root, false)
+  return plain(1)
+}
+
+function enumeratorValue(spec: Spec): Value {
+  const { type, index } = spec.accessors[0]!
+  const { btf } = spec
+  if (btf.kind(type) === KIND.ENUM) {
+    const value = btf.word(type, 12 + index * 8 + 4) | 0
+    return plain(BigInt.asUintN(64, BigInt(value)))
+  }
+  const at = 12 + index * 12
+  return plain((BigInt(btf.word(type, at + 8)) << 32n) | BigInt(btf.word(type, at + 4)))
+}
+
+/** `bpf_core_calc_field_relo` */
+function fieldValue(kind: CoreRelocation['kind'], spec: Spec, byteOrder: ByteOrder): Value {
+  const last = spec.accessors.at(-1)!
+  if (last.name === undefined) return elementValue(kind, spec, last)
+
+  const { btf } = spec
+  const type = resolve(btf, btf.word(last.type, 16 + last.index * 12))
+  const place = placeOf(spec, last, type)
+  const certain = !place.bitfield
+  switch (kind) {
+    case 'byte_off':
+      if (place.bitfield) return plain(place.offset, false)
+      return { value: BigInt(place.offset), ...accessOf(spec, type), type, certain }
+    case 'byte_sz':
+      return plain(place.size, certain)
+    case 'signed': {
+      const signed = isEnum(btf.kind(type))
+        ? btf.flag(type)
+        : btf.kind(type) === KIND.INT && (intEncoding(btf, type) & 1) !== 0
+      return plain(signed ? 1 : 0)
+    }
+    case 'lshift_u64': {
+      const first = spec.bitOffset - place.offset * 8
+      const little = 64 - (first + place.bits)
+      const big = (8 - place.size) * 8 + first
+      return plain((byteOrder === 'little' ? little : big) >>> 0, certain)
+    }
+    case 'rshift_u64':
+      return plain((64 - place.bits) >>> 0)
+    default:
+      throw new Refusal('unknown_kind', kind)
+  }
+}
+
+function elementValue(kind: CoreRelocation['kind'], spec: Spec, last: Accessor): Value {
+  if (kind === 'byte_off') {
+    const { size } = accessOf(spec, last.type)
+    return { value: BigInt(Math.floor(spec.bitOffset / 8)), size, type: last.type, certain: true }
+  }
+  if (kind === 'byte_sz') return plain(sizeOrRefuse(spec.btf, last.type))
+  throw new Refusal('array_access', kind)
+}
+
+/** Bytes that one load moves: of an array, those of an element. */
+function accessOf(spec: Spec, id: number): { size: number } {
+  const { btf } = spec
+  let type = resolve(btf, id)
+  for (let depth = 0; btf.kind(type) === KIND.ARRAY; depth++) {
+    if (depth > 32) throw new Refusal('too_complex')
+    type = resolve(btf, btf.word(type, 12))
+  }
+  return { size: sizeOrRefuse(btf, type) }
+}
+
+interface Place {
+  readonly bitfield: boolean
+  /** bytes, of what is loaded to get at the field */
+  readonly offset: number
+  readonly size: number
+  /** bits of the field itself */
+  readonly bits: number
+}
+
+function placeOf(spec: Spec, last: Accessor, type: number): Place {
+  const { btf, bitOffset } = spec
+  const raw = btf.word(last.type, 20 + last.index * 12)
+  const bits = btf.flag(last.type) ? raw >>> 24 : 0
+  if (bits === 0) {
+    const size = sizeOrRefuse(btf, type)
+    return { bitfield: false, offset: Math.floor(bitOffset / 8), size, bits: size * 8 }
+  }
+  let size = btf.sizeOrType(type)
+  if (size === 0) throw new Refusal('no_size')
+  const start = () => Math.floor(Math.floor(bitOffset / 8) / size) * size
+  // the smallest load that holds all of it
+  while (bitOffset + bits - start() * 8 > size * 8) {
+    if (size >= 8) throw new Refusal('unreadable_bitfield')
+    size *= 2
+  }
+  return { bitfield: true, offset: start(), size, bits }
+}

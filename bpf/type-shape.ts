@@ -1,0 +1,258 @@
+/*
+ * What a program sees of a named type, without ids, so that types of different BTFs compare: size, members with their
+ * offsets, values; and what it refers to as C, by name, or written out where it has none. Two types of one name and
+ * one text are the same. Nothing is followed through a name, so describing ends, whatever refers to what.
+ */
+
+import type { Btf } from './btf.ts'
+import { Declarations } from './c-declaration.ts'
+import type { TypeNames } from './c-name.ts'
+import { isComposite } from './compatible.ts'
+import { BtfError } from './error.ts'
+import { memberBits, resolve, sizeOf } from './layout.ts'
+import { Room } from './text-budget.ts'
+import type { BtfType, FuncType, IntType, StructType } from './type.ts'
+
+/** Anonymous structs within each other. */
+const MAX_INLINE = 64
+/** Sorts of types, in the order in which they are reported; an enum of 64 bits is an enum. */
+export const TYPE_SORTS = [
+  'struct',
+  'union',
+  'enum',
+  'typedef',
+  'func',
+  'fwd',
+  'int',
+  'float',
+] as const
+export type TypeSort = (typeof TYPE_SORTS)[number]
+
+/** Sorts that a forward declaration may stand for. */
+const TAGGED: ReadonlySet<TypeSort> = new Set(['struct', 'union', 'enum'])
+
+export interface TypeName {
+  readonly kind: TypeSort
+  readonly name: string
+}
+
+export interface MemberPlace {
+  /** its path through members whose type has no name */
+  readonly name: string
+  /** as C */
+  readonly type: string
+  /** bits from the start of the outermost struct */
+  readonly offset: number
+  /** bits, 0 for what is no bitfield */
+  readonly bitfieldSize: number
+  /** bytes; 0 for what has no size */
+  readonly size: number
+}
+
+export interface EnumValue {
+  readonly name: string
+  /** decimal; up to 64 bits */
+  readonly value: string
+}
+
+/** A named type without ids. */
+export interface Description extends TypeName {
+  readonly size: number | undefined
+  readonly declaration: string | undefined
+  readonly members: readonly MemberPlace[] | undefined
+  readonly values: readonly EnumValue[] | undefined
+}
+
+interface Declarator {
+  readonly before: string
+  readonly after: string
+  /** without a name */
+  readonly text: string
+}
+
+/** Stands for a name; none has it. */
+const HOLE = '\0'
+
+/** Describes the types of one BTF. Errors of its methods: `cycle`, `too_large`. */
+export class Describer {
+  readonly #btf: Btf
+  readonly #declarations: Declarations
+  readonly #declarators = new Map<number, Declarator>()
+  readonly #room: Room
+
+  constructor(btf: Btf) {
+    this.#btf = btf
+    const room = new Room(btf)
+    const name = (id: number) => room.take(btf.name(id))
+    const names: TypeNames = { tag: name, typedef: name, enumerator: (text) => room.take(text) }
+    this.#room = room
+    this.#declarations = new Declarations(btf, names)
+  }
+
+  /**
+   * The different types that are compared, or of them those of one name: the id of the first of each, by the text of
+   * its description.
+   */
+  types(name?: string): Map<string, number> {
+    const btf = this.#btf
+    const wanted = name === undefined ? undefined : Buffer.from(name)
+    const types = new Map<string, number>()
+    const forwards = new Map<string, string>()
+    const tags = new Set<string>()
+    for (let id = 1; id < btf.endId; id++) {
+      const named = btf.word(id, 0)
+      if (named === 0 || (wanted && !btf.stringIs(named, wanted))) continue
+      const description = this.describe(id)
+      if (!description) continue
+      const text = this.#room.take(textOf(description))
+      if (!types.has(text)) types.set(text, id)
+      if (description.kind === 'fwd') forwards.set(text, description.name)
+      else if (TAGGED.has(description.kind)) tags.add(description.name)
+    }
+    for (const [text, tag] of forwards) if (tags.has(tag)) types.delete(text)
+    return types
+  }
+
+  /** Describes a type; undefined for one of a sort that is not compared. */
+  describe(id: number): Description | undefined {
+    const type = this.#btf.type(id)
+    switch (type.kind) {
+      case 'INT':
+        return described('int', type.name, { size: type.size, declaration: encoding(type) })
+      case 'FLOAT':
+        return described('float', type.name, { size: type.size })
+      case 'FWD':
+        return described('fwd', type.name, { declaration: `${type.of} ${type.name}` })
+      case 'FUNC':
+        return described('func', type.name, { declaration: this.#signature(type) })
+      case 'STRUCT':
+        return described('struct', type.name, this.#body(type))
+      case 'UNION':
+        return described('union', type.name, this.#body(type))
+      case 'ENUM':
+        if (type.values.length === 0) {
+          return described('fwd', type.name, { declaration: `enum ${type.name}` })
+        }
+        return described('enum', type.name, this.#body(type))
+      case 'ENUM64':
+        return described('enum', type.name, this.#body(type))
+      case 'TYPEDEF': {
+        const body = this.#btf.name(type.type) === '' ? this.#body(this.#btf.type(type.type)) : {}
+        const declaration = body.declaration ?? this.#type(type.type)
+        return described('typedef', type.name, { ...body, declaration })
+      }
+      default:
+        return undefined
+    }
+  }
+
+  /** What is between the braces of a struct, union or enum; of another type nothing. */
+  #body(type: BtfType): Partial<Description> {
+    switch (type.kind) {
+      case 'STRUCT':
+      case 'UNION':
+        return {
+          size: type.size,
+          declaration: type.kind.toLowerCase(),
+          members: [...this.#members(type, '', 0, 0)],
+        }
+      case 'ENUM':
+        // without regard to the sign, which pahole before 1.24 does not write; libbpf takes all of 32 bits as signed
+        return {
+          size: type.size,
+          declaration: 'enum',
+          values: type.values.map(({ name, value }) => ({ name, value: String(value | 0) })),
+        }
+      case 'ENUM64':
+        return {
+          size: type.size,
+          declaration: 'enum',
+          values: type.values.map(({ name, value }) => ({ name, value: String(value) })),
+        }
+      default:
+        return {}
+    }
+  }
+
+  *#members(
+    struct: StructType,
+    path: string,
+    base: number,
+    depth: number,
+  ): Generator<MemberPlace, void, undefined> {
+    if (depth > MAX_INLINE) throw new BtfError('cycle', `type ${struct.id} contains itself`)
+    const btf = this.#btf
+    for (const member of struct.members) {
+      const { offset, size } = memberBits(btf, struct, member)
+      const name = this.#room.take(path + member.name)
+      const inner = member.name === '' ? resolve(btf, member.type) : member.type
+      if (isComposite(btf.kind(inner)) && (member.name === '' || btf.name(inner) === '')) {
+        const within = member.name === '' ? path : `${name}.`
+        yield* this.#members(btf.type(inner) as StructType, within, base + offset, depth + 1)
+        continue
+      }
+      yield {
+        name,
+        type: this.#type(member.type),
+        offset: base + offset,
+        bitfieldSize: size,
+        size: sizeOf(btf, member.type) ?? 0,
+      }
+    }
+  }
+
+  #signature({ name, type }: FuncType): string {
+    const prototype = this.#btf.type(type)
+    if (prototype.kind !== 'FUNC_PROTO') return this.#type(type)
+    const last = prototype.parameters.length - 1
+    const parameters = prototype.parameters.map((p, i) =>
+      p.type === 0 && i === last ? '...' : this.#declare(p.type, p.name),
+    )
+    return this.#declare(prototype.type, `${name}(${parameters.join(', ') || 'void'})`)
+  }
+
+  /** A type as C, in one line. */
+  #type(id: number): string {
+    const { text } = this.#declarator(id)
+    return this.#room.take(text)
+  }
+
+  #declare(id: number, name: string): string {
+    const { before, after } = this.#declarator(id)
+    return this.#room.take(before + name + after)
+  }
+
+  /** What stands around the name of whatever has this type. */
+  #declarator(id: number): Declarator {
+    const known = this.#declarators.get(id)
+    if (known) return known
+    const declared = this.#declarations.declare(id, HOLE).replace(/\s+/g, ' ')
+    const [before = '', after = ''] = declared.split(HOLE)
+    const declarator = { before, after, text: before.trimEnd() + after }
+    this.#declarators.set(id, declarator)
+    return declarator
+  }
+}
+
+function described(
+  kind: TypeSort,
+  name: string,
+  { size, declaration, members, values }: Partial<Description>,
+): Description {
+  return { kind, name, size, declaration, members, values }
+}
+
+/** All of a description; in whatever order members and values are. */
+function textOf({ kind, name, size, declaration, members, values }: Description): string {
+  const lines = [
+    ...(members ?? []).map((m) => `${m.name} ${m.type} ${m.offset} ${m.bitfieldSize} ${m.size}`),
+    ...(values ?? []).map(({ name, value }) => `${name} ${value}`),
+  ]
+  return [`${kind} ${name} ${size} ${declaration}`, ...lines.sort()].join('\n')
+}
+
+function encoding({ size, signed, char, bool, bits, bitOffset }: IntType): string {
+  const words = [signed && 'signed', char && 'char', bool && 'bool'].filter(Boolean)
+  if (bits !== size * 8 || bitOffset !== 0) words.push(`${bits} bits from ${bitOffset}`)
+  return words.join(' ') || 'unsigned'
+}

@@ -1,0 +1,44 @@
+/*
+ * Directories as web servers list them: HTML, of which the links to files in the directory itself are taken, whatever
+ * is around them. nginx, Apache and lighttpd differ in everything but that.
+ */
+import { Parser } from 'htmlparser2'
+import { GeneratorError } from '../error.ts'
+import { rpmNameOf } from '../sources/file-name.ts'
+import { linkBelow } from '../sources/location.ts'
+import type { PackageName } from '../sources/naming.ts'
+import { type IndexOptions, readIndex } from './index-cache.ts'
+
+/** bytes of a page, and links on it; the largest of distributions have some 20 000 */
+const MAX_PAGE = 32 * 1024 * 1024
+const MAX_LINKS = 500_000
+
+export interface ListedPackage extends Required<PackageName> {
+  url: string
+}
+
+/** The .rpm files that the page at `base` (without a slash at its end) lists. Errors: those of `readIndex`, `bad_index`. */
+export async function readListing(base: string, options: IndexOptions): Promise<ListedPackage[]> {
+  const page = await readIndex(`${base}/`, MAX_PAGE, options)
+  const found = new Map<string, ListedPackage>()
+  for (const href of linksOf(page.toString('utf8'))) {
+    const link = linkBelow(base, href)
+    const name = link && rpmNameOf(link.path)
+    if (name) found.set(link.url, { ...name, url: link.url })
+  }
+  if (found.size === 0) throw new GeneratorError('bad_index', `${base}/ does not list packages`)
+  return [...found.values()]
+}
+
+function linksOf(page: string): string[] {
+  const links: string[] = []
+  const parser = new Parser({
+    onopentag(name, { href }) {
+      if (name === 'a' && href !== undefined) links.push(href)
+      if (links.length > MAX_LINKS)
+        throw new GeneratorError('too_large', 'the page has too many links')
+    },
+  })
+  parser.end(page)
+  return links
+}

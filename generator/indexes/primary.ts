@@ -1,0 +1,76 @@
+/*
+ * What an rpm-md repository has: its primary index, as XML (createrepo_c(8)) or, where there is none that we read, as an
+ * SQLite database. Either is a stranger's: the XML is bounded, the database is asked by a process of its own.
+ */
+import { GeneratorError } from '../error.ts'
+import type { PackageName } from '../sources/naming.ts'
+import { readXml } from './xml.ts'
+
+/** A package, as the index has it. */
+export interface RpmEntry extends Required<PackageName> {
+  epoch: string
+  /** path below the repository, as it is written */
+  path: string
+  /** where the path is not below the repository but there */
+  base?: string
+  /** of the package file: RPM's name of the algorithm, and hex */
+  checksum: { type: string; hex: string }
+  /** bytes of the package file */
+  size: number
+}
+
+/** Most packages that are taken of one repository: a distribution has some hundred kernels. */
+const MAX_WANTED = 100_000
+
+/** The packages of primary.xml that are wanted. Errors: `bad_index`, `too_large`, those of the source. */
+export async function readPrimaryXml(
+  source: AsyncIterable<Uint8Array>,
+  wanted: (name: PackageName) => boolean,
+): Promise<RpmEntry[]> {
+  const found: RpmEntry[] = []
+  let fields: Record<string, string> = {}
+  const PACKAGE = 'metadata/package'
+  await readXml(source, 'metadata', {
+    open(path, attributes) {
+      if (path === PACKAGE) fields = {}
+      const take = (element: string, names: readonly string[]) => {
+        if (path !== `${PACKAGE}/${element}`) return
+        for (const name of names) {
+          if (attributes[name] !== undefined) fields[`${element}.${name}`] = attributes[name]
+        }
+      }
+      take('version', ['epoch', 'ver', 'rel'])
+      take('checksum', ['type'])
+      take('size', ['package'])
+      take('location', ['href', 'xml:base'])
+    },
+    close(path, text) {
+      for (const element of ['name', 'arch', 'checksum'])
+        if (path === `${PACKAGE}/${element}`) fields[element] = text.trim()
+      if (path !== PACKAGE) return
+      const entry = entryOf(fields)
+      if (entry && wanted(entry)) found.push(entry)
+      if (found.length > MAX_WANTED)
+        throw new GeneratorError('too_large', `the index has more than ${MAX_WANTED} kernels`)
+    },
+  })
+  return found
+}
+
+/** Undefined for what has no name: it is none of ours. */
+function entryOf(fields: Readonly<Record<string, string>>): RpmEntry | undefined {
+  const { name, arch = '', checksum = '' } = fields
+  if (name === undefined) return undefined
+  const base = fields['location.xml:base']
+  return {
+    name,
+    arch,
+    epoch: fields['version.epoch'] ?? '0',
+    version: fields['version.ver'] ?? '',
+    revision: fields['version.rel'] ?? '',
+    path: fields['location.href'] ?? '',
+    ...(base && { base }),
+    checksum: { type: fields['checksum.type'] ?? '', hex: checksum },
+    size: Number(fields['size.package'] ?? Number.NaN),
+  }
+}

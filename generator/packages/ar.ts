@@ -1,0 +1,44 @@
+/*
+ * ar archives, as dpkg reads them (ar(5) in the common format, without long names): a stream of members, each with
+ * its bytes to be read before the next one is asked for.
+ */
+
+import { GeneratorError } from '../error.ts'
+import { ByteReader } from './bytes.ts'
+
+export interface ArMember {
+  name: string
+  /** bytes */
+  size: number
+  body: AsyncGenerator<Buffer>
+}
+
+const MAGIC = '!<arch>\n'
+const HEADER = 60
+
+/** Reads the members of an archive. What is left of a body is passed over. Errors: `corrupt_package`, `truncated`. */
+export async function* readAr(source: AsyncIterable<Uint8Array>): AsyncGenerator<ArMember> {
+  const bytes = new ByteReader(source, () => {
+    return new GeneratorError('truncated', 'the ar archive ends in the middle of a member')
+  })
+  if ((await bytes.take(MAGIC.length)).toString('latin1') !== MAGIC) {
+    throw new GeneratorError('corrupt_package', 'not an ar archive')
+  }
+  while (!(await bytes.atEnd())) {
+    const { name, size } = parseHeader(await bytes.take(HEADER))
+    const end = bytes.position + size
+    yield { name, size, body: bytes.stream(size) }
+    await bytes.skipTo(end) // what the caller left
+    if (size % 2 === 1 && !(await bytes.atEnd())) await bytes.take(1)
+  }
+}
+
+/** Reads `struct ar_hdr`: name, mtime, uid, gid, mode, size in decimal, and a magic. */
+function parseHeader(header: Buffer): { name: string; size: number } {
+  const text = header.toString('latin1')
+  const size = /^(\d{1,10}) *$/.exec(text.slice(48, 58))?.[1]
+  if (size === undefined || text.slice(58) !== '`\n') {
+    throw new GeneratorError('corrupt_package', 'the ar archive has a member with a bad header')
+  }
+  return { name: text.slice(0, 16).trimEnd().replace(/\/$/, ''), size: Number(size) }
+}

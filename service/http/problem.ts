@@ -1,0 +1,137 @@
+/* Errors as `application/problem+json` (RFC 9457) with a `code`; the one place where a code becomes a status. */
+import { STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
+import type { FastifyError, FastifyInstance, FastifyReply } from 'fastify'
+import { BtfError } from '../../bpf/index.ts'
+import { StoreError, type StoreErrorCode } from '../../storage/index.ts'
+import { ServiceError, type ServiceErrorCode } from '../error.ts'
+
+/** Which status an error is answered with. */
+export const STATUS = {
+  pending: 202,
+  bad_request: 400,
+  invalid_name: 400,
+  unknown_kernel: 404,
+  unknown_blob: 404,
+  unknown_job: 404,
+  not_found: 404,
+  embedded: 404,
+  failed: 404,
+  unauthorized: 401,
+  forbidden: 403,
+  timeout: 408,
+  ambiguous: 409,
+  too_large: 413,
+  uri_too_long: 414,
+  unsupported_media_type: 415,
+  invalid_range: 416,
+  bad_object: 422,
+  unsupported: 422,
+  unfit: 422,
+  bad_bundle: 422,
+  too_complex: 422,
+  rate_limited: 429,
+  headers_too_large: 431,
+  bad_tokens: 500,
+  internal: 500,
+  busy: 503,
+  unavailable: 503,
+} as const satisfies Record<ServiceErrorCode, number>
+
+/** What a failing store means to a client; every other code of a store is a defect of ours. */
+const STORE: Partial<Record<StoreErrorCode, ServiceErrorCode>> = {
+  unreachable: 'unavailable',
+  not_permitted: 'unavailable',
+}
+
+/** What Fastify and its plugins refuse before a handler sees it, by status; any other 4xx is a bad request. */
+const REFUSED: Partial<Record<number, ServiceErrorCode>> = {
+  408: 'timeout',
+  413: 'too_large',
+  414: 'uri_too_long',
+  415: 'unsupported_media_type',
+  429: 'rate_limited',
+}
+
+/** What a connection is refused for before there is a request, by Node's code. */
+const BROKEN: Partial<Record<string, ServiceErrorCode>> = {
+  HPE_HEADER_OVERFLOW: 'headers_too_large',
+  ERR_HTTP_REQUEST_TIMEOUT: 'timeout',
+}
+
+export const PROBLEM_TYPE = 'application/problem+json'
+const BROKEN_DETAIL = 'that is no request that can be read'
+const RETRY_AFTER_SECONDS = 5
+
+/** Makes every error of an app a problem document; what is a defect is logged and not shown. */
+export function registerProblems(app: FastifyInstance): void {
+  app.setErrorHandler((error: FastifyError, request, reply) => {
+    const problem = toServiceError(error)
+    if (STATUS[problem.code] >= 500) request.log.error(error)
+    if (STATUS[problem.code] >= 400) reply.header('x-request-id', request.id)
+    return sendProblem(reply, problem)
+  })
+  app.setNotFoundHandler((request, reply) =>
+    sendProblem(
+      reply,
+      new ServiceError('not_found', `there is no ${request.method} at this address`),
+    ),
+  )
+}
+
+function toServiceError(error: FastifyError): ServiceError {
+  if (error instanceof ServiceError) return error
+  if (error instanceof StoreError) {
+    const code = STORE[error.code] ?? 'internal'
+    return new ServiceError(
+      code,
+      code === 'unavailable' ? 'the store does not answer' : 'internal error',
+    )
+  }
+  if (error instanceof BtfError)
+    return new ServiceError('bad_object', error.message, { details: { reason: error.code } })
+  const status = error.statusCode ?? 500
+  if (status >= 400 && status < 500)
+    return new ServiceError(REFUSED[status] ?? 'bad_request', error.message)
+  return new ServiceError('internal', 'internal error')
+}
+
+/** Answers with a problem document; `details.retryAfter` is in seconds, and is said where asking again may help. */
+export function sendProblem(reply: FastifyReply, problem: ServiceError): FastifyReply {
+  const { status, retryAfter, ...document } = documentOf(problem)
+  if (retryAfter !== undefined) reply.header('retry-after', retryAfter)
+  return reply
+    .code(status)
+    .header('cache-control', 'no-store')
+    .type(PROBLEM_TYPE)
+    .serializer(JSON.stringify)
+    .send({ status, ...document })
+}
+
+/** Answers on a connection whose request cannot be parsed, and ends it: there may be no end to what comes. */
+export function sendBroken(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
+  const code = BROKEN[error.code ?? ''] ?? 'bad_request'
+  const { status, ...document } = documentOf(new ServiceError(code, BROKEN_DETAIL))
+  const body = JSON.stringify({ status, ...document })
+  const head = [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
+    `content-type: ${PROBLEM_TYPE}`,
+    `content-length: ${Buffer.byteLength(body)}`,
+    'connection: close',
+  ]
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`, () => socket.destroy())
+}
+
+function documentOf({ code, message, details: { retryAfter, ...details } }: ServiceError) {
+  const status = STATUS[code]
+  return {
+    type: 'about:blank',
+    title: code.replaceAll('_', ' '),
+    status,
+    code,
+    detail: message,
+    retryAfter: retryAfter ?? (status === 503 || status === 202 ? RETRY_AFTER_SECONDS : undefined),
+    ...details,
+  }
+}

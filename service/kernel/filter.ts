@@ -1,0 +1,20 @@
+/* Which kernels a request is about: the same filters as on the command line. */
+import Type from 'typebox'
+import type { KernelFilter } from '../../storage/index.ts'
+
+const Word = Type.String({ minLength: 1, maxLength: 255 })
+
+export const FilterQuery = Type.Object({
+  distro: Type.Optional(Word),
+  version: Type.Optional(Word),
+  arch: Type.Optional(Word),
+  release: Type.Optional(Type.String({ ...Word, description: 'a glob' })),
+})
+
+/** A filter without what was not given. */
+export const filterOf = ({ distro, version, arch, release }: KernelFilter): KernelFilter => ({
+  ...(distro !== undefined && { distro }),
+  ...(version !== undefined && { version }),
+  ...(arch !== undefined && { arch }),
+  ...(release !== undefined && { release }),
+})

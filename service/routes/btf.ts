@@ -1,0 +1,159 @@
+/* /v1/btf: the BTF of a kernel, by its name, by `uname -r` alone, by its build-id, or by the digest of its bytes. */
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import Type from 'typebox'
+import type { Context } from '../http/context.ts'
+import { answerFor } from '../http/resolve.ts'
+import {
+  BtfQuery,
+  BuildId,
+  bodies,
+  ChoiceQuery,
+  choiceOf,
+  DigestParams,
+  FormQuery,
+  NO_BTF,
+  NO_BUILD,
+  problems,
+  text,
+  wantedOf,
+} from '../http/schema.ts'
+import { IMMUTABLE, SHORT, sendBtf } from '../http/send.ts'
+import { ANY, type Available, lookUpBuild } from '../kernel/lookup.ts'
+import { kernelOf, NameParams, Segment } from '../kernel/name.ts'
+
+const ReleaseQuery = Type.Object(
+  {
+    release: Segment,
+    distro: Type.Optional(Segment),
+    version: Type.Optional(Segment),
+    arch: Type.Optional(Segment),
+    ...BtfQuery.properties,
+  },
+  { additionalProperties: false },
+)
+
+const BuildQuery = Type.Omit(BtfQuery, ['build', 'uname-version'], { additionalProperties: false })
+
+const BTF = bodies("raw BTF; its ETag is the bytes' SHA-256")
+const REFUSALS = ['bad_request', 'unknown_blob', 'invalid_range', 'unavailable'] as const
+
+export const btfRoutes =
+  (context: Context): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    const send = (
+      request: FastifyRequest,
+      reply: FastifyReply,
+      record: Available,
+      query: BtfQuery,
+    ) => {
+      const dialect = query.dialect ? `?dialect=${query.dialect}` : ''
+      if (query.modules === undefined)
+        reply.header('content-location', `/v1/btf/sha256/${record.btf.sha256}${dialect}`)
+      return sendBtf(context, request, reply, wantedOf(record, query), {
+        cacheControl: SHORT,
+        size: record.btf.size,
+      })
+    }
+
+    app.get(
+      '/v1/btf/:distro/:version/:arch/:release',
+      {
+        schema: {
+          tags: ['BTF'],
+          summary: 'The BTF of a kernel',
+          description: `Any of the first three may be \`${ANY}\`.`,
+          params: NameParams,
+          querystring: BtfQuery,
+          response: { ...BTF, ...problems(...REFUSALS, 'invalid_name', ...NO_BTF) },
+        },
+      },
+      async (request, reply) => {
+        const { params, query } = request
+        const record = await answerFor(context, request, kernelOf(params), choiceOf(query))
+        return await send(request, reply, record, query)
+      },
+    )
+
+    app.get(
+      '/v1/btf',
+      {
+        schema: {
+          tags: ['BTF'],
+          summary: 'The BTF of a kernel, by uname -r and what else is known of it',
+          querystring: ReleaseQuery,
+          response: { ...BTF, ...problems(...REFUSALS, 'invalid_name', ...NO_BTF) },
+        },
+      },
+      async (request, reply) => {
+        const { distro = ANY, version = ANY, arch = ANY, release } = request.query
+        const kernel = kernelOf({ distro, version, arch, release })
+        const record = await answerFor(context, request, kernel, choiceOf(request.query))
+        return await send(request, reply, record, request.query)
+      },
+    )
+
+    app.get(
+      '/v1/btf/build-id/:buildId',
+      {
+        schema: {
+          tags: ['BTF'],
+          summary: 'The BTF of the kernel with a build-id',
+          params: Type.Object({ buildId: BuildId }),
+          querystring: BuildQuery,
+          response: { ...BTF, ...problems(...REFUSALS, ...NO_BUILD) },
+        },
+      },
+      async (request, reply) => {
+        const { params, query } = request
+        const record = lookUpBuild(context.catalog, params.buildId, choiceOf(query))
+        return await send(request, reply, record, query)
+      },
+    )
+
+    app.get(
+      '/v1/btf/sha256/:digest',
+      {
+        schema: {
+          tags: ['BTF'],
+          summary: 'BTF by the digest of its bytes',
+          params: DigestParams,
+          querystring: FormQuery,
+          response: { ...BTF, ...problems(...REFUSALS) },
+        },
+      },
+      async (request, reply) => {
+        const { digest: sha256 } = request.params
+        const { dialect } = request.query
+        const wanted = { sha256, ...(dialect && { dialect }) }
+        // a later version of ours may make another dialect of it
+        const cacheControl = dialect ? SHORT : IMMUTABLE
+        const [record] = context.catalog.findBy('sha256', sha256)
+        const size = record?.btf?.size ?? 0
+        return await sendBtf(context, request, reply, wanted, { cacheControl, size })
+      },
+    )
+
+    app.get(
+      '/v1/btf/:distro/:version/:arch/:release/sha256',
+      {
+        schema: {
+          tags: ['BTF'],
+          summary: "The SHA-256 of a kernel's BTF, as a line of sha256sum",
+          description: 'For clients that cannot read headers; the digest then leads to the bytes.',
+          params: NameParams,
+          querystring: ChoiceQuery,
+          response: {
+            200: text('`<sha256>  <release>.btf`'),
+            ...problems('bad_request', 'invalid_name', ...NO_BTF, 'unavailable'),
+          },
+        },
+      },
+      async (request, reply) => {
+        const { params, query } = request
+        const { btf, kernel } = await answerFor(context, request, kernelOf(params), choiceOf(query))
+        reply.header('cache-control', SHORT).type('text/plain; charset=utf-8')
+        return reply.send(`${btf.sha256}  ${kernel.release}.btf\n`)
+      },
+    )
+  }

@@ -1,0 +1,156 @@
+/*
+ * The three calls of btfhub-online (docs/openapi.yaml there): the list, a kernel's archive, and a kernel's BTF with only
+ * what a BPF object needs. Its server answers the last with a tar.gz.
+ */
+import { promisify } from 'node:util'
+import { gzip } from 'node:zlib'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
+import Type from 'typebox'
+import { archiveArch, packTar, sha256Of } from '../../storage/index.ts'
+import { answering } from '../cache/archives.ts'
+import { lately } from '../concurrency.ts'
+import type { Context } from '../http/context.ts'
+import { goneSignal } from '../http/requester.ts'
+import { answerForOthers } from '../http/resolve.ts'
+import {
+  bodies,
+  bytes,
+  ChoiceQuery,
+  choiceOf,
+  KNOWN,
+  NO_BTF_FOR_OTHERS,
+  problems,
+} from '../http/schema.ts'
+import { SHORT, sendBytes } from '../http/send.ts'
+import { acceptUploads, bodyLimitOf, filesOf, formOf } from '../http/upload.ts'
+import type { Available } from '../kernel/lookup.ts'
+import { kernelOf, Segment } from '../kernel/name.ts'
+import { ARCHIVE_TYPE, DOORS } from './btfhub.ts'
+
+const GZIP_TYPE = 'application/gzip'
+
+/** Milliseconds for which the list is the same. */
+const LIST_AGE = 10_000
+
+const Identifier = Type.Object({
+  distribution: Segment,
+  distribution_version: Segment,
+  kernel_version: Segment,
+  arch: Segment,
+})
+
+const Query = Type.Object({ ...Identifier.properties, ...ChoiceQuery.properties })
+type Query = Type.Static<typeof Query>
+
+const REFUSALS = [
+  ...(['bad_request', 'invalid_name', 'unknown_blob', 'unavailable'] as const),
+  ...NO_BTF_FOR_OTHERS,
+]
+
+export const onlineRoutes =
+  (context: Context): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    const { objects } = context
+    const form = { files: 1, fileSize: context.settings.uploadLimit }
+    await acceptUploads(app, context.uploads, form)
+
+    for (const { prefix, newest } of DOORS) {
+      const recordFor = (request: FastifyRequest, query: Query): Promise<Available> => {
+        const kernel = kernelOf({
+          distro: query.distribution,
+          version: query.distribution_version,
+          arch: query.arch,
+          release: query.kernel_version,
+        })
+        const choice = choiceOf(query)
+        return answerForOthers(context, request, kernel, {
+          ...choice,
+          newest: newest || choice.newest === true,
+        })
+      }
+
+      const list = lately(LIST_AGE, () => {
+        const listed = Array.from(answering(context.catalog, { newest }), identifierOf)
+        const bytes = Buffer.from(JSON.stringify(listed))
+        return { bytes, sha256: sha256Of(bytes) }
+      })
+
+      app.get(
+        `${prefix}/api/v1/list`,
+        {
+          schema: {
+            hide: newest,
+            tags: ['Drop-ins'],
+            summary: 'All kernels whose BTF can be had, as btfhub-online lists them',
+            response: { 200: Type.Array(Identifier), 304: KNOWN, ...problems() },
+          },
+        },
+        (request, reply) => {
+          const { bytes, sha256 } = list()
+          const tagged = { etag: `"${sha256}"`, cacheControl: SHORT }
+          sendBytes(request, reply, bytes, { ...tagged, type: 'application/json' })
+        },
+      )
+
+      app.get(
+        `${prefix}/api/v1/download`,
+        {
+          schema: {
+            hide: newest,
+            tags: ['Drop-ins'],
+            summary: "A kernel's archive, as btfhub-online has it",
+            querystring: Query,
+            response: {
+              ...bodies('a tar with one file, `<release>.btf`', ARCHIVE_TYPE),
+              ...problems(...REFUSALS, 'invalid_range'),
+            },
+          },
+        },
+        async (request, reply) => {
+          const record = await recordFor(request, request.query)
+          const { bytes, sha256 } = await context.archives.get(record)
+          const tagged = { etag: `"${sha256}"`, cacheControl: SHORT }
+          return sendBytes(request, reply, bytes, { ...tagged, type: ARCHIVE_TYPE })
+        },
+      )
+
+      app.post(
+        `${prefix}/api/v1/customize`,
+        {
+          bodyLimit: bodyLimitOf(form),
+          schema: {
+            hide: newest,
+            tags: ['Drop-ins'],
+            summary: "Of a kernel's BTF what a BPF object needs, as btfhub-online makes it",
+            consumes: ['multipart/form-data'],
+            form: formOf('bpf', 'a BPF object'),
+            querystring: Query,
+            response: {
+              200: bytes('a tar with one file, `<release>.btf`', GZIP_TYPE),
+              ...problems(
+                ...REFUSALS,
+                ...(['too_large', 'unsupported_media_type', 'bad_object', 'too_complex'] as const),
+                'busy',
+              ),
+            },
+          },
+        },
+        async (request, reply) => {
+          const gone = goneSignal(reply)
+          const sent = await objects.open(await filesOf(request, 'bpf', form), gone)
+          const { btf, kernel } = await recordFor(request, request.query)
+          const least = await objects.minimized(objects.one, btf.sha256, sent, gone)
+          const bytes = await promisify(gzip)(await packTar(kernel.release, least.bytes))
+          return reply.header('cache-control', 'no-store').type(GZIP_TYPE).send(bytes)
+        },
+      )
+    }
+  }
+
+const identifierOf = ({ kernel }: Available): Type.Static<typeof Identifier> => ({
+  distribution: kernel.distro,
+  distribution_version: kernel.version,
+  kernel_version: kernel.release,
+  arch: archiveArch(kernel.arch),
+})

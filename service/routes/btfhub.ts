@@ -1,0 +1,127 @@
+/*
+ * Archives at the addresses that others' clients have built in: btfhub-archive's tree, `<ID>/<VER>/<ARCH>/<K>.btf.tar.xz`,
+ * and Datadog's, which is the same below /btfs, with a catalogue of digests. Below /newest the newest of several builds
+ * is taken, for clients that can be given a base address but cannot say which build.
+ */
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import Type from 'typebox'
+import { ARCHIVE_SUFFIX } from '../../storage/index.ts'
+import { ServiceError } from '../error.ts'
+import type { Context } from '../http/context.ts'
+import { answerForOthers } from '../http/resolve.ts'
+import {
+  bodies,
+  ChoiceQuery,
+  choiceOf,
+  KNOWN,
+  NO_BTF_FOR_OTHERS,
+  problems,
+} from '../http/schema.ts'
+import { SHORT, sendBytes } from '../http/send.ts'
+import { kernelOf, Segment } from '../kernel/name.ts'
+
+export const ARCHIVE_TYPE = 'application/x-xz'
+
+/** Where the doors are that others know, and whether the newest build is taken there. */
+export const DOORS = [
+  { prefix: '', newest: false },
+  { prefix: '/newest', newest: true },
+] as const
+
+const FileParams = Type.Object({
+  distro: Segment,
+  version: Segment,
+  arch: Segment,
+  file: Type.String({
+    minLength: 1,
+    maxLength: 300,
+    description: `\`uname -r\` and \`${ARCHIVE_SUFFIX}\``,
+  }),
+})
+
+const Catalogue = Type.Record(
+  Type.String(),
+  Type.Record(
+    Type.String(),
+    Type.Record(Type.String(), Type.Record(Type.String(), Type.Object({ sha256: Type.String() }))),
+  ),
+  { description: 'by architecture, distribution, version and release' },
+)
+
+const TREES = {
+  '/:distro/:version/:arch/:file': "A kernel's archive, as btfhub-archive has it",
+  '/btfs/:distro/:version/:arch/:file': "A kernel's archive, as Datadog's agent asks for it",
+}
+
+export const archiveTreeRoutes =
+  (context: Context): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    for (const { prefix, newest } of DOORS) {
+      for (const [path, summary] of Object.entries(TREES)) {
+        app.get(
+          `${prefix}${path}`,
+          {
+            schema: {
+              hide: newest,
+              tags: ['Drop-ins'],
+              summary,
+              params: FileParams,
+              querystring: ChoiceQuery,
+              response: {
+                ...bodies('a tar with one file, `<release>.btf`', ARCHIVE_TYPE),
+                ...problems(
+                  ...(['bad_request', 'invalid_name', 'not_found', 'unknown_blob'] as const),
+                  ...NO_BTF_FOR_OTHERS,
+                  ...(['invalid_range', 'unavailable'] as const),
+                ),
+              },
+            },
+          },
+          async (request, reply) => {
+            const { file, ...name } = request.params
+            const kernel = kernelOf({ ...name, release: releaseOf(file, ARCHIVE_SUFFIX) })
+            const choice = choiceOf(request.query)
+            const record = await answerForOthers(context, request, kernel, {
+              ...choice,
+              newest: newest || choice.newest === true,
+            })
+            const { bytes, sha256 } = await context.archives.get(record)
+            const tagged = { etag: `"${sha256}"`, cacheControl: SHORT }
+            return sendBytes(request, reply, bytes, { ...tagged, type: ARCHIVE_TYPE })
+          },
+        )
+      }
+
+      app.get(
+        `${prefix}/btfs/catalog.json`,
+        {
+          schema: {
+            hide: newest,
+            tags: ['Drop-ins'],
+            summary: 'The SHA-256 of the bytes of each archive, as Datadog has it',
+            description:
+              'Kernels whose archive was never packed are left out, packed from then on, and counted in the header `btfmill-missing`; so are, uncounted, those whose builds differ.',
+            response: {
+              200: Catalogue,
+              304: KNOWN,
+              ...problems('unavailable'),
+            },
+          },
+        },
+        async (request, reply) => {
+          const { bytes, sha256, missing } = await context.archives.catalogue({ newest })
+          reply.header('btfmill-missing', missing)
+          const cacheControl = missing > 0 ? 'no-cache' : SHORT
+          const tagged = { etag: `"${sha256}"`, cacheControl, type: 'application/json' }
+          return sendBytes(request, reply, bytes, tagged)
+        },
+      )
+    }
+  }
+
+/** The release in the name of a file. Errors: `not_found` where the file is another. */
+export function releaseOf(file: string, suffix: string): string {
+  if (!file.endsWith(suffix) || file === suffix)
+    throw new ServiceError('not_found', `there is no file of that name; names end with ${suffix}`)
+  return file.slice(0, -suffix.length)
+}

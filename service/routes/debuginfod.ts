@@ -1,0 +1,42 @@
+/*
+ * /buildid/<build-id>/section/.BTF, as debuginfod has sections of files (debuginfod(8), WEBAPI), so that elfutils'
+ * clients find BTF by the build-id of their kernel.
+ */
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import Type from 'typebox'
+import type { Context } from '../http/context.ts'
+import { BuildId, bodies, NO_BUILD, problems } from '../http/schema.ts'
+import { IMMUTABLE, sendBtf } from '../http/send.ts'
+import { lookUpBuild } from '../kernel/lookup.ts'
+
+export const debuginfodRoutes =
+  (context: Context): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    app.get(
+      '/buildid/:buildId/section/.BTF',
+      {
+        schema: {
+          tags: ['Drop-ins'],
+          summary: "A kernel's BTF, as debuginfod has a section of it",
+          params: Type.Object({ buildId: BuildId }),
+          response: {
+            ...bodies('raw BTF; its size is in `x-debuginfod-size`'),
+            ...problems('bad_request', ...NO_BUILD, 'unknown_blob', 'invalid_range', 'unavailable'),
+          },
+        },
+      },
+      async (request, reply) => {
+        const { btf } = lookUpBuild(context.catalog, request.params.buildId, {})
+        reply.header('x-debuginfod-size', btf.size)
+        return await sendBtf(
+          context,
+          request,
+          reply,
+          { sha256: btf.sha256 },
+          {
+            cacheControl: IMMUTABLE,
+          },
+        )
+      },
+    )
+  }

@@ -1,0 +1,110 @@
+/*
+ * /v1/jobs: a generation under way, as JSON, or as server-sent events until it has ended. An event is the whole state,
+ * named after it; who reads slowly gets fewer.
+ */
+import { Readable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import Type, { type Static } from 'typebox'
+import { Room } from '../concurrency.ts'
+import type { Demand } from '../demand/demand.ts'
+import { Generation, isEnded } from '../demand/generation.ts'
+import { ServiceError } from '../error.ts'
+import type { Context } from '../http/context.ts'
+import { goneSignal } from '../http/requester.ts'
+import { problems } from '../http/schema.ts'
+import { pathOf } from '../kernel/name.ts'
+import { shownFailure } from '../kernel/public-record.ts'
+
+const EVENTS = 'text/event-stream'
+/** Milliseconds without an event after which a comment says that there is still somebody. */
+const SILENCE = 15_000
+/** Milliseconds between two events. */
+const PACE = 200
+/** So many may watch at once. */
+const WATCHERS = 2000
+
+const Params = Type.Object({ id: Type.String({ pattern: '^[\\w-]{1,64}$' }) })
+const Job = Type.Object({ ...Generation.properties, links: Type.Object({ btf: Type.String() }) })
+/** One answer in two forms, by the request's Accept. */
+const FORMS = {
+  content: {
+    'application/json': { schema: Job },
+    [EVENTS]: { schema: Type.Unsafe<Readable>({ type: 'string' }) },
+  },
+}
+
+export const jobRoutes =
+  ({ onDemand }: Context): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    if (!onDemand) return
+    const { generator } = onDemand
+    const stopping = new AbortController()
+    app.addHook('preClose', async () => stopping.abort())
+    const room = new Room(WATCHERS, 'too many watch')
+
+    app.get(
+      '/v1/jobs/:id',
+      {
+        schema: {
+          tags: ['Kernels'],
+          summary: 'A generation under way, as JSON or as server-sent events',
+          params: Params,
+          response: { 200: FORMS, ...problems('bad_request', 'unknown_job', 'busy') },
+        },
+      },
+      async (request, reply) => {
+        const { id } = request.params
+        const generation = generator.get(id)
+        if (!generation) throw new ServiceError('unknown_job', `there is no generation ${id}`)
+        reply.headers({ 'cache-control': 'no-store', vary: 'accept' })
+        if (!request.headers.accept?.includes(EVENTS)) {
+          if (isEnded(generation)) await onDemand.settled(id)
+          return reply.send(jobOf(generation))
+        }
+        reply.raw.once('close', room.take())
+        const signal = AbortSignal.any([goneSignal(reply), stopping.signal])
+        reply.header('x-accel-buffering', 'no').type(EVENTS)
+        return reply.send(Readable.from(eventsOf(onDemand, id, signal)))
+      },
+    )
+  }
+
+function jobOf({ packages, failure, ...generation }: Generation): Static<typeof Job> {
+  return {
+    ...generation,
+    packages: packages.map(({ size, ...rest }) => ({
+      ...rest,
+      ...(size !== undefined && { size }),
+    })),
+    ...(failure && { failure: shownFailure(failure) }),
+    links: { btf: `/v1/btf/${pathOf(generation.kernel)}` },
+  }
+}
+
+/** The events of a generation, as bytes on the wire, until it has ended or the signal aborts. */
+async function* eventsOf(
+  onDemand: Demand,
+  id: string,
+  signal: AbortSignal,
+): AsyncGenerator<string> {
+  const changes = onDemand.generator.watch(id, signal)[Symbol.asyncIterator]()
+  for (let next = changes.next(); ; ) {
+    const seen = await Promise.race([next, pause(SILENCE, signal)])
+    if (signal.aborted || seen?.done) return
+    if (!seen) {
+      yield ': still at it\n\n'
+      continue
+    }
+    const generation = seen.value
+    if (isEnded(generation)) await onDemand.settled(id)
+    yield `event: ${generation.state}\ndata: ${JSON.stringify(jobOf(generation))}\n\n`
+    if (isEnded(generation)) return
+    await pause(PACE, signal)
+    next = changes.next()
+  }
+}
+
+/** Ends with the signal, too. */
+const pause = (milliseconds: number, signal: AbortSignal): Promise<undefined> =>
+  sleep(milliseconds, undefined, { signal, ref: false }).catch(() => undefined)

@@ -1,0 +1,76 @@
+/*
+ * /coolbpf/btf, OpenAnolis' mirror of BTF for coolbpf, which ptcpdump and kyanos ask first. It has files named after
+ * the architecture and `uname -r` alone.
+ */
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import Type from 'typebox'
+import { ServiceError } from '../error.ts'
+import type { Context } from '../http/context.ts'
+import { answerForOthers } from '../http/resolve.ts'
+import { bodies, ChoiceQuery, choiceOf, NO_BTF_FOR_OTHERS, problems } from '../http/schema.ts'
+import { SHORT, sendBtf } from '../http/send.ts'
+import { ANY } from '../kernel/lookup.ts'
+import { kernelOf, Segment } from '../kernel/name.ts'
+import { DOORS } from './btfhub.ts'
+
+const PREFIX = 'vmlinux-'
+
+const FileParams = Type.Object({
+  arch: Segment,
+  file: Type.String({
+    minLength: 1,
+    maxLength: 300,
+    description: `\`${PREFIX}\` and \`uname -r\``,
+  }),
+})
+
+export const openAnolisRoutes =
+  (context: Context): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    for (const { prefix, newest } of DOORS) {
+      app.get(
+        `${prefix}/coolbpf/btf/:arch/:file`,
+        {
+          schema: {
+            hide: newest,
+            tags: ['Drop-ins'],
+            summary: "A kernel's BTF, as OpenAnolis has it",
+            params: FileParams,
+            querystring: ChoiceQuery,
+            response: {
+              ...bodies('raw BTF'),
+              ...problems(
+                ...(['bad_request', 'invalid_name', 'not_found', 'unknown_blob'] as const),
+                ...NO_BTF_FOR_OTHERS,
+                ...(['invalid_range', 'unavailable'] as const),
+              ),
+            },
+          },
+        },
+        async (request, reply) => {
+          const { arch, file } = request.params
+          if (!file.startsWith(PREFIX) || file === PREFIX)
+            throw new ServiceError(
+              'not_found',
+              `there is no file of that name; names begin with ${PREFIX}`,
+            )
+          const release = file.slice(PREFIX.length)
+          const kernel = kernelOf({ distro: ANY, version: ANY, arch, release })
+          const choice = choiceOf(request.query)
+          const record = await answerForOthers(context, request, kernel, {
+            ...choice,
+            newest: newest || choice.newest === true,
+          })
+          return await sendBtf(
+            context,
+            request,
+            reply,
+            { sha256: record.btf.sha256 },
+            {
+              cacheControl: SHORT,
+            },
+          )
+        },
+      )
+    }
+  }

@@ -1,0 +1,271 @@
+/*
+ * Sources that cannot be read, by whatever goes wrong on the way: each has its code, is told and kept, leaves nothing
+ * behind, hides no other source, and is forgotten when it is mended.
+ */
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import type { RequestListener } from 'node:http'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { parseSource, type Source } from '../../../generator/sources/source.ts'
+import { SOURCES } from '../../../generator/sources/sources.ts'
+import type { FailureCode } from '../../../storage/index.ts'
+import { makeSuite } from '../../helpers/apt-archive.ts'
+import { serveDirectory } from '../../helpers/file-server.ts'
+import { makePackage } from '../../helpers/package.ts'
+import { makeRpm } from '../../helpers/rpm.ts'
+import { makeRpmRepository, signRepomd } from '../../helpers/rpm-repository.ts'
+import { type Mill, makeMill } from '../../helpers/run-directory.ts'
+import { makeSigner } from '../../helpers/signer.ts'
+import { type Server, startServer } from '../../helpers/test-server.ts'
+import { makeVmlinux } from '../../helpers/vmlinux.ts'
+
+const signer = makeSigner(t)
+
+type Answer = RequestListener
+
+/** A server of a mill's input that answers some paths otherwise. */
+async function serve(t: Test, mill: Mill, odd: [RegExp, Answer][] = []): Promise<Server> {
+  return await startServer(t, (request, response) => {
+    const path = decodeURIComponent(request.url!.replace(/[?].*/, ''))
+    const answer = odd.find(([pattern]) => pattern.test(path))?.[1]
+    if (answer) return answer(request, response)
+    try {
+      response.end(readFileSync(join(mill.directory, path)))
+    } catch {
+      response.writeHead(404).end()
+    }
+  })
+}
+
+/** A kernel in an apt suite, and one in an rpm-md repository, below a mill's input. */
+function fill(mill: Mill): void {
+  const image = join(mill.directory, 'vmlinux')
+  makeVmlinux(image, { release: '5.4.0-42-generic', machine: 'x86_64' })
+  const name = 'linux-image-unsigned-5.4.0-42-generic-dbgsym'
+  const files = { 'usr/lib/debug/boot/vmlinux-5.4.0-42-generic': image }
+  const options = { name, version: '5.4.0-42.46', architecture: 'amd64', files }
+  const main = [makePackage(mill.directory, undefined, options)]
+  const suite = { suite: 'focal', architecture: 'amd64', components: { main }, signer }
+  makeSuite(join(mill.directory, 'ubuntu'), suite)
+
+  const release = '5.14.0-1.el9.x86_64'
+  makeVmlinux(image, { release, machine: 'x86_64' })
+  const path = `usr/lib/debug/lib/modules/${release}/vmlinux`
+  const rpm = makeRpm(mill.directory, { files: { [path]: image } })
+  makeRpmRepository(join(mill.directory, 'alma'), { packages: [rpm], form: 'xml' })
+  signRepomd(join(mill.directory, 'alma'), signer)
+}
+
+const amd64 = { x86_64: 'amd64' }
+const x86_64 = { x86_64: 'x86_64' }
+
+const ubuntuAt = (url: string, rest: object = {}): Source =>
+  parseSource({
+    ...SOURCES.get('ubuntu'),
+    ...{ mirror: `${url}/ubuntu`, architectures: amd64, keyrings: [signer.keyring] },
+    ...{ components: ['main'], smallest: 0 },
+    versions: { '20.04': [{ url: '{mirror}', suite: 'focal' }] },
+    ...rest,
+  })
+
+const almaAt = (url: string, rest: object = {}): Source =>
+  parseSource({
+    ...SOURCES.get('alma'),
+    ...{ mirror: `${url}/alma`, architectures: x86_64, keyrings: [signer.keyring], signed: true },
+    versions: { 9: [{ name: '9', url: '{mirror}' }] },
+    ...rest,
+  })
+
+/** Runs over sources, and asserts that as many cannot be read, and why. */
+async function fails(
+  t: Test,
+  mill: Mill,
+  sources: readonly Source[],
+  code: FailureCode,
+  message = /./,
+): Promise<void> {
+  const summary = await mill.run({ sources })
+  t.match(summary, { published: 0, failed: {}, sourcesFailed: sources.length }, code)
+  t.same(await mill.records(), [])
+  t.match(
+    await mill.sourceFailures(),
+    sources
+      .map(({ id }) => ({ source: id, failure: { code, message, attempts: 1 } }))
+      .toSorted((a, b) => (a.source < b.source ? -1 : 1)),
+  )
+  t.same(await mill.leftovers(), [], 'nothing is left')
+}
+
+t.test('what an index server does wrong', async (t) => {
+  const index = /InRelease$|repomd\.xml$/
+  const lie: Answer = (_, response) => {
+    response.writeHead(200, { 'content-length': 100_000, connection: 'close' })
+    response.write('Origin: Test\n', () => response.socket?.end())
+  }
+  const more: Answer = (_, response) => {
+    response.writeHead(200)
+    const pour = () => {
+      while (response.write(Buffer.alloc(65536, 'x')));
+    }
+    response.on('drain', pour)
+    pour()
+  }
+  const html: Answer = (_, response) => {
+    const headers = { 'content-type': 'text/html' }
+    response.writeHead(200, headers).end('<html><body><h1>Sign in, please</h1></body></html>')
+  }
+  for (const [what, answer, apt, rpm = apt] of [
+    ['stalls', () => {}, 'stalled'],
+    ['resets', (request) => void request.socket.resetAndDestroy(), 'unreachable'],
+    ['says more than it sends', lie, 'truncated'],
+    ['sends without end', more, 'too_large'],
+    ['answers 200 with HTML', html, 'bad_signature', 'bad_index'],
+    [
+      'answers 200 with nothing',
+      (_, response) => void response.end(),
+      'bad_signature',
+      'bad_index',
+    ],
+    ['answers 403', (_, response) => void response.writeHead(403).end(), 'unreachable'],
+    ['has no such file', (_, response) => void response.writeHead(404).end(), 'gone'],
+    [
+      'leads in circles',
+      (r, response) => void response.writeHead(302, { location: r.url }).end(),
+      'unreachable',
+    ],
+  ] as [string, Answer, FailureCode, FailureCode?][]) {
+    await t.test(what, async (t) => {
+      const mill = await makeMill(t)
+      const { url } = await serve(t, mill, [[index, answer]])
+      await fails(t, mill, [ubuntuAt(url)], apt)
+      const other = await makeMill(t)
+      await fails(t, other, [almaAt(url, { keyrings: undefined, signed: false })], rpm)
+    })
+  }
+})
+
+t.test('signatures', async (t) => {
+  const mill = await makeMill(t)
+  fill(mill)
+  const { url } = await serve(t, mill)
+  const both = (rest: object) => [ubuntuAt(url, rest), almaAt(url, rest)]
+  const stranger = makeSigner(t)
+  await fails(
+    t,
+    mill,
+    both({ keyrings: [stranger.keyring] }),
+    'bad_signature',
+    /no key of the keyring/,
+  )
+  await fails(t, mill, both({ keyrings: ['/nowhere.gpg'] }), 'no_keyring', /\/nowhere\.gpg/)
+
+  const release = join(mill.directory, 'ubuntu/dists/focal/InRelease')
+  const repomd = join(mill.directory, 'alma/repodata/repomd.xml')
+  const [signed, described] = [readFileSync(release, 'utf8'), readFileSync(repomd, 'utf8')]
+  writeFileSync(release, signed.replace('Origin: Test', 'Origin: Tesa'))
+  writeFileSync(repomd, described.replace('<revision>', '<revision>1'))
+  await fails(t, mill, both({}), 'bad_signature', /does not fit the text/)
+  writeFileSync(repomd, described)
+
+  const lapsed = makeSigner(t, { lapsed: true })
+  const text = signed.replace(/^.*?\n\n/s, '').replace(/-----BEGIN.*/s, '')
+  writeFileSync(release, lapsed.sign(text))
+  signRepomd(join(mill.directory, 'alma'), lapsed)
+  await fails(t, mill, both({ keyrings: [lapsed.keyring] }), 'expired_signature', /has expired/)
+  rmSync(`${repomd}.asc`)
+  await fails(t, mill, [almaAt(url)], 'bad_signature', /no signature/)
+
+  writeFileSync(release, signed)
+  signRepomd(join(mill.directory, 'alma'), signer)
+  const sources = both({})
+  t.match(await mill.run({ sources }), { published: 2, sourcesFailed: 0 })
+  t.same(await mill.sourceFailures(), [], 'mended, it is shown no more')
+})
+
+t.test('indexes and packages that are not what the index above them names', async (t) => {
+  const mill = await makeMill(t)
+  fill(mill)
+  const { url } = await serve(t, mill)
+  const at = (folder: string, pattern: RegExp) => {
+    const files = readdirSync(join(mill.directory, folder), { recursive: true }) as string[]
+    return join(mill.directory, folder, files.find((file) => pattern.test(file))!)
+  }
+  /** Runs with a byte of this file changed. */
+  const changed = async (path: string, run: () => Promise<void>) => {
+    const sound = readFileSync(path)
+    const bytes = Buffer.from(sound)
+    bytes[bytes.length - 5]! ^= 1
+    writeFileSync(path, bytes)
+    await run()
+    writeFileSync(path, sound)
+  }
+  const [ubuntu, alma] = [ubuntuAt(url), almaAt(url)]
+  await changed(at('ubuntu', /Packages\.xz$/), () =>
+    fails(t, mill, [ubuntu], 'index_mismatch', /Packages/),
+  )
+  const others = await makeMill(t)
+  await changed(at('alma', /primary\.xml/), () =>
+    fails(t, others, [alma], 'index_mismatch', /primary/),
+  )
+
+  for (const [source, path] of [
+    [ubuntu, at('ubuntu', /\.deb$/)],
+    [alma, at('alma', /Packages\/.*\.rpm$/)],
+  ] as const) {
+    const fresh = await makeMill(t)
+    await changed(path, async () => {
+      t.match(await fresh.run({ sources: [source] }), {
+        published: 0,
+        failed: { digest_mismatch: 1 },
+        sourcesFailed: 0,
+      })
+      t.match(await fresh.records(), [{ btf: undefined, failure: { code: 'digest_mismatch' } }])
+      t.same(await fresh.leftovers(), [])
+    })
+  }
+})
+
+t.test('one that cannot be read hides no other', async (t) => {
+  const mill = await makeMill(t)
+  fill(mill)
+  const { url } = await serve(t, mill, [
+    [/InRelease$/, (_, response) => void response.writeHead(500).end()],
+  ])
+  const sources = [ubuntuAt(url), almaAt(url)]
+  const told: string[] = []
+  const summary = await mill.run(
+    { sources },
+    {
+      onEvent: (event) => {
+        if ('suite' in event)
+          told.push(`${event.event} ${event.source} ${event.suite} ${event.arch}`)
+      },
+    },
+  )
+  t.match(summary, { published: 1, sourcesFailed: 1 })
+  t.same(told.sort(), ['discovered alma 9 9 x86_64', 'source-failed ubuntu focal x86_64'])
+})
+
+t.test(
+  'an unchanged repository is read once: then only whether it has changed is asked',
+  async (t) => {
+    const mill = await makeMill(t)
+    fill(mill)
+    const { url, answered } = await serveDirectory(t, mill.directory)
+    const sources = [ubuntuAt(url), almaAt(url)]
+    const run = async () => {
+      const summary = await mill.run({ sources })
+      return {
+        summary,
+        answers: answered()
+          .map((answer) => answer.replace(/^.*\//, ''))
+          .sort(),
+      }
+    }
+    t.match(await run(), { summary: { published: 2 } })
+    t.match(await run(), {
+      summary: { published: 0, skipped: 2 },
+      answers: ['InRelease 304', 'repomd.xml 304', 'repomd.xml.asc 304'],
+    })
+  },
+)

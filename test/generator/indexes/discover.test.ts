@@ -1,0 +1,160 @@
+import { createHash } from 'node:crypto'
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import {
+  discover,
+  nameOfShelf,
+  newestFirst,
+  packageOf,
+  type Shelf,
+  shelvesOf,
+  suiteOf,
+} from '../../../generator/indexes/discover.ts'
+import { findMirror } from '../../../generator/sources/mirror.ts'
+import type { AptSource, KernelPackage } from '../../../generator/sources/source.ts'
+import { SOURCES } from '../../../generator/sources/sources.ts'
+import { makeRepository } from '../../helpers/apt-repository.ts'
+import { makePackage } from '../../helpers/package.ts'
+import { makeSigner } from '../../helpers/signer.ts'
+
+const debian = SOURCES.get('debian') as AptSource
+const of = (shelf: Shelf) => `${shelf.version} ${nameOfShelf(shelf)} ${shelf.arch}`
+
+t.test('the shelves that a filter leaves', (t) => {
+  const i686 = { distro: 'debian', version: '12', arch: 'i686' }
+  const suites = ['bookworm', 'bookworm-updates', 'bookworm-backports', 'bookworm-security']
+  const four = suites.map((suite) => `12 ${suite} i686`)
+  t.same(shelvesOf(debian, i686).map(of), four)
+  t.same(shelvesOf(debian, { ...i686, arch: 'i386' }).map(of), four, 'by any name of it')
+  t.same(shelvesOf(debian, { distro: 'ubuntu' }), [])
+  t.same(shelvesOf(debian, { version: '99' }), [])
+  t.same(shelvesOf(debian, { arch: 'vax' }), [])
+  const all = Object.values(debian.versions).flat().length
+  t.equal(shelvesOf(debian, {}).length, all * Object.keys(debian.architectures).length)
+  t.end()
+})
+
+t.test('the index that covers a shelf', async (t) => {
+  const security = shelvesOf(debian, { version: '12', arch: 's390x' }).at(-1)!
+  const mirror = await findMirror('http://host.example/debian')
+  t.same(suiteOf(security, mirror), {
+    base: 'http://host.example/debian-security',
+    suite: 'bookworm-security',
+    components: ['main'],
+    architecture: 's390x',
+    keyrings: debian.keyrings,
+    frozen: false,
+  })
+})
+
+t.test('kernel packages, and of those what a filter leaves', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'discover-'))
+  t.teardown(() => rmSync(directory, { recursive: true }))
+  const releases = ['6.1.0-1-test', '6.1.0-2-test', '6.1.0-2-other', 'test']
+  const files = releases.map((release) => makePackage(directory, undefined, { release }))
+  const repository = makeRepository(directory, { packages: files, signer: makeSigner(t) })
+  const [shelf] = shelvesOf(repository.source, {})
+  const mirror = await findMirror(repository.url)
+  const offered = (filter: object) =>
+    discover(shelf!, mirror, filter, { cache: join(directory, 'cache') })
+
+  const all = await offered({})
+  t.same(all.map(({ kernel }) => kernel.release).sort(), releases.slice(0, 3).sort())
+  const [one, ...others] = await offered({ release: '6.1.0-2-t*' })
+  t.same(others, [])
+  const name = 'linux-image-6.1.0-2-test-dbg'
+  t.same(one, {
+    source: 'test',
+    kernel: { distro: 'debian', version: '12', arch: 'i686', release: '6.1.0-2-test' },
+    name,
+    version: '6.1.9-1',
+    url: `${repository.url}/pool/${name}_6.1.9-1_i386.deb`,
+    size: statSync(files[1]!).size,
+    checksum: {
+      algorithm: 'sha256',
+      hex: createHash('sha256').update(readFileSync(files[1]!)).digest('hex'),
+    },
+    vouched: 'index',
+    format: 'deb',
+    rank: 0,
+    vmlinux: [
+      'usr/lib/debug/boot/vmlinux-6.1.0-2-test',
+      'usr/lib/debug/lib/modules/6.1.0-2-test/vmlinux',
+    ],
+  })
+})
+
+t.test('what a stanza says is not believed blindly', (t) => {
+  const sound = {
+    package: 'linux-image-6.12.107+deb13-amd64-dbg',
+    version: '1:6.12.107-1~bpo12+1',
+    filename: 'pool/main/l/linux/linux-image-6.12.107+deb13-amd64-dbg_6.12.107-1_amd64.deb',
+    size: '1000',
+    sha256: 'a'.repeat(64),
+  }
+  const read = (fields: object) =>
+    packageOf(new Map(Object.entries({ ...sound, ...fields })), 'http://host.example/debian')
+  t.equal(
+    read({}).url,
+    `http://host.example/debian/${sound.filename.replaceAll('+', '%2B')}`,
+    'each part of the path escaped',
+  )
+  for (const fields of [
+    { filename: '../../etc/passwd' },
+    { filename: 'pool/../../../etc/passwd' },
+    { filename: '/etc/passwd' },
+    { filename: 'pool/a b.deb' },
+    { filename: 'pool/a.deb?x#y' },
+    { filename: '' },
+    { package: '../linux' },
+    { package: '' },
+    { version: '1 2' },
+    { version: '1\n2' },
+    { version: '' },
+    { size: '-1' },
+    { size: '1e3' },
+    { size: '9'.repeat(20) },
+    { sha256: 'a'.repeat(63) },
+    { sha256: 'A'.repeat(64) },
+    { sha256: `${'a'.repeat(64)}\n` },
+  ]) {
+    t.throws(() => read(fields), { code: 'bad_index' }, JSON.stringify(fields))
+  }
+  t.end()
+})
+
+t.test('newest first, and what several suites have once', (t) => {
+  const offer = (release: string, version: string, source = 'debian'): KernelPackage => ({
+    source,
+    kernel: { distro: 'debian', version: '12', arch: 'i686', release },
+    name: `linux-image-${release}-dbg`,
+    version,
+    url: `http://host.example/${source}/${release}.deb`,
+    size: 1,
+    checksum: { algorithm: 'sha256', hex: 'a'.repeat(64) },
+    vouched: 'index',
+    format: 'deb',
+    vmlinux: [],
+  })
+  const sorted = newestFirst([
+    offer('6.1.0-50-686', '6.1.190-1~bpo11+1'),
+    offer('6.1.0-3-686', '6.1.195-1'),
+    offer('6.1.0-9-686', '6.1.90-1'),
+    offer('6.1.0-50-686', '6.1.190-1'),
+    offer('6.1.0-10-686', '6.1.90-1'),
+    offer('6.1.0-50-686', '6.1.190-1', 'security'),
+  ])
+  t.same(
+    sorted.map(({ kernel, version }) => `${kernel.release} ${version}`),
+    [
+      '6.1.0-3-686 6.1.195-1',
+      '6.1.0-50-686 6.1.190-1',
+      '6.1.0-50-686 6.1.190-1~bpo11+1',
+      '6.1.0-10-686 6.1.90-1',
+      '6.1.0-9-686 6.1.90-1',
+    ],
+  )
+  t.end()
+})

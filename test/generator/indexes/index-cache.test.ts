@@ -1,0 +1,147 @@
+import { createHash } from 'node:crypto'
+import { mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { readExact, readIndex } from '../../../generator/indexes/index-cache.ts'
+import { serveDirectory } from '../../helpers/file-server.ts'
+import { IMPATIENT } from '../../helpers/run-directory.ts'
+import { startServer } from '../../helpers/test-server.ts'
+
+const sha = (algorithm: 'sha1' | 'sha256' | 'sha512', text: string) =>
+  ({ algorithm, hex: createHash(algorithm).update(text).digest('hex') }) as const
+
+/** A directory with a file that says `one`, and a cache. */
+function files(t: Test) {
+  const root = t.testdir({ files: { index: 'one' } })
+  const [directory, cache] = [join(root, 'files'), join(root, 'cache')]
+  return {
+    directory,
+    file: join(directory, 'index'),
+    cache,
+    options: { cache, patience: IMPATIENT },
+  }
+}
+
+t.test('what has not changed is not sent again, by either validator', async (t) => {
+  for (const validator of ['etag', 'last-modified', 'both'] as const) {
+    await t.test(validator, async (t) => {
+      const { directory, file, options } = files(t)
+      const { url, answered } = await serveDirectory(t, directory, validator)
+      const read = async () => (await readIndex(`${url}/index`, 100, options)).toString()
+      t.equal(await read(), 'one')
+      t.equal(await read(), 'one')
+      t.same(answered(), ['/index 200', '/index 304'])
+      writeFileSync(file, 'two')
+      utimesSync(file, 1e9, 1e9)
+      t.equal(await read(), 'two', 'and what has, is')
+      t.equal(await read(), 'two')
+      t.same(answered(), ['/index 200', '/index 304'])
+    })
+  }
+})
+
+t.test('a server without validators is asked, and nothing is kept', async (t) => {
+  const { directory, cache, options } = files(t)
+  const { url, answered } = await serveDirectory(t, directory, 'none')
+  await readIndex(`${url}/index`, 100, options)
+  await readIndex(`${url}/index`, 100, options)
+  t.same(answered(), ['/index 200', '/index 200'])
+  t.throws(() => readdirSync(cache), { code: 'ENOENT' })
+})
+
+t.test('the cache is not trusted', async (t) => {
+  const { directory, cache, options } = files(t)
+  const { url, answered } = await serveDirectory(t, directory)
+  const read = async () => (await readIndex(`${url}/index`, 100, options)).toString()
+  await read()
+  const [answer] = readdirSync(cache).filter((name) => name.endsWith('.json'))
+  const content = sha('sha256', 'one').hex
+  t.same(readdirSync(cache).sort(), [answer, content].sort())
+  const kept = readFileSync(join(cache, answer!), 'utf8')
+  const spoil: readonly (readonly [string, string])[] = [
+    [content, 'tampered'],
+    [answer!, ''],
+    [answer!, '[]'],
+    [answer!, kept.replace(url, 'http://other.example')],
+    [answer!, kept.replace(content, '../../../etc/passwd')],
+  ]
+  for (const [name, text] of spoil) {
+    answered()
+    writeFileSync(join(cache, name), text)
+    t.equal(await read(), 'one')
+    t.same(answered(), ['/index 200'], text)
+  }
+})
+
+t.test('304 to who has nothing', async (t) => {
+  const { options } = files(t)
+  const { url } = await startServer(t, (_, response) => void response.writeHead(304).end())
+  await t.rejects(readIndex(url, 100, options), { code: 'unreachable' })
+})
+
+t.test('within a run a URL is asked once, however many want it, and fails once', async (t) => {
+  const { directory, options } = files(t)
+  const { url, answered } = await serveDirectory(t, directory, 'none')
+  const asked = new Map<string, Promise<Buffer>>()
+  const read = (path: string) => readIndex(`${url}/${path}`, 100, { ...options, asked })
+  await Promise.all([read('index'), read('index')])
+  await read('index')
+  await t.rejects(Promise.all([read('missing'), read('missing')]), { code: 'gone' })
+  t.same(answered(), ['/index 200', '/missing 404'])
+})
+
+t.test('what never changes is asked for once and for all', async (t) => {
+  const { directory, options } = files(t)
+  const { url, answered } = await serveDirectory(t, directory, 'none')
+  for (let i = 0; i < 3; i++)
+    t.equal(String(await readIndex(`${url}/index`, 100, { ...options, immutable: true })), 'one')
+  t.same(answered(), ['/index 200'])
+})
+
+t.test('no more than it may have, and files as they are', async (t) => {
+  const { directory, file, options } = files(t)
+  const { url } = await serveDirectory(t, directory)
+  await t.rejects(readIndex(`${url}/index`, 2, options), { code: 'too_large' })
+  t.equal(String(await readIndex(`file://${file}`, 100, options)), 'one')
+})
+
+t.test('what nobody wants any more is removed, and nothing that is not of the cache', async (t) => {
+  const { directory, cache, options } = files(t)
+  const { url } = await serveDirectory(t, directory)
+  mkdirSync(cache)
+  const [old, young] = ['a'.repeat(64), 'b'.repeat(64)]
+  const month = 31 * 24 * 3600
+  for (const name of [old, `${old}.json`, young, 'mine', 'package.json']) {
+    writeFileSync(join(cache, name), name)
+    const when = Date.now() / 1000 - (name === young ? month - 2 * 24 * 3600 : month)
+    utimesSync(join(cache, name), when, when)
+  }
+  await readIndex(`${url}/index`, 100, options)
+  const left = readdirSync(cache)
+  t.same(left.filter((name) => [young, 'mine', 'package.json'].includes(name)).length, 3)
+  t.equal(left.length, 5, 'they, and what was read now')
+})
+
+t.test('a file that is named by its digest', async (t) => {
+  const { directory, cache, options } = files(t)
+  const { url, answered } = await serveDirectory(t, directory)
+  const urls = [`${url}/index`]
+  for (const algorithm of ['sha1', 'sha256', 'sha512'] as const) {
+    const file = { urls, checksum: sha(algorithm, 'one'), size: 3 }
+    t.equal(String(await readExact(file, options)), 'one')
+    t.equal(String(await readExact(file, options)), 'one')
+    t.same(answered(), ['/index 200'], `${algorithm}: not even asked for`)
+  }
+  const other = { urls, checksum: sha('sha256', 'two'), size: 3 }
+  await t.rejects(readExact(other, options), { code: 'index_mismatch' })
+  await t.rejects(readExact({ ...other, size: 2 }, options), { code: 'too_large' })
+  mkdirSync(cache, { recursive: true })
+  t.notOk(readdirSync(cache).includes(other.checksum.hex), 'nothing of it is kept')
+  const elsewhere = [`${url}/missing`, ...urls]
+  const fresh = { ...options, cache: join(cache, 'fresh') }
+  t.equal(
+    String(await readExact({ urls: elsewhere, checksum: sha('sha256', 'one'), size: 3 }, fresh)),
+    'one',
+  )
+  t.same(answered().slice(-2), ['/missing 404', '/index 200'])
+})

@@ -1,0 +1,74 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { GeneratorError } from '../../../generator/error.ts'
+import { readFromMirrors } from '../../../generator/indexes/mirror-list.ts'
+import { IMPATIENT } from '../../helpers/run-directory.ts'
+import { startServer } from '../../helpers/test-server.ts'
+
+const directory = mkdtempSync(join(tmpdir(), 'mirrors-'))
+t.teardown(() => rmSync(directory, { recursive: true }))
+
+let list = ''
+const server = await startServer(t, (_, response) => void response.end(list))
+const options = { cache: join(directory, 'cache'), patience: IMPATIENT }
+const same = async (mirror: string) => mirror
+const read = async (text: string) => {
+  list = text
+  return await readFromMirrors(`${server.url}/mirror.list`, options, same)
+}
+
+t.test('the first line that is one', async (t) => {
+  const mirror = 'https://cdn.example/2/core/2.0/x86_64/4ea4'
+  t.equal(await read(`${mirror}\nhttps://other.example/\n`), mirror)
+  t.equal(await read(`\n# comment\r\n  ${mirror}/  \r\nnonsense`), mirror)
+  t.equal(await read('http://plain.example/x'), 'http://plain.example/x', 'the list came so, too')
+})
+
+t.test('the next where the first is away, and no other reason', async (t) => {
+  list = ['https://a.example/', 'nonsense', 'https://b.example/', 'https://c.example/'].join('\n')
+  const tried: string[] = []
+  const from = (codes: Record<string, GeneratorError['code']>) =>
+    readFromMirrors(`${server.url}/mirror.list`, options, async (mirror) => {
+      tried.push(mirror)
+      const code = codes[mirror]
+      if (code) throw new GeneratorError(code, mirror)
+      return mirror
+    })
+  const [a, b, c] = ['https://a.example', 'https://b.example', 'https://c.example'] as const
+  t.equal(await from({ [a]: 'unreachable' }), b)
+  t.equal(await from({ [a]: 'gone', [b]: 'stalled' }), c)
+  tried.length = 0
+  await t.rejects(from({ [a]: 'bad_signature' }), { code: 'bad_signature' })
+  t.same(tried, [a])
+  await t.rejects(from({ [a]: 'gone', [b]: 'bad_signature' }), { code: 'bad_signature' })
+  await t.rejects(from({ [a]: 'gone', [b]: 'stalled', [c]: 'truncated' }), { code: 'gone' })
+})
+
+t.test('hostile lists', async (t) => {
+  for (const text of [
+    '',
+    '\n\n# nothing\n',
+    'file:///etc/',
+    '/etc/passwd',
+    '../x',
+    'ftp://host.example/',
+    'https://me:secret@host.example/',
+    'https://host.example/?x=',
+    'https://host.example/#x',
+    'https://[',
+    '<html><body>Hello</body></html>',
+    '\0'.repeat(1000),
+  ])
+    await t.rejects(read(text), { code: 'bad_index' }, JSON.stringify(text.slice(0, 30)))
+  await t.rejects(read('#'.repeat(100_000)), { code: 'too_large' })
+})
+
+t.test('a list in a folder names folders', async (t) => {
+  const path = join(directory, 'mirror.list')
+  writeFileSync(path, 'file:///srv/mirror/\n')
+  t.equal(await readFromMirrors(`file://${path}`, options, same), 'file:///srv/mirror')
+  writeFileSync(path, 'http://host.example/')
+  await t.rejects(readFromMirrors(`file://${path}`, options, same), { code: 'bad_index' })
+})

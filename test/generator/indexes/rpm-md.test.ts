@@ -1,0 +1,284 @@
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { gzipSync } from 'node:zlib'
+import t, { type Test } from 'tap'
+import { type RpmRepository, readRpmMd } from '../../../generator/indexes/rpm-md.ts'
+import { serveDirectory } from '../../helpers/file-server.ts'
+import { makeRpm } from '../../helpers/rpm.ts'
+import {
+  editRepomd,
+  indexOf,
+  makeRpmRepository,
+  type RpmRepositoryOptions,
+  replacePrimary,
+  repomdOf,
+  signRepomd,
+} from '../../helpers/rpm-repository.ts'
+import { IMPATIENT } from '../../helpers/run-directory.ts'
+import { makeSigner } from '../../helpers/signer.ts'
+
+const RULES = [{ name: 'kernel-debuginfo', release: '{version}-{revision}.{arch}' }]
+
+const input = t.testdir({ note: 'a kernel' })
+const files = { 'usr/share/doc/note': join(input, 'note') }
+const kernel = makeRpm(input, { files })
+const packages = [kernel, makeRpm(input, { files, name: 'kernel-debuginfo-common-x86_64' })]
+const signer = makeSigner(t)
+
+/** A repository in a directory that goes with its test, and how it is read. */
+function repositoryOf(t: Test, options: RpmRepositoryOptions = {}) {
+  const root = t.testdir({})
+  const [directory, cache] = [join(root, 'repository'), join(root, 'cache')]
+  makeRpmRepository(directory, { packages, form: 'xml', ...options })
+  const read = (rest: Partial<RpmRepository> = {}) => {
+    const base = `file://${directory}`
+    const repository = { base, keyrings: [], signed: false, ...rest }
+    return readRpmMd(repository, RULES, { cache, patience: IMPATIENT })
+  }
+  return { directory, cache, read }
+}
+
+t.test('every form and compression of the primary index', async (t) => {
+  for (const form of ['xml', 'sqlite'] as const) {
+    for (const compression of ['gz', 'bz2', 'xz', 'zst'] as const) {
+      if (form === 'sqlite' && compression === 'zst') continue // nothing makes it
+      await t.test(`${form} ${compression}`, async (t) => {
+        const { directory, read } = repositoryOf(t, { form, compression })
+        const { packages, vouched } = await read()
+        t.same(packages, [
+          {
+            name: 'kernel-debuginfo',
+            epoch: '0',
+            version: '5.14.0',
+            revision: '1.el9',
+            arch: 'x86_64',
+            url: `file://${directory}/Packages/kernel-debuginfo-5.14.0-1.el9.x86_64.rpm`,
+            size: statSync(kernel).size,
+            checksum: {
+              algorithm: 'sha256',
+              hex: createHash('sha256').update(readFileSync(kernel)).digest('hex'),
+            },
+          },
+        ])
+        t.equal(vouched, 'digest')
+      })
+    }
+  }
+})
+
+t.test('digests by every algorithm', async (t) => {
+  for (const checksum of ['sha', 'sha256', 'sha384', 'sha512'] as const) {
+    const { read } = repositoryOf(t, { checksum, form: checksum === 'sha' ? 'sqlite' : 'xml' })
+    const algorithm = checksum === 'sha' ? 'sha1' : checksum
+    const hex = createHash(algorithm).update(readFileSync(kernel)).digest('hex')
+    t.match(await read(), { packages: [{ checksum: { algorithm, hex } }] }, checksum)
+  }
+})
+
+t.test('signed, or not, and whose keys are there', async (t) => {
+  const { directory, read } = repositoryOf(t, { signer })
+  const { keyring } = signer
+  t.match(await read({ keyrings: [keyring] }), { vouched: 'index' })
+  t.match(await read({ keyrings: ['/nowhere.gpg', keyring] }), { vouched: 'index' })
+  const armoured = join(input, 'key.asc')
+  writeFileSync(armoured, signer.armoured)
+  t.match(await read({ keyrings: [armoured] }), { vouched: 'index' }, 'an armoured key')
+  t.match(await read(), { vouched: 'digest' }, 'a source without keys')
+  t.match(await read({ keyrings: ['/nowhere.gpg'] }), { vouched: 'digest' }, 'none on this machine')
+
+  const strict = { keyrings: [keyring], signed: true }
+  t.match(await read(strict), { vouched: 'index' })
+  await t.rejects(read({ ...strict, keyrings: ['/nowhere.gpg'] }), { code: 'no_keyring' })
+  const stranger = { keyrings: [makeSigner(t).keyring] }
+  await t.rejects(read(stranger), { code: 'bad_signature' })
+  await t.rejects(read({ ...stranger, signed: true }), { code: 'bad_signature' })
+
+  editRepomd(directory, (text) => text.replace('<revision>', '<revision>1'))
+  await t.rejects(read({ keyrings: [keyring] }), { code: 'bad_signature', message: /does not fit/ })
+  rmSync(`${repomdOf(directory)}.asc`)
+  t.match(await read({ keyrings: [keyring] }), { vouched: 'digest' })
+  await t.rejects(read(strict), { code: 'bad_signature', message: /no signature/ })
+
+  const lapsed = makeSigner(t, { lapsed: true })
+  signRepomd(directory, lapsed)
+  await t.rejects(read({ keyrings: [lapsed.keyring] }), { code: 'expired_signature' })
+})
+
+t.test('an unchanged repository is not read again', async (t) => {
+  const { directory, cache } = repositoryOf(t, { signer })
+  const { url, answered } = await serveDirectory(t, directory)
+  const read = () =>
+    readRpmMd({ base: url, keyrings: [signer.keyring], signed: true }, RULES, { cache })
+  const first = await read()
+  const primary = indexOf(directory, 'primary.xml').slice(directory.length)
+  const [repomd, signature] = ['/repodata/repomd.xml', '/repodata/repomd.xml.asc']
+  t.same(answered(), [`${repomd} 200`, `${signature} 200`, `${primary} 200`])
+  t.same(await read(), first)
+  t.same(answered(), [`${repomd} 304`, `${signature} 304`])
+})
+
+t.test('a primary index that is not the one repomd.xml names', async (t) => {
+  for (const form of ['xml', 'sqlite'] as const) {
+    const { directory, cache, read } = repositoryOf(t, { form, signer })
+    const path = indexOf(directory, `primary.${form}`)
+    const bytes = readFileSync(path)
+    bytes[bytes.length - 1]! ^= 1
+    writeFileSync(path, bytes)
+    await t.rejects(read({ keyrings: [signer.keyring] }), { code: 'index_mismatch' }, form)
+    writeFileSync(path, Buffer.concat([bytes, bytes]))
+    await t.rejects(read(), { code: 'too_large' })
+    rmSync(path)
+    await t.rejects(read(), { code: 'gone' })
+    t.notOk(existsSync(cache), 'nothing of it is kept')
+  }
+})
+
+t.test('repomd.xml that is none', async (t) => {
+  const { directory, read } = repositoryOf(t)
+  const sound = readFileSync(repomdOf(directory), 'utf8')
+  for (const [what, text, message] of [
+    ['HTML', '<!DOCTYPE html><html><body>Not found</body></html>', /document type/],
+    ['other HTML', '<html><body><p>Sign in<br></body></html>', /html, not repomd/],
+    ['empty', '', /./],
+    ['JSON', '{}', /./],
+    ['cut off', sound.slice(0, -20), /./],
+    ['no primary index', sound.replaceAll('"primary', '"secondary'), /no primary index/],
+    ['one that we do not read', sound.replace('primary.xml.gz', 'primary.xml.zck'), /no primary/],
+    ['elsewhere', sound.replaceAll('href="repodata/', 'href="../../'), /out of its repository/],
+    ['another host', sound.replaceAll('href="', 'href="http://other.example/'), /out of its/],
+    ['a file', sound.replaceAll('href="', 'href="file:///etc/'), /out of its repository/],
+    ['no digest', sound.replaceAll('type="sha256"', 'type="md5"'), /no digest/],
+    [
+      'a digest that climbs',
+      sound.replaceAll(/>[0-9a-f]{64}</g, '>../../../etc/passwd<'),
+      /no dig/,
+    ],
+    [
+      'entities that grow',
+      `<?xml version="1.0"?><!DOCTYPE repomd [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]><repomd>&b;</repomd>`,
+      /document type/,
+    ],
+    ['an entity of nobody', sound.replace('<revision>', '<revision>&xxe;'), /./],
+    ['deep', `<repomd>${'<a>'.repeat(100)}`, /nested too deep/],
+  ] as const) {
+    writeFileSync(repomdOf(directory), text)
+    await t.rejects(read(), { code: 'bad_index', message }, what)
+  }
+  writeFileSync(repomdOf(directory), sound.replaceAll(/<size>\d+/g, '<size>999999999999'))
+  await t.rejects(read(), { code: 'too_large' }, 'too large to be read')
+  writeFileSync(repomdOf(directory), 'x'.repeat(5_000_000))
+  await t.rejects(read(), { code: 'too_large' })
+})
+
+t.test('primary.xml that is none, however right its digest', async (t) => {
+  const { directory, read } = repositoryOf(t)
+  const gzip = readFileSync(indexOf(directory, 'primary.xml'))
+  const sound = execFileSync('gzip', ['--decompress', '--stdout'], { input: gzip }).toString()
+  const refuses = async (what: string, bytes: Uint8Array, message: RegExp, code = 'bad_index') => {
+    replacePrimary(directory, bytes, `x-primary.xml.gz`)
+    await t.rejects(read(), { code, message }, what)
+  }
+  const xml = async (what: string, text: string, message: RegExp, code?: string) => {
+    t.not(text, sound)
+    await refuses(what, gzipSync(text), message, code)
+  }
+  await xml('HTML', '<html><body>Hello</body></html>', /html, not metadata/)
+  await xml('cut off', sound.slice(0, -30), /./)
+  await xml('a document type', sound.replace('<metadata', '<!DOCTYPE x><metadata'), /document type/)
+  await xml('deep', `<metadata>${'<a>'.repeat(100)}`, /too deep/)
+  const endless = ' '.repeat(3_000_000)
+  await xml('a tag without end', `<metadata a="${endless}">`, /without end/)
+  await xml('a text without end', sound.replace('<name>', `<name>${endless}`), /without end/)
+  await refuses('no gzip', Buffer.from('no gzip'), /does not decompress/, 'corrupt_package')
+  const edited = (from: string | RegExp, to: string) => sound.replaceAll(from, to)
+  await xml('a path that climbs', edited('href="Packages/', 'href="../../'), /out of its rep/)
+  await xml('a path of the root', edited('href="Packages/', 'href="/etc/'), /out of its rep/)
+  await xml('another host', edited('href="P', 'xml:base="http://other.example/" href="P'), /elsew/)
+  await xml('a file', edited('href="P', 'xml:base="file:///etc/" href="P'), /packages elsewhere/)
+  await xml('no version', edited('ver="5.14.0"', 'ver=""'), /no package/)
+  await xml('a version that climbs', edited('ver="5.14.0"', 'ver="../5"'), /no package/)
+  await xml('no size', edited(/<size [^>]*>/g, ''), /no package/)
+  await xml('a negative size', edited(/package="\d+"/g, 'package="-1"'), /no package/)
+  await xml('no digest', edited(/pkgid="YES">[0-9a-f]+/g, 'pkgid="YES">zz'), /no digest/)
+  await xml('an odd one', edited('checksum type="sha256"', 'checksum type="constructor"'), /no dig/)
+
+  const within = `xml:base="file://${directory}/sub/" href="P`
+  replacePrimary(directory, gzipSync(edited('href="P', within)), 'x-primary.xml.gz')
+  const base = `file://${directory}/sub/Packages/`
+  t.match(await read(), { packages: [{ url: new RegExp(`^${base}`) }] }, 'below it is sound')
+  replacePrimary(directory, gzipSync('<metadata packages="0"/>'), 'x-primary.xml.gz')
+  t.match(await read(), { packages: [] }, 'and so is a repository without packages')
+})
+
+t.test('a bomb', async (t) => {
+  const { directory, read } = repositoryOf(t)
+  const text = `<metadata>${'<package><name>x</name></package>'.repeat(200_000)}</metadata>`
+  replacePrimary(directory, gzipSync(text), 'x-primary.xml.gz')
+  t.match(await read(), { packages: [] }, 'as long as nothing else is said')
+  editRepomd(directory, (md) => md.replace('<size>', '<open-size>1000</open-size><size>'))
+  await t.rejects(read(), { code: 'too_large', message: /more than 1000 bytes/ })
+  editRepomd(directory, (md) => md.replace('>1000<', '>99999999999<'))
+  await t.rejects(read(), { code: 'too_large', message: /has 99999999999 bytes/ })
+})
+
+t.test('hostile databases', async (t) => {
+  const { directory, cache, read } = repositoryOf(t, { form: 'sqlite', compression: 'gz' })
+  const path = indexOf(directory, 'primary.sqlite')
+  const sound = execFileSync('gzip', ['--decompress', '--stdout', path])
+  const file = join(cache, '../database')
+  const publish = (bytes: Uint8Array) => {
+    const packed = gzipSync(bytes)
+    writeFileSync(path, packed)
+    const hex = createHash('sha256').update(packed).digest('hex')
+    editRepomd(directory, (text) =>
+      text.replace(
+        /(<data type="primary_db">).*?(<location [^>]*>).*?<\/data>/s,
+        `$1<checksum type="sha256">${hex}</checksum>$2</data>`,
+      ),
+    )
+  }
+  const refuses = async (what: string, bytes: Uint8Array, message = /does not read/) => {
+    publish(bytes)
+    await t.rejects(read(), { code: 'bad_index', message }, what)
+  }
+  const edited = (...statements: string[]) => {
+    writeFileSync(file, sound)
+    const database = new DatabaseSync(file)
+    for (const statement of statements) database.exec(statement)
+    database.close()
+    return readFileSync(file)
+  }
+  await refuses('HTML', Buffer.from('<html>'))
+  await refuses('nothing', Buffer.alloc(0))
+  await refuses('cut off', sound.subarray(0, sound.length / 2))
+  const torn = Buffer.from(sound)
+  torn.fill(0xff, 4096)
+  await refuses('torn', torn)
+  await refuses('no table', edited('DROP TABLE packages'))
+  const endless = `CREATE VIEW packages AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
+    SELECT i AS name, i AS arch, i AS epoch, i AS version, i AS release, i AS location_href,
+    i AS location_base, i AS checksum_type, i AS pkgId, i AS size_package FROM n`
+  await refuses('a view without end', edited('DROP TABLE packages', endless))
+  await refuses('another table', edited('ALTER TABLE packages DROP COLUMN location_href'))
+  const swollen = `ALTER TABLE packages ADD COLUMN big BLOB AS (zeroblob(900000000)) VIRTUAL;
+    ALTER TABLE packages RENAME COLUMN arch TO old; ALTER TABLE packages ADD COLUMN arch AS (hex(big))`
+  await refuses('a value of gigabytes', edited(swollen), /does not read|too much memory/)
+  const climbs = "UPDATE packages SET location_href = '../../../etc/passwd'"
+  await refuses('a path that climbs', edited(climbs), /out of its repository/)
+  await refuses('no text', edited("UPDATE packages SET version = x'00ff'"), /no package/)
+  publish(sound)
+  t.match(await read(), { packages: [{ name: 'kernel-debuginfo' }] })
+})
+
+t.test('http without TLS vouches for nothing', async (t) => {
+  const { directory, cache } = repositoryOf(t)
+  const { url } = await serveDirectory(t, directory)
+  const read = (keyrings: string[]) =>
+    readRpmMd({ base: url, keyrings, signed: false }, RULES, { cache })
+  t.match(await read([]), { vouched: 'none' })
+  signRepomd(directory, signer)
+  t.match(await read([signer.keyring]), { vouched: 'index' })
+})

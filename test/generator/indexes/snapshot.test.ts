@@ -1,0 +1,90 @@
+import { createHash } from 'node:crypto'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { readSnapshot } from '../../../generator/indexes/snapshot.ts'
+import {
+  type SnapshotFile,
+  type SnapshotOptions,
+  startSnapshot,
+} from '../../helpers/launchpad-server.ts'
+import { IMPATIENT } from '../../helpers/run-directory.ts'
+
+const directory = mkdtempSync(join(tmpdir(), 'snapshot-'))
+t.teardown(() => rmSync(directory, { recursive: true }))
+
+function file(version: string, name: string, binary = version, arch = 'amd64'): SnapshotFile {
+  const path = join(directory, `${name}_${binary}_${arch}.deb`)
+  writeFileSync(path, `${name} ${version} ${arch}`)
+  return { version, path }
+}
+
+const NAME = 'linux-image-4.19.0-5-amd64-dbg'
+const FILES = [
+  file('4.19.37-3', NAME),
+  file('4.19.37-5', NAME),
+  file('4.19.37-5', NAME, '4.19.37-5', 'i386'),
+  file('4.19.37-5', 'linux-image-4.19.0-5-amd64'),
+  file('4.19.37-5', 'linux-image-amd64-dbg'),
+  file('5.10.1-1', 'linux-image-5.10.0-1-amd64-dbg'),
+]
+
+async function snapshot(t: Test, options: SnapshotOptions = {}) {
+  const server = await startSnapshot(t, FILES, options)
+  const cache = mkdtempSync(join(directory, 'cache-'))
+  const packages = { base: server.url, package: 'linux', matching: '4[.]19[.].*' }
+  const wanted = (name: string) => /^linux-image-\d.*-dbg$/.test(name)
+  const read = (architecture = 'amd64', asked = new Map<string, Promise<Buffer>>()) =>
+    readSnapshot({ ...packages, architecture }, wanted, { cache, asked, patience: IMPATIENT })
+  return { server, read }
+}
+
+t.test('each version that matches, with where its files are and their SHA-1', async (t) => {
+  const { server, read } = await snapshot(t)
+  const pool = `${server.url}/archive/debian/20190513T205533Z/pool/main/l/linux`
+  t.same(
+    await read(),
+    FILES.slice(0, 2).map(({ version, path }) => ({
+      name: NAME,
+      version,
+      url: `${pool}/${NAME}_${version}_amd64.deb`,
+      size: readFileSync(path).length,
+      sha1: createHash('sha1').update(readFileSync(path)).digest('hex'),
+    })),
+  )
+  t.same(
+    server.requests.map(({ url }) => url),
+    ['', '4.19.37-3/allfiles?fileinfo=1', '4.19.37-5/allfiles?fileinfo=1'].map(
+      (path) => `/mr/package/linux/${path}`,
+    ),
+  )
+})
+
+t.test('another architecture of the same run asks for nothing more', async (t) => {
+  const { server, read } = await snapshot(t)
+  const asked = new Map<string, Promise<Buffer>>()
+  await read('amd64', asked)
+  const before = server.requests.length
+  t.match(await read('i386', asked), [{ version: '4.19.37-5', url: /_i386\.deb$/ }])
+  t.same(await read('s390x', asked), [])
+  t.equal(server.requests.length, before)
+})
+
+t.test('answers that lead elsewhere, and answers that are none', async (t) => {
+  for (const [what, from, to] of [
+    ['a path that climbs', '/pool/main', '/../../../etc'],
+    ['no path', '"/pool', '"pool'],
+    ['an archive elsewhere', '"archive_name":"debian"', '"archive_name":"../x"'],
+    ['no time', '20190513T205533Z', '../..'],
+    ['a negative size', /"size":\d+/g, '"size":-1'],
+    ['no digest', /"[0-9a-f]{40}":\[/g, '"zz":['],
+    ['no files', '"fileinfo"', '"info"'],
+    ['no versions', '"version"', '"v"'],
+    ['HTML', /^.+$/gs, '<html></html>'],
+    ['nothing', /^.+$/gs, ''],
+  ] as const) {
+    const { read } = await snapshot(t, { edit: (answer) => answer.replaceAll(from, to) })
+    await t.rejects(read(), { code: 'bad_index' }, what)
+  }
+})

@@ -1,0 +1,176 @@
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { parseBtf } from '../../../bpf/index.ts'
+import {
+  encodeBtf,
+  findPahole,
+  optionsFor,
+  PAHOLE_LIMITS,
+  type PaholeLimits,
+} from '../../../generator/jobs/pahole.ts'
+import { type ImageOptions, makeVmlinux, manyStructs, nestedBlocks } from '../../helpers/vmlinux.ts'
+
+/** An image in a directory that goes with its test. */
+function imageOf(t: Test, options: ImageOptions = {}): { directory: string; image: string } {
+  const directory = mkdtempSync(join(tmpdir(), 'pahole-'))
+  t.teardown(() => rmSync(directory, { recursive: true }))
+  const image = join(directory, 'vmlinux')
+  makeVmlinux(image, options)
+  return { directory, image }
+}
+
+/** Puts a script in place of pahole, for as long as its test takes; the real one is `$PAHOLE`. */
+function standIn(t: Test, script: string): void {
+  const directory = t.testdir({
+    pahole: `#!/bin/sh\nPAHOLE=$(PATH=$PATH_BEFORE command -v pahole)\n${script}\n`,
+  })
+  chmodSync(join(directory, 'pahole'), 0o755)
+  const before = process.env.PATH
+  process.env.PATH_BEFORE = before
+  process.env.PATH = `${directory}:${before}`
+  t.teardown(() => {
+    process.env.PATH = before
+  })
+}
+
+/** Writes half a BTF and no more. */
+const SLOW = `
+  case $1 in --version) exec "$PAHOLE" "$1" ;; esac
+  for option; do
+    case $option in --btf_encode_detached=*) echo half > "\${option#*=}" ;; esac
+  done
+  exec sleep 600`
+
+/** Encodes, and asserts that it fails so and leaves nothing but the image. */
+async function fails(
+  t: Test,
+  options: ImageOptions,
+  limits: Partial<PaholeLimits>,
+  expected: { code: string; message?: RegExp; log?: RegExp },
+): Promise<void> {
+  const { directory, image } = imageOf(t, options)
+  const tool = await findPahole()
+  const target = join(directory, 'btf')
+  await t.rejects(encodeBtf(tool, image, target, { ...PAHOLE_LIMITS, ...limits }), expected)
+  t.same(readdirSync(directory), ['vmlinux'])
+}
+
+t.test("the kernel's own options by version", (t) => {
+  const features = ['encode_force', 'var', 'float', 'decl_tag', 'type_tag', 'enum64']
+  t.same(optionsFor(118, []), ['--skip_encoding_btf_vars', '--btf_gen_floats'])
+  t.same(optionsFor(122, []), ['--btf_gen_floats'])
+  t.same(optionsFor(124, []), ['--btf_gen_floats', '--lang_exclude=rust'])
+  t.same(optionsFor(125, []), [
+    '--btf_gen_floats',
+    '--skip_encoding_btf_inconsistent_proto',
+    '--btf_gen_optimized',
+    '--lang_exclude=rust',
+  ])
+  t.same(optionsFor(126, [...features, 'of_the_future']), [
+    '--btf_features=encode_force,var,float,enum64,decl_tag,type_tag',
+    '--lang_exclude=rust',
+  ])
+  t.match(optionsFor(130, ['decl_tag_kfuncs']), ['--btf_features=decl_tag_kfuncs'])
+  t.notOk([118, 124, 125, 126, 130].some((version) => /-j/.test(`${optionsFor(version, [])}`)))
+  t.end()
+})
+
+t.test('the installed one says what it is, and its options are those of its version', async (t) => {
+  const tool = await findPahole()
+  const [, major, minor] = /^(\d+)\.(\d+)$/.exec(tool.version) ?? []
+  t.ok(Number(major) * 100 + Number(minor) >= 118, tool.version)
+  t.equal(tool.artefact, `1 pahole ${tool.version} ${tool.options.join(' ')}`)
+  t.comment(tool.artefact)
+})
+
+t.test('newer ones are asked for their features', async (t) => {
+  standIn(
+    t,
+    `
+    case $1 in
+      --version) echo v1.29 ;;
+      --supported_btf_features) echo encode_force,var,float,reproducible_build ;;
+    esac`,
+  )
+  const { version, options } = await findPahole()
+  t.equal(version, '1.29')
+  t.same(options, ['--btf_features=encode_force,var,float', '--lang_exclude=rust'])
+})
+
+t.test('too old, or no pahole at all', async (t) => {
+  standIn(t, 'echo v1.17')
+  await t.rejects(findPahole(), { code: 'pahole_missing', message: /1\.17 is too old/ })
+  process.env.PATH = t.testdir({})
+  await t.rejects(findPahole(), { code: 'pahole_missing', message: /not installed/ })
+})
+
+t.test('the same image gives the same bytes', async (t) => {
+  const { directory, image } = imageOf(t)
+  const tool = await findPahole()
+  const targets = ['one', 'two'].map((name) => join(directory, name))
+  for (const target of targets) await encodeBtf(tool, image, target)
+  const [one, two] = targets.map((target) => readFileSync(target))
+  t.ok(one!.equals(two!))
+  t.ok(parseBtf(one!).find('task_struct', 'STRUCT'))
+})
+
+t.test('it crashes', async (t) => {
+  const options = { more: nestedBlocks(1_000_000) }
+  await fails(t, options, {}, { code: 'pahole_crashed', message: /SIGSEGV/ })
+})
+
+t.test('it takes more memory than we let it', async (t) => {
+  const message = /more than 16 MiB/
+  const limits = { memory: 16 * 1024 ** 2 }
+  await fails(t, { more: manyStructs(100_000) }, limits, { code: 'pahole_out_of_memory', message })
+})
+
+t.test('it takes more memory than the machine gives it', async (t) => {
+  standIn(t, 'case $1 in --version) ;; *) ulimit -v 30000 ;; esac; exec "$PAHOLE" "$@"')
+  const expected = { code: 'pahole_out_of_memory', log: /memory/ }
+  await fails(t, { more: manyStructs(100_000) }, {}, expected)
+})
+
+t.test('it takes too long', async (t) => {
+  standIn(t, SLOW)
+  await fails(t, {}, { seconds: 0.2 }, { code: 'pahole_timeout' })
+})
+
+t.test('it writes too much', async (t) => {
+  const expected = { code: 'pahole_failed', message: /wrote more than/ }
+  await fails(t, {}, { output: 100 }, expected)
+})
+
+t.test('it refuses: what it said is kept', async (t) => {
+  const { directory, image } = imageOf(t)
+  writeFileSync(image, 'no image')
+  const target = join(directory, 'btf')
+  const expected = { code: 'pahole_failed', message: /status \d/, log: /\S/ }
+  await t.rejects(encodeBtf(await findPahole(), image, target), expected)
+  t.same(readdirSync(directory), ['vmlinux'])
+})
+
+t.test('aborted', async (t) => {
+  standIn(t, SLOW)
+  const { directory, image } = imageOf(t)
+  const reason = new Error('enough')
+  const tool = await findPahole()
+  const controller = new AbortController()
+  const target = join(directory, 'btf')
+  const running = encodeBtf(tool, image, target, PAHOLE_LIMITS, controller.signal)
+  while (!existsSync(target)) await pause(5)
+  controller.abort(reason)
+  await t.rejects(running, reason)
+  t.same(readdirSync(directory), ['vmlinux'])
+})

@@ -1,0 +1,146 @@
+import { execFileSync } from 'node:child_process'
+import { linkSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { type ListedFile, readCpio } from '../../../generator/packages/cpio.ts'
+import { cpioEntry, cpioOf } from '../../helpers/package.ts'
+
+/** Bytes as a stream gives them, so many at once. */
+async function* chunks(bytes: Uint8Array, size = bytes.length): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size)
+}
+
+type Listed = (index: number) => ListedFile | undefined
+
+/** All files by name, each read to its end; null where one is not regular. */
+async function read(
+  source: AsyncIterable<Uint8Array>,
+  listed?: Listed,
+): Promise<Record<string, string | null>> {
+  const files: Record<string, string | null> = {}
+  for await (const { name, regular, size, body } of readCpio(source, listed)) {
+    const bytes = Buffer.concat(await Array.fromAsync(body))
+    if (bytes.length !== size) throw new Error(`${name}: ${bytes.length} of ${size} bytes`)
+    files[name] = regular ? bytes.toString() : null
+  }
+  return files
+}
+
+const SMALL = cpioOf([
+  cpioEntry('./odd', 'odd'),
+  cpioEntry('./empty', ''),
+  cpioEntry('./dir', '', { mode: 0o40755, links: 2 }),
+  cpioEntry('./link', 'dir/odd', { mode: 0o120777 }),
+  cpioEntry('./summed', 'bytes', { magic: '070702', sum: 551 }),
+])
+const CONTENT = {
+  './odd': 'odd',
+  './empty': '',
+  './dir': null,
+  './link': null,
+  './summed': 'bytes',
+}
+
+t.test('archives of cpio(1), as bsdtar reads them', async (t) => {
+  const root = t.testdir({ file: 'text', odd: 'x', none: '', deep: { er: 'and deeper' } })
+  writeFileSync(join(root, 'large'), Buffer.alloc(300_000, 'large'))
+  mkdirSync(join(root, 'n'.repeat(200)))
+  symlinkSync('file', join(root, 'symlink'))
+  linkSync(join(root, 'file'), join(root, 'zlink'))
+  const names = execFileSync('find', ['.'], { cwd: root })
+  for (const form of ['newc', 'crc']) {
+    const input = { cwd: root, input: names, maxBuffer: 1e9 }
+    const archive = execFileSync('cpio', ['--quiet', '-o', '-H', form], input)
+    const files = await read(chunks(archive))
+    const listed = execFileSync('bsdtar', ['-tf', '-'], { input: archive, encoding: 'utf8' })
+    t.same(Object.keys(files).sort(), listed.trim().split('\n').sort(), form)
+    for (const name of ['large', 'odd', 'none', 'deep/er']) {
+      const options = { input: archive, encoding: 'utf8', maxBuffer: 1e9 } as const
+      const wanted = execFileSync('bsdtar', ['-xOf', '-', name], options)
+      t.ok(files[name] === wanted, `${form}: ${name}`)
+    }
+    const { '.': dot, deep, symlink, file, zlink } = files
+    t.same({ dot, deep, symlink }, { dot: null, deep: null, symlink: null }, 'not regular')
+    t.same([file, zlink].sort(), [null, 'text'].sort(), 'one of two links has the bytes')
+  }
+})
+
+t.test('in chunks of every size', async (t) => {
+  for (let size = 1; size < 130; size++) t.same(await read(chunks(SMALL, size)), CONTENT, `${size}`)
+})
+
+t.test('bodies that are not read, or not to their end, are passed over', async (t) => {
+  const names: string[] = []
+  for await (const { name, body } of readCpio(chunks(SMALL, 2))) {
+    names.push(name)
+    if (name === './summed') for await (const _ of body) break
+  }
+  t.same(names, Object.keys(CONTENT))
+})
+
+t.test('the large-file form: names and sizes are those of the package', async (t) => {
+  const files = [
+    { name: '/first', regular: true, size: 5 },
+    { name: '/dir', regular: false, size: 0 },
+    { name: '/link', regular: false, size: 6 },
+    { name: '/last', regular: true, size: 3 },
+  ]
+  const stripped = (index: number, content: string) =>
+    cpioEntry(index, content, { magic: '07070X' })
+  const archive = cpioOf([
+    stripped(3, 'odd'),
+    stripped(1, ''),
+    stripped(2, '/first'),
+    stripped(0, 'bytes'),
+  ])
+  const content = { '/last': 'odd', '/dir': null, '/link': null, '/first': 'bytes' }
+  for (let size = 1; size < 40; size++)
+    t.same(await read(chunks(archive, size), (index) => files[index]), content, `${size}`)
+
+  const code = 'corrupt_package'
+  await t.rejects(
+    read(chunks(cpioOf([stripped(4, '')])), (index) => files[index]),
+    { code },
+  )
+  await t.rejects(read(chunks(archive)), { code }, 'of no package')
+  const large: Listed = () => ({ name: '/large', regular: true, size: 5 * 1024 ** 3 })
+  for await (const { size } of readCpio(chunks(archive), large)) {
+    t.equal(size, 5 * 1024 ** 3, 'more than newc has room for')
+    break
+  }
+})
+
+t.test('cut off anywhere, it says so', async (t) => {
+  for (let length = 0; length < SMALL.length; length++) {
+    const cut = read(chunks(SMALL.subarray(0, length)))
+    await t.rejects(cut, { code: 'corrupt_package' }, `${length} bytes`)
+  }
+})
+
+t.test('what follows the trailer is not read', async (t) => {
+  async function* source() {
+    yield SMALL
+    throw new Error('read on')
+  }
+  t.same(await read(source()), CONTENT)
+})
+
+t.test('headers that lie, and other forms', async (t) => {
+  const refuses = async (what: string, bytes: Buffer, message: RegExp) =>
+    t.rejects(read(chunks(bytes)), { code: 'corrupt_package', message }, what)
+  const entry = (name: string, fields: Parameters<typeof cpioEntry>[2]) =>
+    cpioOf([cpioEntry(name, 'body', fields)])
+  await refuses('no cpio', Buffer.alloc(1000), /no form we know/)
+  await refuses('the old portable form', Buffer.from('070707'.padEnd(200, '0')), /no form we know/)
+  await refuses('a size beyond the archive', entry('a', { size: 0xffffffff }), /middle of a file/)
+  await refuses('a name without end', entry('name', { nameSize: 4 }), /does not end/)
+  await refuses('no name', entry('name', { nameSize: 0 }), /does not end/)
+  await refuses('a name with an end in it', entry('a\0b', {}), /does not end/)
+  await refuses('a name too long', entry('a', { nameSize: 0xffffffff }), /4294967295 bytes/)
+  await refuses('another sum', entry('a', { magic: '070702', sum: 1 }), /another sum/)
+  for (const digits of ['0000000g', '0x000001', '-0000001', '       1']) {
+    const bytes = Buffer.from(SMALL)
+    bytes.write(digits, 6 + 6 * 8)
+    await refuses(`a size of ${digits}`, bytes, /no number/)
+  }
+})

@@ -1,0 +1,238 @@
+import { randomBytes } from 'node:crypto'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { buffer } from 'node:stream/consumers'
+import { pathToFileURL } from 'node:url'
+import t, { type Test } from 'tap'
+import {
+  type DownloadOptions,
+  download,
+  downloadAll,
+  type Patience,
+} from '../../../generator/packages/download.ts'
+import { type Server, startServer } from '../../helpers/test-server.ts'
+
+const BYTES = randomBytes(1_000_000)
+const HALF = BYTES.length / 2
+const ETAG = '"one"'
+
+const patience: Patience = { silence: 400, retries: 3, pause: 1, maxPause: 10 }
+
+/** What a URL gives, whole. */
+async function read(url: string, options: DownloadOptions = {}): Promise<Buffer> {
+  return await buffer((await download(url, { patience, ...options })).body)
+}
+
+/** Sends the first half of BYTES, as if there came more, then breaks the connection. */
+function breakMidway(response: ServerResponse, headers: Record<string, string> = {}): void {
+  response.writeHead(200, { 'content-length': BYTES.length, etag: ETAG, ...headers })
+  response.write(BYTES.subarray(0, HALF), () => response.destroy())
+}
+
+/** Sends what a Range asks for. */
+function resume(request: IncomingMessage, response: ServerResponse, etag = ETAG): void {
+  const start = Number(/^bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1])
+  const range = `bytes ${start}-${BYTES.length - 1}/${BYTES.length}`
+  const headers = { 'content-range': range, 'content-length': BYTES.length - start, etag }
+  response.writeHead(206, headers).end(BYTES.subarray(start))
+}
+
+/** A server whose answers come in this order; the last one stays. */
+async function answers(
+  t: Test,
+  ...list: ((request: IncomingMessage, response: ServerResponse) => void)[]
+): Promise<Server> {
+  let at = 0
+  return await startServer(t, (request, response) => {
+    list[Math.min(at++, list.length - 1)]!(request, response)
+  })
+}
+
+const whole = (_: IncomingMessage, response: ServerResponse) => void response.end(BYTES)
+const broken = (_: IncomingMessage, response: ServerResponse) => breakMidway(response)
+const status =
+  (code: number, headers: Record<string, string> = {}) =>
+  (_: IncomingMessage, response: ServerResponse) =>
+    void response.writeHead(code, headers).end()
+
+t.test('a file, by path and by URL', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'download-'))
+  t.teardown(() => rmSync(directory, { recursive: true }))
+  const path = join(directory, 'a b%20+~.deb')
+  writeFileSync(path, BYTES)
+  for (const url of [path, pathToFileURL(path).href]) {
+    const { size, body } = await download(url)
+    t.equal(size, BYTES.length)
+    t.ok(BYTES.equals(await buffer(body)))
+  }
+  await t.rejects(download(join(directory, 'missing')), { code: 'gone' })
+  await t.rejects(download(`file://${directory}/missing`), { code: 'gone' })
+  for (const other of [directory, '/dev/zero'])
+    await t.rejects(download(other), { code: 'unreachable', message: /no file/ })
+  await t.rejects(download('gopher://127.0.0.1/'), { code: 'gone' }, 'no scheme of ours')
+})
+
+t.test('a server that behaves', async (t) => {
+  const { url, requests } = await answers(t, whole)
+  t.ok(BYTES.equals(await read(url)))
+  t.equal(requests.length, 1)
+})
+
+t.test('a connection that breaks midway is resumed where it stopped', async (t) => {
+  const { url, requests } = await answers(t, broken, resume)
+  t.ok(BYTES.equals(await read(url)))
+  const [, second] = requests
+  t.equal(requests.length, 2)
+  const [, start] = /^bytes=(\d+)-/.exec(second?.headers.range ?? '') ?? []
+  t.ok(Number(start) > 0 && Number(start) <= HALF, `asked from ${start}`)
+  t.equal(second?.headers['if-match'], ETAG, 'and only of the same file')
+})
+
+t.test('a server that ignores Range, or has another file now, ends it', async (t) => {
+  for (const [what, second] of [
+    ['ignores Range', whole],
+    ['another file', (request, response) => resume(request, response, '"two"')],
+    ['If-Match fails', status(412)],
+    ['out of range', status(416)],
+    ['gone since', status(404)],
+  ] as [string, (request: IncomingMessage, response: ServerResponse) => void][]) {
+    const { url } = await answers(t, broken, second)
+    await t.rejects(read(url), { code: 'truncated', message: url }, what)
+  }
+})
+
+t.test('every connection breaks at once: tried so often, then told', async (t) => {
+  const { url, requests } = await answers(t, (_, response) => void response.destroy())
+  await t.rejects(read(url), { code: 'unreachable' })
+  t.equal(requests.length, 1 + patience.retries)
+})
+
+t.test('nobody listens', async (t) => {
+  await t.rejects(read('http://127.0.0.1:9/'), { code: 'unreachable', message: /ECONNREFUSED/ })
+})
+
+t.test('5xx and 429 pass, and Retry-After is heeded up to our longest pause', async (t) => {
+  const { url, requests } = await answers(
+    t,
+    status(500),
+    status(503, { 'retry-after': '999999' }),
+    status(429, { 'retry-after': new Date(Date.now() + 9e8).toUTCString() }),
+    whole,
+  )
+  t.ok(BYTES.equals(await read(url)))
+  t.equal(requests.length, 4)
+})
+
+t.test('5xx without end', async (t) => {
+  const { url, requests } = await answers(t, status(503))
+  await t.rejects(read(url), { code: 'unreachable', message: /503/ })
+  t.equal(requests.length, 1 + patience.retries)
+})
+
+t.test('what will not change is not tried again', async (t) => {
+  for (const [code, expected] of [
+    [404, 'gone'],
+    [410, 'gone'],
+    [403, 'unreachable'],
+    [204, 'unreachable'],
+  ] as const) {
+    const { url, requests } = await answers(t, status(code))
+    await t.rejects(read(url), { code: expected, message: `${code}` })
+    t.equal(requests.length, 1, `${code}`)
+  }
+})
+
+t.test('redirects are followed, but not for ever', async (t) => {
+  const { url, requests } = await startServer(t, (request, response) => {
+    if (request.url === '/loop') response.writeHead(302, { location: '/loop' }).end()
+    else if (request.url === '/old') response.writeHead(301, { location: '/new' }).end()
+    else response.end(BYTES)
+  })
+  t.ok(BYTES.equals(await read(`${url}/old`)))
+  await t.rejects(read(`${url}/loop`), { code: 'unreachable' })
+  t.ok(requests.length < 20)
+})
+
+t.test('a length that is a lie', async (t) => {
+  const long = await answers(t, (_, response) => {
+    response.writeHead(200, { 'content-length': BYTES.length + 1, connection: 'close' })
+    response.write(BYTES, () => response.socket?.end())
+  })
+  await t.rejects(read(long.url), { code: 'truncated' }, 'more is announced than comes')
+  const short = await answers(t, (_, response) => {
+    response.socket?.end(
+      `HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n${'more than nine'.repeat(99)}`,
+    )
+  })
+  const got = await read(short.url).catch(({ code }) => code)
+  t.ok(got === 'truncated' || got.length === 9, 'no more than is announced')
+})
+
+t.test('a body without a length that breaks off', async (t) => {
+  const { url } = await answers(t, (_, response) => {
+    response.write(BYTES.subarray(0, HALF), () => response.destroy())
+  })
+  await t.rejects(read(url), { code: 'truncated' })
+})
+
+t.test('silence before the headers, and in the middle of the body', async (t) => {
+  const options = { patience: { ...patience, retries: 1 } }
+  const mute = await answers(t, () => {})
+  await t.rejects(read(mute.url, options), { code: 'stalled', message: /went silent/ })
+  const stalling = await answers(
+    t,
+    (_, response) => {
+      response.writeHead(200, { 'content-length': BYTES.length }).write(BYTES.subarray(0, HALF))
+    },
+    () => {},
+  )
+  await t.rejects(read(stalling.url, options), { code: 'stalled' })
+})
+
+t.test('no HTTP', async (t) => {
+  const { url } = await answers(t, (_, response) => void response.socket?.end('220 ready\r\n'))
+  await t.rejects(read(url), { code: 'unreachable' })
+})
+
+t.test('aborted before, while waiting, and in the middle', async (t) => {
+  const reason = new Error('enough')
+  await t.rejects(read('http://127.0.0.1:9/', { signal: AbortSignal.abort(reason) }), reason)
+
+  const waiting = new AbortController()
+  const mute = await answers(t, () => waiting.abort(reason))
+  await t.rejects(read(mute.url, { signal: waiting.signal }), reason)
+  t.equal(mute.requests.length, 1)
+
+  const reading = new AbortController()
+  const { url } = await answers(t, (_, response) => {
+    response.writeHead(200, { 'content-length': BYTES.length }).write(BYTES.subarray(0, HALF))
+  })
+  const { body } = await download(url, { patience, signal: reading.signal })
+  body.once('data', () => reading.abort(reason))
+  await t.rejects(buffer(body), reason)
+})
+
+t.test('a reader that has enough ends the download', async (t) => {
+  let closed: Promise<unknown> | undefined
+  const { url } = await startServer(t, (request, response) => {
+    closed = new Promise((resolve) => request.socket.once('close', resolve))
+    response.writeHead(200, { 'content-length': 1e12 })
+    const pour = () => {
+      while (response.write(BYTES));
+    }
+    response.on('drain', pour)
+    pour()
+  })
+  const { body } = await download(url, { patience })
+  for await (const _ of body) break
+  await closed
+  t.ok(body.destroyed)
+})
+
+t.test('the whole of a small file, and no more than that', async (t) => {
+  const { url } = await answers(t, whole)
+  t.ok(BYTES.equals(await downloadAll(url, BYTES.length, { patience })))
+  await t.rejects(downloadAll(url, BYTES.length - 1, { patience }), { code: 'too_large' })
+})

@@ -1,0 +1,258 @@
+import { execFileSync } from 'node:child_process'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { mergeBtf, parseBtf, readBtf } from '../../../bpf/index.ts'
+import { ALL_MODULES, type OnEvent } from '../../../generator/index.ts'
+import { ModuleSet } from '../../../generator/packages/module.ts'
+import {
+  type BuildRecord,
+  blobKey,
+  collectGarbage,
+  getBlob,
+  verifyStore,
+} from '../../../storage/index.ts'
+import { makeRepository } from '../../helpers/apt-repository.ts'
+import { run } from '../../helpers/command.ts'
+import { makePackage } from '../../helpers/package.ts'
+import { makeRpm } from '../../helpers/rpm.ts'
+import { type Mill, makeMill } from '../../helpers/run-directory.ts'
+import { makeSigner } from '../../helpers/signer.ts'
+import { makeModule, makeVmlinux, RELEASE, stripped } from '../../helpers/vmlinux.ts'
+import { bzImage } from '../../helpers/vmlinuz.ts'
+
+const signer = makeSigner(t)
+
+t.test('which files of a package are which modules', (t) => {
+  const set = new ModuleSet([ALL_MODULES], '6.1.0-9-test')
+  const at = (path: string) => `usr/lib/debug/lib/modules/6.1.0-9-test/${path}`
+  t.equal(set.take(at('kernel/fs/ext4/ext4.ko')), 'ext4')
+  t.equal(set.take(at('updates/ext4.ko')), undefined, 'the first of that name')
+  t.equal(set.take(at('kernel/net/nf-x_tables.ko.debug')), 'nf_x_tables', 'as the kernel has it')
+  t.equal(set.take('lib/modules/6.1.0-9-test/kernel/xfs.ko.xz'), 'xfs')
+  t.equal(set.take('usr/lib/modules/6.1.0-9-test/kernel/btrfs.ko.zst'), 'btrfs')
+  for (const path of [
+    'usr/lib/debug/lib/modules/6.1.0-8-test/kernel/other.ko',
+    at('vmlinux'),
+    at('kernel/fs/other.ko.sig'),
+    'kernel/fs/other.ko',
+    at(`kernel/${'o'.repeat(65)}.ko`),
+    at('kernel/fs/..ko'),
+  ])
+    t.equal(set.take(path), undefined, path)
+  t.same([set.isComplete, set.missing], [false, []])
+
+  const some = new ModuleSet(['ext4', 'nf-x-tables'], undefined)
+  t.equal(some.take(at('kernel/fs/ext3.ko')), undefined, 'not wanted')
+  t.equal(some.take(at('kernel/fs/ext4.ko')), 'ext4')
+  t.same([some.isComplete, some.missing], [false, ['nf_x_tables']])
+  t.equal(some.take(at('kernel/net/nf_x_tables.ko')), 'nf_x_tables')
+  t.same([some.isComplete, some.missing], [true, []])
+  t.same(new ModuleSet([ALL_MODULES], undefined).missing, [ALL_MODULES])
+  t.end()
+})
+
+const MODULES = `usr/lib/debug/lib/modules/${RELEASE}`
+
+/** Files of a package with debug info: modules before and after vmlinux, some of them bad. */
+function filesOf({ directory }: Mill): Record<string, string> {
+  const at = (name: string) => join(directory, name)
+  makeVmlinux(at('vmlinux'), { btf: true })
+  makeModule(at('early.ko'), 'early')
+  makeModule(at('late-one.ko'), 'late')
+  makeModule(at('bare.ko'), 'bare', { debug: false })
+  writeFileSync(at('broken.ko'), 'no ELF')
+  writeFileSync(at('padding'), Buffer.alloc(8 * 1024 ** 2))
+  return {
+    [`${MODULES}/a/early.ko`]: at('early.ko'),
+    [`${MODULES}/a/bare.ko`]: at('bare.ko'),
+    [`${MODULES}/vmlinux`]: at('vmlinux'),
+    [`${MODULES}/z/broken.ko`]: at('broken.ko'),
+    [`${MODULES}/z/late-one.ko`]: at('late-one.ko'),
+    'usr/share/zz': at('padding'),
+  }
+}
+
+/** The BTF of a module, opened over the kernel's, and the kernel's. */
+async function open({ store }: Mill, { btf, modules }: BuildRecord, name: string) {
+  const base = parseBtf(await getBlob(store, btf!.sha256))
+  return { base, module: parseBtf(await getBlob(store, modules![name]!.sha256), { base }) }
+}
+
+t.test('all modules of a package, and what is wrong with some', async (t) => {
+  const mill = await makeMill(t)
+  const file = makePackage(mill.directory, undefined, { files: filesOf(mill) })
+  const repository = makeRepository(mill.directory, { packages: [file], signer })
+  const stages: string[] = []
+  const onEvent: OnEvent = (event) => {
+    if (event.event === 'stage') stages.push(event.stage)
+  }
+  t.match(await mill.run(repository, { modules: [ALL_MODULES], onEvent }), { published: 1 })
+  const [record] = (await mill.records()) as [BuildRecord]
+  t.match(record, {
+    package: { authenticated: 'index' },
+    wantedModules: [ALL_MODULES],
+    moduleFailures: { bare: { code: 'no_dwarf' }, broken: { code: 'bad_elf' } },
+  })
+  t.same(Object.keys(record.modules!).sort(), ['early', 'late_one'])
+  t.same(stages, ['unpack', 'pahole', 'check', 'modules', 'publish'])
+
+  const { base, module } = await open(mill, record, 'early')
+  const id = module.find('early', 'STRUCT')!
+  t.ok(id >= base.endId, 'its own type')
+  t.match(module.type(id), {
+    size: 20,
+    members: [{ name: 'list', type: base.find('list_head') }, {}, {}],
+  })
+  t.equal(module.typeCount, record.modules!.early!.types)
+
+  const [over, own] = ['base.btf', 'early.btf'].map((name) => join(mill.directory, name))
+  writeFileSync(over!, base.bytes)
+  const path = join(mill.directory, 'early.ko')
+  const options = ['--btf_gen_floats', `--btf_base=${over}`, `--btf_encode_detached=${own}`]
+  execFileSync('pahole', [...options, path])
+  t.ok(readFileSync(own!).equals(module.bytes), 'as pahole makes it over that base')
+
+  const { module: late } = await open(mill, record, 'late_one')
+  const merged = parseBtf(mergeBtf(base, [module, parseBtf(late.bytes, { base })]))
+  for (const name of ['task_struct', 'early', 'late']) t.ok(merged.find(name, 'STRUCT'), name)
+
+  t.match(await mill.run(repository, { modules: ['early'] }), { skipped: 1 }, 'it is there')
+  t.match(await mill.run(repository), { skipped: 1 })
+})
+
+t.test('named ones, and more of them later', async (t) => {
+  const mill = await makeMill(t)
+  const file = makePackage(mill.directory, undefined, { files: filesOf(mill) })
+  const repository = makeRepository(mill.directory, { packages: [file], signer })
+  t.match(await mill.run(repository), { published: 1 })
+  t.match(await mill.run(repository, { modules: ['early', 'nosuch'] }), { published: 1 })
+  const failed = { nosuch: { code: 'no_module', message: /no nosuch/ } }
+  t.match(await mill.records(), [
+    { modules: { early: {}, late_one: undefined }, moduleFailures: failed },
+  ])
+  t.match(await mill.run(repository, { modules: ['nosuch'] }), { skipped: 1 })
+  t.match(await mill.run(repository, { modules: ['late-one'] }), { published: 1 })
+  t.match(await mill.records(), [
+    {
+      modules: { early: {}, late_one: {} },
+      moduleFailures: failed,
+      wantedModules: ['early', 'late_one', 'nosuch'],
+    },
+  ])
+})
+
+t.test('from the command line: generate --modules, dump --modules', async (t) => {
+  const mill = await makeMill(t)
+  const file = makePackage(mill.directory, undefined, { files: filesOf(mill) })
+  const btfmill = (...args: string[]) => run(...args, '--store', mill.storeUrl)
+  const made = await btfmill('generate', '--modules', 'early,late-one', '--json', file)
+  t.match(made, { status: 0, stdout: /"late_one":\{/ })
+  const kernel = `custom/rolling/i686/${RELEASE}`
+  t.match(await btfmill('dump', kernel, '--type', 'late'), { status: 1 })
+  const dumped = await btfmill('dump', kernel, '--type', 'late', '--modules')
+  t.match(dumped, { status: 0, stdout: /^struct late \{\n\tstruct list_head list;/ })
+  t.match(await btfmill('generate', '--modules', '../ext4', file), { status: 2 })
+  const all = await btfmill('generate', '--modules', 'all', '--json', file)
+  t.match(all, { status: 0, stdout: /"wantedModules":\["\*"/ })
+})
+
+t.test('--early-stop reads as far as what is wanted needs', async (t) => {
+  const read = async (modules: string[]): Promise<[number, number]> => {
+    const mill = await makeMill(t)
+    const options = { files: filesOf(mill), compression: 'none' } as const
+    const file = makePackage(mill.directory, undefined, options)
+    const repository = makeRepository(mill.directory, { packages: [file], signer })
+    let bytes = 0
+    const onEvent: OnEvent = (event) => {
+      if (event.event === 'published') bytes = event.read
+    }
+    t.match(await mill.run(repository, { modules, earlyStop: true, onEvent }), { published: 1 })
+    t.match(await mill.records(), [{ package: { authenticated: 'prefix' } }])
+    return [bytes, statSync(file).size]
+  }
+  const [some, whole] = await read(['early', 'late_one'])
+  t.ok(some < whole / 2, `${some} of ${whole} bytes`)
+})
+
+t.test('.ko.debug of an .rpm', async (t) => {
+  const mill = await makeMill(t)
+  const release = '5.14.0-1.el9.i686'
+  const at = (name: string) => join(mill.directory, name)
+  makeVmlinux(at('vmlinux'), { release })
+  makeModule(at('xfs'), 'xfs')
+  const folder = `usr/lib/debug/lib/modules/${release}`
+  const file = makeRpm(mill.directory, {
+    arch: 'i686',
+    files: {
+      [`${folder}/vmlinux`]: at('vmlinux'),
+      [`${folder}/kernel/fs/xfs.ko.debug`]: at('xfs'),
+    },
+  })
+  t.match(await mill.run([file], { modules: [ALL_MODULES] }), { published: 1 })
+  t.match(await mill.records(), [{ modules: { xfs: {} }, moduleFailures: {} }])
+})
+
+t.test(
+  "embedded: a module's own BTF out of the image's package; else the debug package",
+  async (t) => {
+    const mill = await makeMill(t)
+    const at = (name: string) => join(mill.directory, name)
+    const files = filesOf(mill)
+    const debug = makePackage(mill.directory, undefined, { files })
+    writeFileSync(at('vmlinuz'), bzImage(stripped(at('vmlinux')), 'zstd'))
+    const base = at('own.btf')
+    writeFileSync(base, readBtf(readFileSync(at('vmlinux'))).bytes)
+    const split = at('early.split')
+    execFileSync('pahole', [`--btf_base=${base}`, `--btf_encode_detached=${split}`, at('early.ko')])
+    execFileSync('llvm-objcopy', [
+      '--strip-debug',
+      '--add-section',
+      `.BTF=${split}`,
+      at('early.ko'),
+      at('image.ko'),
+    ])
+    writeFileSync(at('image.ko.xz'), execFileSync('xz', ['--stdout', at('image.ko')]))
+    const image = makePackage(mill.directory, undefined, {
+      name: `linux-image-${RELEASE}`,
+      files: {
+        [`boot/vmlinuz-${RELEASE}`]: at('vmlinuz'),
+        [`lib/modules/${RELEASE}/kernel/early.ko.xz`]: at('image.ko.xz'),
+      },
+    })
+    const repository = makeRepository(mill.directory, { packages: [debug, image], signer })
+    const settings = { embedded: true, modules: ['early'] }
+    t.match(await mill.run(repository, settings), { published: 1 })
+    const [record] = (await mill.records()) as [BuildRecord]
+    t.match(record, { origin: 'embedded', package: { name: `linux-image-${RELEASE}` } })
+    const { module } = await open(mill, record, 'early')
+    t.ok(readFileSync(split).equals(module.bytes), 'as the kernel has it')
+
+    const other = await makeMill(t)
+    t.match(await other.run(repository, { embedded: true, modules: ['late_one'] }), {
+      published: 1,
+    })
+    t.match(await other.records(), [
+      {
+        origin: 'embedded',
+        package: { name: `linux-image-${RELEASE}-dbg` },
+        modules: { late_one: {} },
+      },
+    ])
+  },
+)
+
+t.test('their blobs are named by the record: gc keeps them, verify misses them', async (t) => {
+  const mill = await makeMill(t)
+  const file = makePackage(mill.directory, undefined, { files: filesOf(mill) })
+  await mill.run([file], { modules: ['early'] })
+  const { store } = mill
+  const [record] = (await mill.records()) as [BuildRecord]
+  t.same(await Array.fromAsync(collectGarbage(store, { young: -1000 })), [])
+  t.same(await Array.fromAsync(verifyStore(store)), [])
+  const key = blobKey(record.modules!.early!.sha256)
+  await store.delete(key)
+  t.match(await Array.fromAsync(verifyStore(store)), [
+    { key, code: 'missing_blob', message: new RegExp(`early of ${RELEASE}`) },
+  ])
+})

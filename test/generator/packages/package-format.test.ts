@@ -1,0 +1,110 @@
+/* From an .rpm, or a bare vmlinux, to a record: what a run makes of it, and what it leaves where it makes nothing. */
+import { execFileSync } from 'node:child_process'
+import { readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import type { FailureCode } from '../../../storage/index.ts'
+import { cpioEntry, cpioOf } from '../../helpers/package.ts'
+import { makeRpm, type RpmOptions, rpmOf } from '../../helpers/rpm.ts'
+import { type Mill, makeMill } from '../../helpers/run-directory.ts'
+import { makeVmlinux } from '../../helpers/vmlinux.ts'
+
+const RELEASE = '5.14.0-1.el9.i686'
+const PATH = `usr/lib/debug/lib/modules/${RELEASE}/vmlinux`
+
+/** An image, and the package that has it. */
+function packaged(mill: Mill, options: Partial<RpmOptions> = {}): { image: string; file: string } {
+  const image = join(mill.directory, 'vmlinux')
+  makeVmlinux(image, { release: RELEASE })
+  return {
+    image,
+    file: makeRpm(mill.directory, { arch: 'i686', files: { [PATH]: image }, ...options }),
+  }
+}
+
+/** Generates from a file, and asserts how that fails and that nothing is left. */
+async function fails(t: Test, mill: Mill, file: string, code: FailureCode, message: RegExp) {
+  t.match(await mill.run([file]), { published: 0, failed: { [code]: 1 } }, code)
+  t.match(await mill.records(), [{ failure: { code, message }, btf: undefined }])
+  t.same(await mill.leftovers(), [])
+}
+
+t.test('an .rpm becomes the record that its image alone becomes', async (t) => {
+  const mill = await makeMill(t)
+  const { image, file } = packaged(mill)
+  t.match(await mill.run([image]), { published: 1 })
+  const [bare] = await mill.records()
+  t.match(await mill.run([file]), { published: 1 })
+  const found = (await mill.records()).find(({ package: { name } }) => name === 'kernel-debuginfo')
+  t.match(found, {
+    kernel: bare?.kernel,
+    package: { version: '5.14.0-1.el9', authenticated: 'none' },
+    btf: bare?.btf,
+  })
+})
+
+t.test('a vmlinux in every compression', async (t) => {
+  const mill = await makeMill(t)
+  const { image } = packaged(mill)
+  await mill.run([image])
+  for (const [program, ending] of Object.entries({
+    gzip: 'gz',
+    xz: 'xz',
+    bzip2: 'bz2',
+    zstd: 'zst',
+  })) {
+    const bytes = execFileSync(program, ['--stdout', image], { maxBuffer: 1e8 })
+    const file = `${image}.${ending}`
+    writeFileSync(file, bytes)
+    t.match(await mill.run([file]), { published: 1 }, ending)
+    writeFileSync(file, bytes.subarray(0, -20))
+    t.match(await mill.run([file]), { failed: { corrupt_package: 1 } }, `${ending}, cut off`)
+  }
+})
+
+t.test('an .rpm without vmlinux, or with a symlink for one', async (t) => {
+  const mill = await makeMill(t)
+  const { image } = packaged(mill)
+  const shim = makeRpm(mill.directory, { files: { 'usr/share/doc/copyright': image } })
+  await fails(t, mill, shim, 'no_vmlinux', /usr\/lib\/debug\/lib\/modules/)
+
+  const other = await makeMill(t)
+  const link = join(other.directory, 'link')
+  symlinkSync('/etc/passwd', link)
+  const linked = join(other.directory, 'linked.rpm')
+  const payload = cpioOf([cpioEntry(`./${PATH}`, '/etc/passwd', { mode: 0o120777 })])
+  writeFileSync(linked, rpmOf({ 1117: [`/${PATH}`] }, payload))
+  await fails(t, other, linked, 'no_vmlinux', /none of/)
+})
+
+t.test('a member named ../../etc/passwd is a name that nobody looks for', async (t) => {
+  const mill = await makeMill(t)
+  const names = ['../../etc/passwd', `../../${PATH}`, `/../../${PATH}`]
+  const payload = cpioOf(names.map((name) => cpioEntry(name, 'root::0:0')))
+  const file = join(mill.directory, 'climbing.rpm')
+  writeFileSync(file, rpmOf({ 1117: names.map((name) => name.replace(/^\.?\//, '/')) }, payload))
+  await fails(t, mill, file, 'no_vmlinux', /none of/)
+})
+
+t.test('an .rpm that ends early, and ones whose bytes are not what it says', async (t) => {
+  const mill = await makeMill(t)
+  const { file } = packaged(mill, { payload: 'xz' })
+  const bytes = readFileSync(file)
+  writeFileSync(file, bytes.subarray(0, -100))
+  await fails(t, mill, file, 'truncated', /header and payload have \d+ of \d+ bytes/)
+
+  const other = await makeMill(t)
+  const changed = packaged(other, { payload: 'xz' }).file
+  bytes[bytes.length - 10]! ^= 1
+  writeFileSync(changed, bytes)
+  await fails(t, other, changed, 'digest_mismatch', /payload is not/)
+})
+
+t.test('a file that its package lists with another digest', async (t) => {
+  const mill = await makeMill(t)
+  const payload = cpioOf([cpioEntry(`./${PATH}`, 'other bytes')])
+  const file = join(mill.directory, 'other.rpm')
+  const tags = { 1117: [`/${PATH}`], 1035: ['00'.repeat(32)], 5011: { int32: [8] } }
+  writeFileSync(file, rpmOf(tags, payload))
+  await fails(t, mill, file, 'digest_mismatch', /not the file that the package lists/)
+})

@@ -1,0 +1,150 @@
+// Repositories that are not for everybody: a client certificate, credentials, and what they are not sent to.
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import type { IncomingMessage, RequestListener } from 'node:http'
+import { createServer, type Server } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { TLSSocket } from 'node:tls'
+import t, { type Test } from 'tap'
+import { downloadAll } from '../../../generator/packages/download.ts'
+import type { Source } from '../../../generator/sources/source.ts'
+import { readSources } from '../../../generator/sources/sources.ts'
+import { makeRpm } from '../../helpers/rpm.ts'
+import { makeRpmRepository } from '../../helpers/rpm-repository.ts'
+import { IMPATIENT, makeMill } from '../../helpers/run-directory.ts'
+import { startServer } from '../../helpers/test-server.ts'
+import { makeVmlinux } from '../../helpers/vmlinux.ts'
+
+const directory = mkdtempSync(join(tmpdir(), 'access-'))
+t.teardown(() => rmSync(directory, { recursive: true }))
+const at = (name: string) => join(directory, name)
+
+/** A certificate for 127.0.0.1, by an authority or by itself; paths of it and its key. */
+function certificate(name: string, authority?: string): { certificate: string; key: string } {
+  const paths = { certificate: at(`${name}.pem`), key: at(`${name}-key.pem`) }
+  const signer = authority
+    ? ['-CA', at(`${authority}.pem`), '-CAkey', at(`${authority}-key.pem`)]
+    : []
+  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes']
+  const fields = ['-subj', `/CN=${name}`, '-addext', 'subjectAltName=IP:127.0.0.1']
+  const out = ['-keyout', paths.key, '-out', paths.certificate]
+  execFileSync('openssl', ['req', '-x509', ...key, ...fields, ...signer, ...out], { stdio: 'pipe' })
+  return paths
+}
+
+const authority = certificate('authority').certificate
+const server = certificate('server', 'authority')
+const client = certificate('client', 'authority')
+const stranger = certificate('stranger')
+const credentials = at('credentials')
+writeFileSync(credentials, '# by the registration\nusername=SCC_1\npassword = se=cret \n')
+
+/** A server with TLS that asks for a certificate; its address. */
+async function startTls(t: Test, answer: RequestListener): Promise<string> {
+  const options = {
+    key: readFileSync(server.key),
+    cert: readFileSync(server.certificate),
+    ca: readFileSync(authority),
+    requestCert: true,
+    rejectUnauthorized: false,
+  }
+  const tls: Server = createServer(options, answer)
+  t.teardown(() => {
+    tls.closeAllConnections()
+    tls.close()
+  })
+  await new Promise<void>((resolve) => tls.listen(0, '127.0.0.1', resolve))
+  return `https://127.0.0.1:${(tls.address() as AddressInfo).port}`
+}
+
+const read = async (url: string, access: object) =>
+  String(await downloadAll(url, 1000, { access, patience: IMPATIENT }))
+
+const isKnown = (request: IncomingMessage) => (request.socket as TLSSocket).authorized
+
+t.test('a client certificate', async (t) => {
+  const url = await startTls(t, (request, response) => {
+    response.writeHead(isKnown(request) ? 200 : 403).end('for subscribers')
+  })
+  t.equal(await read(url, { ...client, authority }), 'for subscribers')
+  await t.rejects(read(url, { authority }), { code: 'unreachable', message: /403/ })
+  await t.rejects(read(url, { ...stranger, authority }), { code: 'unreachable', message: /403/ })
+  await t.rejects(read(url, client), { code: 'unreachable' }, 'a server of an authority unknown')
+  const missing = { certificate: at('missing.pem'), key: client.key, authority }
+  await t.rejects(read(url, missing), { code: 'no_access', message: /missing\.pem/ })
+})
+
+t.test('credentials, over TLS alone and to this host alone', async (t) => {
+  const seen: (string | undefined)[] = []
+  const other = await startTls(t, (request, response) => {
+    seen.push(request.headers.authorization)
+    response.end('elsewhere')
+  })
+  const url = await startTls(t, (request, response) => {
+    if (request.url === '/away') response.writeHead(302, { location: other }).end()
+    else response.end(request.headers.authorization)
+  })
+  const basic = `Basic ${Buffer.from('SCC_1:se=cret').toString('base64')}`
+  t.equal(await read(url, { authority, credentials }), basic)
+  t.equal(await read(`${url}/away`, { authority, credentials }), 'elsewhere')
+  t.same(seen, [undefined])
+  const plain = await startServer(t, (request, response) => {
+    response.end(String(request.headers.authorization))
+  })
+  t.equal(await read(plain.url, { credentials }), 'undefined')
+  writeFileSync(at('empty'), 'nothing\n')
+  for (const credentials of [at('empty'), at('missing')])
+    await t.rejects(read(url, { authority, credentials }), { code: 'no_access' })
+})
+
+t.test('a redirect does not lead out of TLS', async (t) => {
+  const plain = await startServer(t, (_, response) => void response.end('changed on the way'))
+  const url = await startTls(t, (_, response) => {
+    response.writeHead(302, { location: plain.url }).end()
+  })
+  await t.rejects(read(url, { authority }), { code: 'unreachable', message: /out of TLS/ })
+})
+
+t.test('a source for subscribers, from its index to the catalog', async (t) => {
+  const mill = await makeMill(t)
+  const [image, release] = [join(mill.directory, 'vmlinux'), '4.18.0-80.el8.x86_64']
+  makeVmlinux(image, { release, machine: 'x86_64' })
+  const files = { [`usr/lib/debug/lib/modules/${release}/vmlinux`]: image }
+  const packages = [makeRpm(mill.directory, { files, version: '4.18.0', release: '80.el8' })]
+  makeRpmRepository(join(mill.directory, 'dist/rhel8/8/x86_64/baseos/debug'), { packages })
+  const asked: string[] = []
+  const url = await startTls(t, (request, response) => {
+    asked.push(
+      `${isKnown(request)} ${request.url!.replace(/.*[/]/, '').replace(/^[0-9a-f]{64}/, '')}`,
+    )
+    if (!isKnown(request)) return void response.writeHead(403).end()
+    const path = join(mill.directory, request.url!)
+    response.writeHead(existsSync(path) ? 200 : 404).end(existsSync(path) && readFileSync(path))
+  })
+  const rows = [
+    { id: 'rhel', mirror: url, access: { ...client, authority }, keyrings: ['/nowhere'] },
+  ]
+  writeFileSync(at('sources.json'), JSON.stringify(rows))
+  const rhel = (await readSources(at('sources.json'))).get('rhel')!
+  const run = (source: Source) =>
+    mill.run({ sources: [source] }, { filter: { distro: 'rhel', version: '8', arch: 'x86_64' } })
+
+  const { access: _, ...open } = rhel
+  t.match(await run({ ...open, access: { authority } }), { published: 0, sourcesFailed: 1 })
+  const missing = { ...rhel, access: { authority, certificate: at('missing'), key: client.key } }
+  t.match(await run(missing), { published: 0, sourcesFailed: 1 })
+  t.match(await mill.sourceFailures(), [{ source: 'rhel', failure: { code: 'no_access' } }])
+
+  asked.splice(0)
+  t.match(await run(rhel), { published: 1, sourcesFailed: 0 })
+  t.same(asked, [
+    'true repomd.xml',
+    'true -primary.xml.gz',
+    'true kernel-debuginfo-4.18.0-80.el8.x86_64.rpm',
+  ])
+  t.match(await mill.records(), [
+    { kernel: { distro: 'rhel', version: '8', release }, package: { authenticated: 'digest' } },
+  ])
+})

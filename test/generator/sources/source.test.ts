@@ -1,0 +1,65 @@
+import t from 'tap'
+import { namingOf } from '../../../generator/sources/naming.ts'
+import { type AptSource, parseSource } from '../../../generator/sources/source.ts'
+import { SOURCES } from '../../../generator/sources/sources.ts'
+import { canonicalArch, namesOf } from '../../../storage/index.ts'
+
+const debian = SOURCES.get('debian') as AptSource
+const ANY = { arch: 'x86_64', release: 'any' }
+
+t.test('the sources that btfmill knows', (t) => {
+  for (const [id, source] of SOURCES) {
+    t.equal(source.id, id)
+    t.same(parseSource(source), source)
+    for (const arch of Object.keys(source.architectures)) t.equal(canonicalArch(arch), arch)
+    t.ok(source.vmlinux.every((path) => path.includes('{release}')))
+    for (const version of Object.keys(source.versions))
+      t.equal(
+        namesOf({ ...ANY, distro: source.distro, version }).length,
+        1,
+        'the words of the catalog',
+      )
+  }
+  const naming = namingOf(debian.packages)
+  t.equal(naming({ name: 'linux-image-6.1.0-50-686-pae-dbg' })?.release, '6.1.0-50-686-pae')
+  for (const flavour of ['amd64', '686', '686-pae', '4kc-malta', 'rt-686-pae'])
+    t.notOk(naming({ name: `linux-image-${flavour}-dbg` }), 'a metapackage')
+  t.notOk(naming({ name: 'linux-image-6.1.0-50-686-pae' }), 'without debug info')
+  const image = namingOf(debian.images!)
+  const kernels = {
+    'linux-image-6.1.0-50-rt-amd64': [3, '6.1.0-50-rt-amd64'],
+    'linux-binary-7.3.4+deb13-cloud-amd64': [1, '7.3.4+deb13-cloud-amd64'],
+    'linux-image-6.1.0-50-amd64-unsigned': [4, '6.1.0-50-amd64'],
+  }
+  for (const [name, [rank, release]] of Object.entries(kernels))
+    t.same(image({ name }), { rank, release }, name)
+  for (const name of ['linux-image-amd64', 'linux-image-6.1.0-50-amd64-dbg'])
+    t.notOk(image({ name }), name)
+  t.end()
+})
+
+t.test('what is not a source is refused, with where it is wrong', (t) => {
+  const { keyrings: _, ...unsigned } = debian
+  for (const [what, value, message] of [
+    ['nothing', undefined, /./],
+    ['no object', 'debian', /./],
+    ['no keyring', unsigned, /keyring/],
+    ['a keyring somewhere', { ...debian, keyrings: ['keys.gpg'] }, /keyring/],
+    ['another protocol', { ...debian, protocol: 'ftp' }, /protocol/],
+    ['a protocol that objects have', { ...debian, protocol: 'toString' }, /protocol/],
+    ['an id that climbs', { ...debian, id: '../debian' }, /id/],
+    ['no suite', { ...debian, versions: { 12: [] } }, /versions/],
+    [
+      'a suite that climbs',
+      { ...debian, versions: { 12: [{ url: 'debian', suite: '../../etc' }] } },
+      /suite/,
+    ],
+    ['no path', { ...debian, vmlinux: [] }, /vmlinux/],
+    ['images nowhere', { ...debian, vmlinuz: undefined }, /vmlinuz/],
+    ['no rule', { ...debian, packages: [] }, /packages/],
+    ['no expression', { ...debian, packages: [{ name: '(', release: 'x' }] }, /does not read/],
+  ] as const) {
+    t.throws(() => parseSource(value), { code: 'bad_index', message }, what)
+  }
+  t.end()
+})

@@ -1,0 +1,494 @@
+/*
+ * Each distribution's repository as its row of the table says it is, made by that ecosystem's own tools: packages under
+ * the distribution's names, vmlinux where it has it, beside what looks like kernels and is none.
+ */
+import { copyFileSync, writeFileSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import type { Test } from 'tap'
+import { baseOf, type Shelf, shelvesOf } from '../../generator/indexes/discover.ts'
+import { parseSource, type Source } from '../../generator/sources/source.ts'
+import { SOURCES } from '../../generator/sources/sources.ts'
+import type { BuildRecord } from '../../storage/index.ts'
+import { makeSuite } from './apt-archive.ts'
+import { startLaunchpad, startSnapshot } from './launchpad-server.ts'
+import { startNginx } from './nginx.ts'
+import { makePackage } from './package.ts'
+import { makeRpm } from './rpm.ts'
+import { makeRpmRepository, signRepomd } from './rpm-repository.ts'
+import { makeMill } from './run-directory.ts'
+import { makeSigner, type Signer } from './signer.ts'
+
+/** Writes a vmlinux of that release; gives the `uname -m` name that the kernel goes by. */
+export interface Images {
+  /** `uname -m` names by those that packages are of */
+  arch(packaged: 'x86_64' | 'aarch64'): string
+  make(path: string, release: string, packaged: 'x86_64' | 'aarch64'): void
+}
+
+/** A kernel that must be found. */
+interface Kernel {
+  name: string
+  version: string
+  /** `uname -r` */
+  release: string
+}
+
+interface Row {
+  source: string
+  version: string
+  arch?: 'x86_64' | 'aarch64'
+  kernels: readonly Kernel[]
+  /** names of packages that are no kernels with debug info */
+  others: readonly string[]
+  /** what of it is signed */
+  signed: 'index' | 'header' | 'nothing'
+  authenticated: BuildRecord['package']['authenticated']
+}
+
+const RPM_OTHERS = [
+  'kernel-debug-debuginfo',
+  'kernel-debuginfo-common-x86_64',
+  'kernel-tools-debuginfo',
+]
+const SUSE_OTHERS = [
+  'kernel-preempt-debuginfo',
+  'kernel-default-debugsource',
+  'kernel-default-base-debuginfo',
+]
+const LEAP_OTHERS = [
+  ...SUSE_OTHERS,
+  'kernel-debug-debuginfo',
+  'kernel-vanilla-debuginfo',
+  'kernel-rt-debuginfo',
+]
+
+/** kernel-debuginfo, or another package of the same naming. */
+const rpm = (version: string, name = 'kernel-debuginfo', arch = 'x86_64'): Kernel => ({
+  name,
+  version,
+  release: `${version}.${arch}`,
+})
+
+const deb = (
+  release: string,
+  version: string,
+  prefix = 'linux-image-',
+  suffix = '-dbg',
+): Kernel => ({
+  name: `${prefix}${release}${suffix}`,
+  version,
+  release,
+})
+
+export const ROWS: readonly Row[] = [
+  {
+    source: 'debian',
+    version: '12',
+    kernels: [deb('6.1.0-50-amd64', '6.1.190-1')],
+    others: [
+      'linux-image-amd64-dbg',
+      'linux-image-6.1-amd64-dbg',
+      'linux-image-6.1.0-50-amd64',
+      'linux-headers-6.1.0-50-amd64',
+    ],
+    signed: 'index',
+    authenticated: 'index',
+  },
+  {
+    source: 'debian-archive',
+    version: '10',
+    kernels: [deb('4.19.0-27-amd64', '4.19.316-1')],
+    others: ['linux-image-amd64-dbg'],
+    signed: 'index',
+    authenticated: 'index',
+  },
+  {
+    source: 'debian-snapshot',
+    version: '10',
+    kernels: [deb('4.19.0-5-amd64', '4.19.37-5')],
+    others: ['linux-image-amd64-dbg', 'linux-image-4.19.0-5-amd64'],
+    signed: 'nothing',
+    authenticated: 'none', // by a server without TLS
+  },
+  {
+    source: 'ubuntu',
+    version: '20.04',
+    kernels: [
+      deb('5.4.0-42-generic', '5.4.0-42.46', 'linux-image-unsigned-', '-dbgsym'),
+      deb('5.4.0-1009-raspi', '5.4.0-1009.9', 'linux-image-', '-dbgsym'),
+    ],
+    others: ['linux-image-5.4.0-42-generic-dbgsym', 'linux-image-generic-dbgsym'],
+    signed: 'index',
+    authenticated: 'index',
+  },
+  {
+    source: 'ubuntu-launchpad',
+    version: '20.04',
+    kernels: [deb('5.4.0-42-generic', '5.4.0-42.46', 'linux-image-unsigned-', '-dbgsym')],
+    others: ['linux-image-5.4.0-42-generic-dbgsym', 'linux-image-generic-dbgsym'],
+    signed: 'nothing',
+    authenticated: 'none', // by a server without TLS
+  },
+  {
+    source: 'centos',
+    version: '7',
+    kernels: [rpm('3.10.0-957.el7')],
+    others: RPM_OTHERS,
+    signed: 'header',
+    authenticated: 'header',
+  },
+  {
+    source: 'centos-stream',
+    version: '9',
+    kernels: [rpm('5.14.0-474.el9')],
+    others: RPM_OTHERS,
+    signed: 'header',
+    authenticated: 'header',
+  },
+  {
+    source: 'rhel',
+    version: '8',
+    kernels: [rpm('4.18.0-80.el8')],
+    others: RPM_OTHERS,
+    signed: 'header',
+    authenticated: 'header',
+  },
+  {
+    source: 'alma',
+    version: '9',
+    arch: 'aarch64',
+    kernels: [rpm('5.14.0-503.11.1.el9_5', 'kernel-debuginfo', 'aarch64')],
+    others: RPM_OTHERS,
+    signed: 'index',
+    authenticated: 'index',
+  },
+  {
+    source: 'rocky',
+    version: '8',
+    kernels: [rpm('4.18.0-553.el8_10')],
+    others: RPM_OTHERS,
+    signed: 'index',
+    authenticated: 'index',
+  },
+  {
+    source: 'fedora',
+    version: '42',
+    kernels: [rpm('6.14.0-63.fc42')],
+    others: RPM_OTHERS,
+    signed: 'nothing',
+    authenticated: 'digest',
+  },
+  {
+    source: 'fedora-archive',
+    version: '29',
+    kernels: [rpm('4.18.16-300.fc29')],
+    others: RPM_OTHERS,
+    signed: 'nothing',
+    authenticated: 'none',
+  },
+  {
+    source: 'ol',
+    version: '7',
+    kernels: [rpm('3.10.0-1160.el7'), rpm('4.14.35-2047.el7uek', 'kernel-uek-debuginfo')],
+    others: [...RPM_OTHERS, 'kernel-uek-debug-debuginfo', 'kernel-uek-debuginfo-common'],
+    signed: 'nothing',
+    authenticated: 'none',
+  },
+  {
+    source: 'amzn',
+    version: '2',
+    kernels: [rpm('4.14.225-168.357.amzn2')],
+    others: RPM_OTHERS,
+    signed: 'index',
+    authenticated: 'index',
+  },
+  {
+    source: 'sles',
+    version: '15.3',
+    kernels: [
+      {
+        name: 'kernel-default-debuginfo',
+        version: '5.3.18-57.3.1',
+        release: '5.3.18-57.3-default',
+      },
+      { name: 'kernel-azure-debuginfo', version: '5.3.18-38.3.1', release: '5.3.18-38.3-azure' },
+    ],
+    others: SUSE_OTHERS,
+    signed: 'index',
+    authenticated: 'index',
+  },
+  {
+    source: 'opensuse-leap',
+    version: '15.0',
+    kernels: [
+      {
+        name: 'kernel-default-debuginfo',
+        version: '4.12.14-lp150.12.82.1',
+        release: '4.12.14-lp150.12.82-default',
+      },
+    ],
+    others: LEAP_OTHERS,
+    signed: 'index',
+    authenticated: 'index',
+  },
+  {
+    source: 'alinux',
+    version: '2',
+    kernels: [rpm('4.19.91-26.al7')],
+    others: RPM_OTHERS,
+    signed: 'header',
+    authenticated: 'header',
+  },
+  {
+    source: 'anolis',
+    version: '8',
+    kernels: [rpm('4.19.91-25.8.an8')],
+    others: RPM_OTHERS,
+    signed: 'nothing',
+    authenticated: 'digest',
+  },
+  {
+    source: 'openeuler',
+    version: '22.03',
+    kernels: [rpm('5.10.0-60.18.0.50.oe2203')],
+    others: RPM_OTHERS,
+    signed: 'header',
+    authenticated: 'header',
+  },
+]
+
+/** Where the distribution has vmlinux in a package. */
+const placeOf = ({ name, release }: Kernel): string => {
+  if (name.startsWith('linux-image')) return `usr/lib/debug/boot/vmlinux-${release}`
+  if (/^kernel-(default|azure)-/.test(name)) return `usr/lib/debug/boot/vmlinux-${release}.debug`
+  return `usr/lib/debug/lib/modules/${release}/vmlinux`
+}
+
+/** What is made once for all rows. */
+interface Workshop {
+  t: Test
+  directory: string
+  images: Images
+  signer: Signer
+  /** whose key has expired since */
+  lapsed: Signer
+  /** as much as a package with debug info has at least */
+  padding: string
+  /** packages that are no kernels, made once, by their names and architectures */
+  others: Map<string, string>
+}
+
+/** Makes each row's repository, generates from it into a store, and compares what is in the catalog then. */
+export async function tryDistributions(t: Test, images: Images, rows = ROWS): Promise<void> {
+  const { directory } = await makeMill(t)
+  const padding = join(directory, 'padding')
+  writeFileSync(padding, Buffer.alloc(10_000_000, 'modules'))
+  const signers = { signer: makeSigner(t), lapsed: makeSigner(t, { lapsed: true }) }
+  const common = { images, padding, others: new Map(), ...signers }
+  for (const row of rows) {
+    await t.test(`${row.source} ${row.version}`, async (t) => {
+      await tryRow({ t, directory: join(directory, row.source), ...common }, row)
+    })
+  }
+}
+
+async function tryRow(workshop: Workshop, row: Row): Promise<void> {
+  const { t, images, directory } = workshop
+  await mkdir(directory)
+  const { arch: packaged = 'x86_64' } = row
+  const arch = images.arch(packaged)
+  const source = await build(workshop, row, arch)
+  const { distro } = source
+  const mill = await makeMill(t)
+  const filter = { distro, version: row.version, arch }
+  const mirror = { url: `file://${directory}/debian`, source }
+  const summary = await mill.run(mirror, { filter, jobs: 2 })
+  const clean = { published: row.kernels.length, failed: {}, sourcesFailed: 0, skipped: 0 }
+  t.match(summary, clean, 'discovered, and generated')
+  if (summary.sourcesFailed > 0) t.same(await mill.sourceFailures(), [])
+  t.same(
+    (await mill.records()).map(({ kernel, package: from, failure }) => ({
+      ...{ distro: kernel.distro, version: kernel.version, arch: kernel.arch },
+      ...{ release: kernel.release, name: from.name, package: from.version },
+      ...{ authenticated: from.authenticated, failure },
+    })),
+    row.kernels
+      .map(({ name, version, release }) => ({
+        ...{ distro, version: row.version, arch, release, name, package: version },
+        ...{ authenticated: row.authenticated, failure: undefined },
+      }))
+      .sort((a, b) => (a.release < b.release ? -1 : 1)),
+  )
+  await mill.verify()
+  t.match(await mill.run(mirror, { filter }), {
+    ...clean,
+    published: 0,
+    skipped: row.kernels.length,
+  })
+}
+
+/** Makes the row's repository; gives its source, with only what is about hosts and keys changed. */
+async function build(workshop: Workshop, row: Row, arch: string): Promise<Source> {
+  const { signer, lapsed, directory } = workshop
+  const known = SOURCES.get(row.source)!
+  const { arch: packaged = 'x86_64' } = row
+  const keys = row.source === 'debian-archive' ? lapsed : signer
+  const { access: _, ...open } = known
+  const changed = {
+    ...open,
+    architectures: { [arch]: known.architectures[packaged] },
+    versions: { [row.version]: repositoriesOf(known, row.version, packaged) },
+    ...('keyrings' in known && {
+      keyrings: row.signed === 'nothing' ? ['/nowhere'] : [keys.keyring],
+    }),
+  }
+  const at = (mirror: string) => parseSource({ ...changed, mirror })
+  switch (known.protocol) {
+    case 'apt': {
+      const source = at(`file://${directory}`)
+      buildApt(workshop, row, source, keys)
+      return source
+    }
+    case 'rpm-md': {
+      const source = at(`file://${directory}`)
+      for (const [i, shelf] of shelvesOf(source, { version: row.version }).entries())
+        buildRpmMd(workshop, row, shelf, i === 0)
+      return source
+    }
+    case 'listing': {
+      const source = at(await startNginx(workshop.t, directory, { listing: true }))
+      for (const [i, shelf] of shelvesOf(source, { version: row.version }).entries())
+        await buildListing(workshop, row, shelf, i === 0)
+      return source
+    }
+    case 'launchpad': {
+      const packages = debsOf(workshop, row)
+      const binaries = packages.map(({ file, name, version }) => ({ file, name, version }))
+      return at(`${(await startLaunchpad(workshop.t, binaries)).url}/devel`)
+    }
+    case 'snapshot': {
+      const files = debsOf(workshop, row).map(({ file, version }) => ({ version, path: file }))
+      const { url } = await startSnapshot(workshop.t, files)
+      const versions = { [row.version]: known.versions[row.version]!.slice(0, 1) }
+      return parseSource({ ...changed, versions, mirror: url })
+    }
+    default:
+      throw new Error(`${known.protocol}?`)
+  }
+}
+
+/** Those of a version that have the architecture, whatever it is called here. */
+function repositoriesOf(source: Source, version: string, packaged: string) {
+  return source.versions[version]!.filter(({ only }) => only?.includes(packaged) ?? true).map(
+    ({ only: _, ...repository }) => repository,
+  )
+}
+
+/** The packages of a row: kernels, and others. */
+function debsOf(workshop: Workshop, { kernels, others, arch = 'x86_64' }: Row) {
+  const { directory, images, padding } = workshop
+  const architecture = { x86_64: 'amd64', aarch64: 'arm64' }[arch]
+  const packages = kernels.map((kernel) => {
+    const { name, version, release } = kernel
+    const image = join(directory, 'vmlinux')
+    images.make(image, release, arch)
+    const files = { [placeOf(kernel)]: image, 'usr/lib/debug/modules': padding }
+    const options = { name, version, release, architecture, files, compression: 'none' } as const
+    return { name, version, file: makePackage(directory, undefined, options) }
+  })
+  const [{ version }] = kernels as [Kernel]
+  const shims = others.map((name) => {
+    const options = { name, version, architecture }
+    return { name, version, file: makePackage(directory, undefined, options) }
+  })
+  return [...packages, ...shims]
+}
+
+function buildApt(workshop: Workshop, row: Row, source: Source, signer: Signer): void {
+  const { directory } = workshop
+  const all = debsOf(workshop, row).map(({ file }) => file)
+  const compressions = ['xz', 'gzip', 'zstd'] as const
+  for (const [i, shelf] of shelvesOf(source, { version: row.version }).entries()) {
+    const { repository } = shelf as Shelf<Extract<Source, { protocol: 'apt' }>>
+    const base = baseOf(shelf, (name) => `file://${directory}/${name}`).slice('file://'.length)
+    const components = 'components' in source ? source.components : []
+    // all of them in the last component of the first suite, and again in the second suite
+    const filled = components.map((name, at) => [
+      name,
+      at === components.length - 1 && i < 2 ? all : [],
+    ])
+    makeSuite(base, {
+      suite: repository.suite,
+      architecture: source.architectures[shelf.arch]!,
+      components: Object.fromEntries(filled),
+      signer,
+      compression: compressions[i % compressions.length]!,
+      ...(row.source === 'debian-archive' && { validUntil: 'Sat, 01 Jan 2022 00:00:00 UTC' }),
+    })
+  }
+}
+
+function rpmsOf(workshop: Workshop, row: Row): string[] {
+  const { directory, images, signer } = workshop
+  const { kernels, others, arch = 'x86_64', signed } = row
+  const sign = signed === 'header' && { signer }
+  const image = join(directory, 'vmlinux')
+  const made = kernels.map((kernel) => {
+    const [version = '', release = ''] = kernel.version.split(/-(?=[^-]*$)/)
+    images.make(image, kernel.release, arch)
+    const files = { [placeOf(kernel)]: image }
+    const { name } = kernel
+    return makeRpm(directory, { name, version, release, arch, files, payload: 'zstd', ...sign })
+  })
+  return [...made, ...otherRpms(workshop, others, arch)]
+}
+
+/** Their versions are such that every distribution's rules would take them, but for their names. */
+function otherRpms(workshop: Workshop, names: readonly string[], arch: string): string[] {
+  const { padding, others } = workshop
+  const folder = dirname(padding)
+  const note = join(folder, 'note')
+  writeFileSync(note, 'no kernel')
+  const files = { 'usr/share/doc/note': note }
+  return names.map((name) => {
+    const key = `${name}.${arch}`
+    const made = others.get(key)
+    if (made !== undefined) return made
+    const file = makeRpm(folder, { name, arch, version: '9.9.9', release: '9.9.9', files })
+    others.set(key, file)
+    return file
+  })
+}
+
+/** Kernels in the first repository of the version, none in the others. */
+function buildRpmMd(workshop: Workshop, row: Row, shelf: Shelf, first: boolean): void {
+  const { signer } = workshop
+  const template = 'url' in shelf.repository ? shelf.repository.url : ''
+  let base = baseOf(shelf, () => '').slice('file://'.length)
+  if (/mirror\.list$/.test(template)) base = listedAt(base)
+  makeRpmRepository(base, { packages: first ? rpmsOf(workshop, row) : [], form: 'both' })
+  if (row.signed === 'index') signRepomd(base, signer)
+}
+
+/** Writes a mirror list that names a folder beside it. */
+function listedAt(list: string): string {
+  const folder = list.replace(/\/mirror\.list$/, '')
+  makeRpmRepository(`${folder}/by-id`)
+  writeFileSync(list, `file://${folder}/by-id/\nfile:///nowhere/\n`)
+  return `${folder}/by-id`
+}
+
+async function buildListing(
+  workshop: Workshop,
+  row: Row,
+  shelf: Shelf,
+  first: boolean,
+): Promise<void> {
+  const { directory } = workshop
+  const path = new URL(baseOf(shelf, () => '')).pathname
+  const folder = join(directory, path)
+  await mkdir(folder, { recursive: true })
+  const files = first ? rpmsOf(workshop, row) : otherRpms(workshop, row.others, 'x86_64')
+  for (const file of files) copyFileSync(file, join(folder, basename(file)))
+}

@@ -1,0 +1,87 @@
+/* A run's surroundings: a store on disk and a scratch directory, and what is in them afterwards. */
+import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Test } from 'tap'
+import {
+  type GenerateOptions,
+  generate,
+  generateFiles,
+  type Source,
+  type Summary,
+} from '../../generator/index.ts'
+import {
+  type BuildRecord,
+  Catalog,
+  getBlob,
+  listSourceFailures,
+  openStore,
+  type SourceFailure,
+  type Store,
+} from '../../storage/index.ts'
+import type { Repository } from './apt-repository.ts'
+
+export interface Mill {
+  /** where a test puts its input */
+  directory: string
+  scratch: string
+  storeUrl: string
+  store: Store
+  /** Generates from a repository, from sources that say where theirs are, or from files. */
+  run(
+    from: Pick<Repository, 'url' | 'source'> | { sources: readonly Source[] } | readonly string[],
+    options?: Partial<GenerateOptions>,
+  ): Promise<Summary>
+  /** What `list` shows: it fails for a record that does not read. */
+  records(): Promise<BuildRecord[]>
+  sourceFailures(): Promise<SourceFailure[]>
+  /** Paths of all files that a run left but for records and what is made of them: blobs, temporary files, scratch directories. */
+  leftovers(): Promise<string[]>
+  /** Reads every record's BTF. Fails where one is not whole. */
+  verify(): Promise<void>
+}
+
+/** Retries without pauses, and gives up soon. */
+export const IMPATIENT = { silence: 1000, retries: 2, pause: 1, maxPause: 5 }
+
+/** Makes what a run needs, in a directory that goes with its test. */
+export async function makeMill(t: Test): Promise<Mill> {
+  const directory = await mkdtemp(join(tmpdir(), 'mill-'))
+  t.teardown(() => rm(directory, { recursive: true }))
+  const at = (name: string) => join(directory, name)
+  await mkdir(at('input'))
+  const storeUrl = `file:${at('store')}`
+  const store = await openStore(storeUrl)
+  const settings = { store, scratch: at('scratch'), cache: at('cache'), patience: IMPATIENT }
+  const records = async () => {
+    const catalog = await Catalog.open(store, (error) => {
+      throw error
+    })
+    return [...catalog.list()].map(({ record }) => record)
+  }
+  return {
+    directory: at('input'),
+    scratch: at('scratch'),
+    storeUrl,
+    store,
+    async run(from, options) {
+      const all = { ...settings, ...options }
+      if ('sources' in from) return await generate({ ...all, ...from })
+      if ('source' in from)
+        return await generate({ ...all, mirror: from.url, sources: [from.source] })
+      return await generateFiles(from, {}, all)
+    },
+    records,
+    sourceFailures: () => Array.fromAsync(listSourceFailures(store)),
+    async leftovers() {
+      const files = await readdir(directory, { recursive: true, withFileTypes: true })
+      return files
+        .filter((file) => file.isFile() || file.parentPath === at('scratch'))
+        .map((file) => join(file.parentPath, file.name).slice(directory.length + 1))
+        .filter((path) => !/^(input|cache|store\/(kernels|sources|catalog))\//.test(path))
+    },
+    async verify() {
+      for (const { btf } of await records()) if (btf) await getBlob(store, btf.sha256)
+    },
+  }
+}

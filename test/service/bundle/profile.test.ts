@@ -1,0 +1,192 @@
+// Each profile, read as its consumer reads it. The readers here do what the consumers' own do, by their sources' rules.
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { gunzipSync } from 'node:zlib'
+import t from 'tap'
+import { decodeManifest } from '../../../service/bundle/manifest.ts'
+import { PROFILES } from '../../../service/bundle/profile.ts'
+import type { KernelName } from '../../../storage/index.ts'
+import { buildRelocate, relocateWithLibbpf } from '../../bpf/oracle/libbpf.ts'
+import { KERNELS, membersOf, objectFile, PLAIN, rawOf, shelfOf } from '../../helpers/bundles.ts'
+import { coreObjects, littleKernels } from '../../helpers/core.ts'
+
+/** A machine: os-release as its distribution writes it, and uname. */
+interface Machine {
+  osRelease: string
+  machine: string
+  release: string
+}
+
+const DEBIAN = {
+  osRelease: 'PRETTY_NAME="Debian"\nVERSION_ID="12"\nID=debian\n',
+  machine: 'x86_64',
+  release: '6.1.0-9-amd64',
+}
+const SID = { osRelease: 'ID=debian\n', machine: 'x86_64', release: '7.0.1-amd64' }
+const UBUNTU = {
+  osRelease: 'ID=ubuntu\nID_LIKE=debian\nVERSION_ID="20.04"\n',
+  machine: 'x86_64',
+  release: '5.4.0-1001-aws',
+}
+const CENTOS = {
+  osRelease: 'ID="centos"\nID_LIKE="rhel fedora"\nVERSION_ID="7"\n',
+  machine: 'x86_64',
+  release: '3.10.0-1160.el7.x86_64',
+}
+const FEDORA = {
+  osRelease: 'ID=fedora\nVERSION_ID=31\n',
+  machine: 'x86_64',
+  release: '5.3.7-301.fc31.x86_64',
+}
+const MACHINES: readonly (Machine & { btf: string })[] = [
+  ...[DEBIAN, SID, UBUNTU, FEDORA].map((machine) => ({ ...machine, btf: 'x86_64' })),
+  { ...CENTOS, btf: 'i686' },
+  { ...UBUNTU, machine: 'aarch64', btf: 'i686' },
+]
+const shelf = await shelfOf([
+  ...KERNELS,
+  { distro: 'ubuntu', version: '20.04', arch: 'aarch64', release: UBUNTU.release, btf: 'i686' },
+])
+
+/** The line `NAME=…` of an os-release, without the name. */
+const field = (osRelease: string, name: string): string =>
+  osRelease
+    .split('\n')
+    .find((line) => line.startsWith(`${name}=`))
+    ?.slice(name.length + 1) ?? ''
+
+/** libbpf-tools/btf_helpers.c `tar_file_start`: the content of the first header of that name. */
+function readAsBcc(tar: Buffer, name: string): Buffer | undefined {
+  const text = (at: number, size: number) => tar.toString('latin1', at, at + size).split('\0')[0]!
+  for (let at = 0; tar[at] !== 0; ) {
+    const size = Number.parseInt(text(at + 124, 12), 8)
+    if (text(at, 512) === name) return tar.subarray(at + 512, at + 512 + size)
+    at += 512 * (1 + Math.floor((size + 511) / 512))
+  }
+  return undefined
+}
+
+t.test('bcc: ensure_core_btf finds each in its tar.gz', async (t) => {
+  const { archive } = await shelf.pack({ profile: 'bcc' })
+  const tar = gunzipSync(archive)
+  for (const { osRelease, machine, release, btf } of MACHINES) {
+    // get_os_info: "ID=%64s", "VERSION_ID=\"%64s" without the last character
+    const id = field(osRelease, 'ID')
+    const version = /^"(.*)/.exec(field(osRelease, 'VERSION_ID'))?.[1]?.slice(0, -1) ?? ''
+    const name = `./${id}/${version}/${machine}/${release}.btf`
+    t.ok(readAsBcc(tar, name)?.equals(rawOf(btf)), name)
+  }
+})
+
+t.test('bcc: headers are plain, and what they cannot hold is refused', async (t) => {
+  const long = (length: number) => {
+    const release = 'x'.repeat(length - './debian/12/x86_64/.btf'.length)
+    return { distro: 'debian', version: '12', arch: 'x86_64', release }
+  }
+  t.equal(PROFILES.bcc.path(long(99)).length, 99)
+  t.throws(() => PROFILES.bcc.path(long(100)), { code: 'unfit', message: /100 bytes.*reads 99/ })
+  t.throws(() => PROFILES.bcc.path({ ...long(50), release: 'é' }), { code: 'unfit' })
+  const { pack, open } = await shelfOf([long(99), long(100)])
+  const { archive, findings, kernels } = await pack({ profile: 'bcc' })
+  t.equal(kernels, 1)
+  t.match(findings, [{ code: 'unfit', kernel: long(100), included: false }])
+  const tar = gunzipSync(archive)
+  t.ok(readAsBcc(tar, PROFILES.bcc.path(long(99)))?.equals(rawOf('x86_64')))
+  t.equal(tar.length, 512 + Math.ceil(rawOf('x86_64').length / 512) * 512 + 1024, 'no other header')
+  t.equal(tar[156], 0x30, 'a regular file')
+  t.equal(tar[345], 0, 'no prefix')
+  await t.rejects(open({ profile: 'bcc', unsupported: 'fail' }), { code: 'unsupported' })
+})
+
+t.test(
+  'inspektor-gadget: btfgen finds each in its tar.gz, but where there is no VERSION_ID',
+  async (t) => {
+    const { archive, findings } = await shelf.pack({ profile: 'inspektor-gadget' })
+    const members = await membersOf(gunzipSync(archive))
+    for (const { osRelease, machine, release, btf } of MACHINES) {
+      // GetOSInfo: ID as it stands, VERSION_ID without quotes, both wanted
+      const version = field(osRelease, 'VERSION_ID').replaceAll('"', '')
+      if (version === '') continue
+      const name = `${field(osRelease, 'ID')}/${version}/${machine}/${release}.btf`
+      t.ok(members.find((member) => member.name === name)?.bytes.equals(rawOf(btf)), name)
+    }
+    t.match(findings, [{ code: 'unfit', kernel: { version: 'sid' }, message: /VERSION_ID/ }])
+  },
+)
+
+t.test(
+  "datadog: the agent finds each of one architecture in its tar.xz, and in that member's",
+  async (t) => {
+    const { archive } = await shelf.pack({ profile: 'datadog', filter: { arch: 'amd64' } })
+    const file = join(t.testdir(), 'minimized-btfs.tar.xz')
+    writeFileSync(file, archive)
+    const listed = execFileSync('xz', ['--list', '-vv', file], { encoding: 'utf8' })
+    const windows = [...listed.matchAll(/dict=(\d+)(K|M)iB/g)].map(
+      ([, n, unit]) => Number(n) * (unit === 'M' ? 1024 : 1),
+    )
+    t.ok(
+      windows.length > 0 && Math.max(...windows) <= 64 * 1024,
+      'xi2/xz takes dictionaries of 64 MiB',
+    )
+    const members = await membersOf(PLAIN.xz!(archive))
+    for (const { osRelease, machine, release, btf } of MACHINES) {
+      if (machine !== 'x86_64') continue
+      // getEmbeddedBTF: platform, for Ubuntu the version, then the release
+      const id = field(osRelease, 'ID').replaceAll('"', '')
+      const version = field(osRelease, 'VERSION_ID').replaceAll('"', '')
+      const path = [id, ...(id === 'ubuntu' ? [version] : []), `${release}.btf.tar.xz`].join('/')
+      const member = members.find(({ name, type }) => type === 'file' && name === path)
+      const [inner, ...more] = await membersOf(PLAIN.xz!(member!.bytes))
+      t.match(inner, { type: 'file', name: `${release}.btf` }, path)
+      t.ok(inner!.bytes.equals(rawOf(btf)))
+      t.same(more, [])
+    }
+    const { findings } = await (await shelfOf([{ distro: 'arch', version: 'rolling' }])).pack({
+      profile: 'datadog',
+    })
+    t.match(findings, [{ code: 'unfit', message: /does not know arch/ }])
+  },
+)
+
+t.test('btfhub: the archive tree, each member a tar.xz with one file', async (t) => {
+  const { archive, manifest } = await shelf.pack({ profile: 'btfhub' })
+  const directory = t.testdir()
+  execFileSync('tar', ['-x', '-C', directory], { input: archive })
+  for (const { osRelease, machine, release, btf } of MACHINES) {
+    const id = field(osRelease, 'ID').replaceAll('"', '')
+    const version = field(osRelease, 'VERSION_ID').replaceAll('"', '') || 'sid'
+    const path = `${id}/${version}/${machine === 'aarch64' ? 'arm64' : machine}/${release}.btf.tar.xz`
+    execFileSync('tar', ['-xJf', join(directory, path), '-C', directory])
+    t.ok(readFileSync(join(directory, `${release}.btf`)).equals(rawOf(btf)), path)
+    t.ok(decodeManifest(manifest).kernels.some((kernel) => kernel.path === path))
+  }
+})
+
+t.test('tree: libbpf relocates against an unpacked member as against the whole', async (t) => {
+  const { archive } = await shelf.pack({ objects: [objectFile('task')] })
+  const directory = t.testdir()
+  mkdirSync(join(directory, 'tree'))
+  execFileSync('tar', ['-xJ', '-C', join(directory, 'tree')], { input: archive })
+  const harness = [await buildRelocate(directory)]
+  const object = coreObjects('el').get('task')!
+  const member = join(directory, 'tree/debian/12/x86_64/6.1.0-10-amd64.btf')
+  const decisions = async (btf: string) =>
+    (await relocateWithLibbpf(harness, object, btf)).decisions.map(
+      ({ candidates: _, ...rest }) => rest,
+    )
+  t.same(await decisions(member), await decisions(littleKernels().get('x86_64')!))
+})
+
+t.test('names that would lead elsewhere', async (t) => {
+  const kernel: KernelName = {
+    distro: 'debian',
+    version: '12',
+    arch: 'x86_64',
+    release: '../../etc/passwd',
+  }
+  for (const profile of ['bcc', 'inspektor-gadget', 'datadog'] as const)
+    t.throws(() => PROFILES[profile].path(kernel), { code: 'unfit' }, profile)
+  for (const profile of ['btfhub', 'tree'] as const)
+    t.notMatch(PROFILES[profile].path(kernel), '/../', profile)
+})

@@ -1,0 +1,232 @@
+// bpf/example/btf-fetch, the agent's side in POSIX sh: under dash with GNU wget, and under busybox alone.
+import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { createServer, type RequestListener } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { machine, release, version } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import t, { type Test } from 'tap'
+import { canonicalArch, type Kernel } from '../../../storage/index.ts'
+import { btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
+
+const SCRIPT = join(import.meta.dirname, '../../../bpf/example/btf-fetch')
+const APPLETS = [
+  'sh',
+  'wget',
+  'sed',
+  'tail',
+  'uname',
+  'sha256sum',
+  'cut',
+  'mkdir',
+  'mktemp',
+  'chmod',
+  'mv',
+  'rm',
+]
+const MORE = ['od', 'tr', 'sleep', 'grep', 'timeout', 'true']
+const sha256 = createHash('sha256').update(RAW.little).digest('hex')
+const OS_RELEASE = 'NAME="Debian"\nID=debian\nVERSION_ID="12"\n'
+
+const here = { arch: canonicalArch(machine()), release: release() }
+const [buildId, otherBuild] = ['ab'.repeat(20), 'cd'.repeat(20)] as [string, string]
+
+/** /sys/kernel/notes, where the build-id is neither first nor last. */
+function note(build: string, order: 'LE' | 'BE'): Buffer {
+  const word = (value: number): Buffer => {
+    const bytes = Buffer.alloc(4)
+    if (order === 'LE') bytes.writeUInt32LE(value)
+    else bytes.writeUInt32BE(value)
+    return bytes
+  }
+  const other = Buffer.concat([word(6), word(4), word(3), Buffer.from('Linux\0\0\0'), word(0)])
+  const name = Buffer.from('GNU\0')
+  const own = Buffer.concat([word(4), word(20), word(3), name, Buffer.from(build, 'hex')])
+  return Buffer.concat([other, own, other])
+}
+
+const tools = t.testdir({})
+for (const applet of [...APPLETS, ...MORE]) symlinkSync('/usr/bin/busybox', join(tools, applet))
+const SHELLS = { dash: '/usr/bin:/bin', busybox: tools }
+
+interface Outcome {
+  status: number
+  stdout: string
+  stderr: string
+}
+
+interface Machine {
+  root: string
+  cache: string
+  fetch(...args: string[]): Promise<Outcome>
+}
+
+/** A machine of that os-release, on which sh and all else come from `path`. */
+function machineOf(t: Test, path: string, osRelease = OS_RELEASE): Machine {
+  const directory = t.testdir({ root: { etc: { 'os-release': osRelease } } })
+  const [root, cache] = [join(directory, 'root'), join(directory, 'cache')]
+  const env = { PATH: path, BTFMILL_ROOT: root, BTFMILL_CACHE: cache }
+  return {
+    root,
+    cache,
+    fetch: (...args) =>
+      promisify(execFile)('sh', [SCRIPT, ...args], { env, timeout: 60_000 }).then(
+        ({ stdout, stderr }) => ({ status: 0, stdout, stderr }),
+        ({ code, stdout, stderr }) => ({ status: code, stdout, stderr }),
+      ),
+  }
+}
+
+const files = (directory: string): string[] =>
+  existsSync(directory)
+    ? readdirSync(directory, { recursive: true, withFileTypes: true })
+        .filter((entry) => entry.isFile())
+        .map(({ name }) => name)
+    : []
+
+async function serverThat(t: Test, listener: RequestListener): Promise<string> {
+  const server = createServer(listener).listen(0, '127.0.0.1')
+  t.teardown(() => server.close().closeAllConnections())
+  await once(server, 'listening')
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
+/** A server with two builds of this machine's kernel: the first has the little-endian BTF, the second the other. */
+const startTwins = (t: Test, ...twins: Partial<Kernel>[]) =>
+  startMill(t, (store) =>
+    Promise.all(
+      twins.map(async (twin, at) => {
+        const record = recordOf({ ...here, ...twin })
+        const btf = await btfOf(store, [RAW.little, RAW.big][at]!)
+        return { ...record, btf, package: { ...record.package, version: `6.1.1-${at}` } }
+      }),
+    ),
+  )
+
+for (const [shell, path] of Object.entries(SHELLS)) {
+  t.test(
+    `${shell}: from the server once, then from the cache, and only while it is whole`,
+    async (t) => {
+      const mill = await startMill(t, async (store) => [
+        recordOf(here, { btf: await btfOf(store, RAW.little) }),
+      ])
+      const { fetch, cache } = machineOf(t, path)
+      const first = await fetch('--server', mill.url)
+      t.equal(first.status, 0, first.stderr)
+      const file = first.stdout.trimEnd()
+      t.ok(readFileSync(file).equals(RAW.little))
+      t.same(files(cache), [`${sha256}.btf`], 'and nothing else')
+
+      const again = await fetch('--offline')
+      t.match(again, { status: 0, stdout: first.stdout, stderr: /from the cache/ })
+      writeFileSync(file, 'damaged')
+      t.match(await fetch('--server', mill.url, '--quiet'), {
+        status: 0,
+        stdout: first.stdout,
+        stderr: /^$/,
+      })
+      t.ok(readFileSync(file).equals(RAW.little))
+    },
+  )
+
+  t.test(`${shell}: of two builds of one uname -r the one that runs here`, async (t) => {
+    const mill = await startTwins(t, { buildId }, { buildId: otherBuild })
+    const { fetch, root, cache } = machineOf(t, path)
+    t.match(await fetch('--server', mill.url), { status: 1, stderr: /has several builds/ })
+    mkdirSync(join(root, 'sys/kernel'), { recursive: true })
+    for (const [build, notes, raw] of [
+      [buildId, note(buildId, 'LE'), RAW.little],
+      [otherBuild, note(otherBuild, 'BE'), RAW.big],
+    ] as const) {
+      writeFileSync(join(root, 'sys/kernel/notes'), notes)
+      const { status, stdout, stderr } = await fetch('--server', mill.url)
+      t.equal(status, 0, stderr)
+      t.ok(stdout.startsWith(cache) && stdout.includes(`/${build}/`), "nor from the other's cache")
+      t.ok(readFileSync(stdout.trimEnd()).equals(raw))
+    }
+  })
+
+  t.test(`${shell}: where the build-id cannot be read, uname -v tells builds apart`, async (t) => {
+    const mill = await startTwins(
+      t,
+      { buildId, unameVersion: version() },
+      { buildId: otherBuild, unameVersion: `${version()}x` },
+    )
+    const { status, stdout, stderr } = await machineOf(t, path).fetch('--server', mill.url)
+    t.equal(status, 0, stderr)
+    t.ok(readFileSync(stdout.trimEnd()).equals(RAW.little))
+  })
+
+  t.test(`${shell}: a server that has none is asked once`, async (t) => {
+    const mill = await startMill(t)
+    const { fetch, cache } = machineOf(t, path)
+    const { status, stdout, stderr } = await fetch('--server', mill.url)
+    t.match({ status, stdout }, { status: 1, stdout: /^$/ })
+    t.equal((await fetch('--server', mill.url, '--quiet')).stderr, stderr, 'which is told always')
+    t.match(stderr, /^btf-fetch: \S+ has no BTF for debian 12 .*\n$/)
+    t.same(files(cache), [])
+  })
+
+  t.test(`${shell}: other bytes than announced are never taken`, async (t) => {
+    let asked = 0
+    const server = await serverThat(t, ({ url }, response) => {
+      if (url?.includes('/sha256?')) response.end(`${sha256}  x.btf\n`)
+      else response.end(asked++ === 0 ? RAW.big : RAW.little)
+    })
+    const { fetch, cache } = machineOf(t, path)
+    t.match(await fetch('--server', server), { status: 0, stderr: /is not whole; trying again/ })
+    t.equal(asked, 2)
+    t.same(files(cache), [`${sha256}.btf`])
+  })
+
+  t.test(`${shell}: what is being made is waited for, as long as asked`, async (t) => {
+    let pending = 2
+    const server = await serverThat(t, ({ url }, response) => {
+      if (!url?.includes('/sha256?')) response.end(RAW.little)
+      else if (pending-- <= 0) response.end(`${sha256}  x.btf\n`)
+      else {
+        response.writeHead(202, { 'content-type': 'application/problem+json', 'retry-after': '1' })
+        response.end(JSON.stringify({ status: 202, code: 'pending', job: '/v1/jobs/x' }))
+      }
+    })
+    const { fetch, cache } = machineOf(t, path)
+    t.match(await fetch('--server', server), { status: 1, stderr: /is making it; ask later/ })
+    pending = 1
+    t.match(await fetch('--server', server, '--wait', '60'), { status: 0, stderr: /; waiting/ })
+    t.same(files(cache), [`${sha256}.btf`])
+    for (const wait of ['', 'x', '-1', '9999999999'])
+      t.match(await fetch('--server', server, '--wait', wait), { status: 2 })
+  })
+
+  t.test(`${shell}: what os-release says is read, never run`, async (t) => {
+    for (const id of ['$(touch /tmp/btf-fetch-ran)', '../../etc', '"a b"', '`id`', '']) {
+      const { fetch } = machineOf(t, path, `ID=${id}\nVERSION_ID=12\n`)
+      const { status, stderr } = await fetch('--server', 'http://127.0.0.1:1')
+      t.equal(status, 1, id)
+      t.match(stderr, /not a name that can be asked for: ID/)
+    }
+    t.notOk(existsSync('/tmp/btf-fetch-ran'))
+  })
+
+  t.test(`${shell}: the kernel's own BTF, and wrong usage`, async (t) => {
+    const { fetch, root } = machineOf(t, path)
+    t.match(await fetch('--quiet'), { status: 1, stderr: /no server is named/ })
+    t.match(await fetch('--offline'), { status: 1, stderr: /nothing in the cache/ })
+    t.match(await fetch('--offline', '--quiet'), { status: 1, stderr: /^$/ })
+    t.match(await fetch('--unknown'), { status: 2, stderr: /usage/ })
+    const own = join(root, 'sys/kernel/btf/vmlinux')
+    mkdirSync(join(own, '..'), { recursive: true })
+    writeFileSync(own, 'own')
+    t.match(await fetch(), { status: 0, stdout: `${own}\n` })
+  })
+}

@@ -1,0 +1,210 @@
+// fetchBtf against our server and against servers that misbehave.
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createServer, type RequestListener } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { type FetchOptions, fetchBtf } from '../../../service/client/client.ts'
+import { FetchError } from '../../../service/client/request.ts'
+import { Catalog, generateKeys, type Kernel, putRecord } from '../../../storage/index.ts'
+import { btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
+
+const sha256 = createHash('sha256').update(RAW.little).digest('hex')
+const { kernel } = recordOf({ release: '6.1.0-1+deb12~x', buildId: 'ab'.repeat(20) })
+
+/** A server that answers as `listener` does; gives its address. */
+async function serverThat(t: Test, listener: RequestListener): Promise<string> {
+  const server = createServer(listener).listen(0, '127.0.0.1')
+  t.teardown(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  await once(server, 'listening')
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
+const quick = (
+  t: Test,
+  server: string,
+  rest: FetchOptions = {},
+): FetchOptions & { cache: string } => ({
+  server,
+  kernel,
+  cache: join(t.testdir({}), 'cache'),
+  attempts: 3,
+  pause: 5,
+  timeout: 300,
+  ...rest,
+})
+
+const filesBelow = (directory: string): string[] =>
+  readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map(({ name }) => name)
+
+t.test('from the server once, then from the cache', async (t) => {
+  const mill = await startMill(t, async (store) => [
+    recordOf(kernel, { btf: await btfOf(store, RAW.little) }),
+  ])
+  const options = quick(t, mill.url)
+  const first = await fetchBtf(options)
+  t.match(first, { origin: 'server', sha256 })
+  t.ok(readFileSync(first.path).equals(RAW.little))
+  t.same(await fetchBtf({ ...options, server: 'http://127.0.0.1:1' }), {
+    ...first,
+    origin: 'cache',
+  })
+  t.same(filesBelow(options.cache), [`${sha256}.btf`])
+
+  writeFileSync(first.path, 'damaged')
+  t.match(await fetchBtf(options), { origin: 'server', path: first.path })
+  t.ok(readFileSync(first.path).equals(RAW.little))
+
+  const output = join(options.cache, '../deep/out.btf')
+  t.match(await fetchBtf({ ...options, output }), { path: output, origin: 'cache' })
+  t.ok(readFileSync(output).equals(RAW.little))
+})
+
+t.test("this machine's own BTF comes before all else", async (t) => {
+  const root = t.testdir({ sys: { kernel: { btf: { vmlinux: 'own' } } } })
+  t.same(await fetchBtf({ root, server: 'http://127.0.0.1:1' }), {
+    path: join(root, 'sys/kernel/btf/vmlinux'),
+    origin: 'kernel',
+  })
+})
+
+t.test('two kernels never share a file of the cache', async (t) => {
+  const mill = await startMill(t, async (store) => [
+    recordOf(kernel, { btf: await btfOf(store, RAW.little) }),
+  ])
+  const options = quick(t, mill.url)
+  await fetchBtf(options)
+  const other: Kernel = { ...kernel, release: 'other', buildId: 'cd'.repeat(20) }
+  await t.rejects(fetchBtf({ ...options, kernel: other }), {
+    code: 'refused',
+    problem: 'unknown_kernel',
+  })
+})
+
+t.test('a server that has none is asked once', async (t) => {
+  let asked = 0
+  const server = await serverThat(t, (_, response) => {
+    asked++
+    response.writeHead(404, { 'content-type': 'application/problem+json' })
+    response.end(JSON.stringify({ code: 'embedded', detail: 'it has its own' }))
+  })
+  await t.rejects(fetchBtf(quick(t, server)), { code: 'refused', problem: 'embedded' })
+  t.equal(asked, 1)
+})
+
+const whole: RequestListener = (_, response) => {
+  response.writeHead(200, { etag: `"${sha256}"` })
+  response.end(RAW.little)
+}
+
+const FAULTS: Record<string, RequestListener> = {
+  'a reset': (request) => request.socket.destroy(),
+  'half a body': (_, response) => {
+    response.writeHead(200, { etag: `"${sha256}"`, 'content-length': RAW.little.length })
+    response.write(RAW.little.subarray(0, 100), () => response.destroy())
+  },
+  'other bytes': (_, response) => {
+    response.writeHead(200, { etag: `"${sha256}"` })
+    response.end(RAW.big)
+  },
+  'no digest': (_, response) => response.end(RAW.little),
+  'broken zstd': (_, response) => {
+    response.writeHead(200, { etag: `"${sha256}-zstd"`, 'content-encoding': 'zstd' })
+    response.end('not zstd')
+  },
+  'no answer': () => {},
+  'a body that stalls': (_, response) => {
+    response.writeHead(200, { etag: `"${sha256}"` })
+    response.write('x')
+  },
+  'a 503': (_, response) => response.writeHead(503, { 'retry-after': '0' }).end('<html>'),
+}
+
+for (const [name, fault] of Object.entries(FAULTS)) {
+  t.test(`${name}: tried again, and nothing wrong is kept`, async (t) => {
+    let faults = 1
+    const server = await serverThat(t, (request, response) =>
+      (faults-- > 0 ? fault : whole)(request, response),
+    )
+    const options = quick(t, server)
+    t.match(await fetchBtf(options), { origin: 'server', sha256 })
+
+    faults = Infinity
+    const never = quick(t, server, { kernel: { ...kernel, release: 'never' } })
+    const error = await fetchBtf(never).then(
+      () => undefined,
+      (thrown: unknown) => thrown,
+    )
+    t.type(error, FetchError)
+    mkdirSync(never.cache, { recursive: true })
+    t.same(filesBelow(never.cache), [])
+  })
+}
+
+t.test('while it is being made: waited for on request', async (t) => {
+  let pending = 5
+  const server = await serverThat(t, (request, response) => {
+    if (pending-- <= 0) return whole(request, response)
+    response.writeHead(202, { 'retry-after': '0' })
+    response.end(JSON.stringify({ code: 'pending' }))
+  })
+  await t.rejects(fetchBtf(quick(t, server)), { code: 'refused', problem: 'pending' })
+  pending = 5
+  t.match(await fetchBtf(quick(t, server, { wait: true })), { sha256 })
+})
+
+t.test('a place that cannot be written', async (t) => {
+  const server = await serverThat(t, whole)
+  const options = quick(t, server)
+  writeFileSync(options.cache, 'a file, where a directory is wanted')
+  await t.rejects(fetchBtf(options), { code: 'not_writable' })
+  await t.rejects(fetchBtf({ ...options, output: join(options.cache, 'out.btf') }), {
+    code: 'not_writable',
+  })
+})
+
+t.test('an end by signal', async (t) => {
+  const server = await serverThat(t, () => {})
+  const signal = AbortSignal.timeout(50)
+  await t.rejects(fetchBtf(quick(t, server, { signal, timeout: 60_000 })), { name: 'TimeoutError' })
+})
+
+t.test('with a public key, only what the signed catalog names', async (t) => {
+  const { publicKey, secretKey } = generateKeys()
+  const mill = await startMill(t, async (store) => [
+    recordOf(kernel, { btf: await btfOf(store, RAW.little) }),
+  ])
+  const options = quick(t, mill.url, { publicKey })
+  await t.rejects(fetchBtf(options), { code: 'refused' }, 'there is no signed catalog')
+
+  await Catalog.publish(mill.store, secretKey)
+  const first = await fetchBtf(options)
+  t.match(first, { origin: 'server', sha256 })
+  t.same(await fetchBtf({ ...options, server: 'http://127.0.0.1:1' }), {
+    ...first,
+    origin: 'cache',
+  })
+  const other = { ...options, publicKey: generateKeys().publicKey }
+  await t.rejects(fetchBtf(other), { code: 'bad_signature' }, 'nor from the cache')
+
+  // a server that lies about a kernel: its record says other BTF, and nobody signed that
+  const lie = { ...options, cache: `${options.cache}-2` }
+  await putRecord(mill.store, recordOf(kernel, { btf: await btfOf(mill.store, RAW.big) }))
+  await mill.catalog.refresh()
+  t.match(await fetchBtf(lie), { sha256 })
+  await mill.store.put('catalog/snapshot.ndjson.zst', Buffer.from('changed'))
+  await t.rejects(fetchBtf({ ...lie, cache: `${options.cache}-4` }), { code: 'bad_signature' })
+  const unknown = { ...kernel, buildId: 'cd'.repeat(20), release: 'unknown' }
+  await Catalog.publish(mill.store, secretKey)
+  await t.rejects(fetchBtf({ ...lie, kernel: unknown }), {
+    code: 'refused',
+    problem: 'unknown_kernel',
+  })
+})

@@ -1,0 +1,22 @@
+// What is refused before there is a request to answer, or before a route sees it.
+import t from 'tap'
+import { sendRaw, startMill } from '../../helpers/test-service.ts'
+
+const { url } = await startMill(t)
+
+/** Status and code of the answer to bytes that are sent as they are. */
+async function answerTo(text: string) {
+  const answer = await sendRaw(url, text)
+  const [head = '', body = ''] = answer.split('\r\n\r\n')
+  t.match(head, /content-type: application\/problem\+json/i, text.slice(0, 40))
+  const { status, code } = JSON.parse(body)
+  t.equal(Number(/^HTTP\/1\.1 (\d+)/.exec(head)?.[1]), status)
+  return { status, code }
+}
+
+t.test('what is no request is told as a problem, and the connection ends', async (t) => {
+  t.match(await answerTo('GARBAGE\r\n\r\n'), { status: 400, code: 'bad_request' })
+  t.match(await answerTo('GET / HTTP/1.1\r\nhost: a\r\nhost : b\r\n\r\n'), { status: 400 })
+  const long = `GET /healthz HTTP/1.1\r\nhost: a\r\nx: ${'y'.repeat(40_000)}\r\n\r\n`
+  t.match(await answerTo(long), { status: 431, code: 'headers_too_large' })
+})

@@ -1,0 +1,121 @@
+// BTF in another form than it is kept: for an older libbpf, and with the types of modules.
+import { execFile } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { zstdDecompressSync } from 'node:zlib'
+import t from 'tap'
+import { mergeBtf, parseBtf, toDialect } from '../../../bpf/index.ts'
+import { type BuildRecord, putBlob, sha256Of } from '../../../storage/index.ts'
+import { bpftoolDump, fixture } from '../../helpers/fixtures.ts'
+import { ask, btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
+
+const MODULE = fixture('module-x86_64.btf')
+const base = parseBtf(RAW.little)
+const merged = Buffer.from(mergeBtf(base, [parseBtf(MODULE, { base })]))
+const old = Buffer.from(toDialect(base, 'libbpf-0.5'))
+const oldAndMerged = Buffer.from(toDialect(parseBtf(merged), 'libbpf-0.5'))
+
+/** What a record says of a module's split BTF. */
+const infoOf = (like: NonNullable<BuildRecord['btf']>, raw: Buffer) => ({
+  ...like,
+  sha256: sha256Of(raw),
+  size: raw.length,
+})
+
+/** How often each object of the store was read. */
+const gets = new Map<string, number>()
+const mill = await startMill(t, async (store) => {
+  const btf = await btfOf(store, RAW.little)
+  await putBlob(store, MODULE)
+  const modules = { example: infoOf(btf, MODULE) }
+  const get = store.get.bind(store)
+  store.get = (key, range) => {
+    gets.set(key, (gets.get(key) ?? 0) + 1)
+    return get(key, range)
+  }
+  return [
+    recordOf({}, { btf, modules }),
+    recordOf({ release: 'no-modules' }, { btf }),
+    recordOf({ release: 'two' }, { btf, modules }),
+    recordOf({ release: 'two' }, { btf, package: { ...recordOf({}).package, version: 'other' } }),
+  ]
+})
+const path = '/v1/btf/debian/12/x86_64'
+const get = (query: string, headers = {}) => ask(`${mill.url}${path}/${query}`, headers)
+
+/** bpftool's own text of these bytes: it is libbpf that reads them. */
+function dumpOf(raw: Buffer): string {
+  const file = join(t.testdirName, 'btf')
+  writeFileSync(file, raw)
+  return bpftoolDump(file)
+}
+
+t.testdir({})
+
+t.test('a dialect: bytes as bpf/ makes them, whose digest is the tag', async (t) => {
+  const { status, bytes, headers } = await get('6.1.0-1-amd64?dialect=libbpf-0.5')
+  t.equal(status, 200)
+  t.ok(bytes.equals(old))
+  t.notMatch(dumpOf(bytes), /DECL_TAG|TYPE_TAG|ENUM64/)
+  t.match(dumpOf(RAW.little), /DECL_TAG|TYPE_TAG|ENUM64/, 'which it has')
+  t.equal(headers.etag, `"${sha256Of(old)}"`)
+  t.notMatch(headers['cache-control'], /immutable/)
+  const location = String(headers['content-location'])
+  t.ok((await ask(`${mill.url}${location}`)).bytes.equals(old), location)
+})
+
+t.test('merged modules', async (t) => {
+  const { bytes, headers } = await get('6.1.0-1-amd64?modules=merged')
+  t.ok(bytes.equals(merged))
+  t.ok(dumpOf(bytes).length > dumpOf(RAW.little).length)
+  t.equal(headers['content-location'], undefined, 'no digest names it')
+  const both = await get('6.1.0-1-amd64?modules=merged&dialect=libbpf-0.5')
+  t.ok(both.bytes.equals(oldAndMerged))
+  const none = await get('no-modules?modules=merged')
+  t.ok(none.bytes.equals(RAW.little), 'of a kernel without any, its own')
+})
+
+t.test('builds that differ in their modules alone are one but for these', async (t) => {
+  t.equal((await get('two')).status, 200)
+  t.match((await get('two?modules=merged')).json, { code: 'ambiguous' })
+})
+
+t.test('each encoding, each range, and 304', async (t) => {
+  const query = '6.1.0-1-amd64?dialect=libbpf-0.5'
+  const zstd = await get(query, { 'accept-encoding': 'zstd' })
+  t.equal(zstd.headers.etag, `"${sha256Of(old)}-zstd"`)
+  t.ok(zstdDecompressSync(zstd.bytes).equals(old))
+  const part = await get(query, { range: 'bytes=4-7' })
+  t.equal(part.status, 206)
+  t.ok(part.bytes.equals(old.subarray(4, 8)))
+  t.equal((await get(query, { 'if-none-match': `"${sha256Of(old)}"` })).status, 304)
+  const head = await ask(`${mill.url}${path}/${query}`, {}, 'HEAD')
+  t.equal(Number(head.headers['content-length']), old.length)
+  t.equal(head.bytes.length, 0)
+})
+
+t.test('it is made once, and read once', async (t) => {
+  const { url } = mill
+  await Promise.all(
+    Array.from({ length: 20 }, () =>
+      ask(`${url}${path}/6.1.0-1-amd64?modules=merged&dialect=libbpf-0.3`),
+    ),
+  )
+  const metrics = (await ask(`${url}/metrics`)).bytes.toString()
+  t.match(
+    metrics,
+    /btfmill_made_total\{what="derived"\} 4\n/,
+    'two dialects, merged, both, and this',
+  )
+  for (const [key, times] of gets) if (key.startsWith('blobs/')) t.equal(times, 1, key)
+})
+
+t.test('what a client sends is read by libbpf as ours', async (t) => {
+  const file = join(t.testdir({}), 'merged.btf')
+  await promisify(execFile)('curl', [
+    ...['--silent', '--fail', '--compressed', '-o', file],
+    `${mill.url}${path}/6.1.0-1-amd64?modules=merged`,
+  ])
+  t.equal(bpftoolDump(file), dumpOf(merged))
+})
