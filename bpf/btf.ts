@@ -21,8 +21,8 @@ export interface ParseOptions {
 }
 
 /**
- * Opens raw BTF. The bytes are kept, not copied: they must not change afterwards. Errors: `malformed_header`,
- * `malformed_strings`, `malformed_type`, `truncated`, `bad_kind`, `bad_name`, `bad_type_id`, `too_large`, `unsupported`.
+ * Opens raw BTF. The bytes are kept, not copied: they must not change afterwards. Errors: `invalid_header`,
+ * `invalid_strings`, `invalid_type`, `truncated`, `invalid_kind`, `invalid_name`, `invalid_type_id`, `too_large`, `unsupported`.
  */
 export function parseBtf(bytes: Uint8Array, options: ParseOptions = {}): Btf {
   return new Btf(bytes, options)
@@ -64,7 +64,7 @@ export class Btf {
     this.bytes = bytes.subarray(0, Math.max(this.header.strings.end, this.header.types.end))
     this.byteOrder = this.header.byteOrder
     if (base && base.byteOrder !== this.byteOrder) {
-      throw new BtfError('malformed_header', 'base and split BTF differ in byte order', 0)
+      throw new BtfError('invalid_header', 'base and split BTF differ in byte order', 0)
     }
     this.base = base
     this.view = viewOf(this.bytes)
@@ -110,7 +110,7 @@ export class Btf {
     return this.#pointerSize
   }
 
-  /** Decodes one type. Errors: `bad_type_id`. */
+  /** Decodes one type. Errors: `invalid_type_id`. */
   type(id: number): BtfType {
     return decode(this, id)
   }
@@ -120,11 +120,11 @@ export class Btf {
     for (let id = this.startId; id < this.endId; id++) yield decode(this, id)
   }
 
-  /** Kind number of a type. Errors, as for the next five: `bad_type_id`. */
+  /** Kind number of a type. Errors, as for the next five: `invalid_type_id`. */
   kind(id: number): number {
     if (id === 0) return KIND.VOID
-    const home = this.home(id)
-    return home.#kinds[id - home.startId]!
+    const ownerOf = this.owner(id)
+    return ownerOf.#kinds[id - ownerOf.startId]!
   }
 
   /**
@@ -168,40 +168,40 @@ export class Btf {
 
   /** The 32-bit word at a byte offset within a type's record, which the caller knows to be there. */
   word(id: number, at: number): number {
-    const home = this.home(id)
-    return home.view.getUint32(home.#offsets[id - home.startId]! + at, this.#little)
+    const owner = this.owner(id)
+    return owner.view.getUint32(owner.#offsets[id - owner.startId]! + at, this.#little)
   }
 
-  /** The BTF that holds a type itself: this one, or a base. Errors: `bad_type_id`. */
-  home(id: number): Btf {
-    let home: Btf = this
-    while (id < home.startId && home.base) home = home.base
-    if (!(id >= home.startId && id < home.endId)) {
-      throw new BtfError('bad_type_id', `type ${id} of ${this.endId}`)
+  /** The BTF that holds a type itself: this one, or a base. Errors: `invalid_type_id`. */
+  owner(id: number): Btf {
+    let owner: Btf = this
+    while (id < owner.startId && owner.base) owner = owner.base
+    if (!(id >= owner.startId && id < owner.endId)) {
+      throw new BtfError('invalid_type_id', `type ${id} of ${this.endId}`)
     }
-    return home
+    return owner
   }
 
-  /** Where the record of a type begins in the `bytes` of its home. Errors: `bad_type_id`. */
+  /** Where the record of a type begins in the `bytes` of its owner. Errors: `invalid_type_id`. */
   recordAt(id: number): number {
-    const home = this.home(id)
-    return home.#offsets[id - home.startId]!
+    const owner = this.owner(id)
+    return owner.#offsets[id - owner.startId]!
   }
 
-  /** The string at an offset, decoded as UTF-8. Errors: `bad_name`. */
+  /** The string at an offset, decoded as UTF-8. Errors: `invalid_name`. */
   string(offset: number): string {
     if (offset === 0) return ''
     return this.stringBytes(offset).toString('utf8')
   }
 
-  /** The bytes of the string at an offset, without NUL. Errors: `bad_name`. */
+  /** The bytes of the string at an offset, without NUL. Errors: `invalid_name`. */
   stringBytes(offset: number): Buffer {
-    const home = this.#stringsOf(offset)
-    const start = offset - home.stringsStart
-    if (!(start >= 0 && start < home.strings.length)) {
-      throw new BtfError('bad_name', `name at ${offset}, strings end at ${this.stringsEnd}`)
+    const owner = this.#stringsOf(offset)
+    const start = offset - owner.stringsStart
+    if (!(start >= 0 && start < owner.strings.length)) {
+      throw new BtfError('invalid_name', `name at ${offset}, strings end at ${this.stringsEnd}`)
     }
-    return home.strings.subarray(start, home.strings.indexOf(0, start))
+    return owner.strings.subarray(start, owner.strings.indexOf(0, start))
   }
 
   #head(offset: number): number {
@@ -219,9 +219,9 @@ export class Btf {
 
   /** The BTF that holds the string at an offset: this one, or a base. */
   #stringsOf(offset: number): Btf {
-    let home: Btf = this
-    while (offset < home.stringsStart && home.base) home = home.base
-    return home
+    let owner: Btf = this
+    while (offset < owner.stringsStart && owner.base) owner = owner.base
+    return owner
   }
 
   /**
@@ -248,13 +248,13 @@ export class Btf {
   #offsetsOf(name: string): Set<number> {
     const offsets = new Set<number>()
     const needle = Buffer.from(`${name}\0`)
-    let home: Btf | undefined = this
-    while (home) {
-      const strings: Buffer = home.strings
+    let owner: Btf | undefined = this
+    while (owner) {
+      const strings: Buffer = owner.strings
       for (let at = strings.indexOf(needle); at >= 0; at = strings.indexOf(needle, at + 1)) {
-        offsets.add(home.stringsStart + at)
+        offsets.add(owner.stringsStart + at)
       }
-      home = home.base
+      owner = owner.base
     }
     return offsets
   }

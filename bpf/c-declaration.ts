@@ -13,7 +13,7 @@ import { isComposite } from './compatible.ts'
 import { BtfError } from './error.ts'
 import { KIND } from './kind.ts'
 import { memberBits, resolve, sizeOf } from './layout.ts'
-import { Room } from './text-budget.ts'
+import { TextBudget } from './text-budget.ts'
 import type {
   Enum64Type,
   EnumType,
@@ -34,13 +34,13 @@ export class Declarations {
   readonly btf: Btf
   readonly names: TypeNames
   readonly #alignments: Alignments
-  readonly #room: Room
+  readonly #room: TextBudget
 
   constructor(btf: Btf, names: TypeNames = new Names(btf)) {
     this.btf = btf
     this.names = names
     this.#alignments = new Alignments(btf)
-    this.#room = new Room(btf)
+    this.#room = new TextBudget(btf)
   }
 
   /** `type name`, as in a member or typedef; a type alone where the name is ''. Anonymous types are written out. */

@@ -6,7 +6,7 @@
 
 import type { Btf } from './btf.ts'
 import { KIND } from './kind.ts'
-import { Room } from './text-budget.ts'
+import { TextBudget } from './text-budget.ts'
 import type { FloatType, IntType } from './type.ts'
 
 const KEYWORDS = new Set(
@@ -74,7 +74,7 @@ export class Names implements TypeNames {
   /** Definitions take their tags first, so that forward declarations can be fitted to them. */
   constructor(btf: Btf) {
     this.#btf = btf
-    const room = new Room(btf)
+    const room = new TextBudget(btf)
     this.#tagSpace = new NameSpace(room)
     this.#identifiers = new NameSpace(room)
     for (let id = 1; id < btf.endId; id++) {
@@ -130,11 +130,11 @@ export class Names implements TypeNames {
 
 /** Names of which none is given twice. */
 class NameSpace {
-  readonly #room: Room
+  readonly #room: TextBudget
   /** for each that is taken the number that the next who wants it tries first */
   readonly #taken = new Map<string, number>()
 
-  constructor(room: Room) {
+  constructor(room: TextBudget) {
     this.#room = room
   }
 

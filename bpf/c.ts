@@ -27,7 +27,7 @@ export function* printHeader(btf: Btf): Generator<string> {
   yield '#ifndef BPF_NO_PRESERVE_ACCESS_INDEX\n'
   yield '#pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)\n'
   yield '#endif\n\n'
-  const header = new Header(btf)
+  const header = new HeaderPrinter(btf)
   for (let id = 1; id < btf.endId; id++) {
     header.define(id)
     yield* header.take()
@@ -39,7 +39,7 @@ export function* printHeader(btf: Btf): Generator<string> {
 /** How much of a type its user needs: its name, or its size and members. */
 type Need = 'declared' | 'defined'
 
-class Header {
+class HeaderPrinter {
   readonly #btf: Btf
   readonly #names: Names
   readonly #declarations: Declarations

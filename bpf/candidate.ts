@@ -10,7 +10,7 @@ import type { CoreRelocation } from './ext.ts'
 import { essentialName } from './flavour.ts'
 import { KIND } from './kind.ts'
 
-interface Wanted {
+interface CandidateQuery {
   readonly kind: number
   readonly name: Buffer
   readonly ids: number[]
@@ -23,7 +23,7 @@ export function findCandidates(
   relocations: readonly CoreRelocation[],
 ): Map<number, number[]> {
   const found = new Map<number, number[]>()
-  const all: Wanted[] = []
+  const all: CandidateQuery[] = []
   const kinds = new Set<number>()
   for (const { type, kind } of relocations) {
     if (type === 0 || kind === 'local_type_id' || found.has(type)) continue
@@ -39,7 +39,7 @@ export function findCandidates(
   return found
 }
 
-function collect(target: Btf, kinds: ReadonlySet<number>, all: readonly Wanted[]): void {
+function collect(target: Btf, kinds: ReadonlySet<number>, all: readonly CandidateQuery[]): void {
   if (all.length === 0) return
   const byName = Map.groupBy(all, (wanted) => key(wanted.name))
   // most names differ in their beginning already; only those that do not are looked up without their flavour
@@ -54,7 +54,7 @@ function collect(target: Btf, kinds: ReadonlySet<number>, all: readonly Wanted[]
 const AFTER = Buffer.from('\0_')
 
 /** How the kernel's names may begin, for `idsOf`. */
-function headsOf(all: readonly Wanted[]): Uint8Array {
+function headsOf(all: readonly CandidateQuery[]): Uint8Array {
   const heads = new Uint8Array(65536)
   for (const { name } of all) {
     for (const second of name.length > 1 ? [name[1]!] : AFTER) heads[name[0]! | (second << 8)] = 1

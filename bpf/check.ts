@@ -9,9 +9,9 @@ import { BtfError } from './error.ts'
 import type { CoreRelocation, LineInfo } from './ext.ts'
 import { INSTRUCTION_SIZE } from './instruction.ts'
 import type { BpfObject } from './object.ts'
-import { type Reach, Reachability } from './reach.ts'
-import { type Outcome, type Relocated, relocate } from './relocate.ts'
-import { Refusal } from './relocation-error.ts'
+import { Reachability, type Reached } from './reachability.ts'
+import { type Relocated, type RelocationOutcome, relocate } from './relocate.ts'
+import { RelocationError } from './relocation-error.ts'
 import { parseSpec, subjectOf } from './spec.ts'
 
 /** Where in its source an instruction comes from. */
@@ -34,7 +34,7 @@ export interface CheckedRelocation {
   readonly kind: CoreRelocation['kind']
   /** what is accessed or asked for, as C: `task_struct->se.vruntime`, `enum pid_type: PIDTYPE_TGID` */
   readonly access: string
-  readonly outcome: Outcome
+  readonly outcome: RelocationOutcome
   readonly source?: SourceLine
   /** of a poisoned one */
   readonly guard?: Guard
@@ -124,7 +124,7 @@ function checkRelocation(
   }
 }
 
-function guardOf(reach: Reach, lines: Lines): Guard {
+function guardOf(reach: Reached, lines: Lines): Guard {
   if (reach.is === 'never') return { is: 'guarded' }
   if (reach.is === 'always') return { is: 'unguarded' }
   if (reach.branch === undefined) return { is: 'reached only if' }
@@ -183,7 +183,7 @@ function accessText(object: BpfObject, relocation: CoreRelocation): string {
       return `${text}${i === 0 && first!.index === 0 ? '->' : '.'}${step.name}`
     }, root)
   } catch (error) {
-    if (error instanceof Refusal) return `${named} + ${relocation.access}`
+    if (error instanceof RelocationError) return `${named} + ${relocation.access}`
     throw error
   }
 }

@@ -8,7 +8,7 @@ import type { Btf } from './btf.ts'
 import { sameEssence } from './flavour.ts'
 import { KIND } from './kind.ts'
 import { resolve } from './layout.ts'
-import { Refusal } from './relocation-error.ts'
+import { RelocationError } from './relocation-error.ts'
 
 const MAX_DEPTH = 32
 /** In all comparisons of one object with one kernel; real ones take some hundred for each relocation. */
@@ -28,7 +28,7 @@ export class Comparison {
   /** Counts a step, or more where long names are compared. Errors: a Refusal. */
   step(a?: Uint8Array, b?: Uint8Array): void {
     this.#steps += 1 + (((a?.length ?? 0) + (b?.length ?? 0)) >> 6)
-    if (this.#steps > MAX_STEPS) throw new Refusal('too_complex')
+    if (this.#steps > MAX_STEPS) throw new RelocationError('too_complex')
   }
 
   /** `bpf_core_fields_are_compat`: whether a field may stand for another of its name. */
@@ -95,7 +95,7 @@ export class Comparison {
         case KIND.FUNC_PROTO:
           if (local.vlen(a) !== target.vlen(b)) return false
           for (let i = 0; i < local.vlen(a); i++) {
-            if (level <= 0) throw new Refusal('too_complex')
+            if (level <= 0) throw new RelocationError('too_complex')
             const ours = resolve(local, parameterType(local, a, i))
             const theirs = resolve(target, parameterType(target, b, i))
             if (!this.types(ours, theirs, level - 1)) return false
@@ -111,12 +111,12 @@ export class Comparison {
           return false
       }
     }
-    throw new Refusal('too_complex')
+    throw new RelocationError('too_complex')
   }
 
   /** `bpf_core_types_match`: whether a type has all that the object's has. Errors: a Refusal. */
   match(localId: number, targetId: number, behindPointer = false, level = MAX_DEPTH): boolean {
-    if (level <= 0) throw new Refusal('too_complex')
+    if (level <= 0) throw new RelocationError('too_complex')
     const { local, target } = this
     let behind = behindPointer
     let a = localId
@@ -174,7 +174,7 @@ export class Comparison {
           return false
       }
     }
-    throw new Refusal('too_complex')
+    throw new RelocationError('too_complex')
   }
 
   #forwardMatches(a: number, b: number, behind: boolean): boolean {

@@ -4,15 +4,15 @@ import type { Btf } from './btf.ts'
 import { HEADER_SIZE, infoFlag, infoKind, infoVlen, KIND, KINDS, kindName } from './kind.ts'
 import { type BtfType, LINKAGES, type Linkage, type Member, type ReferenceType } from './type.ts'
 
-/** Decodes one type of a BTF or of its base. Errors: `bad_type_id`. */
+/** Decodes one type of a BTF or of its base. Errors: `invalid_type_id`. */
 export function decode(btf: Btf, id: number): BtfType {
   if (id === 0) return { kind: 'VOID', id, name: '' }
-  const home = btf.home(id)
-  const start = home.recordAt(id)
-  const view = home.view
+  const owner = btf.owner(id)
+  const start = owner.recordAt(id)
+  const view = owner.view
   const little = btf.byteOrder === 'little'
   const word = (at: number): number => view.getUint32(start + at, little)
-  const text = (at: number): string => home.string(word(at))
+  const text = (at: number): string => owner.string(word(at))
 
   const name = text(0)
   const info = word(4)

@@ -17,11 +17,11 @@ import type { Btf } from './btf.ts'
 import type { ByteOrder } from './bytes.ts'
 import {
   Describer,
-  type Description,
   type EnumValue,
   type MemberPlace,
   TYPE_SORTS,
   type TypeName,
+  type TypeShape,
 } from './type-shape.ts'
 
 /** Pairs of types of one name that are tried for how much they are alike. */
@@ -103,19 +103,19 @@ function others(
   describer: Describer,
   types: ReadonlyMap<string, number>,
   same: ReadonlyMap<string, number>,
-): Map<string, Description[]> {
+): Map<string, TypeShape[]> {
   const descriptions = [...types].flatMap(([text, id]) =>
     same.has(text) ? [] : (describer.describe(id) ?? []),
   )
   return Map.groupBy(descriptions, ({ kind, name }) => `${kind} ${name}`)
 }
 
-type Pair = [old: Description | undefined, now: Description | undefined]
+type Pair = [old: TypeShape | undefined, now: TypeShape | undefined]
 
 /** The types of one name that only one side has, each with the one of the other side that it became or was. */
 function* pairs(
-  before: readonly Description[] = [],
-  after: readonly Description[] = [],
+  before: readonly TypeShape[] = [],
+  after: readonly TypeShape[] = [],
 ): Generator<Pair> {
   const gone = new Set(before)
   const come = new Set(after)
@@ -131,9 +131,9 @@ function* pairs(
 
 /** Pairs in the order in which they are taken: most elements in common first. It is the same from either side. */
 function likelyPairs(
-  gone: readonly Description[],
-  come: readonly Description[],
-): [Description, Description][] {
+  gone: readonly TypeShape[],
+  come: readonly TypeShape[],
+): [TypeShape, TypeShape][] {
   if (gone.length * come.length > MAX_PAIRS) {
     return gone.slice(0, come.length).map((old, i) => [old, come[i]!])
   }
@@ -141,7 +141,7 @@ function likelyPairs(
     .flatMap((old, i) => {
       const names = new Set(elementsOf(old))
       return come.map((now, j) => ({
-        pair: [old, now] as [Description, Description],
+        pair: [old, now] as [TypeShape, TypeShape],
         alike: elementsOf(now).filter((name) => names.has(name)).length,
         place: i + j,
       }))
@@ -150,11 +150,11 @@ function likelyPairs(
     .map(({ pair }) => pair)
 }
 
-function elementsOf({ members, values }: Description): string[] {
+function elementsOf({ members, values }: TypeShape): string[] {
   return [...(members ?? []), ...(values ?? [])].map(({ name }) => name)
 }
 
-function compare(old: Description, now: Description): TypeChange {
+function compare(old: TypeShape, now: TypeShape): TypeChange {
   const members = compareElements(old.members, now.members, changeOfMember)
   const values = compareElements(old.values, now.values, changeOfValue)
   return {

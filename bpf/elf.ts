@@ -200,7 +200,7 @@ export class Elf {
   #stringTable(table: ElfSection): ElfSection {
     const strings = this.sections[table.link]
     if (!strings || strings.type === SHT_NOBITS) {
-      throw new BtfError('bad_elf', `section ${table.name} has no string table`, table.offset)
+      throw new BtfError('invalid_elf', `section ${table.name} has no string table`, table.offset)
     }
     return strings
   }
@@ -249,7 +249,7 @@ export function isElf(bytes: Uint8Array): boolean {
 }
 
 /**
- * Opens an ELF file: reads its header, section table and section names. Errors: `bad_elf`, `truncated`, `too_large`.
+ * Opens an ELF file: reads its header, section table and section names. Errors: `invalid_elf`, `truncated`, `too_large`.
  */
 export function openElf(source: ByteSource): Elf {
   const header = readHeader(source)
@@ -258,11 +258,11 @@ export function openElf(source: ByteSource): Elf {
 
 function readHeader(source: ByteSource): ElfHeader {
   const ident = readExactly(source, 0, 16)
-  if (!isElf(ident)) throw new BtfError('bad_elf', 'not an ELF file', 0)
+  if (!isElf(ident)) throw new BtfError('invalid_elf', 'not an ELF file', 0)
   const bits = ident[4] === 1 ? 32 : ident[4] === 2 ? 64 : undefined
-  if (!bits) throw new BtfError('bad_elf', `unknown ELF class ${ident[4]}`, 4)
+  if (!bits) throw new BtfError('invalid_elf', `unknown ELF class ${ident[4]}`, 4)
   const byteOrder = ident[5] === 1 ? 'little' : ident[5] === 2 ? 'big' : undefined
-  if (!byteOrder) throw new BtfError('bad_elf', `unknown ELF byte order ${ident[5]}`, 5)
+  if (!byteOrder) throw new BtfError('invalid_elf', `unknown ELF byte order ${ident[5]}`, 5)
 
   const little = byteOrder === 'little'
   const view = viewOf(readExactly(source, 0, bits === 64 ? 64 : 52))
@@ -285,7 +285,7 @@ function readSections(source: ByteSource, header: ElfHeader): ElfSection[] {
   const entry = header.bits === 64 ? 64 : 40
   if (header.sectionEntry !== entry) {
     const at = header.bits === 64 ? 58 : 46
-    throw new BtfError('bad_elf', `section headers of ${header.sectionEntry} bytes`, at)
+    throw new BtfError('invalid_elf', `section headers of ${header.sectionEntry} bytes`, at)
   }
   // Where the counts do not fit the ELF header they are in the section header of index 0.
   const zero = sectionAt(viewOf(readExactly(source, header.sectionTable, entry)), 0, 0, header)
@@ -337,14 +337,14 @@ function sectionAt(view: DataView, at: number, index: number, header: ElfHeader)
 
 function fileOffset(value: bigint, what: string, at: number): number {
   if (value > MAX_OFFSET) {
-    throw new BtfError('bad_elf', `${what} of ${value} bytes`, at)
+    throw new BtfError('invalid_elf', `${what} of ${value} bytes`, at)
   }
   return Number(value)
 }
 
 /**
  * The names of a string table. Each may be the tail of another, so what is read of it in all is bounded too. Errors:
- * `bad_elf`, `too_large`.
+ * `invalid_elf`, `too_large`.
  */
 class NameTable {
   readonly #bytes: Uint8Array
@@ -360,7 +360,11 @@ class NameTable {
   at(offset: number): string {
     const end = this.#bytes.indexOf(0, offset)
     if (offset >= this.#bytes.length || end < 0) {
-      throw new BtfError('bad_elf', 'a name lies outside its string table', this.#offset + offset)
+      throw new BtfError(
+        'invalid_elf',
+        'a name lies outside its string table',
+        this.#offset + offset,
+      )
     }
     this.#room -= end - offset
     if (end - offset > MAX_NAME || this.#room < 0) {

@@ -21,7 +21,7 @@ export interface EncodeOptions {
 
 /**
  * BTF with these types, whose ids must be consecutive: from 1, or from the base's `endId`. The header has 24 bytes.
- * Errors: `malformed_type` for an id out of order or a value that its field cannot hold, `unsupported` for a kind
+ * Errors: `invalid_type` for an id out of order or a value that its field cannot hold, `unsupported` for a kind
  * that only a layout section describes.
  */
 export function encodeBtf(types: Iterable<BtfType>, options: EncodeOptions = {}): Uint8Array {
@@ -29,8 +29,7 @@ export function encodeBtf(types: Iterable<BtfType>, options: EncodeOptions = {})
   const words: number[] = []
   let id = options.base?.endId ?? 1
   for (const type of types) {
-    if (type.id !== id)
-      throw new BtfError('malformed_type', `type ${type.id} where ${id} should be`)
+    if (type.id !== id) throw new BtfError('invalid_type', `type ${type.id} where ${id} should be`)
     encodeType(words, strings, type)
     id++
   }
@@ -65,8 +64,7 @@ function encodeType(words: number[], strings: StringTable, type: BtfType): void 
     throw new BtfError('unsupported', `type ${type.id} is ${type.kind}`)
   }
   const header = (third: number, vlen = 0, flag = false) => {
-    if (vlen > 0xffffff)
-      throw new BtfError('malformed_type', `type ${type.id} has ${vlen} elements`)
+    if (vlen > 0xffffff) throw new BtfError('invalid_type', `type ${type.id} has ${vlen} elements`)
     const info = ((KIND[type.kind] << 24) | vlen | (flag ? 1 << 31 : 0)) >>> 0
     words.push(strings.offset(type.name), info, third)
   }
@@ -134,7 +132,7 @@ function encodeType(words: number[], strings: StringTable, type: BtfType): void 
 function memberOffset(member: Member, flag: boolean): number {
   if (!flag && member.bitfieldSize === 0) return member.bitOffset
   if (!flag || member.bitOffset > 0xffffff || member.bitfieldSize > 0xff) {
-    throw new BtfError('malformed_type', `member ${member.name} does not fit its field`)
+    throw new BtfError('invalid_type', `member ${member.name} does not fit its field`)
   }
   return ((member.bitfieldSize << 24) | member.bitOffset) >>> 0
 }

@@ -80,8 +80,8 @@ const HEADER_SIZE = 24
 const HEADER_WITH_RELOCATIONS_SIZE = 32
 
 /**
- * Reads `.BTF.ext`; `btf` is that of the same object. Errors: `malformed_header`, `malformed_type` for a table that
- * does not hold together, `truncated`, `too_large`, `unsupported`, `bad_name`, `bad_type_id`.
+ * Reads `.BTF.ext`; `btf` is that of the same object. Errors: `invalid_header`, `invalid_type` for a table that
+ * does not hold together, `truncated`, `too_large`, `unsupported`, `invalid_name`, `invalid_type_id`.
  */
 export function parseExt(bytes: Uint8Array, btf: Btf): BtfExt {
   const tables = new Tables(bytes, btf)
@@ -121,9 +121,9 @@ class Tables {
 
   constructor(bytes: Uint8Array, btf: Btf) {
     const byteOrder = btfByteOrder(bytes)
-    if (!byteOrder) throw new BtfError('malformed_header', '.BTF.ext has no BTF magic', 0)
+    if (!byteOrder) throw new BtfError('invalid_header', '.BTF.ext has no BTF magic', 0)
     if (byteOrder !== btf.byteOrder) {
-      throw new BtfError('malformed_header', '.BTF and .BTF.ext differ in byte order', 0)
+      throw new BtfError('invalid_header', '.BTF and .BTF.ext differ in byte order', 0)
     }
     if (bytes.length < HEADER_SIZE) throw new BtfError('truncated', '.BTF.ext is cut off', 0)
     if (bytes[2] !== BTF_VERSION || bytes[3] !== 0) {
@@ -134,7 +134,7 @@ class Tables {
     this.#btf = btf
     this.#headerSize = this.word(4)
     if (this.#headerSize < HEADER_SIZE) {
-      throw new BtfError('malformed_header', `.BTF.ext header of ${this.#headerSize} bytes`, 4)
+      throw new BtfError('invalid_header', `.BTF.ext header of ${this.#headerSize} bytes`, 4)
     }
     if (this.#headerSize > bytes.length) throw new BtfError('truncated', '.BTF.ext is cut off', 4)
   }
@@ -145,7 +145,7 @@ class Tables {
 
   typeId(at: number): number {
     const id = this.word(at)
-    if (id >= this.#btf.endId) throw new BtfError('bad_type_id', `type ${id} in .BTF.ext`, at)
+    if (id >= this.#btf.endId) throw new BtfError('invalid_type_id', `type ${id} in .BTF.ext`, at)
     return id
   }
 
@@ -154,7 +154,7 @@ class Tables {
     const known = this.#strings.get(offset)
     if (known !== undefined) return known
     if (offset >= this.#btf.stringsEnd) {
-      throw new BtfError('bad_name', `name at ${offset} in .BTF.ext`, at)
+      throw new BtfError('invalid_name', `name at ${offset} in .BTF.ext`, at)
     }
     const text = this.#btf.string(offset)
     this.#room -= text.length
@@ -176,19 +176,19 @@ class Tables {
     const end = start + length
     if (end > this.#view.byteLength) throw new BtfError('truncated', '.BTF.ext is cut off', field)
     if (this.word(field) % 4 !== 0 || length < 4) {
-      throw new BtfError('malformed_header', 'a table of .BTF.ext is not aligned or empty', field)
+      throw new BtfError('invalid_header', 'a table of .BTF.ext is not aligned or empty', field)
     }
     const size = this.word(start)
     if (size < least || size % 4 !== 0) {
-      throw new BtfError('malformed_type', `.BTF.ext records of ${size} bytes`, start)
+      throw new BtfError('invalid_type', `.BTF.ext records of ${size} bytes`, start)
     }
-    if (length === 4) throw new BtfError('malformed_type', '.BTF.ext table without records', start)
+    if (length === 4) throw new BtfError('invalid_type', '.BTF.ext table without records', start)
     const records: T[] = []
     for (let at = start + 4; at < end; ) {
       const count = at + 8 <= end ? this.word(at + 4) : 0
       const next = at + 8 + count * size
       if (count === 0 || next > end) {
-        throw new BtfError('malformed_type', '.BTF.ext: a section has no records, or too many', at)
+        throw new BtfError('invalid_type', '.BTF.ext: a section has no records, or too many', at)
       }
       if (records.length + count > MAX_RECORDS) {
         throw new BtfError('too_large', `.BTF.ext has more than ${MAX_RECORDS} records`, at)

@@ -37,10 +37,10 @@ export function btfByteOrder(bytes: Uint8Array): ByteOrder | undefined {
   return undefined
 }
 
-/** Reads and checks the header. Errors: `malformed_header`, `truncated`, `unsupported`. */
+/** Reads and checks the header. Errors: `invalid_header`, `truncated`, `unsupported`. */
 export function parseHeader(bytes: Uint8Array): BtfHeader {
   const byteOrder = btfByteOrder(bytes)
-  if (!byteOrder) throw new BtfError('malformed_header', 'no BTF magic', 0)
+  if (!byteOrder) throw new BtfError('invalid_header', 'no BTF magic', 0)
   if (bytes.length < BTF_HEADER_SIZE) throw new BtfError('truncated', 'BTF header is cut off', 0)
   const view = viewOf(bytes)
   const little = byteOrder === 'little'
@@ -49,7 +49,7 @@ export function parseHeader(bytes: Uint8Array): BtfHeader {
 
   const headerSize = view.getUint32(4, little)
   if (headerSize < BTF_HEADER_SIZE) {
-    throw new BtfError('malformed_header', `BTF header of ${headerSize} bytes`, 4)
+    throw new BtfError('invalid_header', `BTF header of ${headerSize} bytes`, 4)
   }
   if (headerSize > bytes.length) throw new BtfError('truncated', 'BTF header is cut off', 4)
   const hasLayout = headerSize >= BTF_HEADER_WITH_LAYOUT_SIZE
@@ -80,18 +80,18 @@ function checkOrder(
     throw new BtfError('truncated', `BTF needs ${strings.end} bytes, has ${bytes.length}`, 20)
   }
   if ((types.start - headerSize) % 4 !== 0) {
-    throw new BtfError('malformed_header', 'type section is not aligned', 8)
+    throw new BtfError('invalid_header', 'type section is not aligned', 8)
   }
   if (types.end > strings.start) {
-    throw new BtfError('malformed_header', 'types and strings overlap', 16)
+    throw new BtfError('invalid_header', 'types and strings overlap', 16)
   }
   const size = layout.end - layout.start
   if (size === 0) return
   if ((layout.start - headerSize) % 4 !== 0 || size % 4 !== 0) {
-    throw new BtfError('malformed_header', 'layout section is not aligned', 24)
+    throw new BtfError('invalid_header', 'layout section is not aligned', 24)
   }
   if (layout.start < types.end || layout.end > strings.start) {
-    throw new BtfError('malformed_header', 'layout section overlaps another', 24)
+    throw new BtfError('invalid_header', 'layout section overlaps another', 24)
   }
 }
 
@@ -99,14 +99,14 @@ function checkOrder(
 export function checkStrings(strings: Uint8Array, start: number, hasBase: boolean): void {
   if (strings.length === 0) {
     if (hasBase) return
-    throw new BtfError('malformed_strings', 'empty string section', start)
+    throw new BtfError('invalid_strings', 'empty string section', start)
   }
   if (strings[strings.length - 1] !== 0) {
-    throw new BtfError('malformed_strings', 'string section is not closed', start + strings.length)
+    throw new BtfError('invalid_strings', 'string section is not closed', start + strings.length)
   }
   if (!hasBase && strings[0] !== 0) {
     throw new BtfError(
-      'malformed_strings',
+      'invalid_strings',
       'string section does not begin with the empty string: split BTF needs its base',
       start,
     )

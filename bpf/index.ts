@@ -55,7 +55,12 @@ export { minimizeBtf } from './minimize.ts'
 export { buildIdOf, type ElfNote, parseNotes } from './note.ts'
 export { type BpfCall, type BpfObject, type BpfProgram, openObject } from './object.ts'
 export { printLayout } from './print-layout.ts'
-export { type Outcome, type Relocated, type RelocatedObject, relocate } from './relocate.ts'
+export {
+  type Relocated,
+  type RelocatedObject,
+  type RelocationOutcome,
+  relocate,
+} from './relocate.ts'
 export { REFUSALS, type RefusalCode } from './relocation-error.ts'
 export type {
   ArrayType,

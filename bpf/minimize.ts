@@ -18,7 +18,7 @@ import { BtfError } from './error.ts'
 import type { CoreRelocation } from './ext.ts'
 import { KIND, KINDS } from './kind.ts'
 import type { BpfObject } from './object.ts'
-import { Refusal } from './relocation-error.ts'
+import { RelocationError } from './relocation-error.ts'
 import { renumbered } from './renumber.ts'
 import { Resolver } from './resolve.ts'
 import { type Spec, subjectOf } from './spec.ts'
@@ -26,7 +26,7 @@ import type { BtfType, StructType } from './type.ts'
 
 /**
  * The least BTF against which the objects relocate as against the kernel's, in the kernel's byte order. Objects without
- * relocations give BTF without types. Errors: `bad_relocation` where libbpf would refuse an object on this kernel,
+ * relocations give BTF without types. Errors: `invalid_relocation` where libbpf would refuse an object on this kernel,
  * `cycle`.
  */
 export function minimizeBtf(kernel: Btf, objects: readonly BpfObject[]): Uint8Array {
@@ -67,15 +67,15 @@ function resolveOrThrow(resolver: Resolver, relocation: CoreRelocation) {
   try {
     return resolver.resolve(relocation)
   } catch (error) {
-    if (!(error instanceof Refusal)) throw error
+    if (!(error instanceof RelocationError)) throw error
     const { section, index, kind } = relocation
     const message = `section ${section}, relocation ${index} (${kind}): ${error.message}`
-    throw new BtfError('bad_relocation', message, relocation.offset)
+    throw new BtfError('invalid_relocation', message, relocation.offset)
   }
 }
 
 /** How far a type is kept: see the head of the file. */
-type Extent = 'field' | 'type' | 'match' | 'match behind pointer'
+type KeptExtent = 'field' | 'type' | 'match' | 'match behind pointer'
 
 /** The types and members of a kernel that are kept. */
 class Kept {
@@ -138,8 +138,8 @@ class Kept {
   }
 
   /** `btfgen_mark_type`, `btfgen_mark_type_match`, without recursion: types may lead to each other for long. */
-  #keepType(root: number, extent: Extent): void {
-    const pending: [id: number, extent: Extent][] = [[root, extent]]
+  #keepType(root: number, extent: KeptExtent): void {
+    const pending: [id: number, extent: KeptExtent][] = [[root, extent]]
     for (let next = pending.pop(); next; next = pending.pop()) {
       const [id, how] = next
       const key = `${id} ${how}`
@@ -150,7 +150,7 @@ class Kept {
     }
   }
 
-  #needs(id: number, extent: Extent): [number, Extent][] {
+  #needs(id: number, extent: KeptExtent): [number, KeptExtent][] {
     const btf = this.#btf
     const kind = btf.kind(id)
     const inside = extent === 'match behind pointer' ? 'match' : extent
@@ -161,7 +161,7 @@ class Kept {
       case KIND.STRUCT:
       case KIND.UNION: {
         if (extent !== 'match') return []
-        const needs: [number, Extent][] = []
+        const needs: [number, KeptExtent][] = []
         for (let i = 0; i < btf.vlen(id); i++) {
           this.#keepMember(id, i)
           needs.push([btf.word(id, 16 + i * 12), 'match'])
@@ -174,7 +174,7 @@ class Kept {
           [btf.word(id, 16), inside],
         ]
       case KIND.FUNC_PROTO: {
-        const needs: [number, Extent][] = [[btf.sizeOrType(id), inside]]
+        const needs: [number, KeptExtent][] = [[btf.sizeOrType(id), inside]]
         const { element, elementId } = KINDS[kind]!
         for (let i = 0; i < btf.vlen(id); i++) {
           needs.push([btf.word(id, 12 + i * element + elementId), inside])

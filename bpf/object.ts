@@ -87,7 +87,7 @@ function checkOverlap(elf: Elf, size: number): void {
   let sum = 0
   for (const section of elf.sections) {
     if (section.type !== SHT_NOBITS) sum += section.size
-    if (sum > size) throw new BtfError('bad_elf', 'sections overlap', section.offset)
+    if (sum > size) throw new BtfError('invalid_elf', 'sections overlap', section.offset)
   }
 }
 
@@ -104,10 +104,14 @@ function readPrograms(
     const offset = Number(symbol.value)
     const { name, size, binding, visibility } = symbol
     if (offset + size > section.size) {
-      throw new BtfError('bad_elf', `program ${name} ends outside ${section.name}`, section.size)
+      throw new BtfError(
+        'invalid_elf',
+        `program ${name} ends outside ${section.name}`,
+        section.size,
+      )
     }
     if (offset % INSTRUCTION_SIZE !== 0 || size % INSTRUCTION_SIZE !== 0) {
-      throw new BtfError('bad_elf', `program ${name} is not made of instructions`, offset)
+      throw new BtfError('invalid_elf', `program ${name} is not made of instructions`, offset)
     }
     if (programs.length === MAX_PROGRAMS) {
       throw new BtfError('too_large', `more than ${MAX_PROGRAMS} programs`, offset)

@@ -9,7 +9,7 @@ import { identifier } from './c-name.ts'
 import { isComposite } from './compatible.ts'
 import { BtfError } from './error.ts'
 import { memberBits, sizeOf } from './layout.ts'
-import { Room } from './text-budget.ts'
+import { TextBudget } from './text-budget.ts'
 import type { Member, StructType } from './type.ts'
 
 const COLUMN = 56
@@ -18,7 +18,7 @@ const MAX_INLINE = 64
 
 /**
  * A struct or union with offsets and sizes, as pahole prints them; another type as its C declaration. A bitfield's
- * place is `byte:bit size`, all of its storage. Errors: `bad_type_id`, `cycle`, `too_large`.
+ * place is `byte:bit size`, all of its storage. Errors: `invalid_type_id`, `cycle`, `too_large`.
  */
 export function printLayout(btf: Btf, id: number): string {
   const declarations = new Declarations(btf)
@@ -48,13 +48,13 @@ export function printLayout(btf: Btf, id: number): string {
 class Listing {
   readonly #declarations: Declarations
   readonly #btf: Btf
-  readonly #room: Room
+  readonly #room: TextBudget
   readonly #lines: string[] = []
 
   constructor(declarations: Declarations) {
     this.#declarations = declarations
     this.#btf = declarations.btf
-    this.#room = new Room(declarations.btf)
+    this.#room = new TextBudget(declarations.btf)
   }
 
   print(type: StructType, name: string, prefix = ''): string {

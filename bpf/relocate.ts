@@ -17,12 +17,12 @@ import {
   writeInstruction,
 } from './instruction.ts'
 import { type BpfObject, type BpfProgram, programAt } from './object.ts'
-import { Refusal, type RefusalCode } from './relocation-error.ts'
-import type { Result } from './relocation-value.ts'
+import { type RefusalCode, RelocationError } from './relocation-error.ts'
+import type { RelocationValue } from './relocation-value.ts'
 import { Resolver } from './resolve.ts'
 
 /** What came of a relocation; values are 64 bits without sign, as libbpf prints them. */
-export type Outcome =
+export type RelocationOutcome =
   /** patched; `bytes` where a load or store now moves another number of them */
   | { is: 'ok'; old: bigint; new: bigint; bytes?: { old: number; new: number } }
   /** what was asked for is not in the kernel, and the instruction says so: 0 */
@@ -42,7 +42,7 @@ export interface Relocated {
   readonly instruction: number
   /** types of the kernel that match */
   readonly candidates: readonly number[]
-  readonly outcome: Outcome
+  readonly outcome: RelocationOutcome
 }
 
 export interface RelocatedObject {
@@ -69,14 +69,14 @@ export function relocate(object: BpfObject, kernel: Btf): RelocatedObject {
     if (!program || !bytes) continue
     const instruction = Math.floor((relocation.offset - program.offset) / INSTRUCTION_SIZE)
     let candidates: readonly number[] = []
-    let outcome: Outcome
+    let outcome: RelocationOutcome
     try {
       const { result, targets } = resolver.resolve(relocation)
       candidates = targets.map((target) => target.root)
       const missing = targets.length === 0 && relocation.kind !== 'local_type_id'
       outcome = patch(bytes, relocation.offset, object.byteOrder, result, missing)
     } catch (error) {
-      if (!(error instanceof Refusal)) throw error
+      if (!(error instanceof RelocationError)) throw error
       outcome = { is: 'fatal', why: error.code, message: error.message }
     }
     relocations.push({ relocation, program, instruction, candidates, outcome })
@@ -88,14 +88,15 @@ function patch(
   code: Uint8Array,
   at: number,
   order: ByteOrder,
-  result: Result,
+  result: RelocationValue,
   missing: boolean,
-): Outcome {
-  if (at % INSTRUCTION_SIZE !== 0) throw new Refusal('bad_instruction')
+): RelocationOutcome {
+  if (at % INSTRUCTION_SIZE !== 0) throw new RelocationError('invalid_instruction')
   const instruction = readInstruction(code, at, order)
   const wide = instruction.code === LDIMM64
-  if (wide && at + 2 * INSTRUCTION_SIZE > code.length) throw new Refusal('bad_instruction')
-  const poison = (why: 'missing' | 'access'): Outcome => {
+  if (wide && at + 2 * INSTRUCTION_SIZE > code.length)
+    throw new RelocationError('invalid_instruction')
+  const poison = (why: 'missing' | 'access'): RelocationOutcome => {
     if (wide) writeInstruction(code, at + INSTRUCTION_SIZE, order, POISON)
     writeInstruction(code, at, order, POISON)
     return { is: 'poisoned', why }
@@ -105,17 +106,18 @@ function patch(
   const value = result.new.value
   const expect = (held: bigint) => {
     if (result.old.certain && held !== result.old.value) {
-      throw new Refusal('unexpected_value', `${held}, not ${result.old.value}`)
+      throw new RelocationError('unexpected_value', `${held}, not ${result.old.value}`)
     }
     return held
   }
-  const done = (old: bigint): Outcome =>
+  const done = (old: bigint): RelocationOutcome =>
     missing ? { is: 'absent', old } : { is: 'ok', old, new: value }
 
   switch (instruction.code & 7) {
     case CLASS.ALU:
     case CLASS.ALU64: {
-      if ((instruction.code & 8) !== 0) throw new Refusal('unsupported_instruction', 'no immediate')
+      if ((instruction.code & 8) !== 0)
+        throw new RelocationError('unsupported_instruction', 'no immediate')
       const old = expect(unsigned(instruction.immediate))
       writeInstruction(code, at, order, { ...instruction, immediate: low(value) })
       return done(old)
@@ -124,7 +126,7 @@ function patch(
     case CLASS.ST:
     case CLASS.STX: {
       const old = expect(unsigned(instruction.offset))
-      if (value > 0x7fffn) throw new Refusal('offset_range', `${value}`)
+      if (value > 0x7fffn) throw new RelocationError('offset_range', `${value}`)
       if (result.wrongAccess) return poison('access')
       const patched = { ...instruction, offset: Number(value) }
       if (result.old.size === result.new.size) {
@@ -136,11 +138,11 @@ function patch(
       return { is: 'ok', old, new: value, bytes }
     }
     case CLASS.LD: {
-      if (!wide) throw new Refusal('unsupported_instruction', 'LD')
+      if (!wide) throw new RelocationError('unsupported_instruction', 'LD')
       const second = readInstruction(code, at + INSTRUCTION_SIZE, order)
       const { source, offset } = instruction
       if (source || offset || second.code || second.destination || second.source || second.offset) {
-        throw new Refusal('unsupported_instruction', 'LDIMM64 of another form')
+        throw new RelocationError('unsupported_instruction', 'LDIMM64 of another form')
       }
       const held = (BigInt(second.immediate >>> 0) << 32n) | BigInt(instruction.immediate >>> 0)
       const old = expect(held)
@@ -150,16 +152,19 @@ function patch(
       return done(old)
     }
     default:
-      throw new Refusal('unsupported_instruction', `code 0x${instruction.code.toString(16)}`)
+      throw new RelocationError(
+        'unsupported_instruction',
+        `code 0x${instruction.code.toString(16)}`,
+      )
   }
 }
 
 function resized(code: number, bytes: { old: number; new: number }): number {
   if (accessSize(code) !== bytes.old) {
-    throw new Refusal('unexpected_size', `${accessSize(code)}, not ${bytes.old}`)
+    throw new RelocationError('unexpected_size', `${accessSize(code)}, not ${bytes.old}`)
   }
   const other = withAccessSize(code, bytes.new)
-  if (other === undefined) throw new Refusal('access_size', `${bytes.new}`)
+  if (other === undefined) throw new RelocationError('access_size', `${bytes.new}`)
   return other
 }
 

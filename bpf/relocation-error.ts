@@ -1,7 +1,7 @@
 /* Why libbpf refuses a whole object because of one of its relocations. */
 
 export const REFUSALS = {
-  malformed_spec: 'the access string does not fit its root type',
+  invalid_spec: 'the access string does not fit its root type',
   unknown_kind: 'a relocation kind that no libbpf knows',
   anonymous_type: 'an anonymous type cannot be looked for in a kernel',
   too_deep: 'more than 64 steps from the root type to the field',
@@ -11,7 +11,7 @@ export const REFUSALS = {
   unreadable_bitfield: 'the bitfield cannot be read with one load of 8 bytes',
   ambiguous_offset: 'several types of the kernel match, with the field at different offsets',
   ambiguous_value: 'several types of the kernel match, with different results',
-  bad_instruction: 'no instruction of a program is where the relocation points',
+  invalid_instruction: 'no instruction of a program is where the relocation points',
   unsupported_instruction: 'the instruction is none that can be patched',
   unexpected_value: 'the instruction does not hold the value that the object’s own types give',
   unexpected_size: 'the instruction does not access as many bytes as the object’s own field has',
@@ -22,7 +22,7 @@ export const REFUSALS = {
 export type RefusalCode = keyof typeof REFUSALS
 
 /** Thrown within relocating one instruction, and caught there: outside a refusal is a value. */
-export class Refusal extends Error {
+export class RelocationError extends Error {
   override readonly name = 'Refusal'
   readonly code: RefusalCode
 

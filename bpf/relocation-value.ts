@@ -8,7 +8,7 @@ import { intEncoding, isEnum } from './compatible.ts'
 import type { CoreRelocation } from './ext.ts'
 import { KIND } from './kind.ts'
 import { resolve } from './layout.ts'
-import { Refusal } from './relocation-error.ts'
+import { RelocationError } from './relocation-error.ts'
 import { type Accessor, type Spec, sizeOrRefuse, subjectOf } from './spec.ts'
 
 interface Value {
@@ -21,7 +21,7 @@ interface Value {
 }
 
 /** What comes of a relocation for one candidate, or for none. */
-export interface Result {
+export interface RelocationValue {
   readonly old: Value
   /** undefined where the instruction is to be poisoned: it needs what is not there */
   readonly new: Value | undefined
@@ -35,9 +35,9 @@ export function calculate(
   local: Spec,
   target: Spec | undefined,
   byteOrder: ByteOrder,
-): Result {
+): RelocationValue {
   const old = valueFor(kind, local, byteOrder)
-  if (!old) throw new Refusal('unknown_kind', kind)
+  if (!old) throw new RelocationError('unknown_kind', kind)
   const now = valueFor(kind, target, byteOrder)
   const resized = target !== undefined && now !== undefined && old.size !== now.size
   const wrongAccess = resized && !adjustable(local, old.type, target, now.type)
@@ -127,7 +127,7 @@ function fieldValue(kind: CoreRelocation['kind'], spec: Spec, byteOrder: ByteOrd
     case 'rshift_u64':
       return plain((64 - place.bits) >>> 0)
     default:
-      throw new Refusal('unknown_kind', kind)
+      throw new RelocationError('unknown_kind', kind)
   }
 }
 
@@ -137,7 +137,7 @@ function elementValue(kind: CoreRelocation['kind'], spec: Spec, last: Accessor):
     return { value: BigInt(Math.floor(spec.bitOffset / 8)), size, type: last.type, certain: true }
   }
   if (kind === 'byte_sz') return plain(sizeOrRefuse(spec.btf, last.type))
-  throw new Refusal('array_access', kind)
+  throw new RelocationError('array_access', kind)
 }
 
 /** Bytes that one load moves: of an array, those of an element. */
@@ -145,13 +145,13 @@ function accessOf(spec: Spec, id: number): { size: number } {
   const { btf } = spec
   let type = resolve(btf, id)
   for (let depth = 0; btf.kind(type) === KIND.ARRAY; depth++) {
-    if (depth > 32) throw new Refusal('too_complex')
+    if (depth > 32) throw new RelocationError('too_complex')
     type = resolve(btf, btf.word(type, 12))
   }
   return { size: sizeOrRefuse(btf, type) }
 }
 
-interface Place {
+interface ValuePlace {
   readonly bitfield: boolean
   /** bytes, of what is loaded to get at the field */
   readonly offset: number
@@ -160,7 +160,7 @@ interface Place {
   readonly bits: number
 }
 
-function placeOf(spec: Spec, last: Accessor, type: number): Place {
+function placeOf(spec: Spec, last: Accessor, type: number): ValuePlace {
   const { btf, bitOffset } = spec
   const raw = btf.word(last.type, 20 + last.index * 12)
   const bits = btf.flag(last.type) ? raw >>> 24 : 0
@@ -169,11 +169,11 @@ function placeOf(spec: Spec, last: Accessor, type: number): Place {
     return { bitfield: false, offset: Math.floor(bitOffset / 8), size, bits: size * 8 }
   }
   let size = btf.sizeOrType(type)
-  if (size === 0) throw new Refusal('no_size')
+  if (size === 0) throw new RelocationError('no_size')
   const start = () => Math.floor(Math.floor(bitOffset / 8) / size) * size
   // the smallest load that holds all of it
   while (bitOffset + bits - start() * 8 > size * 8) {
-    if (size >= 8) throw new Refusal('unreadable_bitfield')
+    if (size >= 8) throw new RelocationError('unreadable_bitfield')
     size *= 2
   }
   return { bitfield: true, offset: start(), size, bits }

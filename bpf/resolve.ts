@@ -9,15 +9,15 @@ import { findCandidates } from './candidate.ts'
 import { Comparison } from './compatible.ts'
 import type { CoreRelocation } from './ext.ts'
 import type { BpfObject } from './object.ts'
-import { Refusal } from './relocation-error.ts'
-import { calculate, type Result } from './relocation-value.ts'
+import { RelocationError } from './relocation-error.ts'
+import { calculate, type RelocationValue } from './relocation-value.ts'
 import { matchSpec, parseSpec, type Spec } from './spec.ts'
 
 export interface Resolution {
   readonly local: Spec
   /** the kernel's specs that match, in order of their root types' ids; none for `local_type_id` */
   readonly targets: readonly Spec[]
-  readonly result: Result
+  readonly result: RelocationValue
 }
 
 /** Resolves the relocations of one object against one kernel. They must be asked for in their order. */
@@ -40,10 +40,10 @@ export class Resolver {
     if (kind === 'local_type_id') {
       return { local, targets: [], result: calculate(kind, local, local, byteOrder) }
     }
-    if (btf.name(type) === '') throw new Refusal('anonymous_type')
+    if (btf.name(type) === '') throw new RelocationError('anonymous_type')
 
     const targets: Spec[] = []
-    let first: Result | undefined
+    let first: RelocationValue | undefined
     for (const candidate of this.#candidates.get(type) ?? []) {
       const target = matchSpec(this.#comparison, local, kind, candidate)
       if (!target) continue
@@ -61,11 +61,14 @@ export class Resolver {
   }
 }
 
-function agree(first: Result, firstSpec: Spec, result: Result, spec: Spec): void {
+function agree(first: RelocationValue, firstSpec: Spec, result: RelocationValue, spec: Spec): void {
   if (firstSpec.bitOffset !== spec.bitOffset) {
-    throw new Refusal('ambiguous_offset', `${spec.bitOffset} and ${firstSpec.bitOffset} bits`)
+    throw new RelocationError(
+      'ambiguous_offset',
+      `${spec.bitOffset} and ${firstSpec.bitOffset} bits`,
+    )
   }
   if (first.new?.value !== result.new?.value) {
-    throw new Refusal('ambiguous_value', `${result.new?.value} and ${first.new?.value}`)
+    throw new RelocationError('ambiguous_value', `${result.new?.value} and ${first.new?.value}`)
   }
 }

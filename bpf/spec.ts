@@ -12,7 +12,7 @@ import type { CoreRelocation, RelocationKind } from './ext.ts'
 import { sameEssence } from './flavour.ts'
 import { KIND } from './kind.ts'
 import { resolve, sizeOf } from './layout.ts'
-import { Refusal } from './relocation-error.ts'
+import { RelocationError } from './relocation-error.ts'
 
 /** libbpf's BPF_CORE_SPEC_MAX_LEN. */
 const MAX_LENGTH = 64
@@ -51,17 +51,17 @@ const ENUMERATOR_KINDS: ReadonlySet<string> = new Set<RelocationKind>([
 
 /** What a relocation is about. */
 export function subjectOf(kind: CoreRelocation['kind']): 'field' | 'type' | 'enumerator' {
-  if (kind === 'unknown') throw new Refusal('unknown_kind')
+  if (kind === 'unknown') throw new RelocationError('unknown_kind')
   if (FIELD_KINDS.has(kind)) return 'field'
   return ENUMERATOR_KINDS.has(kind) ? 'enumerator' : 'type'
 }
 
-/** The object's own spec. Errors: a Refusal `malformed_spec`, `too_deep`, `no_size`, `unknown_kind`. */
+/** The object's own spec. Errors: a Refusal `invalid_spec`, `too_deep`, `no_size`, `unknown_kind`. */
 export function parseSpec(btf: Btf, relocation: CoreRelocation): Spec {
   const spec: Spec = { btf, root: relocation.type, accessors: [], raw: [], bitOffset: 0 }
   const subject = subjectOf(relocation.kind)
   if (subject === 'type') {
-    if (relocation.access !== '0') throw new Refusal('malformed_spec', relocation.access)
+    if (relocation.access !== '0') throw new RelocationError('invalid_spec', relocation.access)
     return spec
   }
   spec.raw.push(...parseAccess(relocation.access))
@@ -69,7 +69,7 @@ export function parseSpec(btf: Btf, relocation: CoreRelocation): Spec {
   const root = resolve(btf, relocation.type)
   if (subject === 'enumerator') {
     if (!isEnum(btf.kind(root)) || spec.raw.length > 1 || first >= btf.vlen(root)) {
-      throw new Refusal('malformed_spec', relocation.access)
+      throw new RelocationError('invalid_spec', relocation.access)
     }
     spec.accessors.push({ type: root, index: first, name: enumeratorName(btf, root, first) })
     return spec
@@ -84,7 +84,7 @@ export function parseSpec(btf: Btf, relocation: CoreRelocation): Spec {
 /** One step of a field's way; returns the type it leads to. */
 function stepInto(spec: Spec, id: number, index: number, relocation: CoreRelocation): number {
   const { btf } = spec
-  const malformed = () => new Refusal('malformed_spec', relocation.access)
+  const malformed = () => new RelocationError('invalid_spec', relocation.access)
   if (isComposite(btf.kind(id))) {
     if (index >= btf.vlen(id)) throw malformed()
     spec.bitOffset = (spec.bitOffset + memberBitOffset(btf, id, index)) >>> 0
@@ -102,10 +102,10 @@ function stepInto(spec: Spec, id: number, index: number, relocation: CoreRelocat
 
 /** The way `0:1:2` as numbers; sscanf's `%d` is as lenient as this, but for blanks and signs. */
 function parseAccess(access: string): number[] {
-  if (!/^\d+(:\d+)*:?$/.test(access)) throw new Refusal('malformed_spec', access)
+  if (!/^\d+(:\d+)*:?$/.test(access)) throw new RelocationError('invalid_spec', access)
   const indices = access.split(':').filter(Boolean).map(Number)
-  if (indices.length > MAX_LENGTH) throw new Refusal('too_deep', access)
-  if (indices.some((index) => index > 0x7fffffff)) throw new Refusal('malformed_spec', access)
+  if (indices.length > MAX_LENGTH) throw new RelocationError('too_deep', access)
+  if (indices.some((index) => index > 0x7fffffff)) throw new RelocationError('invalid_spec', access)
   return indices
 }
 
@@ -142,7 +142,7 @@ export function matchSpec(
       if (!inArray(spec, id, accessor.index, spec.accessors[i - 1]!)) return undefined
       id = resolve(btf, btf.word(id, 12))
     }
-    if (spec.raw.length === MAX_LENGTH) throw new Refusal('too_deep')
+    if (spec.raw.length === MAX_LENGTH) throw new RelocationError('too_deep')
     spec.accessors.push({ type: id, index: accessor.index })
     spec.raw.push(accessor.index)
     addElements(spec, id, accessor.index)
@@ -177,7 +177,7 @@ function matchMember(
   const start = spec.bitOffset
   const depth = spec.raw.length
   for (let i = 0; i < btf.vlen(id); i++) {
-    if (spec.raw.length === MAX_LENGTH) throw new Refusal('too_deep')
+    if (spec.raw.length === MAX_LENGTH) throw new RelocationError('too_deep')
     comparison.step(wanted.name)
     const name = btf.word(id, 12 + i * 12)
     const type = btf.word(id, 16 + i * 12)
@@ -232,5 +232,5 @@ export function sizeOrRefuse(btf: Btf, id: number): number {
   } catch (error) {
     if (!(error instanceof BtfError)) throw error
   }
-  throw new Refusal('no_size', `${btf.name(id) || `type ${id}`}`)
+  throw new RelocationError('no_size', `${btf.name(id) || `type ${id}`}`)
 }

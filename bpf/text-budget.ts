@@ -10,7 +10,7 @@ import { BtfError } from './error.ts'
 const START = 1 << 20
 const PER_BYTE = 32
 
-export class Room {
+export class TextBudget {
   #left = START
 
   constructor(btf: Btf) {

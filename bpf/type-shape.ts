@@ -10,7 +10,7 @@ import type { TypeNames } from './c-name.ts'
 import { isComposite } from './compatible.ts'
 import { BtfError } from './error.ts'
 import { memberBits, resolve, sizeOf } from './layout.ts'
-import { Room } from './text-budget.ts'
+import { TextBudget } from './text-budget.ts'
 import type { BtfType, FuncType, IntType, StructType } from './type.ts'
 
 /** Anonymous structs within each other. */
@@ -56,7 +56,7 @@ export interface EnumValue {
 }
 
 /** A named type without ids. */
-export interface Description extends TypeName {
+export interface TypeShape extends TypeName {
   readonly size: number | undefined
   readonly declaration: string | undefined
   readonly members: readonly MemberPlace[] | undefined
@@ -78,11 +78,11 @@ export class Describer {
   readonly #btf: Btf
   readonly #declarations: Declarations
   readonly #declarators = new Map<number, Declarator>()
-  readonly #room: Room
+  readonly #room: TextBudget
 
   constructor(btf: Btf) {
     this.#btf = btf
-    const room = new Room(btf)
+    const room = new TextBudget(btf)
     const name = (id: number) => room.take(btf.name(id))
     const names: TypeNames = { tag: name, typedef: name, enumerator: (text) => room.take(text) }
     this.#room = room
@@ -114,7 +114,7 @@ export class Describer {
   }
 
   /** Describes a type; undefined for one of a sort that is not compared. */
-  describe(id: number): Description | undefined {
+  describe(id: number): TypeShape | undefined {
     const type = this.#btf.type(id)
     switch (type.kind) {
       case 'INT':
@@ -147,7 +147,7 @@ export class Describer {
   }
 
   /** What is between the braces of a struct, union or enum; of another type nothing. */
-  #body(type: BtfType): Partial<Description> {
+  #body(type: BtfType): Partial<TypeShape> {
     switch (type.kind) {
       case 'STRUCT':
       case 'UNION':
@@ -237,13 +237,13 @@ export class Describer {
 function described(
   kind: TypeSort,
   name: string,
-  { size, declaration, members, values }: Partial<Description>,
-): Description {
+  { size, declaration, members, values }: Partial<TypeShape>,
+): TypeShape {
   return { kind, name, size, declaration, members, values }
 }
 
 /** All of a description; in whatever order members and values are. */
-function textOf({ kind, name, size, declaration, members, values }: Description): string {
+function textOf({ kind, name, size, declaration, members, values }: TypeShape): string {
   const lines = [
     ...(members ?? []).map((m) => `${m.name} ${m.type} ${m.offset} ${m.bitfieldSize} ${m.size}`),
     ...(values ?? []).map(({ name, value }) => `${name} ${value}`),

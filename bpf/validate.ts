@@ -13,7 +13,7 @@ import type { BtfHeader, Extent } from './header.ts'
 import { HEADER_SIZE, KIND, KINDS, type KindLayout, kindName, MAX_KINDS } from './kind.ts'
 
 /** What the types may refer to, besides themselves. */
-export interface Scope {
+export interface ValidationScope {
   /** id of the first type of this blob: 1, or the base's number of types and one */
   readonly startId: number
   /** length of the base's strings and this blob's together */
@@ -36,7 +36,7 @@ export function sizesOf(view: DataView, layout: Extent, base: Sizes | undefined)
     const at = layout.start + kind * 4
     const sizes = [view.getUint8(at), view.getUint8(at + 1)] as const
     if (sizes[0] % 4 !== 0 || sizes[1] % 4 !== 0) {
-      throw new BtfError('malformed_header', `layout of kind ${kind} is not aligned`, at)
+      throw new BtfError('invalid_header', `layout of kind ${kind} is not aligned`, at)
     }
     payload[kind] = sizes[0]
     element[kind] = sizes[1]
@@ -78,12 +78,12 @@ export interface Validated {
   readonly counts: Uint32Array
 }
 
-/** Runs the pass. Errors: `malformed_type`, `bad_kind`, `bad_name`, `bad_type_id`, each with its offset. */
+/** Runs the pass. Errors: `invalid_type`, `invalid_kind`, `invalid_name`, `invalid_type_id`, each with its offset. */
 export function validate(
   bytes: Uint8Array,
   header: BtfHeader,
   sizes: Sizes,
-  scope: Scope,
+  scope: ValidationScope,
 ): Validated {
   const { types, byteOrder } = header
   const words = wordsOf(bytes.subarray(types.start, types.end), byteOrder)
@@ -111,12 +111,12 @@ export function validate(
     const info = words[at + 1]!
     const kind = (info >>> 24) & 0x7f
     const fixed = payload[kind]!
-    if (fixed < 0 || kind === 0) throw new BtfError('bad_kind', `unknown kind ${kind}`, place)
+    if (fixed < 0 || kind === 0) throw new BtfError('invalid_kind', `unknown kind ${kind}`, place)
     const step = element[kind]!
     const elements = at + headerWords + fixed
     const next = step === 0 ? elements : elements + step * (info & 0xffffff)
     if (next > words.length) {
-      throw new BtfError('malformed_type', `${kindName(kind)} is cut off`, place)
+      throw new BtfError('invalid_type', `${kindName(kind)} is cut off`, place)
     }
 
     const name = words[at]!
@@ -160,7 +160,7 @@ export function validate(
     at = next
   }
   const end = types.start + at * WORD
-  if (end !== types.end) throw new BtfError('malformed_type', 'a type is cut off', end)
+  if (end !== types.end) throw new BtfError('invalid_type', 'a type is cut off', end)
 
   const validated = { offsets: offsets.slice(0, count), kinds: kinds.slice(0, count), counts }
   const endId = startId + count
@@ -175,7 +175,7 @@ export function validate(
 function checkFunctions(
   words: Int32Array,
   start: number,
-  scope: Scope,
+  scope: ValidationScope,
   { offsets, kinds }: Validated,
 ): void {
   const { startId } = scope
@@ -184,7 +184,7 @@ function checkFunctions(
     const id = words[((offsets[i]! - start) >> 2) + 2]!
     const kind = id < startId ? scope.baseKind(id) : kinds[id - startId]!
     if (kind !== KIND.FUNC_PROTO) {
-      throw new BtfError('malformed_type', `FUNC refers to ${kindName(kind)}`, offsets[i])
+      throw new BtfError('invalid_type', `FUNC refers to ${kindName(kind)}`, offsets[i])
     }
   }
 }
@@ -194,18 +194,18 @@ function findCulprit(
   view: DataView,
   header: BtfHeader,
   sizes: Sizes,
-  scope: Scope,
+  scope: ValidationScope,
   offsets: Uint32Array,
   endId: number,
 ): never {
   const little = header.byteOrder === 'little'
   const checkName = (at: number) => {
     const name = view.getUint32(at, little)
-    if (name >= scope.stringsEnd) throw new BtfError('bad_name', `name at ${name}`, at)
+    if (name >= scope.stringsEnd) throw new BtfError('invalid_name', `name at ${name}`, at)
   }
   const checkId = (at: number) => {
     const id = view.getUint32(at, little)
-    if (id >= endId) throw new BtfError('bad_type_id', `type ${id} of ${endId}`, at)
+    if (id >= endId) throw new BtfError('invalid_type_id', `type ${id} of ${endId}`, at)
   }
   for (const at of offsets) {
     const info = view.getUint32(at + 4, little)
@@ -222,5 +222,5 @@ function findCulprit(
       if (known.elementId >= 0) checkId(element + known.elementId)
     }
   }
-  throw new BtfError('malformed_type', 'a reference is out of bounds')
+  throw new BtfError('invalid_type', 'a reference is out of bounds')
 }

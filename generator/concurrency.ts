@@ -1,5 +1,5 @@
 /** Does work for each item, so many at once; results in the order of the items. Rejects with the first failure. */
-export async function inPool<T, R>(
+export async function mapConcurrent<T, R>(
   items: Iterable<T>,
   count: number,
   work: (item: T) => Promise<R>,

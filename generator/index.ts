@@ -3,7 +3,13 @@
 export { GeneratorError } from './error.ts'
 export type { GenerateEvent, OnEvent, Stage } from './event.ts'
 export { type AptSuite, readPackages, type Stanza } from './indexes/apt.ts'
-export { discover, newestFirst, packageOf, type Shelf, shelvesOf } from './indexes/discover.ts'
+export {
+  discover,
+  type IndexTarget,
+  indexTargetsOf,
+  newestFirst,
+  packageOf,
+} from './indexes/discover.ts'
 export {
   type GenerateOptions,
   generate,
@@ -12,8 +18,13 @@ export {
   type Summary,
 } from './jobs/generate.ts'
 export { type Imported, importTree } from './jobs/import.ts'
-export { type Generation, Mill, type MillOptions, type PackageState } from './jobs/on-demand.ts'
-export { work } from './jobs/queue.ts'
+export {
+  type OnDemandGeneration,
+  OnDemandGenerator,
+  type OnDemandOptions,
+  type PackageState,
+} from './jobs/on-demand.ts'
+export { work } from './jobs/open-queue.ts'
 export type { Work, WorkerOptions } from './jobs/worker.ts'
 export { readTree, type TreeFile } from './packages/btf-tree.ts'
 export { type Download, download } from './packages/download.ts'

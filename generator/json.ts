@@ -7,18 +7,18 @@ interface Schema<T> {
   Errors(value: unknown): { instancePath: string; message: string }[]
 }
 
-/** The value that a URL's bytes hold. Errors: `bad_index`, with what is wrong. */
+/** The value that a URL's bytes hold. Errors: `invalid_index`, with what is wrong. */
 export function parseJson<T>(bytes: Buffer, schema: Schema<T>, url: string): T {
   const value = parse(bytes, url)
   if (schema.Check(value)) return value
   const [first] = schema.Errors(value)
-  throw new GeneratorError('bad_index', `${url}: ${first?.instancePath} ${first?.message}`)
+  throw new GeneratorError('invalid_index', `${url}: ${first?.instancePath} ${first?.message}`)
 }
 
 function parse(bytes: Buffer, url: string): unknown {
   try {
     return JSON.parse(bytes.toString('utf8'))
   } catch (cause) {
-    throw new GeneratorError('bad_index', `${url}: ${(cause as Error).message}`, { cause })
+    throw new GeneratorError('invalid_index', `${url}: ${(cause as Error).message}`, { cause })
   }
 }

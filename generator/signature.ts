@@ -9,19 +9,22 @@ import { GeneratorError } from './error.ts'
 import { withScratch } from './scratch.ts'
 import { runChild } from './subprocess.ts'
 
-export interface Trust {
+export interface SignatureTrust {
   /** paths of keyrings, binary or armoured, of which those that are there count */
   keyrings: readonly string[]
   /** what is signed gets nothing new any more, so a key that has expired since was good when it signed */
-  frozen?: boolean
+  endOfLife?: boolean
   signal?: AbortSignal | undefined
 }
 
 /**
- * The text that a clear-signed document (InRelease) vouches for. Errors: `bad_signature`, `expired_signature`,
+ * The text that a clear-signed document (InRelease) vouches for. Errors: `invalid_signature`, `expired_signature`,
  * `no_keyring` where none of the keyrings is on this machine.
  */
-export async function verifyClearSigned(document: Uint8Array, trust: Trust): Promise<string> {
+export async function verifyClearSigned(
+  document: Uint8Array,
+  trust: SignatureTrust,
+): Promise<string> {
   return await withKeyrings(trust, async (keyrings, directory) => {
     const file = join(directory, 'document')
     await writeFile(file, document)
@@ -36,7 +39,7 @@ export async function verifyClearSigned(document: Uint8Array, trust: Trust): Pro
 export async function verifyDetached(
   signature: Uint8Array,
   content: Uint8Array,
-  trust: Trust,
+  trust: SignatureTrust,
 ): Promise<void> {
   await withKeyrings(trust, async (keyrings, directory) => {
     const files = [join(directory, 'signature'), join(directory, 'content')] as const
@@ -54,7 +57,7 @@ export async function findKeyrings(paths: readonly string[]): Promise<string[]> 
 
 /** Runs `work` with gpgv's options for the keyrings, and a directory that goes with it. */
 async function withKeyrings<T>(
-  { keyrings }: Trust,
+  { keyrings }: SignatureTrust,
   work: (options: string[], directory: string) => Promise<T>,
 ): Promise<T> {
   const found = await readKeyrings(keyrings)
@@ -92,20 +95,23 @@ function dearmour(bytes: Buffer): Buffer {
   return found.length === 0 ? bytes : Buffer.concat(found)
 }
 
-async function verify(args: readonly string[], { signal, frozen = false }: Trust): Promise<Buffer> {
+async function verify(
+  args: readonly string[],
+  { signal, endOfLife = false }: SignatureTrust,
+): Promise<Buffer> {
   const limits = { seconds: 60, ...(signal && { signal }) }
   const { stdout, stderr, ended } = await runChild('gpgv', ['--status-fd', '2', ...args], limits)
-  if (ended === 'missing') throw new GeneratorError('bad_signature', 'gpgv is not installed')
-  judge(stderr, frozen)
+  if (ended === 'missing') throw new GeneratorError('invalid_signature', 'gpgv is not installed')
+  judge(stderr, endOfLife)
   return stdout
 }
 
 /** Reads gpgv's status lines (GnuPG doc/DETAILS). */
-function judge(log: string, frozen: boolean): void {
+function judge(log: string, endOfLife: boolean): void {
   const said = new Set([...log.matchAll(/^\[GNUPG:\] (\w+)/gm)].map((match) => match[1]))
   const expired = said.has('EXPKEYSIG') || said.has('EXPSIG')
   const valid = said.has('VALIDSIG') && !said.has('BADSIG')
-  if (valid && (said.has('GOODSIG') || (frozen && wasMadeInTime(log)))) return
+  if (valid && (said.has('GOODSIG') || (endOfLife && wasMadeInTime(log)))) return
   if (!said.has('BADSIG') && expired) {
     throw new GeneratorError('expired_signature', 'the signature, or its key, has expired', { log })
   }
@@ -114,7 +120,7 @@ function judge(log: string, frozen: boolean): void {
     : isOfTheFuture(log)
       ? "is of a time that has not come by this machine's clock, which may be wrong"
       : 'is by no key of the keyring'
-  throw new GeneratorError('bad_signature', `the signature ${why}`, { log })
+  throw new GeneratorError('invalid_signature', `the signature ${why}`, { log })
 }
 
 /** Whether gpgv could not check a signature that was made later than it is. */

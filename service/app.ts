@@ -3,13 +3,12 @@
  * file of its own, and a line in ROUTES; what it works with is in the context.
  */
 import type { FastifyPluginAsyncTypebox, TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyReply } from 'fastify'
+import fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import type { Config } from './config.ts'
 import { ServiceError } from './error.ts'
 import { frontOf } from './front.ts'
 import { type Context, type ContextOptions, openContext } from './http/context.ts'
 import { RequestLog, requestId } from './http/log.ts'
-import { metricRoutes, registerMetrics } from './http/metrics.ts'
 import { registerProblems, sendBroken, sendProblem } from './http/problem.ts'
 import { registerGuards } from './http/security.ts'
 import { btfRoutes } from './routes/btf.ts'
@@ -21,6 +20,7 @@ import { debuginfodRoutes } from './routes/debuginfod.ts'
 import { healthRoutes } from './routes/health.ts'
 import { jobRoutes } from './routes/jobs.ts'
 import { kernelRoutes } from './routes/kernels.ts'
+import { metricRoutes, registerMetrics } from './routes/metrics.ts'
 import { minimizeRoutes } from './routes/minimize.ts'
 import { missRoutes } from './routes/misses.ts'
 import { openAnolisRoutes } from './routes/openanolis.ts'
@@ -66,7 +66,10 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
     return503OnClosing: false, // who is connected while it stops still gets an answer
     clientErrorHandler: sendBroken,
     frameworkErrors: (error, _, reply) => {
-      sendProblem(reply as FastifyReply, new ServiceError('bad_request', error.message))
+      sendProblem(
+        reply as Parameters<typeof sendProblem>[0],
+        new ServiceError('invalid_request', error.message),
+      )
     },
   }).withTypeProvider<TypeBoxTypeProvider>()
   app.addHook('onClose', () => context.close())

@@ -11,7 +11,7 @@ interface Flight<T> {
 }
 
 /** Work by a key: who asks while it is under way gets its result, or its error. */
-export class Flights<T> {
+export class SingleFlight<T> {
   readonly #underWay = new Map<string, Flight<T>>()
 
   /**
@@ -52,7 +52,7 @@ export class Flights<T> {
 }
 
 /** What takes a while to make, and is the same for so many milliseconds. */
-export function lately<T>(age: number, make: () => T): () => T {
+export function memoizeFor<T>(age: number, make: () => T): () => T {
   let made: { value: T; until: number } | undefined
   return () => {
     if (!made || made.until <= Date.now()) made = { value: make(), until: Date.now() + age }
@@ -61,7 +61,7 @@ export function lately<T>(age: number, make: () => T): () => T {
 }
 
 /** Room for so much at once, of whatever it is; what finds none is refused with the message. */
-export class Room {
+export class Quota {
   #left: number
   readonly #message: string
 
@@ -81,7 +81,7 @@ export class Room {
 }
 
 /** Work that takes memory or a processor: `width` at a time, while at most `queue` wait. */
-export class Gate {
+export class Semaphore {
   readonly #width: number
   readonly #queue: number
   readonly #waiting: (() => void)[] = []
@@ -126,7 +126,7 @@ export class Gate {
 }
 
 /** The results in the order of the items, while so many are worked on at once. */
-export async function* inOrder<T, R>(
+export async function* mapOrdered<T, R>(
   items: Iterable<T>,
   width: number,
   work: (item: T) => Promise<R>,

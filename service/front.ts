@@ -7,7 +7,7 @@ import type { FastifyBaseLogger, FastifyServerFactoryHandler } from 'fastify'
 import type { Config } from './config.ts'
 import type { Context } from './http/context.ts'
 import { logAnswer, requestId } from './http/log.ts'
-import type { Ready } from './http/response-cache.ts'
+import type { CachedResponse } from './http/response-cache.ts'
 
 /** Milliseconds that a connection waits for its next request. */
 const KEEP_ALIVE = 65_000
@@ -22,7 +22,7 @@ export const frontOf =
     const record = recorder(context, logger)
     const send = together()
     const server = createServer(limitsOf(context.settings), (request, response) => {
-      const ready = context.prepared.find(request)
+      const ready = context.responseCache.find(request)
       if (!ready) return void handler(request, response)
       record(request, response, ready)
       send(response, ready)
@@ -35,8 +35,8 @@ export const frontOf =
  * Sends answers once all requests that have come are read: to wake who waits for one takes longer than to make it, and
  * who is awake need not be woken for the next.
  */
-function together(): (response: ServerResponse, ready: Ready) => void {
-  let due: [ServerResponse, Ready][] = []
+function together(): (response: ServerResponse, ready: CachedResponse) => void {
+  let due: [ServerResponse, CachedResponse][] = []
   const send = () => {
     const now = due
     due = []
@@ -67,7 +67,11 @@ function limitsOf({ headerLimit, requestTimeout }: Config) {
 function recorder({ settings, metrics }: Context, logger: FastifyBaseLogger | undefined) {
   const log = settings.logRequests ? logger : undefined
   const counts = settings.metrics !== 'off'
-  return (request: IncomingMessage, response: ServerResponse, { route, body }: Ready): void => {
+  return (
+    request: IncomingMessage,
+    response: ServerResponse,
+    { route, body }: CachedResponse,
+  ): void => {
     const started = performance.now()
     response.on('close', () => {
       const ms = performance.now() - started

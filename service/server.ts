@@ -14,7 +14,7 @@ import { Catalog, type Store } from '../storage/index.ts'
 import { parseListen, removeStale, urlOf } from './address.ts'
 import { buildApp } from './app.ts'
 import { type Config, DEFAULTS } from './config.ts'
-import type { Generator } from './demand/generation.ts'
+import type { BtfGenerator } from './demand/generation.ts'
 import { Metrics } from './http/metrics.ts'
 import { Readiness } from './http/readiness.ts'
 import { meter } from './http/store-metrics.ts'
@@ -31,7 +31,7 @@ export interface ServerOptions {
   store: Store
   /** `store` and logging are the caller's */
   config?: Partial<Config>
-  generator?: Generator
+  generator?: BtfGenerator
   logger?: FastifyBaseLogger
 }
 
@@ -42,7 +42,7 @@ export interface Server {
   stop(): Promise<void>
 }
 
-/** Listens. Errors: `bad_tokens`, and the system's for the address and for the file of tokens. */
+/** Listens. Errors: `invalid_tokens`, and the system's for the address and for the file of tokens. */
 export async function startServer({
   store,
   logger,

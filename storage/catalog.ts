@@ -8,7 +8,7 @@ import type { KernelFilter, KernelName } from './kernel.ts'
 import { prefixOfKey } from './name.ts'
 import { isPublic } from './public.ts'
 import type { BuildRecord } from './record.ts'
-import { type Entry, Records } from './records.ts'
+import { type RecordEntry, Records } from './records.ts'
 import { headSnapshot, readSnapshot, signSnapshot, writeSnapshot } from './snapshot.ts'
 import type { Store } from './store.ts'
 import { swap } from './swap.ts'
@@ -89,10 +89,12 @@ export class Catalog {
    * is not in the snapshot. A failing store leaves the catalog as it was.
    */
   async refresh(prefix = ALL): Promise<boolean> {
-    const known = new Map<string, Entry>()
+    const known = new Map<string, RecordEntry>()
     for (const shelf of this.#records.prefixes(prefix))
       for (const entry of this.#records.get(shelf)) known.set(entry.key, entry)
-    const shelves = new Map<string, Entry[]>([...known.keys()].map((key) => [prefixOfKey(key), []]))
+    const shelves = new Map<string, RecordEntry[]>(
+      [...known.keys()].map((key) => [prefixOfKey(key), []]),
+    )
     let [read, kept] = [0, 0]
     const reading = new Set<Promise<void>>()
     try {
@@ -133,7 +135,7 @@ export class Catalog {
   }
 
   /** The records that match a filter, in order of their keys, after the key `after`. */
-  list(filter?: KernelFilter, after?: string): Generator<Entry> {
+  list(filter?: KernelFilter, after?: string): Generator<RecordEntry> {
     return this.#records.list(filter, after)
   }
 
@@ -144,7 +146,9 @@ export class Catalog {
       this.#onInvalid(error)
     })
     if (!snapshot) return false
-    const shelves = new Map<string, Entry[]>(this.#records.prefixes().map((shelf) => [shelf, []]))
+    const shelves = new Map<string, RecordEntry[]>(
+      this.#records.prefixes().map((shelf) => [shelf, []]),
+    )
     for (const entry of snapshot.entries) shelve(entry, shelves)
     for (const [shelf, entries] of shelves) this.#records.set(shelf, entries)
     this.#etag = snapshot.etag
@@ -163,7 +167,7 @@ export class Catalog {
   }
 }
 
-function shelve(entry: Entry, shelves: Map<string, Entry[]>): void {
+function shelve(entry: RecordEntry, shelves: Map<string, RecordEntry[]>): void {
   const prefix = prefixOfKey(entry.key)
   const shelf = shelves.get(prefix)
   if (shelf) shelf.push(entry)

@@ -9,7 +9,7 @@ export const STORE_ERROR_CODES = [
   'invalid_range', // the range lies outside the object
   'invalid_record', // JSON that is not a record, or a record that is not where its kernel's belong
   'invalid_snapshot', // a snapshot of the catalog that does not read
-  'bad_signature', // a signature that is not of this content by this key
+  'invalid_signature', // a signature that is not of this content by this key
   'no_space', // ENOSPC, EDQUOT
   'unsupported', // a store URL or an operation the backend does not have
 ] as const

@@ -34,10 +34,10 @@ export {
 } from './json.ts'
 export { Kernel, type KernelFilter, KernelName } from './kernel.ts'
 export {
+  type ArchiveManifest,
   type ArchiveOptions,
   archiveFileOf,
   forgetArchive,
-  type Manifest,
   publishArchive,
   readManifest,
 } from './manifest.ts'
@@ -62,11 +62,11 @@ export {
   SourceFailure,
   Tool,
 } from './record.ts'
-export { type Entry, matchesFilter } from './records.ts'
+export { matchesFilter, type RecordEntry } from './records.ts'
 export { generateKeys, publicKeyOf, signContent, verifyContent } from './signature.ts'
 export { signatureKey } from './signed.ts'
 export { SNAPSHOT_KEY } from './snapshot.ts'
 export type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './store.ts'
-export { type Finding, verifyStore } from './verify.ts'
+export { type StoreFinding, verifyStore } from './verify.ts'
 export { compareVersions } from './version.ts'
 export { xzVersion } from './xz.ts'

@@ -35,17 +35,17 @@ const ArchiveFile = Type.Object({
 })
 type ArchiveFile = Type.Static<typeof ArchiveFile>
 
-const Manifest = Type.Object({
+const ArchiveManifest = Type.Object({
   schema: Type.Literal(1),
   /** by path below `archive/` */
   files: Type.Record(Type.String(), ArchiveFile),
 })
-export type Manifest = Type.Static<typeof Manifest>
+export type ArchiveManifest = Type.Static<typeof ArchiveManifest>
 
-const manifest = Compile(Manifest)
+const manifest = Compile(ArchiveManifest)
 
 /** The manifest, if there is one. Errors: `invalid_record`. */
-export async function readManifest(store: Store): Promise<Manifest | undefined> {
+export async function readManifest(store: Store): Promise<ArchiveManifest | undefined> {
   const bytes = await readBytes(store, MANIFEST_KEY, MAX_SIZE).catch(absentIsNone)
   return bytes && parseJson(MANIFEST_KEY, bytes, manifest)
 }
@@ -102,28 +102,32 @@ function isAsSaid(
 }
 
 /** What a manifest says of a kernel's archive. */
-export const archiveFileOf = ({ files }: Manifest, kernel: KernelName): ArchiveFile | undefined =>
+export const archiveFileOf = (
+  { files }: ArchiveManifest,
+  kernel: KernelName,
+): ArchiveFile | undefined =>
   hasArchivePath(kernel) ? files[pathOf(archiveKey(kernel))] : undefined
 
 /** Takes out of a manifest in memory what it says of a kernel's archive. */
-export function forgetArchive({ files }: Manifest, kernel: KernelName): void {
+export function forgetArchive({ files }: ArchiveManifest, kernel: KernelName): void {
   delete files[pathOf(archiveKey(kernel))]
 }
 
 /** The path of an archive as the manifest and clients have it. */
 export const pathOf = (key: string): string => key.slice(ARCHIVE.length)
 
-type Available = BuildRecord & Required<Pick<BuildRecord, 'btf'>>
+type AvailableArchive = BuildRecord & Required<Pick<BuildRecord, 'btf'>>
 
-function* newestOfEach(catalog: Catalog): Generator<Available> {
+function* newestOfEach(catalog: Catalog): Generator<AvailableArchive> {
   let shelf: string | undefined
-  let newest: Available | undefined
+  let newest: AvailableArchive | undefined
   for (const { key, record } of catalog.list()) {
     if (!hasArchivePath(record.kernel)) continue
     if (shelf !== prefixOfKey(key) && newest) yield newest
     if (shelf !== prefixOfKey(key)) newest = undefined
     shelf = prefixOfKey(key)
-    if (record.btf && (!newest || newestFirst(record, newest) <= 0)) newest = record as Available
+    if (record.btf && (!newest || newestFirst(record, newest) <= 0))
+      newest = record as AvailableArchive
   }
   if (newest) yield newest
 }
@@ -131,7 +135,7 @@ function* newestOfEach(catalog: Catalog): Generator<Available> {
 async function putArchive(
   store: Store,
   key: string,
-  { kernel, btf }: Available,
+  { kernel, btf }: AvailableArchive,
   signal: AbortSignal | undefined,
 ): Promise<ArchiveFile | undefined> {
   const raw = await getBlob(store, btf.sha256).catch(damagedIsNone)

@@ -6,7 +6,7 @@ import { StoreError } from './error.ts'
 import { checkKey } from './name.ts'
 import type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './store.ts'
 
-interface Entry extends ObjectInfo {
+interface MemoryObject extends ObjectInfo {
   bytes: Buffer
 }
 
@@ -17,7 +17,7 @@ export function openMemory(): Store {
 
 class MemoryStore implements Store {
   readonly url = 'memory:'
-  readonly #entries = new Map<string, Entry>()
+  readonly #entries = new Map<string, MemoryObject>()
   #version = 0
 
   async get(key: string, range?: ByteRange): Promise<StoredObject> {
@@ -69,7 +69,7 @@ class MemoryStore implements Store {
     return info
   }
 
-  #entry(key: string): Entry {
+  #entry(key: string): MemoryObject {
     checkKey(key)
     const entry = this.#entries.get(key)
     if (!entry) throw new StoreError('not_found', `${key} is not there`)

@@ -53,12 +53,12 @@ export const Tool = Type.Object({
   version: Type.String(),
   options: Type.Array(Type.String()),
   /** what a new run would have to differ in to give other bytes; a changed one means the package is due again */
-  artefact: Type.String(),
+  fingerprint: Type.String(),
 })
 export type Tool = Type.Static<typeof Tool>
 
 /**
- * The JSON document the catalog keeps for a build. It holds the BTF, or the failure, or (while a newer artefact
+ * The JSON document the catalog keeps for a build. It holds the BTF, or the failure, or (while a newer fingerprint
  * version fails) both: then the BTF of the older version is still served.
  */
 export const BuildRecord = Type.Object({

@@ -10,7 +10,7 @@ import type { BuildRecord } from './record.ts'
 import { compareVersions } from './version.ts'
 
 /** A record with where it is kept, and as which version of the object there. */
-export interface Entry {
+export interface RecordEntry {
   key: string
   etag: string
   record: BuildRecord
@@ -30,10 +30,10 @@ const INDEX_NAMES = Object.keys(INDEXES) as IndexName[]
 
 export class Records {
   /** entries by `kernelPrefix`, in order of their keys */
-  readonly #shelves = new Map<string, readonly Entry[]>()
+  readonly #shelves = new Map<string, readonly RecordEntry[]>()
   /** prefixes of shelves, in byte order; undefined while it is not known */
   #order: string[] | undefined
-  readonly #indexes: Readonly<Record<IndexName, Map<string, readonly Entry[]>>> = {
+  readonly #indexes: Readonly<Record<IndexName, Map<string, readonly RecordEntry[]>>> = {
     buildId: new Map(),
     release: new Map(),
     sha256: new Map(),
@@ -51,7 +51,7 @@ export class Records {
   }
 
   /** Replaces all that is known of one kernel name; without entries nothing is. */
-  set(prefix: string, entries: readonly Entry[]): void {
+  set(prefix: string, entries: readonly RecordEntry[]): void {
     this.#version++
     const old = this.#shelves.get(prefix)
     for (const entry of old ?? []) this.#unindex(entry)
@@ -63,7 +63,7 @@ export class Records {
   }
 
   /** The entries under one kernel name; its prefix as `kernelPrefix` makes it. */
-  get(prefix: string): readonly Entry[] {
+  get(prefix: string): readonly RecordEntry[] {
     return this.#shelves.get(prefix) ?? []
   }
 
@@ -90,7 +90,7 @@ export class Records {
   }
 
   /** The entries that match a filter, in byte order of their keys, after the key `after`. */
-  *list(filter: KernelFilter = {}, after = ''): Generator<Entry> {
+  *list(filter: KernelFilter = {}, after = ''): Generator<RecordEntry> {
     const start = prefixOf(filter)
     for (const prefix of this.prefixes(start)) {
       // a shelf that ends before `after`: its keys all start with its prefix
@@ -101,14 +101,14 @@ export class Records {
     }
   }
 
-  #index(entry: Entry): void {
+  #index(entry: RecordEntry): void {
     for (const name of INDEX_NAMES) {
       const [index, value] = [this.#indexes[name], INDEXES[name](entry.record)]
       if (value !== undefined) index.set(value, [...(index.get(value) ?? []), entry])
     }
   }
 
-  #unindex(entry: Entry): void {
+  #unindex(entry: RecordEntry): void {
     for (const name of INDEX_NAMES) {
       const [index, value] = [this.#indexes[name], INDEXES[name](entry.record)]
       if (value === undefined) continue
@@ -150,7 +150,7 @@ function lowerBound(sorted: readonly string[], wanted: string): number {
   return low
 }
 
-const byKey = (a: Entry, b: Entry): number => (a.key < b.key ? -1 : 1)
+const byKey = (a: RecordEntry, b: RecordEntry): number => (a.key < b.key ? -1 : 1)
 
 /** The order of builds: by the version of their package, which tells more than when somebody made their BTF; then by that. */
 export const newestFirst = (a: BuildRecord, b: BuildRecord): number =>

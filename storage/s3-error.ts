@@ -36,7 +36,7 @@ const BY_STATUS: Record<number, StoreErrorCode> = {
   507: 'no_space',
 }
 
-interface Failure {
+interface S3Failure {
   name?: string
   message?: string
   code?: string
@@ -46,9 +46,9 @@ interface Failure {
 /** The failure of a request about `what` as ours; whatever else it was, the server was not reached. */
 export function explainS3(error: unknown, what: string): StoreError {
   if (error instanceof StoreError) return error
-  const { name = '' } = error as Failure
+  const { name = '' } = error as S3Failure
   const code = BY_NAME[name] ?? BY_STATUS[statusOf(error)] ?? 'unreachable'
-  return new StoreError(code, `${what}: ${describe(error as Failure)}`, { cause: error })
+  return new StoreError(code, `${what}: ${describe(error as S3Failure)}`, { cause: error })
 }
 
 /**
@@ -56,14 +56,14 @@ export function explainS3(error: unknown, what: string): StoreError {
  * that was refused.
  */
 export const wasRetried = (error: unknown): boolean =>
-  ((error as Failure).$metadata?.attempts ?? 2) > 1
+  ((error as S3Failure).$metadata?.attempts ?? 2) > 1
 
 /** The HTTP status of the answer, where there was one. */
 export const statusOf = (error: unknown): number =>
-  (error as Failure).$metadata?.httpStatusCode ?? 0
+  (error as S3Failure).$metadata?.httpStatusCode ?? 0
 
 /** A refused connection has no message of its own, only those of the addresses that were tried. */
-function describe({ name, message, code, $metadata }: Failure): string {
+function describe({ name, message, code, $metadata }: S3Failure): string {
   const status = $metadata?.httpStatusCode
   return [status, name, message || code].filter(Boolean).join(' ').slice(0, 500)
 }

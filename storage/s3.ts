@@ -52,7 +52,7 @@ const REGION = 'us-east-1'
 /** The metadata by which a put knows its object. */
 const PUT_ID = 'btfmill-put'
 
-interface Target {
+interface MultipartTarget {
   Bucket: string
   Key: string
 }
@@ -165,7 +165,7 @@ class S3Store implements Store {
   /** Stores all that a source gives. What fails in the source passes as it is. */
   async #put(
     key: string,
-    target: Target,
+    target: MultipartTarget,
     source: Readable,
     options: PutOptions,
   ): Promise<ObjectInfo> {
@@ -188,7 +188,7 @@ class S3Store implements Store {
 
   /** Uploads a body, at once or in parts; its etag. */
   async #upload(
-    target: Target,
+    target: MultipartTarget,
     body: Readable,
     id: string,
     { ifAbsent, ifMatch }: PutOptions,
@@ -208,7 +208,7 @@ class S3Store implements Store {
   }
 
   /** The object where it is the one that the put of this id stored. */
-  async #own(key: string, target: Target, id: string): Promise<ObjectInfo | undefined> {
+  async #own(key: string, target: MultipartTarget, id: string): Promise<ObjectInfo | undefined> {
     try {
       const found = await this.#client.send(new HeadObjectCommand(target), this.#soon())
       return found.Metadata?.[PUT_ID] === id ? infoOf(key, found) : undefined
@@ -220,7 +220,7 @@ class S3Store implements Store {
 
   async #read(
     key: string,
-    target: Target,
+    target: MultipartTarget,
     range?: ByteRange,
     etag?: string,
   ): Promise<{ info: ObjectInfo; body: Readable }> {
@@ -267,7 +267,7 @@ class S3Store implements Store {
     }
   }
 
-  #target(key: string): Target {
+  #target(key: string): MultipartTarget {
     checkKey(key)
     const { bucket, prefix } = this.#location
     if (prefix.length + key.length > MAX_KEY)
@@ -320,7 +320,7 @@ const absentIsNone = (error: unknown): undefined => {
   throw error
 }
 
-interface Answer {
+interface S3Response {
   ETag?: string | undefined
   LastModified?: Date | undefined
   ContentLength?: number | undefined
@@ -329,7 +329,7 @@ interface Answer {
 /** The answer to HEAD has whole seconds, a listing milliseconds; so all have seconds. */
 function infoOf(
   key: string,
-  { ETag: etag, LastModified, ContentLength: size }: Answer,
+  { ETag: etag, LastModified, ContentLength: size }: S3Response,
 ): ObjectInfo {
   const seconds = Math.floor((LastModified?.getTime() ?? Number.NaN) / 1000)
   if (!etag || size === undefined || !Number.isSafeInteger(size) || !Number.isFinite(seconds))

@@ -68,7 +68,7 @@ export function signContent(content: Uint8Array, secretKey: string, comment: str
 
 /**
  * The comment of a signature that is right: of this content, by this key. Errors: `invalid_key` for a key that is
- * none, `bad_signature`.
+ * none, `invalid_signature`.
  */
 export function verifyContent(content: Uint8Array, signature: string, publicKey: string): string {
   const key = readPublicKey(publicKey)
@@ -88,7 +88,8 @@ export function verifyContent(content: Uint8Array, signature: string, publicKey:
   return line
 }
 
-const refused = (why: string) => new StoreError('bad_signature', `the signature is refused: ${why}`)
+const refused = (why: string) =>
+  new StoreError('invalid_signature', `the signature is refused: ${why}`)
 
 function readSecretKey(pem: string): KeyObject {
   try {

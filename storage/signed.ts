@@ -48,7 +48,7 @@ async function isSigned(
     verifyContent(content, signature.toString('utf8'), publicKey)
     return true
   } catch (error) {
-    const wrong = ['bad_signature', 'invalid_record']
+    const wrong = ['invalid_signature', 'invalid_record']
     if (error instanceof StoreError && wrong.includes(error.code)) return false
     throw error
   }

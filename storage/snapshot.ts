@@ -13,7 +13,7 @@ import { constants, createZstdDecompress, zstdCompress } from 'node:zlib'
 import { absentIsNone, StoreError } from './error.ts'
 import { toRecord } from './json.ts'
 import { isPublic, publicRecord } from './public.ts'
-import type { Entry } from './records.ts'
+import type { RecordEntry } from './records.ts'
 import { sign } from './signed.ts'
 import type { ObjectInfo, Store } from './store.ts'
 import { over } from './swap.ts'
@@ -31,7 +31,7 @@ const CHUNK = 256 * 1024
 export interface Snapshot {
   /** of the object; what `writeSnapshot` wants of the next one's writer */
   etag: string
-  entries: Entry[]
+  entries: RecordEntry[]
 }
 
 /** The snapshot, if there is one. Errors: `invalid_snapshot`. */
@@ -53,7 +53,7 @@ export async function headSnapshot(store: Store): Promise<ObjectInfo | undefined
 /** Replaces the snapshot whose etag is given, or makes the first. Errors: `precondition_failed`. */
 export async function writeSnapshot(
   store: Store,
-  entries: readonly Entry[],
+  entries: readonly RecordEntry[],
   etag: string | undefined,
 ): Promise<ObjectInfo> {
   return await store.put(SNAPSHOT_KEY, await encodeSnapshot(entries), over(etag))
@@ -65,7 +65,7 @@ export async function signSnapshot(store: Store, secretKey: string): Promise<voi
 }
 
 /** The bytes of a snapshot of these entries. */
-export async function encodeSnapshot(entries: readonly Entry[]): Promise<Buffer> {
+export async function encodeSnapshot(entries: readonly RecordEntry[]): Promise<Buffer> {
   const lines = entries.map(({ key, etag, record, partial = !isPublic(record) }) =>
     JSON.stringify([key, etag, publicRecord(record), ...(partial ? [true] : [])]),
   )
@@ -85,8 +85,8 @@ export async function encodeSnapshot(entries: readonly Entry[]): Promise<Buffer>
  * The entries of which `encodeSnapshot` made these bytes. They are decoded as a stream, since all of them at once are
  * more than what comes of them. Errors: `invalid_snapshot`.
  */
-export async function decodeSnapshot(bytes: Uint8Array): Promise<Entry[]> {
-  const entries: Entry[] = []
+export async function decodeSnapshot(bytes: Uint8Array): Promise<RecordEntry[]> {
+  const entries: RecordEntry[] = []
   const share = sharing()
   let records: number | undefined
   const read = (line: string) => {
@@ -110,14 +110,14 @@ function readHead(line: string): number {
   return records
 }
 
-function toEntry(line: string): Entry {
+function toEntry(line: string): RecordEntry {
   const [key, etag, record, partial] = JSON.parse(line)
   if (typeof key !== 'string' || typeof etag !== 'string') throw new Error('a line without a key')
   return { key, etag, record: toRecord(key, record), ...(partial === true && { partial }) }
 }
 
 /** Lets equal parts of records be one: few tools make all of them, and most kernels use the same kinds. */
-function sharing(): (entry: Entry) => Entry {
+function sharing(): (entry: RecordEntry) => RecordEntry {
   const known = new Map<string, unknown>()
   const shared = <T>(value: T): T => {
     const text = JSON.stringify(value)

@@ -14,7 +14,13 @@ import { getBlob, putBlob } from './blob.ts'
 import { Catalog } from './catalog.ts'
 import { sha256Of } from './digest.ts'
 import { StoreError, type StoreErrorCode } from './error.ts'
-import { MANIFEST_KEY, type Manifest, pathOf, publishArchive, readManifest } from './manifest.ts'
+import {
+  type ArchiveManifest,
+  MANIFEST_KEY,
+  pathOf,
+  publishArchive,
+  readManifest,
+} from './manifest.ts'
 import { blobKey, shaOfBlobKey } from './name.ts'
 import { publicRecord } from './public.ts'
 import type { BuildRecord } from './record.ts'
@@ -26,7 +32,7 @@ export type FindingCode =
   | StoreErrorCode
   | 'missing_blob' // a record names BTF that is not there
   | 'missing_archive' // the manifest names a file that is not there
-  | 'wrong_archive' // it has the BTF of another kernel
+  | 'archive_mismatch' // it has the BTF of another kernel
   | 'unknown_object' // nothing of ours has such a key
   | keyof typeof BEHIND
 
@@ -40,7 +46,7 @@ const BEHIND = {
   stale_manifest: true,
 }
 
-export interface Finding {
+export interface StoreFinding {
   key: string
   code: FindingCode
   message: string
@@ -61,15 +67,15 @@ export interface VerifyOptions {
 export async function* verifyStore(
   store: Store,
   options: VerifyOptions = {},
-): AsyncGenerator<Finding> {
+): AsyncGenerator<StoreFinding> {
   for await (const found of findingsOf(store, options))
     yield { ...found, behind: found.code in BEHIND }
 }
 
-type Found = Omit<Finding, 'behind'>
+type FoundObjects = Omit<StoreFinding, 'behind'>
 
-async function* findingsOf(store: Store, options: VerifyOptions): AsyncGenerator<Found> {
-  const found: Found[] = []
+async function* findingsOf(store: Store, options: VerifyOptions): AsyncGenerator<FoundObjects> {
+  const found: FoundObjects[] = []
   const catalog = await openRecords(store, found)
   yield* found
   const recovered = recovery(store, catalog)
@@ -78,7 +84,7 @@ async function* findingsOf(store: Store, options: VerifyOptions): AsyncGenerator
   yield* verifySnapshot(store, catalog, options)
 }
 
-async function openRecords(store: Store, found: Found[]): Promise<Catalog> {
+async function openRecords(store: Store, found: FoundObjects[]): Promise<Catalog> {
   const catalog = new Catalog(store, (error) => {
     const [key = ''] = error.message.split(': ')
     found.push({ key, code: error.code, message: error.message, repaired: false })
@@ -111,7 +117,7 @@ async function* verifyBlobs(
   catalog: Catalog,
   recover: Recovery,
   { repair = false, signal }: VerifyOptions,
-): AsyncGenerator<Found> {
+): AsyncGenerator<FoundObjects> {
   const missing = namesByDigest(catalog)
   const bad: { key: string; sha256: string; error: StoreError }[] = []
   for await (const { key } of store.list('blobs/')) {
@@ -170,8 +176,8 @@ async function* verifyArchive(
   store: Store,
   catalog: Catalog,
   { repair = false, secretKey, signal }: VerifyOptions,
-): AsyncGenerator<Found> {
-  const findings: Omit<Found, 'repaired'>[] = []
+): AsyncGenerator<FoundObjects> {
+  const findings: Omit<FoundObjects, 'repaired'>[] = []
   const manifest = await readManifest(store).catch((error: StoreError) => {
     findings.push({ key: MANIFEST_KEY, code: error.code, message: error.message })
     return undefined
@@ -203,9 +209,9 @@ async function* verifyArchive(
 async function problemOfArchive(
   store: Store,
   catalog: Catalog,
-  manifest: Manifest | undefined,
+  manifest: ArchiveManifest | undefined,
   key: string,
-): Promise<Pick<Found, 'code' | 'message'> | undefined> {
+): Promise<Pick<FoundObjects, 'code' | 'message'> | undefined> {
   const kernel = kernelOfArchive(key)
   if (!kernel) return { code: 'unknown_object', message: `${key} is no archive` }
   const { body } = await store.get(key)
@@ -218,7 +224,7 @@ async function problemOfArchive(
   if (!known) {
     const [other] = catalog.findBy('sha256', sha256Of(raw))
     return other && !asSaid
-      ? { code: 'wrong_archive', message: `${key} has the BTF of ${other.kernel.release}` }
+      ? { code: 'archive_mismatch', message: `${key} has the BTF of ${other.kernel.release}` }
       : { code: 'stale_archive', message: `${key}: no record of its kernel has that BTF` }
   }
   if (manifest && !asSaid)
@@ -230,7 +236,7 @@ async function* verifySnapshot(
   store: Store,
   catalog: Catalog,
   { repair = false, secretKey }: VerifyOptions,
-): AsyncGenerator<Found> {
+): AsyncGenerator<FoundObjects> {
   const finding = await problemOfSnapshot(store, catalog)
   if (!finding) return
   if (repair) await Catalog.publish(store, secretKey)
@@ -240,7 +246,7 @@ async function* verifySnapshot(
 async function problemOfSnapshot(
   store: Store,
   catalog: Catalog,
-): Promise<Pick<Found, 'code' | 'message'> | undefined> {
+): Promise<Pick<FoundObjects, 'code' | 'message'> | undefined> {
   try {
     const snapshot = await readSnapshot(store)
     if (!snapshot && catalog.size === 0) return undefined

@@ -32,7 +32,7 @@ export interface AptSuite {
   /** paths of its keyrings, of which those that are there count */
   keyrings: readonly string[]
   /** it gets nothing new any more: what has expired since is good */
-  frozen?: boolean
+  endOfLife?: boolean
 }
 
 /** A stanza of Packages: field names in lower case. */
@@ -44,8 +44,8 @@ export interface AptOptions extends IndexOptions {
 }
 
 /**
- * Reads the stanzas of a suite's Packages whose name `wanted` takes. Errors: those of `download`, `bad_signature`,
- * `no_keyring`, `expired_signature`, `bad_index`, `index_mismatch`.
+ * Reads the stanzas of a suite's Packages whose name `wanted` takes. Errors: those of `download`, `invalid_signature`,
+ * `no_keyring`, `expired_signature`, `invalid_index`, `index_mismatch`.
  */
 export async function readPackages(
   suite: AptSuite,
@@ -74,20 +74,20 @@ interface Release {
 }
 
 async function readRelease(
-  { base, suite, keyrings, frozen = false }: AptSuite,
+  { base, suite, keyrings, endOfLife = false }: AptSuite,
   options: AptOptions,
 ): Promise<Release> {
   const url = `${base}/dists/${suite}/InRelease`
   const { signal } = options
   await readKeyrings(keyrings) // without keys there is no use in asking
   const document = await readIndex(url, MAX_RELEASE, options)
-  const text = await verifyClearSigned(document, { keyrings, frozen, signal })
+  const text = await verifyClearSigned(document, { keyrings, endOfLife, signal })
   const [fields] = parseStanzas(text)
-  if (!fields) throw new GeneratorError('bad_index', `${url} is empty`)
+  if (!fields) throw new GeneratorError('invalid_index', `${url} is empty`)
   const until = fields.get('valid-until')
   if (
     until !== undefined &&
-    !frozen &&
+    !endOfLife &&
     !(Date.parse(until) > (options.now ?? new Date()).getTime())
   ) {
     throw new GeneratorError('expired_signature', `${url} was valid until ${until}`)
@@ -97,7 +97,7 @@ async function readRelease(
     const [, sha256, size, path] = /^\s*([0-9a-f]{64})\s+(\d{1,12})\s+(\S+)$/.exec(line) ?? []
     if (sha256 && path) files.set(path, { size: Number(size), sha256 })
   }
-  if (files.size === 0) throw new GeneratorError('bad_index', `${url} names no files`)
+  if (files.size === 0) throw new GeneratorError('invalid_index', `${url} names no files`)
   return { files, byHash: fields.get('acquire-by-hash') === 'yes' }
 }
 
@@ -131,7 +131,7 @@ async function parsePackages(
     const stanzas = (text + piece).split('\n\n')
     text = stanzas.pop() ?? ''
     if (text.length > MAX_STANZA)
-      throw new GeneratorError('bad_index', 'Packages has an endless stanza')
+      throw new GeneratorError('invalid_index', 'Packages has an endless stanza')
     for (const stanza of stanzas) take(stanza)
   }
   take(text)
@@ -158,7 +158,7 @@ function parseStanzas(text: string): Stanza[] {
       fields.set(last, `${fields.get(last)}\n${line}`)
     } else {
       throw new GeneratorError(
-        'bad_index',
+        'invalid_index',
         `a line that is no field: ${JSON.stringify(line.slice(0, 80))}`,
       )
     }

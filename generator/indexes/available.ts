@@ -7,28 +7,28 @@ import {
   type Store,
   sourceFailureKey,
 } from '../../storage/index.ts'
-import { inPool } from '../concurrency.ts'
+import { mapConcurrent } from '../concurrency.ts'
 import { GeneratorError } from '../error.ts'
 import type { OnEvent } from '../event.ts'
-import { failureOf } from '../jobs/pipeline.ts'
-import type { Patience } from '../packages/download.ts'
+import { failureOf } from '../failure.ts'
+import type { DownloadRetryOptions } from '../packages/download.ts'
 import { findMirror, type Mirror } from '../sources/mirror.ts'
 import type { KernelPackage, Source } from '../sources/source.ts'
 import { sourcesFor } from '../sources/sources.ts'
 import {
   baseOf,
   discover,
-  nameOfShelf,
+  type IndexTarget,
+  indexTargetsOf,
+  nameOfTarget,
   needsMirror,
   newestFirst,
-  type Shelf,
-  shelvesOf,
 } from './discover.ts'
 
 /** How many indexes are read at once. */
 const SHELVES = 4
 
-export interface OfferOptions {
+export interface PackageSearchOptions {
   /** where it is kept that a source could not be read */
   store: Store
   filter?: KernelFilter
@@ -42,14 +42,14 @@ export interface OfferOptions {
   mirror?: string
   /** where indexes are kept between runs */
   cache?: string
-  patience?: Patience
+  retry?: DownloadRetryOptions
   signal?: AbortSignal
   /** read no further source */
   drain?: AbortSignal
   onEvent?: OnEvent
 }
 
-export interface Offers {
+export interface PackageSearch {
   /** newest first */
   packages: KernelPackage[]
   /** why suites could not be read */
@@ -57,16 +57,16 @@ export interface Offers {
 }
 
 /** The packages that sources offer and a filter leaves. Throws where the store fails, and the signal's reason. */
-export async function findOffers(options: OfferOptions): Promise<Offers> {
+export async function findPackages(options: PackageSearchOptions): Promise<PackageSearch> {
   const { embedded = false, source } = options
   const filter = ruled(options.filter ?? {})
   const sources = sourcesFor(filter, options.sources, source)
-  const shelves = sources.flatMap((source) => shelvesOf(source, filter, embedded))
+  const shelves = sources.flatMap((source) => indexTargetsOf(source, filter, embedded))
   const mirror: Mirror = shelves.some(needsMirror)
     ? await findMirror(options.mirror)
     : (repository) => repository
   const asked = new Map<string, Promise<Buffer>>()
-  const read = await inPool(shelves, SHELVES, async (shelf) =>
+  const read = await mapConcurrent(shelves, SHELVES, async (shelf) =>
     options.drain?.aborted ? [] : await readShelf(shelf, mirror, asked, { ...options, filter }),
   )
   return {
@@ -85,12 +85,12 @@ function ruled(filter: KernelFilter): KernelFilter {
 }
 
 async function readShelf(
-  shelf: Shelf,
+  shelf: IndexTarget,
   mirror: Mirror,
   asked: Map<string, Promise<Buffer>>,
-  { store, filter = {}, cache, patience, signal, onEvent, embedded = false }: OfferOptions,
+  { store, filter = {}, cache, retry, signal, onEvent, embedded = false }: PackageSearchOptions,
 ): Promise<KernelPackage[] | Failure> {
-  const [source, name] = [shelf.source.id, nameOfShelf(shelf)]
+  const [source, name] = [shelf.source.id, nameOfTarget(shelf)]
   const suite = `${name}-${shelf.arch}`
   const about = { source, suite: name, arch: shelf.arch }
   try {
@@ -99,7 +99,7 @@ async function readShelf(
       asked,
       embedded,
       ...(cache && { cache }),
-      ...(patience && { patience }),
+      ...(retry && { retry }),
     })
     await store.delete(sourceFailureKey(source, suite))
     onEvent?.({ event: 'discovered', ...about, packages: found.length })

@@ -17,7 +17,7 @@ export interface ListedPackage extends Required<PackageName> {
   url: string
 }
 
-/** The .rpm files that the page at `base` (without a slash at its end) lists. Errors: those of `readIndex`, `bad_index`. */
+/** The .rpm files that the page at `base` (without a slash at its end) lists. Errors: those of `readIndex`, `invalid_index`. */
 export async function readListing(base: string, options: IndexOptions): Promise<ListedPackage[]> {
   const page = await readIndex(`${base}/`, MAX_PAGE, options)
   const found = new Map<string, ListedPackage>()
@@ -26,7 +26,7 @@ export async function readListing(base: string, options: IndexOptions): Promise<
     const name = link && rpmNameOf(link.path)
     if (name) found.set(link.url, { ...name, url: link.url })
   }
-  if (found.size === 0) throw new GeneratorError('bad_index', `${base}/ does not list packages`)
+  if (found.size === 0) throw new GeneratorError('invalid_index', `${base}/ does not list packages`)
   return [...found.values()]
 }
 

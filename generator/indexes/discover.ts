@@ -25,11 +25,11 @@ import { type AptOptions, type AptSuite, readPackages, type Stanza } from './apt
 import { readListing } from './directory-index.ts'
 import { readLaunchpad } from './launchpad.ts'
 import { readFromMirrors } from './mirror-list.ts'
-import { readRpmMd, vouchedBy } from './rpm-md.ts'
+import { readRpmMd, trustOf } from './rpm-md.ts'
 import { readSnapshot } from './snapshot.ts'
 
 /** A repository of a source, for one distribution version and architecture: what one index covers. */
-export interface Shelf<S extends Source = Source> {
+export interface IndexTarget<S extends Source = Source> {
   source: S
   version: string
   repository: S['versions'][string][number]
@@ -38,11 +38,11 @@ export interface Shelf<S extends Source = Source> {
 }
 
 /** The shelves of a source that a filter leaves; those of images alone where they are wanted. */
-export function shelvesOf<S extends Source>(
+export function indexTargetsOf<S extends Source>(
   source: S,
   filter: KernelFilter,
   embedded = false,
-): Shelf<S>[] {
+): IndexTarget<S>[] {
   const wanted = (of: string | undefined, is: string) => of === undefined || of === is
   const filterArch = filter.arch === undefined ? undefined : canonicalArch(filter.arch)
   if (!wanted(filter.distro, source.distro)) return []
@@ -61,7 +61,7 @@ export function shelvesOf<S extends Source>(
 }
 
 /** What a shelf's index is called within its source and architecture: for people, and for keys. */
-export function nameOfShelf({ source, version, repository }: Shelf): string {
+export function nameOfTarget({ source, version, repository }: IndexTarget): string {
   const name = nameOfRepository(repository)
   return source.protocol === 'apt' ? name : `${version} ${name}`
 }
@@ -70,11 +70,11 @@ export function nameOfShelf({ source, version, repository }: Shelf): string {
 const NAME_ALONE = /^[a-z0-9-]+$/
 
 /** Whether it takes a mirror to say where a shelf's repository is. */
-export const needsMirror = ({ repository }: Shelf): boolean =>
+export const needsMirror = ({ repository }: IndexTarget): boolean =>
   'url' in repository && NAME_ALONE.test(repository.url)
 
 /** The URL of a shelf's repository, without a slash at its end. */
-export function baseOf({ source, version, repository, arch }: Shelf, mirror: Mirror): string {
+export function baseOf({ source, version, repository, arch }: IndexTarget, mirror: Mirror): string {
   const template = 'url' in repository ? repository.url : ''
   if (NAME_ALONE.test(template)) return mirror(template)
   const parts = { mirror: source.mirror, version, arch: source.architectures[arch] }
@@ -82,28 +82,29 @@ export function baseOf({ source, version, repository, arch }: Shelf, mirror: Mir
 }
 
 /** The index that covers a shelf. */
-export function suiteOf(shelf: Shelf<AptSource>, mirror: Mirror): AptSuite {
+export function suiteOf(shelf: IndexTarget<AptSource>, mirror: Mirror): AptSuite {
   const { source, repository, arch } = shelf
-  const { components, keyrings, frozen = false } = source
+  const { components, keyrings, endOfLife = false } = source
   return {
     base: baseOf(shelf, mirror),
     suite: repository.suite,
     components,
     architecture: source.architectures[arch]!,
     keyrings,
-    frozen,
+    endOfLife,
   }
 }
 
 /** What an index says of a package, and what its name means. */
-type Found = Meaning & Omit<KernelPackage, 'source' | 'kernel' | 'vmlinux' | 'rank' | 'image'>
+type FoundPackage = Meaning &
+  Omit<KernelPackage, 'source' | 'kernel' | 'vmlinux' | 'rank' | 'image'>
 
 /** What a package's name means. */
 type Meaning = Named & { image?: boolean }
 
 /** What readers of indexes are asked. */
-interface Question<S extends Source> {
-  shelf: Shelf<S>
+interface IndexQuery<S extends Source> {
+  shelf: IndexTarget<S>
   mirror: Mirror
   /** names of packages that are wanted */
   rules: readonly NamingRule[]
@@ -119,7 +120,7 @@ export interface DiscoverOptions extends AptOptions {
 
 /** The kernel packages on a shelf that a filter leaves. Errors: those of the reader of its protocol. */
 export async function discover(
-  shelf: Shelf,
+  shelf: IndexTarget,
   mirror: Mirror,
   filter: KernelFilter,
   { embedded = false, ...options }: DiscoverOptions = {},
@@ -148,7 +149,7 @@ export async function discover(
   const question = { shelf, mirror, rules, naming, options: { ...options, ...access } }
   const found = await ask(question)
   return found
-    .filter(({ size, image }) => image || size === undefined || size >= (source.smallest ?? 0))
+    .filter(({ size, image }) => image || size === undefined || size >= (source.minSize ?? 0))
     .map(({ release, machine, ...rest }) => ({
       ...rest,
       source: source.id,
@@ -160,19 +161,19 @@ export async function discover(
 const pathsIn = ({ vmlinux, vmlinuz = [] }: Source, { image }: { image?: boolean }) =>
   image ? vmlinuz : vmlinux
 
-async function ask(question: Question<Source>): Promise<Found[]> {
+async function ask(question: IndexQuery<Source>): Promise<FoundPackage[]> {
   const { protocol } = question.shelf.source
   switch (protocol) {
     case 'apt':
-      return await fromApt(question as Question<AptSource>)
+      return await fromApt(question as IndexQuery<AptSource>)
     case 'rpm-md':
-      return await fromRpmMd(question as Question<RpmMdSource>)
+      return await fromRpmMd(question as IndexQuery<RpmMdSource>)
     case 'listing':
-      return await fromListing(question as Question<ListingSource>)
+      return await fromListing(question as IndexQuery<ListingSource>)
     case 'launchpad':
-      return await fromLaunchpad(question as Question<LaunchpadSource>)
+      return await fromLaunchpad(question as IndexQuery<LaunchpadSource>)
     case 'snapshot':
-      return await fromSnapshot(question as Question<SnapshotSource>)
+      return await fromSnapshot(question as IndexQuery<SnapshotSource>)
     case 'files':
       return []
     default:
@@ -180,36 +181,41 @@ async function ask(question: Question<Source>): Promise<Found[]> {
   }
 }
 
-async function fromApt({ shelf, mirror, naming, options }: Question<AptSource>): Promise<Found[]> {
+async function fromApt({
+  shelf,
+  mirror,
+  naming,
+  options,
+}: IndexQuery<AptSource>): Promise<FoundPackage[]> {
   const suite = suiteOf(shelf, mirror)
   const stanzas = await readPackages(suite, (name) => naming({ name }) !== undefined, options)
   return stanzas.map((stanza) => {
     const { sha256, ...rest } = packageOf(stanza, suite.base)
     const named = naming({ name: rest.name })!
-    return { ...named, ...rest, ...sha256Sum(sha256), vouched: 'index', format: 'deb' }
+    return { ...named, ...rest, ...sha256Sum(sha256), trust: 'index', format: 'deb' }
   })
 }
 
-async function fromRpmMd(question: Question<RpmMdSource>): Promise<Found[]> {
+async function fromRpmMd(question: IndexQuery<RpmMdSource>): Promise<FoundPackage[]> {
   const { shelf, mirror, rules, naming, options } = question
   const { source, repository } = shelf
   const url = baseOf(shelf, mirror)
   const keyrings = keyringsOf(source, shelf.version)
   const read = (base: string) =>
     readRpmMd({ base, keyrings, signed: source.signed ?? false }, rules, options)
-  const { packages, vouched } = await (repository.list
+  const { packages, trust } = await (repository.list
     ? readFromMirrors(url, options, read)
     : read(url))
-  const keys = vouched === 'index' ? {} : await keysOf(keyrings)
+  const keys = trust === 'index' ? {} : await keysOf(keyrings)
   return packages.flatMap(({ epoch, version, revision, ...rest }) => {
     const named = ofArch(shelf, rest) && naming({ ...rest, version, revision })
     const full = `${epoch === '0' ? '' : `${epoch}:`}${version}-${revision}`
     const { arch: _, ...file } = rest
-    return named ? [{ ...named, ...file, version: full, vouched, format: 'rpm', ...keys }] : []
+    return named ? [{ ...named, ...file, version: full, trust, format: 'rpm', ...keys }] : []
   })
 }
 
-async function fromListing(question: Question<ListingSource>): Promise<Found[]> {
+async function fromListing(question: IndexQuery<ListingSource>): Promise<FoundPackage[]> {
   const { shelf, mirror, naming, options } = question
   const keys = await keysOf(keyringsOf(shelf.source, shelf.version))
   const files = await readListing(baseOf(shelf, mirror), options)
@@ -218,11 +224,11 @@ async function fromListing(question: Question<ListingSource>): Promise<Found[]> 
     const named = ofArch(shelf, file) && naming(file)
     if (!named) return []
     const full = `${version}-${revision}`
-    return [{ ...named, name, version: full, url, vouched: 'none', format: 'rpm', ...keys }]
+    return [{ ...named, name, version: full, url, trust: 'none', format: 'rpm', ...keys }]
   })
 }
 
-async function fromLaunchpad(question: Question<LaunchpadSource>): Promise<Found[]> {
+async function fromLaunchpad(question: IndexQuery<LaunchpadSource>): Promise<FoundPackage[]> {
   const { shelf, mirror, naming, options } = question
   const { source, repository } = shelf
   const api = baseOf(shelf, mirror)
@@ -231,11 +237,11 @@ async function fromLaunchpad(question: Question<LaunchpadSource>): Promise<Found
   const packages = await readLaunchpad(series, (name) => naming({ name }) !== undefined, options)
   return packages.map(({ sha256, ...rest }) => {
     const named = naming({ name: rest.name })!
-    return { ...named, ...rest, ...sha256Sum(sha256), vouched: vouchedBy(api), format: 'deb' }
+    return { ...named, ...rest, ...sha256Sum(sha256), trust: trustOf(api), format: 'deb' }
   })
 }
 
-async function fromSnapshot(question: Question<SnapshotSource>): Promise<Found[]> {
+async function fromSnapshot(question: IndexQuery<SnapshotSource>): Promise<FoundPackage[]> {
   const { shelf, mirror, naming, options } = question
   const { source, repository } = shelf
   const base = baseOf(shelf, mirror)
@@ -246,7 +252,7 @@ async function fromSnapshot(question: Question<SnapshotSource>): Promise<Found[]
     ...naming({ name: rest.name })!,
     ...rest,
     checksum: { algorithm: 'sha1', hex: sha1 },
-    vouched: vouchedBy(base),
+    trust: trustOf(base),
     format: 'deb',
   }))
 }
@@ -259,10 +265,10 @@ async function keysOf(keyrings: readonly string[]): Promise<{ keys?: string[] }>
   return keys.length > 0 ? { keys } : {}
 }
 
-const ofArch = ({ source, arch }: Shelf, of: PackageName): boolean =>
+const ofArch = ({ source, arch }: IndexTarget, of: PackageName): boolean =>
   of.arch === source.architectures[arch]
 
-/** What a stanza says of its package's file. Errors: `bad_index`. */
+/** What a stanza says of its package's file. Errors: `invalid_index`. */
 export function packageOf(
   stanza: Stanza,
   base: string,
@@ -271,7 +277,7 @@ export function packageOf(
     const value = stanza.get(name) ?? ''
     if (pattern.test(value)) return value
     throw new GeneratorError(
-      'bad_index',
+      'invalid_index',
       `${stanza.get('package')}: ${name} is ${JSON.stringify(value.slice(0, 80))}`,
     )
   }
@@ -285,7 +291,7 @@ export function packageOf(
 }
 
 /** From the best to the worst. */
-const VOUCHED: readonly KernelPackage['vouched'][] = ['index', 'digest', 'none']
+const VOUCHED: readonly KernelPackage['trust'][] = ['index', 'digest', 'none']
 
 /**
  * Newest first: by package version, then by release. One build that several sources or packages have is listed once, as
@@ -319,7 +325,5 @@ function bestOf(packages: readonly KernelPackage[]): Map<string, KernelPackage> 
 }
 
 function isBetter(a: KernelPackage, b: KernelPackage): boolean {
-  return (
-    (VOUCHED.indexOf(a.vouched) - VOUCHED.indexOf(b.vouched) || (a.rank ?? 0) - (b.rank ?? 0)) < 0
-  )
+  return (VOUCHED.indexOf(a.trust) - VOUCHED.indexOf(b.trust) || (a.rank ?? 0) - (b.rank ?? 0)) < 0
 }

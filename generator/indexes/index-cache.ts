@@ -128,7 +128,11 @@ async function downloadEither(
   try {
     return await downloadAll(url!, limit, options)
   } catch (error) {
-    if (others.length === 0 || !(error instanceof GeneratorError) || error.code !== 'gone')
+    if (
+      others.length === 0 ||
+      !(error instanceof GeneratorError) ||
+      error.code !== 'not_found_upstream'
+    )
       throw error
     return await downloadEither(others, limit, options)
   }

@@ -5,7 +5,7 @@
  */
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
-import { inPool } from '../concurrency.ts'
+import { mapConcurrent } from '../concurrency.ts'
 import { GeneratorError } from '../error.ts'
 import { parseJson } from '../json.ts'
 import { urlAt } from '../sources/location.ts'
@@ -69,7 +69,7 @@ export interface LaunchpadPackage {
 
 /**
  * The kernels of a series that are wanted by their names, once each, and only those that were published and whose files
- * are still there. Errors: those of `readIndex`, `bad_index`.
+ * are still there. Errors: those of `readIndex`, `invalid_index`.
  */
 export async function readLaunchpad(
   series: LaunchpadSeries,
@@ -81,7 +81,7 @@ export async function readLaunchpad(
     const { binary_package_name: name, binary_package_version: version } = binary
     if (wanted(name) && isThere(binary)) binaries.set(`${name} ${version}`, binary)
   }
-  const found = await inPool(binaries.values(), REQUESTS, (binary) =>
+  const found = await mapConcurrent(binaries.values(), REQUESTS, (binary) =>
     fileOf(series, binary, options),
   )
   return found.filter((file) => file !== undefined)
@@ -101,7 +101,7 @@ async function* published(
   let url: string | undefined = `${api}/ubuntu/+archive/primary?${query}`
   while (url) {
     if (seen.has(url) || seen.size === MAX_PAGES)
-      throw new GeneratorError('bad_index', `${api}: the pages of ${series} have no end`)
+      throw new GeneratorError('invalid_index', `${api}: the pages of ${series} have no end`)
     seen.add(url)
     const answer: Type.Static<typeof Page> = parseJson(
       await readIndex(url, MAX_PAGE, options),

@@ -8,11 +8,11 @@ const MAX_LIST = 64 * 1024
 const TRIED = 4
 
 /** What says of a mirror that another may be better. */
-const AWAY: readonly FailureCode[] = ['unreachable', 'gone', 'stalled', 'truncated']
+const AWAY: readonly FailureCode[] = ['unreachable', 'not_found_upstream', 'stalled', 'truncated']
 
 /**
  * What `read` makes of the first mirror of a list that answers; mirrors are without a slash at their end. A list that
- * came over TLS names mirrors with TLS. Errors: those of `readIndex`, `bad_index` where the list begins with something
+ * came over TLS names mirrors with TLS. Errors: those of `readIndex`, `invalid_index` where the list begins with something
  * else; those of `read`, of the first mirror where none answers.
  */
 export async function readFromMirrors<T>(
@@ -46,7 +46,7 @@ async function mirrorsIn(url: string, options: IndexOptions): Promise<[string, .
   const best = mirrorOf(first, url)
   if (best === undefined)
     throw new GeneratorError(
-      'bad_index',
+      'invalid_index',
       `${url}: no mirror: ${JSON.stringify(first.slice(0, 80))}`,
     )
   return [best, ...rest.slice(0, TRIED - 1).flatMap((line) => mirrorOf(line, url) ?? [])]

@@ -39,7 +39,7 @@ const Entries = Compile(
 )
 
 /**
- * The packages of a database, as a stream of its bytes, that rules take. Errors: `bad_index`, `too_large`, those of the
+ * The packages of a database, as a stream of its bytes, that rules take. Errors: `invalid_index`, `too_large`, those of the
  * source.
  */
 export async function readPrimarySqlite(
@@ -57,7 +57,7 @@ export async function readPrimarySqlite(
       const why = ended === 'status' ? 'it does not read' : `it takes too much ${ended}`
       const size = (await stat(file)).size
       const message = `the database of ${size} bytes: ${why}`
-      throw new GeneratorError('bad_index', message, { log: stderr })
+      throw new GeneratorError('invalid_index', message, { log: stderr })
     }
     return parse(stdout.toString('utf8'))
   })
@@ -68,7 +68,7 @@ function parse(text: string): RpmEntry[] {
     const entries: unknown = JSON.parse(text)
     if (Entries.Check(entries)) return entries
   } catch {}
-  throw new GeneratorError('bad_index', 'the database does not have what it should')
+  throw new GeneratorError('invalid_index', 'the database does not have what it should')
 }
 
 /** Yields the rows that rules take. `packages` must be a table: what a view does has no end that is known. */

@@ -22,7 +22,7 @@ export interface RpmEntry extends Required<PackageName> {
 /** Most packages that are taken of one repository: a distribution has some hundred kernels. */
 const MAX_WANTED = 100_000
 
-/** The packages of primary.xml that are wanted. Errors: `bad_index`, `too_large`, those of the source. */
+/** The packages of primary.xml that are wanted. Errors: `invalid_index`, `too_large`, those of the source. */
 export async function readPrimaryXml(
   source: AsyncIterable<Uint8Array>,
   wanted: (name: PackageName) => boolean,

@@ -9,7 +9,7 @@ import { type Compression, capped, decompress } from '../packages/decompress.ts'
 import { findKeyrings, verifyDetached } from '../signature.ts'
 import { fileBelow, linkBelow } from '../sources/location.ts'
 import { type NamingRule, namingOf } from '../sources/naming.ts'
-import type { Checksum, Vouched } from '../sources/source.ts'
+import type { Checksum, Trust } from '../sources/source.ts'
 import { type IndexOptions, readExact, readIndex } from './index-cache.ts'
 import { type RpmEntry, readPrimaryXml } from './primary.ts'
 import { readPrimarySqlite } from './primary-sqlite.ts'
@@ -53,24 +53,24 @@ export interface RpmPackage {
 
 /**
  * The packages of a repository that rules take, and by whom they are vouched for. Errors: those of `readIndex` and
- * `readExact`, `bad_signature`, `expired_signature`, `no_keyring`, `bad_index`, `too_large`.
+ * `readExact`, `invalid_signature`, `expired_signature`, `no_keyring`, `invalid_index`, `too_large`.
  */
 export async function readRpmMd(
   repository: RpmRepository,
   rules: readonly NamingRule[],
   options: IndexOptions,
-): Promise<{ packages: RpmPackage[]; vouched: Vouched }> {
+): Promise<{ packages: RpmPackage[]; trust: Trust }> {
   const url = `${repository.base}/repodata/repomd.xml`
   const repomd = await readIndex(url, MAX_REPOMD, options)
   const signed = await verify(repository, url, repomd, options)
   const index = choose(await parseRepomd(repomd), url)
   const entries = await readPrimary(repository, index, rules, options)
   const packages = entries.map((entry) => packageOf(entry, repository.base))
-  return { packages, vouched: signed ? 'index' : vouchedBy(url) }
+  return { packages, trust: signed ? 'index' : trustOf(url) }
 }
 
 /** How far what came unsigned from a URL is vouched for. */
-export const vouchedBy = (url: string): Vouched => (url.startsWith('http:') ? 'none' : 'digest')
+export const trustOf = (url: string): Trust => (url.startsWith('http:') ? 'none' : 'digest')
 
 /** Whether repomd.xml is signed, and rightly. */
 async function verify(
@@ -82,11 +82,11 @@ async function verify(
   if (keyrings.length === 0) return false
   if (!signed && (await findKeyrings(keyrings)).length === 0) return false
   const signature = await readIndex(`${url}.asc`, MAX_SIGNATURE, options).catch((error) => {
-    if (error instanceof GeneratorError && error.code === 'gone') return undefined
+    if (error instanceof GeneratorError && error.code === 'not_found_upstream') return undefined
     throw error
   })
   if (signature === undefined) {
-    if (signed) throw new GeneratorError('bad_signature', `${url} has no signature`)
+    if (signed) throw new GeneratorError('invalid_signature', `${url} has no signature`)
     return false
   }
   await verifyDetached(signature, repomd, { keyrings, signal: options.signal })
@@ -141,7 +141,7 @@ function choose(all: readonly Data[], url: string): Index {
       if (data.type === type && compression) return { ...data, form, compression }
     }
   }
-  throw new GeneratorError('bad_index', `${url} names no primary index that we read`)
+  throw new GeneratorError('invalid_index', `${url} names no primary index that we read`)
 }
 
 async function readPrimary(
@@ -177,24 +177,24 @@ const ALGORITHMS: Readonly<Record<string, [Checksum['algorithm'], number]>> = {
   sha512: ['sha512', 128],
 }
 
-/** Errors: `bad_index` for what is no digest that we take. */
+/** Errors: `invalid_index` for what is no digest that we take. */
 function checksumOf({ type, hex }: { type: string; hex: string }): Checksum {
   const [algorithm, digits] = (Object.hasOwn(ALGORITHMS, type) && ALGORITHMS[type]) || []
   if (algorithm && hex.length === digits && /^[0-9a-f]+$/.test(hex)) return { algorithm, hex }
   throw new GeneratorError(
-    'bad_index',
+    'invalid_index',
     `no digest: ${JSON.stringify(`${type} ${hex}`.slice(0, 80))}`,
   )
 }
 
-/** Errors: `bad_index`. */
+/** Errors: `invalid_index`. */
 function packageOf(entry: RpmEntry, base: string): RpmPackage {
   const { name, epoch, version, revision, arch, size } = entry
   const word = (text: string) => /^[\w.+~^-]{1,128}$/.test(text)
   const sound = [name, version, revision, arch].every(word) && /^\d{0,9}$/.test(epoch)
   if (!sound || !Number.isSafeInteger(size) || size < 0) {
     const said = JSON.stringify(`${name} ${version} ${revision} ${arch} ${size}`.slice(0, 120))
-    throw new GeneratorError('bad_index', `no package: ${said}`)
+    throw new GeneratorError('invalid_index', `no package: ${said}`)
   }
   const under = entry.base === undefined ? base : baseBelow(base, entry.base)
   const url = fileBelow(under, entry.path)
@@ -206,5 +206,8 @@ function packageOf(entry: RpmEntry, base: string): RpmPackage {
 function baseBelow(base: string, other: string): string {
   const link = linkBelow(base, other)
   if (link) return link.url.replace(/\/+$/, '')
-  throw new GeneratorError('bad_index', `packages elsewhere: ${JSON.stringify(other.slice(0, 80))}`)
+  throw new GeneratorError(
+    'invalid_index',
+    `packages elsewhere: ${JSON.stringify(other.slice(0, 80))}`,
+  )
 }

@@ -5,7 +5,7 @@
  */
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
-import { inPool } from '../concurrency.ts'
+import { mapConcurrent } from '../concurrency.ts'
 import { parseJson } from '../json.ts'
 import { debNameOf } from '../sources/file-name.ts'
 import { fileBelow } from '../sources/location.ts'
@@ -58,7 +58,7 @@ export interface SnapshotPackage {
 }
 
 /**
- * The packages that are wanted by their names, of all versions that match. Errors: those of `readIndex`, `bad_index`.
+ * The packages that are wanted by their names, of all versions that match. Errors: those of `readIndex`, `invalid_index`.
  */
 export async function readSnapshot(
   { base, package: source, matching, architecture }: SnapshotPackages,
@@ -69,7 +69,7 @@ export async function readSnapshot(
   const { result } = parseJson(await readIndex(url, MAX_ANSWER, options), Versions, url)
   const pattern = new RegExp(`^(?:${matching})$`)
   const versions = new Set(result.map(({ version }) => version).filter((one) => pattern.test(one)))
-  const found = await inPool(versions, REQUESTS, async (version) => {
+  const found = await mapConcurrent(versions, REQUESTS, async (version) => {
     const files = await filesOf(`${url}${encodeURIComponent(version)}/allfiles?fileinfo=1`, options)
     return files.flatMap(([sha1, file]) => {
       const deb = debNameOf(file.name)

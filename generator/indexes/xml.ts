@@ -16,7 +16,7 @@ export interface XmlHandlers {
   close?(path: string, text: string): void
 }
 
-/** Reads a document whose root has that name to its end. Errors: `bad_index`, and those of the source. */
+/** Reads a document whose root has that name to its end. Errors: `invalid_index`, and those of the source. */
 export async function readXml(
   source: AsyncIterable<Uint8Array>,
   root: string,
@@ -27,7 +27,7 @@ export async function readXml(
   let text = ''
   let node = 0
   const refuse = (why: string): never => {
-    throw new GeneratorError('bad_index', `the XML does not read: ${why}`)
+    throw new GeneratorError('invalid_index', `the XML does not read: ${why}`)
   }
   parser.on('error', (error) => refuse(error.message))
   parser.on('doctype', () => refuse('it has a document type'))

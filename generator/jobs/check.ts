@@ -36,18 +36,18 @@ export function originOf(
   throw new GeneratorError('no_dwarf', 'vmlinux has no .debug_info')
 }
 
-/** Whether the image is of that kernel. Errors: `wrong_kernel`. */
+/** Whether the image is of that kernel. Errors: `kernel_mismatch`. */
 export function checkVmlinux(vmlinux: Vmlinux, kernel: Partial<KernelName>): void {
   const differ = (what: string, is?: string, wanted?: string) => {
     if (is !== undefined && wanted !== undefined && is !== wanted) {
-      throw new GeneratorError('wrong_kernel', `vmlinux is of ${what} ${is}, not ${wanted}`)
+      throw new GeneratorError('kernel_mismatch', `vmlinux is of ${what} ${is}, not ${wanted}`)
     }
   }
   differ('release', vmlinux.release, kernel.release)
   differ('architecture', vmlinux.arch, kernel.arch)
 }
 
-/** What a record keeps of raw BTF, all of it looked at; of this image, where it is at hand. Errors: `bad_btf`. */
+/** What a record keeps of raw BTF, all of it looked at; of this image, where it is at hand. Errors: `invalid_btf`. */
 export function checkBtf(
   raw: Uint8Array,
   vmlinux?: Pick<Vmlinux, 'byteOrder' | 'pointerSize'>,
@@ -64,25 +64,26 @@ export function checkBtf(
     return { size: raw.length, types, kinds: btf.kinds(), byteOrder, pointerSize }
   } catch (cause) {
     if (!(cause instanceof BtfError)) throw cause
-    throw new GeneratorError('bad_btf', `the BTF does not read: ${cause.message}`, { cause })
+    throw new GeneratorError('invalid_btf', `the BTF does not read: ${cause.message}`, { cause })
   }
 }
 
-/** What a record keeps of a module's split BTF over the kernel's, all of it looked at. Errors: `bad_btf`. */
+/** What a record keeps of a module's split BTF over the kernel's, all of it looked at. Errors: `invalid_btf`. */
 export function checkModuleBtf(raw: Uint8Array, base: Btf): Omit<ModuleInfo, 'sha256'> {
   try {
     const btf = parseBtf(raw, { base })
     for (const _ of btf.types());
     if (btf.byteOrder !== base.byteOrder)
       throw new GeneratorError(
-        'bad_btf',
+        'invalid_btf',
         "the module's BTF has another byte order than the kernel's",
       )
-    if (btf.typeCount === 0) throw new GeneratorError('bad_btf', "the module's BTF has no types")
+    if (btf.typeCount === 0)
+      throw new GeneratorError('invalid_btf', "the module's BTF has no types")
     return { size: raw.length, types: btf.typeCount }
   } catch (cause) {
     if (!(cause instanceof BtfError)) throw cause
-    throw new GeneratorError('bad_btf', `the module's BTF does not read: ${cause.message}`, {
+    throw new GeneratorError('invalid_btf', `the module's BTF does not read: ${cause.message}`, {
       cause,
     })
   }
@@ -111,5 +112,5 @@ function bytesOf(btf: Btf, struct: StructType, member: Member): number {
 }
 
 function notKernel(why: string): GeneratorError {
-  return new GeneratorError('bad_btf', `the BTF is not a kernel's: ${why}`)
+  return new GeneratorError('invalid_btf', `the BTF is not a kernel's: ${why}`)
 }

@@ -2,20 +2,19 @@
  * A run: discover → plan → jobs. What fails on the way, a suite or a package, is stored and told, and never stops the
  * rest.
  */
-import {
-  Catalog,
-  type FailureCode,
-  type KernelName,
-  publishArchive,
-  type Tool,
-} from '../../storage/index.ts'
-import { findOffers, type OfferOptions } from '../indexes/available.ts'
+import { Catalog, type FailureCode, type KernelName, type Tool } from '../../storage/index.ts'
+import { findPackages, type PackageSearchOptions } from '../indexes/available.ts'
 import { type Job, type JobOptions, jobIdOf, jobOf, jobOfFile, jobOptionsOf } from './job.ts'
+import { openQueue } from './open-queue.ts'
 import { findPahole } from './pahole.ts'
 import { plan } from './plan.ts'
-import { openQueue, type QueueOptions, type Result } from './queue.ts'
+import { publishCatalog, publishTree } from './publish.ts'
+import type { JobResult, QueueOptions } from './queue.ts'
 
-export interface GenerateOptions extends OfferOptions, Omit<QueueOptions, 'tool'>, JobOptions {
+export interface GenerateOptions
+  extends PackageSearchOptions,
+    Omit<QueueOptions, 'tool'>,
+    JobOptions {
   /** the newest so many packages of all that match */
   limit?: number
   /** signs the snapshot of the catalog, and the archive tree's manifest */
@@ -48,10 +47,10 @@ export const isClean = ({ failed, sourcesFailed, left }: Summary): boolean =>
 export async function generate(options: GenerateOptions): Promise<Summary> {
   const { store, onEvent, limit } = options
   const tool = await findPahole(options.signal)
-  const offers = await findOffers(options)
+  const offers = await findPackages(options)
   const planned = await plan(offers.packages, {
     store,
-    artefact: tool.artefact,
+    fingerprint: tool.fingerprint,
     earlyStop: options.earlyStop ?? false,
     modules: options.modules ?? [],
     ...(limit !== undefined && { limit }),
@@ -74,22 +73,6 @@ export async function generateFiles(
   return summarize(outcomes, { skipped: 0, postponed: 0, sourcesFailed: 0 })
 }
 
-type Publishing = Pick<GenerateOptions, 'store' | 'archive' | 'secretKey' | 'signal'>
-
-/** Makes the catalog, and the archive tree where there is one, say what the records say. */
-export async function publishCatalog(options: Publishing): Promise<void> {
-  const catalog = await Catalog.publish(options.store, options.secretKey)
-  if (options.archive) await publishTree(catalog, options)
-}
-
-async function publishTree(catalog: Catalog, options: Publishing): Promise<void> {
-  const { store, secretKey, signal } = options
-  await publishArchive(store, catalog, {
-    ...(secretKey && { secretKey }),
-    ...(signal && { signal }),
-  })
-}
-
 /**
  * Has jobs done, and then all follow that follows from records. First an archive that a killed run left without a line
  * in the manifest: once its record is replaced, nothing would say any more that it was ever right.
@@ -97,7 +80,7 @@ async function publishTree(catalog: Catalog, options: Publishing): Promise<void>
 async function runAndPublish(
   jobs: readonly Job[],
   options: GenerateOptions & { tool: Tool },
-): Promise<Result[]> {
+): Promise<JobResult[]> {
   if (options.archive) await publishTree(await Catalog.open(options.store), options)
   const outcomes = await runJobs(jobs, options)
   await publishCatalog(options)
@@ -108,11 +91,11 @@ async function runAndPublish(
 async function runJobs(
   jobs: readonly Job[],
   options: GenerateOptions & { tool: Tool },
-): Promise<Result[]> {
+): Promise<JobResult[]> {
   const queue = await openQueue(options)
   try {
     const running = jobs.map((job) => {
-      const id = jobIdOf(job, options.tool.artefact)
+      const id = jobIdOf(job, options.tool.fingerprint)
       return queue.run(job, (event) => options.onEvent?.({ ...event, job: id }))
     })
     await Promise.allSettled(running)
@@ -123,7 +106,7 @@ async function runJobs(
 }
 
 function summarize(
-  outcomes: readonly Result[],
+  outcomes: readonly JobResult[],
   before: Pick<Summary, 'skipped' | 'postponed' | 'sourcesFailed'>,
 ): Summary {
   const { skipped, postponed, sourcesFailed } = before

@@ -38,7 +38,7 @@ export interface ImportOptions {
 
 /**
  * Imports a directory or tar with `<distro>/<version>/<arch>/<release>.btf` or `.btf.tar.xz` in it, and tells of each.
- * Again it changes nothing. Errors: those of the store, and `corrupt_package` for a tar that does not read.
+ * Again it changes nothing. Errors: those of the store, and `invalid_package` for a tar that does not read.
  */
 export async function* importTree(
   store: Store,
@@ -81,7 +81,7 @@ async function importFile(
   const { path } = file
   try {
     const kernel = kernelOfPath(path, formOf(path)!)
-    if (!kernel) throw refused('wrong_kernel', 'its path names no kernel')
+    if (!kernel) throw refused('kernel_mismatch', 'its path names no kernel')
     const { raw, sha256: digest, size } = await contentOf(store, before, file)
     const info = checkBtf(raw)
     const known = catalog.find(kernel)
@@ -122,7 +122,7 @@ async function contentOf(
   return { raw: await FORMS[formOf(path)!]!(bytes), sha256: sha256Of(bytes), size: bytes.length }
 }
 
-const refused = (code: 'wrong_kernel' | 'unsupported_package', why: string) =>
+const refused = (code: 'kernel_mismatch' | 'unsupported_package', why: string) =>
   new GeneratorError(code, why)
 
 function recordOf(
@@ -144,7 +144,7 @@ function recordOf(
     },
     origin: 'import',
     btf,
-    tool: { name: 'none', version: '', options: [], artefact: 'import' },
+    tool: { name: 'none', version: '', options: [], fingerprint: 'import' },
     createdAt: now,
     updatedAt: now,
   }

@@ -7,7 +7,7 @@ import Type from 'typebox'
 import { canonicalArch, type KernelName, sha256Of } from '../../storage/index.ts'
 import { debNameOf, rpmNameOf } from '../sources/file-name.ts'
 import { namingOf } from '../sources/naming.ts'
-import { Checksum, type KernelPackage, Vouched } from '../sources/source.ts'
+import { Checksum, type KernelPackage, Trust } from '../sources/source.ts'
 import { SOURCES } from '../sources/sources.ts'
 
 /** One that comes from a queue is someone else's: every part of it has a bound. */
@@ -42,7 +42,7 @@ const Single = {
   }),
   /** what the package's digest must be, and by whom that is; of what a user gives nobody knows */
   checksum: Type.Optional(Checksum),
-  vouched: Vouched,
+  trust: Trust,
   /** id of the source whose access opens the repository */
   source: Type.Optional(Text),
   format: Type.Union([Type.Literal('deb'), Type.Literal('rpm'), Type.Literal('vmlinux')]),
@@ -77,13 +77,13 @@ export const jobOptionsOf = (options: JobOptions): JobOptions =>
  * What a job is known by, 32 hex digits: whoever plans the same package for the same kernel, by the same tool and in the
  * same way, plans the same job, from whichever mirror.
  */
-export function jobIdOf(job: Job, artefact: string): string {
+export function jobIdOf(job: Job, fingerprint: string): string {
   const { distro, version, arch, release } = job.kernel
   const { name, version: packageVersion, url } = job.package
   const options = OPTION_NAMES.map((option) => job[option])
   const file = job.checksum?.hex ?? url
   const what = [distro, version, arch, release, name, packageVersion, file, options]
-  return sha256Of(JSON.stringify([what, artefact])).slice(0, 32)
+  return sha256Of(JSON.stringify([what, fingerprint])).slice(0, 32)
 }
 
 /** The job that a source's package makes. */
@@ -93,8 +93,7 @@ export function jobOf(from: KernelPackage, options: JobOptions = {}): Job {
 }
 
 function singleOf(from: KernelPackage, options: JobOptions): Omit<Job, 'fallback'> {
-  const { kernel, name, version, url, size, checksum, vouched, source, format, keys, vmlinux } =
-    from
+  const { kernel, name, version, url, size, checksum, trust, source, format, keys, vmlinux } = from
   return {
     kernel,
     package: {
@@ -105,7 +104,7 @@ function singleOf(from: KernelPackage, options: JobOptions): Omit<Job, 'fallback
       ...(checksum?.algorithm === 'sha256' && { sha256: checksum.hex }),
     },
     ...(checksum && { checksum }),
-    vouched,
+    trust,
     source,
     format,
     ...(keys && { keys: [...keys] }),
@@ -140,7 +139,7 @@ export function jobOfFile(url: string, kernel: Partial<KernelName>, options: Job
       ...kernel,
     },
     package: { name: named?.name ?? file, version, url },
-    vouched: 'none',
+    trust: 'none',
     format: /\.d?deb$/.test(file) ? 'deb' : /\.rpm$/.test(file) ? 'rpm' : 'vmlinux',
     vmlinux: [...PATHS],
     ...options,

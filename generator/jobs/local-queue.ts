@@ -5,8 +5,8 @@ import { removeAbandonedScratch } from '../scratch.ts'
 import { Budget, estimateOf } from './budget.ts'
 import { type Job, jobIdOf } from './job.ts'
 import { PAHOLE_LIMITS } from './pahole.ts'
-import { NoRoom, type Outcome, runJob } from './pipeline.ts'
-import type { Queue, QueueOptions, Result } from './queue.ts'
+import { type JobOutcome, NoRoom, runJob } from './pipeline.ts'
+import type { JobResult, Queue, QueueOptions } from './queue.ts'
 
 /** Opens it, and removes what killed runs left in its scratch directory. */
 export async function openLocalQueue(options: QueueOptions): Promise<Queue> {
@@ -15,17 +15,17 @@ export async function openLocalQueue(options: QueueOptions): Promise<Queue> {
 }
 
 /** A job that waits or runs, with those who want it. */
-interface Task {
+interface LocalTask {
   job: Job
   listeners: Set<OnJobEvent>
-  settle: PromiseWithResolvers<Result>
+  settle: PromiseWithResolvers<JobResult>
 }
 
 class LocalQueue implements Queue {
   readonly #options: QueueOptions
   readonly #budget: Budget
-  readonly #tasks = new Map<string, Task>()
-  readonly #waiting: Task[] = []
+  readonly #tasks = new Map<string, LocalTask>()
+  readonly #waiting: LocalTask[] = []
   #running = 0
 
   constructor(options: QueueOptions, budget: Budget) {
@@ -35,8 +35,8 @@ class LocalQueue implements Queue {
       stop?.addEventListener('abort', () => this.#next(), { once: true })
   }
 
-  run(job: Job, onEvent: OnJobEvent = () => {}): Promise<Result> {
-    const id = jobIdOf(job, this.#options.tool.artefact)
+  run(job: Job, onEvent: OnJobEvent = () => {}): Promise<JobResult> {
+    const id = jobIdOf(job, this.#options.tool.fingerprint)
     const task = this.#tasks.get(id) ?? this.#add(id, job)
     task.listeners.add(onEvent)
     return task.settle.promise
@@ -44,8 +44,8 @@ class LocalQueue implements Queue {
 
   async close(): Promise<void> {}
 
-  #add(id: string, job: Job): Task {
-    const task: Task = { job, listeners: new Set(), settle: Promise.withResolvers() }
+  #add(id: string, job: Job): LocalTask {
+    const task: LocalTask = { job, listeners: new Set(), settle: Promise.withResolvers() }
     this.#tasks.set(id, task)
     const forget = () => void this.#tasks.delete(id)
     task.settle.promise.then(forget, forget)
@@ -68,7 +68,7 @@ class LocalQueue implements Queue {
     }
   }
 
-  async #do({ job, listeners, settle }: Task): Promise<void> {
+  async #do({ job, listeners, settle }: LocalTask): Promise<void> {
     const onEvent = (event: JobEvent) => {
       for (const listener of listeners) listener(event)
     }
@@ -83,7 +83,7 @@ class LocalQueue implements Queue {
   }
 
   /** Runs a job when the machine has room for it; anew, where it turns out to need more. */
-  async #withRoom(job: Job, onEvent: OnJobEvent): Promise<Outcome> {
+  async #withRoom(job: Job, onEvent: OnJobEvent): Promise<JobOutcome> {
     const { signal, pahole = PAHOLE_LIMITS } = this.#options
     let want = estimateOf(job, pahole.output)
     for (let first = false; ; first = true) {

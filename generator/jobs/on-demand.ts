@@ -17,21 +17,26 @@ import {
 } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import type { JobEvent, Stage } from '../event.ts'
-import { findOffers, type OfferOptions, type Offers } from '../indexes/available.ts'
+import { failureOf } from '../failure.ts'
+import {
+  findPackages,
+  type PackageSearch,
+  type PackageSearchOptions,
+} from '../indexes/available.ts'
 import type { KernelPackage } from '../sources/source.ts'
 import { type JobOptions, jobOf, jobOptionsOf } from './job.ts'
+import { openQueue } from './open-queue.ts'
 import { findPahole } from './pahole.ts'
-import { failureOf } from './pipeline.ts'
 import { knownRecord, plan } from './plan.ts'
-import { openQueue, type Queue, type QueueOptions } from './queue.ts'
+import type { Queue, QueueOptions } from './queue.ts'
 
 /** How long it is remembered, in milliseconds, what sources offer and what came of a kernel. */
 const REMEMBERED = 10 * 60 * 1000
 /** How many ended generations are remembered. */
 const KEPT = 1000
 
-export interface MillOptions
-  extends Omit<OfferOptions, 'filter' | 'drain' | 'onEvent'>,
+export interface OnDemandOptions
+  extends Omit<PackageSearchOptions, 'filter' | 'drain' | 'onEvent'>,
     Omit<QueueOptions, 'tool' | 'drain'>,
     JobOptions {
   /** signs the snapshot of the catalog */
@@ -43,7 +48,7 @@ export interface MillOptions
 }
 
 /** What becomes of a kernel that somebody named. It is plain data. */
-export interface Generation {
+export interface OnDemandGeneration {
   /** 32 hex digits: the same for all names of the same kernel */
   id: string
   kernel: KernelName
@@ -70,25 +75,25 @@ export interface PackageState {
 
 /** One generation and those who watch it. */
 interface Run {
-  generation: Generation
+  generation: OnDemandGeneration
   /** settles with the next change */
   changed: PromiseWithResolvers<void>
   /** when it ended, as `Date.now()` has it */
   ended: number | undefined
 }
 
-export class Mill {
-  readonly #options: MillOptions
+export class OnDemandGenerator {
+  readonly #options: OnDemandOptions
   readonly #tool: Tool
   readonly #queue: Queue
   readonly #stop: AbortController
   /** by generation id; in the order in which they began */
   readonly #runs = new Map<string, Run>()
   /** what sources offer, by distribution, version and architecture */
-  readonly #offers = new LRUCache<string, Promise<Offers>>({ max: KEPT })
+  readonly #offers = new LRUCache<string, Promise<PackageSearch>>({ max: KEPT })
   #publishing: Promise<unknown> = Promise.resolve()
 
-  private constructor(options: MillOptions, tool: Tool, queue: Queue, stop: AbortController) {
+  private constructor(options: OnDemandOptions, tool: Tool, queue: Queue, stop: AbortController) {
     this.#options = options
     this.#tool = tool
     this.#queue = queue
@@ -96,12 +101,12 @@ export class Mill {
   }
 
   /** Opens a mill with its queue. Errors: `pahole_missing`, those of `openQueue`. */
-  static async open(options: MillOptions): Promise<Mill> {
+  static async open(options: OnDemandOptions): Promise<OnDemandGenerator> {
     const tool = await findPahole(options.signal)
     const stop = new AbortController()
     const signal = AbortSignal.any([stop.signal, ...(options.signal ? [options.signal] : [])])
     const all = { ...options, signal }
-    return new Mill(all, tool, await openQueue({ ...all, tool }), stop)
+    return new OnDemandGenerator(all, tool, await openQueue({ ...all, tool }), stop)
   }
 
   /** How many generations are under way. */
@@ -113,13 +118,13 @@ export class Mill {
    * The generation of a kernel, which begins now unless it is under way, or failed or found nothing a moment ago.
    * Undefined where as many are under way as may be. Errors: `StoreError` `invalid_key` for what is no kernel's name.
    */
-  submit(kernel: KernelName): Generation | undefined {
+  submit(kernel: KernelName): OnDemandGeneration | undefined {
     const name = canonicalName(kernel)
     const id = sha256Of(kernelPrefix(name)).slice(0, 32)
     const known = this.#runs.get(id)
     if (known && !this.#mayBegin(known)) return structuredClone(known.generation)
     if (this.underWay >= (this.#options.limit ?? Number.POSITIVE_INFINITY)) return undefined
-    const generation: Generation = { id, kernel: name, state: 'searching', packages: [] }
+    const generation: OnDemandGeneration = { id, kernel: name, state: 'searching', packages: [] }
     const run: Run = { generation, changed: Promise.withResolvers(), ended: undefined }
     this.#runs.delete(id)
     this.#runs.set(id, run)
@@ -129,7 +134,7 @@ export class Mill {
   }
 
   /** A generation that is under way, or ended not long ago, as it is now. */
-  get(id: string): Generation | undefined {
+  get(id: string): OnDemandGeneration | undefined {
     return structuredClone(this.#runs.get(id)?.generation)
   }
 
@@ -137,7 +142,7 @@ export class Mill {
    * A generation as it is now, and after each change, until it has ended: the last one is of its end. Who is slow
    * misses what lies between. Nothing where there is no such generation; returns early when `signal` aborts.
    */
-  async *watch(id: string, signal?: AbortSignal): AsyncGenerator<Generation> {
+  async *watch(id: string, signal?: AbortSignal): AsyncGenerator<OnDemandGeneration> {
     const run = this.#runs.get(id)
     if (!run) return
     const aborted = Promise.withResolvers<void>()
@@ -156,8 +161,8 @@ export class Mill {
   }
 
   /** The generation when it has ended; undefined where there is none. */
-  async done(id: string): Promise<Generation | undefined> {
-    let last: Generation | undefined
+  async done(id: string): Promise<OnDemandGeneration | undefined> {
+    let last: OnDemandGeneration | undefined
     for await (const generation of this.watch(id)) last = generation
     return last
   }
@@ -201,7 +206,7 @@ export class Mill {
   }
 
   /** The packages of a kernel under the first of its names that has any. */
-  async #find(names: readonly KernelName[]): Promise<Offers> {
+  async #find(names: readonly KernelName[]): Promise<PackageSearch> {
     const failures: Failure[] = []
     for (const { distro, version, arch, release } of names) {
       const offers = await this.#offersOf({ distro, version, arch: canonicalArch(arch) })
@@ -212,11 +217,11 @@ export class Mill {
     return { packages: [], failures }
   }
 
-  #offersOf(shelf: Omit<KernelName, 'release'>): Promise<Offers> {
+  #offersOf(shelf: Omit<KernelName, 'release'>): Promise<PackageSearch> {
     const key = JSON.stringify(Object.values(shelf))
     const known = this.#offers.get(key)
     if (known) return known
-    const found = findOffers({ ...this.#options, filter: shelf })
+    const found = findPackages({ ...this.#options, filter: shelf })
     this.#offers.set(key, found)
     found.then(
       ({ failures }) => {
@@ -233,7 +238,7 @@ export class Mill {
     const { generation } = run
     const { jobs } = await plan(packages, {
       store,
-      artefact: this.#tool.artefact,
+      fingerprint: this.#tool.fingerprint,
       earlyStop,
       modules,
     })

@@ -69,7 +69,7 @@ export async function findPahole(signal?: AbortSignal): Promise<Tool> {
     name: 'pahole',
     version: name,
     options,
-    artefact: `${ARTEFACT} pahole ${name} ${options.join(' ')}`,
+    fingerprint: `${ARTEFACT} pahole ${name} ${options.join(' ')}`,
   }
 }
 

@@ -18,21 +18,15 @@ import {
   putRecord,
   recordKey,
   type Store,
-  StoreError,
   type Tool,
 } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import type { Instead, OnJobEvent, Stage } from '../event.ts'
-import type { Patience } from '../packages/download.ts'
-import { fetchVmlinux, type Receipt } from '../packages/fetch.ts'
-import {
-  ALL_MODULES,
-  encodeModules,
-  ModuleSet,
-  type Modules,
-  moduleName,
-} from '../packages/module.ts'
-import { atMost, type Room, UNPACK_LIMITS } from '../packages/unpack.ts'
+import { codeOf, failureOf } from '../failure.ts'
+import type { DownloadRetryOptions } from '../packages/download.ts'
+import { fetchVmlinux, type PackageReceipt } from '../packages/fetch.ts'
+import { ALL_MODULES, ModuleSet, moduleName } from '../packages/module.ts'
+import { atMost, type SizeLimit, UNPACK_LIMITS } from '../packages/unpack.ts'
 import { readVmlinux } from '../packages/vmlinux.ts'
 import { withScratch } from '../scratch.ts'
 import type { Source } from '../sources/source.ts'
@@ -40,6 +34,7 @@ import { ALL_SOURCES } from '../sources/sources.ts'
 import { type Amount, type Lease, memoryWith, needsOf } from './budget.ts'
 import { checkBtf, checkVmlinux, originOf } from './check.ts'
 import { type Job, nameOf } from './job.ts'
+import { encodeModules, type Modules } from './modules.ts'
 import { encodeBtf, PAHOLE_LIMITS, type PaholeLimits } from './pahole.ts'
 import { attemptsOf, knownRecord } from './plan.ts'
 
@@ -49,7 +44,7 @@ export interface PipelineOptions {
   /** directory for what is unpacked; else the system's temporary directory */
   scratch?: string
   pahole?: PaholeLimits
-  patience?: Patience
+  retry?: DownloadRetryOptions
   /** those whose access jobs need; else all that btfmill knows */
   sources?: readonly Source[]
   signal?: AbortSignal
@@ -57,7 +52,7 @@ export interface PipelineOptions {
 }
 
 /** What made the BTF that a kernel carries itself: its own build. */
-const NO_TOOL: Tool = { name: 'none', version: '', options: [], artefact: 'embedded' }
+const NO_TOOL: Tool = { name: 'none', version: '', options: [], fingerprint: 'embedded' }
 
 /** A job that has to wait until others leave it so much of the machine: nothing is stored, and nothing left. */
 export class NoRoom extends Error {
@@ -70,7 +65,7 @@ export class NoRoom extends Error {
 }
 
 /** What a job came to. A failure that could not be stored either is only told. */
-export type Outcome =
+export type JobOutcome =
   | { state: 'published'; record: BuildRecord }
   | { state: 'failed'; failure: Failure; stored: boolean }
 
@@ -83,7 +78,7 @@ export async function runJob(
   lease: Lease,
   options: PipelineOptions,
   instead?: Instead,
-): Promise<Outcome> {
+): Promise<JobOutcome> {
   const { onEvent = () => {}, signal } = options
   const started = performance.now()
   const seconds = () => (performance.now() - started) / 1000
@@ -113,7 +108,8 @@ export async function runJob(
 }
 
 /** Whether another try would come to the same, or the package is no more where the index has it. */
-const isLost = (code: FailureCode): boolean => FAILURE_CODES[code] === 'never' || code === 'gone'
+const isLost = (code: FailureCode): boolean =>
+  FAILURE_CODES[code] === 'never' || code === 'not_found_upstream'
 
 interface Encoded {
   vmlinux: Vmlinux
@@ -124,7 +120,7 @@ interface Encoded {
   modules?: Modules
 }
 
-interface Made extends Receipt, Encoded {}
+interface Made extends PackageReceipt, Encoded {}
 
 async function make(
   job: Job,
@@ -132,7 +128,7 @@ async function make(
   directory: string,
   options: PipelineOptions,
 ): Promise<Made> {
-  const { onEvent = () => {}, patience, sources = ALL_SOURCES } = options
+  const { onEvent = () => {}, retry, sources = ALL_SOURCES } = options
   const access = sources.find(({ id }) => id === job.source)?.access
   const kernel = nameOf(job)
   const stage = (name: Stage) => onEvent({ event: 'stage', kernel, stage: name })
@@ -143,7 +139,7 @@ async function make(
   const memory = (bytes: number) => lease.may({ memory: memoryWith(bytes) })
   const disk = { vmlinux: 0, modules: 0 }
   const roomFor =
-    (what: keyof typeof disk, limit: Room): Room =>
+    (what: keyof typeof disk, limit: SizeLimit): SizeLimit =>
     (bytes) => {
       limit(bytes)
       disk[what] = bytes
@@ -158,7 +154,7 @@ async function make(
   const fetched = await fetchVmlinux(job, to, {
     earlyStop: job.earlyStop ?? false,
     signal,
-    ...(patience && { patience }),
+    ...(retry && { retry }),
     ...(access && { access }),
     onProgress: (read) => onEvent({ event: 'progress', kernel, read, size: job.package.size }),
   })
@@ -223,7 +219,7 @@ async function publish(job: Job, made: Made, options: PipelineOptions): Promise<
   const release = job.kernel.release ?? vmlinux.release
   if (arch === undefined || release === undefined) {
     throw new GeneratorError(
-      'wrong_kernel',
+      'kernel_mismatch',
       'the image does not say of which kernel it is: name it',
     )
   }
@@ -303,27 +299,27 @@ function draft(job: Job, tool: Tool): BuildRecord {
 
 function authenticated(
   job: Job,
-  { authenticated: read, signed }: Receipt,
+  { authenticated: read, signed }: PackageReceipt,
 ): BuildRecord['package']['authenticated'] {
   if (read === 'prefix') return 'prefix'
-  return job.vouched !== 'index' && signed ? 'header' : job.vouched
+  return job.trust !== 'index' && signed ? 'header' : job.trust
 }
 
-/** Stores why a job failed, beside the BTF that an older artefact version may have left. */
+/** Stores why a job failed, beside the BTF that an older fingerprint version may have left. */
 export async function recordFailure(
   job: Job,
   error: unknown,
   { store, tool }: Pick<PipelineOptions, 'store' | 'tool'>,
-): Promise<Outcome & { state: 'failed' }> {
+): Promise<JobOutcome & { state: 'failed' }> {
   const record = draft(job, tool)
   if (job.embedded) record.origin = 'embedded' // not by pahole alone: that may be tried yet
   // without version, build-id and BTF there is nothing that tells it from other failures of its name
   if (record.package.version === '') record.package.version = 'unknown'
   const previous = await readPrevious(store, record).catch(() => undefined)
-  const failure = failureOf(error, attemptsOf(previous, tool.artefact) + 1)
+  const failure = failureOf(error, attemptsOf(previous, tool.fingerprint) + 1)
   try {
     const kept = previous?.btf ? { ...previous, updatedAt: record.updatedAt } : record
-    if (kept.tool.artefact !== tool.artefact) failure.artefact = tool.artefact
+    if (kept.tool.fingerprint !== tool.fingerprint) failure.fingerprint = tool.fingerprint
     await putRecord(store, { ...kept, failure })
     return { state: 'failed', failure, stored: true }
   } catch {
@@ -333,35 +329,4 @@ export async function recordFailure(
 
 function readPrevious(store: Store, record: BuildRecord): Promise<BuildRecord | undefined> {
   return knownRecord(store, recordKey(record.kernel, buildOf(record)))
-}
-
-const HOUR = 3600 * 1000
-const LONGEST_PAUSE = 7 * 24 * HOUR
-
-/** An error as it is kept; `attempts` counts this one. The pause after a `later` one doubles, up to a week. */
-export function failureOf(error: unknown, attempts: number, now = new Date()): Failure {
-  const { code, log } = codeOf(error)
-  const message = error instanceof Error ? error.message : String(error)
-  const pause = {
-    now: 0,
-    later: Math.min(HOUR * 2 ** (attempts - 1), LONGEST_PAUSE),
-    never: undefined,
-  }[FAILURE_CODES[code]]
-  return {
-    code,
-    message,
-    ...(log && { log }),
-    attempts,
-    at: now.toISOString(),
-    retryAt: pause === undefined ? null : new Date(now.getTime() + pause).toISOString(),
-  }
-}
-
-function codeOf(error: unknown): { code: FailureCode; log?: string | undefined } {
-  if (error instanceof GeneratorError) return error
-  if (error instanceof StoreError)
-    return { code: error.code === 'no_space' ? 'no_space' : 'store_failed' }
-  const system = (error as NodeJS.ErrnoException | undefined)?.code
-  if (system === 'ENOSPC' || system === 'EDQUOT') return { code: 'no_space' }
-  return { code: 'internal', log: error instanceof Error ? error.stack : undefined }
 }

@@ -19,8 +19,8 @@ export interface Plan {
 
 export interface PlanOptions {
   store: Store
-  /** the artefact version that a run would make now */
-  artefact: string
+  /** the fingerprint version that a run would make now */
+  fingerprint: string
   earlyStop: boolean
   /** names of the modules that are wanted */
   modules?: readonly string[]
@@ -54,13 +54,13 @@ export type Candidate = Pick<KernelPackage, 'name' | 'checksum' | 'image'> & {
 export function judge(
   record: BuildRecord | undefined,
   candidate: Candidate,
-  { artefact, earlyStop, modules = [], now = new Date() }: Omit<PlanOptions, 'store' | 'limit'>,
+  { fingerprint, earlyStop, modules = [], now = new Date() }: Omit<PlanOptions, 'store' | 'limit'>,
 ): 'due' | 'skipped' | 'postponed' {
   if (!record) return 'due'
   const { failure, btf, tool, origin } = record
   // what a kernel carries itself no pahole makes better
-  const isCurrent = tool.artefact === artefact || origin === 'embedded'
-  if (failure && attemptsOf(record, artefact) > 0) {
+  const isCurrent = tool.fingerprint === fingerprint || origin === 'embedded'
+  if (failure && attemptsOf(record, fingerprint) > 0) {
     // without the image, which was not tried then
     if (candidate.image && origin !== 'embedded') return 'due'
     if (failure.retryAt === null) return 'postponed'
@@ -88,11 +88,11 @@ function isPackage({ origin, package: { name, sha256 } }: BuildRecord, of: Candi
   return checksum?.algorithm !== 'sha256' || checksum.hex === sha256
 }
 
-/** How often a record's package has failed so far to become this artefact version. */
-export function attemptsOf(record: BuildRecord | undefined, artefact: string): number {
+/** How often a record's package has failed so far to become this fingerprint version. */
+export function attemptsOf(record: BuildRecord | undefined, fingerprint: string): number {
   if (!record?.failure) return 0
-  const { attempts, artefact: failed = record.tool.artefact } = record.failure
-  return failed === artefact ? attempts : 0
+  const { attempts, fingerprint: failed = record.tool.fingerprint } = record.failure
+  return failed === fingerprint ? attempts : 0
 }
 
 /** The record at a key, where there is one that reads. Errors: those of `Store.get`. */

@@ -7,21 +7,20 @@
 import type { OnEvent, OnJobEvent } from '../event.ts'
 import type { BudgetOptions } from './budget.ts'
 import type { Job } from './job.ts'
-import type { Outcome, PipelineOptions } from './pipeline.ts'
-import type { Work, WorkerOptions } from './worker.ts'
+import type { JobOutcome, PipelineOptions } from './pipeline.ts'
 
 /**
  * What became of a job that was given to a queue: done, or `left` since nothing new is begun any more, or `queued` for
  * others to do where nobody wants to wait for it.
  */
-export type Result = Outcome | { state: 'left' } | { state: 'queued' }
+export type JobResult = JobOutcome | { state: 'left' } | { state: 'queued' }
 
 export interface Queue {
   /**
    * Has a job done and tells `onEvent` how it goes. Rejects with the reason of the signal that ended it, and where the
    * store fails.
    */
-  run(job: Job, onEvent?: OnJobEvent): Promise<Result>
+  run(job: Job, onEvent?: OnJobEvent): Promise<JobResult>
   /** Lets go of what the queue holds. Jobs that still run are not waited for. */
   close(): Promise<void>
 }
@@ -39,16 +38,4 @@ export interface QueueOptions extends Omit<PipelineOptions, 'onEvent'> {
   drain?: AbortSignal
   /** hears of the queue itself */
   onEvent?: OnEvent
-}
-
-/** Opens a queue, in this process or in Redis. Errors: `queue_failed`. */
-export async function openQueue(options: QueueOptions): Promise<Queue> {
-  const { queue: url, ...rest } = options
-  if (url !== undefined) return (await import('./redis-queue.ts')).openRedisQueue(url, rest)
-  return (await import('./local-queue.ts')).openLocalQueue(rest)
-}
-
-/** Does what others put into a queue in Redis; see `worker.ts`, whose code and libraries are loaded here. */
-export async function work(options: WorkerOptions): Promise<Work> {
-  return (await import('./worker.ts')).work(options)
 }

@@ -10,12 +10,12 @@ import type { JobEvent, OnJobEvent } from '../event.ts'
 import { type Job, jobIdOf, nameOf } from './job.ts'
 import { recordFailure } from './pipeline.ts'
 import { knownRecord } from './plan.ts'
-import type { Queue, QueueOptions, Result } from './queue.ts'
+import type { JobResult, Queue, QueueOptions } from './queue.ts'
 import {
   type Connection,
   checkRemote,
+  closeQuietly,
   connect,
-  farewell,
   isReceipt,
   isReport,
   PREFIX,
@@ -28,17 +28,17 @@ const ROUND = 5000
 const KEPT = 3600
 
 /** A job that somebody waits for. */
-interface Task {
+interface RedisTask {
   id: string
   job: Job
   listeners: Set<OnJobEvent>
-  settle: PromiseWithResolvers<Result>
+  settle: PromiseWithResolvers<JobResult>
 }
 
 /** Connects to it. Errors: `queue_failed`. */
 export async function openRedisQueue(url: string, options: QueueOptions): Promise<Queue> {
   const connection = await connect(url, options.onEvent)
-  const events = `${PREFIX}:${queueNameOf(options.tool.artefact)}:events`
+  const events = `${PREFIX}:${queueNameOf(options.tool.fingerprint)}:events`
   const [last] = await connection.redis.xrevrange(events, '+', '-', 'COUNT', 1)
   return new RedisQueue(connection, options, last?.[0] ?? '0')
 }
@@ -48,7 +48,7 @@ class RedisQueue implements Queue {
   readonly #connection: Connection
   readonly #jobs: RedisJobs
   readonly #events: QueueEvents
-  readonly #tasks = new Map<string, Task>()
+  readonly #tasks = new Map<string, RedisTask>()
   readonly #rounds: NodeJS.Timeout
   #inRound = false
   #unattended = false
@@ -57,7 +57,7 @@ class RedisQueue implements Queue {
   constructor(connection: Connection, options: QueueOptions, since: string) {
     this.#options = options
     this.#connection = connection
-    const name = queueNameOf(options.tool.artefact)
+    const name = queueNameOf(options.tool.fingerprint)
     const settings = { connection: connection.redis, prefix: PREFIX }
     this.#jobs = new RedisJobs(name, settings)
     this.#events = new QueueEvents(name, { ...settings, lastEventId: since })
@@ -73,16 +73,16 @@ class RedisQueue implements Queue {
     options.signal?.addEventListener('abort', () => this.#giveUp(), { once: true })
   }
 
-  async run(job: Job, onEvent: OnJobEvent = () => {}): Promise<Result> {
+  async run(job: Job, onEvent: OnJobEvent = () => {}): Promise<JobResult> {
     const { tool, drain, signal, detach } = this.#options
     signal?.throwIfAborted()
     if (drain?.aborted) return { state: 'left' }
     checkRemote(job)
-    const id = jobIdOf(job, tool.artefact)
+    const id = jobIdOf(job, tool.fingerprint)
     const known = this.#tasks.get(id)
     known?.listeners.add(onEvent)
     if (known) return await known.settle.promise
-    const task: Task = {
+    const task: RedisTask = {
       id,
       job,
       listeners: new Set([onEvent]),
@@ -98,12 +98,12 @@ class RedisQueue implements Queue {
 
   async close(): Promise<void> {
     clearInterval(this.#rounds)
-    await farewell(this.#events.close(), this.#jobs.close())
+    await closeQuietly(this.#events.close(), this.#jobs.close())
     this.#connection.close()
   }
 
   /** Queues a job, unless it is there; one that has ended is queued anew. */
-  async #put({ id, job }: Task): Promise<void> {
+  async #put({ id, job }: RedisTask): Promise<void> {
     const there: Queued | undefined = await this.#jobs.getJob(id)
     if (there?.finishedOn) await there.remove()
     const keep = { age: KEPT }
@@ -112,17 +112,17 @@ class RedisQueue implements Queue {
     })
   }
 
-  #settle(task: Task, result: Result): void {
+  #settle(task: RedisTask, result: JobResult): void {
     this.#tasks.delete(task.id)
     task.settle.resolve(result)
   }
 
-  #reject(task: Task, error: unknown): void {
+  #reject(task: RedisTask, error: unknown): void {
     this.#tasks.delete(task.id)
     task.settle.reject(error)
   }
 
-  #tell({ listeners }: Task, event: JobEvent): void {
+  #tell({ listeners }: RedisTask, event: JobEvent): void {
     for (const listener of listeners) listener(event)
   }
 
@@ -172,7 +172,7 @@ class RedisQueue implements Queue {
   }
 
   /** Takes a worker's word for what became of a job, as far as the store bears it out. */
-  async #believe(task: Task, value: unknown): Promise<void> {
+  async #believe(task: RedisTask, value: unknown): Promise<void> {
     if (!isReceipt(value)) return await this.#fail(task, refuse('what a worker says is no receipt'))
     if (value.state === 'failed') {
       const { failure, stored, seconds } = value
@@ -201,7 +201,7 @@ class RedisQueue implements Queue {
     return same && record?.btf ? record : undefined
   }
 
-  async #fail(task: Task, error: GeneratorError): Promise<void> {
+  async #fail(task: RedisTask, error: GeneratorError): Promise<void> {
     const result = await recordFailure(task.job, error, this.#options)
     const { failure } = result
     this.#tell(task, { event: 'failed', kernel: nameOf(task.job), failure, seconds: 0 })

@@ -1,6 +1,6 @@
 /*
  * What the two ends of a queue in Redis have in common: its name, how they connect, and what they tell each other. Each
- * artefact version has a queue of its own, so that a worker whose pahole is another never takes a job whose result would
+ * fingerprint version has a queue of its own, so that a worker whose pahole is another never takes a job whose result would
  * be another. Whatever comes out of Redis is somebody else's until it was checked.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -17,11 +17,11 @@ export const PREFIX = 'btfmill'
 /** Milliseconds to connect in; and the longest pause between two attempts. */
 const PATIENCE = 5000
 
-/** The name of the queue for an artefact version. */
-export const queueNameOf = (artefact: string): string => sha256Of(artefact).slice(0, 16)
+/** The name of the queue for an fingerprint version. */
+export const queueNameOf = (fingerprint: string): string => sha256Of(fingerprint).slice(0, 16)
 
 /** What a worker says of a job while it works. */
-const Report = Type.Union([
+const JobReport = Type.Union([
   Type.Object({
     event: Type.Literal('started'),
     kernel: KernelName,
@@ -47,10 +47,10 @@ const Report = Type.Union([
     size: Type.Optional(Type.Union([Type.Integer({ minimum: 0 }), Type.Undefined()])),
   }),
 ])
-export type Report = Type.Static<typeof Report>
+export type JobReport = Type.Static<typeof JobReport>
 
 /** What a worker says became of a job. */
-const Receipt = Type.Union([
+const JobReceipt = Type.Union([
   Type.Object({
     state: Type.Literal('published'),
     /** of the record in the store */
@@ -66,21 +66,21 @@ const Receipt = Type.Union([
     seconds: Type.Number({ minimum: 0 }),
   }),
 ])
-export type Receipt = Type.Static<typeof Receipt>
+export type JobReceipt = Type.Static<typeof JobReceipt>
 
-const [job, report, receipt] = [Compile(Job), Compile(Report), Compile(Receipt)]
+const [job, report, receipt] = [Compile(Job), Compile(JobReport), Compile(JobReceipt)]
 
-export const isReport = (value: unknown): value is Report => report.Check(value)
-export const isReceipt = (value: unknown): value is Receipt => receipt.Check(value)
+export const isReport = (value: unknown): value is JobReport => report.Check(value)
+export const isReceipt = (value: unknown): value is JobReceipt => receipt.Check(value)
 
 /**
  * A job as it may come from a queue: under its own id, and for a server that any machine can ask. Errors:
  * `queue_failed`.
  */
-export function checkJob(value: unknown, id: string | undefined, artefact: string): Job {
+export function checkJob(value: unknown, id: string | undefined, fingerprint: string): Job {
   if (!job.Check(value)) throw new GeneratorError('queue_failed', 'what is queued is no job')
   checkRemote(value)
-  if (jobIdOf(value, artefact) !== id)
+  if (jobIdOf(value, fingerprint) !== id)
     throw new GeneratorError('queue_failed', 'a job is queued under the id of another')
   return value
 }
@@ -138,7 +138,7 @@ export async function connect(url: string, onEvent: OnEvent = () => {}): Promise
 }
 
 /** Waits for what lets go of a connection, which may have been lost; not for long. */
-export async function farewell(...goodbyes: Promise<unknown>[]): Promise<void> {
+export async function closeQuietly(...goodbyes: Promise<unknown>[]): Promise<void> {
   const enough = new AbortController()
   const tooLong = sleep(PATIENCE, undefined, { signal: enough.signal }).catch(() => {})
   await Promise.race([Promise.allSettled(goodbyes), tooLong])

@@ -8,20 +8,20 @@
 import { type Job as Queued, UnrecoverableError, WaitingError, Worker } from 'bullmq'
 import { buildOf, recordKey, type Tool } from '../../storage/index.ts'
 import type { JobEvent } from '../event.ts'
-import { publishCatalog } from './generate.ts'
 import { type Job, jobIdOf } from './job.ts'
 import { openLocalQueue } from './local-queue.ts'
 import { findPahole } from './pahole.ts'
 import { type Candidate, judge, knownRecord } from './plan.ts'
+import { publishCatalog } from './publish.ts'
 import type { Queue, QueueOptions } from './queue.ts'
 import {
   checkJob,
+  closeQuietly,
   connect,
-  farewell,
   isReport,
+  type JobReceipt,
   PREFIX,
   queueNameOf,
-  type Receipt,
 } from './redis.ts'
 
 /** How long a worker may be silent before its jobs are given to others, in seconds. */
@@ -61,12 +61,16 @@ export async function work(options: WorkerOptions): Promise<Work> {
   const tool = await findPahole(signal)
   const { redis, close } = await connect(queue, onEvent)
   try {
-    const hands = new Hands(options, tool, await openLocalQueue({ ...options, tool }))
+    const hands = new JobHandler(options, tool, await openLocalQueue({ ...options, tool }))
     const lease = (options.lease ?? LEASE) * 1000
-    const worker = new Worker(queueNameOf(tool.artefact), (job, token) => hands.take(job, token), {
-      ...{ connection: redis, prefix: PREFIX, concurrency: options.jobs ?? 1 },
-      ...{ lockDuration: lease, stalledInterval: lease, maxStalledCount: LOSSES },
-    })
+    const worker = new Worker(
+      queueNameOf(tool.fingerprint),
+      (job, token) => hands.take(job, token),
+      {
+        ...{ connection: redis, prefix: PREFIX, concurrency: options.jobs ?? 1 },
+        ...{ lockDuration: lease, stalledInterval: lease, maxStalledCount: LOSSES },
+      },
+    )
     worker.on('error', () => {}) // of its connection that tells itself; of a lease that ran out another worker tells
     try {
       await Promise.race([aborted(drain), aborted(signal)])
@@ -84,12 +88,12 @@ export async function work(options: WorkerOptions): Promise<Work> {
 async function end(worker: Worker, signal: AbortSignal | undefined): Promise<void> {
   const closed = worker.close()
   await Promise.race([closed, aborted(signal)])
-  await farewell(closed)
-  if (signal?.aborted) await farewell(worker.disconnect())
+  await closeQuietly(closed)
+  if (signal?.aborted) await closeQuietly(worker.disconnect())
 }
 
 /** What does the jobs that the worker takes. */
-class Hands {
+class JobHandler {
   readonly done: Work = { published: 0, failed: 0, left: 0 }
   readonly #options: WorkerOptions
   readonly #tool: Tool
@@ -107,7 +111,7 @@ class Hands {
   }
 
   /** Does a job, and says what came of it. */
-  async take(queued: Queued, token = ''): Promise<Receipt> {
+  async take(queued: Queued, token = ''): Promise<JobReceipt> {
     const job = this.#check(queued)
     this.#busy++
     clearTimeout(this.#idle)
@@ -133,29 +137,29 @@ class Hands {
 
   #check({ data, id }: Queued): Job {
     try {
-      return checkJob(data, id, this.#tool.artefact)
+      return checkJob(data, id, this.#tool.fingerprint)
     } catch (error) {
       throw new UnrecoverableError((error as Error).message)
     }
   }
 
   /** What came of a job that was done already, by a worker that was lost before it could say so. */
-  async #there(job: Job): Promise<Receipt | undefined> {
+  async #there(job: Job): Promise<JobReceipt | undefined> {
     const { kernel, package: from, earlyStop = false, modules = [] } = job
     const { arch, release } = kernel
     if (arch === undefined || release === undefined || from.version === '') return undefined
     const key = recordKey({ ...kernel, arch, release }, from.version)
     const record = await knownRecord(this.#options.store, key)
-    const wanted = { artefact: this.#tool.artefact, earlyStop, modules }
+    const wanted = { fingerprint: this.#tool.fingerprint, earlyStop, modules }
     const verdict = judge(record, candidateOf(job), wanted)
     if (verdict !== 'skipped') return undefined
     return { state: 'published', key, read: 0, seconds: 0 }
   }
 
-  async #do(job: Job, queued: Queued, token: string): Promise<Receipt> {
+  async #do(job: Job, queued: Queued, token: string): Promise<JobReceipt> {
     const { signal, onEvent } = this.#options
     const started = performance.now()
-    const id = jobIdOf(job, this.#tool.artefact)
+    const id = jobIdOf(job, this.#tool.fingerprint)
     const report = reporter(queued)
     let read = 0
     const running = this.#local.run(job, (event) => {

@@ -16,13 +16,13 @@ export interface ArMember {
 const MAGIC = '!<arch>\n'
 const HEADER = 60
 
-/** Reads the members of an archive. What is left of a body is passed over. Errors: `corrupt_package`, `truncated`. */
+/** Reads the members of an archive. What is left of a body is passed over. Errors: `invalid_package`, `truncated`. */
 export async function* readAr(source: AsyncIterable<Uint8Array>): AsyncGenerator<ArMember> {
   const bytes = new ByteReader(source, () => {
     return new GeneratorError('truncated', 'the ar archive ends in the middle of a member')
   })
   if ((await bytes.take(MAGIC.length)).toString('latin1') !== MAGIC) {
-    throw new GeneratorError('corrupt_package', 'not an ar archive')
+    throw new GeneratorError('invalid_package', 'not an ar archive')
   }
   while (!(await bytes.atEnd())) {
     const { name, size } = parseHeader(await bytes.take(HEADER))
@@ -38,7 +38,7 @@ function parseHeader(header: Buffer): { name: string; size: number } {
   const text = header.toString('latin1')
   const size = /^(\d{1,10}) *$/.exec(text.slice(48, 58))?.[1]
   if (size === undefined || text.slice(58) !== '`\n') {
-    throw new GeneratorError('corrupt_package', 'the ar archive has a member with a bad header')
+    throw new GeneratorError('invalid_package', 'the ar archive has a member with a bad header')
   }
   return { name: text.slice(0, 16).trimEnd().replace(/\/$/, ''), size: Number(size) }
 }

@@ -1,5 +1,5 @@
 /** A file in an archive, whichever kind of archive that is. Its bytes are read before the next file is asked for. */
-export interface Entry {
+export interface ArchiveEntry {
   /** as the archive has it */
   name: string
   /** a regular file with bytes of its own: no directory, no symlink, no hard link to another one */

@@ -21,7 +21,7 @@ export interface TreeFile {
   link?: string
 }
 
-/** The files of a tree whose path is wanted. Errors: the system's, `corrupt_package`. */
+/** The files of a tree whose path is wanted. Errors: the system's, `invalid_package`. */
 export async function* readTree(
   root: string,
   wanted: (path: string) => boolean,

@@ -6,11 +6,11 @@
  */
 
 import { GeneratorError } from '../error.ts'
-import type { Entry } from './archive-entry.ts'
+import type { ArchiveEntry } from './archive-entry.ts'
 import { ByteReader } from './bytes.ts'
 
 /** What a package's header says of a file. */
-export type ListedFile = Pick<Entry, 'name' | 'regular' | 'size'>
+export type ListedFile = Pick<ArchiveEntry, 'name' | 'regular' | 'size'>
 
 const NEWC = '070701'
 /** newc, with a sum of the body's bytes */
@@ -25,16 +25,16 @@ const NAME_MAX = 4096
 const S_IFMT = 0o170000
 const S_IFREG = 0o100000
 
-type Header = ListedFile & { sum?: number }
+type CpioHeader = ListedFile & { sum?: number }
 
 /**
  * Reads the files of an archive in their order; `listed` gives those of the large-file form by their index. What is
- * left of a body is passed over, and a sum compared where one is read to its end. Errors: `corrupt_package`.
+ * left of a body is passed over, and a sum compared where one is read to its end. Errors: `invalid_package`.
  */
 export async function* readCpio(
   source: AsyncIterable<Uint8Array>,
   listed: (index: number) => ListedFile | undefined = () => undefined,
-): AsyncGenerator<Entry> {
+): AsyncGenerator<ArchiveEntry> {
   const bytes = new ByteReader(source, () => corrupt('ends in the middle of a file'))
   const align = () => bytes.skipTo(Math.ceil(bytes.position / 4) * 4)
   for (;;) {
@@ -53,7 +53,7 @@ export async function* readCpio(
 }
 
 /** What follows the magic of newc: 13 numbers of 8 digits, and the name. */
-async function readHeader(bytes: ByteReader, magic: string): Promise<Header> {
+async function readHeader(bytes: ByteReader, magic: string): Promise<CpioHeader> {
   if (magic !== NEWC && magic !== CRC) throw corrupt('has a header of no form we know')
   const numbers = await bytes.take(13 * 8)
   const number = (index: number) => parseHex(numbers.subarray(index * 8, index * 8 + 8))
@@ -73,7 +73,7 @@ type Numbers = [mode: number, links: number, size: number, nameSize: number, sum
 async function readIndex(
   bytes: ByteReader,
   listed: (index: number) => ListedFile | undefined,
-): Promise<Header> {
+): Promise<CpioHeader> {
   const index = parseHex(await bytes.take(8))
   const file = listed(index)
   if (!file) throw corrupt(`has file ${index}, which the package does not list`)
@@ -97,4 +97,4 @@ async function* summed(body: AsyncIterable<Buffer>, wanted: number): AsyncGenera
 }
 
 const corrupt = (what: string): GeneratorError =>
-  new GeneratorError('corrupt_package', `the cpio archive ${what}`)
+  new GeneratorError('invalid_package', `the cpio archive ${what}`)

@@ -2,18 +2,18 @@
 
 import { GeneratorError } from '../error.ts'
 import { readAr } from './ar.ts'
-import type { Entry } from './archive-entry.ts'
+import type { ArchiveEntry } from './archive-entry.ts'
 import { capped, compressionOf, decompress } from './decompress.ts'
 import { readTar } from './tar.ts'
 
 /**
  * Reads the files of a package in their order, whichever order its members have; `limit` is that of all they unpack
- * to, in bytes. Errors: `corrupt_package`, `truncated`, `unsupported_package`, `too_large`.
+ * to, in bytes. Errors: `invalid_package`, `truncated`, `unsupported_package`, `too_large`.
  */
 export async function* readDeb(
   source: AsyncIterable<Uint8Array>,
   limit: number,
-): AsyncGenerator<Entry> {
+): AsyncGenerator<ArchiveEntry> {
   for await (const { name, body } of readAr(source)) {
     if (!/^data\.tar(\.|$)/.test(name)) continue
     const plain = decompress(body, compressionOf(name))
@@ -24,5 +24,5 @@ export async function* readDeb(
     }
     return
   }
-  throw new GeneratorError('corrupt_package', 'the package has no data.tar')
+  throw new GeneratorError('invalid_package', 'the package has no data.tar')
 }

@@ -60,7 +60,7 @@ interface DecompressOptions {
 }
 
 /**
- * The decompressed bytes. The stream fails with `corrupt_package`, with `aborted` where somebody ends the program, with
+ * The decompressed bytes. The stream fails with `invalid_package`, with `aborted` where somebody ends the program, with
  * `too_large` where xz would take too much memory, or as the source does.
  */
 export function decompress(
@@ -166,4 +166,4 @@ function refusal(log: string): GeneratorError {
 }
 
 const corrupt = (message: string, cause?: Error): GeneratorError =>
-  new GeneratorError('corrupt_package', `it does not decompress: ${message}`, { cause })
+  new GeneratorError('invalid_package', `it does not decompress: ${message}`, { cause })

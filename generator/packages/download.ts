@@ -20,22 +20,27 @@ export interface Download {
 
 export interface DownloadOptions {
   signal?: AbortSignal | undefined
-  patience?: Patience
+  retry?: DownloadRetryOptions
   /** what opens the repository; sent over TLS alone */
   access?: Access
 }
 
 /** How long we wait, in milliseconds, and how often we try again. */
-export interface Patience {
+export interface DownloadRetryOptions {
   /** for a connection, for headers, and between two pieces of a body */
-  silence: number
+  timeout: number
   retries: number
   /** before the first retry; doubled for each further one */
-  pause: number
-  maxPause: number
+  minDelay: number
+  maxDelay: number
 }
 
-const PATIENCE: Patience = { silence: 30_000, retries: 6, pause: 500, maxPause: 30_000 }
+const PATIENCE: DownloadRetryOptions = {
+  timeout: 30_000,
+  retries: 6,
+  minDelay: 500,
+  maxDelay: 30_000,
+}
 
 const RETRIED_ERRORS = [
   ...[
@@ -58,7 +63,7 @@ const RETRIED_ERRORS = [
 ]
 
 /**
- * Opens a http, https or file URL, or a path. Errors: `unreachable`, `gone`, `stalled`, `truncated`, `no_access` where
+ * Opens a http, https or file URL, or a path. Errors: `unreachable`, `not_found_upstream`, `stalled`, `truncated`, `no_access` where
  * what would open it is not on this machine.
  */
 export async function download(url: string, options: DownloadOptions = {}): Promise<Download> {
@@ -122,24 +127,24 @@ async function fromFile(url: string): Promise<Download> {
     if (cause instanceof GeneratorError) throw cause
     const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT'
     throw new GeneratorError(
-      missing ? 'gone' : 'unreachable',
+      missing ? 'not_found_upstream' : 'unreachable',
       `${url}: ${(cause as Error).message}`,
       { cause },
     )
   }
 }
 
-interface Answer extends Download {
+interface DownloadResponse extends Download {
   status: number
   validators: Validators
 }
 
 async function fromServer(
   url: string,
-  { signal, patience = PATIENCE, access = {} }: DownloadOptions,
+  { signal, retry = PATIENCE, access = {} }: DownloadOptions,
   conditions: Record<string, string> = {},
-): Promise<Answer> {
-  const dispatcher = patientAgent(patience, await certificateOf(access))
+): Promise<DownloadResponse> {
+  const dispatcher = patientAgent(retry, await certificateOf(access))
   try {
     const { statusCode, headers, body, context } = await request(url, {
       dispatcher,
@@ -220,20 +225,20 @@ async function secret(path: string): Promise<Buffer> {
 }
 
 function patientAgent(
-  { silence, retries, pause, maxPause }: Patience,
+  { timeout, retries, minDelay, maxDelay }: DownloadRetryOptions,
   certificate: Certificate,
 ): Dispatcher {
   const agent = new Agent({
-    connect: { timeout: silence, ...certificate },
-    headersTimeout: silence,
-    bodyTimeout: silence,
+    connect: { timeout: timeout, ...certificate },
+    headersTimeout: timeout,
+    bodyTimeout: timeout,
   })
   return agent.compose(
     interceptors.redirect({ maxRedirections: 5 }),
     interceptors.retry({
       maxRetries: retries,
-      minTimeout: pause,
-      maxTimeout: maxPause,
+      minTimeout: minDelay,
+      maxTimeout: maxDelay,
       timeoutFactor: 2,
       methods: ['GET'],
       statusCodes: [408, 429, 500, 502, 503, 504],
@@ -257,7 +262,10 @@ async function* pieces(
 
 function refusal(url: string, status: number): GeneratorError {
   const gone = status === 404 || status === 410
-  return new GeneratorError(gone ? 'gone' : 'unreachable', `${url}: the server answers ${status}`)
+  return new GeneratorError(
+    gone ? 'not_found_upstream' : 'unreachable',
+    `${url}: the server answers ${status}`,
+  )
 }
 
 /** `begun`: bytes have arrived already. */

@@ -5,11 +5,10 @@
 import { createHash } from 'node:crypto'
 import { PassThrough, type Readable } from 'node:stream'
 import { GeneratorError } from '../error.ts'
-import type { Job } from '../jobs/job.ts'
 import type { Checksum } from '../sources/source.ts'
 import { type DownloadOptions, download } from './download.ts'
 import type { ModuleFile } from './module.ts'
-import { type Container, openContainer } from './package-format.ts'
+import { type OpenPackage, openPackage, type PackageFile } from './package-format.ts'
 import type { Destination } from './unpack.ts'
 
 /** Most that is read of a file whose size no index tells, in bytes; Debian's largest packages have 1 GB. */
@@ -25,10 +24,10 @@ export interface Fetched {
    * reading ended early as asked. Errors: `digest_mismatch`, `truncated`, `too_large`, those of `download`, and those of
    * `openContainer`.
    */
-  done: Promise<Receipt>
+  done: Promise<PackageReceipt>
 }
 
-export interface Receipt {
+export interface PackageReceipt {
   /** bytes of the package */
   read: number
   sha256?: string
@@ -37,7 +36,7 @@ export interface Receipt {
   signed: boolean
 }
 
-export interface FetchOptions extends DownloadOptions {
+export interface PackageFetchOptions extends DownloadOptions {
   /** end the download when what is wanted is whole */
   earlyStop: boolean
   onProgress(read: number): void
@@ -45,13 +44,13 @@ export interface FetchOptions extends DownloadOptions {
 
 /** Starts reading a job's package and writing what is wanted of it. Errors: those of `download`. */
 export async function fetchVmlinux(
-  job: Job,
+  file: PackageFile,
   to: Omit<Destination, 'whole'>,
-  options: FetchOptions,
+  options: PackageFetchOptions,
 ): Promise<Fetched> {
-  const { body, size } = await download(job.package.url, options)
-  const bytes = new Intake(job, body, size, options.onProgress)
-  const opening = openContainer(job, bytes, options.signal)
+  const { body, size } = await download(file.package.url, options)
+  const bytes = new PackageStream(file, body, size, options.onProgress)
+  const opening = openPackage(file, bytes, options.signal)
   const feed = new PassThrough({ highWaterMark: 256 * 1024 })
   const vmlinux = Promise.withResolvers<void>()
   const modules = opening
@@ -67,14 +66,14 @@ export async function fetchVmlinux(
 }
 
 /** A package's bytes as they come in: counted, hashed, and at their end compared with what was promised of them. */
-class Intake {
+class PackageStream {
   read = 0
   /** of all bytes, when they have been read and are what they should be */
   sha256: string | undefined
   readonly #pieces: AsyncGenerator<Buffer>
 
   constructor(
-    { package: { size }, checksum }: Job,
+    { package: { size }, checksum }: PackageFile,
     body: Readable,
     announced: number | undefined,
     onProgress: (read: number) => void,
@@ -129,12 +128,12 @@ interface Promised {
 
 /** Reads a package to its end: one that does not open or unpack, too, since its digest tells whose fault that is. */
 async function readAll(
-  bytes: Intake,
-  opening: Promise<Container>,
+  bytes: PackageStream,
+  opening: Promise<OpenPackage>,
   feed: PassThrough,
   unpacking: Promise<unknown>,
-  { earlyStop }: FetchOptions,
-): Promise<Receipt> {
+  { earlyStop }: PackageFetchOptions,
+): Promise<PackageReceipt> {
   const container = await opening.catch(() => undefined)
   const signed = container?.signed ?? false
   let unpacked = false

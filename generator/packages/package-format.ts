@@ -4,7 +4,7 @@
  */
 
 import { GeneratorError } from '../error.ts'
-import type { Job } from '../jobs/job.ts'
+import type { Checksum } from '../sources/source.ts'
 import { ByteReader } from './bytes.ts'
 import { readDeb } from './deb.ts'
 import { compressionIn, decompress, MAGIC_SIZE } from './decompress.ts'
@@ -12,7 +12,23 @@ import type { ModuleFile } from './module.ts'
 import { openRpm } from './rpm.ts'
 import { type Destination, UNPACK_LIMITS, unpackFiles, writeFile } from './unpack.ts'
 
-export interface Container {
+/** A file that a kernel comes in, as its reader has to know it. */
+export interface PackageFile {
+  package: {
+    url: string
+    /** bytes, where an index promises them */
+    size?: number | undefined
+  }
+  /** digest that an index promises */
+  checksum?: Checksum | undefined
+  format: 'deb' | 'rpm' | 'vmlinux'
+  /** paths of OpenPGP keys, one of which must have signed the header of an .rpm */
+  keys?: readonly string[] | undefined
+  /** globs of the paths that vmlinux may have in the package */
+  vmlinux: readonly string[]
+}
+
+export interface OpenPackage {
   /** all bytes that are still to be read; fails at their end where they are not what the file itself says */
   rest: AsyncIterable<Buffer>
   /** Writes the vmlinux and modules among those bytes to new files. Errors: those of `unpackFiles`. */
@@ -22,11 +38,11 @@ export interface Container {
 }
 
 /** Begins to read a job's file. Errors: those of `openRpm`. */
-export async function openContainer(
-  { format, keys, vmlinux }: Job,
+export async function openPackage(
+  { format, keys, vmlinux }: PackageFile,
   bytes: AsyncIterable<Buffer>,
   signal?: AbortSignal,
-): Promise<Container> {
+): Promise<OpenPackage> {
   const limit = UNPACK_LIMITS.unpacked
   switch (format) {
     case 'deb':

@@ -26,7 +26,7 @@ interface IndexEntry {
   count: number
 }
 
-/** How many bytes follow an intro. Errors: `corrupt_package`, `too_large`. */
+/** How many bytes follow an intro. Errors: `invalid_package`, `too_large`. */
 export function sizeAfter(intro: Buffer): number {
   if (!intro.subarray(0, MAGIC.length).equals(MAGIC)) throw corrupt('has no header')
   const [entries, store] = [intro.readUInt32BE(8), intro.readUInt32BE(12)]
@@ -35,7 +35,7 @@ export function sizeAfter(intro: Buffer): number {
   return entries * INDEX_ENTRY + store
 }
 
-/** A header that was read whole, its intro included. Its methods fail with `corrupt_package`. */
+/** A header that was read whole, its intro included. Its methods fail with `invalid_package`. */
 export class RpmHeader {
   readonly #index = new Map<number, IndexEntry>()
   readonly #store: Buffer
@@ -98,4 +98,4 @@ export class RpmHeader {
 }
 
 const corrupt = (what: string): GeneratorError =>
-  new GeneratorError('corrupt_package', `the package's header ${what}`)
+  new GeneratorError('invalid_package', `the package's header ${what}`)

@@ -7,7 +7,7 @@
 import { createHash, type Hash } from 'node:crypto'
 import { GeneratorError } from '../error.ts'
 import { verifyDetached } from '../signature.ts'
-import type { Digest, Entry } from './archive-entry.ts'
+import type { ArchiveEntry, Digest } from './archive-entry.ts'
 import { ByteReader } from './bytes.ts'
 import { type ListedFile, readCpio } from './cpio.ts'
 import { type Compression, capped, compressionIn, decompress, MAGIC_SIZE } from './decompress.ts'
@@ -21,9 +21,9 @@ export interface Rpm {
   payload: AsyncIterable<Buffer>
   /**
    * The files in a payload, in their order; `limit` is that of all they unpack to, in bytes. Errors:
-   * `corrupt_package`, `unsupported_package`, `too_large`.
+   * `invalid_package`, `unsupported_package`, `too_large`.
    */
-  files(payload: AsyncIterable<Uint8Array>, limit: number): AsyncGenerator<Entry>
+  files(payload: AsyncIterable<Uint8Array>, limit: number): AsyncGenerator<ArchiveEntry>
   /** one of the keys signed the header, and that has digests of what follows */
   signed: boolean
 }
@@ -103,8 +103,8 @@ const S_IFLNK = 0o120000
 const GHOST = 1 << 6
 
 /**
- * Reads a package as far as its payload. Errors: `corrupt_package`, `truncated`, `too_large`, `digest_mismatch` where
- * the header is not what the package says, `bad_signature`, `expired_signature` and `no_keyring` where `keys` are given.
+ * Reads a package as far as its payload. Errors: `invalid_package`, `truncated`, `too_large`, `digest_mismatch` where
+ * the header is not what the package says, `invalid_signature`, `expired_signature` and `no_keyring` where `keys` are given.
  */
 export async function openRpm(
   source: AsyncIterable<Uint8Array>,
@@ -114,13 +114,13 @@ export async function openRpm(
     return new GeneratorError('truncated', 'the package ends in the middle of its header')
   })
   if ((await bytes.take(LEAD)).readUInt32BE() !== LEAD_MAGIC)
-    throw new GeneratorError('corrupt_package', 'not an rpm package')
+    throw new GeneratorError('invalid_package', 'not an rpm package')
   const signature = new RpmHeader(await takeHeader(bytes))
   await bytes.skipTo(Math.ceil(bytes.position / 8) * 8)
   const raw = await takeHeader(bytes)
   compareHeader(raw, signature)
   // packages are older than the indexes that list them: what was signed in time stays signed, as rpm sees it
-  const trust = keys && { keyrings: keys, frozen: true, signal }
+  const trust = keys && { keyrings: keys, endOfLife: true, signal }
   if (trust) await verifyDetached(signaturesOf(signature), raw, trust)
   const header = new RpmHeader(raw)
   const vouches = [HEADER.payloadDigest, HEADER.fileDigests].some(
@@ -146,7 +146,7 @@ function compareHeader(raw: Buffer, signature: RpmHeader): void {
   }
 }
 
-/** The signatures that cover the header alone, one after the other. Errors: `bad_signature` where there is none. */
+/** The signatures that cover the header alone, one after the other. Errors: `invalid_signature` where there is none. */
 function signaturesOf(signature: RpmHeader): Buffer {
   const found = [
     ...signature.strings(SIGNATURE.openpgp).map((text) => Buffer.from(text, 'base64')),
@@ -155,7 +155,7 @@ function signaturesOf(signature: RpmHeader): Buffer {
   ]
   const all = Buffer.concat(found)
   if (all.length === 0)
-    throw new GeneratorError('bad_signature', "the package's header is not signed")
+    throw new GeneratorError('invalid_signature', "the package's header is not signed")
   return all
 }
 
@@ -209,7 +209,7 @@ async function* readFiles(
   payload: AsyncIterable<Uint8Array>,
   header: RpmHeader,
   limit: number,
-): AsyncGenerator<Entry> {
+): AsyncGenerator<ArchiveEntry> {
   const list = fileList(header)
   const byName = new Map(list.map((file) => [file.name, file]))
   const bytes = new ByteReader(payload, () => new GeneratorError('truncated', 'no payload'))
@@ -220,7 +220,7 @@ async function* readFiles(
       const name = entry.name.replace(/^\.?\//, '/')
       const listed = byName.get(name)
       if (!listed)
-        throw new GeneratorError('corrupt_package', `the payload has ${name}, the header has not`)
+        throw new GeneratorError('invalid_package', `the payload has ${name}, the header has not`)
       yield { ...entry, ...(listed.digest && { digest: listed.digest }) }
     }
   } finally {

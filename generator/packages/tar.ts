@@ -2,10 +2,10 @@
 import { pipeline } from 'node:stream/promises'
 import { extract } from 'tar-stream'
 import { GeneratorError } from '../error.ts'
-import type { Entry } from './archive-entry.ts'
+import type { ArchiveEntry } from './archive-entry.ts'
 
-/** Reads the files of an archive in their order. Errors: `corrupt_package`, and those of the source. */
-export async function* readTar(source: AsyncIterable<Uint8Array>): AsyncGenerator<Entry> {
+/** Reads the files of an archive in their order. Errors: `invalid_package`, and those of the source. */
+export async function* readTar(source: AsyncIterable<Uint8Array>): AsyncGenerator<ArchiveEntry> {
   const tar = extract()
   const feeding = pipeline(source, tar)
   feeding.catch(() => {}) // whoever reads the entries hears of it
@@ -22,7 +22,7 @@ export async function* readTar(source: AsyncIterable<Uint8Array>): AsyncGenerato
   } catch (cause) {
     if (cause instanceof GeneratorError) throw cause
     const message = `its tar does not read: ${(cause as Error).message}`
-    throw new GeneratorError('corrupt_package', message, { cause })
+    throw new GeneratorError('invalid_package', message, { cause })
   } finally {
     tar.destroy()
   }

@@ -10,7 +10,7 @@ import { basename, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { matchGlob } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
-import type { Digest, Entry } from './archive-entry.ts'
+import type { ArchiveEntry, Digest } from './archive-entry.ts'
 import { compressionOf, decompress } from './decompress.ts'
 import type { ModuleFile, ModuleSet } from './module.ts'
 
@@ -25,10 +25,10 @@ export interface UnpackLimits {
 export const UNPACK_LIMITS: UnpackLimits = { vmlinux: 4 * 1024 ** 3, unpacked: 32 * 1024 ** 3 }
 
 /** Throws where a file may not have so many bytes. */
-export type Room = (bytes: number) => void
+export type SizeLimit = (bytes: number) => void
 
 /** Errors: `too_large`. */
-export function atMost(limit: number, what = 'vmlinux'): Room {
+export function atMost(limit: number, what = 'vmlinux'): SizeLimit {
   return (bytes) => {
     if (bytes > limit) throw new GeneratorError('too_large', `${what} has more than ${limit} bytes`)
   }
@@ -38,7 +38,7 @@ export function atMost(limit: number, what = 'vmlinux'): Room {
 export interface Destination {
   /** path of vmlinux */
   vmlinux: string
-  room?: Room
+  room?: SizeLimit
   modules?: ModuleDestination
   /** called when vmlinux is whole: modules may come yet */
   whole?: () => void
@@ -49,7 +49,7 @@ export interface ModuleDestination {
   /** directory of their files */
   directory: string
   /** that they may have together */
-  room?: Room
+  room?: SizeLimit
 }
 
 /**
@@ -58,7 +58,7 @@ export interface ModuleDestination {
  * `digest_mismatch`, and those of the files; then what was not whole is not there.
  */
 export async function unpackFiles(
-  files: AsyncIterable<Entry>,
+  files: AsyncIterable<ArchiveEntry>,
   paths: readonly string[],
   { vmlinux: target, room, modules, whole }: Destination,
 ): Promise<ModuleFile[]> {
@@ -117,7 +117,7 @@ function storeOf({
 export async function writeFile(
   bytes: AsyncIterable<Uint8Array>,
   target: string,
-  room: Room = atMost(UNPACK_LIMITS.vmlinux),
+  room: SizeLimit = atMost(UNPACK_LIMITS.vmlinux),
 ): Promise<number> {
   const file = createWriteStream(target, { flags: 'wx', highWaterMark: 1024 * 1024 })
   try {
@@ -129,7 +129,7 @@ export async function writeFile(
     const { code, message } = cause as NodeJS.ErrnoException
     const full = code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG'
     throw new GeneratorError(
-      full ? 'no_space' : 'corrupt_package',
+      full ? 'no_space' : 'invalid_package',
       `${basename(target)}: ${message}`,
       {
         cause,
@@ -138,7 +138,10 @@ export async function writeFile(
   }
 }
 
-async function* metered(bytes: AsyncIterable<Uint8Array>, room: Room): AsyncGenerator<Uint8Array> {
+async function* metered(
+  bytes: AsyncIterable<Uint8Array>,
+  room: SizeLimit,
+): AsyncGenerator<Uint8Array> {
   let size = 0
   for await (const piece of bytes) {
     size += piece.length

@@ -20,12 +20,12 @@ import { unpackVmlinuz } from './vmlinuz.ts'
 const MAX_BOOT_IMAGE = 256 * 1024 ** 2
 
 /**
- * What the file tells of itself. Errors: `bad_elf`, `no_btf` for a flat image without BTF, `too_large`.
+ * What the file tells of itself. Errors: `invalid_elf`, `no_btf` for a flat image without BTF, `too_large`.
  */
 export async function readVmlinux(path: string): Promise<Vmlinux> {
   const { size, vmlinux } = readElf(path)
   if (vmlinux && (vmlinux.release || vmlinux.hasDwarf || vmlinux.ownBtf)) return vmlinux
-  if (size > MAX_BOOT_IMAGE) throw new GeneratorError('bad_elf', 'vmlinux is no ELF file')
+  if (size > MAX_BOOT_IMAGE) throw new GeneratorError('invalid_elf', 'vmlinux is no ELF file')
   const kernel = await unpackVmlinuz(await readFile(path))
   const found = isElf(kernel)
     ? asBadElf(() => describeVmlinux(memorySource(kernel)))
@@ -39,10 +39,10 @@ export async function readVmlinux(path: string): Promise<Vmlinux> {
   }
 }
 
-/** What a module's file tells of itself. Errors: `bad_elf`. */
+/** What a module's file tells of itself. Errors: `invalid_elf`. */
 export function readModule(path: string): Pick<Vmlinux, 'ownBtf' | 'hasDwarf'> {
   const { vmlinux } = readElf(path)
-  if (!vmlinux) throw new GeneratorError('bad_elf', 'the module is no ELF file')
+  if (!vmlinux) throw new GeneratorError('invalid_elf', 'the module is no ELF file')
   return vmlinux
 }
 
@@ -64,7 +64,7 @@ function asBadElf<T>(describe: () => T): T {
     return describe()
   } catch (cause) {
     if (!(cause instanceof BtfError)) throw cause
-    throw new GeneratorError('bad_elf', `vmlinux: ${cause.message}`, { cause })
+    throw new GeneratorError('invalid_elf', `vmlinux: ${cause.message}`, { cause })
   }
 }
 

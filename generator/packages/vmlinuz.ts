@@ -28,7 +28,7 @@ const STARTS: readonly (readonly [Compression, string])[] = [
 ]
 
 /**
- * The kernel in a boot image, ELF or flat; the bytes themselves where they are one. Errors: `bad_elf` where there is
+ * The kernel in a boot image, ELF or flat; the bytes themselves where they are one. Errors: `invalid_elf` where there is
  * none that we find, `too_large`.
  */
 export async function unpackVmlinuz(bytes: Buffer, layers = MAX_LAYERS): Promise<Buffer> {
@@ -43,23 +43,26 @@ export async function unpackVmlinuz(bytes: Buffer, layers = MAX_LAYERS): Promise
     const kernel = await unpackVmlinuz(plain, layers - 1).catch(badIsNone)
     if (kernel) return kernel
   }
-  throw new GeneratorError('bad_elf', 'vmlinux is neither ELF nor an image whose kernel we find')
+  throw new GeneratorError(
+    'invalid_elf',
+    'vmlinux is neither ELF nor an image whose kernel we find',
+  )
 }
 
 function badIsNone(error: unknown): undefined {
-  if (error instanceof GeneratorError && error.code === 'bad_elf') return undefined
+  if (error instanceof GeneratorError && error.code === 'invalid_elf') return undefined
   throw error
 }
 
 /** Where packed bytes may be. */
-interface Place {
+interface PayloadPlace {
   start: number
   end: number
   compression: Compression
 }
 
 /** Where a header says that the packed bytes are; undefined where there is none, or it leads astray. */
-function placeByHeader(bytes: Buffer): [Place] | undefined {
+function placeByHeader(bytes: Buffer): [PayloadPlace] | undefined {
   const { start, end } = placeInBzImage(bytes) ?? placeInZboot(bytes) ?? { start: 0, end: 0 }
   if (start >= end || end > bytes.length) return undefined
   const compression = compressionIn(bytes.subarray(start, start + MAGIC_SIZE))
@@ -67,7 +70,7 @@ function placeByHeader(bytes: Buffer): [Place] | undefined {
 }
 
 /** x86: Documentation/arch/x86/boot.rst, from version 2.08 of the protocol (2.6.26) on. */
-function placeInBzImage(bytes: Buffer): Omit<Place, 'compression'> | undefined {
+function placeInBzImage(bytes: Buffer): Omit<PayloadPlace, 'compression'> | undefined {
   const isSetup = bytes.length > 0x250 && bytes.toString('latin1', 0x202, 0x206) === 'HdrS'
   if (!isSetup || bytes.readUInt16LE(0x206) < 0x208) return undefined
   const sectors = bytes[0x1f1] || 4
@@ -76,7 +79,7 @@ function placeInBzImage(bytes: Buffer): Omit<Place, 'compression'> | undefined {
 }
 
 /** arm64, riscv, loongarch: drivers/firmware/efi/libstub/zboot-header.S. */
-function placeInZboot(bytes: Buffer): Omit<Place, 'compression'> | undefined {
+function placeInZboot(bytes: Buffer): Omit<PayloadPlace, 'compression'> | undefined {
   const isZboot = bytes.length > 0x40 && bytes.toString('latin1', 4, 8) === 'zimg'
   if (!isZboot || bytes.toString('latin1', 0, 2) !== 'MZ') return undefined
   const start = bytes.readUInt32LE(8)
@@ -87,7 +90,7 @@ function placeInZboot(bytes: Buffer): Omit<Place, 'compression'> | undefined {
 const isZImage = (bytes: Buffer): boolean =>
   bytes.length > 0x28 && bytes.readUInt32LE(0x24) === 0x016f2818
 
-function* searchPlaces(bytes: Buffer): Generator<Place> {
+function* searchPlaces(bytes: Buffer): Generator<PayloadPlace> {
   for (const [compression, hex] of STARTS) {
     const magic = Buffer.from(hex, 'hex')
     let start = bytes.indexOf(magic)

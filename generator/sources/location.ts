@@ -3,7 +3,7 @@ import { GeneratorError } from '../error.ts'
 
 /**
  * The URL of a path as it is written below `base` (a URL without a slash at its end), each part of it escaped.
- * Errors: `bad_index` for one that leads elsewhere.
+ * Errors: `invalid_index` for one that leads elsewhere.
  */
 export function fileBelow(base: string, path: string): string {
   const parts = path.replace(/^(\.\/)+/, '').split('/')
@@ -28,7 +28,7 @@ export function linkBelow(base: string, href: string): { url: string; path: stri
   return path === undefined ? undefined : { url: url.href, path }
 }
 
-/** A URL that an answer gives, where it is of `origin` or of one of these hosts. Errors: `bad_index`. */
+/** A URL that an answer gives, where it is of `origin` or of one of these hosts. Errors: `invalid_index`. */
 export function urlAt(origin: string, text: string, hosts: readonly string[] = []): string {
   const [from, url] = [new URL(origin), URL.parse(text)]
   const known = url && (url.host === from.host || hosts.includes(url.host))
@@ -46,6 +46,6 @@ function unescaped(text: string): string | undefined {
 
 const astray = (to: string): GeneratorError =>
   new GeneratorError(
-    'bad_index',
+    'invalid_index',
     `it leads out of its repository: ${JSON.stringify(to.slice(0, 80))}`,
   )

@@ -50,7 +50,7 @@ export function namingOf(rules: readonly NamingRule[]): (of: PackageName) => Nam
   }
 }
 
-/** Errors: `bad_index` for what is no regular expression. */
+/** Errors: `invalid_index` for what is no regular expression. */
 function compile(rule: NamingRule): (of: PackageName) => string | undefined {
   const name = whole(rule.name)
   const except = rule.except === undefined ? undefined : whole(rule.except)
@@ -70,9 +70,13 @@ function whole(pattern: string): RegExp {
   try {
     return new RegExp(`^(?:${pattern})$`)
   } catch (cause) {
-    throw new GeneratorError('bad_index', `a source's ${JSON.stringify(pattern)} does not read`, {
-      cause,
-    })
+    throw new GeneratorError(
+      'invalid_index',
+      `a source's ${JSON.stringify(pattern)} does not read`,
+      {
+        cause,
+      },
+    )
   }
 }
 

@@ -29,14 +29,14 @@ const Common = {
   /** `{mirror}` in the URLs of repositories, without a slash at its end */
   mirror: Type.Optional(Type.String({ pattern: '^(https?|file)://' })),
   /** asked only where a run names it, or a version that no other has: it is slow, or not for everybody */
-  onRequest: Type.Optional(Type.Boolean()),
+  optIn: Type.Optional(Type.Boolean()),
   access: Type.Optional(Access),
   /** the distribution's names of architectures by `uname -m` name */
   architectures: Type.Record(Type.String(), Type.String({ pattern: '^[a-z0-9_]+$' })),
   /** what packages with debug info are called, the better of two of one kernel first */
   packages: Type.Array(NamingRule, { minItems: 1 }),
   /** bytes that a package has at least, where smaller ones only depend on others */
-  smallest: Type.Optional(Type.Integer({ minimum: 0 })),
+  minSize: Type.Optional(Type.Integer({ minimum: 0 })),
   /** paths of vmlinux in a package, `{release}` for `uname -r`, whichever comes first in the archive */
   vmlinux: Type.Array(Type.String(), { minItems: 1 }),
   /** what packages with the kernel itself are called: `--embedded` takes BTF from there */
@@ -73,7 +73,7 @@ export const AptSource = Type.Object({
   protocol: Type.Literal('apt'),
   keyrings: Keyrings,
   /** it gets nothing new any more: signatures and suites that have expired since are good */
-  frozen: Type.Optional(Type.Boolean()),
+  endOfLife: Type.Optional(Type.Boolean()),
   components: Type.Array(Type.String({ pattern: '^[a-z/-]+$' }), { minItems: 1 }),
   versions: versions(Suite),
 })
@@ -160,7 +160,7 @@ function versions<R extends Type.TSchema>(repository: R) {
   return Type.Record(Type.String(), Type.Array(repository, { minItems: 1 }))
 }
 
-/** Checks what claims to be a source. Errors: `bad_index`, with what is wrong. */
+/** Checks what claims to be a source. Errors: `invalid_index`, with what is wrong. */
 export function parseSource(value: unknown): Source {
   const protocol = (value as Partial<Source> | null | undefined)?.protocol
   const schema = protocol !== undefined && Object.hasOwn(SCHEMAS, protocol) && SCHEMAS[protocol]
@@ -190,7 +190,7 @@ export function nameOfRepository(repository: Source['versions'][string][number])
 }
 
 const bad = (why: string): GeneratorError =>
-  new GeneratorError('bad_index', `a source is not as it should be: ${why}`)
+  new GeneratorError('invalid_index', `a source is not as it should be: ${why}`)
 
 /** A digest that an index has of a file. */
 export const Checksum = Type.Object({
@@ -205,12 +205,12 @@ export const Checksum = Type.Object({
 export type Checksum = Type.Static<typeof Checksum>
 
 /** How far what an index says is vouched for: by its signature, by TLS (or the user, for a folder), or not at all. */
-export const Vouched = Type.Union([
+export const Trust = Type.Union([
   Type.Literal('index'),
   Type.Literal('digest'),
   Type.Literal('none'),
 ])
-export type Vouched = Type.Static<typeof Vouched>
+export type Trust = Type.Static<typeof Trust>
 
 /** A package that a source offers, with the kernel whose BTF it can give. */
 export interface KernelPackage {
@@ -224,7 +224,7 @@ export interface KernelPackage {
   size?: number
   checksum?: Checksum
   /** by whom `checksum` is */
-  vouched: Vouched
+  trust: Trust
   /** what kind of archive it is */
   format: 'deb' | 'rpm'
   /** which rule of the source it goes by, else the first: of two packages of one build that of the earlier is taken */

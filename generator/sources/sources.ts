@@ -189,8 +189,8 @@ const ROWS: readonly Source[] = [
     distro: 'debian',
     protocol: 'apt',
     mirror: 'http://archive.debian.org',
-    onRequest: true,
-    frozen: true,
+    optIn: true,
+    endOfLife: true,
     keyrings: [
       '/usr/share/keyrings/debian-archive-keyring.gpg',
       '/usr/share/keyrings/debian-archive-removed-keys.gpg',
@@ -217,7 +217,7 @@ const ROWS: readonly Source[] = [
     distro: 'debian',
     protocol: 'snapshot',
     mirror: 'https://snapshot.debian.org',
-    onRequest: true,
+    optIn: true,
     versions: {
       9: [
         { url: '{mirror}', package: 'linux', matching: '4[.]9[.].*' },
@@ -264,7 +264,7 @@ const ROWS: readonly Source[] = [
     ),
     architectures: UBUNTU,
     packages: UBUNTU_DBGSYM,
-    smallest: UBUNTU_SMALLEST,
+    minSize: UBUNTU_SMALLEST,
     vmlinux: DEBIAN_PATHS,
   },
   {
@@ -304,7 +304,7 @@ const ROWS: readonly Source[] = [
     distro: 'ubuntu',
     protocol: 'launchpad',
     mirror: 'https://api.launchpad.net/devel',
-    onRequest: true,
+    optIn: true,
     hosts: ['launchpad.net', 'launchpadlibrarian.net'],
     versions: {
       '16.04': [{ url: '{mirror}', series: 'xenial' }],
@@ -316,7 +316,7 @@ const ROWS: readonly Source[] = [
     },
     architectures: UBUNTU,
     packages: UBUNTU_DBGSYM,
-    smallest: UBUNTU_SMALLEST,
+    minSize: UBUNTU_SMALLEST,
     vmlinux: DEBIAN_PATHS,
   },
   {
@@ -361,7 +361,7 @@ const ROWS: readonly Source[] = [
     distro: 'rhel',
     protocol: 'rpm-md',
     mirror: 'https://cdn.redhat.com/content',
-    onRequest: true,
+    optIn: true,
     access: {
       certificate: '/etc/btfmill/rhel.pem',
       key: '/etc/btfmill/rhel-key.pem',
@@ -592,7 +592,7 @@ const ROWS: readonly Source[] = [
     distro: 'sles',
     protocol: 'rpm-md',
     mirror: 'https://updates.suse.com/SUSE',
-    onRequest: true,
+    optIn: true,
     access: { credentials: '/etc/zypp/credentials.d/SCCcredentials' },
     signed: true,
     keyrings: [
@@ -741,7 +741,7 @@ export const SOURCES: ReadonlyMap<string, Source> = new Map(
 
 /**
  * The sources that btfmill knows, and those of a user's file: a JSON array of rows, of which one with a known id needs
- * only the fields that it changes. Errors: `bad_index`, with what is wrong.
+ * only the fields that it changes. Errors: `invalid_index`, with what is wrong.
  */
 export async function readSources(path?: string): Promise<ReadonlyMap<string, Source>> {
   if (path === undefined) return SOURCES
@@ -757,7 +757,7 @@ export async function readSources(path?: string): Promise<ReadonlyMap<string, So
 
 async function parseRows(path: string): Promise<unknown[]> {
   const refuse = (why: string, cause?: unknown): never => {
-    throw new GeneratorError('bad_index', `${path}: ${why}`, { cause })
+    throw new GeneratorError('invalid_index', `${path}: ${why}`, { cause })
   }
   try {
     const rows: unknown = JSON.parse(await readFile(path, 'utf8'))
@@ -779,8 +779,8 @@ export function sourcesFor(
 ): Source[] {
   if (named !== undefined) return sources.filter(({ id }) => id === named)
   const { distro, version = '' } = filter
-  const usual = sources.filter(({ onRequest }) => !onRequest)
+  const usual = sources.filter(({ optIn }) => !optIn)
   const has = (source: Source) =>
     source.distro === distro && Object.hasOwn(source.versions, version)
-  return usual.some(has) ? usual : [...usual, ...sources.filter((one) => one.onRequest && has(one))]
+  return usual.some(has) ? usual : [...usual, ...sources.filter((one) => one.optIn && has(one))]
 }

@@ -7,23 +7,23 @@
 import { posix } from 'node:path'
 import { PassThrough, pipeline, type Readable } from 'node:stream'
 import { type Catalog, type KernelFilter, type Store, sha256Of } from '../../storage/index.ts'
-import { inOrder } from '../concurrency.ts'
+import { mapOrdered } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
 import type { Pool } from '../threads/pool.ts'
 import { VERSION } from '../version.ts'
 import { compress } from './compress.ts'
 import {
   type BundledKernel,
+  type BundleFinding,
   encodeManifest,
-  type Finding,
   MANIFEST,
   SIGNATURE,
   signManifest,
 } from './manifest.ts'
-import { type Member, Members, type ObjectFile, type Prepared } from './member.ts'
+import { type BundleMember, Members, type ObjectFile, type PreparedMember } from './member.ts'
 import {
+  type BundleCompression,
   type BundlePolicy,
-  type Compression,
   PROFILES,
   type Profile,
   type ProfileName,
@@ -54,7 +54,7 @@ export interface BundleResult {
   signature: Buffer | undefined
   /** so many are in it */
   kernels: number
-  findings: readonly Finding[]
+  findings: readonly BundleFinding[]
 }
 
 /** How many kernels are made ready, beside those that the threads work on. */
@@ -62,13 +62,13 @@ const AHEAD = 2
 /** Whole BTF has some megabytes; what objects need of it mostly less than this, which chooses a window. */
 const MINIMIZED = 64 * 1024
 
-const ENDINGS: Readonly<Record<Compression, string>> = {
+const ENDINGS: Readonly<Record<BundleCompression, string>> = {
   none: '',
   gz: '.gz',
   xz: '.xz',
   zstd: '.zst',
 }
-const TYPES: Readonly<Record<Compression, string>> = {
+const TYPES: Readonly<Record<BundleCompression, string>> = {
   none: 'application/x-tar',
   gz: 'application/gzip',
   xz: 'application/x-xz',
@@ -92,18 +92,18 @@ export class Bundle {
   }
 
   /**
-   * Errors: `bad_request` where the profile does not go with the kernels or the compression; `unknown_kernel` where none
+   * Errors: `invalid_request` where the profile does not go with the kernels or the compression; `unknown_kernel` where none
    * with BTF matches; those of `openObject`, as `BtfError`; `too_complex`, `busy`; `unsupported`, with what was found,
    * where that was to fail.
    */
   static async open(options: BundleOptions, signal?: AbortSignal): Promise<Bundle> {
     const { catalog, filter, profile, objects = [], pool } = options
     if (options.zstd && !PROFILES[profile].zstd)
-      throw new ServiceError('bad_request', `nobody reads a ${profile} bundle with zstd`)
+      throw new ServiceError('invalid_request', `nobody reads a ${profile} bundle with zstd`)
     if (objects.length > 0)
       await pool.run('open', { objects: objects.map(({ bytes }) => bytes) }, signal)
     const selection = select(catalog, filter, PROFILES[profile])
-    if (selection.kernels.length + selection.unfit.length === 0)
+    if (selection.kernels.length + selection.notRepresentable.length === 0)
       throw new ServiceError('unknown_kernel', 'no kernel with BTF matches')
     const bundle = new Bundle(options, selection)
     if (options.unsupported === 'fail') await bundle.#failOnFindings(signal)
@@ -151,7 +151,7 @@ export class Bundle {
     return await this.result
   }
 
-  get #compression(): Compression {
+  get #compression(): BundleCompression {
     return this.#options.zstd ? 'zstd' : this.#profile.compression
   }
 
@@ -167,9 +167,11 @@ export class Bundle {
 
   async *#entries(): AsyncGenerator<TarEntry> {
     const kernels: BundledKernel[] = []
-    const findings: Finding[] = this.#selection.unfit.map(({ kernel, message }) => {
-      return { kernel, code: 'unfit', message, included: false }
-    })
+    const findings: BundleFinding[] = this.#selection.notRepresentable.map(
+      ({ kernel, message }) => {
+        return { kernel, code: 'not_representable', message, included: false }
+      },
+    )
     const paths = new Paths(this.#profile.links)
     const [first] = this.#selection.kernels
     if (first) yield* paths.above(first.path) // for who waits, before any BTF is read
@@ -198,7 +200,7 @@ export class Bundle {
     this.#result.resolve({ manifest, signature, kernels: kernels.length, findings })
   }
 
-  #prepared(): AsyncGenerator<Prepared> {
+  #prepared(): AsyncGenerator<PreparedMember> {
     const { store, pool, unsupported } = this.#options
     const members = new Members({
       ...{ store, pool, profile: this.#profile, objects: this.#objects },
@@ -209,7 +211,7 @@ export class Bundle {
       this.#stop.signal.throwIfAborted()
       return members.prepare(kernel)
     }
-    return inOrder(this.#selection.kernels, pool.threads + AHEAD, prepare)
+    return mapOrdered(this.#selection.kernels, pool.threads + AHEAD, prepare)
   }
 }
 
@@ -225,7 +227,7 @@ class Paths {
     this.#links = links
   }
 
-  *entries({ path, sha256, bytes }: Member): Generator<TarEntry> {
+  *entries({ path, sha256, bytes }: BundleMember): Generator<TarEntry> {
     yield* this.above(path)
     const target = this.#firsts.get(sha256)
     if (this.#links && target !== undefined) yield { kind: 'link', path, target }
@@ -244,7 +246,7 @@ class Paths {
   }
 }
 
-function described({ path, sha256, size, record }: Member): BundledKernel {
+function described({ path, sha256, size, record }: BundleMember): BundledKernel {
   const { kernel, package: from, btf, tool } = record
   return {
     path: path.replace(/^\.\//, ''),

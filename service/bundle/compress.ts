@@ -9,7 +9,7 @@ import { Readable, type Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { constants, createGzip, createZstdCompress } from 'node:zlib'
 import { ServiceError } from '../error.ts'
-import type { Compression } from './profile.ts'
+import type { BundleCompression } from './profile.ts'
 
 const MIB = 1024 ** 2
 
@@ -27,7 +27,7 @@ const CHUNK = 256 * 1024
  */
 export function compress(
   source: AsyncIterable<Uint8Array>,
-  compression: Compression,
+  compression: BundleCompression,
   size: number,
 ): AsyncIterable<Uint8Array> {
   switch (compression) {

@@ -40,9 +40,9 @@ const BundledKernel = Type.Object({
 })
 export type BundledKernel = Type.Static<typeof BundledKernel>
 
-export const Finding = Type.Object({
+export const BundleFinding = Type.Object({
   kernel: Kernel,
-  code: Type.Enum(['unsupported', 'ambiguous', 'unfit', 'damaged'], {
+  code: Type.Enum(['unsupported', 'ambiguous', 'not_representable', 'damaged'], {
     description:
       'an object does not work there; builds of one name differ; the profile cannot hold it; its BTF is not whole',
   }),
@@ -52,31 +52,31 @@ export const Finding = Type.Object({
   /** whether it is in the bundle all the same */
   included: Type.Boolean(),
 })
-export type Finding = Type.Static<typeof Finding>
+export type BundleFinding = Type.Static<typeof BundleFinding>
 
-export const Manifest = Type.Object({
+export const BundleManifest = Type.Object({
   schema: Type.Literal(1),
   btfmill: Type.String(),
   profile: Type.Enum(PROFILE_NAMES),
   objects: Type.Array(BundledObject),
   kernels: Type.Array(BundledKernel),
-  findings: Type.Array(Finding),
+  findings: Type.Array(BundleFinding),
 })
-export type Manifest = Type.Static<typeof Manifest>
+export type BundleManifest = Type.Static<typeof BundleManifest>
 
-export const encodeManifest = (manifest: Manifest): Buffer =>
+export const encodeManifest = (manifest: BundleManifest): Buffer =>
   Buffer.from(`${JSON.stringify(manifest, undefined, 1)}\n`)
 
-/** Errors: `bad_bundle`. */
-export function decodeManifest(bytes: Uint8Array): Manifest {
+/** Errors: `invalid_bundle`. */
+export function decodeManifest(bytes: Uint8Array): BundleManifest {
   try {
     const value: unknown = JSON.parse(Buffer.from(bytes).toString('utf8'))
-    if (Check(Manifest, value)) return value
-    const [first] = Errors(Manifest, value)
+    if (Check(BundleManifest, value)) return value
+    const [first] = Errors(BundleManifest, value)
     throw new Error(`${first?.instancePath} ${first?.message}`)
   } catch (cause) {
     const why = (cause as Error).message
-    throw new ServiceError('bad_bundle', `its manifest does not read: ${why}`, { cause })
+    throw new ServiceError('invalid_bundle', `its manifest does not read: ${why}`, { cause })
   }
 }
 
@@ -84,7 +84,7 @@ export function decodeManifest(bytes: Uint8Array): Manifest {
 export const signManifest = (bytes: Uint8Array, secretKey: string): Buffer =>
   Buffer.from(signContent(bytes, secretKey, `file:${MANIFEST}`))
 
-/** Errors: `invalid_key`, `bad_signature`. */
+/** Errors: `invalid_key`, `invalid_signature`. */
 export function verifyManifest(bytes: Uint8Array, signature: Uint8Array, publicKey: string): void {
   verifyContent(bytes, Buffer.from(signature).toString('utf8'), publicKey)
 }

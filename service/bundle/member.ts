@@ -17,7 +17,7 @@ import {
 import type { Available } from '../kernel/lookup.ts'
 import type { Pool } from '../threads/pool.ts'
 import type { Fitted, Misfit } from '../threads/worker.ts'
-import type { Finding } from './manifest.ts'
+import type { BundleFinding } from './manifest.ts'
 import type { MemberForm, Profile } from './profile.ts'
 import type { Selected } from './selection.ts'
 import { frameXz } from './xz-stored.ts'
@@ -31,7 +31,7 @@ export interface ObjectFile {
   bytes: Uint8Array
 }
 
-export interface Member {
+export interface BundleMember {
   path: string
   record: Available
   /** of the bytes of the member */
@@ -41,13 +41,13 @@ export interface Member {
   bytes: Buffer | undefined
 }
 
-export interface Prepared {
+export interface PreparedMember {
   /** undefined where the kernel is left out */
-  member: Member | undefined
-  findings: readonly Finding[]
+  member: BundleMember | undefined
+  findings: readonly BundleFinding[]
 }
 
-interface Parts {
+interface MembersOptions {
   store: Store
   pool: Pool
   profile: Profile
@@ -60,12 +60,12 @@ interface Parts {
 const REMEMBERED = 8
 
 export class Members {
-  readonly #parts: Parts
+  readonly #parts: MembersOptions
   readonly #fitted = new LRUCache<string, Promise<Fitted>>({ max: REMEMBERED })
   /** by the digest of whole BTF, whether it could be read */
   readonly #read = new Map<string, Promise<boolean>>()
 
-  constructor(parts: Parts) {
+  constructor(parts: MembersOptions) {
     this.#parts = parts
   }
 
@@ -73,7 +73,7 @@ export class Members {
    * Makes a kernel ready; called for each in its turn, though others may still be under way. Errors: those of the
    * store, but for BTF that is not whole; those of `Pool.run`, but for BTF that does not read; the signal's reason.
    */
-  async prepare(selected: Selected): Promise<Prepared> {
+  async prepare(selected: Selected): Promise<PreparedMember> {
     const [record] = selected.builds as [Available]
     try {
       const { objects, profile } = this.#parts
@@ -90,7 +90,7 @@ export class Members {
   }
 
   /** Whole BTF, which is not read where it was before. */
-  async #once(selected: Selected, findings: readonly Finding[]): Promise<Prepared> {
+  async #once(selected: Selected, findings: readonly BundleFinding[]): Promise<PreparedMember> {
     const [record] = selected.builds as [Available]
     const { sha256, size } = record.btf
     const member = { path: selected.path, record, sha256, size }
@@ -105,7 +105,7 @@ export class Members {
     return { member: { ...member, bytes: await reading }, findings }
   }
 
-  async #minimized(selected: Selected): Promise<Prepared> {
+  async #minimized(selected: Selected): Promise<PreparedMember> {
     const [newest, ...older] = await Promise.all(selected.builds.map(({ btf }) => this.#fit(btf)))
     const findings = newest!.misfits.map((misfit) => this.#unsupported(selected, misfit))
     const different = older.some(({ btf }) => !Buffer.from(btf).equals(newest!.btf))
@@ -126,18 +126,18 @@ export class Members {
     return fitting
   }
 
-  async #pack({ path, builds }: Selected, btf: Uint8Array): Promise<Member> {
+  async #pack({ path, builds }: Selected, btf: Uint8Array): Promise<BundleMember> {
     const [record] = builds as [Available]
     const { profile, signal } = this.#parts
     const bytes = Buffer.from(await PACKERS[profile.member](record.kernel.release, btf, signal))
     return { path, record, sha256: sha256Of(bytes), size: bytes.length, bytes }
   }
 
-  #isLeftOut(findings: readonly Finding[]): boolean {
+  #isLeftOut(findings: readonly BundleFinding[]): boolean {
     return findings.some(({ included }) => !included)
   }
 
-  #unsupported({ builds }: Selected, { object, code, message }: Misfit): Finding {
+  #unsupported({ builds }: Selected, { object, code, message }: Misfit): BundleFinding {
     return {
       kernel: builds[0]!.kernel,
       code: 'unsupported',
@@ -147,7 +147,7 @@ export class Members {
     }
   }
 
-  #ambiguous({ builds }: Selected): Finding {
+  #ambiguous({ builds }: Selected): BundleFinding {
     const versions = builds.map(
       ({ package: { version }, btf }) => version || btf.sha256.slice(0, 16),
     )
@@ -159,7 +159,7 @@ export class Members {
     }
   }
 
-  #damaged({ kernel }: Available, error: unknown): Finding {
+  #damaged({ kernel }: Available, error: unknown): BundleFinding {
     if (!isDamaged(error)) throw error
     return { kernel, code: 'damaged', message: `${error.code}: ${error.message}`, included: false }
   }

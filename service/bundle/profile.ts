@@ -22,7 +22,7 @@ export type ProfileName = (typeof PROFILE_NAMES)[number]
 export const POLICIES = ['skip', 'include', 'fail'] as const
 export type BundlePolicy = (typeof POLICIES)[number]
 
-export type Compression = 'none' | 'gz' | 'xz' | 'zstd'
+export type BundleCompression = 'none' | 'gz' | 'xz' | 'zstd'
 
 /** How a member holds BTF: as it is, or as a tar.xz, which is compressed or, where the outer file is, only framed. */
 export type MemberForm = 'raw' | 'tar.xz' | 'framed tar.xz'
@@ -30,7 +30,7 @@ export type MemberForm = 'raw' | 'tar.xz' | 'framed tar.xz'
 export interface Profile {
   /** what the bundle is called, where its name matters; else its stem */
   readonly file: string
-  readonly compression: Compression
+  readonly compression: BundleCompression
   /** whether zstd will do, too */
   readonly zstd: boolean
   readonly member: MemberForm
@@ -40,7 +40,7 @@ export interface Profile {
   readonly manifest: 'inside' | 'beside'
   /** whether it can hold kernels of one architecture alone */
   readonly oneArch: boolean
-  /** The path of a kernel's member. Errors: `unfit` where the consumer could not ask for it. */
+  /** The path of a kernel's member. Errors: `not_representable` where the consumer could not ask for it. */
   readonly path: (kernel: KernelName) => string
 }
 
@@ -74,7 +74,8 @@ export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
     manifest: 'beside',
     oneArch: false,
     path: (kernel) => {
-      if (!hasVersionId(kernel)) throw unfit(kernel, 'its distribution has no VERSION_ID')
+      if (!hasVersionId(kernel))
+        throw notRepresentable(kernel, 'its distribution has no VERSION_ID')
       return `${[quotedId(kernel), kernel.version, kernel.arch, plain(kernel)].join('/')}.btf`
     },
   },
@@ -88,7 +89,8 @@ export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
     oneArch: true,
     path: (kernel) => {
       const { distro, version } = kernel
-      if (!DATADOG_PLATFORMS.has(distro)) throw unfit(kernel, `the agent does not know ${distro}`)
+      if (!DATADOG_PLATFORMS.has(distro))
+        throw notRepresentable(kernel, `the agent does not know ${distro}`)
       const directory = distro === 'ubuntu' ? `${distro}/${version}` : distro
       return `${directory}/${plain(kernel)}.btf.tar.xz`
     },
@@ -158,17 +160,17 @@ const MAX_NAME = 99
 function shortPath(path: string): string {
   const size = Buffer.byteLength(path)
   if (size > MAX_NAME)
-    throw unfit({ release: path }, `that has ${size} bytes, and bcc reads ${MAX_NAME}`)
-  if (/[^ -~]/.test(path)) throw unfit({ release: path }, 'a plain header holds ASCII')
+    throw notRepresentable({ release: path }, `that has ${size} bytes, and bcc reads ${MAX_NAME}`)
+  if (/[^ -~]/.test(path)) throw notRepresentable({ release: path }, 'a plain header holds ASCII')
   return path
 }
 
 /** A release as a path's end. */
 function plain(kernel: KernelName): string {
   for (const name of Object.values(kernel))
-    if (/[\p{Cc}/]|^\.{0,2}$/u.test(name)) throw unfit(kernel, 'its name makes no path')
+    if (/[\p{Cc}/]|^\.{0,2}$/u.test(name)) throw notRepresentable(kernel, 'its name makes no path')
   return kernel.release
 }
 
-const unfit = ({ release }: Pick<KernelName, 'release'>, why: string): ServiceError =>
-  new ServiceError('unfit', `${release} cannot be in such a bundle: ${why}`)
+const notRepresentable = ({ release }: Pick<KernelName, 'release'>, why: string): ServiceError =>
+  new ServiceError('not_representable', `${release} cannot be in such a bundle: ${why}`)

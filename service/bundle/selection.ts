@@ -15,22 +15,22 @@ export interface Selected {
 }
 
 /** A kernel that no bundle in this profile can hold, and why. */
-export interface Unfit {
+export interface NotRepresentable {
   kernel: KernelName
   message: string
 }
 
 export interface Selection {
   kernels: readonly Selected[]
-  unfit: readonly Unfit[]
+  notRepresentable: readonly NotRepresentable[]
   /** bytes of all BTF together, as it is in the store */
   size: number
 }
 
-/** Errors: `bad_request` for several architectures in a profile that names none. */
+/** Errors: `invalid_request` for several architectures in a profile that names none. */
 export function select(catalog: Catalog, filter: KernelFilter, profile: Profile): Selection {
   const byPath = new Map<string, BuildRecord[]>()
-  const unfit: Unfit[] = []
+  const notRepresentable: NotRepresentable[] = []
   for (const { record } of catalog.list(filter)) {
     if (!record.btf) continue
     try {
@@ -38,13 +38,13 @@ export function select(catalog: Catalog, filter: KernelFilter, profile: Profile)
       byPath.set(path, [...(byPath.get(path) ?? []), record])
     } catch (error) {
       if (!(error instanceof ServiceError)) throw error
-      unfit.push({ kernel: record.kernel, message: error.message })
+      notRepresentable.push({ kernel: record.kernel, message: error.message })
     }
   }
   const kernels = [...byPath].map(([path, records]) => ({ path, builds: different(records) }))
   if (profile.oneArch) refuseSeveral(kernels)
   const size = kernels.reduce((sum, { builds }) => sum + builds[0]!.btf.size, 0)
-  return { kernels: bySimilarity(kernels), unfit, size }
+  return { kernels: bySimilarity(kernels), notRepresentable, size }
 }
 
 /** Of builds with the very same BTF the newest. */
@@ -58,7 +58,10 @@ function refuseSeveral(kernels: readonly Selected[]): void {
   const archs = new Set(kernels.map(({ builds }) => builds[0]!.kernel.arch))
   if (archs.size <= 1) return
   const all = [...archs].join(', ')
-  throw new ServiceError('bad_request', `such a bundle is of one architecture; choose of ${all}`)
+  throw new ServiceError(
+    'invalid_request',
+    `such a bundle is of one architecture; choose of ${all}`,
+  )
 }
 
 /** By architecture, distribution and flavour, then from release to release as they are counted. */

@@ -27,7 +27,7 @@ export interface Verification {
 
 /**
  * Compares a bundle with the manifest in it, else with that beside it, and that with its signature where there is a key.
- * Errors: `bad_bundle` without a manifest that reads, or with a key and without a signature; `bad_signature`,
+ * Errors: `invalid_bundle` without a manifest that reads, or with a key and without a signature; `invalid_signature`,
  * `invalid_key`; those of the files' source.
  */
 export async function verifyBundle(
@@ -42,9 +42,9 @@ export async function verifyBundle(
     else if (path === SIGNATURE) signature = bytes
     else digests.set(path, bytes ? sha256Of(bytes) : digests.get(link ?? ''))
   }
-  if (!manifest) throw new ServiceError('bad_bundle', 'there is no manifest in it or beside it')
+  if (!manifest) throw new ServiceError('invalid_bundle', 'there is no manifest in it or beside it')
   if (publicKey !== undefined) {
-    if (!signature) throw new ServiceError('bad_bundle', 'its manifest is not signed')
+    if (!signature) throw new ServiceError('invalid_bundle', 'its manifest is not signed')
     verifyManifest(manifest, signature, publicKey)
   }
   const { kernels } = decodeManifest(manifest)

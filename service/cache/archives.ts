@@ -8,6 +8,7 @@
  */
 import { buffer } from 'node:stream/consumers'
 import {
+  type ArchiveManifest,
   archiveArch,
   archiveFileOf,
   archiveKey,
@@ -15,7 +16,6 @@ import {
   type Catalog,
   forgetArchive,
   kernelPrefix,
-  type Manifest,
   packArchive,
   readManifest,
   type Store,
@@ -23,10 +23,10 @@ import {
   sha256Of,
   xzVersion,
 } from '../../storage/index.ts'
-import { Flights, Gate, lately } from '../concurrency.ts'
+import { memoizeFor, Semaphore, SingleFlight } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
 import { type Available, among, type BuildChoice } from '../kernel/lookup.ts'
-import type { Body, Memory } from './body-cache.ts'
+import type { Body, BodyCache } from './body-cache.ts'
 import type { Bodies } from './btf-bodies.ts'
 import { Journal } from './journal.ts'
 
@@ -39,10 +39,10 @@ const CATALOGUE_AGE = 2000
 /** Those that Datadog's client runs on, as it calls them. */
 const DATADOG_ARCHS: readonly string[] = ['x86_64', 'arm64']
 
-interface Parts {
+interface ArchivesOptions {
   store: Store
   catalog: Catalog
-  memory: Memory
+  memory: BodyCache
   bodies: Bodies
   onError: (error: unknown) => void
 }
@@ -58,28 +58,28 @@ export interface CatalogueAnswer extends Body {
 }
 
 export class Archives {
-  readonly #parts: Parts
-  readonly #gate = new Gate(CHILDREN, WAITING)
+  readonly #parts: ArchivesOptions
+  readonly #gate = new Semaphore(CHILDREN, WAITING)
   readonly #stop = new AbortController()
-  readonly #reading = new Flights<void>()
+  readonly #reading = new SingleFlight<void>()
   /** digests of what was packed, by release and BTF */
   readonly #digests = new Map<string, string>()
-  readonly #sure = lately(CATALOGUE_AGE, () => this.#catalogue({}))
-  readonly #newest = lately(CATALOGUE_AGE, () => this.#catalogue({ newest: true }))
+  readonly #sure = memoizeFor(CATALOGUE_AGE, () => this.#catalogue({}))
+  readonly #newest = memoizeFor(CATALOGUE_AGE, () => this.#catalogue({ newest: true }))
   #journal: Journal | undefined
-  #manifest: Manifest | undefined
+  #manifest: ArchiveManifest | undefined
   /** when the manifest is to be looked at again */
   #due = 0
   #filling: Promise<void> | undefined
   /** since the start */
   readonly counts = { packed: 0 }
 
-  private constructor(parts: Parts) {
+  private constructor(parts: ArchivesOptions) {
     this.#parts = parts
   }
 
   /** Digests are kept in the file; without one they are forgotten with the process. Errors: the system's. */
-  static async open(parts: Parts, path?: string): Promise<Archives> {
+  static async open(parts: ArchivesOptions, path?: string): Promise<Archives> {
     const archives = new Archives(parts)
     if (path === undefined) return archives
     const version = await xzVersion().catch(() => 'none')

@@ -3,10 +3,14 @@
  * once for all who ask meanwhile; an error is told to all of them, and the next one tries again.
  */
 import { LRUCache } from 'lru-cache'
-import { Flights } from '../concurrency.ts'
+import { SingleFlight } from '../concurrency.ts'
 
-export interface Body {
+/** An entry: its bytes, and whatever its maker adds to them. */
+export interface CacheEntry {
   bytes: Buffer
+}
+
+export interface Body extends CacheEntry {
   /** hex; what it is the digest of is the maker's to say */
   sha256: string
 }
@@ -14,9 +18,9 @@ export interface Body {
 /** What an entry takes beside its bytes. */
 const OVERHEAD = 512
 
-export class Memory {
-  readonly #bodies: LRUCache<string, Body>
-  readonly #making = new Flights<Body>()
+export class BodyCache<E extends CacheEntry = Body> {
+  readonly #bodies: LRUCache<string, E>
+  readonly #making = new SingleFlight<E>()
   /** since the start; a body that was being made already counts as found */
   readonly counts = { found: 0, made: 0, evicted: 0 }
 
@@ -37,7 +41,7 @@ export class Memory {
   }
 
   /** The body of that key, if it is there. */
-  find(key: string): Body | undefined {
+  find(key: string): E | undefined {
     const body = this.#bodies.get(key)
     if (body) this.counts.found++
     return body
@@ -49,9 +53,9 @@ export class Memory {
    */
   async body(
     key: string,
-    make: (nobody: AbortSignal) => Promise<Body>,
+    make: (nobody: AbortSignal) => Promise<E>,
     signal?: AbortSignal,
-  ): Promise<Body> {
+  ): Promise<E> {
     const there = this.find(key)
     if (there) return there
     let made = false

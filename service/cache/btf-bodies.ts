@@ -7,17 +7,22 @@ import { promisify } from 'node:util'
 import { constants, gzip, zstdCompress } from 'node:zlib'
 import { DIALECTS, type Dialect } from '../../bpf/index.ts'
 import { inflate, readBlob, type Store, StoreError, sha256Of } from '../../storage/index.ts'
-import { Gate } from '../concurrency.ts'
+import { Semaphore } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
 import type { Pool } from '../threads/pool.ts'
-import type { Body, Memory } from './body-cache.ts'
+import type { Body, BodyCache } from './body-cache.ts'
+
+/** Media type of BTF, and the two `Cache-Control` values: of an address that names a digest, and of any other. */
+export const BTF_TYPE = 'application/octet-stream'
+export const IMMUTABLE = 'public, max-age=31536000, immutable'
+export const SHORT = 'public, max-age=60'
 
 /** In order of preference. */
 export const ENCODINGS = ['zstd', 'gzip', 'identity'] as const
 export type Encoding = (typeof ENCODINGS)[number]
 
 /** BTF as somebody wants it: that with a digest of its raw bytes, or what is made of it. */
-export interface Wanted {
+export interface BtfSelector {
   /** hex */
   sha256: string
   /** digests of the BTF of modules, to be merged in, in this order */
@@ -31,13 +36,13 @@ const WAITING = 10_000
 
 export class Bodies {
   readonly #store: Store
-  readonly #memory: Memory
+  readonly #memory: BodyCache
   readonly #pool: Pool
-  readonly #gate = new Gate(READS, WAITING)
+  readonly #gate = new Semaphore(READS, WAITING)
   /** since the start: blobs read from the store, and BTF made of others */
   readonly counts = { read: 0, derived: 0 }
 
-  constructor(store: Store, memory: Memory, pool: Pool) {
+  constructor(store: Store, memory: BodyCache, pool: Pool) {
     this.#store = store
     this.#memory = memory
     this.#pool = pool
@@ -47,7 +52,7 @@ export class Bodies {
    * The bytes of BTF in an encoding, and the digest of its raw bytes. Errors: `unknown_blob`, `busy`, those of
    * `Pool.run`, those of the store.
    */
-  get(wanted: Wanted, encoding: Encoding): Promise<Body> {
+  get(wanted: BtfSelector, encoding: Encoding): Promise<Body> {
     return this.#memory.body(keyOf(wanted, encoding), async () => {
       if (encoding === 'zstd')
         return isAsStored(wanted) ? await this.#read(wanted.sha256) : await this.#derive(wanted)
@@ -77,7 +82,7 @@ export class Bodies {
     }
   }
 
-  async #derive({ sha256, modules = [], dialect }: Wanted): Promise<Body> {
+  async #derive({ sha256, modules = [], dialect }: BtfSelector): Promise<Body> {
     const raw = await this.#pool.run('derive', {
       btf: await this.raw(sha256),
       modules: await Promise.all(modules.map((module) => this.raw(module))),
@@ -106,11 +111,11 @@ export async function encode(raw: Uint8Array, encoding: Encoding): Promise<Buffe
 }
 
 /** Whether the store has it, so that its digest is known without its bytes. */
-export const isAsStored = ({ modules = [], dialect }: Wanted): boolean =>
+export const isAsStored = ({ modules = [], dialect }: BtfSelector): boolean =>
   modules.length === 0 && dialect === undefined
 
 /** What BTF in an encoding is kept as. */
-export const keyOf = ({ sha256, modules = [], dialect }: Wanted, encoding: Encoding): string =>
+export const keyOf = ({ sha256, modules = [], dialect }: BtfSelector, encoding: Encoding): string =>
   `${encoding} ${sha256} ${dialect ?? ''} ${modules.length > 0 ? sha256Of(modules.join()) : ''}`
 
 export const DIALECT_NAMES = Object.keys(DIALECTS) as Dialect[]

@@ -4,15 +4,15 @@ import type { KernelFilter } from '../../storage/index.ts'
 import { jsonOf, lineOf } from '../json.ts'
 import { type CommonOptions, filterOf } from './filter.ts'
 import { ALL, sweep, withPool } from './for-each-kernel.ts'
-import { chosenKernels, type Refusal, readObject } from './input.ts'
+import { chosenKernels, type KernelError, readObject } from './input.ts'
 import { printable } from './output.ts'
 
-interface Options extends CommonOptions, KernelFilter {
+interface CheckOptions extends CommonOptions, KernelFilter {
   btf?: string
 }
 
 /** `btfmill check`. Returns the exit status: 1 where an object would not load, or that cannot be told. */
-export function run(files: string[], options: Options): Promise<number> {
+export function run(files: string[], options: CheckOptions): Promise<number> {
   return withPool(options.btf === undefined ? ALL : 1, async (pool) => {
     const objects = await Promise.all(files.map(readObject))
     let [checked, failed] = [0, 0]
@@ -41,7 +41,7 @@ export function run(files: string[], options: Options): Promise<number> {
 }
 
 /** What the task `check` says of an object. Its 64-bit numbers are text, and not for people. */
-type Told = Check | { readonly error: Refusal }
+type Told = Check | { readonly error: KernelError }
 
 const VERDICTS: Readonly<Record<Loads, string>> = {
   yes: 'loads',

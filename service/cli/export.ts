@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises'
 import { Catalog, type KernelFilter, openStore, type StoreError } from '../../storage/index.ts'
 import { writeWhole } from '../atomic-file.ts'
 import { Bundle, type BundleResult } from '../bundle/bundle.ts'
-import { besideOf, type Finding } from '../bundle/manifest.ts'
+import { type BundleFinding, besideOf } from '../bundle/manifest.ts'
 import type { BundlePolicy, ProfileName } from '../bundle/profile.ts'
 import { verifyBundle } from '../bundle/verify.ts'
 import { ServiceError } from '../error.ts'
@@ -18,7 +18,7 @@ import { ALL, withPool } from './for-each-kernel.ts'
 import { printable } from './output.ts'
 import { readSecretKey } from './secret.ts'
 
-interface Options extends CommonOptions, KernelFilter {
+interface ExportOptions extends CommonOptions, KernelFilter {
   profile?: ProfileName
   object: string[]
   output?: string
@@ -30,7 +30,7 @@ interface Options extends CommonOptions, KernelFilter {
 }
 
 /** `btfmill export`. Returns the exit status: 1 where the bundle is not all that was asked for, or not as it says. */
-export async function run(options: Options): Promise<number> {
+export async function run(options: ExportOptions): Promise<number> {
   if (options.verify !== undefined) return await verify(options.verify, options)
   if (options.profile === undefined) {
     console.error('btfmill: export takes --profile, or --verify')
@@ -39,17 +39,20 @@ export async function run(options: Options): Promise<number> {
   return await make({ ...options, profile: options.profile })
 }
 
-async function make(options: Options & { profile: ProfileName }): Promise<number> {
+async function make(options: ExportOptions & { profile: ProfileName }): Promise<number> {
   try {
     return await withPool(options.object.length > 0 ? ALL : 0, (pool) => makeIn(pool, options))
   } catch (error) {
     if (error instanceof ServiceError && error.code === 'unsupported')
-      reportFindings(error.details.findings as readonly Finding[], options.json ?? false)
+      reportFindings(error.details.findings as readonly BundleFinding[], options.json ?? false)
     throw error
   }
 }
 
-async function makeIn(pool: Pool, options: Options & { profile: ProfileName }): Promise<number> {
+async function makeIn(
+  pool: Pool,
+  options: ExportOptions & { profile: ProfileName },
+): Promise<number> {
   const { profile, unsupported, zstd = false, json = false } = options
   const store = await openStore(options.store)
   const secretKey = await readSecretKey(options.secretKey)
@@ -105,7 +108,7 @@ function report({ kernels, findings }: BundleResult, path: string, json: boolean
 }
 
 /** On standard error: standard output may be the archive. */
-function reportFindings(findings: readonly Finding[], json: boolean): void {
+function reportFindings(findings: readonly BundleFinding[], json: boolean): void {
   for (const finding of findings) {
     const { kernel, code, object, message, included } = finding
     const name = [kernel.distro, kernel.version, kernel.arch, kernel.release].join('/')
@@ -124,7 +127,7 @@ function isWhole({ kernels, findings }: BundleResult, policy: BundlePolicy): boo
 }
 
 /** Whether a bundle is what its manifest says, which is in it or beside it. */
-async function verify(path: string, { publicKey, json }: Options): Promise<number> {
+async function verify(path: string, { publicKey, json }: ExportOptions): Promise<number> {
   const { readTree } = await import('../../generator/index.ts')
   const beside = besideOf(path)
   const [manifest, signature] = await Promise.all([

@@ -4,7 +4,7 @@ import { type FetchOptions, fetchBtf } from '../client/client.ts'
 import { thisKernel } from '../client/host.ts'
 import { type CommonOptions, filterOf } from './filter.ts'
 
-interface Options extends CommonOptions, KernelFilter {
+interface FetchCommandOptions extends CommonOptions, KernelFilter {
   server?: string
   wait?: boolean
   output?: string
@@ -12,7 +12,7 @@ interface Options extends CommonOptions, KernelFilter {
 }
 
 /** `btfmill fetch`: the path on standard output, what was done on standard error. Returns the exit status. */
-export async function run(options: Options): Promise<number> {
+export async function run(options: FetchCommandOptions): Promise<number> {
   const { server, wait, output, publicKey, json } = options
   const named = filterOf(options)
   const settings: FetchOptions = {

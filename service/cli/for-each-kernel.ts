@@ -3,10 +3,10 @@
  * takes longer than what is done with it. The results come in the order of the kernels.
  */
 import { availableParallelism } from 'node:os'
-import { inOrder } from '../concurrency.ts'
+import { mapOrdered } from '../concurrency.ts'
 import { Pool } from '../threads/pool.ts'
-import type { Source, Tasks } from '../threads/worker.ts'
-import { type ChosenKernel, type Refusal, refusalOf } from './input.ts'
+import type { BtfInput, Tasks } from '../threads/worker.ts'
+import { type ChosenKernel, type KernelError, kernelErrorOf } from './input.ts'
 
 /** All threads. */
 export const ALL = availableParallelism()
@@ -16,7 +16,10 @@ const LIMITS = { threads: ALL, time: 120_000, memory: 2048 }
 const AHEAD = 1
 
 /** What a task came to for a kernel, of whose BTF there are `of` bytes. */
-export type Swept<T> = { kernel: ChosenKernel } & ({ of: number; value: T } | { error: Refusal })
+export type Swept<T> = { kernel: ChosenKernel } & (
+  | { of: number; value: T }
+  | { error: KernelError }
+)
 
 /** Does work in a pool. So many threads start at once: they take as long as the catalog to load. */
 export async function withPool<T>(ready: number, work: (pool: Pool) => Promise<T>): Promise<T> {
@@ -35,20 +38,20 @@ export function sweep<K extends 'minimize' | 'check'>(
   kernels: readonly ChosenKernel[],
   objects: readonly Uint8Array[],
 ): AsyncGenerator<Swept<ReturnType<Tasks[K]>>> {
-  return inOrder(kernels, pool.threads + AHEAD, async (kernel) => {
+  return mapOrdered(kernels, pool.threads + AHEAD, async (kernel) => {
     try {
       const btf = await kernel.read()
       const of = 'frame' in btf ? btf.size : btf.length
       const value = await pool.run(name, { objects, btf }, undefined, wholeBuffers(btf))
       return { kernel, of, value }
     } catch (cause) {
-      return { kernel, error: refusalOf(cause) }
+      return { kernel, error: kernelErrorOf(cause) }
     }
   })
 }
 
 /** The buffer of a frame that nobody else has: that of a small one may be a piece of Node's. */
-function wholeBuffers(btf: Source): ArrayBuffer[] {
+function wholeBuffers(btf: BtfInput): ArrayBuffer[] {
   const bytes = 'frame' in btf ? btf.frame : btf
   const { buffer, byteLength } = bytes
   return buffer instanceof ArrayBuffer && buffer.byteLength === byteLength ? [buffer] : []

@@ -14,7 +14,7 @@ import { stopOnSignals } from './signals.ts'
 import { roomOf, type Scratch } from './size.ts'
 import { summaryText } from './summary.ts'
 
-interface Options extends CommonOptions, KernelFilter {
+interface GenerateCommandOptions extends CommonOptions, KernelFilter {
   source?: string
   sources?: string
   mirror?: string
@@ -32,7 +32,7 @@ interface Options extends CommonOptions, KernelFilter {
 }
 
 /** `btfmill generate`. Returns the exit status. */
-export async function run(files: string[], options: Options): Promise<number> {
+export async function run(files: string[], options: GenerateCommandOptions): Promise<number> {
   const { source, mirror, limit, jobs, memory, scratch = {}, queue, detach } = options
   const { earlyStop = false, embedded = false, modules, archive, json = false } = options
   const known = await readSources(options.sources)

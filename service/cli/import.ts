@@ -5,12 +5,15 @@ import type { CommonOptions } from './filter.ts'
 import { printable } from './output.ts'
 import { readSecretKey } from './secret.ts'
 
-interface Options extends CommonOptions {
+interface ImportCommandOptions extends CommonOptions {
   secretKey?: string
 }
 
 /** `btfmill import`. Returns the exit status: 1 where something was refused. */
-export async function run(tree: string, { store, json, secretKey }: Options): Promise<number> {
+export async function run(
+  tree: string,
+  { store, json, secretKey }: ImportCommandOptions,
+): Promise<number> {
   const key = await readSecretKey(secretKey)
   const count: Record<string, number> = {}
   const imports = importTree(await openStore(store), tree, key ? { secretKey: key } : {})

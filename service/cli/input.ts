@@ -12,8 +12,8 @@ import {
 import { ServiceError } from '../error.ts'
 import { lookUp, moduleDigests } from '../kernel/lookup.ts'
 import { parseName } from '../kernel/name.ts'
-import { allChosen, type Chosen } from '../kernel/targets.ts'
-import type { Source } from '../threads/worker.ts'
+import { selectTargets, type TargetKernel } from '../kernel/targets.ts'
+import type { BtfInput } from '../threads/worker.ts'
 
 /** Reads a BPF object. Errors: those of `openObject`, with the file's name. */
 export async function readObject(path: string): Promise<Uint8Array> {
@@ -62,8 +62,8 @@ function parsed<T>(path: string, bytes: Buffer, parse: (bytes: Buffer) => T): T 
 }
 
 /** BTF that a command works on, read when it is its turn; its name is as the command was given it, or the kernel's. */
-export interface ChosenKernel extends Omit<Chosen, 'btf'> {
-  readonly read: () => Promise<Source>
+export interface ChosenKernel extends Omit<TargetKernel, 'btf'> {
+  readonly read: () => Promise<BtfInput>
 }
 
 /**
@@ -79,7 +79,7 @@ export async function chosenKernels(
     return [{ name: btf, read: async () => (await openKernel(btf, url)).bytes }]
   const store = await openStore(url)
   const catalog = await Catalog.open(store, onInvalid)
-  return [...allChosen(catalog, filter)].map(({ btf: { sha256, size }, ...chosen }) => {
+  return [...selectTargets(catalog, filter)].map(({ btf: { sha256, size }, ...chosen }) => {
     return {
       ...chosen,
       read: async () => ({ frame: await readFrame(store, sha256), sha256, size }),
@@ -88,13 +88,13 @@ export async function chosenKernels(
 }
 
 /** What is wrong with one kernel. */
-export interface Refusal {
+export interface KernelError {
   code: string
   message: string
 }
 
 /** What is wrong with one kernel, so that a command can go on to the next; any other error is thrown. */
-export function refusalOf(error: unknown): Refusal {
+export function kernelErrorOf(error: unknown): KernelError {
   const refused =
     error instanceof BtfError || error instanceof StoreError || error instanceof ServiceError
   if (!refused) throw error

@@ -3,12 +3,12 @@ import { generateKeys } from '../../storage/index.ts'
 import { jsonOf } from '../json.ts'
 import type { CommonOptions } from './filter.ts'
 
-interface Options extends CommonOptions {
+interface KeygenOptions extends CommonOptions {
   output: string
 }
 
 /** `btfmill keygen`: a secret and a public key; a file that is there stays. Returns the exit status. */
-export async function run({ output, json }: Options): Promise<number> {
+export async function run({ output, json }: KeygenOptions): Promise<number> {
   const { publicKey, secretKey } = generateKeys()
   const files = { secretKey: `${output}.key`, publicKey: `${output}.pub` }
   await writeFile(files.secretKey, secretKey, { mode: 0o600, flag: 'wx' })

@@ -7,7 +7,7 @@ import {
   type SourceFailure,
   type StoreError,
 } from '../../storage/index.ts'
-import { stateOf } from '../routes/kernels.ts'
+import { stateOf } from '../kernel/public-record.ts'
 import { type CommonOptions, filterOf } from './filter.ts'
 import { columns } from './output.ts'
 

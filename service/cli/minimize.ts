@@ -6,16 +6,22 @@ import { ServiceError } from '../error.ts'
 import { jsonOf } from '../json.ts'
 import { type CommonOptions, filterOf } from './filter.ts'
 import { ALL, type Swept, sweep, withPool } from './for-each-kernel.ts'
-import { type ChosenKernel, chosenKernels, type Refusal, readObject, refusalOf } from './input.ts'
+import {
+  type ChosenKernel,
+  chosenKernels,
+  type KernelError,
+  kernelErrorOf,
+  readObject,
+} from './input.ts'
 import { printable } from './output.ts'
 
-interface Options extends CommonOptions, KernelFilter {
+interface MinimizeCommandOptions extends CommonOptions, KernelFilter {
   btf?: string
   output: string
 }
 
 /** `btfmill minimize`. Returns the exit status: 1 where there is a kernel for which nothing was written. */
-export function run(files: string[], options: Options): Promise<number> {
+export function run(files: string[], options: MinimizeCommandOptions): Promise<number> {
   return withPool(options.btf === undefined ? ALL : 1, async (pool) => {
     const objects = await Promise.all(files.map(readObject))
     let [written, failed] = [0, 0]
@@ -51,7 +57,7 @@ interface Written {
 async function write(
   { kernel, ...swept }: Swept<Uint8Array>,
   output: string,
-): Promise<Written | { error: Refusal }> {
+): Promise<Written | { error: KernelError }> {
   if ('error' in swept) return swept
   try {
     const path = pathOf(kernel, output)
@@ -59,7 +65,7 @@ async function write(
     await writeWhole(path, value)
     return { path, size: value.length, types: parseBtf(value).typeCount, of }
   } catch (cause) {
-    return { error: refusalOf(cause) }
+    return { error: kernelErrorOf(cause) }
   }
 }
 

@@ -1,19 +1,19 @@
 import { access, constants, mkdir, readFile } from 'node:fs/promises'
 import { type Logger, pino } from 'pino'
-import type { Mill } from '../../generator/index.ts'
+import type { OnDemandGenerator } from '../../generator/index.ts'
 import { openStore, type Store } from '../../storage/index.ts'
 import { type Config, type Reading, readConfig, shown } from '../config.ts'
 import { startServer } from '../server.ts'
 import { readSecretKey } from './secret.ts'
 import { roomOf } from './size.ts'
 
-interface Options extends Record<string, unknown> {
+interface ServeOptions extends Record<string, unknown> {
   config?: string
   json?: boolean
 }
 
 /** `btfmill serve`: answers until SIGINT or SIGTERM. Returns the exit status. */
-export async function run({ config: path, json, ...flags }: Options): Promise<number> {
+export async function run({ config: path, json, ...flags }: ServeOptions): Promise<number> {
   const reading = await read(path, json ? { logFormat: 'json', ...flags } : flags)
   if (reading.kind === 'wrong') {
     for (const problem of reading.problems) console.error(`btfmill: ${problem}`)
@@ -35,12 +35,12 @@ export async function run({ config: path, json, ...flags }: Options): Promise<nu
 }
 
 /** Loaded where it is wanted: a service that makes nothing needs no pahole. */
-async function openMill(store: Store, config: Config): Promise<Mill> {
+async function openMill(store: Store, config: Config): Promise<OnDemandGenerator> {
   const { generateQueue: limit, generateJobs: jobs, queue, mirror } = config
-  const { Mill, readSources } = await import('../../generator/index.ts')
+  const { OnDemandGenerator, readSources } = await import('../../generator/index.ts')
   const sources = await readSources(config.sources || undefined)
   const secretKey = await readSecretKey(config.secretKey || undefined)
-  return await Mill.open({
+  return await OnDemandGenerator.open({
     ...{ store, limit, jobs, sources: [...sources.values()] },
     ...(queue && { queue }),
     ...(mirror && { mirror }),

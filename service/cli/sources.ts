@@ -16,10 +16,10 @@ export async function run(options: { sources?: string; json?: boolean }): Promis
   return 0
 }
 
-type Description = Awaited<ReturnType<typeof describe>>
+type SourceDescription = Awaited<ReturnType<typeof describe>>
 
 async function describe(source: Source) {
-  const { id, distro, protocol, onRequest = false, architectures } = source
+  const { id, distro, protocol, optIn = false, architectures } = source
   const versions = Object.entries(source.versions).map(async ([version, repositories]) => {
     const places = keyringsOf(source, version)
     return {
@@ -30,14 +30,14 @@ async function describe(source: Source) {
     }
   })
   return {
-    ...{ id, distro, protocol, onRequest },
+    ...{ id, distro, protocol, optIn },
     architectures: Object.keys(architectures),
     versions: await Promise.all(versions),
   }
 }
 
-function rowsOf({ id, distro, protocol, onRequest, versions }: Description): string[][] {
-  const protocolText = onRequest ? `${protocol}, on request` : protocol
+function rowsOf({ id, distro, protocol, optIn, versions }: SourceDescription): string[][] {
+  const protocolText = optIn ? `${protocol}, on request` : protocol
   if (versions.length === 0) return [[id, distro, protocolText, '', '']]
   return versions.map(({ version, repositories, keyrings: { places, here } }) => [
     id,

@@ -1,10 +1,10 @@
-import { addToken, removeToken, type Scope } from '../http/token.ts'
+import { addToken, removeToken, type TokenScope } from '../http/token.ts'
 import { jsonOf } from '../json.ts'
 import type { CommonOptions } from './filter.ts'
 
-interface Options extends CommonOptions {
+interface TokenOptions extends CommonOptions {
   tokens: string
-  scope: Scope[]
+  scope: TokenScope[]
   days?: number
   revoke?: boolean
 }
@@ -12,7 +12,7 @@ interface Options extends CommonOptions {
 const DAY = 24 * 3600 * 1000
 
 /** `btfmill token`: the token on standard output, once. Returns the exit status. */
-export async function run(name: string, options: Options): Promise<number> {
+export async function run(name: string, options: TokenOptions): Promise<number> {
   const { tokens, scope: scopes, days, revoke, json } = options
   if (revoke) {
     await removeToken(tokens, name)

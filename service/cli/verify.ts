@@ -4,13 +4,18 @@ import type { CommonOptions } from './filter.ts'
 import { printable } from './output.ts'
 import { readSecretKey } from './secret.ts'
 
-interface Options extends CommonOptions {
+interface VerifyCommandOptions extends CommonOptions {
   repair?: boolean
   secretKey?: string
 }
 
 /** `btfmill verify`. Returns the exit status: 1 where something is wrong still; what is only behind is not. */
-export async function run({ store, json, repair = false, secretKey }: Options): Promise<number> {
+export async function run({
+  store,
+  json,
+  repair = false,
+  secretKey,
+}: VerifyCommandOptions): Promise<number> {
   const key = await readSecretKey(secretKey)
   const counts = { wrong: 0, behind: 0, repaired: 0 }
   const findings = verifyStore(await openStore(store), { repair, ...(key && { secretKey: key }) })

@@ -6,7 +6,7 @@ import { readSecretKey } from './secret.ts'
 import { stopOnSignals } from './signals.ts'
 import { roomOf, type Scratch } from './size.ts'
 
-interface Options extends CommonOptions {
+interface WorkerCommandOptions extends CommonOptions {
   queue: string
   sources?: string
   jobs: number
@@ -18,7 +18,7 @@ interface Options extends CommonOptions {
 }
 
 /** `btfmill worker`: takes jobs until it is told to end. Returns the exit status. */
-export async function run(options: Options): Promise<number> {
+export async function run(options: WorkerCommandOptions): Promise<number> {
   const { queue, jobs, lease, memory, scratch = {}, archive, json = false } = options
   const secretKey = await readSecretKey(options.secretKey)
   const view = progress(json)

@@ -29,7 +29,7 @@ import { ServiceError } from '../error.ts'
 import { type BuildChoice, lookUp } from '../kernel/lookup.ts'
 import { pathOf } from '../kernel/name.ts'
 import { KERNEL_BTF, thisKernel } from './host.ts'
-import { type AskOptions, ask, FetchError, type Headers } from './request.ts'
+import { FetchError, type Headers, type RetryOptions, requestWithRetry } from './request.ts'
 
 export type { Kernel } from '../../storage/index.ts'
 export { thisKernel } from './host.ts'
@@ -37,7 +37,7 @@ export { FetchError, type FetchErrorCode } from './request.ts'
 
 const MAX_BTF = 256 * 1024 * 1024
 
-export interface FetchOptions extends AskOptions {
+export interface FetchOptions extends RetryOptions {
   /** `http://host:port`; without it only the kernel's own and the cache are looked at */
   server?: string
   /** the kernel; else this machine's, and then its own BTF is preferred */
@@ -72,7 +72,7 @@ export async function fetchBtf(options: FetchOptions = {}): Promise<FetchedBtf> 
   return { path, origin: cached ? 'cache' : 'server', sha256: answer.sha256 }
 }
 
-interface Answer {
+interface FetchedBytes {
   raw: Buffer
   sha256: string
 }
@@ -95,7 +95,7 @@ function cacheDirectory({ cache, publicKey }: FetchOptions, kernel: Kernel): str
   return join(root, ...names, ...vouched)
 }
 
-async function readCache(directory: string): Promise<Answer | undefined> {
+async function readCache(directory: string): Promise<FetchedBytes | undefined> {
   for (const name of await readdir(directory).catch(() => [])) {
     const [, sha256] = /^([0-9a-f]{64})\.btf$/.exec(name) ?? []
     const raw = sha256 && (await readFile(join(directory, name)).catch(() => undefined))
@@ -104,22 +104,22 @@ async function readCache(directory: string): Promise<Answer | undefined> {
   return undefined
 }
 
-async function askServer(kernel: Kernel, options: FetchOptions): Promise<Answer> {
+async function askServer(kernel: Kernel, options: FetchOptions): Promise<FetchedBytes> {
   const { server, publicKey } = options
   if (!server)
     throw new FetchError('unreachable', 'no server is named, and nothing is in the cache')
   const { buildId: build, unameVersion } = kernel
   const choice = { ...(build && { build }), ...(unameVersion && { unameVersion }) }
   if (publicKey === undefined)
-    return await ask(addressOf(server, kernel, choice), readAnswer, options)
+    return await requestWithRetry(addressOf(server, kernel, choice), readAnswer, options)
   const vouched = () => vouchedFor(server, kernel, choice, publicKey, options)
   const sha256 = await vouched().catch(async (error: unknown) => {
     const made = options.wait && error instanceof FetchError && error.problem === 'unknown_kernel'
     if (!made) throw error
-    await ask(addressOf(server, kernel, choice), readAnswer, options) // has it made, and signed
+    await requestWithRetry(addressOf(server, kernel, choice), readAnswer, options) // has it made, and signed
     return await vouched()
   })
-  return await ask(at(server, `v1/btf/sha256/${sha256}`), readAnswer, options)
+  return await requestWithRetry(at(server, `v1/btf/sha256/${sha256}`), readAnswer, options)
 }
 
 const at = (server: string, path: string): URL => new URL(`${server.replace(/\/+$/, '')}/${path}`)
@@ -131,7 +131,7 @@ function addressOf(server: string, kernel: Kernel, { build, unameVersion }: Buil
   return url
 }
 
-/** The SHA-256 that the signed catalog has for a kernel's BTF. Errors: `bad_signature`, `refused`. */
+/** The SHA-256 that the signed catalog has for a kernel's BTF. Errors: `invalid_signature`, `refused`. */
 async function vouchedFor(
   server: string,
   kernel: Kernel,
@@ -139,11 +139,11 @@ async function vouchedFor(
   publicKey: string,
   options: FetchOptions,
 ): Promise<string> {
-  const snapshot = await ask(
+  const snapshot = await requestWithRetry(
     at(server, `v1/${SNAPSHOT_KEY}`),
     async (bytes) => {
       const address = at(server, `v1/${signatureKey(SNAPSHOT_KEY)}`)
-      const signature = await ask(address, (text) => text.toString('utf8'), options)
+      const signature = await requestWithRetry(address, (text) => text.toString('utf8'), options)
       return verified(bytes, signature, publicKey)
     },
     options,
@@ -163,13 +163,13 @@ function verified(content: Buffer, signature: string, publicKey: string): Buffer
     verifyContent(content, signature, publicKey)
     return content
   } catch (cause) {
-    if (!(cause instanceof StoreError) || cause.code !== 'bad_signature') throw cause
-    throw new FetchError('bad_signature', cause.message, { cause })
+    if (!(cause instanceof StoreError) || cause.code !== 'invalid_signature') throw cause
+    throw new FetchError('invalid_signature', cause.message, { cause })
   }
 }
 
 /** Compares what arrived with the SHA-256 in its ETag. Errors: `digest_mismatch`. */
-async function readAnswer(bytes: Buffer, headers: Headers): Promise<Answer> {
+async function readAnswer(bytes: Buffer, headers: Headers): Promise<FetchedBytes> {
   const [, announced] = /^"([0-9a-f]{64})(?:-\w+)?"$/.exec(String(headers.etag)) ?? []
   const raw =
     headers['content-encoding'] === 'zstd'

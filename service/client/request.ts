@@ -12,7 +12,7 @@ export type FetchErrorCode =
   | 'unreachable' // no answer, after all tries
   | 'refused' // the server has none: `problem` says why
   | 'digest_mismatch' // what arrived is not what was announced, after all tries
-  | 'bad_signature' // what arrived is not signed by the public key, after all tries
+  | 'invalid_signature' // what arrived is not signed by the public key, after all tries
   | 'not_writable' // the file or the cache cannot be written
 
 /** Why there is no BTF. */
@@ -33,7 +33,7 @@ export class FetchError extends Error {
   }
 }
 
-export interface AskOptions {
+export interface RetryOptions {
   /** wait while the server says that it is being made */
   wait?: boolean
   /** told each time that it is not made yet */
@@ -52,13 +52,17 @@ export type Headers = Record<string, string | string[] | undefined>
 /** Makes of an answer what was asked for; a FetchError it throws means to ask again. */
 export type Reader<T> = (bytes: Buffer, headers: Headers) => T | Promise<T>
 
-type Attempt<T> =
+type RequestAttempt<T> =
   | { kind: 'answer'; value: T }
   | { kind: 'final'; error: FetchError }
   | { kind: 'again' | 'pending'; error: FetchError; after?: number }
 
 /** What a server answers. Errors: `FetchError`, and the signal's reason. */
-export async function ask<T>(url: URL, read: Reader<T>, options: AskOptions = {}): Promise<T> {
+export async function requestWithRetry<T>(
+  url: URL,
+  read: Reader<T>,
+  options: RetryOptions = {},
+): Promise<T> {
   const { attempts = 5, pause = 500, signal } = options
   for (let attempt = 0; ; ) {
     const answer = await askOnce(url, read, options)
@@ -77,8 +81,8 @@ export async function ask<T>(url: URL, read: Reader<T>, options: AskOptions = {}
 async function askOnce<T>(
   url: URL,
   read: Reader<T>,
-  { timeout = 10_000, wait = false, signal }: AskOptions,
-): Promise<Attempt<T>> {
+  { timeout = 10_000, wait = false, signal }: RetryOptions,
+): Promise<RequestAttempt<T>> {
   try {
     const { statusCode, headers, bytes } = await follow(url, timeout, signal)
     if (statusCode === 200) return { kind: 'answer', value: await read(bytes, headers) }

@@ -6,7 +6,6 @@
  * What came of a kernel is remembered: a client that asks again for a build that was not among those made is told so,
  * instead of waiting again.
  */
-import type { FastifyRequest } from 'fastify'
 import { LRUCache } from 'lru-cache'
 import {
   type Catalog,
@@ -16,14 +15,11 @@ import {
   matchGlob,
   namesOf,
 } from '../../storage/index.ts'
-import { isLocal, parseListen } from '../address.ts'
 import type { Config } from '../config.ts'
 import { ServiceError } from '../error.ts'
-import { mayDo } from '../http/auth.ts'
-import { callerOf, isLocalCaller } from '../http/requester.ts'
 import { ANY } from '../kernel/lookup.ts'
-import { shownFailure } from '../kernel/public-record.ts'
-import { type Generation, type Generator, isEnded } from './generation.ts'
+import { toPublicFailure } from '../kernel/public-record.ts'
+import { type BtfGenerator, type Generation, isEnded } from './generation.ts'
 
 /** How long it is remembered what came of a kernel, in milliseconds. */
 const REMEMBERED = 10 * 60 * 1000
@@ -40,6 +36,14 @@ export interface Wait {
   retryAfter: number
 }
 
+/** A client, as far as a generation depends on it. */
+export interface Requester {
+  /** the name that its generations are counted under */
+  caller: string
+  /** whether it may start a generation */
+  mayGenerate: boolean
+}
+
 interface Begun {
   id: string
   caller: string
@@ -49,11 +53,9 @@ interface Begun {
 }
 
 export class Demand {
-  readonly generator: Generator
+  readonly generator: BtfGenerator
   readonly #catalog: Catalog
   readonly #settings: Config
-  /** whether only this machine reaches the service */
-  readonly #local: boolean
   /** by the prefix of the kernel's keys */
   readonly #begun = new LRUCache<string, Begun>({ max: KEPT })
   /** when each client had something begun, in the last hour */
@@ -63,26 +65,24 @@ export class Demand {
   /** since the start */
   readonly counts = { begun: 0, published: 0, unknown: 0, failed: 0, refused: 0 }
 
-  constructor(generator: Generator, catalog: Catalog, settings: Config) {
+  constructor(generator: BtfGenerator, catalog: Catalog, settings: Config) {
     this.generator = generator
     this.#catalog = catalog
     this.#settings = settings
-    const address = parseListen(settings.listen)
-    this.#local = address !== undefined && isLocal(address)
   }
 
   /**
    * The generation that makes this kernel's BTF, begun where this request may have it begun. Undefined where there is
    * none, and asking again is of no use: none may be begun, no source offers the kernel, or it has just been made.
-   * Errors: `busy`, and `failed` with the failure.
+   * Errors: `busy`, `quota_exceeded`, and `generation_failed` with the failure.
    */
-  request(kernel: KernelName, request: FastifyRequest): Wait | undefined {
+  request(kernel: KernelName, requester: Requester): Wait | undefined {
     if ([kernel.distro, kernel.version, kernel.arch].includes(ANY)) return undefined
     const key = kernelPrefix(namesOf(kernel).at(-1)!)
     const begun = this.#begun.get(key)
     if (begun) return waitFor(begun)
-    if (!this.#mayBegin(kernel, request)) return undefined
-    return waitFor(this.#begin(key, kernel, callerOf(request)))
+    if (!this.#mayBegin(kernel, requester)) return undefined
+    return waitFor(this.#begin(key, kernel, requester.caller))
   }
 
   /** Waits until what an ended generation made is answered with. */
@@ -90,30 +90,33 @@ export class Demand {
     await this.#following.get(id)
   }
 
-  #mayBegin(kernel: KernelName, request: FastifyRequest): boolean {
-    const { generateAnonymous, generateAllow, generateDeny } = this.#settings
-    const { holder } = request
-    const anonymous =
-      generateAnonymous === 'always' ||
-      (generateAnonymous === 'local' && this.#local && isLocalCaller(request))
-    if (!anonymous && !(holder && mayDo(holder, 'generate'))) return false
+  #mayBegin(kernel: KernelName, { mayGenerate }: Requester): boolean {
+    if (!mayGenerate) return false
+    const { generateAllow, generateDeny } = this.#settings
     const { distro, version, arch, release } = namesOf(kernel).at(-1)!
     const name = [distro, version, arch, release].map(encodeName).join('/')
     const among = (globs: readonly string[]) => globs.some((glob) => matchGlob(glob, name))
     return !among(generateDeny) && (generateAllow.length === 0 || among(generateAllow))
   }
 
-  /** Errors: `busy`. */
+  /** Errors: `busy`, `quota_exceeded`. */
   #begin(key: string, kernel: KernelName, caller: string): Begun {
     const { generatePerClient, generatePerHour } = this.#settings
     const now = Date.now()
     const times = (this.#times.get(caller) ?? []).filter((time) => time > now - HOUR)
     if (times.length >= generatePerHour)
-      throw this.#refused('this client has had its share of this hour', HOUR - (now - times[0]!))
+      throw this.#refused(
+        'quota_exceeded',
+        `quota exceeded: ${generatePerHour} generations per hour and client`,
+        HOUR - (now - times[0]!),
+      )
     if (this.#underWayOf(caller) >= generatePerClient)
-      throw this.#refused('this client has as much under way as it may')
+      throw this.#refused(
+        'quota_exceeded',
+        `quota exceeded: ${generatePerClient} generations at once per client`,
+      )
     const generation = this.generator.submit(kernel)
-    if (!generation) throw this.#refused('as much is under way as may be')
+    if (!generation) throw this.#refused('busy', 'the generation queue is full')
     const begun: Begun = { id: generation.id, caller, at: now, ended: undefined }
     if (isEnded(generation)) return this.#end(key, begun, generation)
     this.#begun.set(key, begun)
@@ -132,10 +135,10 @@ export class Demand {
       .reduce((sum, begun) => sum + (begun.caller === caller && !begun.ended ? 1 : 0), 0)
   }
 
-  #refused(why: string, after?: number): ServiceError {
+  #refused(code: 'busy' | 'quota_exceeded', message: string, after?: number): ServiceError {
     this.counts.refused++
     const details = after === undefined ? {} : { retryAfter: Math.ceil(after / 1000) }
-    return new ServiceError('busy', `nothing is begun: ${why}`, { details })
+    return new ServiceError(code, message, { details })
   }
 
   /** Sees a generation to its end; what it made is in the catalog before anybody is told. */
@@ -155,13 +158,13 @@ export class Demand {
   }
 }
 
-/** Errors: `failed` with the failure. */
+/** Errors: `generation_failed` with the failure. */
 function waitFor({ id, at, ended }: Begun): Wait | undefined {
   const seconds = Math.round((Date.now() - at) / 2000)
   if (!ended) return { id, retryAfter: Math.min(Math.max(seconds, 1), LONGEST_WAIT) }
   if (ended.state !== 'failed') return undefined
-  const failure = shownFailure(ended.failure!)
-  throw new ServiceError('failed', `generating it failed: ${failure.message}`, {
+  const failure = toPublicFailure(ended.failure!)
+  throw new ServiceError('generation_failed', `generating it failed: ${failure.message}`, {
     details: { failure },
   })
 }

@@ -4,7 +4,7 @@
  */
 import Type, { type Static } from 'typebox'
 import { KernelName } from '../../storage/index.ts'
-import { ShownFailure } from '../kernel/public-record.ts'
+import { PublicFailure } from '../kernel/public-record.ts'
 
 const Made = Type.Object({
   name: Type.String(),
@@ -24,7 +24,7 @@ export const Generation = Type.Object({
   state: Type.Enum(['searching', 'working', 'published', 'unknown', 'failed']),
   /** of each build under the kernel's name */
   packages: Type.Array(Made),
-  failure: Type.Optional(ShownFailure),
+  failure: Type.Optional(PublicFailure),
 })
 type Sent = Static<typeof Generation>
 type Part = Sent['packages'][number]
@@ -33,7 +33,7 @@ export type Generation = Omit<Sent, 'packages'> & {
   packages: (Omit<Part, 'size'> & { size?: number | undefined })[]
 }
 
-export interface Generator {
+export interface BtfGenerator {
   /** How many generations are under way. */
   readonly underWay: number
   /** The generation of a kernel, begun where none is under way; undefined where too many are. */

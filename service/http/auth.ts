@@ -4,7 +4,7 @@
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { ServiceError } from '../error.ts'
-import type { Scope, Token, Tokens } from './token.ts'
+import type { Token, TokenScope, Tokens } from './token.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -13,7 +13,7 @@ declare module 'fastify' {
   }
   interface FastifyContextConfig {
     /** what a token must reach; `token` for any that is ours */
-    scope?: Scope | 'token'
+    scope?: TokenScope | 'token'
   }
 }
 
@@ -48,13 +48,13 @@ function holderOf({ headers }: FastifyRequest, tokens: Tokens | undefined): Toke
 }
 
 /** Errors: `unauthorized`, `forbidden`. */
-function admit(holder: Token | undefined, scope: Scope | 'token'): void {
+function admit(holder: Token | undefined, scope: TokenScope | 'token'): void {
   if (!holder) throw new ServiceError('unauthorized', 'a token is wanted')
   if (!mayDo(holder, scope))
     throw new ServiceError('forbidden', `the token ${holder.name} has no scope ${scope}`)
 }
 
 /** Whether a token reaches so far; each may read. */
-export function mayDo({ scopes }: Token, scope: Scope | 'token'): boolean {
+export function mayDo({ scopes }: Token, scope: TokenScope | 'token'): boolean {
   return scope === 'read' || scope === 'token' || scopes.includes(scope)
 }

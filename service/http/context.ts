@@ -5,19 +5,19 @@
 import { join } from 'node:path'
 import type { Catalog, Store } from '../../storage/index.ts'
 import { Archives } from '../cache/archives.ts'
-import { Memory } from '../cache/body-cache.ts'
+import { BodyCache } from '../cache/body-cache.ts'
 import { Bodies } from '../cache/btf-bodies.ts'
-import { Room } from '../concurrency.ts'
+import { Quota } from '../concurrency.ts'
 import { type Config, DEFAULTS } from '../config.ts'
 import { Demand } from '../demand/demand.ts'
-import type { Generator } from '../demand/generation.ts'
+import type { BtfGenerator } from '../demand/generation.ts'
 import { Misses } from '../demand/misses.ts'
 import { Objects } from '../objects/results.ts'
 import { Pool } from '../threads/pool.ts'
 import { Metrics } from './metrics.ts'
 import { Readiness } from './readiness.ts'
 import { openRedirects, type Redirects } from './redirect.ts'
-import { Prepared } from './response-cache.ts'
+import { ResponseCache } from './response-cache.ts'
 import type { Tokens } from './token.ts'
 
 export interface ContextOptions {
@@ -29,7 +29,7 @@ export interface ContextOptions {
   tokens?: Tokens
   metrics?: Metrics
   /** makes what is asked for and not there, where `settings.generate` says so */
-  generator?: Generator
+  generator?: BtfGenerator
   /** told what goes wrong apart from requests */
   onError?: (error: unknown) => void
 }
@@ -42,14 +42,14 @@ export interface Context {
   readonly tokens: Tokens | undefined
   readonly metrics: Metrics
   readonly onDemand: Demand | undefined
-  readonly memory: Memory
+  readonly bodyCache: BodyCache
   readonly bodies: Bodies
-  readonly prepared: Prepared
+  readonly responseCache: ResponseCache
   /** threads for what strangers send */
   readonly pool: Pool
   readonly archives: Archives
   /** for the bytes of all that is being sent or worked on */
-  readonly uploads: Room
+  readonly uploadQuota: Quota
   readonly objects: Objects
   readonly misses: Misses
   readonly redirects: Redirects | undefined
@@ -65,7 +65,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
   const settings = { ...DEFAULTS, ...options.settings }
   const stateFile = (name: string) =>
     settings.state === '' ? undefined : join(settings.state, name)
-  const memory = new Memory(settings.memory)
+  const memory = new BodyCache(settings.memory)
   const pool = new Pool({ time: settings.taskTime * 1000, memory: settings.taskMemory / MIB })
   const bodies = new Bodies(store, memory, pool)
   const objects = new Objects({ store, bodies, pool, size: settings.resultMemory })
@@ -80,9 +80,10 @@ export async function openContext(options: ContextOptions): Promise<Context> {
   const archives = await Archives.open({ store, catalog, memory, bodies, onError }, archivesFile)
   return {
     ...{ store, catalog, settings, readiness, tokens, metrics, onDemand },
-    uploads: new Room(settings.uploadMemory, 'too much is being sent at once'),
-    prepared: new Prepared({ catalog, bodies, readiness, settings }),
-    ...{ memory, bodies, pool, objects, archives, misses, redirects },
+    uploadQuota: new Quota(settings.uploadMemory, 'too much is being sent at once'),
+    responseCache: new ResponseCache({ catalog, bodies, readiness, settings }),
+    bodyCache: memory,
+    ...{ bodies, pool, objects, archives, misses, redirects },
     close: async () => {
       await Promise.all([pool.close(), archives.close(), misses.close()])
     },

@@ -9,14 +9,14 @@ import { ServiceError, type ServiceErrorCode } from '../error.ts'
 /** Which status an error is answered with. */
 export const STATUS = {
   pending: 202,
-  bad_request: 400,
+  invalid_request: 400,
   invalid_name: 400,
   unknown_kernel: 404,
   unknown_blob: 404,
   unknown_job: 404,
   not_found: 404,
-  embedded: 404,
-  failed: 404,
+  has_own_btf: 404,
+  generation_failed: 404,
   unauthorized: 401,
   forbidden: 403,
   timeout: 408,
@@ -25,14 +25,15 @@ export const STATUS = {
   uri_too_long: 414,
   unsupported_media_type: 415,
   invalid_range: 416,
-  bad_object: 422,
+  invalid_object: 422,
   unsupported: 422,
-  unfit: 422,
-  bad_bundle: 422,
+  not_representable: 422,
+  invalid_bundle: 422,
   too_complex: 422,
+  quota_exceeded: 429,
   rate_limited: 429,
   headers_too_large: 431,
-  bad_tokens: 500,
+  invalid_tokens: 500,
   internal: 500,
   busy: 503,
   unavailable: 503,
@@ -89,10 +90,10 @@ function toServiceError(error: FastifyError): ServiceError {
     )
   }
   if (error instanceof BtfError)
-    return new ServiceError('bad_object', error.message, { details: { reason: error.code } })
+    return new ServiceError('invalid_object', error.message, { details: { reason: error.code } })
   const status = error.statusCode ?? 500
   if (status >= 400 && status < 500)
-    return new ServiceError(REFUSED[status] ?? 'bad_request', error.message)
+    return new ServiceError(REFUSED[status] ?? 'invalid_request', error.message)
   return new ServiceError('internal', 'internal error')
 }
 
@@ -111,7 +112,7 @@ export function sendProblem(reply: FastifyReply, problem: ServiceError): Fastify
 /** Answers on a connection whose request cannot be parsed, and ends it: there may be no end to what comes. */
 export function sendBroken(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
-  const code = BROKEN[error.code ?? ''] ?? 'bad_request'
+  const code = BROKEN[error.code ?? ''] ?? 'invalid_request'
   const { status, ...document } = documentOf(new ServiceError(code, BROKEN_DETAIL))
   const body = JSON.stringify({ status, ...document })
   const head = [

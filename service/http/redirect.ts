@@ -1,6 +1,7 @@
 /* Sending clients to the bucket for large bodies, so that these pass by the service. */
+
 import { blobKey, openPresign, type Presign } from '../../storage/index.ts'
-import { BTF_TYPE } from './send.ts'
+import { BTF_TYPE } from '../cache/btf-bodies.ts'
 
 /** For which an address is good: time enough to begin a download. */
 const SECONDS = 600

@@ -2,6 +2,9 @@
 import { isIPv6 } from 'node:net'
 import rateLimit from '@fastify/rate-limit'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { isLocal, parseListen } from '../address.ts'
+import type { Config } from '../config.ts'
+import { mayDo } from './auth.ts'
 
 /** What proxies add to what they pass on, whether they are trusted or not. */
 const FORWARDED = ['forwarded', 'x-forwarded-for', 'x-real-ip', 'via']
@@ -19,8 +22,20 @@ export function isLocalCaller({ ip, headers }: FastifyRequest): boolean {
   return !ip || /^(?:::ffff:)?127\.|^::1$/.test(ip)
 }
 
+/** Whether a request may start a generation: by its token's scope, or without a token as `generateAnonymous` says. */
+export function mayGenerate(
+  request: FastifyRequest,
+  { generateAnonymous, listen }: Pick<Config, 'generateAnonymous' | 'listen'>,
+): boolean {
+  const { holder } = request
+  if (holder && mayDo(holder, 'generate')) return true
+  if (generateAnonymous !== 'local') return generateAnonymous === 'always'
+  const address = parseListen(listen)
+  return address !== undefined && isLocal(address) && isLocalCaller(request)
+}
+
 /** Aborts when the answer is out, or nobody is there any more to take it. */
-export function goneSignal(reply: FastifyReply): AbortSignal {
+export function disconnectSignal(reply: FastifyReply): AbortSignal {
   const gone = new AbortController()
   const leave = () => gone.abort(new Error('the client has gone'))
   if (reply.raw.destroyed) leave()

@@ -8,9 +8,10 @@ import type { Wait } from '../demand/demand.ts'
 import { ServiceError } from '../error.ts'
 import { type Available, type BuildChoice, lookUp } from '../kernel/lookup.ts'
 import type { Context } from './context.ts'
+import { callerOf, mayGenerate } from './requester.ts'
 
 /** The record whose BTF answers for a kernel. Errors: those of `lookUp` and of `Demand.request`, and `pending` with the job. */
-export async function answerFor(
+export async function resolveBtf(
   context: Context,
   request: FastifyRequest,
   kernel: KernelName,
@@ -31,11 +32,11 @@ export async function answerFor(
  * The same for clients that are not ours: they take every 2xx for what they asked for, and would keep a problem document
  * as BTF. Errors: those of `answerFor`, with `unavailable` for `pending`.
  */
-export async function answerForOthers(
-  ...[context, request, kernel, choice]: Parameters<typeof answerFor>
+export async function resolveBtfForDropIn(
+  ...[context, request, kernel, choice]: Parameters<typeof resolveBtf>
 ): Promise<Available> {
   try {
-    return await answerFor(context, request, kernel, choice)
+    return await resolveBtf(context, request, kernel, choice)
   } catch (error) {
     if (!(error instanceof ServiceError) || error.code !== 'pending') throw error
     throw new ServiceError('unavailable', error.message, { details: error.details })
@@ -44,13 +45,18 @@ export async function answerForOthers(
 
 /** The generation to wait for; where there is none, the miss is counted. Errors: `miss`, and those of `Demand.request`. */
 async function waitFor(
-  { misses, onDemand }: Context,
+  { misses, onDemand, settings }: Context,
   request: FastifyRequest,
   kernel: KernelName,
   miss: ServiceError,
 ): Promise<Wait> {
   try {
-    const wait = isDue(miss) ? onDemand?.request(kernel, request) : undefined
+    const wait = isDue(miss)
+      ? onDemand?.request(kernel, {
+          caller: callerOf(request),
+          mayGenerate: mayGenerate(request, settings),
+        })
+      : undefined
     if (wait) return wait
     throw miss
   } catch (error) {
@@ -59,7 +65,8 @@ async function waitFor(
   }
 }
 
-const isMiss = ({ code }: ServiceError): boolean => code === 'unknown_kernel' || code === 'failed'
+const isMiss = ({ code }: ServiceError): boolean =>
+  code === 'unknown_kernel' || code === 'generation_failed'
 
 /** Whether it may be tried: what failed has its time for that, or none. */
 function isDue({ details }: ServiceError): boolean {

@@ -17,7 +17,7 @@ import type { Readiness } from './readiness.ts'
 const ANSWERS = 4096
 const MAX_QUESTION = 1024
 
-interface Answer {
+interface StoredResponse {
   /** the catalog's, when it was given */
   version: number
   /** as it is registered */
@@ -30,24 +30,26 @@ interface Answer {
 }
 
 /** An answer with its body. */
-export type Ready = Pick<Answer, 'route' | 'status' | 'headers'> & { body?: Buffer }
+export type CachedResponse = Pick<StoredResponse, 'route' | 'status' | 'headers'> & {
+  body?: Buffer
+}
 
-export interface PreparedOptions {
+export interface ResponseCacheOptions {
   catalog: Pick<Catalog, 'version'>
   bodies: Pick<Bodies, 'held'>
   readiness: Pick<Readiness, 'stopping'>
   settings: Pick<Config, 'read' | 'rateLimit' | 'trustProxy'>
 }
 
-export class Prepared {
-  readonly #catalog: PreparedOptions['catalog']
-  readonly #bodies: PreparedOptions['bodies']
-  readonly #readiness: PreparedOptions['readiness']
+export class ResponseCache {
+  readonly #catalog: ResponseCacheOptions['catalog']
+  readonly #bodies: ResponseCacheOptions['bodies']
+  readonly #readiness: ResponseCacheOptions['readiness']
   /** whether who asks does not matter */
   readonly #open: boolean
-  readonly #answers = new LRUCache<string, Answer>({ max: ANSWERS })
+  readonly #answers = new LRUCache<string, StoredResponse>({ max: ANSWERS })
 
-  constructor({ catalog, bodies, readiness, settings }: PreparedOptions) {
+  constructor({ catalog, bodies, readiness, settings }: ResponseCacheOptions) {
     this.#catalog = catalog
     this.#bodies = bodies
     this.#readiness = readiness
@@ -56,9 +58,9 @@ export class Prepared {
   }
 
   /** The answer that the same question had, if it is good for this one. */
-  find(request: IncomingMessage): Ready | undefined {
+  find(request: IncomingMessage): CachedResponse | undefined {
     if (!this.#open || this.#readiness.stopping) return undefined
-    const answer = this.#answers.get(questionOf(request))
+    const answer = this.#answers.get(cacheKey(request))
     if (answer?.version !== this.#catalog.version) return undefined
     const { route, status, headers, key } = answer
     if (key === undefined) return { route, status, headers }
@@ -67,10 +69,10 @@ export class Prepared {
   }
 
   /** Keeps an answer that was sent: 304, or 200 with the body of that key. */
-  keep({ raw, routeOptions }: FastifyRequest, reply: FastifyReply, key: string): void {
+  set({ raw, routeOptions }: FastifyRequest, reply: FastifyReply, key: string): void {
     if (!this.#open) return
     const { statusCode: status } = reply
-    const question = questionOf(raw)
+    const question = cacheKey(raw)
     if (question === '' || question.length > MAX_QUESTION) return
     if (status !== 200 && status !== 304) return
     const headers = Object.entries(reply.getHeaders())
@@ -83,7 +85,7 @@ export class Prepared {
 }
 
 /** All of a request that its answer depends on; empty where that is more. */
-function questionOf({ method, url, headers }: IncomingMessage): string {
+function cacheKey({ method, url, headers }: IncomingMessage): string {
   if (method !== 'GET' || headers.range !== undefined || headers.authorization !== undefined)
     return ''
   return `${url}\n${headers['accept-encoding'] ?? ''}\n${headers['if-none-match'] ?? ''}`

@@ -2,13 +2,12 @@
 import type { Readable } from 'node:stream'
 import Type, { type TSchema } from 'typebox'
 import { KernelName } from '../../storage/index.ts'
-import { Finding } from '../bundle/manifest.ts'
-import { DIALECT_NAMES, type Wanted } from '../cache/btf-bodies.ts'
+import { BundleFinding } from '../bundle/manifest.ts'
+import { BTF_TYPE, type BtfSelector, DIALECT_NAMES } from '../cache/btf-bodies.ts'
 import type { ServiceErrorCode } from '../error.ts'
 import { type Available, type BuildChoice, moduleDigests } from '../kernel/lookup.ts'
-import { ShownFailure } from '../kernel/public-record.ts'
+import { PublicFailure } from '../kernel/public-record.ts'
 import { PROBLEM_TYPE, STATUS } from './problem.ts'
-import { BTF_TYPE } from './send.ts'
 
 export const Sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' })
 
@@ -69,7 +68,7 @@ export function choiceOf(query: Omit<BtfQuery, 'dialect'>): BuildChoice {
 export function wantedOf(
   record: Available,
   { modules, dialect }: Pick<BtfQuery, 'modules' | 'dialect'>,
-): Wanted {
+): BtfSelector {
   return {
     sha256: record.btf.sha256,
     ...(modules === 'merged' && { modules: moduleDigests(record) }),
@@ -132,18 +131,18 @@ const Problem = (codes: readonly ServiceErrorCode[]) =>
     status: Type.Integer(),
     code: Type.Enum([...codes]),
     detail: Type.String(),
-    // of `ambiguous`, `failed`, `pending`, `bad_object` and `unsupported`
+    // of `ambiguous`, `failed`, `pending`, `invalid_object` and `unsupported`
     builds: Type.Optional(Type.Array(Build)),
-    failure: Type.Optional(ShownFailure),
+    failure: Type.Optional(PublicFailure),
     job: Type.Optional(Type.String({ description: 'the address of the generation' })),
     reason: Type.Optional(
       Type.String({ description: 'why the bytes are not what they should be' }),
     ),
-    findings: Type.Optional(Type.Array(Finding)),
+    findings: Type.Optional(Type.Array(BundleFinding)),
   })
 
 /** What a request for a build may be answered with in place of its BTF, and one for a kernel. */
-export const NO_BUILD = ['unknown_kernel', 'embedded', 'failed', 'ambiguous'] as const
+export const NO_BUILD = ['unknown_kernel', 'has_own_btf', 'generation_failed', 'ambiguous'] as const
 export const NO_BTF = [...NO_BUILD, 'pending', 'busy'] as const
 /** The same at the doors of others, whose clients take a 202 for what they asked for. */
 export const NO_BTF_FOR_OTHERS = [...NO_BUILD, 'busy'] as const

@@ -6,19 +6,16 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Body } from '../cache/body-cache.ts'
 import {
+  BTF_TYPE,
+  type BtfSelector,
   ENCODINGS,
   type Encoding,
   encode,
   isAsStored,
   keyOf,
-  type Wanted,
 } from '../cache/btf-bodies.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from './context.ts'
-
-export const BTF_TYPE = 'application/octet-stream'
-export const IMMUTABLE = 'public, max-age=31536000, immutable'
-export const SHORT = 'public, max-age=60'
 
 export interface BtfAnswer {
   cacheControl: string
@@ -28,10 +25,10 @@ export interface BtfAnswer {
 
 /** Answers with BTF, as the request's headers ask. Errors: those of `Bodies.get`, `invalid_range`. */
 export async function sendBtf(
-  { bodies, prepared, redirects }: Pick<Context, 'bodies' | 'prepared' | 'redirects'>,
+  { bodies, responseCache, redirects }: Pick<Context, 'bodies' | 'responseCache' | 'redirects'>,
   request: FastifyRequest,
   reply: FastifyReply,
-  wanted: Wanted,
+  wanted: BtfSelector,
   { cacheControl, size = 0 }: BtfAnswer,
 ): Promise<FastifyReply> {
   const encoding = request.headers.range
@@ -42,7 +39,7 @@ export async function sendBtf(
   const key = keyOf(wanted, encoding)
   if (isAsStored(wanted) && isKnown(request, etagOf(wanted.sha256, encoding))) {
     sendKnown(reply, tagged(wanted.sha256))
-    prepared.keep(request, reply, key)
+    responseCache.set(request, reply, key)
     return reply
   }
   if (redirects && size > redirects.above && encoding === 'zstd' && isAsStored(wanted))
@@ -53,7 +50,7 @@ export async function sendBtf(
   const { bytes, sha256 } = await bodies.get(wanted, encoding)
   if (encoding !== 'identity') reply.header('content-encoding', encoding)
   sendBytes(request, reply, bytes, { ...tagged(sha256), type: BTF_TYPE })
-  prepared.keep(request, reply, key)
+  responseCache.set(request, reply, key)
   return reply
 }
 

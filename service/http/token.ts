@@ -13,7 +13,7 @@ import { ServiceError } from '../error.ts'
 
 /** What a token lets its holder do; each may read. */
 export const SCOPES = ['read', 'generate', 'write'] as const
-export type Scope = (typeof SCOPES)[number]
+export type TokenScope = (typeof SCOPES)[number]
 
 const PREFIX = 'btfmill_'
 const MAX_TOKENS = 10_000
@@ -47,7 +47,7 @@ export class Tokens {
     this.#path = path
   }
 
-  /** The tokens of a file; without a path, none. Errors: `bad_tokens`, and the system's. */
+  /** The tokens of a file; without a path, none. Errors: `invalid_tokens`, and the system's. */
   static async open(path: string): Promise<Tokens> {
     const tokens = new Tokens(path)
     await tokens.reload()
@@ -75,9 +75,9 @@ export class Tokens {
   }
 }
 
-/** Errors: `bad_tokens`, and the system's. */
+/** Errors: `invalid_tokens`, and the system's. */
 async function readTokens(path: string): Promise<Token[]> {
-  const wrong = (why: string) => new ServiceError('bad_tokens', `${path}: ${why}`)
+  const wrong = (why: string) => new ServiceError('invalid_tokens', `${path}: ${why}`)
   let file: unknown
   try {
     file = JSON.parse(await readFile(path, 'utf8'))
@@ -91,25 +91,25 @@ async function readTokens(path: string): Promise<Token[]> {
 
 /**
  * Makes a token, puts its hash into the file under a name that is not there yet, and gives its text, which is kept
- * nowhere. Errors: `bad_tokens`, and the system's.
+ * nowhere. Errors: `invalid_tokens`, and the system's.
  */
 export async function addToken(path: string, entry: Omit<Token, 'sha256'>): Promise<string> {
   const there = await readIfThere(path)
   if (there.some(({ name }) => name === entry.name))
-    throw new ServiceError('bad_tokens', `${path}: there is a token ${entry.name}`)
+    throw new ServiceError('invalid_tokens', `${path}: there is a token ${entry.name}`)
   const token = `${PREFIX}${randomBytes(32).toString('base64url')}`
   const made = { ...entry, sha256: sha256Of(token) }
-  if (!Check(Token, made)) throw new ServiceError('bad_tokens', 'that is no name of a token')
+  if (!Check(Token, made)) throw new ServiceError('invalid_tokens', 'that is no name of a token')
   await writeTokens(path, [...there, made])
   return token
 }
 
-/** Takes a token out of the file. Errors: `bad_tokens`, and the system's. */
+/** Takes a token out of the file. Errors: `invalid_tokens`, and the system's. */
 export async function removeToken(path: string, name: string): Promise<void> {
   const there = await readTokens(path)
   const kept = there.filter((token) => token.name !== name)
   if (kept.length === there.length)
-    throw new ServiceError('bad_tokens', `${path}: there is no token ${name}`)
+    throw new ServiceError('invalid_tokens', `${path}: there is no token ${name}`)
   await writeTokens(path, kept)
 }
 

@@ -6,7 +6,7 @@ import { posix } from 'node:path'
 import multipart from '@fastify/multipart'
 import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify'
 import Type, { type TSchema } from 'typebox'
-import type { Room } from '../concurrency.ts'
+import type { Quota } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
 
 declare module 'fastify' {
@@ -66,7 +66,7 @@ const sizeOf = ({ files, fileSize, size = files * fileSize }: UploadLimits): num
  */
 export async function acceptUploads(
   app: FastifyInstance,
-  uploads: Room,
+  uploads: Quota,
   uploadLimits: UploadLimits,
 ): Promise<void> {
   const { files, fileSize } = uploadLimits
@@ -88,7 +88,7 @@ export async function acceptUploads(
 }
 
 /**
- * The files under one name in a form, in their order. Errors: `bad_request` for a form with others or none,
+ * The files under one name in a form, in their order. Errors: `invalid_request` for a form with others or none,
  * `too_large`, `unsupported_media_type`.
  */
 export async function filesOf(
@@ -104,19 +104,21 @@ export async function filesOf(
     for await (const file of request.files()) {
       const bytes = await file.toBuffer()
       if (file.fieldname !== name)
-        throw new ServiceError('bad_request', `the form has another file than ${name}`)
+        throw new ServiceError('invalid_request', `the form has another file than ${name}`)
       left -= bytes.length
       if (left < 0) throw new ServiceError('too_large', 'the files of the form are too large')
       files.push({ name: shown(file.filename), bytes })
     }
     if (files.length > 0) return files
-    throw new ServiceError('bad_request', `the form has no file ${name}`)
+    throw new ServiceError('invalid_request', `the form has no file ${name}`)
   } catch (error) {
     request.raw.unpipe()
     request.raw.resume()
     // what the form's parser says of a form that it cannot read has no status of its own
     if (error instanceof ServiceError || (error as FastifyError).statusCode) throw error
-    throw new ServiceError('bad_request', 'the body is no form that can be read', { cause: error })
+    throw new ServiceError('invalid_request', 'the body is no form that can be read', {
+      cause: error,
+    })
   }
 }
 

@@ -8,9 +8,9 @@ import {
   kernelPrefix,
   namesOf,
 } from '../../storage/index.ts'
-import { Flights } from '../concurrency.ts'
+import { SingleFlight } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
-import { shownFailure } from './public-record.ts'
+import { toPublicFailure } from './public-record.ts'
 
 /** What tells builds of one name apart, and what is done where nothing does; what is absent does not count. */
 export interface BuildChoice {
@@ -60,7 +60,7 @@ const isOpen = ({ distro, version, arch }: KernelName): boolean =>
 const BELIEVED = { ttl: 1000, max: 10_000 }
 
 interface Looks {
-  underWay: Flights<void>
+  underWay: SingleFlight<void>
   /** what was looked for lately */
   done: LRUCache<string, true>
 }
@@ -70,7 +70,7 @@ const looks = new WeakMap<Catalog, Looks>()
 /** Looks in the store, once for all who ask meanwhile or a moment later. */
 async function refresh(catalog: Catalog, prefix: string): Promise<void> {
   const { underWay, done } = looks.get(catalog) ?? {
-    underWay: new Flights(),
+    underWay: new SingleFlight(),
     done: new LRUCache(BELIEVED),
   }
   looks.set(catalog, { underWay, done })
@@ -96,8 +96,8 @@ function findAnywhere(catalog: Catalog, kernel: KernelName): BuildRecord[] {
 }
 
 /**
- * The record whose BTF answers for a kernel. Errors: `unknown_kernel`, `ambiguous` with the builds, `embedded`,
- * `failed` with the failure.
+ * The record whose BTF answers for a kernel. Errors: `unknown_kernel`, `ambiguous` with the builds, `has_own_btf`,
+ * `generation_failed` with the failure.
  */
 export async function lookUp(
   catalog: Catalog,
@@ -197,13 +197,17 @@ function sameOrUnknown(
 function whyNone(what: string, builds: readonly BuildRecord[]): ServiceError {
   const failure = builds.find((record) => record.failure)?.failure
   if (failure) {
-    const shown = shownFailure(failure)
-    return new ServiceError('failed', `generating the BTF of ${what} failed: ${shown.message}`, {
-      details: { failure: shown },
-    })
+    const shown = toPublicFailure(failure)
+    return new ServiceError(
+      'generation_failed',
+      `generating the BTF of ${what} failed: ${shown.message}`,
+      {
+        details: { failure: shown },
+      },
+    )
   }
   if (builds.some(({ embedded }) => embedded)) {
-    return new ServiceError('embedded', `${what} has BTF of its own, in /sys/kernel/btf/vmlinux`)
+    return new ServiceError('has_own_btf', `${what} has BTF of its own, in /sys/kernel/btf/vmlinux`)
   }
   return new ServiceError('unknown_kernel', `there is no BTF for ${what}`)
 }

@@ -3,16 +3,29 @@ import Type, { type Static } from 'typebox'
 import { type BuildRecord, Failure, publicRecord } from '../../storage/index.ts'
 
 const { code, message, attempts, at, retryAt } = Failure.properties
-export const ShownFailure = Type.Object({ code, message, attempts, at, retryAt })
+export const PublicFailure = Type.Object({ code, message, attempts, at, retryAt })
 
-export function shownFailure(failure: Failure): Static<typeof ShownFailure> {
+export function toPublicFailure(failure: Failure): Static<typeof PublicFailure> {
   const { code, message, attempts, at, retryAt } = failure
   return { code, message, attempts, at, retryAt }
 }
 
-export type ShownRecord = Omit<BuildRecord, 'failure'> & { failure?: Static<typeof ShownFailure> }
+export type PublicRecord = Omit<BuildRecord, 'failure'> & { failure?: Static<typeof PublicFailure> }
 
-export function shownRecord(record: BuildRecord): ShownRecord {
+export function toPublic(record: BuildRecord): PublicRecord {
   const { failure, ...rest } = publicRecord(record)
-  return { ...rest, ...(failure && { failure: shownFailure(failure) }) }
+  return { ...rest, ...(failure && { failure: toPublicFailure(failure) }) }
+}
+
+export const KernelState = Type.Union([
+  Type.Literal('available'),
+  Type.Literal('embedded'),
+  Type.Literal('failed'),
+])
+export type KernelState = Type.Static<typeof KernelState>
+
+/** What can be had of a build: its BTF, even where a newer try failed. */
+export function stateOf(record: BuildRecord): KernelState {
+  if (record.btf) return 'available'
+  return record.failure || !record.embedded ? 'failed' : 'embedded'
 }

@@ -4,7 +4,7 @@ import { preferred } from './lookup.ts'
 import { nameOf } from './name.ts'
 
 /** BTF that objects are worked on for. */
-export interface Chosen {
+export interface TargetKernel {
   /** DISTRO/VERSION/ARCH/RELEASE */
   readonly name: string
   readonly kernel?: KernelName
@@ -14,7 +14,7 @@ export interface Chosen {
 }
 
 /** The kernels that match, in order of their names, each with each different BTF that its builds have. */
-export function* allChosen(catalog: Catalog, filter: KernelFilter): Generator<Chosen> {
+export function* selectTargets(catalog: Catalog, filter: KernelFilter): Generator<TargetKernel> {
   const records = [...catalog.list(filter)].map(({ record }) => record)
   for (const [name, builds] of Map.groupBy(records, ({ kernel }) => nameOf(kernel))) {
     const different = new Map(preferred(builds).map((build) => [build.btf.sha256, build]))

@@ -8,9 +8,9 @@
 import { LRUCache } from 'lru-cache'
 import { BtfError } from '../../bpf/index.ts'
 import { getBlob, type Store, sha256Of } from '../../storage/index.ts'
-import { type Body, Memory } from '../cache/body-cache.ts'
+import { type Body, BodyCache, type CacheEntry } from '../cache/body-cache.ts'
 import type { Bodies } from '../cache/btf-bodies.ts'
-import { Gate } from '../concurrency.ts'
+import { Semaphore } from '../concurrency.ts'
 import type { Pool } from '../threads/pool.ts'
 
 /** A BPF object, and the digest of its bytes, in hex. */
@@ -21,12 +21,12 @@ export interface SentObject {
 }
 
 /** How BTF is come by, and who waits for whom. */
-export interface Lane {
-  gate: Gate
+export interface Priority {
+  gate: Semaphore
   read(sha256: string): Promise<Buffer>
 }
 
-interface Parts {
+interface ObjectsOptions {
   store: Store
   bodies: Bodies
   pool: Pool
@@ -41,23 +41,23 @@ const AT_HAND = 5000
 
 export class Objects {
   readonly #pool: Pool
-  readonly results: Memory
+  readonly results: BodyCache<CacheEntry>
   /** for one kernel, and for many */
-  readonly one: Lane
-  readonly many: Lane
+  readonly one: Priority
+  readonly many: Priority
 
-  constructor({ store, bodies, pool, size }: Parts) {
+  constructor({ store, bodies, pool, size }: ObjectsOptions) {
     this.#pool = pool
-    this.results = new Memory(size)
+    this.results = new BodyCache<CacheEntry>(size)
     this.one = {
-      gate: new Gate(pool.threads, WAITING),
+      gate: new Semaphore(pool.threads, WAITING),
       read: (sha256) => bodies.raw(sha256),
     }
     const atHand = new LRUCache<string, Promise<Buffer>>({
       ...{ max: pool.threads + 1, ttl: AT_HAND, ttlAutopurge: true },
     })
     this.many = {
-      gate: new Gate(pool.threads, Number.POSITIVE_INFINITY),
+      gate: new Semaphore(pool.threads, Number.POSITIVE_INFINITY),
       read: (sha256) => {
         const reading = atHand.get(sha256) ?? getBlob(store, sha256)
         atHand.set(sha256, reading)
@@ -81,7 +81,7 @@ export class Objects {
     const make = (nobody: AbortSignal) =>
       this.one.gate.run(async () => {
         await this.#pool.run('open', { objects: objects.map(({ bytes }) => bytes) }, nobody)
-        return { bytes: Buffer.alloc(0), sha256: '' }
+        return { bytes: Buffer.alloc(0) }
       }, nobody)
     await this.results.body(`open ${digestsOf(objects)}`, make, signal)
     return objects
@@ -91,8 +91,8 @@ export class Objects {
    * Of some BTF what the objects need, and its digest. Errors: those of `parseBtf` and `minimizeBtf`, as `BtfError`;
    * those of `Pool.run` and of reading; the signal's reason.
    */
-  minimized(
-    lane: Lane,
+  async minimized(
+    lane: Priority,
     sha256: string,
     objects: readonly SentObject[],
     signal: AbortSignal,
@@ -102,9 +102,11 @@ export class Objects {
         const btf = await lane.read(sha256)
         const task = { objects: objects.map(({ bytes }) => bytes), btf }
         const least = Buffer.from(await this.#pool.run('minimize', task, nobody))
-        return { bytes: least, sha256: sha256Of(least) }
+        return { bytes: least }
       }, nobody)
-    return this.results.body(`minimize ${sha256} ${digestsOf(objects)}`, make, signal)
+    const key = `minimize ${sha256} ${digestsOf(objects)}`
+    const { bytes } = await this.results.body(key, make, signal)
+    return { bytes, sha256: sha256Of(bytes) }
   }
 
   /**
@@ -112,7 +114,7 @@ export class Objects {
    * Errors: those of `Pool.run` and of reading; the signal's reason.
    */
   async checked(
-    lane: Lane,
+    lane: Priority,
     sha256: string,
     object: SentObject,
     signal: AbortSignal,
@@ -126,7 +128,7 @@ export class Objects {
             if (!(error instanceof BtfError)) throw error
             return [JSON.stringify({ error: { code: error.code, message: error.message } })]
           })
-        return { bytes: Buffer.from(json!), sha256: '' }
+        return { bytes: Buffer.from(json!) }
       }, nobody)
     const { bytes } = await this.results.body(`check ${sha256} ${object.sha256}`, make, signal)
     return bytes.toString()

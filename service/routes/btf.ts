@@ -1,9 +1,11 @@
 /* /v1/btf: the BTF of a kernel, by its name, by `uname -r` alone, by its build-id, or by the digest of its bytes. */
+
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import Type from 'typebox'
+import { IMMUTABLE, SHORT } from '../cache/btf-bodies.ts'
 import type { Context } from '../http/context.ts'
-import { answerFor } from '../http/resolve.ts'
+import { resolveBtf } from '../http/resolve.ts'
 import {
   BtfQuery,
   BuildId,
@@ -18,7 +20,7 @@ import {
   text,
   wantedOf,
 } from '../http/schema.ts'
-import { IMMUTABLE, SHORT, sendBtf } from '../http/send.ts'
+import { sendBtf } from '../http/send.ts'
 import { ANY, type Available, lookUpBuild } from '../kernel/lookup.ts'
 import { kernelOf, NameParams, Segment } from '../kernel/name.ts'
 
@@ -36,7 +38,7 @@ const ReleaseQuery = Type.Object(
 const BuildQuery = Type.Omit(BtfQuery, ['build', 'uname-version'], { additionalProperties: false })
 
 const BTF = bodies("raw BTF; its ETag is the bytes' SHA-256")
-const REFUSALS = ['bad_request', 'unknown_blob', 'invalid_range', 'unavailable'] as const
+const REFUSALS = ['invalid_request', 'unknown_blob', 'invalid_range', 'unavailable'] as const
 
 export const btfRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
@@ -70,7 +72,7 @@ export const btfRoutes =
       },
       async (request, reply) => {
         const { params, query } = request
-        const record = await answerFor(context, request, kernelOf(params), choiceOf(query))
+        const record = await resolveBtf(context, request, kernelOf(params), choiceOf(query))
         return await send(request, reply, record, query)
       },
     )
@@ -88,7 +90,7 @@ export const btfRoutes =
       async (request, reply) => {
         const { distro = ANY, version = ANY, arch = ANY, release } = request.query
         const kernel = kernelOf({ distro, version, arch, release })
-        const record = await answerFor(context, request, kernel, choiceOf(request.query))
+        const record = await resolveBtf(context, request, kernel, choiceOf(request.query))
         return await send(request, reply, record, request.query)
       },
     )
@@ -145,13 +147,18 @@ export const btfRoutes =
           querystring: ChoiceQuery,
           response: {
             200: text('`<sha256>  <release>.btf`'),
-            ...problems('bad_request', 'invalid_name', ...NO_BTF, 'unavailable'),
+            ...problems('invalid_request', 'invalid_name', ...NO_BTF, 'unavailable'),
           },
         },
       },
       async (request, reply) => {
         const { params, query } = request
-        const { btf, kernel } = await answerFor(context, request, kernelOf(params), choiceOf(query))
+        const { btf, kernel } = await resolveBtf(
+          context,
+          request,
+          kernelOf(params),
+          choiceOf(query),
+        )
         reply.header('cache-control', SHORT).type('text/plain; charset=utf-8')
         return reply.send(`${btf.sha256}  ${kernel.release}.btf\n`)
       },

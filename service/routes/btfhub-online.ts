@@ -2,6 +2,7 @@
  * The three calls of btfhub-online (docs/openapi.yaml there): the list, a kernel's archive, and a kernel's BTF with only
  * what a BPF object needs. Its server answers the last with a tar.gz.
  */
+
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
@@ -9,10 +10,11 @@ import type { FastifyRequest } from 'fastify'
 import Type from 'typebox'
 import { archiveArch, packTar, sha256Of } from '../../storage/index.ts'
 import { answering } from '../cache/archives.ts'
-import { lately } from '../concurrency.ts'
+import { SHORT } from '../cache/btf-bodies.ts'
+import { memoizeFor } from '../concurrency.ts'
 import type { Context } from '../http/context.ts'
-import { goneSignal } from '../http/requester.ts'
-import { answerForOthers } from '../http/resolve.ts'
+import { disconnectSignal } from '../http/requester.ts'
+import { resolveBtfForDropIn } from '../http/resolve.ts'
 import {
   bodies,
   bytes,
@@ -22,11 +24,11 @@ import {
   NO_BTF_FOR_OTHERS,
   problems,
 } from '../http/schema.ts'
-import { SHORT, sendBytes } from '../http/send.ts'
+import { sendBytes } from '../http/send.ts'
 import { acceptUploads, bodyLimitOf, filesOf, formOf } from '../http/upload.ts'
 import type { Available } from '../kernel/lookup.ts'
 import { kernelOf, Segment } from '../kernel/name.ts'
-import { ARCHIVE_TYPE, DOORS } from './btfhub.ts'
+import { ARCHIVE_TYPE, MOUNTS } from './btfhub.ts'
 
 const GZIP_TYPE = 'application/gzip'
 
@@ -44,7 +46,7 @@ const Query = Type.Object({ ...Identifier.properties, ...ChoiceQuery.properties 
 type Query = Type.Static<typeof Query>
 
 const REFUSALS = [
-  ...(['bad_request', 'invalid_name', 'unknown_blob', 'unavailable'] as const),
+  ...(['invalid_request', 'invalid_name', 'unknown_blob', 'unavailable'] as const),
   ...NO_BTF_FOR_OTHERS,
 ]
 
@@ -53,9 +55,9 @@ export const onlineRoutes =
   async (app) => {
     const { objects } = context
     const form = { files: 1, fileSize: context.settings.uploadLimit }
-    await acceptUploads(app, context.uploads, form)
+    await acceptUploads(app, context.uploadQuota, form)
 
-    for (const { prefix, newest } of DOORS) {
+    for (const { prefix, newest } of MOUNTS) {
       const recordFor = (request: FastifyRequest, query: Query): Promise<Available> => {
         const kernel = kernelOf({
           distro: query.distribution,
@@ -64,13 +66,13 @@ export const onlineRoutes =
           release: query.kernel_version,
         })
         const choice = choiceOf(query)
-        return answerForOthers(context, request, kernel, {
+        return resolveBtfForDropIn(context, request, kernel, {
           ...choice,
           newest: newest || choice.newest === true,
         })
       }
 
-      const list = lately(LIST_AGE, () => {
+      const list = memoizeFor(LIST_AGE, () => {
         const listed = Array.from(answering(context.catalog, { newest }), identifierOf)
         const bytes = Buffer.from(JSON.stringify(listed))
         return { bytes, sha256: sha256Of(bytes) }
@@ -130,14 +132,19 @@ export const onlineRoutes =
               200: bytes('a tar with one file, `<release>.btf`', GZIP_TYPE),
               ...problems(
                 ...REFUSALS,
-                ...(['too_large', 'unsupported_media_type', 'bad_object', 'too_complex'] as const),
+                ...([
+                  'too_large',
+                  'unsupported_media_type',
+                  'invalid_object',
+                  'too_complex',
+                ] as const),
                 'busy',
               ),
             },
           },
         },
         async (request, reply) => {
-          const gone = goneSignal(reply)
+          const gone = disconnectSignal(reply)
           const sent = await objects.open(await filesOf(request, 'bpf', form), gone)
           const { btf, kernel } = await recordFor(request, request.query)
           const least = await objects.minimized(objects.one, btf.sha256, sent, gone)

@@ -3,12 +3,14 @@
  * and Datadog's, which is the same below /btfs, with a catalogue of digests. Below /newest the newest of several builds
  * is taken, for clients that can be given a base address but cannot say which build.
  */
+
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { ARCHIVE_SUFFIX } from '../../storage/index.ts'
+import { SHORT } from '../cache/btf-bodies.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
-import { answerForOthers } from '../http/resolve.ts'
+import { resolveBtfForDropIn } from '../http/resolve.ts'
 import {
   bodies,
   ChoiceQuery,
@@ -17,13 +19,13 @@ import {
   NO_BTF_FOR_OTHERS,
   problems,
 } from '../http/schema.ts'
-import { SHORT, sendBytes } from '../http/send.ts'
+import { sendBytes } from '../http/send.ts'
 import { kernelOf, Segment } from '../kernel/name.ts'
 
 export const ARCHIVE_TYPE = 'application/x-xz'
 
 /** Where the doors are that others know, and whether the newest build is taken there. */
-export const DOORS = [
+export const MOUNTS = [
   { prefix: '', newest: false },
   { prefix: '/newest', newest: true },
 ] as const
@@ -56,7 +58,7 @@ const TREES = {
 export const archiveTreeRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
-    for (const { prefix, newest } of DOORS) {
+    for (const { prefix, newest } of MOUNTS) {
       for (const [path, summary] of Object.entries(TREES)) {
         app.get(
           `${prefix}${path}`,
@@ -70,7 +72,7 @@ export const archiveTreeRoutes =
               response: {
                 ...bodies('a tar with one file, `<release>.btf`', ARCHIVE_TYPE),
                 ...problems(
-                  ...(['bad_request', 'invalid_name', 'not_found', 'unknown_blob'] as const),
+                  ...(['invalid_request', 'invalid_name', 'not_found', 'unknown_blob'] as const),
                   ...NO_BTF_FOR_OTHERS,
                   ...(['invalid_range', 'unavailable'] as const),
                 ),
@@ -81,7 +83,7 @@ export const archiveTreeRoutes =
             const { file, ...name } = request.params
             const kernel = kernelOf({ ...name, release: releaseOf(file, ARCHIVE_SUFFIX) })
             const choice = choiceOf(request.query)
-            const record = await answerForOthers(context, request, kernel, {
+            const record = await resolveBtfForDropIn(context, request, kernel, {
               ...choice,
               newest: newest || choice.newest === true,
             })

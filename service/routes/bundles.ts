@@ -6,11 +6,11 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import Type from 'typebox'
 import { Bundle } from '../bundle/bundle.ts'
-import { Manifest } from '../bundle/manifest.ts'
+import { BundleManifest } from '../bundle/manifest.ts'
 import { POLICIES, PROFILE_NAMES } from '../bundle/profile.ts'
-import { Room } from '../concurrency.ts'
+import { Quota } from '../concurrency.ts'
 import type { Context } from '../http/context.ts'
-import { goneSignal } from '../http/requester.ts'
+import { disconnectSignal } from '../http/requester.ts'
 import { bytes, problems } from '../http/schema.ts'
 import { acceptUploads, bodyLimitOf, OBJECTS, objectLimits, objectsOf } from '../http/upload.ts'
 import { FilterQuery, filterOf } from '../kernel/filter.ts'
@@ -40,10 +40,10 @@ const ARCHIVES = ['application/x-tar', 'application/gzip', 'application/x-xz', '
 export const bundleRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
-    const { store, catalog, pool, settings, uploads } = context
-    const room = new Room(settings.bundles, 'so many bundles are made already')
+    const { store, catalog, pool, settings, uploadQuota } = context
+    const room = new Quota(settings.bundles, 'so many bundles are made already')
     const limits = objectLimits(settings.uploadLimit)
-    await acceptUploads(app, uploads, limits)
+    await acceptUploads(app, uploadQuota, limits)
 
     app.post(
       '/v1/bundles',
@@ -62,17 +62,17 @@ export const bundleRoutes =
               description: 'the archive, or its manifest',
               content: {
                 ...Object.assign({}, ...ARCHIVES.map((type) => bytes('', type).content)),
-                'application/json': { schema: Manifest },
+                'application/json': { schema: BundleManifest },
               },
             },
             ...problems(
               ...([
-                'bad_request',
+                'invalid_request',
                 'unknown_kernel',
                 'too_large',
                 'unsupported_media_type',
               ] as const),
-              ...(['bad_object', 'too_complex', 'unsupported', 'busy', 'unavailable'] as const),
+              ...(['invalid_object', 'too_complex', 'unsupported', 'busy', 'unavailable'] as const),
             ),
           },
         },
@@ -82,7 +82,7 @@ export const bundleRoutes =
         const objects = hasBody(request) ? await objectsOf(request, limits) : []
         const { profile, unsupported, zstd, part } = request.query
         const filter = filterOf(request.query)
-        const gone = goneSignal(reply)
+        const gone = disconnectSignal(reply)
         const bundle = await Bundle.open(
           { store, catalog, pool, profile, filter, objects, unsupported, zstd },
           gone,

@@ -7,7 +7,13 @@ import { RELOCATION_KINDS } from '../../bpf/index.ts'
 import type { Context } from '../http/context.ts'
 import { lines, NDJSON } from '../http/schema.ts'
 import { lineOf } from '../json.ts'
-import { type Attempt, justOnce, Refused, surveyRoutes, type Trial } from './for-kernels.ts'
+import {
+  justOnce,
+  type ObjectTask,
+  objectRoutes,
+  Refused,
+  type TaskAttempt,
+} from './for-kernels.ts'
 
 const Loads = Type.Enum(['yes', 'depends', 'no'])
 
@@ -67,8 +73,8 @@ const Line = Type.Object({
 
 const linesOf = async (
   { objects }: Context,
-  { objects: sent, target: { name: kernel, build, sha256 }, gone, lane }: Trial,
-  attempt: Attempt,
+  { objects: sent, target: { name: kernel, build, sha256 }, gone, lane }: ObjectTask,
+  attempt: TaskAttempt,
 ): Promise<string> => {
   const said = sent.map(async (object) => {
     const check = () => objects.checked(lane, sha256, object, gone)
@@ -77,7 +83,7 @@ const linesOf = async (
   return (await Promise.all(said)).join('')
 }
 
-export const checkRoutes = surveyRoutes({
+export const checkRoutes = objectRoutes({
   path: '/v1/check',
   summary: 'Whether BPF objects load on one kernel, or on all that match, and why not',
   answer: lines('for each kernel and each object, as they are done', Line),

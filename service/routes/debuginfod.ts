@@ -2,11 +2,13 @@
  * /buildid/<build-id>/section/.BTF, as debuginfod has sections of files (debuginfod(8), WEBAPI), so that elfutils'
  * clients find BTF by the build-id of their kernel.
  */
+
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
+import { IMMUTABLE } from '../cache/btf-bodies.ts'
 import type { Context } from '../http/context.ts'
 import { BuildId, bodies, NO_BUILD, problems } from '../http/schema.ts'
-import { IMMUTABLE, sendBtf } from '../http/send.ts'
+import { sendBtf } from '../http/send.ts'
 import { lookUpBuild } from '../kernel/lookup.ts'
 
 export const debuginfodRoutes =
@@ -21,7 +23,13 @@ export const debuginfodRoutes =
           params: Type.Object({ buildId: BuildId }),
           response: {
             ...bodies('raw BTF; its size is in `x-debuginfod-size`'),
-            ...problems('bad_request', ...NO_BUILD, 'unknown_blob', 'invalid_range', 'unavailable'),
+            ...problems(
+              'invalid_request',
+              ...NO_BUILD,
+              'unknown_blob',
+              'invalid_range',
+              'unavailable',
+            ),
           },
         },
       },

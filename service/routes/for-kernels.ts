@@ -9,17 +9,17 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import Type from 'typebox'
 import { type Catalog, type KernelName, StoreError } from '../../storage/index.ts'
 import { isDamaged } from '../bundle/member.ts'
-import { inOrder, Room } from '../concurrency.ts'
+import { mapOrdered, Quota } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
-import { goneSignal } from '../http/requester.ts'
-import { answerFor } from '../http/resolve.ts'
+import { disconnectSignal } from '../http/requester.ts'
+import { resolveBtf } from '../http/resolve.ts'
 import { ChoiceQuery, choiceOf, NDJSON, NO_BTF, problems, Sha256 } from '../http/schema.ts'
 import { acceptUploads, bodyLimitOf, OBJECTS, objectLimits, objectsOf } from '../http/upload.ts'
 import { FilterQuery, filterOf } from '../kernel/filter.ts'
 import { kernelOf, nameOf, parseName } from '../kernel/name.ts'
-import { allChosen } from '../kernel/targets.ts'
-import type { Lane, SentObject } from '../objects/results.ts'
+import { selectTargets } from '../kernel/targets.ts'
+import type { Priority, SentObject } from '../objects/results.ts'
 
 const ChosenQuery = Type.Object(
   {
@@ -41,12 +41,12 @@ const ChosenQuery = Type.Object(
 type ChosenQuery = Type.Static<typeof ChosenQuery>
 
 const REFUSALS = [
-  ...(['bad_request', 'invalid_name', 'unknown_blob', 'unavailable', ...NO_BTF] as const),
-  ...(['too_large', 'unsupported_media_type', 'bad_object', 'too_complex'] as const),
+  ...(['invalid_request', 'invalid_name', 'unknown_blob', 'unavailable', ...NO_BTF] as const),
+  ...(['too_large', 'unsupported_media_type', 'invalid_object', 'too_complex'] as const),
 ] as const
 
 /** BTF that objects are worked on for. */
-interface Target {
+interface TargetBtf {
   /** DISTRO/VERSION/ARCH/RELEASE, or the digest */
   name: string
   /** the version of its package, where the kernel has several builds with different BTF */
@@ -57,24 +57,24 @@ interface Target {
 }
 
 /**
- * The one BTF that a request is about; undefined where it is about that of many kernels. Errors: `bad_request`,
+ * The one BTF that a request is about; undefined where it is about that of many kernels. Errors: `invalid_request`,
  * `invalid_name`, those of `answerFor`.
  */
 async function theOne(
   context: Context,
   request: FastifyRequest,
   query: ChosenQuery,
-): Promise<Target | undefined> {
+): Promise<TargetBtf | undefined> {
   const { kernel: text, digest: sha256, build, 'uname-version': unameVersion, ambiguous } = query
   const filters = Object.keys(filterOf(query)).length > 0
   if (Number(text !== undefined) + Number(sha256 !== undefined) + Number(filters) > 1)
-    throw new ServiceError('bad_request', 'give one of these: kernel, digest, filters')
+    throw new ServiceError('invalid_request', 'give one of these: kernel, digest, filters')
   if (text === undefined && (build ?? unameVersion ?? ambiguous) !== undefined)
-    throw new ServiceError('bad_request', 'build, uname-version and ambiguous go with kernel')
+    throw new ServiceError('invalid_request', 'build, uname-version and ambiguous go with kernel')
   if (sha256 !== undefined) return { name: sha256, sha256 }
   if (text === undefined) return undefined
   const name = named(text)
-  const { kernel, btf } = await answerFor(context, request, name, choiceOf(query))
+  const { kernel, btf } = await resolveBtf(context, request, name, choiceOf(query))
   return { name: nameOf(kernel), sha256: btf.sha256 }
 }
 
@@ -95,16 +95,16 @@ export const Refused = Type.Object(
 )
 
 /** Tries work on something, and gives what it says, as JSON. */
-export type Attempt = (what: string, work: () => Promise<string>) => Promise<string>
+export type TaskAttempt = (what: string, work: () => Promise<string>) => Promise<string>
 
 /** Errors: those of the work. */
-export const justOnce: Attempt = (_, work) => work()
+export const justOnce: TaskAttempt = (_, work) => work()
 
 /**
  * Tries until it is once too much for us; that, and what is wrong with a kernel, it says as JSON. Errors: all others of the
  * work.
  */
-export function untilTooComplex(): Attempt {
+export function untilTooComplex(): TaskAttempt {
   const over = new Map<string, ServiceError>()
   return async (what, work) => {
     try {
@@ -122,7 +122,7 @@ export function untilTooComplex(): Attempt {
 }
 
 /** What is to be found out of objects. */
-interface Survey {
+interface ObjectEndpoint {
   path: string
   summary: string
   description?: string
@@ -131,32 +131,32 @@ interface Survey {
   /** Answers for one BTF. */
   one(
     context: Context,
-    trial: Trial,
+    trial: ObjectTask,
     request: FastifyRequest,
     reply: FastifyReply,
   ): Promise<FastifyReply>
   /** The lines for one of many. */
-  many(context: Context, trial: Trial, attempt: Attempt): Promise<string>
+  many(context: Context, trial: ObjectTask, attempt: TaskAttempt): Promise<string>
 }
 
 /** Objects and the BTF that they are tried on. */
-export interface Trial {
+export interface ObjectTask {
   objects: readonly SentObject[]
-  target: Target
-  lane: Lane
+  target: TargetBtf
+  lane: Priority
   gone: AbortSignal
 }
 
 /** The route at which one may have that found out. */
-export const surveyRoutes =
-  ({ path, one, many, answer, summary, description }: Survey) =>
+export const objectRoutes =
+  ({ path, one, many, answer, summary, description }: ObjectEndpoint) =>
   (context: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
-    const { settings, uploads, catalog } = context
+    const { settings, uploadQuota, catalog } = context
     const { one: quick, many: patient, width } = context.objects
-    const room = new Room(settings.surveys, 'so much is asked of many kernels already')
+    const room = new Quota(settings.surveys, 'so much is asked of many kernels already')
     const limits = objectLimits(settings.uploadLimit)
-    await acceptUploads(app, uploads, limits)
+    await acceptUploads(app, uploadQuota, limits)
 
     app.post(
       path,
@@ -171,7 +171,7 @@ export const surveyRoutes =
         },
       },
       async (request, reply) => {
-        const gone = goneSignal(reply)
+        const gone = disconnectSignal(reply)
         const { query } = request
         const objects = await context.objects.open(await objectsOf(request, limits), gone)
         const target = await theOne(context, request, query)
@@ -181,7 +181,7 @@ export const surveyRoutes =
         reply.raw.once('close', room.take())
         const targets = allOf(catalog, query)
         const attempt = untilTooComplex()
-        const lines = inOrder(targets, width, (target) =>
+        const lines = mapOrdered(targets, width, (target) =>
           many(context, { objects, target, lane: patient, gone }, attempt),
         )
         return reply.type(NDJSON).send(Readable.from(lines))
@@ -190,8 +190,8 @@ export const surveyRoutes =
   }
 
 /** All that match, in order of their names. Errors: `unknown_kernel`. */
-function allOf(catalog: Catalog, query: ChosenQuery): Target[] {
-  const all = [...allChosen(catalog, filterOf(query))]
+function allOf(catalog: Catalog, query: ChosenQuery): TargetBtf[] {
+  const all = [...selectTargets(catalog, filterOf(query))]
   if (all.length === 0) throw new ServiceError('unknown_kernel', 'no kernel with BTF matches')
   return all.map(({ btf: { sha256, size }, ...rest }) => ({ ...rest, sha256, size }))
 }

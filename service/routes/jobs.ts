@@ -6,15 +6,15 @@ import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type, { type Static } from 'typebox'
-import { Room } from '../concurrency.ts'
+import { Quota } from '../concurrency.ts'
 import type { Demand } from '../demand/demand.ts'
 import { Generation, isEnded } from '../demand/generation.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
-import { goneSignal } from '../http/requester.ts'
+import { disconnectSignal } from '../http/requester.ts'
 import { problems } from '../http/schema.ts'
 import { pathOf } from '../kernel/name.ts'
-import { shownFailure } from '../kernel/public-record.ts'
+import { toPublicFailure } from '../kernel/public-record.ts'
 
 const EVENTS = 'text/event-stream'
 /** Milliseconds without an event after which a comment says that there is still somebody. */
@@ -25,11 +25,14 @@ const PACE = 200
 const WATCHERS = 2000
 
 const Params = Type.Object({ id: Type.String({ pattern: '^[\\w-]{1,64}$' }) })
-const Job = Type.Object({ ...Generation.properties, links: Type.Object({ btf: Type.String() }) })
+const JobStatus = Type.Object({
+  ...Generation.properties,
+  links: Type.Object({ btf: Type.String() }),
+})
 /** One answer in two forms, by the request's Accept. */
 const FORMS = {
   content: {
-    'application/json': { schema: Job },
+    'application/json': { schema: JobStatus },
     [EVENTS]: { schema: Type.Unsafe<Readable>({ type: 'string' }) },
   },
 }
@@ -41,7 +44,7 @@ export const jobRoutes =
     const { generator } = onDemand
     const stopping = new AbortController()
     app.addHook('preClose', async () => stopping.abort())
-    const room = new Room(WATCHERS, 'too many watch')
+    const room = new Quota(WATCHERS, 'too many watch')
 
     app.get(
       '/v1/jobs/:id',
@@ -50,7 +53,7 @@ export const jobRoutes =
           tags: ['Kernels'],
           summary: 'A generation under way, as JSON or as server-sent events',
           params: Params,
-          response: { 200: FORMS, ...problems('bad_request', 'unknown_job', 'busy') },
+          response: { 200: FORMS, ...problems('invalid_request', 'unknown_job', 'busy') },
         },
       },
       async (request, reply) => {
@@ -63,21 +66,21 @@ export const jobRoutes =
           return reply.send(jobOf(generation))
         }
         reply.raw.once('close', room.take())
-        const signal = AbortSignal.any([goneSignal(reply), stopping.signal])
+        const signal = AbortSignal.any([disconnectSignal(reply), stopping.signal])
         reply.header('x-accel-buffering', 'no').type(EVENTS)
         return reply.send(Readable.from(eventsOf(onDemand, id, signal)))
       },
     )
   }
 
-function jobOf({ packages, failure, ...generation }: Generation): Static<typeof Job> {
+function jobOf({ packages, failure, ...generation }: Generation): Static<typeof JobStatus> {
   return {
     ...generation,
     packages: packages.map(({ size, ...rest }) => ({
       ...rest,
       ...(size !== undefined && { size }),
     })),
-    ...(failure && { failure: shownFailure(failure) }),
+    ...(failure && { failure: toPublicFailure(failure) }),
     links: { btf: `/v1/btf/${pathOf(generation.kernel)}` },
   }
 }

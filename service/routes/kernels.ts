@@ -9,7 +9,7 @@ import { lines, NDJSON, problems } from '../http/schema.ts'
 import { FilterQuery, filterOf } from '../kernel/filter.ts'
 import { findBuilds } from '../kernel/lookup.ts'
 import { kernelOf, NameParams, pathOf } from '../kernel/name.ts'
-import { ShownFailure, shownRecord } from '../kernel/public-record.ts'
+import { KernelState, PublicFailure, stateOf, toPublic } from '../kernel/public-record.ts'
 
 const PAGE = 100
 
@@ -19,17 +19,10 @@ const ListQuery = Type.Object({
   cursor: Type.Optional(Type.String({ maxLength: 2048, description: '`next` of the page before' })),
 })
 
-const State = Type.Union([
-  Type.Literal('available'),
-  Type.Literal('embedded'),
-  Type.Literal('failed'),
-])
-type State = Type.Static<typeof State>
-
 const Listed = Type.Object({
   ...BuildRecord.properties,
-  failure: Type.Optional(ShownFailure),
-  state: State,
+  failure: Type.Optional(PublicFailure),
+  state: KernelState,
   links: Type.Object({ btf: Type.Optional(Type.String()), builds: Type.String() }),
 })
 
@@ -43,14 +36,8 @@ const PAGES = {
 }
 const Builds = Type.Object({ builds: Type.Array(Listed) })
 
-/** What can be had of a build: its BTF, even where a newer try failed. */
-export function stateOf(record: BuildRecord): State {
-  if (record.btf) return 'available'
-  return record.failure || !record.embedded ? 'failed' : 'embedded'
-}
-
 const listed = (record: BuildRecord): Type.Static<typeof Listed> => ({
-  ...shownRecord(record),
+  ...toPublic(record),
   state: stateOf(record),
   links: {
     ...(record.btf && { btf: `/v1/btf/sha256/${record.btf.sha256}` }),
@@ -68,7 +55,7 @@ export const kernelRoutes =
           tags: ['Kernels'],
           summary: 'What is known of kernels: records, a page at a time, or all as NDJSON',
           querystring: ListQuery,
-          response: { 200: PAGES, ...problems('bad_request') },
+          response: { 200: PAGES, ...problems('invalid_request') },
         },
       },
       async (request, reply) => {
@@ -100,7 +87,7 @@ export const kernelRoutes =
           params: NameParams,
           response: {
             200: Builds,
-            ...problems('bad_request', 'invalid_name', 'unknown_kernel', 'unavailable'),
+            ...problems('invalid_request', 'invalid_name', 'unknown_kernel', 'unavailable'),
           },
         },
       },

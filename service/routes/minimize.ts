@@ -2,11 +2,13 @@
  * /v1/minimize: of a kernel's BTF what some objects need. For one kernel the BTF itself; for all that match a line of JSON
  * each, for who wants them apart: an archive of them is a bundle.
  */
+
 import Type from 'typebox'
+import { BTF_TYPE } from '../cache/btf-bodies.ts'
 import { bytes, lines, Sha256 } from '../http/schema.ts'
-import { BTF_TYPE, sendMade } from '../http/send.ts'
+import { sendMade } from '../http/send.ts'
 import { lineOf } from '../json.ts'
-import { Refused, surveyRoutes } from './for-kernels.ts'
+import { objectRoutes, Refused } from './for-kernels.ts'
 
 const Line = Type.Object({
   kernel: Type.String({ description: '`DISTRO/VERSION/ARCH/RELEASE`' }),
@@ -20,7 +22,7 @@ const Line = Type.Object({
   error: Type.Optional(Refused),
 })
 
-export const minimizeRoutes = surveyRoutes({
+export const minimizeRoutes = objectRoutes({
   path: '/v1/minimize',
   summary: "Of a kernel's BTF, or of all that match, what BPF objects need",
   description:

@@ -36,7 +36,7 @@ export const missRoutes =
           tags: ['Kernels'],
           summary: 'Kernels that were asked for and are not there, most wanted first',
           querystring: Query,
-          response: { 200: Misses, ...problems('bad_request') },
+          response: { 200: Misses, ...problems('invalid_request') },
         },
       },
       async (request) => {

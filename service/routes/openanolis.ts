@@ -2,16 +2,18 @@
  * /coolbpf/btf, OpenAnolis' mirror of BTF for coolbpf, which ptcpdump and kyanos ask first. It has files named after
  * the architecture and `uname -r` alone.
  */
+
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
+import { SHORT } from '../cache/btf-bodies.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
-import { answerForOthers } from '../http/resolve.ts'
+import { resolveBtfForDropIn } from '../http/resolve.ts'
 import { bodies, ChoiceQuery, choiceOf, NO_BTF_FOR_OTHERS, problems } from '../http/schema.ts'
-import { SHORT, sendBtf } from '../http/send.ts'
+import { sendBtf } from '../http/send.ts'
 import { ANY } from '../kernel/lookup.ts'
 import { kernelOf, Segment } from '../kernel/name.ts'
-import { DOORS } from './btfhub.ts'
+import { MOUNTS } from './btfhub.ts'
 
 const PREFIX = 'vmlinux-'
 
@@ -27,7 +29,7 @@ const FileParams = Type.Object({
 export const openAnolisRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
-    for (const { prefix, newest } of DOORS) {
+    for (const { prefix, newest } of MOUNTS) {
       app.get(
         `${prefix}/coolbpf/btf/:arch/:file`,
         {
@@ -40,7 +42,7 @@ export const openAnolisRoutes =
             response: {
               ...bodies('raw BTF'),
               ...problems(
-                ...(['bad_request', 'invalid_name', 'not_found', 'unknown_blob'] as const),
+                ...(['invalid_request', 'invalid_name', 'not_found', 'unknown_blob'] as const),
                 ...NO_BTF_FOR_OTHERS,
                 ...(['invalid_range', 'unavailable'] as const),
               ),
@@ -57,7 +59,7 @@ export const openAnolisRoutes =
           const release = file.slice(PREFIX.length)
           const kernel = kernelOf({ distro: ANY, version: ANY, arch, release })
           const choice = choiceOf(request.query)
-          const record = await answerForOthers(context, request, kernel, {
+          const record = await resolveBtfForDropIn(context, request, kernel, {
             ...choice,
             newest: newest || choice.newest === true,
           })

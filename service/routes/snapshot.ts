@@ -1,10 +1,11 @@
 /* /v1/catalog: the snapshot of all records and its signature, as the store has them, for those who trust only a key. */
+
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { SNAPSHOT_KEY, StoreError, signatureKey } from '../../storage/index.ts'
+import { SHORT } from '../cache/btf-bodies.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
 import { bytes, problems } from '../http/schema.ts'
-import { SHORT } from '../http/send.ts'
 
 const TYPES = {
   [SNAPSHOT_KEY]: { type: 'application/zstd', said: 'The snapshot of all records' },

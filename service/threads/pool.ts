@@ -8,9 +8,9 @@ import { extname, join } from 'node:path'
 import { Piscina } from 'piscina'
 import { BtfError } from '../../bpf/index.ts'
 import { StoreError } from '../../storage/index.ts'
-import { Gate } from '../concurrency.ts'
+import { Semaphore } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
-import type { Answer, Tasks } from './worker.ts'
+import type { Tasks, WorkerAnswer } from './worker.ts'
 
 export interface PoolLimits {
   threads: number
@@ -39,13 +39,13 @@ const WORKER = join(import.meta.dirname, `worker${extname(import.meta.filename)}
 export class Pool {
   readonly #limits: PoolLimits
   readonly #threads: Piscina
-  readonly #gate: Gate
+  readonly #gate: Semaphore
 
   /** `worker` is the file that threads run. */
   constructor(limits: Partial<PoolLimits> = {}, worker = WORKER) {
     this.#limits = { ...LIMITS, ...limits }
     const { threads, ready, memory, waiting } = this.#limits
-    this.#gate = new Gate(threads, waiting)
+    this.#gate = new Semaphore(threads, waiting)
     this.#threads = new Piscina({
       filename: worker,
       minThreads: ready,
@@ -89,7 +89,7 @@ export class Pool {
     task: Parameters<Tasks[keyof Tasks]>[0],
     given: readonly ArrayBuffer[],
     signal: AbortSignal | undefined,
-  ): Promise<Answer<unknown>> {
+  ): Promise<WorkerAnswer<unknown>> {
     const { time, memory } = this.#limits
     // not AbortSignal.timeout or .any: these stay until their time is over, and with them the task
     const ending = new AbortController()

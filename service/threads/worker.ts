@@ -54,12 +54,12 @@ export interface Stored {
 }
 
 /** BTF: raw, or as a store has it, so that all work on it is done in the thread. */
-export type Source = Uint8Array | Stored
+export type BtfInput = Uint8Array | Stored
 
 /** Some objects, and a kernel's BTF that they are worked on for. */
-export interface Trial {
+export interface ObjectInput {
   objects: readonly Uint8Array[]
-  btf: Source
+  btf: BtfInput
 }
 
 /** What each task takes and gives; objects and BTF are bytes. Those that take a `Stored` may find it `Damaged`. */
@@ -67,18 +67,18 @@ export interface Tasks {
   /** Opens objects. Errors: those of `openObject`. */
   open: (task: { objects: readonly Uint8Array[] }) => ObjectSummary[]
   /** Minimises for all. Errors: those of `openObject`, `parseBtf` and `minimizeBtf`. */
-  minimize: (task: Trial) => Uint8Array
+  minimize: (task: ObjectInput) => Uint8Array
   /**
    * Checks each object, and gives that as JSON: a `Check`, or `{ error: { code, message } }` with an error of
    * `checkObject`, or `too_large` where there is too much to say. Errors: those of `openObject` and `parseBtf`.
    */
-  check: (task: Trial) => string[]
+  check: (task: ObjectInput) => string[]
   /**
    * Minimises for all objects, and says which of them do not work on this kernel. Where one cannot be minimised for, it
    * is the BTF as it is: against that the object meets its refusal as against the kernel. Errors: those of `openObject`
    * and `parseBtf`.
    */
-  fit: (task: Trial) => Fitted
+  fit: (task: ObjectInput) => Fitted
   /**
    * Merges the split BTF of modules in, then replaces what a dialect lacks. Errors: those of `parseBtf`, `mergeBtf` and
    * `toDialect`.
@@ -91,14 +91,14 @@ export interface Tasks {
 }
 
 /** What a task came to; `damaged` says of a blob why it is not what its record says. */
-export type Answer<T> =
+export type WorkerAnswer<T> =
   | { value: T }
   | { error: { code: BtfErrorCode; message: string } }
   | { damaged: string }
 
 class Damaged extends Error {}
 
-function rawOf(source: Source): Uint8Array {
+function rawOf(source: BtfInput): Uint8Array {
   return 'frame' in source ? decode(source) : source
 }
 
@@ -106,7 +106,7 @@ function rawOf(source: Source): Uint8Array {
  * Works on the raw bytes, which are gone afterwards, with the frame: left to the collector, they would have it run for
  * every tenth kernel, and the next kernel's would lie in memory that the system has to find.
  */
-function withRaw<T>(source: Source, work: (raw: Uint8Array) => T): T {
+function withRaw<T>(source: BtfInput, work: (raw: Uint8Array) => T): T {
   const raw = rawOf(source)
   try {
     return work(raw)
@@ -243,7 +243,7 @@ function misfitOf(check: () => Check): Omit<Misfit, 'object'> | undefined {
 
 function answered<K extends keyof Tasks>(
   name: K,
-): (task: Parameters<Tasks[K]>[0]) => Answer<ReturnType<Tasks[K]>> {
+): (task: Parameters<Tasks[K]>[0]) => WorkerAnswer<ReturnType<Tasks[K]>> {
   const work = TASKS[name] as (task: Parameters<Tasks[K]>[0]) => ReturnType<Tasks[K]>
   return (task) => {
     try {

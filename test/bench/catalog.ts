@@ -77,7 +77,7 @@ function recordOf(n: number): BuildRecord {
         '--lang_exclude=rust',
         '--skip_encoding_btf_inconsistent_proto',
       ],
-      artefact: 'pahole-1.24-0123456789ab',
+      fingerprint: 'pahole-1.24-0123456789ab',
     },
     createdAt: NOW,
     updatedAt: NOW,

@@ -52,7 +52,7 @@ async function keep(directory: string, { name, url, size, sha256 }: Package) {
     console.error(`downloading ${name}, ${Math.round(size / 1e6)} MB`)
     await pipeline(body, createWriteStream(`${path}.part`))
   } catch (error) {
-    if (error instanceof GeneratorError && error.code === 'gone') return undefined
+    if (error instanceof GeneratorError && error.code === 'not_found_upstream') return undefined
     throw error
   }
   const hash = createHash('sha256')

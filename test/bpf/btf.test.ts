@@ -38,13 +38,13 @@ t.test('split BTF continues the ids and strings of its base', (t) => {
   t.equal(btf.type(btf.startId).id, btf.startId)
   t.equal(
     codeOf(() => parseBtf(fixture('module-x86_64.btf'))),
-    'malformed_strings',
+    'invalid_strings',
     'refused without its base',
   )
   const other = parseBtf(fixture('types-s390x.btf'))
   t.equal(
     codeOf(() => parseBtf(fixture('module-x86_64.btf'), { base: other })),
-    'malformed_header',
+    'invalid_header',
     'refused over a base of the other byte order',
   )
   t.end()
@@ -120,7 +120,7 @@ t.test('a layout section lets kinds be stepped over that nobody knows', (t) => {
   t.match(btf.type(2), { kind: 'FLOAT', size: 8 })
   t.equal(
     codeOf(() => parseBtf(craft(types))),
-    'bad_kind',
+    'invalid_kind',
     'and are refused without one',
   )
   t.end()
@@ -134,11 +134,11 @@ t.test('whatever does not hold together is refused with its reason and place', (
   }
   t.equal(
     codeOf(() => parseBtf(new Uint8Array(0))),
-    'malformed_header',
+    'invalid_header',
   )
   t.equal(
     codeOf(() => parseBtf(Buffer.from('not BTF at all, but long enough'))),
-    'malformed_header',
+    'invalid_header',
   )
   t.equal(
     header((v) => v.setUint8(2, 2)),
@@ -152,7 +152,7 @@ t.test('whatever does not hold together is refused with its reason and place', (
   )
   t.equal(
     header((v) => v.setUint32(4, 20, true)),
-    'malformed_header',
+    'invalid_header',
     'short header',
   )
   t.equal(
@@ -162,12 +162,12 @@ t.test('whatever does not hold together is refused with its reason and place', (
   )
   t.equal(
     header((v) => v.setUint32(8, 2, true)),
-    'malformed_header',
+    'invalid_header',
     'unaligned types',
   )
   t.equal(
     header((v) => v.setUint32(12, 0xffffffff, true)),
-    'malformed_header',
+    'invalid_header',
     'types too long',
   )
   t.equal(
@@ -177,41 +177,41 @@ t.test('whatever does not hold together is refused with its reason and place', (
   )
   t.equal(
     header((v) => v.setUint32(20, 0, true)),
-    'malformed_strings',
+    'invalid_strings',
     'no strings',
   )
 
   const refused = (words: number[], strings?: string) =>
     codeOf(() => parseBtf(craft(words, strings)))
   t.equal(refused([0, info(2), 1]), 'none', 'a pointer to itself is fine as such')
-  t.equal(refused([0, info(2), 2]), 'bad_type_id')
-  t.equal(refused([0, info(3), 0, 0, 9, 1]), 'bad_type_id', 'array index')
-  t.equal(refused([0, info(4, 1), 4, 0, 7, 0]), 'bad_type_id', 'member')
-  t.equal(refused([1, info(16), 4]), 'bad_name')
-  t.equal(refused([0, info(6, 1), 4, 5, 0]), 'bad_name', 'enumerator')
-  t.equal(refused([0, info(0), 0]), 'bad_kind')
-  t.equal(refused([0, info(20), 0]), 'bad_kind')
-  t.equal(refused([0, info(1), 4]), 'malformed_type', 'INT without its word')
-  t.equal(refused([0, info(4, 0xffffff), 4]), 'malformed_type', 'too many members')
-  t.equal(refused([0, info(12), 1]), 'malformed_type', 'a FUNC without prototype')
-  t.equal(refused([0, 0]), 'malformed_type', 'half a record')
-  t.equal(refused([], 'a\0'), 'malformed_strings')
-  t.equal(refused([], '\0a'), 'malformed_strings')
+  t.equal(refused([0, info(2), 2]), 'invalid_type_id')
+  t.equal(refused([0, info(3), 0, 0, 9, 1]), 'invalid_type_id', 'array index')
+  t.equal(refused([0, info(4, 1), 4, 0, 7, 0]), 'invalid_type_id', 'member')
+  t.equal(refused([1, info(16), 4]), 'invalid_name')
+  t.equal(refused([0, info(6, 1), 4, 5, 0]), 'invalid_name', 'enumerator')
+  t.equal(refused([0, info(0), 0]), 'invalid_kind')
+  t.equal(refused([0, info(20), 0]), 'invalid_kind')
+  t.equal(refused([0, info(1), 4]), 'invalid_type', 'INT without its word')
+  t.equal(refused([0, info(4, 0xffffff), 4]), 'invalid_type', 'too many members')
+  t.equal(refused([0, info(12), 1]), 'invalid_type', 'a FUNC without prototype')
+  t.equal(refused([0, 0]), 'invalid_type', 'half a record')
+  t.equal(refused([], 'a\0'), 'invalid_strings')
+  t.equal(refused([], '\0a'), 'invalid_strings')
   t.throws(() => parseBtf(craft([0, info(16), 4, 0, info(2), 9])), {
-    code: 'bad_type_id',
+    code: 'invalid_type_id',
     offset: 44,
   })
   t.equal(
     codeOf(() => x86.type(x86.endId)),
-    'bad_type_id',
+    'invalid_type_id',
   )
   t.equal(
     codeOf(() => x86.type(-1)),
-    'bad_type_id',
+    'invalid_type_id',
   )
   t.equal(
     codeOf(() => x86.string(x86.stringsEnd)),
-    'bad_name',
+    'invalid_name',
   )
   t.end()
 })

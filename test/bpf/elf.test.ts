@@ -89,7 +89,7 @@ t.test('a section that begins where numbers are no longer exact', (t) => {
     bytes.writeBigUInt64LE(offset, header + 24)
     return openElf(memorySource(bytes))
   }
-  t.throws(() => movedTo(2n ** 53n - 2n), { code: 'bad_elf', offset: header })
+  t.throws(() => movedTo(2n ** 53n - 2n), { code: 'invalid_elf', offset: header })
   const furthest = 2 ** 52 - 1
   const elf = movedTo(BigInt(furthest))
   t.throws(() => elf.read('.rodata', size - 1), { code: 'truncated', offset: furthest + size - 1 })

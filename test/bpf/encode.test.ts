@@ -63,10 +63,10 @@ t.test('what does not fit its field is refused', (t) => {
       },
     ])
   t.doesNotThrow(struct(1 << 24, 0, false))
-  t.throws(struct(1 << 24, 0, true), { code: 'malformed_type' })
-  t.throws(struct(0, 3, false), { code: 'malformed_type' })
+  t.throws(struct(1 << 24, 0, true), { code: 'invalid_type' })
+  t.throws(struct(0, 3, false), { code: 'invalid_type' })
   t.throws(() => encodeBtf([{ kind: 'FLOAT', id: 2, name: 'f', size: 4 }]), {
-    code: 'malformed_type',
+    code: 'invalid_type',
   })
   t.throws(() => encodeBtf([{ kind: 'UNKNOWN', id: 1, name: '', number: 40 }]), {
     code: 'unsupported',

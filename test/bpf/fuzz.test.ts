@@ -175,7 +175,7 @@ t.test('sections that are all the same bytes', (t) => {
   const file = Buffer.concat([object, gap, headers, ...many(50_000, () => one)])
   file.writeBigUInt64LE(BigInt(object.length + gap.length), 40)
   file.writeUInt16LE(count + 50_000, 60)
-  t.throws(() => openObject(file), { code: 'bad_elf', message: /overlap/ })
+  t.throws(() => openObject(file), { code: 'invalid_elf', message: /overlap/ })
   t.end()
 })
 

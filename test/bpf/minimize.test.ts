@@ -53,7 +53,7 @@ t.test('the type graph is the one bpftool makes', async (t) => {
       const minimized = minimize(kernel, [openObject(readFileSync(path))])
       const title = `${name} on ${basename(file)}`
       if (name === 'ambiguous') {
-        t.equal(minimized, 'bad_relocation', title)
+        t.equal(minimized, 'invalid_relocation', title)
         t.match(refusal, /error recording relocations/)
       } else if (name === 'forward') {
         t.match(refusal, /unsupported kind: fwd/, 'bpftool 7.1 cannot keep a forward declaration')

@@ -78,7 +78,7 @@ function minimized(kernel: Btf, object: BpfObject): Btf | undefined {
   try {
     return parseBtf(minimizeBtf(kernel, [object]))
   } catch (error) {
-    if (error instanceof BtfError && error.code === 'bad_relocation') return undefined
+    if (error instanceof BtfError && error.code === 'invalid_relocation') return undefined
     throw error
   }
 }

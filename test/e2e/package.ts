@@ -4,7 +4,12 @@ import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { readPackages } from '../../generator/indexes/apt.ts'
-import { nameOfShelf, packageOf, shelvesOf, suiteOf } from '../../generator/indexes/discover.ts'
+import {
+  indexTargetsOf,
+  nameOfTarget,
+  packageOf,
+  suiteOf,
+} from '../../generator/indexes/discover.ts'
 import { downloadAll } from '../../generator/packages/download.ts'
 import { findMirror } from '../../generator/sources/mirror.ts'
 import { SOURCES } from '../../generator/sources/sources.ts'
@@ -23,8 +28,8 @@ export async function findPackages(
 ): Promise<Package[]> {
   const mirror = await findMirror()
   const shelves = [...SOURCES.values()]
-    .flatMap((source) => (source.protocol === 'apt' ? shelvesOf(source, kernel) : []))
-    .filter((shelf) => !nameOfShelf(shelf).endsWith('-backports'))
+    .flatMap((source) => (source.protocol === 'apt' ? indexTargetsOf(source, kernel) : []))
+    .filter((shelf) => !nameOfTarget(shelf).endsWith('-backports'))
   const read = await Promise.allSettled(
     shelves.map(async (shelf) => {
       const suite = suiteOf(shelf, mirror)

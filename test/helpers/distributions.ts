@@ -6,7 +6,7 @@ import { copyFileSync, writeFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Test } from 'tap'
-import { baseOf, type Shelf, shelvesOf } from '../../generator/indexes/discover.ts'
+import { baseOf, type IndexTarget, indexTargetsOf } from '../../generator/indexes/discover.ts'
 import { parseSource, type Source } from '../../generator/sources/source.ts'
 import { SOURCES } from '../../generator/sources/sources.ts'
 import type { BuildRecord } from '../../storage/index.ts'
@@ -352,13 +352,13 @@ async function build(workshop: Workshop, row: Row, arch: string): Promise<Source
     }
     case 'rpm-md': {
       const source = at(`file://${directory}`)
-      for (const [i, shelf] of shelvesOf(source, { version: row.version }).entries())
+      for (const [i, shelf] of indexTargetsOf(source, { version: row.version }).entries())
         buildRpmMd(workshop, row, shelf, i === 0)
       return source
     }
     case 'listing': {
       const source = at(await startNginx(workshop.t, directory, { listing: true }))
-      for (const [i, shelf] of shelvesOf(source, { version: row.version }).entries())
+      for (const [i, shelf] of indexTargetsOf(source, { version: row.version }).entries())
         await buildListing(workshop, row, shelf, i === 0)
       return source
     }
@@ -409,8 +409,8 @@ function buildApt(workshop: Workshop, row: Row, source: Source, signer: Signer):
   const { directory } = workshop
   const all = debsOf(workshop, row).map(({ file }) => file)
   const compressions = ['xz', 'gzip', 'zstd'] as const
-  for (const [i, shelf] of shelvesOf(source, { version: row.version }).entries()) {
-    const { repository } = shelf as Shelf<Extract<Source, { protocol: 'apt' }>>
+  for (const [i, shelf] of indexTargetsOf(source, { version: row.version }).entries()) {
+    const { repository } = shelf as IndexTarget<Extract<Source, { protocol: 'apt' }>>
     const base = baseOf(shelf, (name) => `file://${directory}/${name}`).slice('file://'.length)
     const components = 'components' in source ? source.components : []
     // all of them in the last component of the first suite, and again in the second suite
@@ -462,7 +462,7 @@ function otherRpms(workshop: Workshop, names: readonly string[], arch: string): 
 }
 
 /** Kernels in the first repository of the version, none in the others. */
-function buildRpmMd(workshop: Workshop, row: Row, shelf: Shelf, first: boolean): void {
+function buildRpmMd(workshop: Workshop, row: Row, shelf: IndexTarget, first: boolean): void {
   const { signer } = workshop
   const template = 'url' in shelf.repository ? shelf.repository.url : ''
   let base = baseOf(shelf, () => '').slice('file://'.length)
@@ -482,7 +482,7 @@ function listedAt(list: string): string {
 async function buildListing(
   workshop: Workshop,
   row: Row,
-  shelf: Shelf,
+  shelf: IndexTarget,
   first: boolean,
 ): Promise<void> {
   const { directory } = workshop

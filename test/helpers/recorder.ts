@@ -24,7 +24,7 @@ export function recordsOf(name: string): BuildRecord[] {
     kernel: { distro: 'debian', version: '12', arch: 'x86_64', release: `6.1.0-${i}-${name}` },
     package: { name: 'linux-image-dbg', version: '6.1.1-1', url: '', authenticated: 'none' },
     origin: 'pahole',
-    tool: { name: 'pahole', version: '1.24', options: [], artefact: 'test' },
+    tool: { name: 'pahole', version: '1.24', options: [], fingerprint: 'test' },
     createdAt: now,
     updatedAt: now,
   }))

@@ -42,7 +42,7 @@ export interface Mill {
 }
 
 /** Retries without pauses, and gives up soon. */
-export const IMPATIENT = { silence: 1000, retries: 2, pause: 1, maxPause: 5 }
+export const IMPATIENT = { timeout: 1000, retries: 2, minDelay: 1, maxDelay: 5 }
 
 /** Makes what a run needs, in a directory that goes with its test. */
 export async function makeMill(t: Test): Promise<Mill> {
@@ -52,7 +52,7 @@ export async function makeMill(t: Test): Promise<Mill> {
   await mkdir(at('input'))
   const storeUrl = `file:${at('store')}`
   const store = await openStore(storeUrl)
-  const settings = { store, scratch: at('scratch'), cache: at('cache'), patience: IMPATIENT }
+  const settings = { store, scratch: at('scratch'), cache: at('cache'), retry: IMPATIENT }
   const records = async () => {
     const catalog = await Catalog.open(store, (error) => {
       throw error

@@ -40,7 +40,7 @@ export function recordOf(
       authenticated: 'index',
     },
     origin: 'pahole',
-    tool: { name: 'pahole', version: '1.24', options: [], artefact: 'test' },
+    tool: { name: 'pahole', version: '1.24', options: [], fingerprint: 'test' },
     createdAt: now,
     updatedAt: now,
     ...rest,

@@ -6,7 +6,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { mkdir, rename } from 'node:fs/promises'
 import { join } from 'node:path'
-import { findOffers } from '../../generator/indexes/available.ts'
+import { findPackages } from '../../generator/indexes/available.ts'
 import { jobOf } from '../../generator/jobs/job.ts'
 import { fetchVmlinux } from '../../generator/packages/fetch.ts'
 import { openStore } from '../../storage/index.ts'
@@ -19,12 +19,12 @@ export async function realVmlinux(arch: string): Promise<string> {
   const path = join(FOLDER, arch)
   if (existsSync(path)) return path
   const filter = { distro: 'debian', arch }
-  const { packages } = await findOffers({ store: await openStore('memory:'), filter })
-  const [smallest] = packages.toSorted((a, b) => (a.size ?? 0) - (b.size ?? 0))
-  if (!smallest) throw new Error(`the mirror has no kernel of ${arch} now`)
+  const { packages } = await findPackages({ store: await openStore('memory:'), filter })
+  const [minSize] = packages.toSorted((a, b) => (a.size ?? 0) - (b.size ?? 0))
+  if (!minSize) throw new Error(`the mirror has no kernel of ${arch} now`)
   const options = { earlyStop: true, onProgress() {} }
   const { vmlinux, done } = await fetchVmlinux(
-    jobOf(smallest),
+    jobOf(minSize),
     { vmlinux: `${path}.partial` },
     options,
   )

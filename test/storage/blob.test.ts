@@ -102,7 +102,7 @@ t.test('a blob beyond all measure is not read', { timeout: 20_000 }, async (t) =
 t.test('a store that fails is not a blob that is missing', async (t) => {
   const store = await openStore('memory:')
   const failing: Store = Object.assign(Object.create(store), {
-    head: () => Promise.reject(new StoreError('unreachable', 'gone')),
+    head: () => Promise.reject(new StoreError('unreachable', 'not_found_upstream')),
   })
   await t.rejects(putBlob(failing, raw), told('unreachable'))
   t.same(await keysOf(store, ''), [])

@@ -191,7 +191,7 @@ t.test('what others put among the records is reported and passed over', async (t
 
 /** A store of which `method` fails once it was called, or gave, so many times. */
 const failing = (store: Store, method: 'get' | 'list', after = 0): Store => {
-  const error = new StoreError('unreachable', 'gone')
+  const error = new StoreError('unreachable', 'not_found_upstream')
   let calls = 0
   return Object.assign(Object.create(store), {
     head: (key: string) => store.head(key),
@@ -260,7 +260,7 @@ t.test('the snapshot says what the records do, and is followed', async (t) => {
 
 t.test("the snapshot, which anybody may read, has nothing that is the operator's", async (t) => {
   const failure = {
-    ...{ code: 'pahole_crashed' as const, message: 'pahole ended by SIGSEGV', artefact: '1' },
+    ...{ code: 'pahole_crashed' as const, message: 'pahole ended by SIGSEGV', fingerprint: '1' },
     ...{
       log: 'at /home/mill/secret.c:1',
       attempts: 1,

@@ -45,7 +45,11 @@ t.test('the secret key is enough for all', async (t) => {
 
 t.test('what is not right is refused', async (t) => {
   const refuse = (bytes: Uint8Array, text: string, key = keys.publicKey) =>
-    t.throws(() => verifyContent(bytes, text, key), { code: 'bad_signature' }, JSON.stringify(text))
+    t.throws(
+      () => verifyContent(bytes, text, key),
+      { code: 'invalid_signature' },
+      JSON.stringify(text),
+    )
   refuse(Buffer.from('other'), signature)
   refuse(content, signature, generateKeys().publicKey)
   refuse(content, signature.replace('made in', 'made by'))

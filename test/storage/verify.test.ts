@@ -93,7 +93,7 @@ const DAMAGE: Record<
   "an archive with another kernel's BTF": {
     damage: async ({ store, record, other }) =>
       store.put(archiveKey(record.kernel), await text(store, archiveKey(other.kernel))),
-    found: ({ record }) => [`wrong_archive ${archiveKey(record.kernel)}`],
+    found: ({ record }) => [`archive_mismatch ${archiveKey(record.kernel)}`],
   },
   'an archive of older BTF': {
     damage: async ({ store, record }) =>

@@ -83,7 +83,12 @@ t.test('signatures that are not believed', async (t) => {
   const suite = suiteOf(repository, signer)
   const path = repository.path('InRelease')
   const signed = readFileSync(path, 'utf8')
-  const refuses = async (what: string, text: string, code = 'bad_signature', suited = suite) => {
+  const refuses = async (
+    what: string,
+    text: string,
+    code = 'invalid_signature',
+    suited = suite,
+  ) => {
     writeFileSync(path, text)
     await t.rejects(
       readPackages(suited, () => true, { cache }),
@@ -108,7 +113,7 @@ t.test('signatures that are not believed', async (t) => {
   writeFileSync(path, ahead.sign(unsigned))
   await t.rejects(
     readPackages(suiteOf(repository, ahead), () => true, { cache }),
-    { code: 'bad_signature', message: /of a time that has not come by this machine's clock/ },
+    { code: 'invalid_signature', message: /of a time that has not come by this machine's clock/ },
     'our clock is behind',
   )
 
@@ -119,7 +124,7 @@ t.test('signatures that are not believed', async (t) => {
     (stanzas) => stanzas.length,
     (error) => error.code,
   )
-  t.ok(outcome === 2 || outcome === 'bad_signature', 'text around the signed one is not read')
+  t.ok(outcome === 2 || outcome === 'invalid_signature', 'text around the signed one is not read')
 })
 
 t.test('Valid-Until', async (t) => {
@@ -146,7 +151,7 @@ t.test('a Packages file that is not the one the release names', async (t) => {
   writeFileSync(path, `${text}\nPackage: one-more\n`)
   await t.rejects(names(suite, { cache }), { code: 'too_large' })
   rmSync(path)
-  await t.rejects(names(suite, { cache }), { code: 'gone' })
+  await t.rejects(names(suite, { cache }), { code: 'not_found_upstream' })
   t.notOk(existsSync(cache), 'nothing of it is kept')
 })
 
@@ -154,7 +159,11 @@ t.test('by-hash, and the plain name where the mirror has only that', async (t) =
   const release = { 'Acquire-By-Hash': 'yes' }
   t.same(await read(t, { release, byHash: true }), NAMES, 'by hash alone')
   t.same(await read(t, { release, byHash: false }), NAMES, 'by name alone')
-  await t.rejects(read(t, { byHash: true }), { code: 'gone' }, 'who does not say it is not asked')
+  await t.rejects(
+    read(t, { byHash: true }),
+    { code: 'not_found_upstream' },
+    'who does not say it is not asked',
+  )
 })
 
 t.test('a Packages file is downloaded once, and the cache is not trusted', async (t) => {
@@ -188,7 +197,7 @@ t.test('a cache that cannot be written is no reason to fail', async (t) => {
 
 t.test('signed nonsense', async (t) => {
   const edited = (edit: (text: string) => string) => read(t, { edit })
-  const bad = { code: 'bad_index' }
+  const bad = { code: 'invalid_index' }
   await t.rejects(
     edited(() => 'Origin: Test\n'),
     bad,

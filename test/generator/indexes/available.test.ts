@@ -63,7 +63,7 @@ const ubuntuAt = (url: string, rest: object = {}): Source =>
   parseSource({
     ...SOURCES.get('ubuntu'),
     ...{ mirror: `${url}/ubuntu`, architectures: amd64, keyrings: [signer.keyring] },
-    ...{ components: ['main'], smallest: 0 },
+    ...{ components: ['main'], minSize: 0 },
     versions: { '20.04': [{ url: '{mirror}', suite: 'focal' }] },
     ...rest,
   })
@@ -119,15 +119,15 @@ t.test('what an index server does wrong', async (t) => {
     ['resets', (request) => void request.socket.resetAndDestroy(), 'unreachable'],
     ['says more than it sends', lie, 'truncated'],
     ['sends without end', more, 'too_large'],
-    ['answers 200 with HTML', html, 'bad_signature', 'bad_index'],
+    ['answers 200 with HTML', html, 'invalid_signature', 'invalid_index'],
     [
       'answers 200 with nothing',
       (_, response) => void response.end(),
-      'bad_signature',
-      'bad_index',
+      'invalid_signature',
+      'invalid_index',
     ],
     ['answers 403', (_, response) => void response.writeHead(403).end(), 'unreachable'],
-    ['has no such file', (_, response) => void response.writeHead(404).end(), 'gone'],
+    ['has no such file', (_, response) => void response.writeHead(404).end(), 'not_found_upstream'],
     [
       'leads in circles',
       (r, response) => void response.writeHead(302, { location: r.url }).end(),
@@ -154,7 +154,7 @@ t.test('signatures', async (t) => {
     t,
     mill,
     both({ keyrings: [stranger.keyring] }),
-    'bad_signature',
+    'invalid_signature',
     /no key of the keyring/,
   )
   await fails(t, mill, both({ keyrings: ['/nowhere.gpg'] }), 'no_keyring', /\/nowhere\.gpg/)
@@ -164,7 +164,7 @@ t.test('signatures', async (t) => {
   const [signed, described] = [readFileSync(release, 'utf8'), readFileSync(repomd, 'utf8')]
   writeFileSync(release, signed.replace('Origin: Test', 'Origin: Tesa'))
   writeFileSync(repomd, described.replace('<revision>', '<revision>1'))
-  await fails(t, mill, both({}), 'bad_signature', /does not fit the text/)
+  await fails(t, mill, both({}), 'invalid_signature', /does not fit the text/)
   writeFileSync(repomd, described)
 
   const lapsed = makeSigner(t, { lapsed: true })
@@ -173,7 +173,7 @@ t.test('signatures', async (t) => {
   signRepomd(join(mill.directory, 'alma'), lapsed)
   await fails(t, mill, both({ keyrings: [lapsed.keyring] }), 'expired_signature', /has expired/)
   rmSync(`${repomd}.asc`)
-  await fails(t, mill, [almaAt(url)], 'bad_signature', /no signature/)
+  await fails(t, mill, [almaAt(url)], 'invalid_signature', /no signature/)
 
   writeFileSync(release, signed)
   signRepomd(join(mill.directory, 'alma'), signer)

@@ -20,7 +20,7 @@ const FILES = [...KERNELS, ...OTHERS]
 async function read(t: Test, base: string): Promise<string[][]> {
   const cache = mkdtempSync(join(tmpdir(), 'listing-'))
   t.teardown(() => rmSync(cache, { recursive: true }))
-  const files = await readListing(base, { cache, patience: IMPATIENT })
+  const files = await readListing(base, { cache, retry: IMPATIENT })
   for (const { url } of files) t.ok(url.startsWith(`${base}/`), url)
   return files.map(({ name, version, revision, arch }) => [name, version, revision, arch]).sort()
 }
@@ -44,8 +44,8 @@ t.test("nginx's own listing", async (t) => {
   for (const file of FILES) writeFileSync(join(root, '7/x86_64', file), file)
   const url = await startNginx(t, root, { listing: true })
   t.same(await read(t, `${url}/7/x86_64`), EXPECTED)
-  await t.rejects(read(t, `${url}/7`), { code: 'bad_index' }, 'a directory of directories')
-  await t.rejects(read(t, `${url}/8`), { code: 'gone' })
+  await t.rejects(read(t, `${url}/7`), { code: 'invalid_index' }, 'a directory of directories')
+  await t.rejects(read(t, `${url}/8`), { code: 'not_found_upstream' })
 })
 
 // mod_autoindex with FancyIndexing and HTMLTable: icons, sorting links, the parent as a path
@@ -104,7 +104,7 @@ t.test('links that lead elsewhere, and what is no package, are left out', async 
   ].map((href) => `<a href="${href}">x</a>`)
   const sound = `<base href="http://other.example/"><A HREF='${KERNELS[1]}'>x</A><a href=${KERNELS[1]}?x#y>`
   t.same(await readPage(t, `${hostile.join('\n')}${sound}<a name="x"><a href`), [EXPECTED[0]])
-  await t.rejects(readPage(t, hostile.join('\n')), { code: 'bad_index', message: /not list/ })
+  await t.rejects(readPage(t, hostile.join('\n')), { code: 'invalid_index', message: /not list/ })
 })
 
 t.test('a page that is no listing', async (t) => {
@@ -115,7 +115,7 @@ t.test('a page that is no listing', async (t) => {
     '\0\0\0',
     '<'.repeat(1e6),
   ])
-    await t.rejects(readPage(t, page), { code: 'bad_index' }, page.slice(0, 10))
+    await t.rejects(readPage(t, page), { code: 'invalid_index' }, page.slice(0, 10))
   const links = '<a href="x.rpm">'.repeat(600_000)
   await t.rejects(readPage(t, links), { code: 'too_large' })
 })

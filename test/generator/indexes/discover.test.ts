@@ -5,11 +5,11 @@ import { join } from 'node:path'
 import t from 'tap'
 import {
   discover,
-  nameOfShelf,
+  type IndexTarget,
+  indexTargetsOf,
+  nameOfTarget,
   newestFirst,
   packageOf,
-  type Shelf,
-  shelvesOf,
   suiteOf,
 } from '../../../generator/indexes/discover.ts'
 import { findMirror } from '../../../generator/sources/mirror.ts'
@@ -20,24 +20,24 @@ import { makePackage } from '../../helpers/package.ts'
 import { makeSigner } from '../../helpers/signer.ts'
 
 const debian = SOURCES.get('debian') as AptSource
-const of = (shelf: Shelf) => `${shelf.version} ${nameOfShelf(shelf)} ${shelf.arch}`
+const of = (shelf: IndexTarget) => `${shelf.version} ${nameOfTarget(shelf)} ${shelf.arch}`
 
 t.test('the shelves that a filter leaves', (t) => {
   const i686 = { distro: 'debian', version: '12', arch: 'i686' }
   const suites = ['bookworm', 'bookworm-updates', 'bookworm-backports', 'bookworm-security']
   const four = suites.map((suite) => `12 ${suite} i686`)
-  t.same(shelvesOf(debian, i686).map(of), four)
-  t.same(shelvesOf(debian, { ...i686, arch: 'i386' }).map(of), four, 'by any name of it')
-  t.same(shelvesOf(debian, { distro: 'ubuntu' }), [])
-  t.same(shelvesOf(debian, { version: '99' }), [])
-  t.same(shelvesOf(debian, { arch: 'vax' }), [])
+  t.same(indexTargetsOf(debian, i686).map(of), four)
+  t.same(indexTargetsOf(debian, { ...i686, arch: 'i386' }).map(of), four, 'by any name of it')
+  t.same(indexTargetsOf(debian, { distro: 'ubuntu' }), [])
+  t.same(indexTargetsOf(debian, { version: '99' }), [])
+  t.same(indexTargetsOf(debian, { arch: 'vax' }), [])
   const all = Object.values(debian.versions).flat().length
-  t.equal(shelvesOf(debian, {}).length, all * Object.keys(debian.architectures).length)
+  t.equal(indexTargetsOf(debian, {}).length, all * Object.keys(debian.architectures).length)
   t.end()
 })
 
 t.test('the index that covers a shelf', async (t) => {
-  const security = shelvesOf(debian, { version: '12', arch: 's390x' }).at(-1)!
+  const security = indexTargetsOf(debian, { version: '12', arch: 's390x' }).at(-1)!
   const mirror = await findMirror('http://host.example/debian')
   t.same(suiteOf(security, mirror), {
     base: 'http://host.example/debian-security',
@@ -45,7 +45,7 @@ t.test('the index that covers a shelf', async (t) => {
     components: ['main'],
     architecture: 's390x',
     keyrings: debian.keyrings,
-    frozen: false,
+    endOfLife: false,
   })
 })
 
@@ -55,7 +55,7 @@ t.test('kernel packages, and of those what a filter leaves', async (t) => {
   const releases = ['6.1.0-1-test', '6.1.0-2-test', '6.1.0-2-other', 'test']
   const files = releases.map((release) => makePackage(directory, undefined, { release }))
   const repository = makeRepository(directory, { packages: files, signer: makeSigner(t) })
-  const [shelf] = shelvesOf(repository.source, {})
+  const [shelf] = indexTargetsOf(repository.source, {})
   const mirror = await findMirror(repository.url)
   const offered = (filter: object) =>
     discover(shelf!, mirror, filter, { cache: join(directory, 'cache') })
@@ -76,7 +76,7 @@ t.test('kernel packages, and of those what a filter leaves', async (t) => {
       algorithm: 'sha256',
       hex: createHash('sha256').update(readFileSync(files[1]!)).digest('hex'),
     },
-    vouched: 'index',
+    trust: 'index',
     format: 'deb',
     rank: 0,
     vmlinux: [
@@ -120,7 +120,7 @@ t.test('what a stanza says is not believed blindly', (t) => {
     { sha256: 'A'.repeat(64) },
     { sha256: `${'a'.repeat(64)}\n` },
   ]) {
-    t.throws(() => read(fields), { code: 'bad_index' }, JSON.stringify(fields))
+    t.throws(() => read(fields), { code: 'invalid_index' }, JSON.stringify(fields))
   }
   t.end()
 })
@@ -134,7 +134,7 @@ t.test('newest first, and what several suites have once', (t) => {
     url: `http://host.example/${source}/${release}.deb`,
     size: 1,
     checksum: { algorithm: 'sha256', hex: 'a'.repeat(64) },
-    vouched: 'index',
+    trust: 'index',
     format: 'deb',
     vmlinux: [],
   })

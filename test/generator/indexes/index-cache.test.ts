@@ -18,7 +18,7 @@ function files(t: Test) {
     directory,
     file: join(directory, 'index'),
     cache,
-    options: { cache, patience: IMPATIENT },
+    options: { cache, retry: IMPATIENT },
   }
 }
 
@@ -86,7 +86,7 @@ t.test('within a run a URL is asked once, however many want it, and fails once',
   const read = (path: string) => readIndex(`${url}/${path}`, 100, { ...options, asked })
   await Promise.all([read('index'), read('index')])
   await read('index')
-  await t.rejects(Promise.all([read('missing'), read('missing')]), { code: 'gone' })
+  await t.rejects(Promise.all([read('missing'), read('missing')]), { code: 'not_found_upstream' })
   t.same(answered(), ['/index 200', '/missing 404'])
 })
 

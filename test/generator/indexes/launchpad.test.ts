@@ -37,7 +37,7 @@ async function launchpad(t: Test, binaries: readonly Binary[], options: Launchpa
   const read = (rest: Partial<typeof series> = {}) =>
     readLaunchpad({ ...series, ...rest }, (name) => /-dbgsym$/.test(name), {
       cache,
-      patience: IMPATIENT,
+      retry: IMPATIENT,
     })
   return { server, read }
 }
@@ -103,13 +103,13 @@ t.test('pages without end', async (t) => {
         : JSON.stringify({ ...value, next_collection_link: url.href })
     },
   })
-  await t.rejects(loops.read(), { code: 'bad_index', message: /have no end/ })
+  await t.rejects(loops.read(), { code: 'invalid_index', message: /have no end/ })
   t.equal(loops.server.requests.length, 1)
 
   const counts = await launchpad(t, [], {
     edit: (_, { href }) => JSON.stringify({ entries: [], next_collection_link: `${href}0` }),
   })
-  await t.rejects(counts.read(), { code: 'bad_index', message: /have no end/ })
+  await t.rejects(counts.read(), { code: 'invalid_index', message: /have no end/ })
   t.equal(counts.server.requests.length, 2000)
 })
 
@@ -125,7 +125,7 @@ t.test('answers that lead elsewhere', async (t) => {
   }
   for (const [what, edit] of Object.entries(edits)) {
     const { read } = await launchpad(t, binaries, { edit })
-    await t.rejects(read(), { code: 'bad_index', message: /leads out/ }, what)
+    await t.rejects(read(), { code: 'invalid_index', message: /leads out/ }, what)
   }
   const { read } = await launchpad(t, binaries, { edit: edits['a file']! })
   t.match(
@@ -146,7 +146,7 @@ t.test('answers that are none', async (t) => {
     ['a number', '{"entries": 1}'],
   ] as const) {
     const { read } = await launchpad(t, binaries, { edit: () => text })
-    await t.rejects(read(), { code: 'bad_index' }, what)
+    await t.rejects(read(), { code: 'invalid_index' }, what)
   }
   for (const [what, from, to] of [
     ['no size', '"size"', '"length"'],
@@ -154,7 +154,7 @@ t.test('answers that are none', async (t) => {
     ['no digest', /"sha256":"[0-9a-f]+"/, '"sha256":"zz"'],
   ] as const) {
     const { read } = await launchpad(t, binaries, { edit: (answer) => answer.replace(from, to) })
-    await t.rejects(read(), { code: 'bad_index' }, what)
+    await t.rejects(read(), { code: 'invalid_index' }, what)
   }
   const { url } = await startServer(t, (_, response) => void response.writeHead(503).end())
   const { read } = await launchpad(t, binaries)

@@ -12,7 +12,7 @@ t.teardown(() => rmSync(directory, { recursive: true }))
 
 let list = ''
 const server = await startServer(t, (_, response) => void response.end(list))
-const options = { cache: join(directory, 'cache'), patience: IMPATIENT }
+const options = { cache: join(directory, 'cache'), retry: IMPATIENT }
 const same = async (mirror: string) => mirror
 const read = async (text: string) => {
   list = text
@@ -38,12 +38,16 @@ t.test('the next where the first is away, and no other reason', async (t) => {
     })
   const [a, b, c] = ['https://a.example', 'https://b.example', 'https://c.example'] as const
   t.equal(await from({ [a]: 'unreachable' }), b)
-  t.equal(await from({ [a]: 'gone', [b]: 'stalled' }), c)
+  t.equal(await from({ [a]: 'not_found_upstream', [b]: 'stalled' }), c)
   tried.length = 0
-  await t.rejects(from({ [a]: 'bad_signature' }), { code: 'bad_signature' })
+  await t.rejects(from({ [a]: 'invalid_signature' }), { code: 'invalid_signature' })
   t.same(tried, [a])
-  await t.rejects(from({ [a]: 'gone', [b]: 'bad_signature' }), { code: 'bad_signature' })
-  await t.rejects(from({ [a]: 'gone', [b]: 'stalled', [c]: 'truncated' }), { code: 'gone' })
+  await t.rejects(from({ [a]: 'not_found_upstream', [b]: 'invalid_signature' }), {
+    code: 'invalid_signature',
+  })
+  await t.rejects(from({ [a]: 'not_found_upstream', [b]: 'stalled', [c]: 'truncated' }), {
+    code: 'not_found_upstream',
+  })
 })
 
 t.test('hostile lists', async (t) => {
@@ -61,7 +65,7 @@ t.test('hostile lists', async (t) => {
     '<html><body>Hello</body></html>',
     '\0'.repeat(1000),
   ])
-    await t.rejects(read(text), { code: 'bad_index' }, JSON.stringify(text.slice(0, 30)))
+    await t.rejects(read(text), { code: 'invalid_index' }, JSON.stringify(text.slice(0, 30)))
   await t.rejects(read('#'.repeat(100_000)), { code: 'too_large' })
 })
 
@@ -70,5 +74,5 @@ t.test('a list in a folder names folders', async (t) => {
   writeFileSync(path, 'file:///srv/mirror/\n')
   t.equal(await readFromMirrors(`file://${path}`, options, same), 'file:///srv/mirror')
   writeFileSync(path, 'http://host.example/')
-  await t.rejects(readFromMirrors(`file://${path}`, options, same), { code: 'bad_index' })
+  await t.rejects(readFromMirrors(`file://${path}`, options, same), { code: 'invalid_index' })
 })

@@ -36,7 +36,7 @@ function repositoryOf(t: Test, options: RpmRepositoryOptions = {}) {
   const read = (rest: Partial<RpmRepository> = {}) => {
     const base = `file://${directory}`
     const repository = { base, keyrings: [], signed: false, ...rest }
-    return readRpmMd(repository, RULES, { cache, patience: IMPATIENT })
+    return readRpmMd(repository, RULES, { cache, retry: IMPATIENT })
   }
   return { directory, cache, read }
 }
@@ -47,7 +47,7 @@ t.test('every form and compression of the primary index', async (t) => {
       if (form === 'sqlite' && compression === 'zst') continue // nothing makes it
       await t.test(`${form} ${compression}`, async (t) => {
         const { directory, read } = repositoryOf(t, { form, compression })
-        const { packages, vouched } = await read()
+        const { packages, trust } = await read()
         t.same(packages, [
           {
             name: 'kernel-debuginfo',
@@ -63,7 +63,7 @@ t.test('every form and compression of the primary index', async (t) => {
             },
           },
         ])
-        t.equal(vouched, 'digest')
+        t.equal(trust, 'digest')
       })
     }
   }
@@ -81,26 +81,29 @@ t.test('digests by every algorithm', async (t) => {
 t.test('signed, or not, and whose keys are there', async (t) => {
   const { directory, read } = repositoryOf(t, { signer })
   const { keyring } = signer
-  t.match(await read({ keyrings: [keyring] }), { vouched: 'index' })
-  t.match(await read({ keyrings: ['/nowhere.gpg', keyring] }), { vouched: 'index' })
+  t.match(await read({ keyrings: [keyring] }), { trust: 'index' })
+  t.match(await read({ keyrings: ['/nowhere.gpg', keyring] }), { trust: 'index' })
   const armoured = join(input, 'key.asc')
   writeFileSync(armoured, signer.armoured)
-  t.match(await read({ keyrings: [armoured] }), { vouched: 'index' }, 'an armoured key')
-  t.match(await read(), { vouched: 'digest' }, 'a source without keys')
-  t.match(await read({ keyrings: ['/nowhere.gpg'] }), { vouched: 'digest' }, 'none on this machine')
+  t.match(await read({ keyrings: [armoured] }), { trust: 'index' }, 'an armoured key')
+  t.match(await read(), { trust: 'digest' }, 'a source without keys')
+  t.match(await read({ keyrings: ['/nowhere.gpg'] }), { trust: 'digest' }, 'none on this machine')
 
   const strict = { keyrings: [keyring], signed: true }
-  t.match(await read(strict), { vouched: 'index' })
+  t.match(await read(strict), { trust: 'index' })
   await t.rejects(read({ ...strict, keyrings: ['/nowhere.gpg'] }), { code: 'no_keyring' })
   const stranger = { keyrings: [makeSigner(t).keyring] }
-  await t.rejects(read(stranger), { code: 'bad_signature' })
-  await t.rejects(read({ ...stranger, signed: true }), { code: 'bad_signature' })
+  await t.rejects(read(stranger), { code: 'invalid_signature' })
+  await t.rejects(read({ ...stranger, signed: true }), { code: 'invalid_signature' })
 
   editRepomd(directory, (text) => text.replace('<revision>', '<revision>1'))
-  await t.rejects(read({ keyrings: [keyring] }), { code: 'bad_signature', message: /does not fit/ })
+  await t.rejects(read({ keyrings: [keyring] }), {
+    code: 'invalid_signature',
+    message: /does not fit/,
+  })
   rmSync(`${repomdOf(directory)}.asc`)
-  t.match(await read({ keyrings: [keyring] }), { vouched: 'digest' })
-  await t.rejects(read(strict), { code: 'bad_signature', message: /no signature/ })
+  t.match(await read({ keyrings: [keyring] }), { trust: 'digest' })
+  await t.rejects(read(strict), { code: 'invalid_signature', message: /no signature/ })
 
   const lapsed = makeSigner(t, { lapsed: true })
   signRepomd(directory, lapsed)
@@ -131,7 +134,7 @@ t.test('a primary index that is not the one repomd.xml names', async (t) => {
     writeFileSync(path, Buffer.concat([bytes, bytes]))
     await t.rejects(read(), { code: 'too_large' })
     rmSync(path)
-    await t.rejects(read(), { code: 'gone' })
+    await t.rejects(read(), { code: 'not_found_upstream' })
     t.notOk(existsSync(cache), 'nothing of it is kept')
   }
 })
@@ -165,7 +168,7 @@ t.test('repomd.xml that is none', async (t) => {
     ['deep', `<repomd>${'<a>'.repeat(100)}`, /nested too deep/],
   ] as const) {
     writeFileSync(repomdOf(directory), text)
-    await t.rejects(read(), { code: 'bad_index', message }, what)
+    await t.rejects(read(), { code: 'invalid_index', message }, what)
   }
   writeFileSync(repomdOf(directory), sound.replaceAll(/<size>\d+/g, '<size>999999999999'))
   await t.rejects(read(), { code: 'too_large' }, 'too large to be read')
@@ -177,7 +180,12 @@ t.test('primary.xml that is none, however right its digest', async (t) => {
   const { directory, read } = repositoryOf(t)
   const gzip = readFileSync(indexOf(directory, 'primary.xml'))
   const sound = execFileSync('gzip', ['--decompress', '--stdout'], { input: gzip }).toString()
-  const refuses = async (what: string, bytes: Uint8Array, message: RegExp, code = 'bad_index') => {
+  const refuses = async (
+    what: string,
+    bytes: Uint8Array,
+    message: RegExp,
+    code = 'invalid_index',
+  ) => {
     replacePrimary(directory, bytes, `x-primary.xml.gz`)
     await t.rejects(read(), { code, message }, what)
   }
@@ -192,7 +200,7 @@ t.test('primary.xml that is none, however right its digest', async (t) => {
   const endless = ' '.repeat(3_000_000)
   await xml('a tag without end', `<metadata a="${endless}">`, /without end/)
   await xml('a text without end', sound.replace('<name>', `<name>${endless}`), /without end/)
-  await refuses('no gzip', Buffer.from('no gzip'), /does not decompress/, 'corrupt_package')
+  await refuses('no gzip', Buffer.from('no gzip'), /does not decompress/, 'invalid_package')
   const edited = (from: string | RegExp, to: string) => sound.replaceAll(from, to)
   await xml('a path that climbs', edited('href="Packages/', 'href="../../'), /out of its rep/)
   await xml('a path of the root', edited('href="Packages/', 'href="/etc/'), /out of its rep/)
@@ -242,7 +250,7 @@ t.test('hostile databases', async (t) => {
   }
   const refuses = async (what: string, bytes: Uint8Array, message = /does not read/) => {
     publish(bytes)
-    await t.rejects(read(), { code: 'bad_index', message }, what)
+    await t.rejects(read(), { code: 'invalid_index', message }, what)
   }
   const edited = (...statements: string[]) => {
     writeFileSync(file, sound)
@@ -278,7 +286,7 @@ t.test('http without TLS vouches for nothing', async (t) => {
   const { url } = await serveDirectory(t, directory)
   const read = (keyrings: string[]) =>
     readRpmMd({ base: url, keyrings, signed: false }, RULES, { cache })
-  t.match(await read([]), { vouched: 'none' })
+  t.match(await read([]), { trust: 'none' })
   signRepomd(directory, signer)
-  t.match(await read([signer.keyring]), { vouched: 'index' })
+  t.match(await read([signer.keyring]), { trust: 'index' })
 })

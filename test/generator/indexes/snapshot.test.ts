@@ -36,7 +36,7 @@ async function snapshot(t: Test, options: SnapshotOptions = {}) {
   const packages = { base: server.url, package: 'linux', matching: '4[.]19[.].*' }
   const wanted = (name: string) => /^linux-image-\d.*-dbg$/.test(name)
   const read = (architecture = 'amd64', asked = new Map<string, Promise<Buffer>>()) =>
-    readSnapshot({ ...packages, architecture }, wanted, { cache, asked, patience: IMPATIENT })
+    readSnapshot({ ...packages, architecture }, wanted, { cache, asked, retry: IMPATIENT })
   return { server, read }
 }
 
@@ -85,6 +85,6 @@ t.test('answers that lead elsewhere, and answers that are none', async (t) => {
     ['nothing', /^.+$/gs, ''],
   ] as const) {
     const { read } = await snapshot(t, { edit: (answer) => answer.replaceAll(from, to) })
-    await t.rejects(read(), { code: 'bad_index' }, what)
+    await t.rejects(read(), { code: 'invalid_index' }, what)
   }
 })

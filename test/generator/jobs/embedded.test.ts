@@ -83,7 +83,7 @@ t.test(
       package: { name: `linux-image-${FIRST}`, size: read, authenticated: 'index' },
       origin: 'embedded',
       embedded: true,
-      tool: { name: 'none', artefact: 'embedded' },
+      tool: { name: 'none', fingerprint: 'embedded' },
     })
     t.notOk(stages.has('pahole'))
     t.ok(read < 64 * 1024, `${read} bytes`)

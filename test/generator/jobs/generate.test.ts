@@ -116,7 +116,7 @@ t.test('no ELF', async (t) => {
   const mill = await makeMill(t)
   const path = join(mill.directory, 'vmlinux')
   writeFileSync(path, Buffer.alloc(5000, 'not an image'))
-  await fails(t, mill, [makePackage(mill.directory, path)], 'bad_elf', /vmlinux/)
+  await fails(t, mill, [makePackage(mill.directory, path)], 'invalid_elf', /vmlinux/)
 })
 
 t.test('an image of another kernel than the package says', async (t) => {
@@ -124,7 +124,7 @@ t.test('an image of another kernel than the package says', async (t) => {
   const path = join(mill.directory, 'vmlinux')
   makeVmlinux(path, { release: '6.1.0-8-test' })
   const file = makePackage(mill.directory, path)
-  await fails(t, mill, [file], 'wrong_kernel', /6\.1\.0-8-test, not 6\.1\.0-9-test/)
+  await fails(t, mill, [file], 'kernel_mismatch', /6\.1\.0-8-test, not 6\.1\.0-9-test/)
 })
 
 t.test("BTF that is no kernel's: no tgid, a task_struct too small", async (t) => {
@@ -134,7 +134,7 @@ t.test("BTF that is no kernel's: no tgid, a task_struct too small", async (t) =>
     [{ task_struct: 'job' }, /no struct task_struct/],
   ] as const) {
     const mill = await makeMill(t)
-    await fails(t, mill, [packageWith(mill, { defines })], 'bad_btf', message)
+    await fails(t, mill, [packageWith(mill, { defines })], 'invalid_btf', message)
   }
 })
 
@@ -143,7 +143,7 @@ t.test('corrupt xz', async (t) => {
   const file = packageWith(mill)
   const { size } = statSync(file)
   writeSync(openSync(file, 'r+'), Buffer.alloc(64), 0, 64, size - 400)
-  await fails(t, mill, [file], 'corrupt_package', /does not decompress: .*corrupt/)
+  await fails(t, mill, [file], 'invalid_package', /does not decompress: .*corrupt/)
 })
 
 t.test('a package that ends early, as a file and as its server sends it', async (t) => {
@@ -226,7 +226,7 @@ t.test('a bad signature: no package of that suite is believed', async (t) => {
     {
       source: 'test',
       suite: 'bookworm-i686',
-      failure: { code: 'bad_signature', log: /NO_PUBKEY/ },
+      failure: { code: 'invalid_signature', log: /NO_PUBKEY/ },
     },
   ])
   t.same(await mill.leftovers(), [])

@@ -5,7 +5,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { baseOf, shelvesOf } from '../../../generator/indexes/discover.ts'
+import { baseOf, indexTargetsOf } from '../../../generator/indexes/discover.ts'
 import { parseSource, type Source } from '../../../generator/sources/source.ts'
 import { SOURCES } from '../../../generator/sources/sources.ts'
 import { makeSuite } from '../../helpers/apt-archive.ts'
@@ -129,7 +129,7 @@ function build({ directory }: Mill, row: Row, source: Source, btf = true): void 
     const path = name === row.name ? row.path : 'usr/share/doc/note'
     return { name, files: { [path]: path === row.path ? vmlinuz! : note! } }
   })
-  const [shelf] = shelvesOf(source, {}, true)
+  const [shelf] = indexTargetsOf(source, {}, true)
   const base = baseOf(shelf!, () => '').slice('file://'.length)
   if (source.protocol === 'apt') {
     const { suite } = source.versions[row.version]![0]!

@@ -89,7 +89,7 @@ t.test('one id for one piece of work, whoever plans it', (t) => {
   const offer: KernelPackage = {
     ...{ source: 'debian', kernel, name: 'linux-image-6.1.0-9-686-dbg', version: '6.1.90-1' },
     ...{ url: 'http://host.example/a.deb', size: 1000, checksum: sha256('a'), vmlinux: [] },
-    ...{ vouched: 'index', format: 'deb' },
+    ...{ trust: 'index', format: 'deb' },
   }
   const id = jobIdOf(jobOf(offer), 'current')
   t.match(id, /^[0-9a-f]{32}$/)

@@ -2,7 +2,11 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { type Generation, Mill, type MillOptions } from '../../../generator/index.ts'
+import {
+  type OnDemandGeneration,
+  OnDemandGenerator,
+  type OnDemandOptions,
+} from '../../../generator/index.ts'
 import { Catalog } from '../../../storage/index.ts'
 import { makeRepository } from '../../helpers/apt-repository.ts'
 import { makePackage } from '../../helpers/package.ts'
@@ -18,7 +22,7 @@ const KERNEL = { distro: 'debian', version: '12', arch: 'i686', release: RELEASE
 async function open(
   t: Test,
   offer: (directory: string) => string[],
-  options: Partial<MillOptions> = {},
+  options: Partial<OnDemandOptions> = {},
 ) {
   const surroundings = await makeMill(t)
   const { directory, store, scratch } = surroundings
@@ -26,8 +30,8 @@ async function open(
   const server = await startServer(t, (request, response) => {
     response.end(readFileSync(join(directory, decodeURIComponent(request.url!))))
   })
-  const mill = await Mill.open({
-    ...{ store, scratch, cache: join(directory, 'cache'), patience: IMPATIENT },
+  const mill = await OnDemandGenerator.open({
+    ...{ store, scratch, cache: join(directory, 'cache'), retry: IMPATIENT },
     ...{ sources: [repository.source], mirror: `${server.url}/debian` },
     ...options,
   })
@@ -57,7 +61,7 @@ t.test('however many ask for a kernel, under whatever names, it is made once', a
   t.equal(mill.underWay, 1)
 
   const { id } = submitted[0]!
-  const seen: Generation[] = []
+  const seen: OnDemandGeneration[] = []
   for await (const generation of mill.watch(id)) seen.push(generation)
   t.equal(seen[0]?.state, 'searching')
   const [made] = seen.at(-1)!.packages

@@ -90,8 +90,8 @@ t.test('the installed one says what it is, and its options are those of its vers
   const tool = await findPahole()
   const [, major, minor] = /^(\d+)\.(\d+)$/.exec(tool.version) ?? []
   t.ok(Number(major) * 100 + Number(minor) >= 118, tool.version)
-  t.equal(tool.artefact, `1 pahole ${tool.version} ${tool.options.join(' ')}`)
-  t.comment(tool.artefact)
+  t.equal(tool.fingerprint, `1 pahole ${tool.version} ${tool.options.join(' ')}`)
+  t.comment(tool.fingerprint)
 })
 
 t.test('newer ones are asked for their features', async (t) => {

@@ -15,7 +15,7 @@ const offer: KernelPackage = {
   version: '6.1.90-1',
   url: 'http://host.example/a.deb',
   checksum: { algorithm: 'sha256', hex: SHA256 },
-  vouched: 'index',
+  trust: 'index',
   format: 'deb',
   vmlinux: [],
 }
@@ -32,7 +32,7 @@ function record(rest: Partial<BuildRecord>): BuildRecord {
       ...{ sha256: 'b'.repeat(64), size: 1000, types: 10, kinds: ['INT'] },
       ...{ byteOrder: 'little', pointerSize: 4 },
     },
-    tool: { name: 'pahole', version: '1.24', options: [], artefact: 'current' },
+    tool: { name: 'pahole', version: '1.24', options: [], fingerprint: 'current' },
     createdAt: NOW.toISOString(),
     updatedAt: NOW.toISOString(),
     ...rest,
@@ -53,7 +53,7 @@ async function verdict(
 ): Promise<string> {
   const store = await openStore('memory:')
   if (known) await putRecord(store, known)
-  const settings = { store, artefact: 'current', earlyStop: false, now: NOW, ...options }
+  const settings = { store, fingerprint: 'current', earlyStop: false, now: NOW, ...options }
   const { jobs, skipped, postponed } = await plan([offer], settings)
   t.equal(jobs.length + skipped + postponed, 1)
   if (jobs.length > 0) return 'due'
@@ -63,7 +63,7 @@ async function verdict(
 t.test('what the store has is skipped, as long as nothing of it changed', async (t) => {
   t.equal(await verdict(undefined), 'due', 'not known')
   t.equal(await verdict(record({})), 'skipped')
-  t.equal(await verdict(record({}), { artefact: 'newer' }), 'due', 'another pahole or btfmill')
+  t.equal(await verdict(record({}), { fingerprint: 'newer' }), 'due', 'another pahole or btfmill')
   const { package: from } = record({})
   const rebuilt = record({ package: { ...from, sha256: 'c'.repeat(64) } })
   t.equal(await verdict(rebuilt), 'due', 'another file under the same version')
@@ -79,11 +79,11 @@ t.test('what was read in part is due when it is to be read whole', async (t) => 
   t.equal(await verdict(record({}), { earlyStop: true }), 'skipped')
 })
 
-t.test('failures wait until they are due, or for another artefact', async (t) => {
+t.test('failures wait until they are due, or for another fingerprint', async (t) => {
   t.equal(await verdict(failed(later(1))), 'postponed')
   t.equal(await verdict(failed(later(0))), 'due')
   t.equal(await verdict(failed(null)), 'postponed')
-  t.equal(await verdict(failed(null), { artefact: 'newer' }), 'due')
+  t.equal(await verdict(failed(null), { fingerprint: 'newer' }), 'due')
   const { failure } = failed(null)
   t.equal(await verdict(record({ failure: failure! })), 'postponed', 'with older BTF')
 })
@@ -97,14 +97,14 @@ t.test('a failure of a clock that was ahead is due at once', async (t) => {
 t.test('a record that does not read is made again', async (t) => {
   const store = await openStore('memory:')
   await store.put(recordKey(kernel, offer.version), Buffer.from('{"schema": 2}'))
-  const { jobs } = await plan([offer], { store, artefact: 'current', earlyStop: false })
+  const { jobs } = await plan([offer], { store, fingerprint: 'current', earlyStop: false })
   t.same(jobs, [offer])
 })
 
 t.test('a store that does not answer is not taken for an empty one', async (t) => {
   const store = await openStore(`file:${t.testdir()}/store`)
   store.get = () => Promise.reject(Object.assign(new Error('EIO'), { code: 'EIO' }))
-  const settings = { store, artefact: 'current', earlyStop: false }
+  const settings = { store, fingerprint: 'current', earlyStop: false }
   await t.rejects(plan([offer], settings), { code: 'EIO' })
 })
 
@@ -112,7 +112,7 @@ t.test('the limit counts what is skipped, too: the newest, whether done or not',
   const store = await openStore('memory:')
   await putRecord(store, record({}))
   const older = { ...offer, kernel: { ...kernel, release: '6.1.0-8-686' } }
-  const settings = { store, artefact: 'current', earlyStop: false, now: NOW }
+  const settings = { store, fingerprint: 'current', earlyStop: false, now: NOW }
   t.same(await plan([offer, older], { ...settings, limit: 1 }), {
     jobs: [],
     skipped: 1,

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { Queue as RedisJobs } from 'bullmq'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
-import { generateFiles, Mill, work } from '../../../generator/index.ts'
+import { generateFiles, OnDemandGenerator, work } from '../../../generator/index.ts'
 import { findPahole } from '../../../generator/jobs/pahole.ts'
 import { PREFIX, queueNameOf } from '../../../generator/jobs/redis.ts'
 import { Catalog } from '../../../storage/index.ts'
@@ -18,7 +18,7 @@ import { ready, until } from '../../helpers/wait-until.ts'
 import { makeShop, type Process, start, summaryOf } from '../../helpers/workers.ts'
 
 const redis = await startRedis(t)
-const { artefact } = await findPahole()
+const { fingerprint } = await findPahole()
 const queue = ['--queue', redis.url]
 /** Workers are given up after a second. */
 const hasty = [...queue, '--lease', '1']
@@ -27,7 +27,7 @@ const hasty = [...queue, '--lease', '1']
 function openJobs(t: Test): RedisJobs {
   const connection = new Redis(redis.url, { maxRetriesPerRequest: null })
   connection.on('error', () => {})
-  const jobs = new RedisJobs(queueNameOf(artefact), { connection, prefix: PREFIX })
+  const jobs = new RedisJobs(queueNameOf(fingerprint), { connection, prefix: PREFIX })
   t.teardown(() => connection.disconnect())
   return jobs
 }
@@ -276,7 +276,7 @@ t.test('a job over which worker after worker is lost is given up', async (t) => 
 t.test('on demand, workers do it, too: once, whichever service is asked', async (t) => {
   const { store, offer, directory, asked, ...shop } = await makeShop(t, 1)
   const cache = join(directory, 'cache')
-  const open = () => Mill.open({ store, ...offer, cache, queue: redis.url })
+  const open = () => OnDemandGenerator.open({ store, ...offer, cache, queue: redis.url })
   const mills = await Promise.all([open(), open()])
   const kernel = { distro: 'debian', version: '12', arch: 'i686', release: '6.1.0-0-test' }
   const ids = mills.map((mill) => mill.submit(kernel)!.id)

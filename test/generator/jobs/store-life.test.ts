@@ -80,7 +80,7 @@ t.test('another pahole: made anew, and then nothing is to be done', async (t) =>
   const [made, ...others] = await records()
   t.same(others, [], 'in the place of the old one')
   t.equal(made?.tool.version, '1.23')
-  t.not(made?.tool.artefact, old?.tool.artefact)
+  t.not(made?.tool.fingerprint, old?.tool.fingerprint)
   t.equal(made?.createdAt, old?.createdAt)
   const after = await get()
   t.equal(after.status, 200)
@@ -101,7 +101,7 @@ t.test(
     t.match(kept, {
       btf: old!.btf!,
       tool: old!.tool,
-      failure: { code: 'pahole_failed', attempts: 1, retryAt: null, artefact: /pahole 1\.25/ },
+      failure: { code: 'pahole_failed', attempts: 1, retryAt: null, fingerprint: /pahole 1\.25/ },
     })
     const after = await get()
     t.equal(after.status, 200)

@@ -71,7 +71,7 @@ t.test('cut off anywhere, it says so or ends between two members', async (t) => 
 })
 
 t.test('no ar archive, and headers that lie', async (t) => {
-  const refuses = async (what: string, bytes: Buffer, code = 'corrupt_package') =>
+  const refuses = async (what: string, bytes: Buffer, code = 'invalid_package') =>
     t.rejects(read(chunks(bytes)), { code }, what)
   const header = (field: string, at: number) => {
     const bytes = Buffer.from(SMALL)

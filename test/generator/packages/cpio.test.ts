@@ -97,7 +97,7 @@ t.test('the large-file form: names and sizes are those of the package', async (t
   for (let size = 1; size < 40; size++)
     t.same(await read(chunks(archive, size), (index) => files[index]), content, `${size}`)
 
-  const code = 'corrupt_package'
+  const code = 'invalid_package'
   await t.rejects(
     read(chunks(cpioOf([stripped(4, '')])), (index) => files[index]),
     { code },
@@ -113,7 +113,7 @@ t.test('the large-file form: names and sizes are those of the package', async (t
 t.test('cut off anywhere, it says so', async (t) => {
   for (let length = 0; length < SMALL.length; length++) {
     const cut = read(chunks(SMALL.subarray(0, length)))
-    await t.rejects(cut, { code: 'corrupt_package' }, `${length} bytes`)
+    await t.rejects(cut, { code: 'invalid_package' }, `${length} bytes`)
   }
 })
 
@@ -127,7 +127,7 @@ t.test('what follows the trailer is not read', async (t) => {
 
 t.test('headers that lie, and other forms', async (t) => {
   const refuses = async (what: string, bytes: Buffer, message: RegExp) =>
-    t.rejects(read(chunks(bytes)), { code: 'corrupt_package', message }, what)
+    t.rejects(read(chunks(bytes)), { code: 'invalid_package', message }, what)
   const entry = (name: string, fields: Parameters<typeof cpioEntry>[2]) =>
     cpioOf([cpioEntry(name, 'body', fields)])
   await refuses('no cpio', Buffer.alloc(1000), /no form we know/)

@@ -77,7 +77,7 @@ t.test('every compression, whole and in small chunks', async (t) => {
 })
 
 t.test('corrupt in the middle, and cut off', async (t) => {
-  const bad = { code: 'corrupt_package', message: /does not decompress: \S/ }
+  const bad = { code: 'invalid_package', message: /does not decompress: \S/ }
   for (const [kind, bytes] of CHECKED) {
     const corrupt = Buffer.from(bytes)
     corrupt.fill(0xff, bytes.length >> 1, (bytes.length >> 1) + 32)

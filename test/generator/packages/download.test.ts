@@ -8,9 +8,9 @@ import { pathToFileURL } from 'node:url'
 import t, { type Test } from 'tap'
 import {
   type DownloadOptions,
+  type DownloadRetryOptions,
   download,
   downloadAll,
-  type Patience,
 } from '../../../generator/packages/download.ts'
 import { type Server, startServer } from '../../helpers/test-server.ts'
 
@@ -18,11 +18,11 @@ const BYTES = randomBytes(1_000_000)
 const HALF = BYTES.length / 2
 const ETAG = '"one"'
 
-const patience: Patience = { silence: 400, retries: 3, pause: 1, maxPause: 10 }
+const retry: DownloadRetryOptions = { timeout: 400, retries: 3, minDelay: 1, maxDelay: 10 }
 
 /** What a URL gives, whole. */
 async function read(url: string, options: DownloadOptions = {}): Promise<Buffer> {
-  return await buffer((await download(url, { patience, ...options })).body)
+  return await buffer((await download(url, { retry, ...options })).body)
 }
 
 /** Sends the first half of BYTES, as if there came more, then breaks the connection. */
@@ -67,11 +67,15 @@ t.test('a file, by path and by URL', async (t) => {
     t.equal(size, BYTES.length)
     t.ok(BYTES.equals(await buffer(body)))
   }
-  await t.rejects(download(join(directory, 'missing')), { code: 'gone' })
-  await t.rejects(download(`file://${directory}/missing`), { code: 'gone' })
+  await t.rejects(download(join(directory, 'missing')), { code: 'not_found_upstream' })
+  await t.rejects(download(`file://${directory}/missing`), { code: 'not_found_upstream' })
   for (const other of [directory, '/dev/zero'])
     await t.rejects(download(other), { code: 'unreachable', message: /no file/ })
-  await t.rejects(download('gopher://127.0.0.1/'), { code: 'gone' }, 'no scheme of ours')
+  await t.rejects(
+    download('gopher://127.0.0.1/'),
+    { code: 'not_found_upstream' },
+    'no scheme of ours',
+  )
 })
 
 t.test('a server that behaves', async (t) => {
@@ -106,7 +110,7 @@ t.test('a server that ignores Range, or has another file now, ends it', async (t
 t.test('every connection breaks at once: tried so often, then told', async (t) => {
   const { url, requests } = await answers(t, (_, response) => void response.destroy())
   await t.rejects(read(url), { code: 'unreachable' })
-  t.equal(requests.length, 1 + patience.retries)
+  t.equal(requests.length, 1 + retry.retries)
 })
 
 t.test('nobody listens', async (t) => {
@@ -128,13 +132,13 @@ t.test('5xx and 429 pass, and Retry-After is heeded up to our longest pause', as
 t.test('5xx without end', async (t) => {
   const { url, requests } = await answers(t, status(503))
   await t.rejects(read(url), { code: 'unreachable', message: /503/ })
-  t.equal(requests.length, 1 + patience.retries)
+  t.equal(requests.length, 1 + retry.retries)
 })
 
 t.test('what will not change is not tried again', async (t) => {
   for (const [code, expected] of [
-    [404, 'gone'],
-    [410, 'gone'],
+    [404, 'not_found_upstream'],
+    [410, 'not_found_upstream'],
     [403, 'unreachable'],
     [204, 'unreachable'],
   ] as const) {
@@ -178,7 +182,7 @@ t.test('a body without a length that breaks off', async (t) => {
 })
 
 t.test('silence before the headers, and in the middle of the body', async (t) => {
-  const options = { patience: { ...patience, retries: 1 } }
+  const options = { retry: { ...retry, retries: 1 } }
   const mute = await answers(t, () => {})
   await t.rejects(read(mute.url, options), { code: 'stalled', message: /went silent/ })
   const stalling = await answers(
@@ -209,7 +213,7 @@ t.test('aborted before, while waiting, and in the middle', async (t) => {
   const { url } = await answers(t, (_, response) => {
     response.writeHead(200, { 'content-length': BYTES.length }).write(BYTES.subarray(0, HALF))
   })
-  const { body } = await download(url, { patience, signal: reading.signal })
+  const { body } = await download(url, { retry, signal: reading.signal })
   body.once('data', () => reading.abort(reason))
   await t.rejects(buffer(body), reason)
 })
@@ -225,7 +229,7 @@ t.test('a reader that has enough ends the download', async (t) => {
     response.on('drain', pour)
     pour()
   })
-  const { body } = await download(url, { patience })
+  const { body } = await download(url, { retry })
   for await (const _ of body) break
   await closed
   t.ok(body.destroyed)
@@ -233,6 +237,6 @@ t.test('a reader that has enough ends the download', async (t) => {
 
 t.test('the whole of a small file, and no more than that', async (t) => {
   const { url } = await answers(t, whole)
-  t.ok(BYTES.equals(await downloadAll(url, BYTES.length, { patience })))
-  await t.rejects(downloadAll(url, BYTES.length - 1, { patience }), { code: 'too_large' })
+  t.ok(BYTES.equals(await downloadAll(url, BYTES.length, { retry })))
+  await t.rejects(downloadAll(url, BYTES.length - 1, { retry }), { code: 'too_large' })
 })

@@ -23,7 +23,7 @@ function jobOf(url: string, { size, sha256 }: { size?: number; sha256?: string }
     kernel: { distro: 'debian', version: '12' },
     package: { name: 'linux-image-dbg', version: '1', url, ...(size !== undefined && { size }) },
     ...(sha256 && { checksum: { algorithm: 'sha256', hex: sha256 } }),
-    vouched: 'index',
+    trust: 'index',
     format: 'deb',
     vmlinux: [PATH],
   }
@@ -36,7 +36,7 @@ async function fetch(t: Test, job: Job, earlyStop = false) {
   const target = join(directory, 'vmlinux')
   const progress: number[] = []
   const onProgress = (read: number) => void progress.push(read)
-  const options = { earlyStop, onProgress, patience: IMPATIENT }
+  const options = { earlyStop, onProgress, retry: IMPATIENT }
   return { ...(await fetchVmlinux(job, { vmlinux: target }, options)), target, progress }
 }
 

@@ -58,7 +58,7 @@ t.test('a vmlinux in every compression', async (t) => {
     writeFileSync(file, bytes)
     t.match(await mill.run([file]), { published: 1 }, ending)
     writeFileSync(file, bytes.subarray(0, -20))
-    t.match(await mill.run([file]), { failed: { corrupt_package: 1 } }, `${ending}, cut off`)
+    t.match(await mill.run([file]), { failed: { invalid_package: 1 } }, `${ending}, cut off`)
   }
 })
 

@@ -115,7 +115,7 @@ t.test('the header is signed by one of the keys, and rpmkeys agrees', async (t) 
 
   t.match(rpmkeys(directory, other.armoured, file), /Header .* Signature, key ID \w+: NOKEY/)
   await t.rejects(read(bytes, { keys: [other.keyring] }), {
-    code: 'bad_signature',
+    code: 'invalid_signature',
     message: /no key/,
   })
   await t.rejects(read(bytes, { keys: ['/nowhere'] }), { code: 'no_keyring' })
@@ -125,12 +125,12 @@ t.test('the header is signed by one of the keys, and rpmkeys agrees', async (t) 
   writeFileSync(changed, altered)
   t.match(rpmkeys(directory, signer.armoured, changed), /Header .* Signature, key ID \w+: BAD/)
   await t.rejects(read(altered, { keys: [signer.keyring] }), {
-    code: 'bad_signature',
+    code: 'invalid_signature',
     message: /fit/,
   })
 
   const unsigned = readFileSync(makeRpm(directory, { files }))
-  const why = { code: 'bad_signature', message: /not signed/ }
+  const why = { code: 'invalid_signature', message: /not signed/ }
   await t.rejects(read(unsigned, { keys: [signer.keyring] }), why)
 
   const old = readFileSync(makeRpm(directory, { files, signer: lapsed }))
@@ -229,7 +229,7 @@ t.test('the large-file form: sizes, names and links are those of the header', as
     'boot/vmlinux': 'bytes',
   })
   const beyond = rpmOf(LISTED, cpioOf([stripped(5, '')]))
-  await t.rejects(read(beyond), { code: 'corrupt_package', message: /does not list/ })
+  await t.rejects(read(beyond), { code: 'invalid_package', message: /does not list/ })
 })
 
 t.test('older packages: no digest of the payload, but MD5 of all, and of the files', async (t) => {
@@ -255,11 +255,11 @@ t.test('bad headers', async (t) => {
   }
   await t.rejects(
     bad((bytes) => bytes.fill(0, 0, 4)),
-    { code: 'corrupt_package' },
+    { code: 'invalid_package' },
   )
   await t.rejects(
     bad((bytes) => bytes.fill(0, 96, 100)),
-    { code: 'corrupt_package' },
+    { code: 'invalid_package' },
   )
   await t.rejects(
     bad((bytes) => bytes.writeUInt32BE(0x10000, 104)),
@@ -271,13 +271,13 @@ t.test('bad headers', async (t) => {
   )
   const signature = (tag: number, value: RpmValue) =>
     read(rpmOf(LISTED, cpioOf([]), { [tag]: value }))
-  await t.rejects(signature(273, { int32: [1] }), { code: 'corrupt_package', message: /no text/ })
-  await t.rejects(signature(1000, 'text'), { code: 'corrupt_package', message: /no number/ })
-  await t.rejects(signature(270, { int64: [2 ** 60] }), { code: 'corrupt_package' })
+  await t.rejects(signature(273, { int32: [1] }), { code: 'invalid_package', message: /no text/ })
+  await t.rejects(signature(1000, 'text'), { code: 'invalid_package', message: /no number/ })
+  await t.rejects(signature(270, { int64: [2 ** 60] }), { code: 'invalid_package' })
   for (const field of [8, 12]) {
     await t.rejects(
       bad((bytes) => bytes.writeUInt32BE(2 ** 31, 112 + field)),
-      { code: 'corrupt_package', message: /beyond its end/ },
+      { code: 'invalid_package', message: /beyond its end/ },
     )
   }
   const tagged = (tags: Record<number, RpmValue>) => read(rpmOf({ ...LISTED, ...tags }, cpioOf([])))
@@ -289,7 +289,7 @@ t.test('bad headers', async (t) => {
 t.test('whatever byte of a header is wrong, the package is read or refused', async (t) => {
   const payload = cpioOf([stripped(0, 'bytes')])
   const codes = new Set([
-    ...['corrupt_package', 'unsupported_package', 'truncated', 'too_large', 'digest_mismatch'],
+    ...['invalid_package', 'unsupported_package', 'truncated', 'too_large', 'digest_mismatch'],
   ])
   const header = headerOf({ ...LISTED, 1035: ['', '', '', '', ''], 1125: 'gzip' })
   const outcomes = new Set<string>()
@@ -307,12 +307,12 @@ t.test('whatever byte of a header is wrong, the package is read or refused', asy
       outcomes.add(outcome)
     }
   }
-  t.ok(outcomes.has('corrupt_package') && outcomes.has('unsupported_package'), [...outcomes].join())
+  t.ok(outcomes.has('invalid_package') && outcomes.has('unsupported_package'), [...outcomes].join())
 })
 
 t.test('a file that the header does not list, and a bomb', async (t) => {
   const hidden = rpmOf(LISTED, cpioOf([cpioEntry('./boot/other', 'bytes')]))
-  await t.rejects(read(hidden), { code: 'corrupt_package', message: /boot\/other/ })
+  await t.rejects(read(hidden), { code: 'invalid_package', message: /boot\/other/ })
   const { directory } = input(t)
   const zeros = join(directory, 'zeros')
   writeFileSync(zeros, Buffer.alloc(8 * 1024 ** 2))

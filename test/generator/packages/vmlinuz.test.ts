@@ -34,7 +34,7 @@ t.test('without a header the packed kernel is searched', async (t) => {
 })
 
 t.test('no kernel in there: not packed, packed something else, packed too often', async (t) => {
-  const none = { code: 'bad_elf' }
+  const none = { code: 'invalid_elf' }
   await t.rejects(unpackVmlinuz(Buffer.alloc(0)), none)
   await t.rejects(unpackVmlinuz(Buffer.alloc(5000, 'no kernel')), none)
   for (const packer of ALL) {
@@ -47,7 +47,7 @@ t.test('no kernel in there: not packed, packed something else, packed too often'
 })
 
 t.test('headers that lead beyond the image, and packed kernels that end early', async (t) => {
-  const none = { code: 'bad_elf' }
+  const none = { code: 'invalid_elf' }
   const image = bzImage(KERNEL, 'xz')
   for (const [field, value] of [
     [0x248, 2 ** 31],

@@ -60,7 +60,7 @@ async function startTls(t: Test, answer: RequestListener): Promise<string> {
 }
 
 const read = async (url: string, access: object) =>
-  String(await downloadAll(url, 1000, { access, patience: IMPATIENT }))
+  String(await downloadAll(url, 1000, { access, retry: IMPATIENT }))
 
 const isKnown = (request: IncomingMessage) => (request.socket as TLSSocket).authorized
 

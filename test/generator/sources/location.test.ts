@@ -31,7 +31,11 @@ t.test('a path below its repository, each part escaped', (t) => {
     'é',
     'a/'.repeat(600),
   ])
-    t.throws(() => fileBelow(BASE, path), { code: 'bad_index' }, JSON.stringify(path.slice(0, 20)))
+    t.throws(
+      () => fileBelow(BASE, path),
+      { code: 'invalid_index' },
+      JSON.stringify(path.slice(0, 20)),
+    )
   t.end()
 })
 
@@ -80,6 +84,6 @@ t.test('a URL that an answer gives', (t) => {
     '/x',
     '',
   ])
-    t.throws(() => urlAt(api, url), { code: 'bad_index' }, url)
+    t.throws(() => urlAt(api, url), { code: 'invalid_index' }, url)
   t.end()
 })

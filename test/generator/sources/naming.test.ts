@@ -40,5 +40,5 @@ t.test("a kernel of another machine than its packages'", async (t) => {
 })
 
 t.test('what is no regular expression', async (t) => {
-  t.throws(() => namingOf([{ name: '[', release: 'x' }]), { code: 'bad_index' })
+  t.throws(() => namingOf([{ name: '[', release: 'x' }]), { code: 'invalid_index' })
 })

@@ -59,7 +59,7 @@ t.test('what is not a source is refused, with where it is wrong', (t) => {
     ['no rule', { ...debian, packages: [] }, /packages/],
     ['no expression', { ...debian, packages: [{ name: '(', release: 'x' }] }, /does not read/],
   ] as const) {
-    t.throws(() => parseSource(value), { code: 'bad_index', message }, what)
+    t.throws(() => parseSource(value), { code: 'invalid_index', message }, what)
   }
   t.end()
 })

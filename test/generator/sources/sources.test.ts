@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { baseOf, nameOfShelf, shelvesOf } from '../../../generator/indexes/discover.ts'
+import { baseOf, indexTargetsOf, nameOfTarget } from '../../../generator/indexes/discover.ts'
 import { namingOf } from '../../../generator/sources/naming.ts'
 import { keyringsOf, type RpmMdSource } from '../../../generator/sources/source.ts'
 import { readSources, SOURCES, sourcesFor } from '../../../generator/sources/sources.ts'
@@ -21,10 +21,10 @@ t.test('every repository has a URL, and a name of its own', (t) => {
   const keys = new Set<string>()
   let count = 0
   for (const source of SOURCES.values()) {
-    for (const shelf of shelvesOf(source, {})) {
+    for (const shelf of indexTargetsOf(source, {})) {
       const url = baseOf(shelf, mirror)
       if (!/^https?:$/.test(new URL(url).protocol) || /[{}]|undefined|\/$/.test(url)) t.fail(url)
-      keys.add(sourceFailureKey(source.id, `${nameOfShelf(shelf)}-${shelf.arch}`))
+      keys.add(sourceFailureKey(source.id, `${nameOfTarget(shelf)}-${shelf.arch}`))
       count++
     }
     for (const version of Object.keys(source.versions))
@@ -149,7 +149,7 @@ t.test("a user's file overrides rows, and adds some", async (t) => {
     ['a keyring somewhere', '[{"id": "alma", "keyrings": ["key"]}]', /keyrings/],
   ] as const) {
     writeFileSync(file, text)
-    await t.rejects(readSources(file), { code: 'bad_index', message }, what)
+    await t.rejects(readSources(file), { code: 'invalid_index', message }, what)
   }
-  await t.rejects(readSources(join(directory, 'missing')), { code: 'bad_index' })
+  await t.rejects(readSources(join(directory, 'missing')), { code: 'invalid_index' })
 })

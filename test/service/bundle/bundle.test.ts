@@ -236,11 +236,14 @@ t.test('a blob that is not whole is left out, told, and harms no other', async (
 t.test('what is asked for in vain', async (t) => {
   const shelf = await shelfOf([...KERNELS, { release: '6.1.0-1-arm64', arch: 'aarch64' }])
   await t.rejects(shelf.open({ filter: { distro: 'sles' } }), { code: 'unknown_kernel' })
-  await t.rejects(shelf.open({ profile: 'datadog' }), { code: 'bad_request', message: /x86_64/ })
-  await t.rejects(shelf.open({ profile: 'bcc', zstd: true }), { code: 'bad_request' })
+  await t.rejects(shelf.open({ profile: 'datadog' }), {
+    code: 'invalid_request',
+    message: /x86_64/,
+  })
+  await t.rejects(shelf.open({ profile: 'bcc', zstd: true }), { code: 'invalid_request' })
   await t.rejects(shelf.open({ objects: [{ name: 'x', bytes: rawOf('x86_64') }] }), {
     name: 'BtfError',
-    code: 'bad_elf',
+    code: 'invalid_elf',
   })
 })
 

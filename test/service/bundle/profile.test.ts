@@ -85,12 +85,15 @@ t.test('bcc: headers are plain, and what they cannot hold is refused', async (t)
     return { distro: 'debian', version: '12', arch: 'x86_64', release }
   }
   t.equal(PROFILES.bcc.path(long(99)).length, 99)
-  t.throws(() => PROFILES.bcc.path(long(100)), { code: 'unfit', message: /100 bytes.*reads 99/ })
-  t.throws(() => PROFILES.bcc.path({ ...long(50), release: 'é' }), { code: 'unfit' })
+  t.throws(() => PROFILES.bcc.path(long(100)), {
+    code: 'not_representable',
+    message: /100 bytes.*reads 99/,
+  })
+  t.throws(() => PROFILES.bcc.path({ ...long(50), release: 'é' }), { code: 'not_representable' })
   const { pack, open } = await shelfOf([long(99), long(100)])
   const { archive, findings, kernels } = await pack({ profile: 'bcc' })
   t.equal(kernels, 1)
-  t.match(findings, [{ code: 'unfit', kernel: long(100), included: false }])
+  t.match(findings, [{ code: 'not_representable', kernel: long(100), included: false }])
   const tar = gunzipSync(archive)
   t.ok(readAsBcc(tar, PROFILES.bcc.path(long(99)))?.equals(rawOf('x86_64')))
   t.equal(tar.length, 512 + Math.ceil(rawOf('x86_64').length / 512) * 512 + 1024, 'no other header')
@@ -111,7 +114,9 @@ t.test(
       const name = `${field(osRelease, 'ID')}/${version}/${machine}/${release}.btf`
       t.ok(members.find((member) => member.name === name)?.bytes.equals(rawOf(btf)), name)
     }
-    t.match(findings, [{ code: 'unfit', kernel: { version: 'sid' }, message: /VERSION_ID/ }])
+    t.match(findings, [
+      { code: 'not_representable', kernel: { version: 'sid' }, message: /VERSION_ID/ },
+    ])
   },
 )
 
@@ -145,7 +150,7 @@ t.test(
     const { findings } = await (await shelfOf([{ distro: 'arch', version: 'rolling' }])).pack({
       profile: 'datadog',
     })
-    t.match(findings, [{ code: 'unfit', message: /does not know arch/ }])
+    t.match(findings, [{ code: 'not_representable', message: /does not know arch/ }])
   },
 )
 
@@ -186,7 +191,7 @@ t.test('names that would lead elsewhere', async (t) => {
     release: '../../etc/passwd',
   }
   for (const profile of ['bcc', 'inspektor-gadget', 'datadog'] as const)
-    t.throws(() => PROFILES[profile].path(kernel), { code: 'unfit' }, profile)
+    t.throws(() => PROFILES[profile].path(kernel), { code: 'not_representable' }, profile)
   for (const profile of ['btfhub', 'tree'] as const)
     t.notMatch(PROFILES[profile].path(kernel), '/../', profile)
 })

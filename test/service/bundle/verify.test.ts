@@ -51,18 +51,21 @@ t.test('members that are missing, different, or too many', async (t) => {
 
 t.test('a manifest that is not ours, or none', async (t) => {
   const other = generateKeys()
-  await t.rejects(verify(files, other.publicKey), { code: 'bad_signature' })
+  await t.rejects(verify(files, other.publicKey), { code: 'invalid_signature' })
   await t.rejects(verify(files, 'nonsense'), { code: 'invalid_key' })
   const changed = replaced('manifest.json', encodeManifest({ ...manifest, btfmill: '9' }))
-  await t.rejects(verify(changed, mine.publicKey), { code: 'bad_signature' })
+  await t.rejects(verify(changed, mine.publicKey), { code: 'invalid_signature' })
   const unsigned = without('manifest.json.minisig')
   t.match(await verify(unsigned), { problems: [] })
-  await t.rejects(verify(unsigned, mine.publicKey), { code: 'bad_bundle', message: /not signed/ })
-  await t.rejects(verify(without('manifest.json')), { code: 'bad_bundle' })
+  await t.rejects(verify(unsigned, mine.publicKey), {
+    code: 'invalid_bundle',
+    message: /not signed/,
+  })
+  await t.rejects(verify(without('manifest.json')), { code: 'invalid_bundle' })
   for (const text of ['', '{', 'null', '{}', JSON.stringify({ ...manifest, schema: 2 })])
     await t.rejects(
       verify(replaced('manifest.json', Buffer.from(text))),
-      { code: 'bad_bundle' },
+      { code: 'invalid_bundle' },
       text.slice(0, 20),
     )
 })

@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs'
 import { gunzipSync, zstdDecompressSync } from 'node:zlib'
 import t from 'tap'
-import { Memory } from '../../../service/cache/body-cache.ts'
-import { Flights, Gate } from '../../../service/concurrency.ts'
+import { BodyCache } from '../../../service/cache/body-cache.ts'
+import { Semaphore, SingleFlight } from '../../../service/concurrency.ts'
 import { openStore, type Store, StoreError } from '../../../storage/index.ts'
 import { littleKernels } from '../../helpers/core.ts'
 import { ask, btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
@@ -11,7 +11,7 @@ import { ask, btfOf, RAW, recordOf, startMill } from '../../helpers/test-service
 const body = (size: number) => async () => ({ bytes: Buffer.alloc(size), sha256: '' })
 
 t.test('what was asked for last stays, as far as there is room', async (t) => {
-  const memory = new Memory(10_000)
+  const memory = new BodyCache(10_000)
   for (let i = 0; i < 100; i++) {
     await memory.body('hot', body(3000))
     await memory.body(`cold ${i}`, body(3000))
@@ -25,7 +25,7 @@ t.test('what was asked for last stays, as far as there is room', async (t) => {
 })
 
 t.test('an error is told to all who wait, and is not kept', async (t) => {
-  const memory = new Memory(10_000)
+  const memory = new BodyCache(10_000)
   let tries = 0
   const failing = async () => {
     tries++
@@ -39,7 +39,7 @@ t.test('an error is told to all who wait, and is not kept', async (t) => {
 })
 
 t.test('what all who wanted it have left is ended, and begun anew for the next', async (t) => {
-  const flights = new Flights<number>()
+  const flights = new SingleFlight<number>()
   const ended: unknown[] = []
   let begun = 0
   const work = (nobody: AbortSignal) => {
@@ -69,7 +69,7 @@ t.test('what all who wanted it have left is ended, and begun anew for the next',
 })
 
 t.test('a gate lets so many through, in turn, and refuses a queue that is too long', async (t) => {
-  const gate = new Gate(2, 3)
+  const gate = new Semaphore(2, 3)
   let [running, most] = [0, 0]
   const done: number[] = []
   const work = (n: number) => async () => {

@@ -116,18 +116,18 @@ t.test('what is refused, and why', async (t) => {
   const codes = Object.fromEntries(lines.map(({ path, state, code }) => [path, code ?? state]))
   t.same(codes, {
     'debian/12/x86_64/good.btf': 'imported',
-    'debian/12/x86_64/not-btf.btf': 'bad_btf',
-    'debian/12/x86_64/cut.btf': 'bad_btf',
+    'debian/12/x86_64/not-btf.btf': 'invalid_btf',
+    'debian/12/x86_64/cut.btf': 'invalid_btf',
     'debian/12/x86_64/cut.btf.tar.xz': 'digest_mismatch',
-    'debian/12/nowhere.btf': 'wrong_kernel',
-    'debian/12/x86_64/.btf': 'wrong_kernel',
+    'debian/12/nowhere.btf': 'kernel_mismatch',
+    'debian/12/x86_64/.btf': 'kernel_mismatch',
     'debian/12/x86_64/link.btf': 'unsupported_package',
   })
   rmSync(bad, { recursive: true })
   writeFileSync(at('x.tar'), 'no tar at all')
   t.match(await run('import', ...fresh, at('x.tar')), {
     status: 1,
-    stderr: /corrupt_package|no BTF/,
+    stderr: /invalid_package|no BTF/,
   })
   t.match(await run('import', ...fresh, at('none')), { status: 1, stderr: /ENOENT/ })
 })

@@ -114,7 +114,7 @@ t.test('objects that are none', async (t) => {
   ])
   t.match(noExt, { status: 1, stdout: '', stderr: `btfmill: missing_section: ${bare}: ` })
   t.match(noExt.stderr, '.BTF.ext')
-  t.match(noElf, { status: 1, stdout: '', stderr: `btfmill: bad_elf: ${x86}: not an ELF file` })
+  t.match(noElf, { status: 1, stdout: '', stderr: `btfmill: invalid_elf: ${x86}: not an ELF file` })
   t.match(nowhere, { status: 1, stdout: '', stderr: 'ENOENT' })
 })
 

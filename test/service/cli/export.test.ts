@@ -49,7 +49,7 @@ t.test('one that is not', async (t) => {
     await run('export', '--verify', file, '--json'),
     await run('export', '--verify', file, '--public-key', at('mine.pub')),
   ]
-  t.match(unsigned, { status: 1, stderr: /bad_signature.*not as signed/ })
+  t.match(unsigned, { status: 1, stderr: /invalid_signature.*not as signed/ })
   t.equal(wrong.status, 1)
   const lines = wrong.stdout
     .trimEnd()

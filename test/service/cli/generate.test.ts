@@ -64,7 +64,7 @@ t.test('broken packages: the run finishes, prints them by class, and exits 1', a
       ['no_dwarf', false],
       ['no_dwarf', false],
       ['no_vmlinux', false],
-      ['gone', true],
+      ['not_found_upstream', true],
     ],
     'they are stored',
   )

@@ -86,8 +86,8 @@ t.test('a kernel for which there is none does not stop the others', async (t) =>
   t.match(several.stderr, 'debian/12/x86_64/6.1.0-2: ambiguous: it has several builds')
   t.same(filesIn(out), ['debian/12/x86_64/6.1.0-3.btf'], 'builds with one BTF are one')
   t.equal(refused.status, 1)
-  t.match(refused.stderr, /btfmill: .*kernel-x86_64\.btf: bad_relocation: section raw_tp/)
-  t.match(JSON.parse(refused.stdout), { kernel: x86, error: { code: 'bad_relocation' } })
+  t.match(refused.stderr, /btfmill: .*kernel-x86_64\.btf: invalid_relocation: section raw_tp/)
+  t.match(JSON.parse(refused.stdout), { kernel: x86, error: { code: 'invalid_relocation' } })
   t.notOk(existsSync(none))
 })
 
@@ -105,7 +105,7 @@ t.test('objects and files that are none write nothing', async (t) => {
     t.equal(stdout, '')
   }
   t.match(none.stderr, 'ENOENT')
-  t.match(raw.stderr, `btfmill: bad_elf: ${x86}: not an ELF file`)
+  t.match(raw.stderr, `btfmill: invalid_elf: ${x86}: not an ELF file`)
   t.match(noKernel.stderr, `no kernel in ${store} matches`)
   t.match(elsewhere.stderr, `btfmill: EEXIST: file already exists, mkdir '${x86}'`)
   t.notOk(existsSync(out))

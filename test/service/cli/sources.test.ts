@@ -46,7 +46,7 @@ t.test('--json, and a file of sources', async (t) => {
   writeFileSync(file, '{')
   t.match(await run('sources', '--sources', file), {
     status: 1,
-    stderr: /bad_index: .*sources\.json/,
+    stderr: /invalid_index: .*sources\.json/,
   })
   const { status: wrong, stderr } = await run('generate', '--source', 'nowhere')
   t.match({ wrong, stderr }, { wrong: 2, stderr: /no source nowhere; known: debian, .*openeuler/ })
@@ -56,5 +56,5 @@ t.test('serve --generate on-miss takes the file, too', async (t) => {
   const store = `file:${join(t.testdir({}), 'store')}`
   const server = ['serve', '--store', store, '--listen', '127.0.0.1:0', '--generate', 'on-miss']
   const ended = await run(...server, '--sources', '/nowhere/sources.json')
-  t.match(ended, { status: 1, stderr: /bad_index: \/nowhere\/sources\.json/ })
+  t.match(ended, { status: 1, stderr: /invalid_index: \/nowhere\/sources\.json/ })
 })

@@ -93,9 +93,9 @@ t.test('a server that has none is asked once', async (t) => {
   const server = await serverThat(t, (_, response) => {
     asked++
     response.writeHead(404, { 'content-type': 'application/problem+json' })
-    response.end(JSON.stringify({ code: 'embedded', detail: 'it has its own' }))
+    response.end(JSON.stringify({ code: 'has_own_btf', detail: 'it has its own' }))
   })
-  await t.rejects(fetchBtf(quick(t, server)), { code: 'refused', problem: 'embedded' })
+  await t.rejects(fetchBtf(quick(t, server)), { code: 'refused', problem: 'has_own_btf' })
   t.equal(asked, 1)
 })
 
@@ -192,7 +192,7 @@ t.test('with a public key, only what the signed catalog names', async (t) => {
     origin: 'cache',
   })
   const other = { ...options, publicKey: generateKeys().publicKey }
-  await t.rejects(fetchBtf(other), { code: 'bad_signature' }, 'nor from the cache')
+  await t.rejects(fetchBtf(other), { code: 'invalid_signature' }, 'nor from the cache')
 
   // a server that lies about a kernel: its record says other BTF, and nobody signed that
   const lie = { ...options, cache: `${options.cache}-2` }
@@ -200,7 +200,7 @@ t.test('with a public key, only what the signed catalog names', async (t) => {
   await mill.catalog.refresh()
   t.match(await fetchBtf(lie), { sha256 })
   await mill.store.put('catalog/snapshot.ndjson.zst', Buffer.from('changed'))
-  await t.rejects(fetchBtf({ ...lie, cache: `${options.cache}-4` }), { code: 'bad_signature' })
+  await t.rejects(fetchBtf({ ...lie, cache: `${options.cache}-4` }), { code: 'invalid_signature' })
   const unknown = { ...kernel, buildId: 'cd'.repeat(20), release: 'unknown' }
   await Catalog.publish(mill.store, secretKey)
   await t.rejects(fetchBtf({ ...lie, kernel: unknown }), {

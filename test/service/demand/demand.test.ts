@@ -10,7 +10,7 @@ import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
 import { request } from 'undici'
-import { Mill, type MillOptions } from '../../../generator/index.ts'
+import { OnDemandGenerator, type OnDemandOptions } from '../../../generator/index.ts'
 import type { Config } from '../../../service/config.ts'
 import { addToken } from '../../../service/http/token.ts'
 import { fetchBtf, startServer } from '../../../service/index.ts'
@@ -31,7 +31,7 @@ const PATH = `/v1/btf/debian/12/i686/${RELEASE}`
 
 interface Options {
   image?: ImageOptions
-  mill?: Partial<MillOptions>
+  mill?: Partial<OnDemandOptions>
   /** what the mirror does instead of answering */
   mirror?: RequestListener
 }
@@ -57,7 +57,7 @@ async function start(t: Test, config: Partial<Config> = {}, options: Options = {
     response.end(readFileSync(join(directory, decodeURIComponent(url!))))
   const mirror = await startMirror(t, options.mirror ?? serve)
   const patience = options.mirror ? PATIENT : IMPATIENT
-  const mill = await Mill.open({
+  const mill = await OnDemandGenerator.open({
     ...{ store, scratch, cache: join(directory, 'cache'), patience },
     ...{ sources: [repository.source], mirror: `${mirror.url}/debian`, limit: 8 },
     ...options.mill,
@@ -76,7 +76,7 @@ async function start(t: Test, config: Partial<Config> = {}, options: Options = {
 }
 
 /** Waits for a silent mirror longer than any test takes. */
-const PATIENT = { ...IMPATIENT, silence: 3_600_000 }
+const PATIENT = { ...IMPATIENT, timeout: 3_600_000 }
 
 /** A mirror that takes requests and never answers. */
 const silent: RequestListener = () => {}
@@ -154,10 +154,13 @@ t.test('what no source offers, and what fails', async (t) => {
   const ended = await until(() => offered.get(started.json.job), isDone)
   t.match(ended.json, { state: 'failed', failure: { code: 'no_dwarf' } })
   t.same(Object.keys(ended.json.failure).sort(), ['at', 'attempts', 'code', 'message', 'retryAt'])
-  t.match((await offered.get(PATH)).json, { code: 'failed', failure: { code: 'no_dwarf' } })
+  t.match((await offered.get(PATH)).json, {
+    code: 'generation_failed',
+    failure: { code: 'no_dwarf' },
+  })
   await t.rejects(
     fetchBtf({ server: offered.server.url, kernel: KERNEL, cache: t.testdirName, wait: true }),
-    { code: 'refused', problem: 'failed' },
+    { code: 'refused', problem: 'generation_failed' },
   )
 })
 

@@ -5,7 +5,13 @@ import fastify from 'fastify'
 import t from 'tap'
 import { registerAccess } from '../../../service/http/auth.ts'
 import { registerProblems } from '../../../service/http/problem.ts'
-import { addToken, removeToken, SCOPES, type Scope, Tokens } from '../../../service/http/token.ts'
+import {
+  addToken,
+  removeToken,
+  SCOPES,
+  type TokenScope,
+  Tokens,
+} from '../../../service/http/token.ts'
 import { run } from '../../helpers/command.ts'
 import { ask, startMill } from '../../helpers/test-service.ts'
 
@@ -41,10 +47,10 @@ t.test('a file that does not read is refused, and changes nothing while it serve
   const tokens = await Tokens.open(path)
   for (const text of ['', '[]', '{"tokens":[{"name":"a"}]}', '{"tokens":[],"more":1}']) {
     writeFileSync(path, text)
-    await t.rejects(tokens.reload(), { code: 'bad_tokens' }, text)
+    await t.rejects(tokens.reload(), { code: 'invalid_tokens' }, text)
     t.ok(tokens.find(token))
   }
-  await t.rejects(Tokens.open(path), { code: 'bad_tokens' })
+  await t.rejects(Tokens.open(path), { code: 'invalid_tokens' })
   await t.rejects(Tokens.open(`${path}-none`), { code: 'ENOENT' })
 })
 
@@ -75,7 +81,7 @@ t.test('who may read and see metrics', async (t) => {
 
 t.test('a scope is what a token has, and no other gives it; each may read', async (t) => {
   const path = join(t.testdir({}), 'tokens.json')
-  const made = new Map<Scope, string>()
+  const made = new Map<TokenScope, string>()
   for (const scope of SCOPES)
     made.set(scope, await addToken(path, { name: scope, scopes: [scope] }))
   const app = fastify()

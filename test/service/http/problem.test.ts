@@ -15,7 +15,7 @@ async function answerTo(text: string) {
 }
 
 t.test('what is no request is told as a problem, and the connection ends', async (t) => {
-  t.match(await answerTo('GARBAGE\r\n\r\n'), { status: 400, code: 'bad_request' })
+  t.match(await answerTo('GARBAGE\r\n\r\n'), { status: 400, code: 'invalid_request' })
   t.match(await answerTo('GET / HTTP/1.1\r\nhost: a\r\nhost : b\r\n\r\n'), { status: 400 })
   const long = `GET /healthz HTTP/1.1\r\nhost: a\r\nx: ${'y'.repeat(40_000)}\r\n\r\n`
   t.match(await answerTo(long), { status: 431, code: 'headers_too_large' })

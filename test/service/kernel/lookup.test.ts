@@ -1,6 +1,6 @@
 // Which BTF answers: by every name that a kernel has, and never a guess between builds.
 import t from 'tap'
-import type { Generator } from '../../../service/demand/generation.ts'
+import type { BtfGenerator } from '../../../service/demand/generation.ts'
 import { type BuildRecord, putRecord } from '../../../storage/index.ts'
 import { ask, btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
 
@@ -26,7 +26,7 @@ const built = (
 const asked: string[] = []
 
 /** What would make some kernels and offers no others. */
-const generator: Generator = {
+const generator: BtfGenerator = {
   underWay: 0,
   submit(kernel) {
     asked.push(kernel.release)
@@ -115,7 +115,7 @@ t.test('a build-id, in either case', async (t) => {
   t.ok((await get(`/build-id/${BB.toUpperCase()}`)).bytes.equals(RAW.big))
   t.match((await get(`/build-id/${'dd'.repeat(20)}`)).json, { code: 'unknown_kernel' })
   for (const none of ['xy', 'abc', `${AA}${'00'.repeat(60)}`])
-    t.match((await get(`/build-id/${none}`)).json, { code: 'bad_request' }, none)
+    t.match((await get(`/build-id/${none}`)).json, { code: 'invalid_request' }, none)
 })
 
 t.test(
@@ -135,7 +135,7 @@ t.test(
       '6.1.10 is newer than 6.1.9',
     )
     t.ok((await get(`${path}?build=${AA}&ambiguous=newest`)).bytes.equals(RAW.little))
-    t.match((await get(`${path}?ambiguous=oldest`)).json, { code: 'bad_request' })
+    t.match((await get(`${path}?ambiguous=oldest`)).json, { code: 'invalid_request' })
     t.equal(
       (await get('?release=shared&ambiguous=newest')).status,
       409,
@@ -147,16 +147,16 @@ t.test(
 
 t.test('what is not known is refused where it would ask for other bytes', async (t) => {
   for (const query of ['dialct=libbpf-0.5', 'uname_version=x', 'modules=all', 'dialect=libbpf-9'])
-    t.match((await get(`/debian/12/amd64/one?${query}`)).json, { code: 'bad_request' }, query)
-  t.match((await get('?releas=x')).json, { code: 'bad_request' })
+    t.match((await get(`/debian/12/amd64/one?${query}`)).json, { code: 'invalid_request' }, query)
+  t.match((await get('?releas=x')).json, { code: 'invalid_request' })
 })
 
 t.test('unknown, failed, embedded and pending are told apart', async (t) => {
   const states = {
     none: [404, 'unknown_kernel'],
-    embedded: [404, 'embedded'],
-    failed: [404, 'failed'],
-    later: [404, 'failed'],
+    embedded: [404, 'has_own_btf'],
+    failed: [404, 'generation_failed'],
+    later: [404, 'generation_failed'],
     offered: [202, 'pending'],
     due: [202, 'pending'],
   } as const

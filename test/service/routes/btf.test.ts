@@ -98,10 +98,10 @@ t.test('os-release as it is written: a point release, quotes, another spelling',
 t.test('why there is none', async (t) => {
   const none = {
     '/v1/btf/debian/12/x86_64/none': [404, { code: 'unknown_kernel' }],
-    '/v1/btf/debian/12/x86_64/embedded': [404, { code: 'embedded' }],
+    '/v1/btf/debian/12/x86_64/embedded': [404, { code: 'has_own_btf' }],
     '/v1/btf/debian/12/x86_64/failed': [
       404,
-      { code: 'failed', failure: { code: 'no_dwarf', attempts: 2, retryAt: null } },
+      { code: 'generation_failed', failure: { code: 'no_dwarf', attempts: 2, retryAt: null } },
     ],
     [`/v1/btf/sha256/${'0'.repeat(64)}`]: [404, { code: 'unknown_blob' }],
     '/v1/nothing': [404, { code: 'not_found' }],
@@ -141,7 +141,7 @@ t.test('names that none can have get 400', async (t) => {
       `GET ${path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`,
     )
     t.match(answer, /^HTTP\/1\.1 (400|414) /, path.slice(0, 80))
-    t.match(answer, /"code":"(bad_request|invalid_name)"/, path.slice(0, 80))
+    t.match(answer, /"code":"(invalid_request|invalid_name)"/, path.slice(0, 80))
   }
 })
 

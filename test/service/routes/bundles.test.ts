@@ -71,15 +71,15 @@ t.test('the manifest, for archives that have none inside', async (t) => {
 
 t.test('what is refused is a problem, before there is a byte', async (t) => {
   const problem = async (query: string, form?: FormData) => problemOf(await post(query, form))
-  t.match(await problem('profile=rpm'), { status: 400, code: 'bad_request' })
-  t.match(await problem('profile=tree&releases=x'), { status: 400, code: 'bad_request' })
+  t.match(await problem('profile=rpm'), { status: 400, code: 'invalid_request' })
+  t.match(await problem('profile=tree&releases=x'), { status: 400, code: 'invalid_request' })
   t.match(await problem('profile=tree&arch=riscv64'), { status: 404, code: 'unknown_kernel' })
-  t.match(await problem('profile=bcc&zstd=true'), { status: 400, code: 'bad_request' })
+  t.match(await problem('profile=bcc&zstd=true'), { status: 400, code: 'invalid_request' })
   const raw = { name: 'x', bytes: rawOf('x86_64') }
   t.match(await problem('profile=tree', formOf(task, raw)), {
     status: 422,
-    code: 'bad_object',
-    reason: 'bad_elf',
+    code: 'invalid_object',
+    reason: 'invalid_elf',
     detail: /^object 2: /,
   })
   const big = formOf(objectFile('task', 'eb'))

@@ -113,8 +113,8 @@ t.test('an archive: tag, 304, ranges, and the same bytes at each door', async (t
 t.test('why there is no archive, at each door', async (t) => {
   const states = {
     none: [404, 'unknown_kernel'],
-    embedded: [404, 'embedded'],
-    failed: [404, 'failed'],
+    embedded: [404, 'has_own_btf'],
+    failed: [404, 'generation_failed'],
     twins: [409, 'ambiguous'],
     '%2e%2e': [400, 'invalid_name'],
     'a%2fb': [400, 'invalid_name'],
@@ -215,7 +215,7 @@ t.test('btfhub-online: the list, and each of it can be downloaded', async (t) =>
     )
   const newest = JSON.parse((await ask(`${mill.url}/newest/api/v1/list`)).bytes.toString())
   t.equal(newest.length, list.length + 1)
-  t.match((await ask(`${mill.url}/api/v1/download?arch=x86_64`)).json, { code: 'bad_request' })
+  t.match((await ask(`${mill.url}/api/v1/download?arch=x86_64`)).json, { code: 'invalid_request' })
 })
 
 t.test('btfhub-online: customize', async (t) => {
@@ -236,9 +236,9 @@ t.test('btfhub-online: customize', async (t) => {
   }
   const sound = readFileSync(object)
   const refused = {
-    'no ELF': [await post('core', 'bpf', Buffer.from('x')), 422, 'bad_object'],
-    'half of one': [await post('core', 'bpf', sound.subarray(0, 500)), 422, 'bad_object'],
-    'another field': [await post('core', 'object', sound), 400, 'bad_request'],
+    'no ELF': [await post('core', 'bpf', Buffer.from('x')), 422, 'invalid_object'],
+    'half of one': [await post('core', 'bpf', sound.subarray(0, 500)), 422, 'invalid_object'],
+    'another field': [await post('core', 'object', sound), 400, 'invalid_request'],
     'no kernel': [await post('none', 'bpf', sound), 404, 'unknown_kernel'],
   } as const
   for (const [what, [answer, status, code]] of Object.entries(refused))

@@ -138,7 +138,7 @@ t.test('minimize: for all that match a line each, with the BTF', async (t) => {
   t.ok(Buffer.from(lines[0].btf, 'base64').equals(least))
   t.equal(Buffer.from(lines[2].btf, 'base64').length, lines[2].size)
   const [refused] = linesOf((await post('/v1/minimize?arch=i686', [task, ambiguous])).bytes)
-  t.match(refused, { kernel: 'debian/12/i686/5.10.0-1', error: { code: 'bad_relocation' } })
+  t.match(refused, { kernel: 'debian/12/i686/5.10.0-1', error: { code: 'invalid_relocation' } })
 })
 
 t.test('what is refused is a problem', async (t) => {
@@ -149,16 +149,16 @@ t.test('what is refused is a problem', async (t) => {
     t.match(await of('kernel=debian/12/x86_64/6.1.0-4', task), { code: 'ambiguous' })
     t.match(await of('kernel=debian', task), { status: 400, code: 'invalid_name' })
     t.match(await of(`digest=${'0'.repeat(64)}`, task), { status: 404, code: 'unknown_blob' })
-    t.match(await of(`digest=${X86}&distro=debian`, task), { status: 400, code: 'bad_request' })
-    t.match(await of('ambiguous=newest', task), { status: 400, code: 'bad_request' })
-    t.match(await of('kernels=x', task), { status: 400, code: 'bad_request' })
-    t.match(await of(''), { status: 400, code: 'bad_request' })
+    t.match(await of(`digest=${X86}&distro=debian`, task), { status: 400, code: 'invalid_request' })
+    t.match(await of('ambiguous=newest', task), { status: 400, code: 'invalid_request' })
+    t.match(await of('kernels=x', task), { status: 400, code: 'invalid_request' })
+    t.match(await of(''), { status: 400, code: 'invalid_request' })
     t.match(await of('', task, { name: 'x', bytes: rawOf('x86_64') }), {
-      ...{ status: 422, code: 'bad_object', reason: 'bad_elf', detail: /^object 2: / },
+      ...{ status: 422, code: 'invalid_object', reason: 'invalid_elf', detail: /^object 2: / },
     })
   }
   t.match(await problem(`/v1/minimize?digest=${X86}`, ambiguous), {
-    ...{ status: 422, code: 'bad_object', reason: 'bad_relocation' },
+    ...{ status: 422, code: 'invalid_object', reason: 'invalid_relocation' },
   })
   const { misses } = (await ask(`${mill.url}/v1/misses`)).json as { misses: object[] }
   t.match(misses, [{ kernel: { release: 'nobody' }, count: 2 }])

@@ -4,7 +4,7 @@ import { Validator } from '@seriousme/openapi-schema-validator'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import t from 'tap'
 import { request } from 'undici'
-import type { Generation, Generator } from '../../../service/demand/generation.ts'
+import type { BtfGenerator, Generation } from '../../../service/demand/generation.ts'
 import {
   Catalog,
   generateKeys,
@@ -34,7 +34,7 @@ const JOB: Generation = {
   packages: [{ name: 'linux', version: '1', state: 'failed', stage: 'pahole', read: 1, size: 2 }],
   failure,
 }
-const generator: Generator = {
+const generator: BtfGenerator = {
   underWay: 0,
   submit: ({ release }) => ({ ...JOB, state: release === 'offered' ? 'searching' : 'unknown' }),
   get: (id) => ({ 'job-1': { ...JOB, state: 'searching' as const }, ended: JOB })[id],

@@ -49,12 +49,12 @@ t.test('what is wrong with an object is told with its code, and which one it is'
   const open = (...objects: Uint8Array[]) => pool.run('open', { objects })
   await t.rejects(open(task, x86), {
     name: 'BtfError',
-    code: 'bad_elf',
+    code: 'invalid_elf',
     message: /^object 2: not an ELF file/,
   })
   await t.rejects(open(task.subarray(0, 700)), { name: 'BtfError', message: /^object 1: / })
   const minimize = pool.run('minimize', { objects: [ambiguous], btf: x86 })
-  await t.rejects(minimize, { name: 'BtfError', code: 'bad_relocation' })
+  await t.rejects(minimize, { name: 'BtfError', code: 'invalid_relocation' })
 })
 
 t.test('fit: the BTF that objects need, and which of them do not work on the kernel', async (t) => {
@@ -101,9 +101,9 @@ async function busy(t: Test, waiting: number) {
   const log = join(t.testdir(), 'log')
   const client = new AbortController()
   const task = { objects: [Buffer.from(log)], btf: bytes }
-  const gone = t.rejects(pool.run('open', task, client.signal), { message: 'gone' })
+  const gone = t.rejects(pool.run('open', task, client.signal), { message: 'not_found_upstream' })
   while (!existsSync(log)) await sleep(5)
-  return { pool, gone, leave: () => client.abort(new Error('gone')) }
+  return { pool, gone, leave: () => client.abort(new Error('not_found_upstream')) }
 }
 
 t.test('a client that goes away frees its thread at once, whatever runs there', async (t) => {

@@ -1,7 +1,7 @@
 /*
  * What of a program the verifier may reach, once its relocations are patched. Constants are followed through registers
- * and the stack, so that a branch on a patched 0 or 1 has one way only; where something is not known, both ways count.
- * So what is not reached here is dead code for the verifier too. What is reached on every way to an exit is told from
+ * and the stack, so that a branch on a patched 0 or 1 has one edge only; where something is not known, both edges count.
+ * So what is not reached here is dead code for the verifier too. What is reached on every edge to an exit is told from
  * what is reached only behind some branch. Calls lead into the object's other functions.
  */
 
@@ -19,15 +19,15 @@ import { type BpfCall, type BpfObject, type BpfProgram, programAt } from './obje
 
 /** What the verifier takes at most; a longer function is not analysed. */
 const MAX_INSTRUCTIONS = 1_000_000
-/** Steps of all walks through one function's ways, in questions about its instructions. */
+/** Steps of all walks through one function's edges, in questions about its instructions. */
 const MAX_STEPS = 50_000_000
 /** How often constants are followed through one instruction, on average. */
 const MAX_VISITS = 64
 
-export type Reach =
-  /** by no way */
+export type Reached =
+  /** by no edge */
   | { readonly is: 'never' }
-  /** by every way to an exit */
+  /** by every edge to an exit */
   | { readonly is: 'always' }
   /** by some: what decides is the branch at this place, where one is nearest */
   | { readonly is: 'maybe'; readonly program: BpfProgram; readonly branch?: number }
@@ -37,7 +37,7 @@ export class Reachability {
   readonly #object: BpfObject
   readonly #code: ReadonlyMap<string, Uint8Array>
   readonly #flows = new Map<BpfProgram, Flow | undefined>()
-  readonly #functions = new Map<BpfProgram, Reach>()
+  readonly #functions = new Map<BpfProgram, Reached>()
   readonly #callers: ReadonlyMap<BpfProgram, readonly BpfCall[]>
 
   constructor(object: BpfObject, code: ReadonlyMap<string, Uint8Array>) {
@@ -47,7 +47,7 @@ export class Reachability {
   }
 
   /** Whether an instruction, by its number in its program, is reached. */
-  of(program: BpfProgram, instruction: number): Reach {
+  of(program: BpfProgram, instruction: number): Reached {
     const outside = this.#function(program)
     if (outside.is === 'never') return outside
     const flow = this.#flow(program)
@@ -57,7 +57,7 @@ export class Reachability {
   }
 
   /** Whether a function is called: those that are programs themselves, or verified by themselves, always are. */
-  #function(program: BpfProgram): Reach {
+  #function(program: BpfProgram): Reached {
     const known = this.#functions.get(program)
     if (known) return known
     const callers = this.#callers.get(program) ?? []
@@ -65,7 +65,7 @@ export class Reachability {
     this.#functions.set(program, isEntry ? { is: 'always' } : { is: 'never' })
     if (isEntry) return { is: 'always' }
 
-    let best: Reach = { is: 'never' }
+    let best: Reached = { is: 'never' }
     for (const { section, offset } of callers) {
       const caller = programAt(this.#object, section, offset)
       if (!caller || best.is === 'always') continue
@@ -88,9 +88,9 @@ export class Reachability {
 }
 
 /** Registers r0 to r10 by number, then stack slots by offset from r10: 64-bit constants; what is not here is unknown. */
-type State = Map<number, bigint>
+type RegisterState = Map<number, bigint>
 
-/** The ways through one function. */
+/** The edges through one function. */
 class Flow {
   /** where each reached instruction leads, and from where it is reached */
   readonly #next: ReadonlyMap<number, readonly number[]>
@@ -100,17 +100,17 @@ class Flow {
 
   constructor(next: ReadonlyMap<number, readonly number[]>) {
     this.#next = next
-    for (const [at, ways] of next) {
-      for (const way of ways) {
-        const before = this.#before.get(way)
+    for (const [at, edges] of next) {
+      for (const edge of edges) {
+        const before = this.#before.get(edge)
         if (before) before.push(at)
-        else this.#before.set(way, [at])
+        else this.#before.set(edge, [at])
       }
     }
-    this.#exits = [...next].filter(([, ways]) => ways.length === 0).map(([at]) => at)
+    this.#exits = [...next].filter(([, edges]) => edges.length === 0).map(([at]) => at)
   }
 
-  reach(instruction: number, program: BpfProgram): Reach {
+  reach(instruction: number, program: BpfProgram): Reached {
     if (!this.#next.has(instruction)) return { is: 'never' }
     if (this.#steps > MAX_STEPS) return { is: 'maybe', program }
     // from where an exit is reached around the instruction
@@ -124,7 +124,7 @@ class Flow {
   #walk(
     from: readonly number[],
     without: number,
-    ways: (at: number) => readonly number[],
+    edges: (at: number) => readonly number[],
   ): Set<number> {
     const reached = new Set<number>()
     const pending = [...from]
@@ -132,12 +132,12 @@ class Flow {
       this.#steps++
       if (at === without || reached.has(at)) continue
       reached.add(at)
-      for (const way of ways(at)) pending.push(way)
+      for (const edge of edges(at)) pending.push(edge)
     }
     return reached
   }
 
-  /** Going back from an instruction, the first branch from which there is a way to an exit around it. */
+  /** Going back from an instruction, the first branch from which there is a edge to an exit around it. */
   #nearestBranch(instruction: number, escapes: ReadonlySet<number>): number | undefined {
     const seen = new Set([instruction])
     let ring = [instruction]
@@ -148,8 +148,8 @@ class Flow {
           this.#steps++
           if (seen.has(at)) continue
           seen.add(at)
-          const ways = this.#next.get(at)!
-          if (ways.length > 1 && ways.some((way) => escapes.has(way))) return at
+          const edges = this.#next.get(at)!
+          if (edges.length > 1 && edges.some((edge) => escapes.has(edge))) return at
           outer.push(at)
         }
       }
@@ -162,7 +162,7 @@ class Flow {
 /** Follows constants until nothing changes; undefined where the function is not sound or the work too much. */
 function follow(bytes: Uint8Array, program: BpfProgram, order: ByteOrder): Flow | undefined {
   const count = program.size / INSTRUCTION_SIZE
-  const states = new Map<number, State>([[0, new Map()]])
+  const states = new Map<number, RegisterState>([[0, new Map()]])
   const nexts = new Map<number, readonly number[]>()
   const pending = [0]
   let visits = 0
@@ -173,21 +173,21 @@ function follow(bytes: Uint8Array, program: BpfProgram, order: ByteOrder): Flow 
     const instruction = read(at)
     const state = new Map(states.get(at)!)
     const second = instruction.code === LDIMM64 && at + 1 < count ? read(at + 1) : undefined
-    const ways = step(instruction, second, state, at)
-    if (ways.some((way) => way < 0 || way >= count)) return undefined
-    nexts.set(at, ways)
-    for (const way of ways) {
-      const known = states.get(way)
-      if (!known) states.set(way, new Map(state))
+    const edges = step(instruction, second, state, at)
+    if (edges.some((edge) => edge < 0 || edge >= count)) return undefined
+    nexts.set(at, edges)
+    for (const edge of edges) {
+      const known = states.get(edge)
+      if (!known) states.set(edge, new Map(state))
       else if (!forget(known, state)) continue
-      pending.push(way)
+      pending.push(edge)
     }
   }
   return new Flow(nexts)
 }
 
 /** Keeps in `known` what `other` agrees with; returns whether something was forgotten. */
-function forget(known: State, other: State): boolean {
+function forget(known: RegisterState, other: RegisterState): boolean {
   let changed = false
   for (const [place, value] of known) {
     if (other.get(place) === value) continue
@@ -201,7 +201,7 @@ function forget(known: State, other: State): boolean {
 function step(
   instruction: Instruction,
   second: Instruction | undefined,
-  state: State,
+  state: RegisterState,
   at: number,
 ): number[] {
   const { code, destination, source, offset, immediate } = instruction
@@ -247,7 +247,10 @@ function slot(offset: number): number {
 }
 
 /** Only whole 64-bit slots at r10 are followed; any other store may have changed any slot. */
-function store({ code, destination, source, offset, immediate }: Instruction, state: State): void {
+function store(
+  { code, destination, source, offset, immediate }: Instruction,
+  state: RegisterState,
+): void {
   const plain = (code & 0xe0) === 0x60
   const value = (code & 7) === CLASS.ST ? BigInt.asUintN(64, BigInt(immediate)) : state.get(source)
   if (!plain || destination !== 10 || (code & 0x18) !== 0x18 || offset % 8 !== 0) {
@@ -261,7 +264,7 @@ function store({ code, destination, source, offset, immediate }: Instruction, st
   else state.set(slot(offset), value)
 }
 
-function jump(instruction: Instruction, state: State, at: number): number[] {
+function jump(instruction: Instruction, state: RegisterState, at: number): number[] {
   const { code, destination, source, offset, immediate } = instruction
   if (code === EXIT) return []
   if (code === CALL || code === 0x8d) {
@@ -277,9 +280,9 @@ function jump(instruction: Instruction, state: State, at: number): number[] {
     left === undefined || right === undefined
       ? undefined
       : compare(code & 0xf0, left, right, narrow ? 32 : 64)
-  const ways = [at + 1, at + 1 + offset]
-  if (taken === undefined) return [...new Set(ways)]
-  return [taken ? ways[1]! : ways[0]!]
+  const edges = [at + 1, at + 1 + offset]
+  if (taken === undefined) return [...new Set(edges)]
+  return [taken ? edges[1]! : edges[0]!]
 }
 
 function compare(

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { type BpfObject, type BpfProgram, encodeBtf, parseBtf } from '../../bpf/index.ts'
 import { type Instruction, writeInstruction } from '../../bpf/instruction.ts'
-import { Reachability } from '../../bpf/reach.ts'
+import { Reachability } from '../../bpf/reachability.ts'
 
 type Row = [
   code: number,
