@@ -19,6 +19,7 @@ export {
   readFrame,
 } from './blob.ts'
 export { Catalog } from './catalog.ts'
+export { signCatalog } from './catalog-signature.ts'
 export { sha256Of } from './digest.ts'
 export { namesOf } from './distro.ts'
 export { STORE_ERROR_CODES, StoreError, type StoreErrorCode } from './error.ts'

@@ -16,12 +16,12 @@ import type { KernelName } from './kernel.ts'
 import { prefixOfKey } from './name.ts'
 import type { BuildRecord } from './record.ts'
 import { newestFirst } from './records.ts'
-import { sign } from './signed.ts'
+import { signObject } from './signed.ts'
 import type { ObjectInfo, Store } from './store.ts'
 import { over, swap } from './swap.ts'
 
 export const MANIFEST_KEY = `${ARCHIVE}manifest.json`
-const MAX_SIZE = 256 * 1024 * 1024
+export const MAX_MANIFEST = 256 * 1024 * 1024
 
 const Sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' })
 
@@ -46,7 +46,7 @@ const manifest = Compile(ArchiveManifest)
 
 /** The manifest, if there is one. Errors: `invalid_record`. */
 export async function readManifest(store: Store): Promise<ArchiveManifest | undefined> {
-  const bytes = await readBytes(store, MANIFEST_KEY, MAX_SIZE).catch(absentIsNone)
+  const bytes = await readBytes(store, MANIFEST_KEY, MAX_MANIFEST).catch(absentIsNone)
   return bytes && parseJson(MANIFEST_KEY, bytes, manifest)
 }
 
@@ -87,7 +87,7 @@ export async function publishArchive(
     const bytes = Buffer.from(`${JSON.stringify({ schema: 1, files }, null, 1)}\n`)
     await store.put(MANIFEST_KEY, bytes, over(head?.etag))
   })
-  if (options.secretKey) await sign(store, MANIFEST_KEY, MAX_SIZE, options.secretKey)
+  if (options.secretKey) await signObject(store, MANIFEST_KEY, MAX_MANIFEST, options.secretKey)
   return written
 }
 

@@ -1,6 +1,7 @@
 /*
  * Objects with a signature beside them, under their key and `.minisig`, where minisign looks for it. The signature is
- * written after the object: who reads both while they are replaced finds that they do not fit, and reads again.
+ * written after the object. A reader that gets both while they are replaced finds that they do not fit, and reads
+ * again.
  */
 import { absentIsNone, StoreError } from './error.ts'
 import { readBytes } from './json.ts'
@@ -10,46 +11,63 @@ import { swap } from './swap.ts'
 
 const MAX_SIGNATURE = 4096
 
+/** The key of an object's signature. */
 export const signatureKey = (key: string): string => `${key}.minisig`
 
 /**
- * Signs what is at a key, of at most `max` bytes, unless it is signed already; a writer may have been killed between
- * the two. Where others replace and sign it meanwhile, the last signature is one of the last object all the same.
- * Errors: `invalid_key`, and those of the store.
+ * Signs the object at `key`, of at most `maxSize` bytes, unless the key has signed it already: a writer may have been
+ * killed after it wrote the object. If others replace and sign the object meanwhile, the last signature still fits the
+ * last object. Returns whether a signature was written. Errors: `invalid_key`, `not_found`; those of `Store`.
  */
-export async function sign(
+export async function signObject(
   store: Store,
   key: string,
-  max: number,
-  secretKey: string,
-): Promise<void> {
-  await swap(async () => {
-    const { etag } = await store.head(key)
-    const content = await readBytes(store, key, max)
-    if (!(await isSigned(store, key, content, secretKey))) {
-      const comment = `timestamp:${Math.floor(Date.now() / 1000)}\tfile:${key}`
-      await store.put(signatureKey(key), Buffer.from(signContent(content, secretKey, comment)))
-    }
-    if ((await store.head(key)).etag !== etag)
-      throw new StoreError('precondition_failed', `${key} changes while it is signed`)
-  })
-}
-
-async function isSigned(
-  store: Store,
-  key: string,
-  content: Uint8Array,
+  maxSize: number,
   secretKey: string,
 ): Promise<boolean> {
   const publicKey = publicKeyOf(secretKey)
+  let written = false
+  await swap(async () => {
+    const { etag } = await store.head(key)
+    const content = await readBytes(store, key, maxSize)
+    if (await problemOf(store, key, content, publicKey)) {
+      const comment = `timestamp:${Math.floor(Date.now() / 1000)}\tfile:${key}`
+      await store.put(signatureKey(key), Buffer.from(signContent(content, secretKey, comment)))
+      written = true
+    }
+    if ((await store.head(key)).etag !== etag)
+      throw new StoreError('precondition_failed', `${key} changed while it was being signed`)
+  })
+  return written
+}
+
+/**
+ * A sentence that says why an object, of at most `maxSize` bytes, is not signed by a public key; undefined if it is.
+ * Errors: `invalid_key`, `not_found`; those of `Store`.
+ */
+export async function signatureProblem(
+  store: Store,
+  key: string,
+  maxSize: number,
+  publicKey: string,
+): Promise<string | undefined> {
+  return await problemOf(store, key, await readBytes(store, key, maxSize), publicKey)
+}
+
+async function problemOf(
+  store: Store,
+  key: string,
+  content: Uint8Array,
+  publicKey: string,
+): Promise<string | undefined> {
   try {
     const signature = await readBytes(store, signatureKey(key), MAX_SIGNATURE).catch(absentIsNone)
-    if (!signature) return false
+    if (!signature) return `${key} has no signature`
     verifyContent(content, signature.toString('utf8'), publicKey)
-    return true
+    return undefined
   } catch (error) {
     const wrong = ['invalid_signature', 'invalid_record']
-    if (error instanceof StoreError && wrong.includes(error.code)) return false
+    if (error instanceof StoreError && wrong.includes(error.code)) return `${key}: ${error.message}`
     throw error
   }
 }

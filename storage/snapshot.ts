@@ -14,7 +14,7 @@ import { absentIsNone, StoreError } from './error.ts'
 import { toRecord } from './json.ts'
 import { isPublic, publicRecord } from './public.ts'
 import type { RecordEntry } from './records.ts'
-import { sign } from './signed.ts'
+import { signObject } from './signed.ts'
 import type { ObjectInfo, Store } from './store.ts'
 import { over } from './swap.ts'
 
@@ -22,7 +22,7 @@ export const SNAPSHOT_KEY = 'catalog/snapshot.ndjson.zst'
 
 const SCHEMA = 1
 /** Bytes of a snapshot, compressed and not, that we read: some 600 000 records. */
-const MAX_COMPRESSED = 128 * 1024 * 1024
+export const MAX_SNAPSHOT = 128 * 1024 * 1024
 const MAX_SIZE = 1024 * 1024 * 1024
 const MAX_LINE = 1024 * 1024
 /** The default gives a quarter of the speed. */
@@ -38,7 +38,7 @@ export interface Snapshot {
 export async function readSnapshot(store: Store): Promise<Snapshot | undefined> {
   const found = await store.get(SNAPSHOT_KEY).catch(absentIsNone)
   if (!found) return undefined
-  if (found.size > MAX_COMPRESSED) {
+  if (found.size > MAX_SNAPSHOT) {
     found.body.destroy()
     throw new StoreError('invalid_snapshot', `${SNAPSHOT_KEY} has ${found.size} bytes`)
   }
@@ -61,7 +61,7 @@ export async function writeSnapshot(
 
 /** Signs the snapshot that is there, unless it is signed already. Errors: `invalid_key`, `not_found`. */
 export async function signSnapshot(store: Store, secretKey: string): Promise<void> {
-  await sign(store, SNAPSHOT_KEY, MAX_COMPRESSED, secretKey)
+  await signObject(store, SNAPSHOT_KEY, MAX_SNAPSHOT, secretKey)
 }
 
 /** The bytes of a snapshot of these entries. */

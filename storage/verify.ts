@@ -12,6 +12,7 @@ import { buffer } from 'node:stream/consumers'
 import { ARCHIVE, archiveKey, hasArchivePath, kernelOfArchive, unpackArchive } from './archive.ts'
 import { getBlob, putBlob } from './blob.ts'
 import { Catalog } from './catalog.ts'
+import { findUnsigned } from './catalog-signature.ts'
 import { sha256Of } from './digest.ts'
 import { StoreError, type StoreErrorCode } from './error.ts'
 import {
@@ -34,6 +35,7 @@ export type FindingCode =
   | 'missing_archive' // the manifest names a file that is not there
   | 'archive_mismatch' // it has the BTF of another kernel
   | 'unknown_object' // nothing of ours has such a key
+  | 'unsigned' // the given key has not signed it, or not its present content
   | keyof typeof BEHIND
 
 /** What is behind the records, and no damage. */
@@ -58,7 +60,7 @@ export interface StoreFinding {
 
 export interface VerifyOptions {
   repair?: boolean
-  /** signs what is made again */
+  /** reports what this key has not signed; with `repair`, signs it */
   secretKey?: string
   signal?: AbortSignal
 }
@@ -82,6 +84,7 @@ async function* findingsOf(store: Store, options: VerifyOptions): AsyncGenerator
   yield* verifyBlobs(store, catalog, recovered, options)
   yield* verifyArchive(store, catalog, options)
   yield* verifySnapshot(store, catalog, options)
+  yield* verifySignatures(store, options)
 }
 
 async function openRecords(store: Store, found: FoundObjects[]): Promise<Catalog> {
@@ -260,6 +263,18 @@ async function problemOfSnapshot(
   } catch (error) {
     if (!(error instanceof StoreError) || error.code !== 'invalid_snapshot') throw error
     return { code: error.code, message: error.message }
+  }
+}
+
+/** The signatures, where there is a key to compare them with. */
+async function* verifySignatures(
+  store: Store,
+  { repair = false, secretKey }: VerifyOptions,
+): AsyncGenerator<FoundObjects> {
+  if (!secretKey) return
+  for await (const { key, message, sign } of findUnsigned(store, secretKey)) {
+    if (repair) await sign()
+    yield { key, code: 'unsigned', message, repaired: repair }
   }
 }
 
