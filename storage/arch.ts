@@ -1,16 +1,16 @@
 /*
- * Architectures under all their names. The catalog keeps what `uname -m` says; distributions, archives and people say
- * otherwise, and every door maps what it is given through this one table.
+ * The names of architectures. The catalog keeps the `uname -m` name. Distributions, archives and people use other
+ * names, and everything that takes an architecture as input maps it through this table.
  */
 
 interface Architecture {
-  /** other names: Debian's, RPM's, Go's */
+  /** other names, as Debian, RPM and Go use them */
   readonly aliases: readonly string[]
-  /** its directory in btfhub-archive, where that is not the `uname -m` name */
+  /** its directory in btfhub-archive, if that is not the `uname -m` name */
   readonly archive?: string
 }
 
-/** By `uname -m` name. Debian's armel kernels run on ARMv5 and v6; the older name stands for both. */
+/** By `uname -m` name. Debian's armel kernels run on ARMv5 and ARMv6; the older name stands for both. */
 const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
   x86_64: { aliases: ['amd64', 'x64'] },
   aarch64: { aliases: ['arm64'], archive: 'arm64' },
@@ -31,12 +31,12 @@ const BY_NAME = new Map(
   ),
 )
 
-/** The `uname -m` name of an architecture under any of its names; one nobody knows stays as it is. */
+/** Maps any name of an architecture to its `uname -m` name. An unknown name is returned unchanged. */
 export function canonicalArch(name: string): string {
   return BY_NAME.get(name.toLowerCase()) ?? name
 }
 
-/** The name that btfhub-archive uses for it: `x86_64`, `arm64`. */
+/** Maps any name of an architecture to its directory in btfhub-archive: `x86_64`, `arm64`. */
 export function archiveArch(name: string): string {
   const canonical = canonicalArch(name)
   return ARCHITECTURES[canonical]?.archive ?? canonical

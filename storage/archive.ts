@@ -1,8 +1,7 @@
 /*
  * The btfhub-archive tree: `<distro>/<version>/<arch>/<release>.btf.tar.xz`, each with one member `<release>.btf`, so
- * that a bucket behind any static server is a BTFHub mirror. Equal BTF under one name gives equal bytes, whatever the
- * clock, the user and the umask (reference: btfhub's own archives, and the clients that read them). The manifest says
- * of each file its digest and that of the BTF in it; it is rebuilt from the tree, and replaced by compare-and-swap.
+ * that a bucket behind any static server is a BTFHub mirror. Equal BTF under one name gives equal bytes; the clock,
+ * the user and the umask have no influence. The format follows btfhub's own archives and the clients that read them.
  */
 import { buffer } from 'node:stream/consumers'
 import { extract, pack } from 'tar-stream'
@@ -14,30 +13,36 @@ import type { KernelName } from './kernel.ts'
 import { decodeName, encodeName, isName } from './name.ts'
 import { compressXz, decompressXz } from './xz.ts'
 
+/** The prefix of all keys in the tree. */
 export const ARCHIVE = 'archive/'
-export const SUFFIX = '.btf.tar.xz'
-/** A tar's header, its padding, and its end. */
+export const ARCHIVE_SUFFIX = '.btf.tar.xz'
+/** Bytes that a tar adds to its one member: header, padding and end; with room to spare. */
 const TAR_OVERHEAD = 64 * 1024
 
-/** `<distro>/<version>/<arch>/<release>.btf.tar.xz`, with the architecture as btfhub spells it. */
+/** The path in the tree: `<distro>/<version>/<arch>/<release>.btf.tar.xz`, with btfhub's name of the architecture. */
 export function archivePath({ distro, version, arch, release }: KernelName): string {
-  return [distro, version, archiveArch(arch), `${release}${SUFFIX}`].map(encodeName).join('/')
+  return [distro, version, archiveArch(arch), `${release}${ARCHIVE_SUFFIX}`]
+    .map(encodeName)
+    .join('/')
 }
 
-/** Whether the tree can have it: a release that is all of a file name leaves no room for the ending. */
-export const hasArchivePath = ({ release }: KernelName): boolean => isName(`${release}${SUFFIX}`)
+/** Whether the tree can hold a kernel: a release as long as a file name may be leaves no room for the suffix. */
+export const hasArchivePath = ({ release }: KernelName): boolean =>
+  isName(`${release}${ARCHIVE_SUFFIX}`)
 
-/** Where the tree has it: `archive/` and its path. */
+/** The key of a kernel's archive: `archive/` and its path. */
 export const archiveKey = (kernel: KernelName): string => `${ARCHIVE}${archivePath(kernel)}`
 
-/** The kernel of which `archiveKey` made this key; undefined for any other. */
+/** The inverse of `archiveKey`; undefined for a key that it cannot have made. */
 export function kernelOfArchive(key: string): KernelName | undefined {
-  return key.startsWith(ARCHIVE) ? kernelOfPath(key.slice(ARCHIVE.length), SUFFIX) : undefined
+  return key.startsWith(ARCHIVE)
+    ? kernelOfPath(key.slice(ARCHIVE.length), ARCHIVE_SUFFIX)
+    : undefined
 }
 
 /**
- * The kernel that a path in a tree names, `<distro>/<version>/<arch>/<release>` and the suffix; else undefined. In bundles
- * for readers that keep the quotes of os-release, the distribution has them.
+ * The kernel that a path `<distro>/<version>/<arch>/<release><suffix>` names; undefined for any other path. The
+ * distribution may be quoted: bundles for readers that keep the quotes of os-release have it so.
  */
 export function kernelOfPath(path: string, suffix: string): KernelName | undefined {
   const [id = '', ...rest] = path.split('/')
@@ -52,7 +57,7 @@ export function kernelOfPath(path: string, suffix: string): KernelName | undefin
   }
 }
 
-/** The archive of a kernel's raw BTF. Errors: `unsupported` where there is no xz. */
+/** Packs a kernel's raw BTF as `.btf.tar.xz`. Errors: `unsupported` if xz is not installed. */
 export async function packArchive(
   release: string,
   raw: Uint8Array,
@@ -61,7 +66,7 @@ export async function packArchive(
   return await compressXz(await packTar(release, raw), raw.length + TAR_OVERHEAD, signal)
 }
 
-/** The same before it is compressed: a tar with `<release>.btf`. */
+/** Packs a kernel's raw BTF as an uncompressed tar with one member, `<release>.btf`. */
 export async function packTar(release: string, raw: Uint8Array): Promise<Buffer> {
   const tar = pack()
   const owner = { uid: 0, gid: 0, uname: 'root', gname: 'root' }
@@ -72,8 +77,8 @@ export async function packTar(release: string, raw: Uint8Array): Promise<Buffer>
 }
 
 /**
- * The raw BTF in an archive, ours or another's: of its one member that ends with `.btf`. Errors: `digest_mismatch` for
- * what does not decode, or has none or several.
+ * Unpacks the raw BTF of an archive: the one member whose name ends with `.btf`. Errors: `digest_mismatch` if the
+ * archive does not decode, or has no such member or several; `unsupported` if xz is not installed.
  */
 export async function unpackArchive(bytes: Uint8Array, signal?: AbortSignal): Promise<Buffer> {
   const tar = await decompressXz(bytes, MAX_BTF + TAR_OVERHEAD, signal)
@@ -87,10 +92,13 @@ export async function unpackArchive(bytes: Uint8Array, signal?: AbortSignal): Pr
       else entry.resume()
     }
   } catch (cause) {
-    throw new StoreError('digest_mismatch', 'the archive is not a tar', { cause })
+    throw new StoreError('digest_mismatch', 'the archive does not contain a valid tar', { cause })
   }
   const [raw] = found
   if (!raw || found.length > 1)
-    throw new StoreError('digest_mismatch', `the archive has ${found.length} BTF files, not one`)
+    throw new StoreError(
+      'digest_mismatch',
+      `the archive has ${found.length} .btf files: expected one`,
+    )
   return raw
 }

@@ -1,24 +1,24 @@
 /*
- * Raw BTF, addressed by its SHA-256 and kept compressed. Equal BTF of different kernels is one blob. The digest is
- * that of the raw bytes, so it is compared after decompression, whenever a blob is read.
+ * Blobs: raw BTF, compressed with zstd and addressed by the SHA-256 of the raw bytes. Equal BTF of different kernels is
+ * one blob. The digest is that of the raw bytes, so each read compares it after decompression.
  */
 import { promisify } from 'node:util'
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
-import { sha256Of } from './digest.ts'
-import { absentIsNone, StoreError } from './error.ts'
+import { sha256Of } from './body.ts'
+import { ignoreNotFound, StoreError } from './error.ts'
 import { blobKey } from './name.ts'
 import type { Store } from './store.ts'
 
 /**
- * Where a kernel's BTF takes little time, both ways: 4.08 MB become 1.24 in 0.2 s, and are read in 4 ms. Level 19 makes
- * 1.09 of them in 1.0 s, a tenth of what pahole takes, and reading that takes a quarter longer.
+ * The compression level. It takes little time both ways: 4.08 MB of BTF become 1.24 MB in 0.2 s and decompress in 4 ms.
+ * Level 19 gives 1.09 MB, but takes 1.0 s (a tenth of pahole's time) and decompresses a quarter slower.
  */
 const LEVEL = 12
-/** Level 12 would take 64 MB for its tables; with these it takes 8, and a blob is as large. */
+/** Sizes of zstd's tables, log2. Level 12 takes 64 MB by default and 8 MB with these; the blobs are as small. */
 const TABLES = { [constants.ZSTD_c_chainLog]: 20, [constants.ZSTD_c_hashLog]: 20 }
-/** Milliseconds that a blob is new: well below what `collectGarbage` calls young. */
-const NEW = 12 * 3600 * 1000
-/** Largest BTF we read back, in bytes, compressed or not; a distribution's largest kernels have 10 MB. */
+/** Milliseconds after which `putBlob` writes a blob again; well below the `MIN_AGE` of `collectGarbage`. */
+const FRESH = 12 * 3600 * 1000
+/** The largest BTF that is read, in bytes, compressed or not. A distribution's largest kernels have 10 MB. */
 export const MAX_BTF = 256 * 1024 * 1024
 
 export interface BlobInfo {
@@ -29,8 +29,8 @@ export interface BlobInfo {
 }
 
 /**
- * Keeps raw BTF, unless a blob with its digest is there already; one that is no longer new is written again, so that
- * `collectGarbage` sees that somebody wants it. Errors: those of `Store.put`.
+ * Stores raw BTF, unless a blob with its digest exists already. An existing blob that is older than 12 hours is written
+ * again, so that `collectGarbage` does not remove it. Errors: those of `Store.put`.
  */
 export async function putBlob(
   store: Store,
@@ -39,7 +39,7 @@ export async function putBlob(
 ): Promise<BlobInfo> {
   const sha256 = sha256Of(raw)
   const key = blobKey(sha256)
-  if (!(await isNew(store, key))) {
+  if (!(await isFresh(store, key))) {
     const params = {
       [constants.ZSTD_c_compressionLevel]: LEVEL,
       ...TABLES,
@@ -51,61 +51,68 @@ export async function putBlob(
   return { sha256, size: raw.length }
 }
 
-/** A blob as it is stored, and what it is. */
-export interface Blob {
+/** A blob in both forms. */
+export interface StoredBlob {
   raw: Buffer
-  /** a zstd frame of it, for those who pass it on */
+  /** the zstd frame, as stored */
   compressed: Buffer
 }
 
-/** The raw bytes. Errors: those of `readBlob`. */
+/** Reads a blob's raw bytes. Errors: those of `readBlob`. */
 export async function getBlob(store: Store, sha256: string): Promise<Buffer> {
   return (await readBlob(store, sha256)).raw
 }
 
-/** Reads a blob. Errors: `not_found`; `digest_mismatch` for one that is not what its address says. */
-export async function readBlob(store: Store, sha256: string): Promise<Blob> {
-  const compressed = await readFrame(store, sha256)
+/** Reads a blob and checks it. Errors: `not_found`; `digest_mismatch` if the bytes do not have the digest. */
+export async function readBlob(store: Store, sha256: string): Promise<StoredBlob> {
+  const compressed = await readCompressedBlob(store, sha256)
   let raw: Buffer
   try {
-    raw = await inflate(compressed)
+    raw = await decompressBlob(compressed)
   } catch (cause) {
     throw new StoreError('digest_mismatch', `blob ${sha256} does not decompress`, { cause })
   }
-  if (sha256Of(raw) !== sha256)
-    throw new StoreError('digest_mismatch', `blob ${sha256} has other bytes`)
+  const actual = sha256Of(raw)
+  if (actual !== sha256)
+    throw new StoreError('digest_mismatch', `blob ${sha256} has the SHA-256 ${actual}`)
   return { raw, compressed }
 }
 
-/** The raw bytes of a zstd frame. Errors: zlib's, also for more than `MAX_BTF` bytes. */
-export async function inflate(frame: Buffer): Promise<Buffer> {
-  const options = { maxOutputLength: MAX_BTF, chunkSize: chunkFor(frame) }
+/** Decompresses a blob's zstd frame. Errors: those of zlib, also for more than `MAX_BTF` bytes. */
+export async function decompressBlob(frame: Buffer): Promise<Buffer> {
+  const options = { maxOutputLength: MAX_BTF, chunkSize: chunkSizeFor(frame) }
   return await promisify(zstdDecompress)(frame, options)
 }
 
-/** The zstd frame alone, for who decodes it elsewhere. Errors: `not_found`; `digest_mismatch` for one too large. */
-export async function readFrame(store: Store, sha256: string): Promise<Buffer> {
+/**
+ * Reads a blob's zstd frame without checking it, for callers that decompress it elsewhere. Errors: `not_found`;
+ * `digest_mismatch` if it is larger than any blob.
+ */
+export async function readCompressedBlob(store: Store, sha256: string): Promise<Buffer> {
   const { body, size } = await store.get(blobKey(sha256))
   if (size > MAX_BTF) {
     body.destroy()
-    throw new StoreError('digest_mismatch', `blob ${sha256} has ${size} bytes`)
+    throw new StoreError(
+      'digest_mismatch',
+      `blob ${sha256} has ${size} bytes: expected at most ${MAX_BTF}`,
+    )
   }
   const pieces: Buffer[] = await body.toArray()
   return pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces)
 }
 
-/** Most that is set aside at once for what a frame says it holds, in bytes. */
+/** The largest output buffer that is allocated at once, whatever size a frame announces, in bytes. */
 const MAX_CHUNK = 16 * 1024 * 1024
 
-/** Bytes: a chunk that is just full would have zlib set aside another. */
+/** Extra bytes in the output buffer: if it were exactly full, zlib would allocate another. */
 const SPARE = 64
 
-/** All at once: in zlib's own chunks of 16 KiB it takes five times as long. `putBlob` has the frame say its size. */
-function chunkFor(frame: Buffer): number {
+/** The output buffer's size. One buffer for all is five times as fast as zlib's chunks of 16 KiB. */
+function chunkSizeFor(frame: Buffer): number {
   return Math.min(Math.max((contentSize(frame) ?? 0) + SPARE, 64 * 1024), MAX_CHUNK)
 }
 
-/** The size of the content that the header of a zstd frame tells, in bytes, below 4 GiB (RFC 8878, 3.1.1.1). */
+/** The content size in the header of a zstd frame, in bytes, below 4 GiB (RFC 8878, section 3.1.1.1). */
 function contentSize(frame: Buffer): number | undefined {
   const descriptor = frame[4]
   if (descriptor === undefined || frame.length < 18) return undefined
@@ -121,7 +128,7 @@ function contentSize(frame: Buffer): number | undefined {
   }
 }
 
-async function isNew(store: Store, key: string): Promise<boolean> {
-  const there = await store.head(key).catch(absentIsNone)
-  return there !== undefined && there.modified.getTime() > Date.now() - NEW
+async function isFresh(store: Store, key: string): Promise<boolean> {
+  const found = await store.head(key).catch(ignoreNotFound)
+  return found !== undefined && found.modified.getTime() > Date.now() - FRESH
 }

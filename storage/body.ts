@@ -1,20 +1,25 @@
 /*
- * Bytes on their way into a store: counted, hashed and compared with what was promised, in one pass. Every backend
- * puts through this, so none can forget.
+ * Bytes on their way into a store are counted, hashed and compared with the expected digest in one pass. Every backend
+ * pipes its puts through `HashingStream`, so none can forget the comparison.
  */
 import { createHash } from 'node:crypto'
 import { Readable, Transform } from 'node:stream'
 import { StoreError } from './error.ts'
 
-export class Measured extends Transform {
+/** The SHA-256 of bytes, or of a text as UTF-8, in hex. */
+export const sha256Of = (bytes: Uint8Array | string): string =>
+  createHash('sha256').update(bytes).digest('hex')
+
+/** Passes bytes on, counts and hashes them. */
+export class HashingStream extends Transform {
   readonly #hash = createHash('sha256')
   readonly #expected: string | undefined
-  /** bytes that passed; not `size`, by which lib-storage would know a body's size before it passed */
+  /** the number of bytes so far; not named `size`, which lib-storage takes for the size of the whole body */
   bytes = 0
-  /** hex, once all have passed */
+  /** hex; empty until the end */
   sha256 = ''
 
-  /** With `expected` the stream fails with `digest_mismatch` at its end where the digest is another. */
+  /** With `expected`, the stream fails at its end if the digest differs. Errors: `digest_mismatch`. */
   constructor(expected?: string) {
     super()
     this.#expected = expected
@@ -28,9 +33,9 @@ export class Measured extends Transform {
 
   override _flush(done: (error?: Error) => void): void {
     this.sha256 = this.#hash.digest('hex')
-    const right = this.#expected === undefined || this.#expected === this.sha256
-    const told = `SHA-256 is ${this.sha256}, expected ${this.#expected}`
-    done(right ? undefined : new StoreError('digest_mismatch', told))
+    const matches = this.#expected === undefined || this.#expected === this.sha256
+    const message = `the SHA-256 is ${this.sha256}: expected ${this.#expected}`
+    done(matches ? undefined : new StoreError('digest_mismatch', message))
   }
 }
 
@@ -39,7 +44,7 @@ export const toReadable = (body: Readable | Uint8Array): Readable =>
     ? body
     : Readable.from([Buffer.from(body.buffer, body.byteOffset, body.length)], { objectMode: false })
 
-/** The first and last byte of a range within `size` bytes. Errors: `invalid_range`. */
+/** The first and last byte of a range, both within `size` bytes. Errors: `invalid_range`. */
 export function clampRange(
   range: { start: number; end?: number },
   size: number,
@@ -47,7 +52,7 @@ export function clampRange(
   const { start, end = size - 1 } = range
   const whole = Number.isSafeInteger(start) && Number.isSafeInteger(end)
   if (!whole || start < 0 || start >= size || end < start) {
-    throw new StoreError('invalid_range', `bytes ${start}-${end} of ${size}`)
+    throw new StoreError('invalid_range', `invalid range ${start}-${end} of ${size} bytes`)
   }
   return { start, end: Math.min(end, size - 1) }
 }

@@ -1,6 +1,6 @@
 /*
- * The catalog: all records of a store, in memory. The records are the truth; a reader that starts from the snapshot
- * may be behind them, and says by `refresh` when it must not be. A record that does not parse is reported, never fatal.
+ * The catalog: all records of a store, in memory. The records are the truth. A reader that starts from the snapshot may
+ * be behind them and calls `refresh` when it must not be. An invalid record is reported and skipped, never fatal.
  */
 import { StoreError } from './error.ts'
 import { readRecord } from './json.ts'
@@ -11,17 +11,17 @@ import type { BuildRecord } from './record.ts'
 import { type RecordEntry, Records } from './records.ts'
 import { headSnapshot, readSnapshot, signSnapshot, writeSnapshot } from './snapshot.ts'
 import type { Store } from './store.ts'
-import { swap } from './swap.ts'
+import { compareAndSwap } from './swap.ts'
 
-const ALL = 'kernels/'
-/** How many records are read at once. */
-const READS = 16
+const ALL_RECORDS = 'kernels/'
+/** The number of records that are read at the same time. */
+const CONCURRENT_READS = 16
 
 export class Catalog {
   readonly #store: Store
   readonly #onInvalid: (error: StoreError) => void
   readonly #records = new Records()
-  /** of the snapshot that was read last */
+  /** etag of the snapshot that was read last */
   #etag: string | undefined
 
   constructor(store: Store, onInvalid: (error: StoreError) => void = () => {}) {
@@ -29,7 +29,7 @@ export class Catalog {
     this.#onInvalid = onInvalid
   }
 
-  /** A catalog of what the store holds now. Errors: those of `Store.list` and `Store.get`. */
+  /** Opens a catalog that has all records of the store. Errors: those of `Store.list` and `Store.get`. */
   static async open(store: Store, onInvalid?: (error: StoreError) => void): Promise<Catalog> {
     const catalog = new Catalog(store, onInvalid)
     await catalog.#loadSnapshot()
@@ -37,7 +37,10 @@ export class Catalog {
     return catalog
   }
 
-  /** A catalog of what the snapshot says, which `follow` keeps up with; without one, of what the store holds. */
+  /**
+   * Opens a catalog from the snapshot, to be kept up to date by `follow`. Without a valid snapshot it reads all
+   * records. Errors: those of `open`.
+   */
   static async openSnapshot(
     store: Store,
     onInvalid?: (error: StoreError) => void,
@@ -48,19 +51,20 @@ export class Catalog {
   }
 
   /**
-   * Makes the store's snapshot say what its records say, signed where there is a key. Any number of writers may. Errors:
-   * `precondition_failed` where others are always first.
+   * Brings the store's snapshot in line with its records, and signs it if a key is given. Any number of writers may do
+   * so at the same time. Returns the catalog. Errors: `invalid_key`; `precondition_failed` if other writers always win;
+   * those of `Store`.
    */
   static async publish(store: Store, secretKey?: string): Promise<Catalog> {
-    const published = await swap(async () => {
+    const published = await compareAndSwap(async () => {
       const catalog = new Catalog(store)
-      const there = await catalog.#loadSnapshot()
-      // of one that does not read, before the records are: what comes in its place meanwhile is newer
+      const loaded = await catalog.#loadSnapshot()
+      // an invalid snapshot's etag is taken before the records are read: a snapshot that replaces it meanwhile is newer
       const etag = catalog.#etag ?? (await headSnapshot(store))?.etag
-      // one that was made when all of a record was in it
-      const tells = !catalog.list().every(({ record }) => isPublic(record))
+      // older versions wrote whole records into the snapshot
+      const hasPrivateData = !catalog.list().every(({ record }) => isPublic(record))
       const changed = await catalog.refresh()
-      if (there && !changed && !tells) return catalog
+      if (loaded && !changed && !hasPrivateData) return catalog
       catalog.#etag = (await writeSnapshot(store, [...catalog.list()], etag)).etag
       return catalog
     })
@@ -72,12 +76,12 @@ export class Catalog {
     return this.#records.size
   }
 
-  /** Another number whenever it says something else. */
+  /** Changes whenever the catalog's content changes. */
   get version(): number {
     return this.#records.version
   }
 
-  /** Reads the snapshot where another has taken its place; without one, what came or changed in the store. */
+  /** Reads the snapshot again if it was replaced; without a valid snapshot, refreshes from the records. */
   async follow(): Promise<void> {
     const head = await headSnapshot(this.#store)
     if (head && head.etag === this.#etag) return
@@ -85,14 +89,14 @@ export class Catalog {
   }
 
   /**
-   * Reads what came or changed since the last time, below `prefix`, and says whether anything did; and what of a record
-   * is not in the snapshot. A failing store leaves the catalog as it was.
+   * Reads the records below `prefix` that are new, changed or known only in part, and drops those that are gone.
+   * Returns whether any record was added, changed or removed. If the store fails, the catalog stays as it was.
    */
-  async refresh(prefix = ALL): Promise<boolean> {
+  async refresh(prefix = ALL_RECORDS): Promise<boolean> {
     const known = new Map<string, RecordEntry>()
-    for (const shelf of this.#records.prefixes(prefix))
-      for (const entry of this.#records.get(shelf)) known.set(entry.key, entry)
-    const shelves = new Map<string, RecordEntry[]>(
+    for (const kernel of this.#records.prefixes(prefix))
+      for (const entry of this.#records.get(kernel)) known.set(entry.key, entry)
+    const groups = new Map<string, RecordEntry[]>(
       [...known.keys()].map((key) => [prefixOfKey(key), []]),
     )
     let [read, kept] = [0, 0]
@@ -103,58 +107,59 @@ export class Catalog {
         const same = entry?.etag === etag
         if (same) kept++
         if (same && !entry.partial) {
-          shelve(entry, shelves)
+          addToGroup(entry, groups)
           continue
         }
         const done = this.#read(key).then((record) => {
           if (!same && record) read++
           if (same && !record) kept--
-          if (record) shelve({ key, etag, record }, shelves)
+          if (record) addToGroup({ key, etag, record }, groups)
           reading.delete(done)
         })
-        done.catch(() => {}) // told below; unheard until then, it would end the process
+        done.catch(() => {}) // `all` below throws it; unhandled until then, it would end the process
         reading.add(done)
-        if (reading.size >= READS) await Promise.race(reading)
+        if (reading.size >= CONCURRENT_READS) await Promise.race(reading)
       }
       await Promise.all(reading)
     } finally {
       await Promise.allSettled(reading)
     }
-    for (const [shelf, entries] of shelves) this.#records.set(shelf, entries)
+    for (const [kernel, entries] of groups) this.#records.set(kernel, entries)
     return read > 0 || kept < known.size
   }
 
-  /** All builds under one kernel name, exactly, but for aliases of its architecture; newest first. */
+  /** All builds of one kernel name, newest first. The architecture may be an alias; the rest must be exact. */
   find(kernel: KernelName): BuildRecord[] {
     return this.#records.find(kernel)
   }
 
-  /** The records with that build-id, `uname -r`, or SHA-256 of raw BTF; newest first. */
+  /** All records with a build-id, a `uname -r` or a SHA-256 of raw BTF, newest first. */
   findBy(index: 'buildId' | 'release' | 'sha256', value: string): BuildRecord[] {
     return this.#records.findBy(index, value)
   }
 
-  /** The records that match a filter, in order of their keys, after the key `after`. */
+  /** The records that match a filter, in byte order of their keys, from after the key `after`. */
   list(filter?: KernelFilter, after?: string): Generator<RecordEntry> {
     return this.#records.list(filter, after)
   }
 
-  /** Whether there was one that reads. */
+  /** Loads the snapshot. Returns false if there is none, or an invalid one, which is reported. */
   async #loadSnapshot(): Promise<boolean> {
     const snapshot = await readSnapshot(this.#store).catch((error: unknown) => {
       if (!(error instanceof StoreError) || error.code !== 'invalid_snapshot') throw error
       this.#onInvalid(error)
     })
     if (!snapshot) return false
-    const shelves = new Map<string, RecordEntry[]>(
-      this.#records.prefixes().map((shelf) => [shelf, []]),
+    const groups = new Map<string, RecordEntry[]>(
+      this.#records.prefixes().map((kernel) => [kernel, []]),
     )
-    for (const entry of snapshot.entries) shelve(entry, shelves)
-    for (const [shelf, entries] of shelves) this.#records.set(shelf, entries)
+    for (const entry of snapshot.entries) addToGroup(entry, groups)
+    for (const [kernel, entries] of groups) this.#records.set(kernel, entries)
     this.#etag = snapshot.etag
     return true
   }
 
+  /** Reads a record; undefined if it is invalid, which is reported, or was deleted meanwhile. */
   async #read(key: string): Promise<BuildRecord | undefined> {
     try {
       return await readRecord(this.#store, key)
@@ -167,9 +172,10 @@ export class Catalog {
   }
 }
 
-function shelve(entry: RecordEntry, shelves: Map<string, RecordEntry[]>): void {
+/** Adds an entry to the group of its kernel name. */
+function addToGroup(entry: RecordEntry, groups: Map<string, RecordEntry[]>): void {
   const prefix = prefixOfKey(entry.key)
-  const shelf = shelves.get(prefix)
-  if (shelf) shelf.push(entry)
-  else shelves.set(prefix, [entry])
+  const group = groups.get(prefix)
+  if (group) group.push(entry)
+  else groups.set(prefix, [entry])
 }

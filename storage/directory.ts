@@ -1,11 +1,11 @@
-/* Directories that are made and last: each new name is synced in the directory that holds it. */
+/* Durable directories: each new name is synced in the directory that holds it. */
 import { mkdir, open, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
 /**
- * Makes a directory with those above it that are missing, and gives the topmost it made, if any. The recursive `mkdir`
- * of Node tries for ever where mkdir(2) says ENOENT below a directory that is there, as /proc does; this tries again
- * once, and `last` is that time.
+ * Makes a directory and its missing parents. Returns the topmost that was made, if any. Node's recursive `mkdir` never
+ * ends if mkdir(2) gives ENOENT below an existing directory, as in /proc. This one tries once more, with `last` set.
+ * Errors: those of mkdir(2).
  */
 export async function makeDirectories(path: string, last = false): Promise<string | undefined> {
   try {
@@ -21,7 +21,9 @@ export async function makeDirectories(path: string, last = false): Promise<strin
   return top ?? made
 }
 
-/** Makes the names in a directory last, and those in the directories above it up to `top`. */
+/**
+ * Syncs a directory and its parents up to `top`, so that new names in them survive a crash. Errors: those of fsync(2).
+ */
 export async function syncDirectories(path: string, top: string): Promise<void> {
   const directory = await open(path, 'r')
   try {

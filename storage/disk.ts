@@ -1,7 +1,7 @@
 /*
- * Objects as files below a directory. A put writes to `.tmp/`, syncs, and only then gives the file its name, by
- * rename(2), or by link(2) where it must not exist yet; so a reader sees the old file or the new one, whole, and a
- * writer killed anywhere leaves nothing but a file in `.tmp/`, which the next to open the store removes.
+ * A store whose objects are files below a directory. A put writes to a file in `.tmp/`, syncs it and then gives it its
+ * name: by rename(2), or by link(2) if the name must not exist yet. A reader sees the old file or the new file, whole.
+ * A killed writer leaves at most a file in `.tmp/`, and the next process that opens the store removes it.
  */
 import { randomUUID } from 'node:crypto'
 import { type BigIntStats, constants } from 'node:fs'
@@ -9,19 +9,18 @@ import { type FileHandle, link, open, readdir, rename, stat, unlink } from 'node
 import { dirname, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { clampRange, Measured, toReadable } from './body.ts'
-import { sha256Of } from './digest.ts'
+import { clampRange, HashingStream, sha256Of, toReadable } from './body.ts'
 import { makeDirectories, syncDirectories } from './directory.ts'
-import { absentIsNone, StoreError, type StoreErrorCode } from './error.ts'
-import { isAbandonedLock, withLock } from './lock.ts'
+import { ignoreNotFound, StoreError, type StoreErrorCode } from './error.ts'
+import { isStaleLock, withLock } from './lock.ts'
 import { checkKey, isKey } from './name.ts'
 import type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './store.ts'
 import { isAbandoned, WRITER } from './writer.ts'
 
 const TEMPORARY = '.tmp'
-/** No put writes this long without a byte, in milliseconds. */
+/** A temporary file of another machine is abandoned after this long without a write, in milliseconds. */
 const ABANDONED = 24 * 3600 * 1000
-/** A FIFO in the directory must not hold us. */
+/** Non-blocking, so that opening a FIFO in the directory does not hang. */
 const READ = constants.O_RDONLY | constants.O_NONBLOCK
 
 const CODES: Record<string, StoreErrorCode> = {
@@ -38,7 +37,7 @@ const CODES: Record<string, StoreErrorCode> = {
   ENXIO: 'not_found',
 }
 
-/** For a put: a part of the key is an object already, or the key is a part of others. */
+/** For a put: a file is where a directory should be, or the reverse, if one key is a path prefix of another. */
 const PUT_CODES: Record<string, StoreErrorCode> = {
   ...CODES,
   ENOENT: 'unreachable',
@@ -49,16 +48,16 @@ const PUT_CODES: Record<string, StoreErrorCode> = {
 
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException | undefined)?.code ?? ''
 
-/** Most that is read at once, in bytes: in Node's own pieces of 64 KiB a kernel's BTF takes twenty times as many calls. */
-const AT_ONCE = 2 * 1024 * 1024
+/** Bytes that one read call asks for. With Node's default of 64 KiB a kernel's BTF takes twenty times as many calls. */
+const READ_SIZE = 2 * 1024 * 1024
 
 function readFrom(file: FileHandle, size: number, range: ByteRange | undefined): Readable {
   const { start, end } = range ? clampRange(range, size) : { start: 0, end: size - 1 }
-  if (end < start) return file.createReadStream() // it is empty
-  return file.createReadStream({ start, end, highWaterMark: Math.min(end - start + 1, AT_ONCE) })
+  if (end < start) return file.createReadStream() // the file is empty
+  return file.createReadStream({ start, end, highWaterMark: Math.min(end - start + 1, READ_SIZE) })
 }
 
-/** Opens the store in a directory, which is made where it is missing. Errors: `not_permitted`, `unreachable`. */
+/** Opens the store in a directory and makes the directory if it is missing. Errors: `not_permitted`, `unreachable`. */
 export async function openDisk(root: string): Promise<Store> {
   const store = new DiskStore(root)
   await store.prepare()
@@ -69,35 +68,35 @@ class DiskStore implements Store {
   readonly url: string
   readonly #root: string
   readonly #temporary: string
-  /** The directory without which the store is not there: an unmounted disk leaves its mount point. */
-  #witness: string
+  /** A directory that exists while the store's disk is mounted; an unmounted disk leaves an empty mount point. */
+  #mountProbe: string
 
   constructor(root: string) {
     this.url = `file:${root}`
     this.#root = root
     this.#temporary = join(root, TEMPORARY)
-    this.#witness = root
+    this.#mountProbe = root
   }
 
-  /** Makes the directory and removes what killed writers left; one that may only be read is a store too. */
+  /** Makes the directory and removes the files of killed writers. A read-only directory is a valid store. */
   async prepare(): Promise<void> {
     try {
       await this.#makeTemporary()
       await this.#removeAbandoned()
     } catch (error) {
-      const explained = await this.#explain(error, 'open', PUT_CODES)
-      if (explained.code === 'not_permitted' && (await this.#isThere())) return
-      throw explained.code === 'invalid_key'
+      const mapped = await this.#toStoreError(error, 'open', PUT_CODES)
+      if (mapped.code === 'not_permitted' && (await this.#isMounted())) return
+      throw mapped.code === 'invalid_key'
         ? new StoreError('unreachable', `${this.url} is not a directory`, { cause: error })
-        : explained
+        : mapped
     }
   }
 
   async get(key: string, range?: ByteRange): Promise<StoredObject> {
     const path = this.#path(key)
-    const file = await this.#told(key, open(path, READ))
+    const file = await this.#mapped(key, open(path, READ))
     try {
-      const info = infoOf(key, await this.#told(key, file.stat({ bigint: true })))
+      const info = infoOf(key, await this.#mapped(key, file.stat({ bigint: true })))
       return { ...info, body: readFrom(file, info.size, range) }
     } catch (error) {
       await file.close()
@@ -107,7 +106,7 @@ class DiskStore implements Store {
 
   async head(key: string): Promise<ObjectInfo> {
     const path = this.#path(key)
-    return infoOf(key, await this.#told(key, stat(path, { bigint: true })))
+    return infoOf(key, await this.#mapped(key, stat(path, { bigint: true })))
   }
 
   async put(
@@ -119,9 +118,9 @@ class DiskStore implements Store {
     const temporary = join(this.#temporary, `${WRITER}.${randomUUID()}`)
     try {
       checkKey(key)
-      await this.#told(key, this.#makeTemporary(), PUT_CODES)
+      await this.#mapped(key, this.#makeTemporary(), PUT_CODES)
       const info = await this.#write(temporary, key, source, options)
-      await this.#told(key, this.#publish(temporary, key, options), PUT_CODES)
+      await this.#mapped(key, this.#publish(temporary, key, options), PUT_CODES)
       return info
     } finally {
       source.destroy()
@@ -131,38 +130,38 @@ class DiskStore implements Store {
 
   async *list(prefix: string): AsyncGenerator<ObjectInfo> {
     const directory = prefix.slice(0, Math.max(prefix.lastIndexOf('/'), 0))
-    await this.#assertThere()
+    await this.#assertMounted()
     if (directory === '' || isKey(directory)) yield* this.#walk(directory, prefix)
   }
 
   async delete(key: string): Promise<void> {
     const path = this.#path(key)
-    await this.#told(key, unlink(path)).catch(absentIsNone)
+    await this.#mapped(key, unlink(path)).catch(ignoreNotFound)
   }
 
-  /** Once: where it was there and is no more, the disk is gone. */
+  /** Makes `.tmp/` once. If it is missing later, the disk is no longer mounted. */
   async #makeTemporary(): Promise<void> {
-    if (this.#witness === this.#temporary) return
+    if (this.#mountProbe === this.#temporary) return
     await makeDirectories(this.#temporary)
-    this.#witness = this.#temporary
+    this.#mountProbe = this.#temporary
   }
 
-  /** Writes all that a source gives to a new file and syncs it. What fails in the source passes as it is. */
+  /** Writes a source to a new file and syncs it. Errors: those of `put`; the source's own are passed on unchanged. */
   async #write(
     path: string,
     key: string,
     source: Readable,
     { sha256, signal }: PutOptions,
   ): Promise<ObjectInfo> {
-    const told = <T>(done: Promise<T>): Promise<T> => this.#told(key, done, PUT_CODES)
-    const file = await told(open(path, 'wx'))
+    const mapped = <T>(call: Promise<T>): Promise<T> => this.#mapped(key, call, PUT_CODES)
+    const file = await mapped(open(path, 'wx'))
     try {
       const write = async (chunks: AsyncIterable<Buffer>): Promise<void> => {
-        for await (const chunk of chunks) await told(file.writeFile(chunk))
+        for await (const chunk of chunks) await mapped(file.writeFile(chunk))
       }
-      await pipeline(source, new Measured(sha256), write, { ...(signal && { signal }) })
-      await told(file.sync())
-      return infoOf(key, await told(file.stat({ bigint: true })))
+      await pipeline(source, new HashingStream(sha256), write, { ...(signal && { signal }) })
+      await mapped(file.sync())
+      return infoOf(key, await mapped(file.stat({ bigint: true })))
     } finally {
       await file.close()
     }
@@ -182,13 +181,13 @@ class DiskStore implements Store {
       await link(temporary, this.#path(key))
     } catch (error) {
       if (codeOf(error) !== 'EEXIST' || !(await this.#headOrNone(key))) throw error
-      throw new StoreError('precondition_failed', `${key} is there`)
+      throw new StoreError('precondition_failed', `${key} exists already`)
     }
   }
 
   /**
-   * Compare-and-swap: under a lock, since no system call compares and renames at once. It keeps out others that
-   * compare, not a plain put or delete of the same key.
+   * Compare-and-swap, under a lock, since no system call compares and renames in one step. The lock excludes other
+   * conditional puts, not a plain put or delete of the same key.
    */
   async #replace(temporary: string, key: string, etag: string): Promise<void> {
     const name = sha256Of(key)
@@ -200,39 +199,39 @@ class DiskStore implements Store {
   }
 
   #headOrNone(key: string): Promise<ObjectInfo | undefined> {
-    return this.head(key).catch(absentIsNone)
+    return this.head(key).catch(ignoreNotFound)
   }
 
   async *#walk(directory: string, prefix: string): AsyncGenerator<ObjectInfo> {
     for (const { name, isDirectory } of await this.#entries(directory)) {
       const key = directory === '' ? name : `${directory}/${name}`
-      if (!isKey(key)) continue // `.tmp`, and what others put beside the objects
+      if (!isKey(key)) continue // `.tmp`, and files of others
       if (isDirectory) {
         if (`${key}/`.startsWith(prefix)) yield* this.#walk(key, prefix)
       } else if (key.startsWith(prefix)) {
-        const info = await this.#headOrNone(key) // deleted since
+        const info = await this.#headOrNone(key) // none if deleted meanwhile
         if (info) yield info
       }
     }
   }
 
-  /** What a directory holds, in byte order of the keys below it: a directory sorts by its name and the slash. */
+  /** A directory's entries in byte order of their keys: a directory sorts by its name with a slash. */
   async #entries(directory: string): Promise<{ name: string; isDirectory: boolean }[]> {
     const path = join(this.#root, directory)
-    const entries = await this.#told(directory, readdir(path, { withFileTypes: true })).catch(
-      absentIsNone,
+    const entries = await this.#mapped(directory, readdir(path, { withFileTypes: true })).catch(
+      ignoreNotFound,
     )
     return (entries ?? [])
       .map((entry) => ({ name: entry.name, isDirectory: entry.isDirectory() }))
       .sort((a, b) => (sortName(a) < sortName(b) ? -1 : 1))
   }
 
-  /** Removes what killed writers left: of this machine's processes that are gone, of others when it is old. */
+  /** Removes the files of killed writers: of dead processes of this machine, and old files of other machines. */
   async #removeAbandoned(): Promise<void> {
     for (const name of await readdir(this.#temporary)) {
       const path = join(this.#temporary, name)
       const abandoned = name.endsWith('.lock')
-        ? await isAbandonedLock(path)
+        ? await isStaleLock(path)
         : await isAbandoned(name, path, ABANDONED)
       if (abandoned) await unlink(path).catch(() => {})
     }
@@ -243,39 +242,39 @@ class DiskStore implements Store {
     return join(this.#root, key)
   }
 
-  /** The result of a call to the file system, or its error as what it means for `what`. */
-  #told<T>(what: string, done: Promise<T>, codes = CODES): Promise<T> {
-    return done.catch(async (error) => {
-      throw error instanceof StoreError ? error : await this.#explain(error, what, codes)
+  /** Awaits a file system call and maps its error to a `StoreError` about `what`. */
+  #mapped<T>(what: string, call: Promise<T>, codes = CODES): Promise<T> {
+    return call.catch(async (error) => {
+      throw error instanceof StoreError ? error : await this.#toStoreError(error, what, codes)
     })
   }
 
-  async #explain(error: unknown, what: string, codes: typeof CODES): Promise<StoreError> {
+  async #toStoreError(error: unknown, what: string, codes: typeof CODES): Promise<StoreError> {
     let code = codes[codeOf(error)] ?? 'unreachable'
-    if (code === 'not_found' && !(await this.#isThere())) code = 'unreachable'
+    if (code === 'not_found' && !(await this.#isMounted())) code = 'unreachable'
     return new StoreError(code, `${this.url}: ${what}: ${(error as Error).message}`, {
       cause: error,
     })
   }
 
-  #isThere(): Promise<boolean> {
-    return stat(this.#witness).then(
+  #isMounted(): Promise<boolean> {
+    return stat(this.#mountProbe).then(
       (found) => found.isDirectory(),
       () => false,
     )
   }
 
-  async #assertThere(): Promise<void> {
-    await this.#told('list', stat(this.#witness))
+  async #assertMounted(): Promise<void> {
+    await this.#mapped('list', stat(this.#mountProbe))
   }
 }
 
 const sortName = (entry: { name: string; isDirectory: boolean }): string =>
   entry.isDirectory ? `${entry.name}/` : entry.name
 
-/** Errors: `not_found` for what is no file. */
+/** The info of a file. Errors: `not_found` for anything that is not a regular file. */
 function infoOf(key: string, found: BigIntStats): ObjectInfo {
-  if (!found.isFile()) throw new StoreError('not_found', `${key} is not there`)
+  if (!found.isFile()) throw new StoreError('not_found', `${key} does not exist`)
   const { size, mtimeNs, ino, mtime } = found
   return {
     key,

@@ -1,14 +1,14 @@
 /*
- * Distributions under all the names that os-release and people have for them. An archive has `rhel/7` where os-release
- * says 7.9; a shell that cuts ID out of os-release keeps its quotes. Each rule is a row; a name is looked for as it is
- * first, then as the rules have it.
+ * The names of distributions. os-release, archives and people differ: an archive has `rhel/7` for VERSION_ID 7.9, and a
+ * shell script that cuts ID out of os-release keeps the quotes. Each rule is a row of the table. A kernel is looked up
+ * under the given name first, then under the name that the rules give.
  */
 import type { KernelName } from './kernel.ts'
 
 interface Distribution {
-  /** other IDs */
+  /** other names of the ID */
   readonly aliases?: readonly string[]
-  /** the part of VERSION_ID under which its kernels are kept, where that is not all of it */
+  /** the part of VERSION_ID under which its kernels are stored; without it, all of VERSION_ID */
   readonly version?: RegExp
 }
 
@@ -38,16 +38,16 @@ const BY_NAME = new Map(
   ),
 )
 
-/** A kernel's names, as given first and then as the rules have them: two, or one where they are the same. */
+/** The names under which to look for a kernel: the given one, then the one by the rules if that differs. */
 export function namesOf(kernel: KernelName): KernelName[] {
   const id = unquoted(kernel.distro).toLowerCase()
   const distro = BY_NAME.get(id) ?? id
   const given = unquoted(kernel.version)
   const [version = given] = DISTRIBUTIONS[distro]?.version?.exec(given) ?? []
-  const ruled = { ...kernel, distro, version: version === '' ? 'rolling' : version }
-  const same = ruled.distro === kernel.distro && ruled.version === kernel.version
-  return same ? [kernel] : [kernel, ruled]
+  const canonical = { ...kernel, distro, version: version === '' ? 'rolling' : version }
+  const same = canonical.distro === kernel.distro && canonical.version === kernel.version
+  return same ? [kernel] : [kernel, canonical]
 }
 
-/** Without the quotes of os-release, single or double. */
+/** Removes the quotes of os-release, single or double. */
 export const unquoted = (text: string): string => /^(["'])(.*)\1$/.exec(text)?.[2] ?? text

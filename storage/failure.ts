@@ -1,12 +1,12 @@
 import Type from 'typebox'
 
-/** When a failure is worth another try. */
+/** When a failed package is tried again; `FAILURE_CODES` explains the values. */
 export type RetryClass = 'never' | 'later' | 'now'
 
 /**
- * The closed list of what can go wrong on the way from a package to its BTF, each with its class: `never` (the same
- * package will fail again, until btfmill or pahole changes), `later` (the world may mend: growing pauses between
- * runs), `now` (the next run tries again at once).
+ * The closed list of failures on the way from a package to its BTF, each with its retry class. `never`: the same
+ * package fails again until btfmill or pahole changes. `later`: the cause may go away, so retries come with growing
+ * pauses. `now`: the next run tries again at once.
  */
 export const FAILURE_CODES = {
   // the source
@@ -14,23 +14,23 @@ export const FAILURE_CODES = {
   no_access: 'now', // the certificate or credentials that open the source are not on this machine
   not_found_upstream: 'later', // 404 or 410: the index still lists what the server no longer has
   stalled: 'later', // the server stopped sending
-  invalid_signature: 'later', // InRelease, repomd.xml or an RPM header is not signed by the keyring
-  no_keyring: 'now', // none of the keyrings to check a signature with is on this machine
+  invalid_signature: 'later', // InRelease, repomd.xml or an RPM header is not signed by a key of the keyring
+  no_keyring: 'now', // no keyring that could check the signature is on this machine
   expired_signature: 'later', // Valid-Until has passed, or the signing key expired
   invalid_index: 'later', // an index that does not parse
   index_mismatch: 'later', // an index file is not the one the signed index names
   // the package
-  truncated: 'later', // the body ended early, however often it was resumed
+  truncated: 'later', // the body ended early, and so did each resumed download
   digest_mismatch: 'later', // the package is not the one the signed index names
   invalid_package: 'never', // ar, tar, cpio, xz, zstd or gzip that does not decode
-  unsupported_package: 'never', // a format or compression we do not read
-  no_vmlinux: 'never', // a shim or metapackage, or a new layout: the message names what was looked for
-  no_module: 'never', // the package has no such module: it is built in, or in another package
-  too_large: 'never', // over a size limit: archive bombs
+  unsupported_package: 'never', // a format or compression that btfmill does not read
+  no_vmlinux: 'never', // a shim, a metapackage or a new layout; the message names the expected file
+  no_module: 'never', // the package has no such module: it is built in or in another package
+  too_large: 'never', // over a size limit, as archive bombs are
   // vmlinux
   invalid_elf: 'never', // vmlinux does not parse
   no_dwarf: 'never', // vmlinux has no .debug_info
-  no_btf: 'never', // the kernel has no .BTF of its own, and there is no other way to it
+  no_btf: 'never', // the kernel has no .BTF section, and the package offers no other way to BTF
   kernel_mismatch: 'never', // the image is of another release or architecture than its package says
   // pahole and its result
   pahole_missing: 'now', // not installed, or too old
@@ -38,29 +38,29 @@ export const FAILURE_CODES = {
   pahole_failed: 'never', // non-zero exit status
   pahole_out_of_memory: 'later', // over its memory limit
   pahole_timeout: 'later', // over its time limit
-  invalid_btf: 'never', // our own reader refuses the result, or it lacks what every kernel has
+  invalid_btf: 'never', // our reader rejects the result, or it lacks types that every kernel has
   // the machine
   no_space: 'now', // scratch space or store is full
-  store_failed: 'now', // the store refused or did not answer
-  queue_failed: 'now', // the queue did not answer, or what it says cannot be
-  worker_lost: 'later', // those who worked on it ended without a word, again and again
+  store_failed: 'now', // the store denied access or did not answer
+  queue_failed: 'now', // the queue did not answer, or its data is inconsistent
+  worker_lost: 'later', // several workers stopped sending heartbeats during this job
   aborted: 'now', // the run was stopped
   internal: 'now', // a defect of btfmill
 } as const satisfies Record<string, RetryClass>
 
 export type FailureCode = keyof typeof FAILURE_CODES
 
-/** A failure as it is kept in a record, shown by `list`, and tried again. */
+/** A failure as a record keeps it. */
 export const Failure = Type.Object({
   code: Type.Unsafe<FailureCode>(Type.Enum(Object.keys(FAILURE_CODES))),
   message: Type.String(),
-  /** The end of what the failing tool wrote to stderr. */
+  /** the last part of the failed tool's stderr */
   log: Type.Optional(Type.String()),
   attempts: Type.Integer({ minimum: 1 }),
-  /** The fingerprint version that failed, where the record's BTF is of another. */
+  /** the fingerprint of the run that failed, if the record's BTF has another */
   fingerprint: Type.Optional(Type.String()),
   at: Type.String({ format: 'date-time' }),
-  /** When the next try is due; null where a new fingerprint version is needed first. */
+  /** when the next try is due; null if only a new fingerprint can change the result */
   retryAt: Type.Union([Type.String({ format: 'date-time' }), Type.Null()]),
 })
 export type Failure = Type.Static<typeof Failure>

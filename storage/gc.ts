@@ -1,34 +1,34 @@
 /*
- * Removes blobs that no record names. A blob is written before its record, so a young one may only be waiting for it:
- * it stays. Who keeps BTF that is there already makes an old blob young again (`putBlob`), and looks after the record
- * is written whether the blob is still there.
+ * Garbage collection: removes blobs that no record names. A blob is written before its record, so a recent blob may
+ * still get one and stays. A writer that stores existing BTF makes the blob recent again (`putBlob`). After it has
+ * written the record it checks that the blob still exists.
  */
 import { Catalog } from './catalog.ts'
-import { absentIsNone } from './error.ts'
+import { ignoreNotFound } from './error.ts'
 import { blobKey, shaOfBlobKey } from './name.ts'
 import type { ObjectInfo, Store } from './store.ts'
 import { digestsOf } from './verify.ts'
 
-/** Milliseconds that a blob is young. */
-export const YOUNG = 24 * 3600 * 1000
+/** The age in milliseconds from which a blob is removed. */
+export const MIN_AGE = 24 * 3600 * 1000
 
 export interface GcOptions {
-  /** milliseconds; a blob that was written later than that ago stays */
-  young?: number
+  /** milliseconds; a blob that is younger stays (default: 24 hours) */
+  minAge?: number
   now?: Date
   signal?: AbortSignal
 }
 
 /**
- * Gives each blob that was removed. Records that do not read might name any blob: then nothing is removed. Errors:
- * `invalid_record`, and those of the store.
+ * Removes unnamed blobs and yields each of them. An invalid record might name any blob, so with one nothing is removed.
+ * Errors: `invalid_record`; those of `Store`.
  */
 export async function* collectGarbage(
   store: Store,
-  { young = YOUNG, now = new Date(), signal }: GcOptions = {},
+  { minAge = MIN_AGE, now = new Date(), signal }: GcOptions = {},
 ): AsyncGenerator<ObjectInfo> {
-  const before = now.getTime() - young
-  // first the blobs, then the records: what is named between the two is seen
+  const before = now.getTime() - minAge
+  // blobs are listed before records, so that a record written between the two is seen
   const blobs = await Array.fromAsync(store.list('blobs/'))
   const old = blobs.filter(({ modified }) => modified.getTime() < before)
   if (old.length === 0) return
@@ -36,8 +36,8 @@ export async function* collectGarbage(
   for (const blob of old) {
     signal?.throwIfAborted()
     if (named.has(blob.key) || shaOfBlobKey(blob.key) === undefined) continue
-    const current = await store.head(blob.key).catch(absentIsNone)
-    if (current?.etag !== blob.etag) continue // written again meanwhile
+    const current = await store.head(blob.key).catch(ignoreNotFound)
+    if (current?.etag !== blob.etag) continue // deleted or written again meanwhile
     await store.delete(blob.key)
     yield blob
   }

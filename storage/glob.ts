@@ -1,9 +1,9 @@
 /*
- * Globs for releases, as glob(7) without slashes: `*`, `?`, `[0-9]`, `[!ab]`. Matched by hand in at most
- * |pattern| × |text| steps: a pattern comes from anyone, and a regular expression made of it could take for ever.
+ * Globs for releases, as in glob(7) without slashes: `*`, `?`, `[0-9]`, `[!ab]`. The pattern may come from anyone, and
+ * a regular expression made of it could backtrack without end. This matcher needs at most |pattern| × |text| steps.
  */
 
-/** Whether the whole text matches. A `[` without `]` stands for itself. */
+/** Whether a glob matches the whole text. A `[` without `]` matches itself. */
 export function matchGlob(pattern: string, text: string): boolean {
   let p = 0
   let t = 0
@@ -28,7 +28,7 @@ export function matchGlob(pattern: string, text: string): boolean {
   return p === pattern.length
 }
 
-/** How many characters of the pattern match this one; 0 where they do not. */
+/** The number of pattern characters at `at` that match one character of the text; 0 if they do not match. */
 function matchOne(pattern: string, at: number, char: string): number {
   if (pattern[at] === '?') return 1
   const end =

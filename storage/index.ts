@@ -1,47 +1,21 @@
-/* The door of storage/: where bytes live, and what the catalog says of kernels. */
+/*
+ * The door of storage/: other folders import from here alone. It has the stores that hold bytes, the objects that are
+ * kept in them (blobs, records, the catalog, the archive tree, signatures), and the names by which kernels are found.
+ */
+
+// Stores.
+
+export { StoreError, type StoreErrorCode } from './error.ts'
+export { DEFAULT_STORE, openPresigner, openStore } from './open.ts'
+export type { Presigner } from './presign.ts'
+export type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './store.ts'
+
+// Keys and names.
+
 export { archiveArch, canonicalArch } from './arch.ts'
-export {
-  archiveKey,
-  archivePath,
-  kernelOfPath,
-  packArchive,
-  packTar,
-  SUFFIX as ARCHIVE_SUFFIX,
-  unpackArchive,
-} from './archive.ts'
-export {
-  type Blob,
-  type BlobInfo,
-  getBlob,
-  inflate,
-  putBlob,
-  readBlob,
-  readFrame,
-} from './blob.ts'
-export { Catalog } from './catalog.ts'
-export { signCatalog } from './catalog-signature.ts'
-export { sha256Of } from './digest.ts'
 export { namesOf } from './distro.ts'
-export { STORE_ERROR_CODES, StoreError, type StoreErrorCode } from './error.ts'
-export { FAILURE_CODES, Failure, type FailureCode, type RetryClass } from './failure.ts'
-export { collectGarbage } from './gc.ts'
 export { matchGlob } from './glob.ts'
-export {
-  listSourceFailures,
-  putRecord,
-  putSourceFailure,
-  readRecord,
-  readSourceFailure,
-} from './json.ts'
 export { Kernel, type KernelFilter, KernelName } from './kernel.ts'
-export {
-  type ArchiveManifest,
-  type ArchiveOptions,
-  archiveFileOf,
-  forgetArchive,
-  publishArchive,
-  readManifest,
-} from './manifest.ts'
 export {
   blobKey,
   buildOf,
@@ -51,8 +25,31 @@ export {
   recordKey,
   sourceFailureKey,
 } from './name.ts'
-export { DEFAULT_STORE, openPresign, openStore } from './open.ts'
-export type { Presign } from './presign.ts'
+export { compareVersions } from './version.ts'
+
+// Blobs.
+
+export {
+  type BlobInfo,
+  decompressBlob,
+  getBlob,
+  putBlob,
+  readBlob,
+  readCompressedBlob,
+  type StoredBlob,
+} from './blob.ts'
+export { sha256Of } from './body.ts'
+
+// Records.
+
+export { FAILURE_CODES, Failure, type FailureCode, type RetryClass } from './failure.ts'
+export {
+  listSourceFailures,
+  putRecord,
+  putSourceFailure,
+  readRecord,
+  readSourceFailure,
+} from './json.ts'
 export { publicRecord } from './public.ts'
 export {
   BtfInfo,
@@ -63,11 +60,41 @@ export {
   SourceFailure,
   Tool,
 } from './record.ts'
+
+// The catalog.
+
+export { Catalog } from './catalog.ts'
 export { matchesFilter, type RecordEntry } from './records.ts'
+export { SNAPSHOT_KEY } from './snapshot.ts'
+
+// The archive tree.
+
+export {
+  ARCHIVE_SUFFIX,
+  archiveKey,
+  archivePath,
+  kernelOfPath,
+  packArchive,
+  packTar,
+  unpackArchive,
+} from './archive.ts'
+export {
+  type ArchiveManifest,
+  type ArchiveOptions,
+  findInManifest,
+  publishArchive,
+  readManifest,
+  removeFromManifest,
+} from './manifest.ts'
+export { xzVersion } from './xz.ts'
+
+// Signatures.
+
+export { signCatalog } from './catalog-signature.ts'
 export { generateKeys, publicKeyOf, signContent, verifyContent } from './signature.ts'
 export { signatureKey } from './signed.ts'
-export { SNAPSHOT_KEY } from './snapshot.ts'
-export type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './store.ts'
+
+// Maintenance.
+
+export { collectGarbage } from './gc.ts'
 export { type StoreFinding, verifyStore } from './verify.ts'
-export { compareVersions } from './version.ts'
-export { xzVersion } from './xz.ts'

@@ -1,19 +1,19 @@
 import Type from 'typebox'
 
-/** A kernel's name: what an agent knows of itself without privileges. */
+/** A kernel's name: the four values that an agent can read about itself without privileges. */
 export const KernelName = Type.Object({
   /** os-release ID, lower case */
   distro: Type.String({ minLength: 1 }),
-  /** os-release VERSION_ID; the codename, else `rolling`, where there is none */
+  /** os-release VERSION_ID; without it the codename, and without that `rolling` */
   version: Type.String({ minLength: 1 }),
-  /** as `uname -m` says it */
+  /** `uname -m` */
   arch: Type.String({ minLength: 1 }),
   /** `uname -r` */
   release: Type.String({ minLength: 1 }),
 })
 export type KernelName = Type.Static<typeof KernelName>
 
-/** A kernel with what tells its builds apart. */
+/** A kernel's name with the values that tell its builds apart. */
 export const Kernel = Type.Object({
   ...KernelName.properties,
   /** hex of the GNU build-id note */
@@ -23,7 +23,7 @@ export const Kernel = Type.Object({
 })
 export type Kernel = Type.Static<typeof Kernel>
 
-/** Which kernels a command or request is about; the same everywhere. `release` is a glob. */
+/** Selects kernels, in the same way in all commands and requests. `release` is a glob. */
 export interface KernelFilter {
   distro?: string
   version?: string

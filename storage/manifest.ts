@@ -1,16 +1,15 @@
 /*
- * What is in the archive tree: of each file its digest and that of the BTF in it, in one JSON document. The tree is
- * filled from the blobs, for each kernel with the BTF of its newest build; the manifest is replaced by
- * compare-and-swap.
+ * The manifest of the archive tree: one JSON document with the digest of each file and of the BTF in it. The tree is
+ * filled from the blobs, and has the BTF of each kernel's newest build. The manifest is replaced by compare-and-swap.
  */
 import { isDeepStrictEqual } from 'node:util'
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
 import { ARCHIVE, archiveKey, hasArchivePath, packArchive } from './archive.ts'
 import { getBlob } from './blob.ts'
+import { sha256Of } from './body.ts'
 import type { Catalog } from './catalog.ts'
-import { sha256Of } from './digest.ts'
-import { absentIsNone, StoreError } from './error.ts'
+import { ignoreNotFound, StoreError } from './error.ts'
 import { parseJson, readBytes } from './json.ts'
 import type { KernelName } from './kernel.ts'
 import { prefixOfKey } from './name.ts'
@@ -18,19 +17,20 @@ import type { BuildRecord } from './record.ts'
 import { newestFirst } from './records.ts'
 import { signObject } from './signed.ts'
 import type { ObjectInfo, Store } from './store.ts'
-import { over, swap } from './swap.ts'
+import { compareAndSwap, ifUnchanged } from './swap.ts'
 
 export const MANIFEST_KEY = `${ARCHIVE}manifest.json`
+/** The largest manifest that is read, in bytes. */
 export const MAX_MANIFEST = 256 * 1024 * 1024
 
 const Sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' })
 
 const ArchiveFile = Type.Object({
-  /** hex, of the archive's bytes */
+  /** hex SHA-256 of the archive file */
   sha256: Sha256,
-  /** bytes of the archive */
+  /** bytes of the archive file */
   size: Type.Integer({ minimum: 0 }),
-  /** hex SHA-256 of the raw BTF in it */
+  /** hex SHA-256 of the raw BTF in the archive */
   btf: Sha256,
 })
 type ArchiveFile = Type.Static<typeof ArchiveFile>
@@ -44,24 +44,25 @@ export type ArchiveManifest = Type.Static<typeof ArchiveManifest>
 
 const manifest = Compile(ArchiveManifest)
 
-/** The manifest, if there is one. Errors: `invalid_record`. */
+/** Reads the manifest; undefined if there is none. Errors: `invalid_record`; those of `Store.get`. */
 export async function readManifest(store: Store): Promise<ArchiveManifest | undefined> {
-  const bytes = await readBytes(store, MANIFEST_KEY, MAX_MANIFEST).catch(absentIsNone)
+  const bytes = await readBytes(store, MANIFEST_KEY, MAX_MANIFEST).catch(ignoreNotFound)
   return bytes && parseJson(MANIFEST_KEY, bytes, manifest)
 }
 
 export interface ArchiveOptions {
-  /** signs the manifest */
+  /** signs the manifest with this key */
   secretKey?: string
-  /** pack these again, whatever the manifest says: keys of archives */
-  anew?: ReadonlySet<string>
+  /** keys of archives to pack again even if the manifest lists them */
+  repack?: ReadonlySet<string>
   signal?: AbortSignal
 }
 
 /**
- * Packs what the tree lacks of a catalog's kernels, and writes the manifest where it says something else; left out are
- * kernels whose blob is not whole, and those whose release is too long for the tree. Returns how many files were written.
- * Errors: those of the store, and `unsupported` where there is no xz.
+ * Brings the archive tree in line with a catalog: packs missing and outdated archives, and writes the manifest if it
+ * changed. It skips kernels whose blob is missing or damaged, and kernels whose release is too long for the tree.
+ * Returns the number of archives that were written. Errors: `invalid_key`; `unsupported` if xz is not installed; those
+ * of `Store`.
  */
 export async function publishArchive(
   store: Store,
@@ -69,76 +70,84 @@ export async function publishArchive(
   options: ArchiveOptions = {},
 ): Promise<number> {
   let written = 0
-  await swap(async () => {
-    const head = await store.head(MANIFEST_KEY).catch(absentIsNone)
-    const old = await readManifest(store).catch(() => undefined) // one that does not read is replaced
-    const there = new Map<string, ObjectInfo>()
-    for await (const info of store.list(ARCHIVE)) there.set(info.key, info)
+  await compareAndSwap(async () => {
+    const head = await store.head(MANIFEST_KEY).catch(ignoreNotFound)
+    const old = await readManifest(store).catch(() => undefined) // an invalid manifest is replaced
+    const existing = new Map<string, ObjectInfo>()
+    for await (const info of store.list(ARCHIVE)) existing.set(info.key, info)
     const files: Record<string, ArchiveFile> = {}
     for (const record of newestOfEach(catalog)) {
       const key = archiveKey(record.kernel)
-      const known = options.anew?.has(key) ? undefined : old?.files[pathOf(key)]
-      const fits = known?.btf === record.btf.sha256 && isAsSaid(known, there.get(key), head)
-      const file = fits ? known : await putArchive(store, key, record, options.signal)
+      const listed = options.repack?.has(key) ? undefined : old?.files[pathOf(key)]
+      const isCurrent =
+        listed?.btf === record.btf.sha256 && isUnchanged(listed, existing.get(key), head)
+      const file = isCurrent ? listed : await putArchive(store, key, record, options.signal)
       if (file) files[pathOf(key)] = file
-      if (file && !fits) written++
+      if (file && !isCurrent) written++
     }
     if (written === 0 && old && isDeepStrictEqual(old.files, files)) return
     const bytes = Buffer.from(`${JSON.stringify({ schema: 1, files }, null, 1)}\n`)
-    await store.put(MANIFEST_KEY, bytes, over(head?.etag))
+    await store.put(MANIFEST_KEY, bytes, ifUnchanged(head?.etag))
   })
   if (options.secretKey) await signObject(store, MANIFEST_KEY, MAX_MANIFEST, options.secretKey)
   return written
 }
 
-/** A run that was killed may have put an archive later than the manifest: that holds what no manifest says. */
-function isAsSaid(
-  said: ArchiveFile,
+/**
+ * Whether an archive is still the one that the manifest lists. A killed run may have written an archive after the
+ * manifest; no manifest has its digest.
+ */
+function isUnchanged(
+  listed: ArchiveFile,
   archive: ObjectInfo | undefined,
   manifest: ObjectInfo | undefined,
 ): boolean {
   if (!archive || !manifest) return false
-  return archive.size === said.size && archive.modified <= manifest.modified
+  return archive.size === listed.size && archive.modified <= manifest.modified
 }
 
-/** What a manifest says of a kernel's archive. */
-export const archiveFileOf = (
+/** Finds a kernel's archive in a manifest. */
+export const findInManifest = (
   { files }: ArchiveManifest,
   kernel: KernelName,
 ): ArchiveFile | undefined =>
   hasArchivePath(kernel) ? files[pathOf(archiveKey(kernel))] : undefined
 
-/** Takes out of a manifest in memory what it says of a kernel's archive. */
-export function forgetArchive({ files }: ArchiveManifest, kernel: KernelName): void {
+/** Removes a kernel's archive from a manifest in memory. */
+export function removeFromManifest({ files }: ArchiveManifest, kernel: KernelName): void {
   delete files[pathOf(archiveKey(kernel))]
 }
 
-/** The path of an archive as the manifest and clients have it. */
+/** The path of an archive below `archive/`, as manifest and clients use it. */
 export const pathOf = (key: string): string => key.slice(ARCHIVE.length)
 
 type AvailableArchive = BuildRecord & Required<Pick<BuildRecord, 'btf'>>
 
+/** Yields the record with the newest BTF of each kernel that the tree can hold. */
 function* newestOfEach(catalog: Catalog): Generator<AvailableArchive> {
-  let shelf: string | undefined
+  let kernel: string | undefined
   let newest: AvailableArchive | undefined
   for (const { key, record } of catalog.list()) {
     if (!hasArchivePath(record.kernel)) continue
-    if (shelf !== prefixOfKey(key) && newest) yield newest
-    if (shelf !== prefixOfKey(key)) newest = undefined
-    shelf = prefixOfKey(key)
+    if (kernel !== prefixOfKey(key)) {
+      if (newest) yield newest
+      newest = undefined
+    }
+    kernel = prefixOfKey(key)
     if (record.btf && (!newest || newestFirst(record, newest) <= 0))
       newest = record as AvailableArchive
   }
   if (newest) yield newest
 }
 
+/** Packs and writes a kernel's archive; undefined if its blob is missing or damaged. */
 async function putArchive(
   store: Store,
   key: string,
   { kernel, btf }: AvailableArchive,
   signal: AbortSignal | undefined,
 ): Promise<ArchiveFile | undefined> {
-  const raw = await getBlob(store, btf.sha256).catch(damagedIsNone)
+  const raw = await getBlob(store, btf.sha256).catch(ignoreDamaged)
   if (!raw) return undefined
   const bytes = await packArchive(kernel.release, raw, signal)
   const sha256 = sha256Of(bytes)
@@ -146,8 +155,8 @@ async function putArchive(
   return { sha256, size: bytes.length, btf: btf.sha256 }
 }
 
-/** `verifyStore` tells of it; the other kernels need not wait. */
-function damagedIsNone(error: unknown): undefined {
+/** For `catch`: skips a missing or damaged blob, which `verifyStore` reports, so that the other kernels go on. */
+function ignoreDamaged(error: unknown): undefined {
   if (error instanceof StoreError && ['not_found', 'digest_mismatch'].includes(error.code))
     return undefined
   throw error

@@ -1,7 +1,7 @@
-/* Objects in memory: a store for tests, with all the rules of the others. */
+/* A store in memory, for tests and for a client's copy of the snapshot. It follows all rules of the other backends. */
 import { type Readable, Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { clampRange, Measured, toReadable } from './body.ts'
+import { clampRange, HashingStream, toReadable } from './body.ts'
 import { StoreError } from './error.ts'
 import { checkKey } from './name.ts'
 import type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './store.ts'
@@ -10,7 +10,7 @@ interface MemoryObject extends ObjectInfo {
   bytes: Buffer
 }
 
-/** An empty store that lives as long as the process. */
+/** Opens an empty store that lives as long as the process. */
 export function openMemory(): Store {
   return new MemoryStore()
 }
@@ -60,7 +60,7 @@ class MemoryStore implements Store {
     if ((ifAbsent && current) || (ifMatch !== undefined && current?.etag !== ifMatch)) {
       throw new StoreError(
         'precondition_failed',
-        `${key} ${current ? 'has changed' : 'is not there'}`,
+        `${key} ${current ? 'has changed' : 'does not exist'}`,
       )
     }
     this.#version++
@@ -72,7 +72,7 @@ class MemoryStore implements Store {
   #entry(key: string): MemoryObject {
     checkKey(key)
     const entry = this.#entries.get(key)
-    if (!entry) throw new StoreError('not_found', `${key} is not there`)
+    if (!entry) throw new StoreError('not_found', `${key} does not exist`)
     return entry
   }
 }
@@ -85,6 +85,6 @@ async function collect(source: Readable, { sha256, signal }: PutOptions): Promis
       done()
     },
   })
-  await pipeline(source, new Measured(sha256), target, { ...(signal && { signal }) })
+  await pipeline(source, new HashingStream(sha256), target, { ...(signal && { signal }) })
   return Buffer.concat(chunks)
 }

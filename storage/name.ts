@@ -1,7 +1,7 @@
 /*
- * Names to keys and back. A kernel's name comes from outside and holds what it likes (`6.12.107+deb13-amd64`,
- * `2:5.4~rc1`); a key segment holds `A-Za-z0-9._+~-` as they are and everything else percent-encoded, so that it is
- * at once a file name, an S3 key segment and a URL segment. Only this file knows the store's layout.
+ * Names to keys and back. A kernel's name comes from outside and may have any character (`6.12.107+deb13-amd64`,
+ * `2:5.4~rc1`). A key segment keeps `A-Za-z0-9._+~-` and percent-encodes the rest, so it can be a file name, an S3 key
+ * segment and a URL segment. Only this file knows the store's layout.
  */
 import { StoreError } from './error.ts'
 import type { Kernel, KernelName } from './kernel.ts'
@@ -9,7 +9,7 @@ import type { BuildRecord } from './record.ts'
 
 const MAX_SEGMENT = 255
 const MAX_KEY = 1024
-const LITERAL = /[^A-Za-z0-9._+~-]/gu
+const ENCODED = /[^A-Za-z0-9._+~-]/gu
 
 const percent = (text: string): string =>
   Array.from(
@@ -18,13 +18,13 @@ const percent = (text: string): string =>
   ).join('')
 
 /**
- * A name as one segment of a key or URL. Errors: `invalid_key` where it is empty, not Unicode, `.` or `..` (URL parsers
- * take those out of a path even when they are percent-encoded), or longer than 255 bytes as a segment.
+ * Encodes a name as one segment of a key or URL. Errors: `invalid_key` if the name is empty, has a lone surrogate, is
+ * `.` or `..` (URL parsers remove these from a path even if percent-encoded), or has more than 255 bytes when encoded.
  */
 export function encodeName(name: string): string {
   if (/^\.{0,2}$/.test(name) || !name.isWellFormed())
-    throw new StoreError('invalid_key', `not a name: ${JSON.stringify(name.slice(0, 80))}`)
-  const segment = name.replace(LITERAL, percent).replace(/^\./, '%2E')
+    throw new StoreError('invalid_key', `invalid name: ${JSON.stringify(name.slice(0, 80))}`)
+  const segment = name.replace(ENCODED, percent).replace(/^\./, '%2E')
   if (segment.length > MAX_SEGMENT) {
     throw new StoreError(
       'invalid_key',
@@ -34,19 +34,19 @@ export function encodeName(name: string): string {
   return segment
 }
 
-/** The name of which `encodeName` made this segment. Errors: `invalid_key` for what it never makes. */
+/** The inverse of `encodeName`. Errors: `invalid_key` for a segment that it cannot have made. */
 export function decodeName(segment: string): string {
   const name = decoded(segment)
   if (name === undefined) {
     throw new StoreError(
       'invalid_key',
-      `not a segment of a key: ${JSON.stringify(segment.slice(0, 80))}`,
+      `invalid key segment: ${JSON.stringify(segment.slice(0, 80))}`,
     )
   }
   return name
 }
 
-/** Whether `encodeName` takes it. */
+/** Whether `encodeName` accepts a name. */
 export function isName(name: string): boolean {
   try {
     encodeName(name)
@@ -56,15 +56,15 @@ export function isName(name: string): boolean {
   }
 }
 
-/** Whether `encodeName` could have made each segment of it. */
+/** Whether a key is short enough and `encodeName` could have made each of its segments. */
 export function isKey(key: string): boolean {
   return key.length <= MAX_KEY && key.split('/').every((segment) => decoded(segment) !== undefined)
 }
 
-/** Refuses what `isKey` does. Errors: `invalid_key`. */
+/** Throws for a key that `isKey` rejects. Errors: `invalid_key`. */
 export function checkKey(key: string): void {
   if (!isKey(key))
-    throw new StoreError('invalid_key', `not a key: ${JSON.stringify(key.slice(0, 80))}`)
+    throw new StoreError('invalid_key', `invalid key: ${JSON.stringify(key.slice(0, 80))}`)
 }
 
 function decoded(segment: string): string | undefined {
@@ -77,44 +77,55 @@ function decoded(segment: string): string | undefined {
 }
 
 /**
- * The build segment of a record's key: the package's version where there is one, since that is known before the
- * package is read, so that a failure and the success that follows share one key and nothing is orphaned. Else the
- * build-id, else (imports, which have neither) the BTF's digest.
+ * The build segment of a record's key: the package's version, which is known before the package is read. So a failure
+ * and a later success share one key. A record without package version uses the build-id, and an import without either
+ * the BTF's digest. Errors: `invalid_record`.
  */
 export function buildOf(record: Pick<BuildRecord, 'kernel' | 'package' | 'btf'>): string {
   if (record.package.version !== '') return record.package.version
   if (record.kernel.buildId) return record.kernel.buildId
   if (record.btf) return `btf-${record.btf.sha256.slice(0, 16)}`
-  throw new StoreError('invalid_record', 'a record has neither package version, build-id nor BTF')
+  throw new StoreError(
+    'invalid_record',
+    'the record has no package version, no build-id and no BTF',
+  )
 }
 
-/** `kernels/<distro>/<version>/<arch>/<release>/` */
+/**
+ * The prefix of the keys of a kernel's records: `kernels/<distro>/<version>/<arch>/<release>/`. Errors: `invalid_key`.
+ */
 export function kernelPrefix(kernel: KernelName): string {
   const names = [kernel.distro, kernel.version, kernel.arch, kernel.release]
   return `kernels/${names.map(encodeName).join('/')}/`
 }
 
-/** The `kernelPrefix` of a record's key. */
+/** The `kernelPrefix` that a record's key starts with. */
 export const prefixOfKey = (key: string): string => key.slice(0, key.lastIndexOf('/') + 1)
 
-/** `kernels/<distro>/<version>/<arch>/<release>/<build>.json` */
+/** The key of a record: `kernels/<distro>/<version>/<arch>/<release>/<build>.json`. Errors: `invalid_key`. */
 export function recordKey(kernel: Kernel, build: string): string {
   return `${kernelPrefix(kernel)}${encodeName(`${build}.json`)}`
 }
 
-/** `blobs/<aa>/<sha256>.btf.zst` */
+/** The key of a blob: `blobs/<aa>/<sha256>.btf.zst`. Errors: `invalid_key`. */
 export function blobKey(sha256: string): string {
-  if (!/^[0-9a-f]{64}$/.test(sha256)) throw new StoreError('invalid_key', 'not a hex SHA-256')
+  if (!/^[0-9a-f]{64}$/.test(sha256)) throw invalidDigest(sha256)
   return `blobs/${sha256.slice(0, 2)}/${sha256}.btf.zst`
 }
 
-/** The SHA-256 of which `blobKey` made this key; undefined for any other. */
+const invalidDigest = (text: string): StoreError =>
+  new StoreError(
+    'invalid_key',
+    `invalid SHA-256 ${JSON.stringify(text.slice(0, 80))}: expected 64 lower-case hex digits`,
+  )
+
+/** The inverse of `blobKey`; undefined for a key that it cannot have made. */
 export function shaOfBlobKey(key: string): string | undefined {
   const [, aa, sha256] = /^blobs\/([0-9a-f]{2})\/([0-9a-f]{64})\.btf\.zst$/.exec(key) ?? []
   return sha256?.startsWith(aa ?? '-') ? sha256 : undefined
 }
 
-/** `sources/<id>/<suite>.json`, for a source that could not be discovered. */
+/** The key of a source's failed discovery: `sources/<id>/<suite>.json`. Errors: `invalid_key`. */
 export function sourceFailureKey(source: string, suite: string): string {
   return `sources/${encodeName(source)}/${encodeName(`${suite}.json`)}`
 }

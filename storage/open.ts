@@ -1,10 +1,10 @@
-/* One door to all backends: a URL says which. A backend's code is loaded when it is used. */
+/* Opens a store by its URL. A backend's code is loaded only when it is used. */
 import { resolve } from 'node:path'
 import { StoreError } from './error.ts'
-import type { Presign } from './presign.ts'
+import type { Presigner } from './presign.ts'
 import type { Store } from './store.ts'
 
-/** Where btfmill keeps what it makes, unless told otherwise. */
+/** The URL of the default store. */
 export const DEFAULT_STORE = 'file:./btfmill-store'
 
 const BACKENDS: Record<string, (rest: string) => Promise<Store>> = {
@@ -14,32 +14,32 @@ const BACKENDS: Record<string, (rest: string) => Promise<Store>> = {
 }
 
 /**
- * Opens `file:./dir`, `s3://bucket/prefix?endpoint=…` or `memory:`. Errors: `unsupported` for any other URL, and those of
- * the backend.
+ * Opens the store at `file:./dir`, `s3://bucket/prefix?endpoint=…` or `memory:`. Errors: `unsupported` for any other
+ * URL; those of the backend.
  */
 export async function openStore(url: string): Promise<Store> {
   const [, scheme = '', rest = ''] = /^([a-z0-9]+):(.*)$/s.exec(url) ?? []
   const open = Object.hasOwn(BACKENDS, scheme) && BACKENDS[scheme]
   if (open) return await open(rest)
   const known = Object.keys(BACKENDS).map((name) => `${name}:`)
-  const given = scheme ? `${scheme}:…` : url // the rest may hold a password
+  const given = scheme ? `${scheme}:…` : url // the rest may contain a password
   throw new StoreError(
     'unsupported',
-    `a store is one of ${known.join(', ')}, not ${JSON.stringify(given)}`,
+    `unsupported store URL ${JSON.stringify(given)}: expected one of ${known.join(', ')}`,
   )
 }
 
 /**
- * What signs addresses at which anybody may read one object of a store for a while, as presign.ts says; undefined for a
- * store that has no such addresses. Errors: those of `openStore`.
+ * Opens a presigner beside the store of a URL (presign.ts); undefined if the backend has no presigned URLs. Errors:
+ * those of `openStore`.
  */
-export async function openPresign(url: string): Promise<Presign | undefined> {
+export async function openPresigner(url: string): Promise<Presigner | undefined> {
   return url.startsWith('s3:') ? await (await import('./presign.ts')).presignS3(url) : undefined
 }
 
 function directoryOf(path: string): string {
   const directory = path.replace(/^\/\//, '')
   if (directory === '')
-    throw new StoreError('unsupported', 'file: wants a directory, as file:./dir')
+    throw new StoreError('unsupported', 'file: has no directory: expected a URL such as file:./dir')
   return resolve(directory)
 }

@@ -1,6 +1,7 @@
 /*
- * Addresses at which anybody may read one object for a while, so that a server can send its clients to the bucket. Not
- * a method of `Store`, since few stores have such addresses: it is opened beside one, by its URL.
+ * Presigned URLs: with one, anybody can read one object for a limited time, so a server can redirect its clients to the
+ * bucket. A presigner is not part of `Store`, since few backends have such URLs. It is opened beside a store, by its
+ * URL.
  */
 import { GetObjectCommand } from '@aws-sdk/client-s3'
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner'
@@ -8,19 +9,19 @@ import { checkKey } from './name.ts'
 import { connectS3 } from './s3.ts'
 
 export interface PresignOptions {
-  /** for which the address is good */
+  /** how long the URL is valid */
   seconds: number
-  /** headers of the answer, whatever the bucket has */
+  /** these three replace headers of the response */
   contentType?: string
   contentEncoding?: string
   cacheControl?: string
 }
 
-/** The address of an object, which may not be there. Errors: `invalid_key`. */
-export type Presign = (key: string, options: PresignOptions) => Promise<string>
+/** Makes the presigned URL of an object, which need not exist. Errors: `invalid_key`. */
+export type Presigner = (key: string, options: PresignOptions) => Promise<string>
 
-/** What signs addresses of a store in a bucket, by its URL. Errors: `unsupported`. */
-export async function presignS3(url: string): Promise<Presign> {
+/** Opens the presigner of an S3 store, by the store's URL. Errors: `unsupported`. */
+export async function presignS3(url: string): Promise<Presigner> {
   const { client, location } = await connectS3(url.slice('s3:'.length))
   return (key, { seconds, contentType, contentEncoding, cacheControl }) => {
     checkKey(key)

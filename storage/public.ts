@@ -1,11 +1,11 @@
 /*
- * What strangers may have of a record. What a program wrote while it failed, where a file lay that somebody gave, and
- * the password in an address are the operator's: they name directories and code of his machine, and open doors.
+ * The public part of a record. A failed program's log, the path of a local package and the credentials in a URL stay
+ * private: they reveal directories and code of the operator's machine, or grant access to a server.
  */
 import type { Failure } from './failure.ts'
 import type { BuildRecord } from './record.ts'
 
-/** A record without what is the operator's. */
+/** A record without its private data. A record that has none is returned unchanged. */
 export function publicRecord(record: BuildRecord): BuildRecord {
   if (isPublic(record)) return record
   const { package: from, failure, ...rest } = record
@@ -18,14 +18,14 @@ export function publicRecord(record: BuildRecord): BuildRecord {
 
 const withoutLog = ({ log: _, ...failure }: Failure): Failure => failure
 
-/** Whether nothing of a record is the operator's. */
+/** Whether a record has no private data. */
 export function isPublic({ package: { url }, failure }: BuildRecord): boolean {
   return failure?.log === undefined && publicUrl(url) === url
 }
 
-/** An address as it is where others can reach it, else the file's name alone. */
+/** An HTTP URL without credentials; of any other URL or path only the file name. */
 function publicUrl(url: string): string {
   return /^https?:/.test(url)
-    ? url.replace(/^(https?:\/\/)[^/?#]*@/, '$1') // to the last @: a password may have one
+    ? url.replace(/^(https?:\/\/)[^/?#]*@/, '$1') // up to the last @: a password may contain one
     : url.replace(/^.*[/\\]/s, '')
 }

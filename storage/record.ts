@@ -5,15 +5,16 @@ import { Kernel } from './kernel.ts'
 const Sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' })
 const Time = Type.String({ format: 'date-time' })
 
-/** How far the bytes of a package are vouched for. */
+/** How a package's bytes were authenticated. */
 export const Authenticated = Type.Union([
-  Type.Literal('index'), // whole, against a signed index
-  Type.Literal('header'), // whole, against the signature in the package itself
-  Type.Literal('prefix'), // `--early-stop`: read in part, so its digest was never compared
-  Type.Literal('digest'), // whole, against a digest that came unsigned over TLS
-  Type.Literal('none'), // a file given by its user
+  Type.Literal('index'), // all bytes, against a signed index
+  Type.Literal('header'), // all bytes, against the signature in the package itself
+  Type.Literal('prefix'), // read in part (`--early-stop`), so the digest was never compared
+  Type.Literal('digest'), // all bytes, against an unsigned digest that came over TLS
+  Type.Literal('none'), // a file or URL that the user gave
 ])
 
+/** The package that a build's BTF comes from. */
 export const Package = Type.Object({
   name: Type.String(),
   version: Type.String(),
@@ -30,9 +31,9 @@ export const BtfInfo = Type.Object({
   sha256: Sha256,
   /** raw bytes */
   size: Type.Integer({ minimum: 0 }),
-  /** without void */
+  /** number of types, without void */
   types: Type.Integer({ minimum: 0 }),
-  /** the kinds used, by their UAPI names without `BTF_KIND_`, in order of their numbers */
+  /** the kinds that occur, as UAPI names without `BTF_KIND_`, in the order of their numbers */
   kinds: Type.Array(Type.String()),
   byteOrder: Type.Union([Type.Literal('little'), Type.Literal('big')]),
   /** bytes */
@@ -40,39 +41,41 @@ export const BtfInfo = Type.Object({
 })
 export type BtfInfo = Type.Static<typeof BtfInfo>
 
-/** The split BTF of a module over its kernel's, whose byte order and pointers it shares. */
+/** The split BTF of a module. Byte order and pointer size are those of the kernel's BTF. */
 export const ModuleInfo = Type.Pick(BtfInfo, ['sha256', 'size', 'types'])
 export type ModuleInfo = Type.Static<typeof ModuleInfo>
 
-/** Why a module that was wanted has no BTF. */
+/** Why a requested module has no BTF. */
 export const ModuleFailure = Type.Pick(Failure, ['code', 'message'])
 export type ModuleFailure = Type.Static<typeof ModuleFailure>
 
+/** The program that made the BTF. */
 export const Tool = Type.Object({
   name: Type.Union([Type.Literal('pahole'), Type.Literal('none')]),
   version: Type.String(),
   options: Type.Array(Type.String()),
-  /** what a new run would have to differ in to give other bytes; a changed one means the package is due again */
+  /** everything that can change the resulting bytes; if it differs from a new run's, the package is due again */
   fingerprint: Type.String(),
 })
 export type Tool = Type.Static<typeof Tool>
 
 /**
- * The JSON document the catalog keeps for a build. It holds the BTF, or the failure, or (while a newer fingerprint
- * version fails) both: then the BTF of the older version is still served.
+ * The JSON document that the catalog keeps for a build. It has the BTF or the failure. It has both if a run with a
+ * newer fingerprint failed: the older BTF is then still served.
  */
 export const BuildRecord = Type.Object({
   schema: Type.Literal(1),
   kernel: Kernel,
   package: Package,
-  /** does the kernel carry `.BTF` itself */
+  /** whether the kernel image has its own `.BTF` section */
   embedded: Type.Optional(Type.Boolean()),
   origin: Type.Union([Type.Literal('pahole'), Type.Literal('embedded'), Type.Literal('import')]),
   btf: Type.Optional(BtfInfo),
   /** split BTF of modules, by module name */
   modules: Type.Optional(Type.Record(Type.String(), ModuleInfo)),
-  /** names of the modules that were wanted, `*` for all, and why some are not among `modules` */
+  /** names of the requested modules; `*` stands for all */
   wantedModules: Type.Optional(Type.Array(Type.String())),
+  /** requested modules that are not in `modules`, by name */
   moduleFailures: Type.Optional(Type.Record(Type.String(), ModuleFailure)),
   tool: Tool,
   failure: Type.Optional(Failure),
@@ -81,7 +84,7 @@ export const BuildRecord = Type.Object({
 })
 export type BuildRecord = Type.Static<typeof BuildRecord>
 
-/** A source that could not be discovered: there is no kernel to hang the failure on. */
+/** The failed discovery of a source. There is no kernel yet whose record could have the failure. */
 export const SourceFailure = Type.Object({
   schema: Type.Literal(1),
   source: Type.String(),

@@ -1,6 +1,6 @@
 /*
- * Records in memory, for look-ups and listings. They stand on shelves, one for each kernel name in the order of the
- * keys; a shelf is replaced as a whole, and the other indexes follow. Nothing here reads or writes a store.
+ * Records in memory, for look-ups and listings. They are grouped by kernel name, and each group is in the order of its
+ * keys. A group is replaced as a whole, and the other indexes follow. Nothing here reads or writes a store.
  */
 import { canonicalArch } from './arch.ts'
 import { matchGlob } from './glob.ts'
@@ -9,16 +9,16 @@ import { encodeName, isName, kernelPrefix } from './name.ts'
 import type { BuildRecord } from './record.ts'
 import { compareVersions } from './version.ts'
 
-/** A record with where it is kept, and as which version of the object there. */
+/** A record with the key and the etag of its object. */
 export interface RecordEntry {
   key: string
   etag: string
   record: BuildRecord
-  /** whether that is the public part of it alone */
+  /** set if `record` is only the public part of the stored record */
   partial?: true
 }
 
-/** What one record is found by, apart from its kernel's name. */
+/** The values, besides its kernel's name, by which a record is found. */
 const INDEXES = {
   buildId: ({ kernel }: BuildRecord) => kernel.buildId,
   release: ({ kernel }: BuildRecord) => kernel.release,
@@ -30,8 +30,8 @@ const INDEX_NAMES = Object.keys(INDEXES) as IndexName[]
 
 export class Records {
   /** entries by `kernelPrefix`, in order of their keys */
-  readonly #shelves = new Map<string, readonly RecordEntry[]>()
-  /** prefixes of shelves, in byte order; undefined while it is not known */
+  readonly #groups = new Map<string, readonly RecordEntry[]>()
+  /** prefixes of groups, in byte order; undefined until it is computed */
   #order: string[] | undefined
   readonly #indexes: Readonly<Record<IndexName, Map<string, readonly RecordEntry[]>>> = {
     buildId: new Map(),
@@ -45,35 +45,35 @@ export class Records {
     return this.#size
   }
 
-  /** How often anything was replaced. */
+  /** The number of changes so far. */
   get version(): number {
     return this.#version
   }
 
-  /** Replaces all that is known of one kernel name; without entries nothing is. */
+  /** Replaces all entries of one kernel name; an empty list removes the name. */
   set(prefix: string, entries: readonly RecordEntry[]): void {
     this.#version++
-    const old = this.#shelves.get(prefix)
+    const old = this.#groups.get(prefix)
     for (const entry of old ?? []) this.#unindex(entry)
     for (const entry of entries) this.#index(entry)
     this.#size += entries.length - (old?.length ?? 0)
     if (entries.length > 0 !== (old !== undefined)) this.#order = undefined
-    if (entries.length === 0) this.#shelves.delete(prefix)
-    else this.#shelves.set(prefix, [...entries].sort(byKey))
+    if (entries.length === 0) this.#groups.delete(prefix)
+    else this.#groups.set(prefix, [...entries].sort(byKey))
   }
 
-  /** The entries under one kernel name; its prefix as `kernelPrefix` makes it. */
+  /** The entries of one kernel name, given as `kernelPrefix`. */
   get(prefix: string): readonly RecordEntry[] {
-    return this.#shelves.get(prefix) ?? []
+    return this.#groups.get(prefix) ?? []
   }
 
-  /** All builds under one kernel name, exactly, but for aliases of its architecture; newest first. */
+  /** All builds of one kernel name, newest first. The architecture may be an alias; the rest must be exact. */
   find(kernel: KernelName): BuildRecord[] {
     const entries = this.get(kernelPrefix({ ...kernel, arch: canonicalArch(kernel.arch) }))
     return entries.map(({ record }) => record).sort(newestFirst)
   }
 
-  /** The records with that build-id, `uname -r`, or SHA-256 of raw BTF; newest first. */
+  /** All records with a build-id, a `uname -r` or a SHA-256 of raw BTF, newest first. */
   findBy(index: IndexName, value: string): BuildRecord[] {
     const found = this.#indexes[index].get(value) ?? []
     return found.map(({ record }) => record).sort(newestFirst)
@@ -81,7 +81,7 @@ export class Records {
 
   /** The prefixes of kernel names that start with `prefix`, in byte order. */
   *prefixes(prefix = ''): Generator<string> {
-    this.#order ??= [...this.#shelves.keys()].sort()
+    this.#order ??= [...this.#groups.keys()].sort()
     for (let at = lowerBound(this.#order, prefix); at < this.#order.length; at++) {
       const found = this.#order[at]!
       if (!found.startsWith(prefix)) return
@@ -89,11 +89,11 @@ export class Records {
     }
   }
 
-  /** The entries that match a filter, in byte order of their keys, after the key `after`. */
+  /** The entries that match a filter, in byte order of their keys, from after the key `after`. */
   *list(filter: KernelFilter = {}, after = ''): Generator<RecordEntry> {
     const start = prefixOf(filter)
     for (const prefix of this.prefixes(start)) {
-      // a shelf that ends before `after`: its keys all start with its prefix
+      // all keys of this group come before `after`
       if (prefix < after && !after.startsWith(prefix)) continue
       for (const entry of this.get(prefix)) {
         if (entry.key > after && matchesFilter(entry.record.kernel, filter)) yield entry
@@ -119,7 +119,7 @@ export class Records {
   }
 }
 
-/** Whether a kernel is among those a filter asks for. */
+/** Whether a kernel matches a filter. */
 export function matchesFilter(kernel: KernelName, filter: KernelFilter): boolean {
   return (
     (filter.distro === undefined || filter.distro === kernel.distro) &&
@@ -129,7 +129,7 @@ export function matchesFilter(kernel: KernelName, filter: KernelFilter): boolean
   )
 }
 
-/** What the keys of all that a filter can match start with. */
+/** The longest prefix that all keys of matching records share. */
 function prefixOf({ distro, version, arch }: KernelFilter): string {
   const names = [distro, version, arch === undefined ? undefined : canonicalArch(arch)]
   let prefix = 'kernels/'
@@ -152,7 +152,7 @@ function lowerBound(sorted: readonly string[], wanted: string): number {
 
 const byKey = (a: RecordEntry, b: RecordEntry): number => (a.key < b.key ? -1 : 1)
 
-/** The order of builds: by the version of their package, which tells more than when somebody made their BTF; then by that. */
+/** Orders builds: by package version, since that tells more than the time of generation; then by that time. */
 export const newestFirst = (a: BuildRecord, b: BuildRecord): number =>
   compareVersions(b.package.version, a.package.version) ||
   (a.createdAt < b.createdAt ? 1 : a.createdAt > b.createdAt ? -1 : 0)

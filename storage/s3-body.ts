@@ -1,17 +1,17 @@
 /*
- * The bytes of an object on S3 as a stream that outlives its connection: where that breaks midway, the rest is asked
- * for again. The reader sees every byte once or an error, never a shorter object.
+ * The bytes of an S3 object as a stream that outlives its connection. If the connection breaks, the stream requests the
+ * rest. The reader gets every byte once, or an error; never a shortened object.
  */
 import { Readable } from 'node:stream'
 import { StoreError } from './error.ts'
 
-/** How often in a row it may break without a byte having come. */
+/** The number of successive connections that may break without a byte. */
 const ATTEMPTS = 3
 
 /**
- * Reads `size` bytes: from `first` as long as it lasts, then from what `reopen` gives for the number of bytes that have
- * come. Errors: `unreachable` where it keeps breaking, or the object was replaced; `digest_mismatch` where all came and
- * are wrong.
+ * Reads `size` bytes: from `first` until it breaks, then from `reopen`, which gets the number of bytes received so far.
+ * Errors: `unreachable` if the connection keeps breaking or the object was replaced; `digest_mismatch` if all bytes
+ * came and the SDK's checksum does not match.
  */
 export function resumedBody(
   first: Readable,
@@ -46,6 +46,6 @@ export function resumedBody(
 
 function broken(passed: number, size: number, cause: unknown): StoreError {
   const code = passed < size ? 'unreachable' : 'digest_mismatch'
-  const told = cause instanceof Error ? `: ${cause.message}` : ''
-  return new StoreError(code, `${passed} of ${size} bytes came${told}`, { cause })
+  const reason = cause instanceof Error ? `: ${cause.message}` : ''
+  return new StoreError(code, `received ${passed} of ${size} bytes${reason}`, { cause })
 }

@@ -1,14 +1,14 @@
 /*
- * What S3 and its SDK say of a failure, and which of our codes that is. The status decides where no name does, but for
- * 404: a server that is not S3 says that of everything, and one that is says what it has not.
+ * Maps the errors of S3 and its SDK to our codes. The error's name decides, and without a known name the HTTP status,
+ * except 404: a server that is not S3 answers 404 to everything, and an S3 server names what is missing.
  */
 import { StoreError, type StoreErrorCode } from './error.ts'
 
-/** By the name S3 or the SDK gives the error. */
+/** By the error's name in S3 or the SDK. */
 const BY_NAME: Record<string, StoreErrorCode> = {
   NoSuchKey: 'not_found',
-  NoSuchBucket: 'unreachable', // as a disk that is not mounted
-  NoSuchUpload: 'unreachable', // someone else took its parts away
+  NoSuchBucket: 'unreachable', // as for a disk that is not mounted
+  NoSuchUpload: 'unreachable', // others removed the parts
   AllAccessDisabled: 'not_permitted',
   AuthorizationHeaderMalformed: 'not_permitted',
   CredentialsProviderError: 'not_permitted',
@@ -43,8 +43,8 @@ interface S3Failure {
   $metadata?: { httpStatusCode?: number; attempts?: number }
 }
 
-/** The failure of a request about `what` as ours; whatever else it was, the server was not reached. */
-export function explainS3(error: unknown, what: string): StoreError {
+/** Maps the error of a request about `what` to a `StoreError`; an unknown error becomes `unreachable`. */
+export function toStoreError(error: unknown, what: string): StoreError {
   if (error instanceof StoreError) return error
   const { name = '' } = error as S3Failure
   const code = BY_NAME[name] ?? BY_STATUS[statusOf(error)] ?? 'unreachable'
@@ -52,17 +52,17 @@ export function explainS3(error: unknown, what: string): StoreError {
 }
 
 /**
- * Whether a request may have been carried out although it failed: a first attempt that was not answered, before the one
- * that was refused.
+ * Whether a request may have been carried out although it failed: the SDK tried more than once, and an unanswered first
+ * attempt may be the reason why a later one was rejected.
  */
 export const wasRetried = (error: unknown): boolean =>
   ((error as S3Failure).$metadata?.attempts ?? 2) > 1
 
-/** The HTTP status of the answer, where there was one. */
+/** The HTTP status of the response; 0 if there was none. */
 export const statusOf = (error: unknown): number =>
   (error as S3Failure).$metadata?.httpStatusCode ?? 0
 
-/** A refused connection has no message of its own, only those of the addresses that were tried. */
+/** Status, name and message. A refused connection has no message, only a code. */
 function describe({ name, message, code, $metadata }: S3Failure): string {
   const status = $metadata?.httpStatusCode
   return [status, name, message || code].filter(Boolean).join(' ').slice(0, 500)

@@ -1,20 +1,20 @@
 /*
- * The URL of an S3 store, `s3://BUCKET/PREFIX?PARAMETERS`. It is shown to people and written to logs, so it holds no
- * secrets: credentials come from where the SDK looks for them (environment, profile, role of the machine).
+ * The URL of an S3 store, `s3://BUCKET/PREFIX?PARAMETERS`. It is shown to people and written to logs, so it has no
+ * credentials. The SDK finds those in the environment, a profile or the machine's role.
  */
 import { StoreError } from './error.ts'
 import { isKey } from './name.ts'
 
 export interface S3Location {
   bucket: string
-  /** what every key begins with: nothing, or segments with a slash at their end */
+  /** the prefix of every key: empty, or segments with a final slash */
   prefix: string
-  /** where it is not AWS */
+  /** the server's URL, if it is not AWS */
   endpoint?: string
   region?: string
-  /** the bucket in the path, not in the host name */
+  /** whether the bucket is in the path, not in the host name */
   pathStyle: boolean
-  /** longest silence of the server, in milliseconds */
+  /** longest time without a byte from the server, in milliseconds */
   timeout: number
 }
 
@@ -25,26 +25,38 @@ const PARAMETERS = {
   timeout: /^(?=.*[1-9])\d{1,4}(\.\d{1,3})?$/,
 } as const
 
+/** The valid values, for people. */
+const PARAMETER_FORMS: Record<keyof typeof PARAMETERS, string> = {
+  endpoint: 'an HTTP URL without query, fragment and credentials',
+  region: 'at most 64 letters, digits and hyphens',
+  'path-style': 'true or false',
+  timeout: 'seconds from 0.001 to 9999.999',
+}
+
 type Parameters = { [name in keyof typeof PARAMETERS]?: string }
 
 const BUCKET = /^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$/
-/** In seconds. */
-const TIMEOUT = '30'
+/** The default timeout, in seconds. */
+const DEFAULT_TIMEOUT = '30'
 
 /**
- * Reads what follows `s3:`, `//BUCKET/PREFIX?endpoint=URL&region=NAME&path-style=BOOLEAN&timeout=SECONDS`. Where an
- * endpoint is named the bucket is in the path unless told otherwise, since few such servers have a host name for each
- * bucket. Errors: `unsupported` for what is no such URL; the message does not repeat what could be a secret.
+ * Parses the part after `s3:`, `//BUCKET/PREFIX?endpoint=URL&region=NAME&path-style=BOOLEAN&timeout=SECONDS`. With an
+ * endpoint, `path-style` is true by default, since few such servers have a host name for each bucket. Errors:
+ * `unsupported` for an invalid URL; the message repeats no part that may be secret.
  */
 export function parseS3Url(rest: string): S3Location {
   const url = URL.parse(`s3:${rest}`)
   if (url?.username !== '' || url.password !== '' || url.hash !== '')
-    throw refusal('is s3://BUCKET/PREFIX; credentials belong in the environment or a profile')
-  if (url.port !== '' || !BUCKET.test(url.hostname)) throw refusal('begins with a bucket’s name')
+    throw invalidUrl(
+      'expected s3://BUCKET/PREFIX without credentials; those belong in the environment or a profile',
+    )
+  if (url.port !== '' || !BUCKET.test(url.hostname))
+    throw invalidUrl('expected a bucket name after s3://')
   const prefix = url.pathname.replace(/^\/+|\/+$/g, '')
-  if (prefix !== '' && !isKey(prefix)) throw refusal('has a prefix of the form of its keys')
-  const { endpoint, region, timeout = TIMEOUT, 'path-style': style } = readParameters(url)
-  if (endpoint !== undefined && !URL.canParse(endpoint)) throw refusal('has a URL as its endpoint')
+  if (prefix !== '' && !isKey(prefix)) throw invalidUrl('expected a prefix that is a valid key')
+  const { endpoint, region, timeout = DEFAULT_TIMEOUT, 'path-style': style } = readParameters(url)
+  if (endpoint !== undefined && !URL.canParse(endpoint))
+    throw invalidUrl('expected an HTTP URL as endpoint')
   return {
     bucket: url.hostname,
     prefix: prefix === '' ? '' : `${prefix}/`,
@@ -58,12 +70,17 @@ export function parseS3Url(rest: string): S3Location {
 function readParameters({ searchParams }: URL): Parameters {
   for (const [name, value] of searchParams) {
     const form = Object.hasOwn(PARAMETERS, name) && PARAMETERS[name as keyof Parameters]
-    if (!form) throw refusal(`has only the parameters ${Object.keys(PARAMETERS).join(', ')}`)
-    if (searchParams.getAll(name).length > 1) throw refusal(`has ${name} once`)
-    if (!form.test(value)) throw refusal(`has another form of ${name}`)
+    if (!form)
+      throw invalidUrl(`expected only the parameters ${Object.keys(PARAMETERS).join(', ')}`)
+    if (searchParams.getAll(name).length > 1)
+      throw invalidUrl(`expected the parameter ${name} once`)
+    if (!form.test(value))
+      throw invalidUrl(
+        `the parameter ${name} has an invalid value: expected ${PARAMETER_FORMS[name as keyof Parameters]}`,
+      )
   }
   return Object.fromEntries(searchParams)
 }
 
-const refusal = (form: string): StoreError =>
-  new StoreError('unsupported', `the URL of an S3 store ${form}`)
+const invalidUrl = (reason: string): StoreError =>
+  new StoreError('unsupported', `invalid S3 store URL: ${reason}`)

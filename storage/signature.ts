@@ -1,7 +1,7 @@
 /*
- * Detached signatures as minisign makes and verifies them: Ed25519 over the BLAKE2b-512 of the content, and a second
- * one over the first and a comment (https://jedisct1.github.io/minisign/, "Signature format"). The secret key is kept
- * as PKCS #8, which other tools read too.
+ * Detached signatures in minisign's format: an Ed25519 signature of the content's BLAKE2b-512, and a second one of the
+ * first and a comment (https://jedisct1.github.io/minisign/, "Signature format"). The secret key is PKCS #8, which
+ * other tools read too.
  */
 import {
   createHash,
@@ -14,34 +14,36 @@ import {
 } from 'node:crypto'
 import { StoreError } from './error.ts'
 
-/** `Ed` is minisign's name of the key's algorithm, `ED` of a signature over a hash. */
+/** In minisign's format `Ed` stands for a key, `ED` for a signature of a hash. */
 const KEY_ALGORITHM = Buffer.from('Ed')
 const SIGNATURE_ALGORITHM = Buffer.from('ED')
+/** Sizes in bytes. */
 const KEY_ID = 8
 const PUBLIC_KEY = 32
 const SIGNATURE = 64
-/** What stands before the 32 bytes of an Ed25519 key in DER (RFC 8410). */
+/** The DER bytes before the 32 bytes of an Ed25519 public key (RFC 8410). */
 const SPKI = Buffer.from('302a300506032b6570032100', 'hex')
+/** The largest key or signature that is read, in characters. */
 const MAX_TEXT = 4096
 
 const UNTRUSTED = 'untrusted comment: '
 const TRUSTED = 'trusted comment: '
 
 export interface KeyPair {
-  /** the text of a minisign public key */
+  /** text of a minisign public key file */
   publicKey: string
-  /** PEM; whoever has it can sign */
+  /** PEM of PKCS #8 */
   secretKey: string
 }
 
-/** A new key pair. */
+/** Makes a new key pair. */
 export function generateKeys(): KeyPair {
   const { privateKey } = generateKeyPairSync('ed25519')
   const secretKey = privateKey.export({ type: 'pkcs8', format: 'pem' }) as string
   return { publicKey: publicKeyOf(secretKey), secretKey }
 }
 
-/** The public half of a secret key, as minisign writes it. Errors: `invalid_key`. */
+/** The public key of a secret key, as the text of a minisign public key file. Errors: `invalid_key`. */
 export function publicKeyOf(secretKey: string): string {
   const raw = rawPublicKey(readSecretKey(secretKey))
   const id = idOf(raw)
@@ -50,7 +52,10 @@ export function publicKeyOf(secretKey: string): string {
   return `${UNTRUSTED}minisign public key ${name}\n${packed}\n`
 }
 
-/** Signs content. `comment` is signed too, and is one line. Errors: `invalid_key`. */
+/**
+ * Signs content and a comment, whose control characters become spaces. Returns a minisign signature file. Errors:
+ * `invalid_key`.
+ */
 export function signContent(content: Uint8Array, secretKey: string, comment: string): string {
   const key = readSecretKey(secretKey)
   const signature = sign(null, digest(content), key)
@@ -66,10 +71,7 @@ export function signContent(content: Uint8Array, secretKey: string, comment: str
   ].join('\n')
 }
 
-/**
- * The comment of a signature that is right: of this content, by this key. Errors: `invalid_key` for a key that is
- * none, `invalid_signature`.
- */
+/** Verifies a signature of content and returns its signed comment. Errors: `invalid_key`, `invalid_signature`. */
 export function verifyContent(content: Uint8Array, signature: string, publicKey: string): string {
   const key = readPublicKey(publicKey)
   const [, packed = '', comment = '', global = ''] = lines(signature)
@@ -77,35 +79,39 @@ export function verifyContent(content: Uint8Array, signature: string, publicKey:
   const id = bytes.subarray(2, 2 + KEY_ID)
   const signed = bytes.subarray(2 + KEY_ID)
   if (!bytes.subarray(0, 2).equals(SIGNATURE_ALGORITHM) || signed.length !== SIGNATURE)
-    throw refused('it is not one of minisign')
-  if (!comment.startsWith(TRUSTED)) throw refused('it has no trusted comment')
-  if (!id.equals(key.id)) throw refused('it is by another key')
-  if (!verify(null, digest(content), key.key, signed)) throw refused('the content is not as signed')
+    throw invalidSignature('it is not in the format of minisign')
+  if (!comment.startsWith(TRUSTED)) throw invalidSignature('it has no trusted comment')
+  if (!id.equals(key.id)) throw invalidSignature('it is by another key')
+  if (!verify(null, digest(content), key.key, signed))
+    throw invalidSignature('the content differs from the signed content')
   const line = comment.slice(TRUSTED.length)
   const both = Buffer.concat([signed, Buffer.from(line)])
   if (!verify(null, both, key.key, Buffer.from(global, 'base64')))
-    throw refused('its comment is not as signed')
+    throw invalidSignature('the comment differs from the signed comment')
   return line
 }
 
-const refused = (why: string) =>
-  new StoreError('invalid_signature', `the signature is refused: ${why}`)
+const invalidSignature = (reason: string) =>
+  new StoreError('invalid_signature', `invalid signature: ${reason}`)
 
 function readSecretKey(pem: string): KeyObject {
   try {
     const key = createPrivateKey(pem)
     if (key.asymmetricKeyType === 'ed25519') return key
-  } catch {} // whatever it says might quote the key
-  throw new StoreError('invalid_key', 'that is no Ed25519 secret key in PKCS #8')
+  } catch {} // its message might quote the key
+  throw new StoreError(
+    'invalid_key',
+    'invalid secret key: expected an Ed25519 key as PEM of PKCS #8',
+  )
 }
 
-/** Takes the file's text, or its second line alone, as `minisign -P` does. */
+/** Reads a public key from the file's text, or from its second line alone, as `minisign -P` does. */
 function readPublicKey(text: string): { key: KeyObject; id: Buffer } {
   const [first = '', second = ''] = lines(text)
   const bytes = Buffer.from(first.startsWith(UNTRUSTED) ? second : first, 'base64')
   const raw = bytes.subarray(2 + KEY_ID)
   if (!bytes.subarray(0, 2).equals(KEY_ALGORITHM) || raw.length !== PUBLIC_KEY)
-    throw new StoreError('invalid_key', 'that is no public key of minisign')
+    throw new StoreError('invalid_key', 'invalid public key: expected a minisign public key')
   const der = Buffer.concat([SPKI, raw])
   const key = createPublicKey({ key: der, format: 'der', type: 'spki' })
   return { key, id: bytes.subarray(2, 2 + KEY_ID) }
@@ -118,7 +124,9 @@ function rawPublicKey(secretKey: KeyObject): Buffer {
   return der.subarray(SPKI.length)
 }
 
-/** minisign draws key ids by lot; ours follow from the key, so that the secret key needs no more than itself. */
+/**
+ * The key id. minisign's are random; ours is derived from the key, so that it needs no place in the secret key file.
+ */
 const idOf = (publicKey: Buffer): Buffer =>
   createHash('sha256').update(publicKey).digest().subarray(0, KEY_ID)
 

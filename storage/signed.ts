@@ -3,11 +3,11 @@
  * written after the object. A reader that gets both while they are replaced finds that they do not fit, and reads
  * again.
  */
-import { absentIsNone, StoreError } from './error.ts'
+import { ignoreNotFound, StoreError } from './error.ts'
 import { readBytes } from './json.ts'
 import { publicKeyOf, signContent, verifyContent } from './signature.ts'
 import type { Store } from './store.ts'
-import { swap } from './swap.ts'
+import { compareAndSwap } from './swap.ts'
 
 const MAX_SIGNATURE = 4096
 
@@ -27,7 +27,7 @@ export async function signObject(
 ): Promise<boolean> {
   const publicKey = publicKeyOf(secretKey)
   let written = false
-  await swap(async () => {
+  await compareAndSwap(async () => {
     const { etag } = await store.head(key)
     const content = await readBytes(store, key, maxSize)
     if (await problemOf(store, key, content, publicKey)) {
@@ -61,7 +61,7 @@ async function problemOf(
   publicKey: string,
 ): Promise<string | undefined> {
   try {
-    const signature = await readBytes(store, signatureKey(key), MAX_SIGNATURE).catch(absentIsNone)
+    const signature = await readBytes(store, signatureKey(key), MAX_SIGNATURE).catch(ignoreNotFound)
     if (!signature) return `${key} has no signature`
     verifyContent(content, signature.toString('utf8'), publicKey)
     return undefined

@@ -1,70 +1,77 @@
 /*
- * A snapshot of all records in one object, so that a service starts with one GET. It is made from the records, replaced
- * by compare-and-swap, and never the truth: who finds none, or one that does not read, lists the records instead.
+ * A snapshot of all records in one object, so that a service starts with one GET. It is made from the records and
+ * replaced by compare-and-swap. It is never the truth: without a valid snapshot, readers list the records instead.
  *
- * zstd of JSON lines: a head with the number of records, then `[key, etag, record]` for each, in byte order of keys.
- * Anybody may read it, so it has what is public of each; where that is not all, a fourth element `true` says so.
+ * The format is zstd of JSON lines: a header with the number of records, then `[key, etag, record]` for each record, in
+ * byte order of the keys. Anybody may read it, so it has the public part of each record. A fourth element `true` marks
+ * records that have a private part.
  */
 import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import { constants, createZstdDecompress, zstdCompress } from 'node:zlib'
-import { absentIsNone, StoreError } from './error.ts'
+import { ignoreNotFound, StoreError } from './error.ts'
 import { toRecord } from './json.ts'
 import { isPublic, publicRecord } from './public.ts'
 import type { RecordEntry } from './records.ts'
 import { signObject } from './signed.ts'
 import type { ObjectInfo, Store } from './store.ts'
-import { over } from './swap.ts'
+import { ifUnchanged } from './swap.ts'
 
 export const SNAPSHOT_KEY = 'catalog/snapshot.ndjson.zst'
 
 const SCHEMA = 1
-/** Bytes of a snapshot, compressed and not, that we read: some 600 000 records. */
+/** The largest snapshot that is read, compressed and not, in bytes: about 600 000 records. */
 export const MAX_SNAPSHOT = 128 * 1024 * 1024
 const MAX_SIZE = 1024 * 1024 * 1024
 const MAX_LINE = 1024 * 1024
-/** The default gives a quarter of the speed. */
+/** Bytes of a decompressed chunk; with Node's default it takes four times as long. */
 const CHUNK = 256 * 1024
 
 export interface Snapshot {
-  /** of the object; what `writeSnapshot` wants of the next one's writer */
+  /** etag of the object, for the next `writeSnapshot` */
   etag: string
   entries: RecordEntry[]
 }
 
-/** The snapshot, if there is one. Errors: `invalid_snapshot`. */
+/** Reads the snapshot; undefined if there is none. Errors: `invalid_snapshot`; those of `Store.get`. */
 export async function readSnapshot(store: Store): Promise<Snapshot | undefined> {
-  const found = await store.get(SNAPSHOT_KEY).catch(absentIsNone)
+  const found = await store.get(SNAPSHOT_KEY).catch(ignoreNotFound)
   if (!found) return undefined
   if (found.size > MAX_SNAPSHOT) {
     found.body.destroy()
-    throw new StoreError('invalid_snapshot', `${SNAPSHOT_KEY} has ${found.size} bytes`)
+    throw new StoreError(
+      'invalid_snapshot',
+      `${SNAPSHOT_KEY} has ${found.size} bytes: expected at most ${MAX_SNAPSHOT}`,
+    )
   }
   return { etag: found.etag, entries: await decodeSnapshot(await buffer(found.body)) }
 }
 
-/** The version of the snapshot that is there now, if there is one. */
+/** The info of the current snapshot object; undefined if there is none. Errors: those of `Store.head`. */
 export async function headSnapshot(store: Store): Promise<ObjectInfo | undefined> {
-  return await store.head(SNAPSHOT_KEY).catch(absentIsNone)
+  return await store.head(SNAPSHOT_KEY).catch(ignoreNotFound)
 }
 
-/** Replaces the snapshot whose etag is given, or makes the first. Errors: `precondition_failed`. */
+/**
+ * Replaces the snapshot with this etag; without an etag, writes the first. Errors: `precondition_failed`; those of
+ * `Store.put`.
+ */
 export async function writeSnapshot(
   store: Store,
   entries: readonly RecordEntry[],
   etag: string | undefined,
 ): Promise<ObjectInfo> {
-  return await store.put(SNAPSHOT_KEY, await encodeSnapshot(entries), over(etag))
+  return await store.put(SNAPSHOT_KEY, await encodeSnapshot(entries), ifUnchanged(etag))
 }
 
-/** Signs the snapshot that is there, unless it is signed already. Errors: `invalid_key`, `not_found`. */
+/** Signs the current snapshot, unless this key has signed it already. Errors: those of `signObject`. */
 export async function signSnapshot(store: Store, secretKey: string): Promise<void> {
   await signObject(store, SNAPSHOT_KEY, MAX_SNAPSHOT, secretKey)
 }
 
-/** The bytes of a snapshot of these entries. */
+/** Encodes entries as the bytes of a snapshot. */
 export async function encodeSnapshot(entries: readonly RecordEntry[]): Promise<Buffer> {
   const lines = entries.map(({ key, etag, record, partial = !isPublic(record) }) =>
     JSON.stringify([key, etag, publicRecord(record), ...(partial ? [true] : [])]),
@@ -73,7 +80,7 @@ export async function encodeSnapshot(entries: readonly RecordEntry[]): Promise<B
     '\n',
   )
   return await promisify(zstdCompress)(text, {
-    pledgedSrcSize: Buffer.byteLength(text), // else each side makes room for the largest window
+    pledgedSrcSize: Buffer.byteLength(text), // without it both sides allocate the largest window
     params: {
       [constants.ZSTD_c_checksumFlag]: 1,
       [constants.ZSTD_c_enableLongDistanceMatching]: 1,
@@ -82,42 +89,44 @@ export async function encodeSnapshot(entries: readonly RecordEntry[]): Promise<B
 }
 
 /**
- * The entries of which `encodeSnapshot` made these bytes. They are decoded as a stream, since all of them at once are
- * more than what comes of them. Errors: `invalid_snapshot`.
+ * Decodes the bytes of a snapshot. They are decompressed as a stream, since the whole text takes more memory than the
+ * entries. Errors: `invalid_snapshot`.
  */
 export async function decodeSnapshot(bytes: Uint8Array): Promise<RecordEntry[]> {
   const entries: RecordEntry[] = []
-  const share = sharing()
+  const share = createSharing()
   let records: number | undefined
   const read = (line: string) => {
-    if (records === undefined) records = readHead(line)
+    if (records === undefined) records = readHeader(line)
     else entries.push(share(toEntry(line)))
   }
   try {
     const decompress = createZstdDecompress({ chunkSize: CHUNK })
     await pipeline(Readable.from([bytes]), decompress, (chunks) => forEachLine(chunks, read))
-    if (entries.length !== records) throw new Error(`${entries.length} of ${records} records`)
+    if (entries.length !== records)
+      throw new Error(`it has ${entries.length} of ${records} records`)
     return entries
   } catch (cause) {
-    const why = (cause as Error).message
-    throw new StoreError('invalid_snapshot', `the snapshot does not read: ${why}`, { cause })
+    const reason = (cause as Error).message
+    throw new StoreError('invalid_snapshot', `invalid snapshot: ${reason}`, { cause })
   }
 }
 
-function readHead(line: string): number {
+function readHeader(line: string): number {
   const { schema, records } = JSON.parse(line)
-  if (schema !== SCHEMA) throw new Error(`its schema is ${schema}`)
+  if (schema !== SCHEMA) throw new Error(`its schema is ${schema}: expected ${SCHEMA}`)
   return records
 }
 
 function toEntry(line: string): RecordEntry {
   const [key, etag, record, partial] = JSON.parse(line)
-  if (typeof key !== 'string' || typeof etag !== 'string') throw new Error('a line without a key')
+  if (typeof key !== 'string' || typeof etag !== 'string')
+    throw new Error('a line has no key or no etag')
   return { key, etag, record: toRecord(key, record), ...(partial === true && { partial }) }
 }
 
-/** Lets equal parts of records be one: few tools make all of them, and most kernels use the same kinds. */
-function sharing(): (entry: RecordEntry) => RecordEntry {
+/** Saves memory: records with equal tools or kinds share one object. A store has few different ones. */
+function createSharing(): (entry: RecordEntry) => RecordEntry {
   const known = new Map<string, unknown>()
   const shared = <T>(value: T): T => {
     const text = JSON.stringify(value)
@@ -132,7 +141,10 @@ function sharing(): (entry: RecordEntry) => RecordEntry {
   }
 }
 
-/** Gives each line of a text that ends with a newline. */
+/**
+ * Calls `read` with each line of a text. Errors: `Error` if the text or a line is too long, or the text does not end
+ * with a newline.
+ */
 async function forEachLine(
   chunks: AsyncIterable<Buffer>,
   read: (line: string) => void,
@@ -141,7 +153,7 @@ async function forEachLine(
   let size = 0
   for await (const chunk of chunks) {
     size += chunk.length
-    if (size > MAX_SIZE) throw new Error(`more than ${MAX_SIZE} bytes`)
+    if (size > MAX_SIZE) throw new Error(`it has more than ${MAX_SIZE} bytes`)
     const text = rest.length > 0 ? Buffer.concat([rest, chunk]) : chunk
     let start = 0
     for (let end = text.indexOf(10); end >= 0; end = text.indexOf(10, start)) {
@@ -149,7 +161,7 @@ async function forEachLine(
       start = end + 1
     }
     rest = text.subarray(start)
-    if (rest.length > MAX_LINE) throw new Error(`a line of more than ${MAX_LINE} bytes`)
+    if (rest.length > MAX_LINE) throw new Error(`a line has more than ${MAX_LINE} bytes`)
   }
   if (rest.length > 0) throw new Error('it ends in the middle of a line')
 }

@@ -1,54 +1,58 @@
+/* The interface that all backends implement, and its types. */
 import type { Readable } from 'node:stream'
 
-/** First and last byte, both included, as in an HTTP Range header; without `end` to the object's end. */
+/**
+ * The first and last byte, both included, as in an HTTP Range header. Without `end` the range goes to the object's end.
+ */
 export interface ByteRange {
   start: number
   end?: number
 }
 
-/** What a store knows of an object. `etag` is opaque and changes whenever the bytes do; it is what `ifMatch` takes. */
+/** An object without its bytes. */
 export interface ObjectInfo {
   key: string
-  /** bytes of the whole object, whatever range was asked for */
+  /** bytes of the whole object, even if a range was requested */
   size: number
+  /** opaque; changes whenever the bytes change; the value for `ifMatch` */
   etag: string
   modified: Date
 }
 
 export interface StoredObject extends ObjectInfo {
-  /** The bytes of the object, or of the range. The caller consumes or destroys it; what it gives is the caller's own. */
+  /** the bytes of the object or range; the caller consumes or destroys the stream, and owns its buffers */
   body: Readable
 }
 
 export interface PutOptions {
-  /** hex SHA-256 the bytes must have; else `digest_mismatch`, and nothing is stored */
+  /** expected SHA-256, hex; with another one the put fails with `digest_mismatch` and stores nothing */
   sha256?: string
-  /** store only where the key has no object yet; else `precondition_failed` */
+  /** fail with `precondition_failed` if the key has an object already */
   ifAbsent?: boolean
-  /** store only over the object with this etag; else `precondition_failed` */
+  /** fail with `precondition_failed` unless the key's object has this etag */
   ifMatch?: string
   signal?: AbortSignal
 }
 
 /**
- * Where bytes live. Five methods, none optional; every backend passes the contract suite in test/storage/contract.ts.
+ * An object store. All five methods are required, and every backend passes the suite in test/helpers/store-contract.ts.
  *
- * A put is all or nothing and is never seen half: a reader during an overwrite sees the old object or the new one,
- * whole; a source that fails midway leaves what was there. A put that fails destroys its source. Keys are
- * `/`-separated segments as `name.ts` makes them; any other gives `invalid_key`, a prefix of none lists nothing. All
- * errors are `StoreError`, but a source's own and an `AbortError`, which pass as they are.
+ * A put is atomic: during an overwrite a reader sees the old object or the new object, whole. If the source fails
+ * midway, the old object stays. A put that fails destroys its source. Keys are `/`-separated segments that `encodeName`
+ * makes; any other key gives `invalid_key`, and a prefix of no valid key lists nothing. All errors are `StoreError`,
+ * except a source's own errors and `AbortError`, which are passed on unchanged.
  */
 export interface Store {
-  /** The URL this store was opened with, without secrets. */
+  /** the URL that the store was opened with; it contains no secrets */
   readonly url: string
-  /** Errors: `not_found`, `invalid_range`. */
+  /** Reads an object or a range of it. Errors: `not_found`, `invalid_range`. */
   get(key: string, range?: ByteRange): Promise<StoredObject>
-  /** Errors: `not_found`. */
+  /** Reads an object's info. Errors: `not_found`. */
   head(key: string): Promise<ObjectInfo>
-  /** Returns what was stored. Errors: `precondition_failed`, `digest_mismatch`, `no_space`. */
+  /** Stores an object and returns its info. Errors: `precondition_failed`, `digest_mismatch`, `no_space`. */
   put(key: string, body: Readable | Uint8Array, options?: PutOptions): Promise<ObjectInfo>
-  /** Objects whose key starts with `prefix` (a plain string prefix, as in S3), in byte order of their keys. */
+  /** Lists the objects whose keys start with `prefix` (a plain string, as in S3), in byte order of the keys. */
   list(prefix: string): AsyncIterable<ObjectInfo>
-  /** Deleting what is not there is no error. */
+  /** Deletes an object. A missing object is no error. */
   delete(key: string): Promise<void>
 }

@@ -1,19 +1,19 @@
 /*
- * Every object of a store against what it should be: records against their schema and place, blobs against their
- * address, archives against the BTF of their kernel, the manifest against the files, the snapshot against the records.
- * What can be made again from the rest is, where `repair` is set: blobs from archives, archives and manifest from
- * blobs, the snapshot from records. A record is the truth, so a broken one is only told.
+ * Checks every object of a store: records against schema and key, blobs against their digest, archives against their
+ * kernel's BTF, the manifest against the files, the snapshot against the records, and signatures against a given key.
+ * With `repair`, it rebuilds blobs from archives, archives and manifest from blobs, and the snapshot from records. A
+ * record is the truth, so an invalid record is only reported.
  *
- * A run puts records first, and what follows from them after: archives, the manifest, the snapshot. While it is under way,
- * or when it was killed, these are behind the records, until the next run that ends. That is no damage: nothing is lost,
- * and nothing says what was never true.
+ * A run writes the records first, then what follows from them: archives, manifest, snapshot. During a run, or after a
+ * killed run, these are behind the records until the next run ends. That is no damage: nothing is lost, and everything
+ * was true once.
  */
 import { buffer } from 'node:stream/consumers'
 import { ARCHIVE, archiveKey, hasArchivePath, kernelOfArchive, unpackArchive } from './archive.ts'
 import { getBlob, putBlob } from './blob.ts'
+import { sha256Of } from './body.ts'
 import { Catalog } from './catalog.ts'
 import { findUnsigned } from './catalog-signature.ts'
-import { sha256Of } from './digest.ts'
 import { StoreError, type StoreErrorCode } from './error.ts'
 import {
   type ArchiveManifest,
@@ -31,20 +31,20 @@ import type { Store } from './store.ts'
 
 export type FindingCode =
   | StoreErrorCode
-  | 'missing_blob' // a record names BTF that is not there
-  | 'missing_archive' // the manifest names a file that is not there
-  | 'archive_mismatch' // it has the BTF of another kernel
-  | 'unknown_object' // nothing of ours has such a key
-  | 'unsigned' // the given key has not signed it, or not its present content
+  | 'missing_blob' // a record names BTF that has no blob
+  | 'missing_archive' // the manifest lists a file that does not exist
+  | 'archive_mismatch' // an archive has the BTF of another kernel
+  | 'unknown_object' // btfmill makes no such key
+  | 'unsigned' // an object has no signature by the given key, or one of older content
   | keyof typeof BEHIND
 
-/** What is behind the records, and no damage. */
+/** The findings that are behind the records, not damage. */
 const BEHIND = {
-  /** its kernel has newer BTF */
+  /** the archive's kernel has newer BTF */
   stale_archive: true,
-  /** it does not say what the records say */
+  /** the snapshot differs from the records */
   stale_snapshot: true,
-  /** it does not name what is there */
+  /** the manifest differs from the files, or is missing */
   stale_manifest: true,
 }
 
@@ -54,18 +54,22 @@ export interface StoreFinding {
   message: string
   /** behind the records, not damaged */
   behind: boolean
-  /** it was wrong, and is right now */
+  /** whether `repair` corrected it */
   repaired: boolean
 }
 
 export interface VerifyOptions {
+  /** rebuild what can be rebuilt */
   repair?: boolean
-  /** reports what this key has not signed; with `repair`, signs it */
+  /** reports objects that this key has not signed; with `repair`, signs them */
   secretKey?: string
   signal?: AbortSignal
 }
 
-/** What is wrong with a store, or behind. Throws only what keeps it from looking: a store that does not answer, the signal. */
+/**
+ * Yields everything in a store that is wrong or behind. Errors: those of `Store` that prevent the check, `invalid_key`;
+ * the signal's reason.
+ */
 export async function* verifyStore(
   store: Store,
   options: VerifyOptions = {},
@@ -96,7 +100,7 @@ async function openRecords(store: Store, found: FoundObjects[]): Promise<Catalog
   return catalog
 }
 
-/** Raw BTF by its digest, out of the archive of a kernel that has it; undefined where none has. */
+/** Finds raw BTF by its digest in an archive; undefined if no archive has it. */
 type Recovery = (sha256: string) => Promise<Buffer | undefined>
 
 function recovery(store: Store, catalog: Catalog): Recovery {
@@ -127,7 +131,12 @@ async function* verifyBlobs(
     signal?.throwIfAborted()
     const sha256 = shaOfBlobKey(key)
     if (sha256 === undefined) {
-      yield { key, code: 'unknown_object', message: `${key} is no blob`, repaired: false }
+      yield {
+        key,
+        code: 'unknown_object',
+        message: `${key} is not the key of a blob`,
+        repaired: false,
+      }
       continue
     }
     missing.delete(sha256)
@@ -141,12 +150,12 @@ async function* verifyBlobs(
   for (const [sha256, names] of missing) {
     const key = blobKey(sha256)
     const repaired = repair && (await replace(store, key, await recover(sha256)))
-    const message = `the BTF of ${names.join(', ')} is not there`
+    const message = `the BTF of ${names.join(', ')} does not exist`
     yield { key, code: 'missing_blob', message, repaired }
   }
 }
 
-/** Whose BTF records name, by its digest. */
+/** The kernels and modules whose records name a digest, by digest. */
 function namesByDigest(catalog: Catalog): Map<string, string[]> {
   const names = new Map<string, string[]>()
   const add = (sha256: string, name: string) => {
@@ -163,14 +172,14 @@ function namesByDigest(catalog: Catalog): Map<string, string[]> {
   return names
 }
 
-/** All BTF that a record names: the kernel's and its modules'. */
+/** The digests of all BTF that a record names: the kernel's and its modules'. */
 export function digestsOf({ btf, modules = {} }: BuildRecord): string[] {
   return [...(btf ? [btf] : []), ...Object.values(modules)].map(({ sha256 }) => sha256)
 }
 
 async function replace(store: Store, key: string, raw: Buffer | undefined): Promise<boolean> {
   if (!raw) return false
-  await store.delete(key) // a put would find it there, and leave it
+  await store.delete(key) // `putBlob` keeps an existing blob
   await putBlob(store, raw)
   return true
 }
@@ -196,19 +205,24 @@ async function* verifyArchive(
     if (finding) findings.push({ key, ...finding })
   }
   for (const path of missing)
-    findings.push({ key: ARCHIVE + path, code: 'missing_archive', message: `${path} is not there` })
+    findings.push({
+      key: ARCHIVE + path,
+      code: 'missing_archive',
+      message: `${path} does not exist`,
+    })
   if (files > 0 && !manifest && findings.every(({ key }) => key !== MANIFEST_KEY))
     findings.push({ key: MANIFEST_KEY, code: 'stale_manifest', message: 'there is no manifest' })
   if (repair && findings.length > 0) {
-    const anew = new Set(findings.map(({ key }) => key))
-    await publishArchive(store, catalog, { anew, ...(secretKey && { secretKey }) })
+    const repack = new Set(findings.map(({ key }) => key))
+    await publishArchive(store, catalog, { repack, ...(secretKey && { secretKey }) })
   }
-  const now = repair ? await readManifest(store) : undefined
-  const isRight = (key: string) => (key === MANIFEST_KEY ? !!now : !!now?.files[pathOf(key)])
-  for (const finding of findings) yield { ...finding, repaired: isRight(finding.key) }
+  const repaired = repair ? await readManifest(store) : undefined
+  const isRepaired = (key: string) =>
+    key === MANIFEST_KEY ? !!repaired : !!repaired?.files[pathOf(key)]
+  for (const finding of findings) yield { ...finding, repaired: isRepaired(finding.key) }
 }
 
-/** Of one file in the tree: is it of a kernel we know, whole, and as the manifest says. */
+/** Checks one file of the tree: it belongs to a known kernel, is whole, and matches the manifest. */
 async function problemOfArchive(
   store: Store,
   catalog: Catalog,
@@ -216,22 +230,21 @@ async function problemOfArchive(
   key: string,
 ): Promise<Pick<FoundObjects, 'code' | 'message'> | undefined> {
   const kernel = kernelOfArchive(key)
-  if (!kernel) return { code: 'unknown_object', message: `${key} is no archive` }
+  if (!kernel) return { code: 'unknown_object', message: `${key} is not the key of an archive` }
   const { body } = await store.get(key)
   const bytes = await buffer(body)
   const raw = await unpackArchive(bytes).catch((error: StoreError) => error)
   if (raw instanceof Error) return { code: 'digest_mismatch', message: `${key}: ${raw.message}` }
   const known = catalog.find(kernel).some(({ btf }) => btf?.sha256 === sha256Of(raw))
-  const said = manifest?.files[pathOf(key)]
-  const asSaid = said?.sha256 === sha256Of(bytes)
+  const isListed = manifest?.files[pathOf(key)]?.sha256 === sha256Of(bytes)
   if (!known) {
     const [other] = catalog.findBy('sha256', sha256Of(raw))
-    return other && !asSaid
+    return other && !isListed
       ? { code: 'archive_mismatch', message: `${key} has the BTF of ${other.kernel.release}` }
-      : { code: 'stale_archive', message: `${key}: no record of its kernel has that BTF` }
+      : { code: 'stale_archive', message: `${key}: no record of its kernel names this BTF` }
   }
-  if (manifest && !asSaid)
-    return { code: 'stale_manifest', message: `${key} is not as the manifest says` }
+  if (manifest && !isListed)
+    return { code: 'stale_manifest', message: `${key} differs from the manifest` }
   return undefined
 }
 
@@ -253,12 +266,14 @@ async function problemOfSnapshot(
   try {
     const snapshot = await readSnapshot(store)
     if (!snapshot && catalog.size === 0) return undefined
-    const said = new Map(snapshot?.entries.map(({ key, record }) => [key, JSON.stringify(record)]))
+    const listed = new Map(
+      snapshot?.entries.map(({ key, record }) => [key, JSON.stringify(record)]),
+    )
     const same = catalog
       .list()
-      .every(({ key, record }) => said.get(key) === JSON.stringify(publicRecord(record)))
-    if (same && said.size === catalog.size) return undefined
-    const message = `it has ${said.size} records, the store ${catalog.size}, or other ones`
+      .every(({ key, record }) => listed.get(key) === JSON.stringify(publicRecord(record)))
+    if (same && listed.size === catalog.size) return undefined
+    const message = `the snapshot has ${listed.size} records, the store ${catalog.size}, and they differ`
     return { code: 'stale_snapshot', message }
   } catch (error) {
     if (!(error instanceof StoreError) || error.code !== 'invalid_snapshot') throw error
@@ -266,7 +281,7 @@ async function problemOfSnapshot(
   }
 }
 
-/** The signatures, where there is a key to compare them with. */
+/** Checks the signatures if there is a key. */
 async function* verifySignatures(
   store: Store,
   { repair = false, secretKey }: VerifyOptions,
@@ -278,7 +293,7 @@ async function* verifySignatures(
   }
 }
 
-/** The error of what should be whole; undefined where it is, or is gone by now. */
+/** The `digest_mismatch` of a read; undefined if it succeeds, or the object was deleted meanwhile. */
 async function problemOf(work: Promise<unknown>): Promise<StoreError | undefined> {
   try {
     await work

@@ -1,9 +1,9 @@
 /*
- * Versions of packages and their order: Debian's (deb-version(7), dpkg's lib/dpkg/version.c), which orders the versions
- * of one RPM package as well.
+ * The order of package versions: Debian's (deb-version(7), lib/dpkg/version.c of dpkg). It orders the versions of one
+ * RPM package as well.
  */
 
-/** Negative where `a` is older than `b`, positive where it is newer, 0 where they are equal. */
+/** Compares two versions: negative if `a` is older than `b`, positive if it is newer, 0 if they are equal. */
 export function compareVersions(a: string, b: string): number {
   const [left, right] = [split(a), split(b)]
   return (
@@ -19,7 +19,7 @@ function split(version: string): { epoch: number; upstream: string; revision: st
   return { epoch: Number(epoch), upstream, revision }
 }
 
-/** Compares runs of non-digits and of digits by turns. */
+/** Compares runs of non-digits and runs of digits alternately. */
 function compareParts(a: string, b: string): number {
   const [left, right] = [a.split(/(\d+)/), b.split(/(\d+)/)]
   for (let i = 0; i < Math.max(left.length, right.length); i++) {
@@ -38,7 +38,7 @@ function compareText(a: string, b: string): number {
   return 0
 }
 
-/** `~` comes before the end, letters before everything else. */
+/** The order of characters: `~`, the end of the text, letters, all others. */
 function rank(char: string | undefined): number {
   if (char === undefined) return 0
   if (char === '~') return -1

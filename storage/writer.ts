@@ -1,35 +1,35 @@
 /*
- * Who writes into a directory: a process, as its temporary files and locks name it, and whether one that is named
- * still lives. A process id is one process only on one machine since it booted, in one PID namespace (a container
- * has its own), and since that process started; so the name holds all of these.
+ * The identity of a writing process, which is part of the names of its temporary files and locks, and the test whether
+ * such a process is still alive. A process id identifies a process only together with the machine and its boot, the PID
+ * namespace (a container has its own) and the process's start time. So a writer's name has all of these.
  */
 import { createHash } from 'node:crypto'
 import { readFileSync, readlinkSync } from 'node:fs'
 import { lstat } from 'node:fs/promises'
 import { hostname } from 'node:os'
 
-const orNone = (read: () => string): string => {
+const orEmpty = (read: () => string): string => {
   try {
     return read()
   } catch {
-    return '' // not Linux, or a /proc that hides it
+    return '' // not Linux, or /proc hides it
   }
 }
 
-/** Where a process id means something. */
+/** The machine, its boot and the PID namespace, within which a process id is unique. */
 const SPACE = createHash('sha256')
   .update(hostname())
-  .update(orNone(() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8')))
-  .update(orNone(() => readlinkSync('/proc/self/ns/pid')))
+  .update(orEmpty(() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8')))
+  .update(orEmpty(() => readlinkSync('/proc/self/ns/pid')))
   .digest('hex')
   .slice(0, 16)
 
-/** This process: `<space>.<pid>.<start>`. */
+/** The name of this process: `<space>.<pid>.<start>`. */
 export const WRITER = `${SPACE}.${process.pid}.${startOf(process.pid)}`
 
 /**
- * Whether the writer that a name starts with is gone and left this file behind: of a process that can be asked, as it
- * is; of another machine's, once the file is older than `age` milliseconds.
+ * Whether the writer at the start of a file's name is dead. A process of this machine is looked up. A process of
+ * another machine counts as dead once its file is older than `age` milliseconds.
  */
 export async function isAbandoned(name: string, path: string, age: number): Promise<boolean> {
   const [space, pid, start] = name.split('.')
@@ -38,9 +38,9 @@ export async function isAbandoned(name: string, path: string, age: number): Prom
   return Date.now() - mtimeMs > age
 }
 
-/** When a process started, in clock ticks since boot: proc_pid_stat(5), field 22, behind a name in parentheses. */
+/** A process's start time in clock ticks since boot: field 22 of proc_pid_stat(5), after the name in parentheses. */
 function startOf(pid: number): string {
-  const stat = orNone(() => readFileSync(`/proc/${pid}/stat`, 'utf8'))
+  const stat = orEmpty(() => readFileSync(`/proc/${pid}/stat`, 'utf8'))
   return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? ''
 }
 

@@ -1,21 +1,31 @@
-/* xz, by the system's program: nothing in process is both kept well and fast. */
+/* xz, by the system's program: no library for Node is both fast and well maintained. */
 import { execFile } from 'node:child_process'
 import { StoreError } from './error.ts'
 
-const SECONDS = 120
+/** In seconds. */
+const TIMEOUT = 120
 
-/** One thread and a named level, so that equal input gives equal bytes. Errors: `unsupported` without xz. */
+/**
+ * Compresses bytes to at most `maxSize` bytes. One thread and a fixed level make equal input give equal bytes. Errors:
+ * `digest_mismatch`; `unsupported` if xz is not installed.
+ */
 export const compressXz = (bytes: Uint8Array, maxSize: number, signal?: AbortSignal) =>
   run(['--compress', '-6', '--threads=1', '--check=crc64'], bytes, maxSize, signal)
 
-/** Errors: `digest_mismatch` for what does not decode or is larger than `maxSize` bytes; `unsupported` without xz. */
+/**
+ * Decompresses bytes. Errors: `digest_mismatch` if they do not decode, or to more than `maxSize` bytes; `unsupported`
+ * if xz is not installed.
+ */
 export const decompressXz = (bytes: Uint8Array, maxSize: number, signal?: AbortSignal) =>
   run(['--decompress', '--memlimit=256MiB'], bytes, maxSize, signal)
 
-/** The version of the program, on which the bytes of what it compresses depend. Errors: `unsupported` without xz. */
+/**
+ * The first line of `xz --version`; compressed bytes depend on the version. Errors: `unsupported` if xz is not
+ * installed.
+ */
 export async function xzVersion(): Promise<string> {
-  const said = await run(['--version'], Buffer.alloc(0), 1024, undefined)
-  return said.toString('utf8').split('\n', 1)[0]!
+  const output = await run(['--version'], Buffer.alloc(0), 1024, undefined)
+  return output.toString('utf8').split('\n', 1)[0]!
 }
 
 function run(
@@ -31,7 +41,7 @@ function run(
       {
         encoding: 'buffer',
         maxBuffer: maxSize,
-        timeout: SECONDS * 1000,
+        timeout: TIMEOUT * 1000,
         killSignal: 'SIGKILL',
         ...(signal && { signal }),
       },
@@ -39,13 +49,18 @@ function run(
         if (!error) return resolve(stdout)
         if (signal?.aborted) return reject(signal.reason)
         const missing = (error as NodeJS.ErrnoException).code === 'ENOENT'
-        const why = missing ? 'is not installed' : stderr.toString('utf8').trim() || error.message
+        const reason = missing
+          ? 'is not installed'
+          : stderr.toString('utf8').trim() || error.message
         reject(
-          new StoreError(missing ? 'unsupported' : 'digest_mismatch', `xz: ${why.slice(0, 200)}`),
+          new StoreError(
+            missing ? 'unsupported' : 'digest_mismatch',
+            `xz: ${reason.slice(0, 200)}`,
+          ),
         )
       },
     )
-    child.stdin?.on('error', () => {}) // it ended early; how is told above
+    child.stdin?.on('error', () => {}) // xz ended early; its exit status is reported above
     child.stdin?.end(bytes)
   })
 }

@@ -9,7 +9,7 @@ import {
   getBlob,
   packArchive,
   packTar,
-  readFrame,
+  readCompressedBlob,
   type Store,
   StoreError,
   sha256Of,
@@ -119,7 +119,7 @@ export class Members {
     if (known) return known
     const { store, pool, objects, signal } = this.#parts
     const files = objects.map(({ bytes }) => bytes)
-    const fitting = readFrame(store, sha256).then((frame) =>
+    const fitting = readCompressedBlob(store, sha256).then((frame) =>
       pool.run('fit', { objects: files, btf: { frame, sha256, size } }, signal),
     )
     this.#fitted.set(sha256, fitting)

@@ -10,14 +10,14 @@ import { buffer } from 'node:stream/consumers'
 import {
   type ArchiveManifest,
   archiveArch,
-  archiveFileOf,
   archiveKey,
   type BuildRecord,
   type Catalog,
-  forgetArchive,
+  findInManifest,
   kernelPrefix,
   packArchive,
   readManifest,
+  removeFromManifest,
   type Store,
   StoreError,
   sha256Of,
@@ -125,7 +125,7 @@ export class Archives {
 
   /** The archive in the store's tree, where that is of this BTF. */
   async #stored({ kernel, btf }: Available): Promise<Body | undefined> {
-    const file = this.#manifest && archiveFileOf(this.#manifest, kernel)
+    const file = this.#manifest && findInManifest(this.#manifest, kernel)
     if (file?.btf !== btf.sha256) return undefined
     try {
       return await this.#parts.memory.body(`archive ${file.sha256}`, async () => {
@@ -140,7 +140,7 @@ export class Archives {
     } catch (error) {
       if (!(error instanceof StoreError)) throw error
       if (!['not_found', 'digest_mismatch'].includes(error.code)) throw error
-      forgetArchive(this.#manifest!, kernel) // until the next look
+      removeFromManifest(this.#manifest!, kernel) // until the next look
       return undefined
     }
   }
@@ -188,7 +188,7 @@ export class Archives {
   }
 
   #digestOf(record: Available): string | undefined {
-    const file = this.#manifest && archiveFileOf(this.#manifest, record.kernel)
+    const file = this.#manifest && findInManifest(this.#manifest, record.kernel)
     return file?.btf === record.btf.sha256 ? file.sha256 : this.#digests.get(keyOf(record))
   }
 

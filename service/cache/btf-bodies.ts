@@ -6,7 +6,7 @@
 import { promisify } from 'node:util'
 import { constants, gzip, zstdCompress } from 'node:zlib'
 import { DIALECTS, type Dialect } from '../../bpf/index.ts'
-import { inflate, readBlob, type Store, StoreError, sha256Of } from '../../storage/index.ts'
+import { decompressBlob, readBlob, type Store, StoreError, sha256Of } from '../../storage/index.ts'
 import { Semaphore } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
 import type { Pool } from '../threads/pool.ts'
@@ -57,7 +57,7 @@ export class Bodies {
       if (encoding === 'zstd')
         return isAsStored(wanted) ? await this.#read(wanted.sha256) : await this.#derive(wanted)
       const { bytes, sha256 } = await this.get(wanted, 'zstd')
-      return { bytes: await encode(await inflate(bytes), encoding), sha256 }
+      return { bytes: await encode(await decompressBlob(bytes), encoding), sha256 }
     })
   }
 

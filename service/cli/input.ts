@@ -6,7 +6,7 @@ import {
   getBlob,
   type KernelFilter,
   openStore,
-  readFrame,
+  readCompressedBlob,
   StoreError,
 } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
@@ -82,7 +82,7 @@ export async function chosenKernels(
   return [...selectTargets(catalog, filter)].map(({ btf: { sha256, size }, ...chosen }) => {
     return {
       ...chosen,
-      read: async () => ({ frame: await readFrame(store, sha256), sha256, size }),
+      read: async () => ({ frame: await readCompressedBlob(store, sha256), sha256, size }),
     }
   })
 }

@@ -1,6 +1,6 @@
 /* Sending clients to the bucket for large bodies, so that these pass by the service. */
 
-import { blobKey, openPresign, type Presign } from '../../storage/index.ts'
+import { blobKey, openPresigner, type Presigner } from '../../storage/index.ts'
 import { BTF_TYPE } from '../cache/btf-bodies.ts'
 
 /** For which an address is good: time enough to begin a download. */
@@ -13,16 +13,16 @@ export interface Redirects {
   toBlob(sha256: string): Promise<string>
 }
 
-/** Undefined where that is for no size, 0, or the store has no addresses. Errors: those of `openPresign`. */
+/** Undefined where that is for no size, 0, or the store has no addresses. Errors: those of `openPresigner`. */
 export async function openRedirects(
   storeUrl: string,
   above: number,
 ): Promise<Redirects | undefined> {
-  const presign = above > 0 ? await openPresign(storeUrl) : undefined
+  const presign = above > 0 ? await openPresigner(storeUrl) : undefined
   return presign && redirectsBy(presign, above)
 }
 
-const redirectsBy = (presign: Presign, above: number): Redirects => ({
+const redirectsBy = (presign: Presigner, above: number): Redirects => ({
   above,
   toBlob: (sha256) =>
     presign(blobKey(sha256), {

@@ -16,7 +16,7 @@ import {
   getBlob,
   openStore,
   putBlob,
-  readFrame,
+  readCompressedBlob,
 } from '../../storage/index.ts'
 import { objectsOfOthers } from '../bpf/oracle/others.ts'
 import { kernels } from '../long/kernels.ts'
@@ -39,7 +39,7 @@ async function ours(verb: Verb, directory: string): Promise<number[]> {
   const store = await openStore(`file:${directory}/store`)
   const blobs: BlobInfo[] = JSON.parse(readFileSync(join(directory, 'blobs'), 'utf8'))
   const kernels = blobs.map(({ sha256, size }) => {
-    const read = async () => ({ frame: await readFrame(store, sha256), sha256, size })
+    const read = async () => ({ frame: await readCompressedBlob(store, sha256), sha256, size })
     return { name: sha256, read }
   })
   if (verb !== 'floor') return await asCommands(verb, directory, kernels)

@@ -1,6 +1,6 @@
 // A generator to be killed: keeps its records, each with BTF of its own, and publishes now and then. Killed and started
 // again it goes on where it was.
-import { absentIsNone } from '../../storage/error.ts'
+import { ignoreNotFound } from '../../storage/error.ts'
 import {
   type BtfInfo,
   type BuildRecord,
@@ -34,7 +34,7 @@ export const keyOf = (record: BuildRecord): string => recordKey(record.kernel, b
 
 /** Whether it was not there yet. */
 async function keep(store: Store, record: BuildRecord): Promise<boolean> {
-  if (await store.head(keyOf(record)).catch(absentIsNone)) return false
+  if (await store.head(keyOf(record)).catch(ignoreNotFound)) return false
   const blob = await putBlob(store, Buffer.from(record.kernel.release))
   const btf: BtfInfo = { ...blob, types: 1, kinds: [], byteOrder: 'little', pointerSize: 8 }
   await putRecord(store, { ...record, btf })

@@ -206,7 +206,9 @@ t.test('gc and a clock that goes backwards: what is written in the future is you
 t.test('gc takes nothing while a record does not read: it might name any', async (t) => {
   const { store, record } = await filled(t)
   await store.put(recordKey(record.kernel, record.package.version), Buffer.from('{}'))
-  await t.rejects(Array.fromAsync(collectGarbage(store, { young: -1 })), { code: 'invalid_record' })
+  await t.rejects(Array.fromAsync(collectGarbage(store, { minAge: -1 })), {
+    code: 'invalid_record',
+  })
   t.ok((await getBlob(store, sha256(RAW.little))).equals(RAW.little))
 })
 
@@ -229,7 +231,7 @@ t.test('gc leaves a blob that is written again while it looks', async (t) => {
       return await store.head(...args)
     },
   }
-  t.same(await Array.fromAsync(collectGarbage(racing, { young: -1 })), [])
+  t.same(await Array.fromAsync(collectGarbage(racing, { minAge: -1 })), [])
   t.ok((await getBlob(store, digest)).equals(raw))
   t.ok(record)
 })

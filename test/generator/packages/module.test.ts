@@ -248,7 +248,7 @@ t.test('their blobs are named by the record: gc keeps them, verify misses them',
   await mill.run([file], { modules: ['early'] })
   const { store } = mill
   const [record] = (await mill.records()) as [BuildRecord]
-  t.same(await Array.fromAsync(collectGarbage(store, { young: -1000 })), [])
+  t.same(await Array.fromAsync(collectGarbage(store, { minAge: -1000 })), [])
   t.same(await Array.fromAsync(verifyStore(store)), [])
   const key = blobKey(record.modules!.early!.sha256)
   await store.delete(key)

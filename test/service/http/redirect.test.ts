@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import { zstdDecompressSync } from 'node:zlib'
 import t from 'tap'
 import { fetchBtf } from '../../../service/index.ts'
-import { blobKey, openPresign, sha256Of } from '../../../storage/index.ts'
+import { blobKey, openPresigner, sha256Of } from '../../../storage/index.ts'
 import { makeBucket } from '../../helpers/bucket.ts'
 import { ask, btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
 
@@ -89,7 +89,7 @@ t.test('curl and our client go there; its digest is still that of the service', 
 
 t.test('a store without such addresses is asked for none', async (t) => {
   for (const other of ['memory:', `file:${t.testdir({})}`])
-    t.equal(await openPresign(other), undefined)
+    t.equal(await openPresigner(other), undefined)
   const plain = await startMill(
     t,
     async (store) => [recordOf({}, { btf: await btfOf(store, RAW.little) })],
