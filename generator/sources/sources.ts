@@ -1,6 +1,6 @@
 /*
- * The sources that btfmill knows, one file per family of distributions, and a user's own, whose rows override them.
- * The families repeat each other's words where the distributions do.
+ * The source table, assembled from one file per family of distributions, and a user's file, whose rows override it.
+ * Rows repeat each other's words on purpose: each says everything about its distribution.
  */
 import { readFile } from 'node:fs/promises'
 import type { KernelFilter } from '../../storage/index.ts'
@@ -17,7 +17,7 @@ import { parseSource, type Source } from './source.ts'
 import { SUSE_SOURCES } from './suse.ts'
 import { UBUNTU_SOURCES } from './ubuntu.ts'
 
-/** In the order in which a run asks them. */
+/** All known sources, in the order in which a run reads them. */
 export const ALL_SOURCES: readonly Source[] = [
   ...DEBIAN_SOURCES,
   ...UBUNTU_SOURCES,
@@ -31,14 +31,14 @@ export const ALL_SOURCES: readonly Source[] = [
   ...CUSTOM_SOURCES,
 ].map(parseSource)
 
-/** They, by id. */
+/** All known sources by id. */
 export const SOURCES: ReadonlyMap<string, Source> = new Map(
   ALL_SOURCES.map((source) => [source.id, source]),
 )
 
 /**
- * The sources that btfmill knows, and those of a user's file: a JSON array of rows, of which one with a known id needs
- * only the fields that it changes. Errors: `invalid_index`, with what is wrong.
+ * Adds the rows of a user's file (a JSON array) to the known sources. A row with a known id needs only the fields that
+ * it changes. Errors: `invalid_index`.
  */
 export async function readSources(path?: string): Promise<ReadonlyMap<string, Source>> {
   if (path === undefined) return SOURCES
@@ -58,7 +58,7 @@ async function parseRows(path: string): Promise<unknown[]> {
   }
   try {
     const rows: unknown = JSON.parse(await readFile(path, 'utf8'))
-    return Array.isArray(rows) ? rows : refuse('it is no array of sources')
+    return Array.isArray(rows) ? rows : refuse('expected a JSON array of sources')
   } catch (error) {
     if (error instanceof GeneratorError) throw error
     return refuse((error as Error).message, error)
@@ -66,18 +66,19 @@ async function parseRows(path: string): Promise<unknown[]> {
 }
 
 /**
- * Of these sources those that a run asks: the one that it names, else all, but for those that are asked on request, of
- * which it asks those with a version that it names and no other source has.
+ * Selects the sources that a run reads: the one called `id`, or all that are not opt-in. An opt-in source is added when
+ * the filter names a version that only opt-in sources have.
  */
 export function sourcesFor(
   filter: KernelFilter,
   sources: readonly Source[] = ALL_SOURCES,
-  named?: string,
+  id?: string,
 ): Source[] {
-  if (named !== undefined) return sources.filter(({ id }) => id === named)
+  if (id !== undefined) return sources.filter((source) => source.id === id)
   const { distro, version = '' } = filter
-  const usual = sources.filter(({ optIn }) => !optIn)
-  const has = (source: Source) =>
+  const defaults = sources.filter(({ optIn }) => !optIn)
+  const matches = (source: Source) =>
     source.distro === distro && Object.hasOwn(source.versions, version)
-  return usual.some(has) ? usual : [...usual, ...sources.filter((one) => one.optIn && has(one))]
+  if (defaults.some(matches)) return defaults
+  return [...defaults, ...sources.filter((source) => source.optIn && matches(source))]
 }

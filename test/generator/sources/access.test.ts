@@ -104,7 +104,7 @@ t.test('a redirect does not lead out of TLS', async (t) => {
   const url = await startTls(t, (_, response) => {
     response.writeHead(302, { location: plain.url }).end()
   })
-  await t.rejects(read(url, { authority }), { code: 'unreachable', message: /out of TLS/ })
+  await t.rejects(read(url, { authority }), { code: 'unreachable', message: /from HTTPS to HTTP/ })
 })
 
 t.test('a source for subscribers, from its index to the catalog', async (t) => {
