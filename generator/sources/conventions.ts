@@ -37,7 +37,7 @@ export const RPM_VMLINUZ = [
   'usr/lib/modules/{release}/vmlinuz',
 ]
 
-/** Paths of keys: where RPM distributions install theirs, and where distribution-gpg-keys has those of all vendors. */
+/** Paths of keys: where RPM distributions install their own, and where distribution-gpg-keys has all vendors'. */
 export const rpmKeys = (vendor: string, ...names: string[]): string[] => [
   ...names.map((name) => `/etc/pki/rpm-gpg/${name}`),
   ...names.map((name) => `/usr/share/distribution-gpg-keys/${vendor}/${name}`),
