@@ -1,7 +1,7 @@
 /*
  * Verification of OpenPGP signatures on indexes and packages, by gpgv with the distribution's keyrings. One good
- * signature by a key in a keyring is enough: Debian signs with the keys of several releases, and a machine may have only
- * one of them. A bad signature is never ignored. apt has the same rules (methods/gpgv.cc).
+ * signature by a key in a keyring is enough: Debian signs with the keys of several releases, and a machine may have
+ * only one of them. A bad signature is never ignored. apt has the same rules (methods/gpgv.cc).
  */
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -1,6 +1,6 @@
 /*
- * apt repositories (apt-ftparchive(1), https://wiki.debian.org/DebianRepository/Format): InRelease is signed and has the
- * digest of each Packages file, which has the digest of each package. Unsigned repositories are rejected.
+ * apt repositories (apt-ftparchive(1), https://wiki.debian.org/DebianRepository/Format): InRelease is signed and has
+ * the digest of each Packages file, which has the digest of each package. Unsigned repositories are rejected.
  */
 import { Readable } from 'node:stream'
 import { GeneratorError } from '../error.ts'

@@ -1,7 +1,7 @@
 /*
- * Launchpad, which keeps every build that Ubuntu ever published (https://launchpad.net/+apidoc/devel.html). The binaries
- * of an archive (getPublishedBinaries) come in pages, each with a link to the next. Each binary has its files with their
- * digests (binaryFileUrls), which never change. Nothing is signed: TLS authenticates it.
+ * Launchpad, which keeps every build that Ubuntu ever published (https://launchpad.net/+apidoc/devel.html). The
+ * binaries of an archive (getPublishedBinaries) come in pages, each with a link to the next. Each binary has its files
+ * with their digests (binaryFileUrls), which never change. Nothing is signed: TLS authenticates it.
  */
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'

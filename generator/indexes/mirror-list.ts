@@ -18,8 +18,8 @@ const MIRROR_ERRORS: readonly FailureCode[] = [
 
 /**
  * Reads a list of mirrors and returns the result of `read` for the first mirror that works; mirrors are URLs without a
- * trailing slash. A list that came over TLS may only name mirrors with TLS. Errors: `invalid_index` if the first line is
- * not a mirror; those of `readIndex` and `read`. If no mirror works, the error is that of the first.
+ * trailing slash. A list that came over TLS may only name mirrors with TLS. Errors: `invalid_index` if the first line
+ * is not a mirror; those of `readIndex` and `read`. If no mirror works, the error is that of the first.
  */
 export async function readFromMirrors<T>(
   url: string,

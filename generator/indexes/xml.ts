@@ -1,6 +1,6 @@
 /*
- * A reader for the XML of indexes. It reads a stream, and bounds the depth of elements and the length of tags and texts.
- * Document types, and so declarations of entities, are rejected (https://www.w3.org/TR/xml/#sec-entity-decl).
+ * A reader for the XML of indexes. It reads a stream, and bounds the depth of elements and the length of tags and
+ * texts. Document types, and so declarations of entities, are rejected (https://www.w3.org/TR/xml/#sec-entity-decl).
  */
 import { SaxesParser } from 'saxes'
 import { GeneratorError } from '../error.ts'
@@ -16,7 +16,9 @@ export interface XmlHandlers {
   close?(path: string, text: string): void
 }
 
-/** Reads a document to its end; `root` is the name of its root element. Errors: `invalid_index`; those of the source. */
+/**
+ * Reads a document to its end; `root` is the name of its root element. Errors: `invalid_index`; those of the source.
+ */
 export async function readXml(
   source: AsyncIterable<Uint8Array>,
   root: string,

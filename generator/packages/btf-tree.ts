@@ -1,6 +1,6 @@
 /*
- * A tree of BTF files from elsewhere: a directory or a tar of one, such as btfhub-archive or a bundle. Nothing is unpacked
- * to disk, and links are not followed.
+ * A tree of BTF files from elsewhere: a directory or a tar of one, such as btfhub-archive or a bundle. Nothing is
+ * unpacked to disk, and links are not followed.
  */
 import { createReadStream } from 'node:fs'
 import { open, readdir, readFile, stat } from 'node:fs/promises'

@@ -1,8 +1,8 @@
 /*
  * A reader for cpio archives as rpm writes them (cpio(5), "New ASCII Format", and lib/cpio.c of rpm): headers of
  * hexadecimal digits, names and bodies, each padded to 4 bytes, up to an entry named TRAILER!!!. This form limits sizes
- * to 4 GB. Packages with larger files use another form, in which a header is only an index into the list of files in the
- * package's own header.
+ * to 4 GB. Packages with larger files use another form, in which a header is only an index into the list of files in
+ * the package's own header.
  */
 
 import { GeneratorError } from '../error.ts'
@@ -28,8 +28,8 @@ const S_IFREG = 0o100000
 type CpioHeader = ListedFile & { sum?: number }
 
 /**
- * Reads the files of an archive in order; `listed` returns those of the large-file form by index. Unread bytes of a body
- * are skipped. The sum of a body is checked if it is read to its end. Errors: `invalid_package`.
+ * Reads the files of an archive in order; `listed` returns those of the large-file form by index. Unread bytes of a
+ * body are skipped. The sum of a body is checked if it is read to its end. Errors: `invalid_package`.
  */
 export async function* readCpio(
   source: AsyncIterable<Uint8Array>,

@@ -1,6 +1,7 @@
 /*
- * Decompression of streams: gzip and zstd in process, other formats by their programs. xz as a program decodes the blocks
- * of Debian's packages on all free cores. Ending early is normal: a reader that has what it wants destroys the result.
+ * Decompression of streams: gzip and zstd in process, other formats by their programs. xz as a program decodes the
+ * blocks of Debian's packages on all free cores. Ending early is normal: a reader that has what it wants destroys the
+ * result.
  */
 import { type Duplex, PassThrough, pipeline, Readable } from 'node:stream'
 import { createGunzip, createZstdDecompress } from 'node:zlib'
@@ -56,13 +57,15 @@ export function compressionIn(start: Uint8Array): Compression {
 }
 
 interface DecompressOptions {
-  /** decompress the first stream only, and ignore what follows; needed for xz, since other programs stop there anyway */
+  /**
+   * decompress the first stream only, and ignore what follows; needed for xz, since other programs stop there anyway
+   */
   first?: boolean
 }
 
 /**
- * Decompresses a stream. Errors of the result: `invalid_package`, `unsupported_package` if the program is not installed,
- * `aborted` if a signal ends the program, `too_large` if xz would need too much memory; those of the source.
+ * Decompresses a stream. Errors of the result: `invalid_package`, `unsupported_package` if the program is not
+ * installed, `aborted` if a signal ends the program, `too_large` if xz would need too much memory; those of the source.
  */
 export function decompress(
   source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,

@@ -151,7 +151,7 @@ async function fromServer(
       signal,
     )
     const { statusCode, headers, body, context } = response
-    body.on('error', () => {}) // Its reader sees errors; without a reader there is nobody to tell.
+    body.on('error', () => {}) // Readers get the error anyway; without one it must not end the process.
     if (isTls && hasLeftTls(context)) {
       body.destroy()
       throw new GeneratorError('unreachable', `${url}: redirected from HTTPS to HTTP`)

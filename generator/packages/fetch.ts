@@ -126,7 +126,9 @@ interface ExpectedPackage {
   checksum: Checksum | undefined
 }
 
-/** Reads a package to its end, even if it cannot be opened or unpacked: its digest tells whether the server is at fault. */
+/**
+ * Reads a package to its end, even if it cannot be opened or unpacked: its digest tells whether the server is at fault.
+ */
 async function readAll(
   bytes: PackageStream,
   opening: Promise<OpenPackage>,

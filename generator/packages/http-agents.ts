@@ -47,8 +47,8 @@ export class HttpAgents {
   }
 
   /**
-   * Leases the Agent for these TLS files and opens it if need be. `timeout`: milliseconds for a connection, for headers,
-   * and between two pieces of a body. The lease must be released.
+   * Leases the Agent for these TLS files and opens it if need be. `timeout`: milliseconds for a connection, for
+   * headers, and between two pieces of a body. The lease must be released.
    */
   acquire(tls: TlsFiles, timeout: number): AgentLease {
     const key = keyOf(tls, timeout)

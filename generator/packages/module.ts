@@ -25,7 +25,9 @@ export class ModuleSet {
   readonly #release: string | undefined
   readonly #found = new Set<string>()
 
-  /** `names`: wanted modules, or `ALL_MODULES`. `release`: the kernel's, if known; other kernels' modules are ignored. */
+  /**
+   * `names`: wanted modules, or `ALL_MODULES`. `release`: the kernel's, if known; other kernels' modules are ignored.
+   */
   constructor(names: readonly string[], release: string | undefined) {
     this.#names = new Set(names.map(moduleName))
     this.#release = release

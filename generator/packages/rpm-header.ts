@@ -1,6 +1,6 @@
 /*
- * The header structure of rpm files (rpm's docs/manual/format_header.md, lib/header.c): an index of tags, and a store of
- * their values. All numbers are big-endian. A value is decoded and checked when it is requested.
+ * The header structure of rpm files (rpm's docs/manual/format_header.md, lib/header.c): an index of tags, and a store
+ * of their values. All numbers are big-endian. A value is decoded and checked when it is requested.
  */
 import { GeneratorError } from '../error.ts'
 

@@ -100,8 +100,8 @@ const S_IFLNK = 0o120000
 const GHOST = 1 << 6
 
 /**
- * Reads a package up to its payload. Errors: `invalid_package`, `truncated`, `too_large`, `digest_mismatch` if the header
- * does not match its digest; with `keys` also `invalid_signature`, `expired_signature`, `no_keyring`.
+ * Reads a package up to its payload. Errors: `invalid_package`, `truncated`, `too_large`, `digest_mismatch` if the
+ * header does not match its digest; with `keys` also `invalid_signature`, `expired_signature`, `no_keyring`.
  */
 export async function openRpm(
   source: AsyncIterable<Uint8Array>,

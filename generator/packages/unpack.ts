@@ -1,7 +1,7 @@
 /*
- * Unpacking: writes vmlinux and the wanted modules of a package in one pass over its files. No other file is written, and
- * nothing is read after the last of them. Layouts change between releases, so a source names several paths of vmlinux.
- * The first regular file among them is taken; symlinks to it come later, or never.
+ * Unpacking: writes vmlinux and the wanted modules of a package in one pass over its files. No other file is written,
+ * and nothing is read after the last of them. Layouts change between releases, so a source names several paths of
+ * vmlinux. The first regular file among them is taken; symlinks to it come later, or never.
  */
 import { createHash } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
@@ -114,8 +114,8 @@ function moduleWriter({
 }
 
 /**
- * Writes a new file and returns its size in bytes. An incomplete file is removed. Errors: `no_space`; those of `room` and
- * of the bytes.
+ * Writes a new file and returns its size in bytes. An incomplete file is removed. Errors: `no_space`; those of `room`
+ * and of the bytes.
  */
 export async function writeFile(
   bytes: AsyncIterable<Uint8Array>,

@@ -1,6 +1,6 @@
 /*
- * Boot images: a compressed kernel behind the code that unpacks it. The position of the compressed payload is read from a
- * header if there is one (x86's setup header, EFI's zboot). Otherwise the payload is searched by its magic, as the
+ * Boot images: a compressed kernel behind the code that unpacks it. The position of the compressed payload is read from
+ * a header if there is one (x86's setup header, EFI's zboot). Otherwise the payload is searched by its magic, as the
  * kernel's scripts/extract-vmlinux does. The result must have the banner of a kernel.
  */
 import { buffer } from 'node:stream/consumers'
@@ -28,8 +28,8 @@ const PAYLOAD_MAGICS: readonly (readonly [Compression, string])[] = [
 ]
 
 /**
- * Unpacks the kernel in a boot image: ELF or flat. Bytes that are a kernel are returned unchanged. Errors: `invalid_elf`
- * if no kernel is found, `too_large`.
+ * Unpacks the kernel in a boot image: ELF or flat. Bytes that are a kernel are returned unchanged. Errors:
+ * `invalid_elf` if no kernel is found, `too_large`.
  */
 export async function unpackVmlinuz(bytes: Buffer, layers = MAX_LAYERS): Promise<Buffer> {
   const fromHeader = payloadByHeader(bytes)

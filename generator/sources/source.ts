@@ -10,7 +10,9 @@ import { NamingRule, namingOf } from './naming.ts'
 const Id = Type.String({ pattern: '^[a-z0-9-]{1,64}$' })
 const Path = Type.String({ pattern: '^/' })
 
-/** Files that open a restricted repository. Their contents never leave the machine they are on, except to its server. */
+/**
+ * Files that open a restricted repository. Their contents never leave the machine they are on, except to its server.
+ */
 export const Access = Type.Object({
   /** a client certificate and its key, PEM */
   certificate: Type.Optional(Path),

@@ -1,4 +1,6 @@
-/* deb packages: made by dpkg-deb, as Debian does, or assembled byte by byte, as no tool would. Also tar, ar and cpio. */
+/*
+ * deb packages: made by dpkg-deb, as Debian does, or assembled byte by byte, as no tool would. Also tar, ar and cpio.
+ */
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'

@@ -43,7 +43,10 @@ export function bzImage(kernel: Buffer, packer: Packer): Buffer {
   return Buffer.concat([setup, unpacker, payload, Buffer.alloc(999, 'signature')])
 }
 
-/** An EFI image for arm64 and others: a stub with the position and size of the payload (for gzip without its last 4 bytes). */
+/**
+ * An EFI image for arm64 and others: a stub with the position and size of the payload (for gzip without its last 4
+ * bytes).
+ */
 export function zboot(image: Buffer, packer: Packer): Buffer {
   const stub = Buffer.alloc(0x200)
   const payload = PACKERS[packer](image)

@@ -1,6 +1,6 @@
 /*
- * Sources that cannot be read. Each gives a failure with a code, which is reported and stored, leaves no files, and does
- * not affect other sources. The failure is removed once the source can be read again.
+ * Sources that cannot be read. Each gives a failure with a code, which is reported and stored, leaves no files, and
+ * does not affect other sources. The failure is removed once the source can be read again.
  */
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import type { RequestListener } from 'node:http'
