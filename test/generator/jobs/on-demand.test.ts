@@ -107,8 +107,8 @@ t.test('what no source offers: known without asking it again', async (t) => {
 
 t.test('what fails is not tried again a moment later, and then only when it is due', async (t) => {
   const offer = (directory: string) => [makePackage(directory, undefined)]
-  for (const remembered of [60_000, -1]) {
-    const { mill, asked } = await open(t, offer, { remembered })
+  for (const cacheTtl of [60_000, -1]) {
+    const { mill, asked } = await open(t, offer, { cacheTtl })
     const failed = { state: 'failed', failure: { code: 'no_vmlinux', retryAt: null } }
     t.match(await mill.done(mill.submit(KERNEL)!.id), failed)
     t.match(await mill.done(mill.submit(KERNEL)!.id), failed, 'the stored failure')
