@@ -104,7 +104,7 @@ export async function runJob(
   try {
     const { record, read } = await withScratch(options.scratch, async (directory) => {
       const made = await make(run, directory)
-      tellStage(run, 'publish')
+      emitStage(run, 'publish')
       return { record: await publish(job, made, options), read: made.read }
     })
     onEvent({ event: 'published', kernel: record.kernel, record, read, seconds: seconds() })
@@ -139,7 +139,7 @@ function newRun(job: Job, lease: Lease, options: PipelineOptions): JobRun {
   }
 }
 
-function tellStage({ job, options }: JobRun, stage: Stage): void {
+function emitStage({ job, options }: JobRun, stage: Stage): void {
   options.onEvent?.({ event: 'stage', kernel: nameOf(job), stage })
 }
 
@@ -161,7 +161,7 @@ interface Made extends PackageReceipt, Encoded {}
 
 /** Fetches a job's package, and encodes the BTF as soon as vmlinux is unpacked. */
 async function make(run: JobRun, directory: string): Promise<Made> {
-  tellStage(run, 'unpack')
+  emitStage(run, 'unpack')
   const fetched = await startFetch(run, directory)
   const encoding = encode(run, directory, fetched)
   // without memory or disk space the rest of the package is of no use
@@ -215,14 +215,14 @@ async function encodeKernel(run: JobRun, directory: string): Promise<Encoded> {
   const origin = originOf(vmlinux, job.embedded ? 'embedded' : 'pahole')
   let raw: Uint8Array
   if (origin === 'pahole') {
-    tellStage(run, 'pahole')
+    emitStage(run, 'pahole')
     const needs = needsOf(unpacked.vmlinux, limits.output)
     run.lease.shrink({ ...needs, disk: needs.disk + unpacked.modules })
     const btf = join(directory, 'vmlinux.btf')
     await encodeBtf(options.tool, image, btf, leasedLimits(run), run.signal)
     raw = await readFile(btf)
   } else raw = vmlinux.ownBtf!
-  tellStage(run, 'check')
+  emitStage(run, 'check')
   const tool = origin === 'pahole' ? options.tool : NO_TOOL
   return { vmlinux, raw, tool, info: checkBtf(raw, vmlinux) }
 }
@@ -236,7 +236,7 @@ async function encodeWantedModules(
   files: readonly ModuleFile[],
 ): Promise<Modules> {
   if (run.job.fallback && missing.length > 0) throw noModule(missing)
-  tellStage(run, 'modules')
+  emitStage(run, 'modules')
   const modules = await encodeModules(files, {
     tool: run.options.tool,
     base,

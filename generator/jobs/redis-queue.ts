@@ -64,12 +64,12 @@ class RedisQueue implements Queue {
     // the connection reports its own errors
     this.#jobs.on('error', () => {})
     this.#events.on('error', () => {})
-    this.#events.on('progress', ({ jobId, data }) => this.#report(jobId, data))
+    this.#events.on('progress', ({ jobId, data }) => this.#onProgress(jobId, data))
     const check = ({ jobId }: { jobId: string }) => void this.#check(jobId).catch(() => {})
     this.#events.on('completed', check)
     this.#events.on('failed', check)
     this.#polling = setInterval(() => void this.#poll(), POLL_INTERVAL)
-    options.drain?.addEventListener('abort', () => this.#takeBack().catch(() => {}), { once: true })
+    options.drain?.addEventListener('abort', () => this.#withdraw().catch(() => {}), { once: true })
     options.signal?.addEventListener('abort', () => this.#abort(), { once: true })
   }
 
@@ -89,7 +89,7 @@ class RedisQueue implements Queue {
       settle: Promise.withResolvers(),
     }
     this.#tasks.set(id, task)
-    this.#put(task).then(
+    this.#enqueue(task).then(
       () => detach && this.#settle(task, { state: 'queued' }),
       (error) => this.#reject(task, error),
     )
@@ -103,7 +103,7 @@ class RedisQueue implements Queue {
   }
 
   /** Queues a job, unless it is queued; replaces one that has ended. */
-  async #put({ id, job }: RedisTask): Promise<void> {
+  async #enqueue({ id, job }: RedisTask): Promise<void> {
     const queued: Queued | undefined = await this.#jobs.getJob(id)
     if (queued?.finishedOn) await queued.remove()
     await this.#jobs.add('package', job, {
@@ -124,13 +124,13 @@ class RedisQueue implements Queue {
     task.settle.reject(error)
   }
 
-  #tell({ listeners }: RedisTask, event: JobEvent): void {
+  #emit({ listeners }: RedisTask, event: JobEvent): void {
     for (const listener of listeners) listener(event)
   }
 
-  #report(id: string, data: unknown): void {
+  #onProgress(id: string, data: unknown): void {
     const task = this.#tasks.get(id)
-    if (task && isReport(data)) this.#tell(task, data)
+    if (task && isReport(data)) this.#emit(task, data)
   }
 
   /** Checks all jobs, and whether the queue has workers. */
@@ -164,7 +164,7 @@ class RedisQueue implements Queue {
     const queued: Queued | undefined = task && (await this.#jobs.getJob(id))
     if (!task || !this.#tasks.has(id)) return
     if (!queued) {
-      if (!this.#options.drain?.aborted) await this.#put(task)
+      if (!this.#options.drain?.aborted) await this.#enqueue(task)
     } else if (queued.finishedOn) {
       const { failedReason, returnvalue } = queued
       const settled = failedReason
@@ -180,7 +180,7 @@ class RedisQueue implements Queue {
       return await this.#fail(task, queueError('a worker reported an invalid result'))
     if (value.state === 'failed') {
       const { failure, stored, seconds } = value
-      this.#tell(task, { event: 'failed', kernel: nameOf(task.job), failure, seconds })
+      this.#emit(task, { event: 'failed', kernel: nameOf(task.job), failure, seconds })
       return this.#settle(task, { state: 'failed', failure, stored })
     }
     const { key, read, seconds } = value
@@ -189,7 +189,7 @@ class RedisQueue implements Queue {
       const message = `a worker reported the record ${key}, which is not in this store: it may use another store`
       return await this.#fail(task, queueError(message))
     }
-    this.#tell(task, { event: 'published', kernel: record.kernel, record, read, seconds })
+    this.#emit(task, { event: 'published', kernel: record.kernel, record, read, seconds })
     this.#settle(task, { state: 'published', record })
   }
 
@@ -209,12 +209,12 @@ class RedisQueue implements Queue {
   async #fail(task: RedisTask, error: GeneratorError): Promise<void> {
     const result = await recordFailure(task.job, error, this.#options)
     const { failure } = result
-    this.#tell(task, { event: 'failed', kernel: nameOf(task.job), failure, seconds: 0 })
+    this.#emit(task, { event: 'failed', kernel: nameOf(task.job), failure, seconds: 0 })
     this.#settle(task, result)
   }
 
   /** Removes the jobs that no worker has taken. Other clients that wait for one of them queue it again. */
-  async #takeBack(): Promise<void> {
+  async #withdraw(): Promise<void> {
     for (const task of [...this.#tasks.values()]) {
       const queued: Queued | undefined = await this.#jobs.getJob(task.id)
       const isRemoved = await queued?.remove().then(
@@ -235,9 +235,6 @@ const queueError = (message: string): GeneratorError => new GeneratorError('queu
 /** The failure of a job that no worker could run, by the reason that BullMQ or a worker gave. */
 function queueErrorOf(reason: string): GeneratorError {
   return /stalled more than/.test(reason)
-    ? new GeneratorError(
-        'worker_lost',
-        'every worker that took the job stopped responding',
-      )
+    ? new GeneratorError('worker_lost', 'every worker that took the job stopped responding')
     : queueError(reason.slice(0, 500))
 }

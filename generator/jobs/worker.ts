@@ -80,7 +80,7 @@ export async function work(options: WorkerOptions): Promise<Work> {
     try {
       await Promise.race([aborted(drain), aborted(signal)])
     } finally {
-      await end(worker, signal)
+      await closeWorker(worker, signal)
     }
     if (!signal?.aborted) await handler.publish()
     return handler.done
@@ -90,7 +90,7 @@ export async function work(options: WorkerOptions): Promise<Work> {
 }
 
 /** Waits for running jobs; if `signal` aborts, only until they are back in the queue. */
-async function end(worker: Worker, signal: AbortSignal | undefined): Promise<void> {
+async function closeWorker(worker: Worker, signal: AbortSignal | undefined): Promise<void> {
   const closed = worker.close()
   await Promise.race([closed, aborted(signal)])
   await closeQuietly(closed)

@@ -9,7 +9,7 @@ import { findPahole, PAHOLE_LIMITS } from '../../../generator/jobs/pahole.ts'
 import { runJob } from '../../../generator/jobs/pipeline.ts'
 import { recordKey } from '../../../storage/index.ts'
 import { makePackage } from '../../helpers/package.ts'
-import { type Mill, makeMill } from '../../helpers/run-directory.ts'
+import { makeRunDirectory, type RunDirectory } from '../../helpers/run-directory.ts'
 import { makeVmlinux, manyBlocks } from '../../helpers/vmlinux.ts'
 
 const MIB = 1024 ** 2
@@ -172,7 +172,7 @@ function sizeOf(path: string): number {
 }
 
 /** Packages with a vmlinux of 5 MiB and little BTF, whose pahole uses 390 MiB: much more than the estimate. */
-function greedyPackages({ directory }: Pick<Mill, 'directory'>, count: number): string[] {
+function greedyPackages({ directory }: Pick<RunDirectory, 'directory'>, count: number): string[] {
   const image = join(directory, 'vmlinux')
   return Array.from({ length: count }, (_, i) => {
     const release = `6.1.0-${i}-test`
@@ -182,42 +182,42 @@ function greedyPackages({ directory }: Pick<Mill, 'directory'>, count: number): 
 }
 
 async function runGreedy(t: Test, count: number, options: Partial<GenerateOptions>) {
-  const mill = await makeMill(t)
-  const files = greedyPackages(mill, count)
-  const [summary, peak] = await watch(mill.scratch, () =>
-    mill.run(files, { jobs: count, ...options }),
+  const env = await makeRunDirectory(t)
+  const files = greedyPackages(env, count)
+  const [summary, peak] = await watch(env.scratch, () =>
+    env.run(files, { jobs: count, ...options }),
   )
   t.comment(`${Math.round(peak.memory / MIB)} MiB by ${peak.paholes} paholes at once`)
-  return { mill, summary, peak }
+  return { env, summary, peak }
 }
 
 t.test('parallel jobs stay within the memory budget, and all of them are published', async (t) => {
   const memory = 900 * MIB
-  const { mill, summary, peak } = await runGreedy(t, 4, { budget: { memory } })
+  const { env, summary, peak } = await runGreedy(t, 4, { budget: { memory } })
   t.match(summary, { published: 4, failed: {} })
   t.ok(peak.memory > 300 * MIB && peak.memory <= memory, `${peak.memory} of ${memory} bytes`)
   t.ok(peak.paholes <= 2)
-  t.ok((await mill.leftovers()).every((path) => path.startsWith('store/blobs/')))
+  t.ok((await env.leftovers()).every((path) => path.startsWith('store/blobs/')))
 })
 
 t.test(
   'a job that needs more memory or disk space than the whole budget fails, and tells the limit',
   async (t) => {
     const memory = 400 * MIB
-    const { mill, summary, peak } = await runGreedy(t, 1, { budget: { memory } })
+    const { env, summary, peak } = await runGreedy(t, 1, { budget: { memory } })
     t.match(summary, { published: 0, failed: { pahole_out_of_memory: 1 } })
-    t.match(await mill.records(), [
+    t.match(await env.records(), [
       { failure: { message: /limit for all jobs together is 400 MiB/ } },
     ])
     t.ok(peak.memory <= memory)
-    t.same(await mill.leftovers(), [])
+    t.same(await env.leftovers(), [])
 
     const disk = { budget: { disk: 3 * MIB }, pahole: { ...PAHOLE_LIMITS, output: MIB } }
     const small = await runGreedy(t, 1, disk)
     t.match(small.summary, { failed: { no_space: 1 } })
-    t.match(await small.mill.records(), [{ failure: { message: /needs \d+ MiB of disk space/ } }])
+    t.match(await small.env.records(), [{ failure: { message: /needs \d+ MiB of disk space/ } }])
     t.ok(small.peak.disk <= 3 * MIB)
-    t.same(await small.mill.leftovers(), [])
+    t.same(await small.env.leftovers(), [])
   },
 )
 
@@ -233,9 +233,9 @@ t.test('jobs wait for disk space that other jobs hold', async (t) => {
 t.test(
   'a job that needs what other jobs hold is deferred without a trace, and succeeds when it is free',
   async (t) => {
-    const mill = await makeMill(t)
-    const { store, scratch, leftovers, records } = mill
-    const [file] = greedyPackages(mill, 1)
+    const env = await makeRunDirectory(t)
+    const { store, scratch, leftovers, records } = env
+    const [file] = greedyPackages(env, 1)
     const named = jobOfFile(file!, {})
     const job = { ...named, package: { ...named.package, size: statSync(file!).size } }
     const pahole = { ...PAHOLE_LIMITS, output: MIB }
