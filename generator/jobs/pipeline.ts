@@ -277,7 +277,7 @@ function grow(run: JobRun, want: Partial<Amount>): Denial | undefined {
 }
 
 function noModule(names: readonly string[]): GeneratorError {
-  const which = names.includes(ALL_MODULES) ? 'no modules' : `no ${names.join(', ')}`
+  const which = names.includes(ALL_MODULES) ? 'no modules' : `no module ${names.join(', ')}`
   return new GeneratorError('no_module', `the package has ${which}`)
 }
 
