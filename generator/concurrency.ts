@@ -1,4 +1,4 @@
-/** Calls `work` for each item, at most `count` at once. Returns the results in the items' order; rejects with the first error. */
+/** Calls `work` for each item, `count` at once. Returns the results in the items' order; rejects with the first error. */
 export async function mapConcurrent<T, R>(
   items: Iterable<T>,
   count: number,

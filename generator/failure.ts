@@ -1,11 +1,11 @@
-/* Turns errors into the failures that records store: a code of the closed list, a message, and the next attempt's time. */
+/* Turns errors into the failures that records store: a code of the closed list, a message, and the time of a retry. */
 import { FAILURE_CODES, type Failure, type FailureCode, StoreError } from '../storage/index.ts'
 import { GeneratorError } from './error.ts'
 
 const HOUR = 3600 * 1000
 const MAX_DELAY = 7 * 24 * HOUR
 
-/** The failure that records an error; `attempts` includes this one. The delay of a `later` retry doubles, up to a week. */
+/** The failure of an error; `attempts` includes this one. The delay of a `later` retry doubles, up to a week. */
 export function failureOf(error: unknown, attempts: number, now = new Date()): Failure {
   const { code, log } = codeOf(error)
   const message = error instanceof Error ? error.message : String(error)

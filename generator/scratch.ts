@@ -8,7 +8,7 @@ import { join } from 'node:path'
 
 const PREFIX = 'btfmill-'
 
-/** Calls `work` with a new directory below `parent` (default: the system's temporary directory), and removes it afterwards. */
+/** Calls `work` with a new directory below `parent` (default: the system's directory), and removes it afterwards. */
 export async function withScratch<T>(
   parent = tmpdir(),
   work: (directory: string) => Promise<T>,

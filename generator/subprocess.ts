@@ -18,8 +18,8 @@ export interface Limits {
   /** wall-clock time */
   seconds: number
   /**
-   * bytes of anonymous memory (`RssAnon`), or a function that tells whether the program may use that many; mapped files,
-   * such as a vmlinux, do not count
+   * bytes of anonymous memory (`RssAnon`), or a function that tells whether the program may use that many; mapped
+   * files, such as a vmlinux, do not count
    */
   memory?: number | ((bytes: number) => boolean)
   /** bytes of each file that the program writes */

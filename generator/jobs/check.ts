@@ -1,6 +1,6 @@
 /*
- * The checks before publishing, with our own BTF reader, since wrong BTF is worse than none. Every type is decoded. The
- * image must be of the kernel that its package claims. The BTF must have what every kernel has: a plausible task_struct.
+ * The checks before publishing, with our own BTF reader, since wrong BTF is worse than none. Every type is decoded.
+ * vmlinux must be of the kernel that its package names. The BTF must have a plausible task_struct, as every kernel has.
  */
 import {
   type Btf,
@@ -49,7 +49,7 @@ export function checkVmlinux(vmlinux: Vmlinux, kernel: Partial<KernelName>): voi
   compare('architecture', vmlinux.arch, kernel.arch)
 }
 
-/** Checks a kernel's raw BTF, against its image if given, and returns what a record stores of it. Errors: `invalid_btf`. */
+/** Checks a kernel's raw BTF, against its image if given. Returns the record's part about it. Errors: `invalid_btf`. */
 export function checkBtf(
   raw: Uint8Array,
   vmlinux?: Pick<Vmlinux, 'byteOrder' | 'pointerSize'>,
@@ -72,7 +72,7 @@ export function checkBtf(
   }
 }
 
-/** Checks a module's split BTF over the kernel's, and returns what a record stores of it. Errors: `invalid_btf`. */
+/** Checks a module's split BTF over the kernel's. Returns the record's part about it. Errors: `invalid_btf`. */
 export function checkModuleBtf(raw: Uint8Array, base: Btf): Omit<ModuleInfo, 'sha256'> {
   try {
     const btf = parseBtf(raw, { base })

@@ -44,8 +44,8 @@ export const isClean = ({ failed, sourcesFailed, left }: Summary): boolean =>
   sourcesFailed === 0 && left === 0 && Object.keys(failed).length === 0
 
 /**
- * Generates BTF of all packages of the sources that the store lacks. Failures of packages and suites are counted in the
- * summary and recorded in the store. Errors: `pahole_missing`; those of the store and of the queue; the signal's reason.
+ * Generates BTF of all packages of the sources that the store lacks. Failures of packages and suites are counted in
+ * the summary and recorded in the store. Errors: `pahole_missing`; those of the store and the queue; the signal's reason.
  */
 export async function generate(options: GenerateOptions): Promise<Summary> {
   const { store, onEvent, limit } = options

@@ -37,8 +37,8 @@ export interface ImportOptions {
 }
 
 /**
- * Imports a directory or a tar with files named `<distro>/<version>/<arch>/<release>.btf` or `.btf.tar.xz`, and yields
- * the result of each. A second import changes nothing. Errors: `invalid_package` for an invalid tar; those of the store.
+ * Imports a directory or a tar with files named `<distro>/<version>/<arch>/<release>.btf` or `.btf.tar.xz`, and
+ * yields the result of each. A second import changes nothing. Errors: `invalid_package`; those of the store.
  */
 export async function* importTree(
   store: Store,

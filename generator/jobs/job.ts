@@ -16,7 +16,7 @@ const Path = Type.String({ minLength: 1, maxLength: 1024 })
 
 /** The options of a job. */
 const JobOptions = {
-  /** end the download when vmlinux is complete; the package's digest is not verified then, and the record says `prefix` */
+  /** end the download when vmlinux is complete: the digest is not verified, and the record says `prefix` */
   earlyStop: Type.Optional(Type.Boolean()),
   /** use the kernel's own BTF if it has any */
   embedded: Type.Optional(Type.Boolean()),
@@ -121,8 +121,8 @@ const PATHS = [...CUSTOM.vmlinux, ...CUSTOM.vmlinuz!].map((path) =>
 )
 
 /**
- * The job for a file or URL: a .deb, .ddeb or .rpm, or otherwise a bare vmlinux, compressed or not. Parts of the
- * kernel's name that `kernel` leaves out come from the file's name, by the rules of the source `custom`, or from vmlinux.
+ * The job for a file or URL: a .deb, .ddeb or .rpm, or otherwise a bare vmlinux, compressed or not. Parts of the name
+ * that `kernel` leaves out come from the file's name, by the rules of the source `custom`, or from vmlinux.
  */
 export function jobOfFile(url: string, kernel: Partial<KernelName>, options: JobOptions = {}): Job {
   const file = fileNameOf(url)

@@ -223,7 +223,7 @@ export class OnDemandGenerator {
     return { packages: [], failures }
   }
 
-  /** Searches the sources: a single flight for each filter, whose result is cached, a partial one for a shorter time. */
+  /** Searches the sources: a single flight for each filter, with a cached result. A partial result is cached shorter. */
   #search(filter: Omit<KernelName, 'release'>): Promise<PackageSearch> {
     const key = JSON.stringify(Object.values(filter))
     const cached = this.#searches.get(key)

@@ -1,8 +1,8 @@
 /*
  * Runs pahole, which makes BTF of DWARF. Its options differ by version, so the installed one is asked what it supports.
- * It gets the options of the kernel's own build (scripts/Makefile.btf, earlier scripts/pahole-flags.sh), so that the BTF
- * is what CONFIG_DEBUG_INFO_BTF would have made; but one thread, since with `-j` the order of types changes from run to
- * run. Its memory and time are limited: pahole is known to crash, and to exhaust the machine.
+ * It gets the options of the kernel's own build (scripts/Makefile.btf, earlier scripts/pahole-flags.sh), so that the
+ * BTF is what CONFIG_DEBUG_INFO_BTF would have made; but one thread, since with `-j` the order of types changes from
+ * run to run. Its memory and time are limited: pahole is known to crash, and to exhaust the machine.
  */
 import { rm } from 'node:fs/promises'
 import type { Tool } from '../../storage/index.ts'
@@ -90,7 +90,7 @@ export function optionsFor(version: number, features: readonly string[]): string
 }
 
 /**
- * Writes the BTF of a vmlinux to the file `target`, which is removed on failure. Errors, with the end of pahole's stderr:
+ * Writes the BTF of a vmlinux to the file `target`, which is removed on failure. Errors, with the end of stderr:
  * `pahole_crashed`, `pahole_failed`, `pahole_out_of_memory`, `pahole_timeout`, `pahole_missing`, `no_space`.
  */
 export async function encodeBtf(

@@ -85,7 +85,7 @@ interface JobRun {
 }
 
 /**
- * Runs one job to its end with what it leased; where its package is lost, runs the job's fallback. Rejects only with the
+ * Runs one job to its end with what it leased; if its package is lost, runs the job's fallback. Rejects only with the
  * reason of `signal`: then nothing is stored, and no file is left.
  */
 export async function runJob(
@@ -227,7 +227,7 @@ async function encodeKernel(run: JobRun, directory: string): Promise<Encoded> {
   return { vmlinux, raw, tool, info: checkBtf(raw, vmlinux) }
 }
 
-/** Encodes the modules that were found. Each missing one is recorded as failed, unless the job has a fallback to try. */
+/** Encodes the modules that were found. A missing one is recorded as failed, unless the job has a fallback. */
 async function encodeWantedModules(
   run: JobRun,
   directory: string,

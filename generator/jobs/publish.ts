@@ -10,7 +10,7 @@ export interface PublishOptions {
   signal?: AbortSignal
 }
 
-/** Rebuilds the catalog's snapshot and, with `archive`, the archive tree from the records. Errors: those of the store. */
+/** Publishes the catalog's snapshot and, with `archive`, the archive tree. Errors: those of the store and of xz. */
 export async function publishCatalog(options: PublishOptions): Promise<void> {
   const catalog = await Catalog.publish(options.store, options.secretKey)
   if (options.archive) await publishTree(catalog, options)

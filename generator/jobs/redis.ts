@@ -142,7 +142,7 @@ export async function connect(url: string, onEvent: OnEvent = () => {}): Promise
   }
 }
 
-/** Waits for operations that close a connection. It may be lost, so their errors are ignored, and they have a timeout. */
+/** Waits for operations that close a connection, with a timeout and without errors, since it may be lost. */
 export async function closeQuietly(...closing: Promise<unknown>[]): Promise<void> {
   const closed = new AbortController()
   const timeout = sleep(TIMEOUT, undefined, { signal: closed.signal }).catch(() => {})

@@ -1,4 +1,4 @@
-// Each source of the table, from its repository to the catalog, with small images; test/long does it with a real kernel.
+// Each source of the table, from its repository to the catalog, with small images; test/long has real kernels.
 import { join } from 'node:path'
 import t from 'tap'
 import { SOURCES } from '../../../generator/sources/sources.ts'

@@ -1,6 +1,6 @@
 /*
- * From packages to what agents get, over the life of a store: a package is not downloaded twice, another pahole makes new
- * BTF while the old is served, and builds that share a `uname -r` are kept apart.
+ * From packages to what agents get, over the life of a store: a package is not downloaded twice, another pahole makes
+ * new BTF while the old is served, and builds that share a `uname -r` are kept apart.
  */
 import { execFileSync } from 'node:child_process'
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
