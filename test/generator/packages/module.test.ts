@@ -135,7 +135,7 @@ t.test('later runs add modules to those of earlier runs', async (t) => {
   const repository = makeRepository(mill.directory, { packages: [file], signer })
   t.match(await mill.run(repository), { published: 1 })
   t.match(await mill.run(repository, { modules: ['early', 'nosuch'] }), { published: 1 })
-  const failed = { nosuch: { code: 'no_module', message: /no nosuch/ } }
+  const failed = { nosuch: { code: 'no_module', message: /no module nosuch/ } }
   t.match(await mill.records(), [
     { modules: { early: {}, late_one: undefined }, moduleFailures: failed },
   ])

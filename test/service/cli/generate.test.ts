@@ -185,7 +185,7 @@ t.test('SIGINT while sources are asked: they answer yet, and nothing is begun', 
   const { promise: released, resolve: release } = Promise.withResolvers<void>()
   const mirror = await startServer(t, async ({ url }, response) => {
     await released
-    const answer = await request(new URL(url!, shop.offer.mirror))
+    const answer = await request(new URL(url!, shop.repository.mirror))
     response.writeHead(answer.statusCode).end(Buffer.from(await answer.body.arrayBuffer()))
   })
   const begin = async () => {
