@@ -6,7 +6,6 @@ import type { FastifyPluginAsyncTypebox, TypeBoxTypeProvider } from '@fastify/ty
 import fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import type { Config } from './config.ts'
 import { ServiceError } from './error.ts'
-import { frontOf } from './front.ts'
 import { type Context, type ContextOptions, openContext } from './http/context.ts'
 import { RequestLog, requestId } from './http/log.ts'
 import { registerProblems, sendBroken, sendProblem } from './http/problem.ts'
@@ -33,6 +32,11 @@ export interface AppOptions extends ContextOptions {
 
 /** Characters of a part of an address. */
 const MAX_PARAMETER = 512
+/** Milliseconds that a connection stays open without a request. */
+const KEEP_ALIVE_TIMEOUT = 65_000
+/** Milliseconds between two checks of whether requests have timed out. */
+const MAX_CHECKING_INTERVAL = 5000
+
 const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   btfRoutes,
   checkRoutes,
@@ -56,7 +60,6 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
   const { logRequests } = context.settings
   const app = fastify({
     ...limitsOf(context.settings),
-    serverFactory: frontOf(context, logger),
     ...(logger ? { loggerInstance: logger } : { logger: false }),
     logController: new RequestLog({ disableRequestLogging: !logger || !logRequests }),
     genReqId: requestId,
@@ -87,8 +90,20 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
   return app
 }
 
-/** What Fastify checks of a request before anything else does. */
-const limitsOf = ({ bodyLimit, trustProxy }: Config) => ({
-  bodyLimit,
-  trustProxy: trustProxy.length > 0 && [...trustProxy],
-})
+/** What Node and Fastify limit before a hook runs. */
+function limitsOf(config: Config) {
+  const { bodyLimit, trustProxy, headerLimit } = config
+  const requestTimeout = config.requestTimeout * 1000
+  return {
+    bodyLimit,
+    trustProxy: trustProxy.length > 0 && [...trustProxy],
+    http: {
+      maxHeaderSize: headerLimit,
+      headersTimeout: requestTimeout,
+      connectionsCheckingInterval: Math.min(requestTimeout / 2, MAX_CHECKING_INTERVAL),
+    },
+    requestTimeout,
+    keepAliveTimeout: KEEP_ALIVE_TIMEOUT,
+    connectionTimeout: config.idleTimeout * 1000,
+  }
+}

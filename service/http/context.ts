@@ -81,7 +81,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
   return {
     ...{ store, catalog, settings, readiness, tokens, metrics, onDemand },
     uploadQuota: new Quota(settings.uploadMemory, 'too much is being sent at once'),
-    responseCache: new ResponseCache({ catalog, bodies, readiness, settings }),
+    responseCache: new ResponseCache({ catalog, bodies }),
     bodyCache: memory,
     ...{ bodies, pool, objects, archives, misses, redirects },
     close: async () => {

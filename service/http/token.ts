@@ -12,7 +12,7 @@ import { writeWhole } from '../atomic-file.ts'
 import { ServiceError } from '../error.ts'
 
 /** What a token lets its holder do; each may read. */
-export const SCOPES = ['read', 'generate', 'write'] as const
+export const SCOPES = ['read', 'generate'] as const
 export type TokenScope = (typeof SCOPES)[number]
 
 const PREFIX = 'btfmill_'

@@ -20,7 +20,7 @@ import {
   text,
   wantedOf,
 } from '../http/schema.ts'
-import { sendBtf } from '../http/send.ts'
+import { sendBtf, sendFromCache } from '../http/send.ts'
 import { ANY, type Available, lookUpBuild } from '../kernel/lookup.ts'
 import { kernelOf, NameParams, Segment } from '../kernel/name.ts'
 
@@ -43,24 +43,27 @@ const REFUSALS = ['invalid_request', 'unknown_blob', 'invalid_range', 'unavailab
 export const btfRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
+    const preHandler = sendFromCache(context)
     const send = (
       request: FastifyRequest,
       reply: FastifyReply,
       record: Available,
       query: BtfQuery,
     ) => {
+      const { sha256, size } = record.btf
       const dialect = query.dialect ? `?dialect=${query.dialect}` : ''
-      if (query.modules === undefined)
-        reply.header('content-location', `/v1/btf/sha256/${record.btf.sha256}${dialect}`)
+      const location = { 'content-location': `/v1/btf/sha256/${sha256}${dialect}` }
       return sendBtf(context, request, reply, wantedOf(record, query), {
         cacheControl: SHORT,
-        size: record.btf.size,
+        size,
+        ...(query.modules === undefined && { headers: location }),
       })
     }
 
     app.get(
       '/v1/btf/:distro/:version/:arch/:release',
       {
+        preHandler,
         schema: {
           tags: ['BTF'],
           summary: 'The BTF of a kernel',
@@ -80,6 +83,7 @@ export const btfRoutes =
     app.get(
       '/v1/btf',
       {
+        preHandler,
         schema: {
           tags: ['BTF'],
           summary: 'The BTF of a kernel, by uname -r and what else is known of it',
@@ -98,6 +102,7 @@ export const btfRoutes =
     app.get(
       '/v1/btf/build-id/:buildId',
       {
+        preHandler,
         schema: {
           tags: ['BTF'],
           summary: 'The BTF of the kernel with a build-id',
@@ -116,6 +121,7 @@ export const btfRoutes =
     app.get(
       '/v1/btf/sha256/:digest',
       {
+        preHandler,
         schema: {
           tags: ['BTF'],
           summary: 'BTF by the digest of its bytes',

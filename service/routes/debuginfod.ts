@@ -8,7 +8,7 @@ import Type from 'typebox'
 import { IMMUTABLE } from '../cache/btf-bodies.ts'
 import type { Context } from '../http/context.ts'
 import { BuildId, bodies, NO_BUILD, problems } from '../http/schema.ts'
-import { sendBtf } from '../http/send.ts'
+import { sendBtf, sendFromCache } from '../http/send.ts'
 import { lookUpBuild } from '../kernel/lookup.ts'
 
 export const debuginfodRoutes =
@@ -17,6 +17,7 @@ export const debuginfodRoutes =
     app.get(
       '/buildid/:buildId/section/.BTF',
       {
+        preHandler: sendFromCache(context),
         schema: {
           tags: ['Drop-ins'],
           summary: "A kernel's BTF, as debuginfod has a section of it",
@@ -35,14 +36,15 @@ export const debuginfodRoutes =
       },
       async (request, reply) => {
         const { btf } = lookUpBuild(context.catalog, request.params.buildId, {})
-        reply.header('x-debuginfod-size', btf.size)
+        const { sha256, size } = btf
         return await sendBtf(
           context,
           request,
           reply,
-          { sha256: btf.sha256 },
+          { sha256 },
           {
             cacheControl: IMMUTABLE,
+            headers: { 'x-debuginfod-size': String(size) },
           },
         )
       },

@@ -10,7 +10,7 @@ import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
 import { resolveBtfForDropIn } from '../http/resolve.ts'
 import { bodies, ChoiceQuery, choiceOf, NO_BTF_FOR_OTHERS, problems } from '../http/schema.ts'
-import { sendBtf } from '../http/send.ts'
+import { sendBtf, sendFromCache } from '../http/send.ts'
 import { ANY } from '../kernel/lookup.ts'
 import { kernelOf, Segment } from '../kernel/name.ts'
 import { MOUNTS } from './btfhub.ts'
@@ -33,6 +33,7 @@ export const openAnolisRoutes =
       app.get(
         `${prefix}/coolbpf/btf/:arch/:file`,
         {
+          preHandler: sendFromCache(context),
           schema: {
             hide: newest,
             tags: ['Drop-ins'],
@@ -63,15 +64,8 @@ export const openAnolisRoutes =
             ...choice,
             newest: newest || choice.newest === true,
           })
-          return await sendBtf(
-            context,
-            request,
-            reply,
-            { sha256: record.btf.sha256 },
-            {
-              cacheControl: SHORT,
-            },
-          )
+          const { sha256 } = record.btf
+          return await sendBtf(context, request, reply, { sha256 }, { cacheControl: SHORT })
         },
       )
     }
