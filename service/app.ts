@@ -9,6 +9,7 @@ import { ServiceError } from './error.ts'
 import { type Context, type ContextOptions, openContext } from './http/context.ts'
 import { RequestLog, requestId } from './http/log.ts'
 import { registerProblems, sendBroken, sendProblem } from './http/problem.ts'
+import { refuseUnknownQuery } from './http/query.ts'
 import { registerGuards } from './http/security.ts'
 import { btfRoutes } from './routes/btf.ts'
 import { archiveTreeRoutes } from './routes/btfhub.ts'
@@ -63,7 +64,7 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
     ...(logger ? { loggerInstance: logger } : { logger: false }),
     logController: new RequestLog({ disableRequestLogging: !logger || !logRequests }),
     genReqId: requestId,
-    ajv: { customOptions: { removeAdditional: false } }, // what is not known is refused where that matters
+    ajv: { customOptions: { removeAdditional: false } }, // refuse unknown properties, never drop them
     routerOptions: { maxParamLength: MAX_PARAMETER },
     forceCloseConnections: 'idle',
     return503OnClosing: false, // who is connected while it stops still gets an answer
@@ -80,6 +81,7 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
   registerProblems(app)
   // what is said is what the handler says: a test holds it against the schemas, and nothing is cut off to fit
   app.setSerializerCompiler(() => JSON.stringify)
+  refuseUnknownQuery(app)
   registerMetrics(app, context)
   collectDocument(app)
   app.register(healthRoutes(context)) // unguarded: who asks is the operator's own

@@ -37,20 +37,17 @@ const FORM = {
 /** What picks a build. */
 export const ChoiceQuery = Type.Object(CHOICE)
 
-/** What picks a build and says in which form. A name that is not known is refused: it would have asked for other bytes. */
-export const BtfQuery = Type.Object(
-  {
-    ...CHOICE,
-    ...FORM,
-    modules: Type.Optional(
-      Type.Literal('merged', { description: 'with the types of those modules that are known' }),
-    ),
-  },
-  { additionalProperties: false },
-)
+/** Parameters that select a build and the form of its BTF. */
+export const BtfQuery = Type.Object({
+  ...CHOICE,
+  ...FORM,
+  modules: Type.Optional(
+    Type.Literal('merged', { description: 'with the types of those modules that are known' }),
+  ),
+})
 export type BtfQuery = Type.Static<typeof BtfQuery>
 
-export const FormQuery = Type.Object(FORM, { additionalProperties: false })
+export const FormQuery = Type.Object(FORM)
 
 export const DigestParams = Type.Object({ digest: Sha256 })
 

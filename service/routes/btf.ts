@@ -24,18 +24,15 @@ import { sendBtf, sendFromCache } from '../http/send.ts'
 import { ANY, type Available, lookUpBuild } from '../kernel/lookup.ts'
 import { kernelOf, NameParams, Segment } from '../kernel/name.ts'
 
-const ReleaseQuery = Type.Object(
-  {
-    release: Segment,
-    distro: Type.Optional(Segment),
-    version: Type.Optional(Segment),
-    arch: Type.Optional(Segment),
-    ...BtfQuery.properties,
-  },
-  { additionalProperties: false },
-)
+const ReleaseQuery = Type.Object({
+  release: Segment,
+  distro: Type.Optional(Segment),
+  version: Type.Optional(Segment),
+  arch: Type.Optional(Segment),
+  ...BtfQuery.properties,
+})
 
-const BuildQuery = Type.Omit(BtfQuery, ['build', 'uname-version'], { additionalProperties: false })
+const BuildQuery = Type.Omit(BtfQuery, ['build', 'uname-version'])
 
 const BTF = bodies("raw BTF; its ETag is the bytes' SHA-256")
 const REFUSALS = ['invalid_request', 'unknown_blob', 'invalid_range', 'unavailable'] as const

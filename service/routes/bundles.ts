@@ -15,25 +15,22 @@ import { bytes, problems } from '../http/schema.ts'
 import { acceptUploads, bodyLimitOf, OBJECTS, objectLimits, objectsOf } from '../http/upload.ts'
 import { FilterQuery, filterOf } from '../kernel/filter.ts'
 
-const BundleQuery = Type.Object(
-  {
-    ...FilterQuery.properties,
-    profile: Type.Enum(PROFILE_NAMES, { description: 'who is to read it' }),
-    unsupported: Type.Enum(POLICIES, {
-      description: 'kernels on which an object does not work',
-      default: POLICIES[0],
-    }),
-    zstd: Type.Boolean({
-      description: 'zstd in place of xz; for the profile tree',
-      default: false,
-    }),
-    part: Type.Enum(['archive', 'manifest'], {
-      description: 'the manifest alone is what the archive has in it, or would have',
-      default: 'archive',
-    }),
-  },
-  { additionalProperties: false },
-)
+const BundleQuery = Type.Object({
+  ...FilterQuery.properties,
+  profile: Type.Enum(PROFILE_NAMES, { description: 'who is to read it' }),
+  unsupported: Type.Enum(POLICIES, {
+    description: 'kernels on which an object does not work',
+    default: POLICIES[0],
+  }),
+  zstd: Type.Boolean({
+    description: 'zstd in place of xz; for the profile tree',
+    default: false,
+  }),
+  part: Type.Enum(['archive', 'manifest'], {
+    description: 'the manifest alone is what the archive has in it, or would have',
+    default: 'archive',
+  }),
+})
 
 const ARCHIVES = ['application/x-tar', 'application/gzip', 'application/x-xz', 'application/zstd']
 

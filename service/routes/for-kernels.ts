@@ -21,23 +21,18 @@ import { kernelOf, nameOf, parseName } from '../kernel/name.ts'
 import { selectTargets } from '../kernel/targets.ts'
 import type { Priority, SentObject } from '../objects/results.ts'
 
-const ChosenQuery = Type.Object(
-  {
-    kernel: Type.Optional(
-      Type.String({
-        maxLength: 1024,
-        description:
-          'one kernel, `DISTRO/VERSION/ARCH/RELEASE`; without it and `digest` all that match',
-      }),
-    ),
-    ...ChoiceQuery.properties,
-    digest: Type.Optional(
-      Type.Unsafe<string>({ ...Sha256, description: 'one BTF, by its SHA-256' }),
-    ),
-    ...FilterQuery.properties,
-  },
-  { additionalProperties: false },
-)
+const ChosenQuery = Type.Object({
+  kernel: Type.Optional(
+    Type.String({
+      maxLength: 1024,
+      description:
+        'one kernel, `DISTRO/VERSION/ARCH/RELEASE`; without it and `digest` all that match',
+    }),
+  ),
+  ...ChoiceQuery.properties,
+  digest: Type.Optional(Type.Unsafe<string>({ ...Sha256, description: 'one BTF, by its SHA-256' })),
+  ...FilterQuery.properties,
+})
 type ChosenQuery = Type.Static<typeof ChosenQuery>
 
 const REFUSALS = [
