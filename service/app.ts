@@ -1,6 +1,6 @@
 /*
- * The HTTP service as a value: routes over a store and its catalog, not yet listening. Each feature is a plugin in a
- * file of its own, and a line in ROUTES; what it works with is in the context.
+ * The HTTP app: all routes over a store and its catalog, not yet listening. Each feature is a plugin in its own file and a
+ * line in ROUTES; the context holds what the plugins share.
  */
 import type { FastifyPluginAsyncTypebox, TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
@@ -31,7 +31,7 @@ export interface AppOptions extends ContextOptions {
   logger?: FastifyBaseLogger
 }
 
-/** Characters of a part of an address. */
+/** Characters of one path segment. */
 const MAX_PARAMETER = 512
 /** Milliseconds that a connection stays open without a request. */
 const KEEP_ALIVE_TIMEOUT = 65_000
@@ -55,7 +55,7 @@ const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   documentRoutes,
 ]
 
-/** Puts the service together; closing it ends all that it started. Errors: those of `openContext`. */
+/** Builds the app; `close()` also ends its threads and generations. Errors: those of `openContext`. */
 export async function buildApp({ logger, ...options }: AppOptions): Promise<FastifyInstance> {
   const context = await openContext({ onError: (error) => logger?.error(error), ...options })
   const { logRequests } = context.settings
@@ -67,7 +67,7 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
     ajv: { customOptions: { removeAdditional: false } }, // refuse unknown properties, never drop them
     routerOptions: { maxParamLength: MAX_PARAMETER },
     forceCloseConnections: 'idle',
-    return503OnClosing: false, // who is connected while it stops still gets an answer
+    return503OnClosing: false, // requests on open connections are answered while the service stops
     clientErrorHandler: sendBroken,
     frameworkErrors: (error, _, reply) => {
       sendProblem(
@@ -79,12 +79,12 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
   app.addHook('onClose', () => context.close())
   app.decorateRequest('holder', undefined)
   registerProblems(app)
-  // what is said is what the handler says: a test holds it against the schemas, and nothing is cut off to fit
+  // responses are sent as the handlers made them; a test compares them with the schemas
   app.setSerializerCompiler(() => JSON.stringify)
   refuseUnknownQuery(app)
   registerMetrics(app, context)
   collectDocument(app)
-  app.register(healthRoutes(context)) // unguarded: who asks is the operator's own
+  app.register(healthRoutes(context)) // unguarded: the operator's own probes
   app.register(async (guarded) => {
     await registerGuards(guarded, context)
     for (const routes of ROUTES) guarded.register(routes(context))
