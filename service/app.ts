@@ -8,7 +8,7 @@ import type { Config } from './config.ts'
 import { ServiceError } from './error.ts'
 import { type Context, type ContextOptions, openContext } from './http/context.ts'
 import { RequestLog, requestId } from './http/log.ts'
-import { registerProblems, sendBroken, sendProblem } from './http/problem.ts'
+import { registerProblems, sendParserError, sendProblem } from './http/problem.ts'
 import { refuseUnknownQuery } from './http/query.ts'
 import { registerGuards } from './http/security.ts'
 import { btfRoutes } from './routes/btf.ts'
@@ -68,7 +68,7 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
     routerOptions: { maxParamLength: MAX_PARAMETER },
     forceCloseConnections: 'idle',
     return503OnClosing: false, // requests on open connections are answered while the service stops
-    clientErrorHandler: sendBroken,
+    clientErrorHandler: sendParserError,
     frameworkErrors: (error, _, reply) => {
       sendProblem(
         reply as Parameters<typeof sendProblem>[0],

@@ -1,6 +1,6 @@
 /*
- * What is logged of requests: one line when the answer is out, with the request's id. A client may name the id; the
- * answer repeats it where something went wrong. An address is logged as it came, bounded.
+ * The request log: one line per request when its response is finished, with the request id. A client may choose the id;
+ * error responses repeat it. URLs are logged as received, up to a maximum length.
  */
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
@@ -12,7 +12,7 @@ const MAX_URL = 512
 const prefix = randomUUID().slice(0, 8)
 let count = 0
 
-/** The id that the client gave a request, else one that no other process gives. */
+/** The request id: the client's `x-request-id` if it is valid, or one that is unique across processes. */
 export function requestId({ headers }: Pick<IncomingMessage, 'headers'>): string {
   const given = headers['x-request-id']
   if (typeof given === 'string' && ID.test(given)) return given

@@ -1,4 +1,4 @@
-/* What stands before every route: headers that keep browsers in check, and limits on what one client asks. */
+/* Guards of every route: headers that keep browsers in check, access control, and limits on one client. */
 import rateLimit, { type RateLimitPluginOptions } from '@fastify/rate-limit'
 import type { FastifyInstance } from 'fastify'
 import { ServiceError } from '../error.ts'
@@ -7,7 +7,7 @@ import type { Context } from './context.ts'
 import { UNREADY } from './readiness.ts'
 import { callerOf } from './requester.ts'
 
-/** So many clients are counted at once; who asked longest ago is forgotten. */
+/** Clients whose requests are counted at a time; the least recent is dropped. */
 const CALLERS = 20_000
 
 /**
@@ -24,14 +24,19 @@ export const SECURITY_HEADERS = {
   'x-frame-options': 'SAMEORIGIN',
 } as const
 
-/** Guards the routes registered after. Errors: `unavailable`, `uri_too_long`, `rate_limited`, those of access. */
+/** Guards all routes registered later. Errors: `unavailable`, `uri_too_long`, `rate_limited`; those of `registerAccess`. */
 export async function registerGuards(app: FastifyInstance, context: Context): Promise<void> {
   const { settings, readiness, tokens } = context
   const { urlLimit, rateLimit: max, read } = settings
   app.addHook('onRequest', (request, reply, done) => {
     reply.headers(SECURITY_HEADERS)
     if (request.url.length > urlLimit)
-      done(new ServiceError('uri_too_long', `an address has at most ${urlLimit} characters`))
+      done(
+        new ServiceError(
+          'uri_too_long',
+          `the URL has ${request.url.length} characters; the limit is ${urlLimit}`,
+        ),
+      )
     else if (!readiness.loaded) done(new ServiceError('unavailable', UNREADY.loading))
     else done()
   })
@@ -50,7 +55,7 @@ const limiting = (max: number): RateLimitPluginOptions => ({
     'x-ratelimit-reset': false,
   },
   errorResponseBuilder: (_, { ttl }) =>
-    new ServiceError('rate_limited', `at most ${max} requests a minute`, {
+    new ServiceError('rate_limited', `rate limit exceeded: ${max} requests per minute and client`, {
       details: { retryAfter: Math.ceil(ttl / 1000) },
     }),
 })

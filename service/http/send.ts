@@ -1,7 +1,7 @@
 /*
- * Bytes as the body of an answer. Of BTF the store has zstd, so who takes zstd gets the stored bytes; others get gzip
- * or the raw bytes. The ETag is the SHA-256 of the raw bytes, for an encoded form with `-zstd` or `-gzip` behind it.
- * Ranges are of the raw bytes (RFC 9110, 8.8.3, 12.5.3, 14).
+ * Response bodies of bytes. The store holds BTF as zstd, so a client that accepts zstd gets the stored bytes; others get gzip
+ * or raw bytes. The ETag is the SHA-256 of the raw bytes, with the suffix `-zstd` or `-gzip` for an encoded body. Ranges
+ * apply to the raw bytes (RFC 9110, 8.8.3, 12.5.3, 14).
  */
 import type { FastifyReply, FastifyRequest, preHandlerAsyncHookHandler } from 'fastify'
 import type { Body } from '../cache/body-cache.ts'
@@ -175,7 +175,7 @@ function notModified({ etag, cacheControl, headers = {} }: Description): HttpRes
 const etagOf = (sha256: string, encoding: Encoding): string =>
   encoding === 'identity' ? `"${sha256}"` : `"${sha256}-${encoding}"`
 
-/** The encoding a client likes best of those we have; identity where it says nothing, or nothing we understand. */
+/** The encoding that the client prefers; identity without a header or with none that we support. */
 export function negotiate(header: string | undefined): Encoding {
   if (header === undefined) return 'identity'
   const weights = new Map<string, number>()
@@ -189,7 +189,7 @@ export function negotiate(header: string | undefined): Encoding {
   return best && weight(best) > 0 ? best : 'identity'
 }
 
-/** Whether If-None-Match names this entity tag; weak comparison, as RFC 9110 has it for GET. */
+/** Whether If-None-Match lists this entity tag, by weak comparison (RFC 9110, 13.1.2). */
 function isKnown({ headers }: FastifyRequest, etag: string): boolean {
   const header = headers['if-none-match']
   if (header === undefined) return false
@@ -198,7 +198,7 @@ function isKnown({ headers }: FastifyRequest, etag: string): boolean {
     .some((tag) => tag.trim() === '*' || tag.trim().replace(/^W\//, '') === etag)
 }
 
-/** The range that a request asks for, unless its If-Range names another body. */
+/** The requested range; undefined if If-Range names another body. */
 function rangeOf({ headers }: FastifyRequest, etag: string, size: number): Range {
   const ifRange = headers['if-range']
   return ifRange === undefined || ifRange === etag ? parseRange(headers.range, size) : undefined
@@ -206,7 +206,7 @@ function rangeOf({ headers }: FastifyRequest, etag: string, size: number): Range
 
 type Range = { start: number; end: number } | 'unsatisfiable' | undefined
 
-/** One range of bytes. Several, or another unit, are passed over, as a server may. */
+/** Parses a single byte range. Several ranges or another unit are ignored, as RFC 9110, 14.2 allows. */
 export function parseRange(header: string | undefined, size: number): Range {
   const [, first, last] = /^bytes=(\d{0,15})-(\d{0,15})$/.exec(header ?? '') ?? []
   if (first === undefined || last === undefined || (first === '' && last === '')) return undefined

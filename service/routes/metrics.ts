@@ -13,7 +13,13 @@ export function registerMetrics(app: FastifyInstance, context: Context): void {
   collectDefaultMetrics({ register: metrics.registry })
   app.addHook('onResponse', ({ method, routeOptions }, reply, done) => {
     const length = method === 'HEAD' ? 0 : Number(reply.getHeader('content-length') ?? 0)
-    metrics.answer(method, routeOptions.url, reply.statusCode, reply.elapsedTime / 1000, length)
+    metrics.countResponse(
+      method,
+      routeOptions.url,
+      reply.statusCode,
+      reply.elapsedTime / 1000,
+      length,
+    )
     done()
   })
   metrics.gauge('btfmill_catalog_builds', 'Records in the catalog', () => catalog.size)
