@@ -1,4 +1,4 @@
-/* /v1/btf: the BTF of a kernel, by its name, by `uname -r` alone, by its build-id, or by the digest of its bytes. */
+/* /v1/btf: the BTF of a kernel, by name, by `uname -r` alone, by build-id, or by the digest of the bytes. */
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
@@ -35,7 +35,7 @@ const ReleaseQuery = Type.Object({
 const BuildQuery = Type.Omit(BtfQuery, ['build', 'uname-version'])
 
 const BTF = bodies("raw BTF; its ETag is the bytes' SHA-256")
-const REFUSALS = ['invalid_request', 'unknown_blob', 'invalid_range', 'unavailable'] as const
+const ERRORS = ['invalid_request', 'unknown_blob', 'invalid_range', 'unavailable'] as const
 
 export const btfRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
@@ -64,10 +64,10 @@ export const btfRoutes =
         schema: {
           tags: ['BTF'],
           summary: 'The BTF of a kernel',
-          description: `Any of the first three may be \`${ANY}\`.`,
+          description: `Distribution, version and architecture may each be \`${ANY}\`.`,
           params: NameParams,
           querystring: BtfQuery,
-          response: { ...BTF, ...problems(...REFUSALS, 'invalid_name', ...NO_BTF) },
+          response: { ...BTF, ...problems(...ERRORS, 'invalid_name', ...NO_BTF) },
         },
       },
       async (request, reply) => {
@@ -83,9 +83,10 @@ export const btfRoutes =
         preHandler,
         schema: {
           tags: ['BTF'],
-          summary: 'The BTF of a kernel, by uname -r and what else is known of it',
+          summary: 'The BTF of a kernel, by `uname -r`',
+          description: 'Give `distro`, `version` and `arch` to narrow the search.',
           querystring: ReleaseQuery,
-          response: { ...BTF, ...problems(...REFUSALS, 'invalid_name', ...NO_BTF) },
+          response: { ...BTF, ...problems(...ERRORS, 'invalid_name', ...NO_BTF) },
         },
       },
       async (request, reply) => {
@@ -102,10 +103,10 @@ export const btfRoutes =
         preHandler,
         schema: {
           tags: ['BTF'],
-          summary: 'The BTF of the kernel with a build-id',
+          summary: 'The BTF of a kernel, by build-id',
           params: Type.Object({ buildId: BuildId }),
           querystring: BuildQuery,
-          response: { ...BTF, ...problems(...REFUSALS, ...NO_BUILD) },
+          response: { ...BTF, ...problems(...ERRORS, ...NO_BUILD) },
         },
       },
       async (request, reply) => {
@@ -121,17 +122,17 @@ export const btfRoutes =
         preHandler,
         schema: {
           tags: ['BTF'],
-          summary: 'BTF by the digest of its bytes',
+          summary: 'BTF, by the SHA-256 of its bytes',
           params: DigestParams,
           querystring: FormQuery,
-          response: { ...BTF, ...problems(...REFUSALS) },
+          response: { ...BTF, ...problems(...ERRORS) },
         },
       },
       async (request, reply) => {
         const { digest: sha256 } = request.params
         const { dialect } = request.query
         const wanted = { sha256, ...(dialect && { dialect }) }
-        // a later version of ours may make another dialect of it
+        // a later version of btfmill may convert to this dialect differently
         const cacheControl = dialect ? SHORT : IMMUTABLE
         const [record] = context.catalog.findBy('sha256', sha256)
         const size = record?.btf?.size ?? 0
@@ -144,8 +145,9 @@ export const btfRoutes =
       {
         schema: {
           tags: ['BTF'],
-          summary: "The SHA-256 of a kernel's BTF, as a line of sha256sum",
-          description: 'For clients that cannot read headers; the digest then leads to the bytes.',
+          summary: "The SHA-256 of a kernel's BTF, as a line that `sha256sum` reads",
+          description:
+            'For clients that cannot read headers. `/v1/btf/sha256/:digest` has the bytes.',
           params: NameParams,
           querystring: ChoiceQuery,
           response: {

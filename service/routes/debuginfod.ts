@@ -1,6 +1,6 @@
 /*
- * /buildid/<build-id>/section/.BTF, as debuginfod has sections of files (debuginfod(8), WEBAPI), so that elfutils'
- * clients find BTF by the build-id of their kernel.
+ * /buildid/<build-id>/section/.BTF: debuginfod's route for a section of a file (debuginfod(8), WEBAPI). With it the clients
+ * of elfutils find BTF by the build-id of their kernel.
  */
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
@@ -20,7 +20,7 @@ export const debuginfodRoutes =
         preHandler: sendFromCache(context),
         schema: {
           tags: ['Drop-ins'],
-          summary: "A kernel's BTF, as debuginfod has a section of it",
+          summary: "A kernel's BTF, as debuginfod serves a section of a file",
           params: Type.Object({ buildId: BuildId }),
           response: {
             ...bodies('raw BTF; its size is in `x-debuginfod-size`'),

@@ -100,7 +100,7 @@ t.test('rate limits and tokens apply to cached responses', async (t) => {
 
 /** How often a response's body was found in memory, as /metrics reports it. */
 const bodiesFound = async (app: FastifyInstance): Promise<string | undefined> =>
-  /^btfmill_memory_bodies_total\{result="found"\} (\d+)$/m.exec(
+  /^btfmill_body_cache_events_total\{result="found"\} (\d+)$/m.exec(
     (await app.inject('/metrics')).body,
   )?.[1]
 
@@ -169,7 +169,7 @@ t.test('they are logged and counted as others are', async (t) => {
   const metrics = String((await ask(`${url}/metrics`)).bytes)
   const route = 'method="GET",route="/v1/btf/:distro/:version/:arch/:release",status="200"'
   t.match(metrics, `btfmill_http_request_duration_seconds_count{${route}} 3`)
-  t.match(metrics, /btfmill_memory_bodies_total\{result="found"\} 2/)
+  t.match(metrics, /btfmill_body_cache_events_total\{result="found"\} 2/)
   const answered = lines.filter(({ url }) => url === PATH)
   t.same(
     answered.map(({ reqId }) => reqId),
