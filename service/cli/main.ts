@@ -126,7 +126,7 @@ command('token', 'make a bearer token for the service; only its hash is kept')
   .option('--tokens <file>', 'where its hash goes', process.env.BTFMILL_TOKENS ?? 'tokens.json')
   .addOption(
     new Option('--scope <scope...>', 'what it is for; each may read')
-      .choices(['read', 'generate', 'write'])
+      .choices(['read', 'generate'])
       .default(['read']),
   )
   .option('--days <n>', 'how long it works; else for ever', count)

@@ -172,7 +172,7 @@ async function memory(t: Teardown, directory: string, raw: Buffer): Promise<void
 /** How often the store was read. */
 async function readsOf(url: string): Promise<number> {
   const { body } = await request(`${url}/metrics`)
-  return Number(/btfmill_made_total\{what="read"\} (\d+)/.exec(await body.text())?.[1])
+  return Number(/btfmill_bodies_built_total\{kind="read"\} (\d+)/.exec(await body.text())?.[1])
 }
 
 async function stampede(t: Teardown, directory: string, raw: Buffer): Promise<void> {
