@@ -154,7 +154,7 @@ export const objectRoutes =
   async (app) => {
     const { settings, uploadQuota, catalog } = context
     const { one: quick, many: patient, width } = context.objects
-    const room = new Quota(settings.surveys, 'so much is asked of many kernels already')
+    const room = new Quota(settings.bulkRequests, 'so much is asked of many kernels already')
     const limits = objectLimits(settings.uploadLimit)
     await acceptUploads(app, uploadQuota, limits)
 

@@ -289,7 +289,7 @@ t.test('on demand, workers do it, too: once, whichever service is asked', async 
 
 t.test('a service has workers make what it is asked for', async (t) => {
   const shop = await makeShop(t, 1)
-  const service = shop.serve(...queue, '--generate-memory', '1000000000', '--scratch-size', '0')
+  const service = shop.serve(...queue, '--job-memory', '1G')
   const listening = (line: object) => 'msg' in line && /listening at/.test(String(line.msg))
   const { msg } = (await service.line(listening)) as unknown as { msg: string }
   const [url] = /http:\S+/.exec(msg)!

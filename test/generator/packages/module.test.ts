@@ -142,7 +142,7 @@ t.test('named ones, and more of them later', async (t) => {
   ])
 })
 
-t.test('from the command line: generate --modules, dump --modules', async (t) => {
+t.test('from the command line: generate --modules, dump --with-modules', async (t) => {
   const mill = await makeMill(t)
   const file = makePackage(mill.directory, undefined, { files: filesOf(mill) })
   const btfmill = (...args: string[]) => run(...args, '--store', mill.storeUrl)
@@ -150,7 +150,7 @@ t.test('from the command line: generate --modules, dump --modules', async (t) =>
   t.match(made, { status: 0, stdout: /"late_one":\{/ })
   const kernel = `custom/rolling/i686/${RELEASE}`
   t.match(await btfmill('dump', kernel, '--type', 'late'), { status: 1 })
-  const dumped = await btfmill('dump', kernel, '--type', 'late', '--modules')
+  const dumped = await btfmill('dump', kernel, '--type', 'late', '--with-modules')
   t.match(dumped, { status: 0, stdout: /^struct late \{\n\tstruct list_head list;/ })
   t.match(await btfmill('generate', '--modules', '../ext4', file), { status: 2 })
   const all = await btfmill('generate', '--modules', 'all', '--json', file)
