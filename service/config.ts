@@ -1,131 +1,209 @@
 /*
- * How a service is set up: one schema. A setting has one name at every door: `rateLimit` here is `--rate-limit` as a
- * flag, `BTFMILL_RATE_LIMIT` in the environment and `"rate-limit"` in the file. Flags come before the environment, the
- * environment before the file, the file before the defaults; what no schema knows or allows is told with where it
- * stands, and nothing starts.
+ * The settings of a service, in one schema. A setting has one name everywhere: `rateLimit` here is `--rate-limit` as a
+ * flag, `BTFMILL_RATE_LIMIT` in the environment and `"rate-limit"` in the file. Flags win over the environment, the
+ * environment over the file, the file over the defaults. The service does not start with an unknown setting or an
+ * invalid value; every problem is reported with the place where it was found.
  */
 import { isIP } from 'node:net'
 import Type, { type Static, type TProperties, type TSchema } from 'typebox'
 import { Errors } from 'typebox/value'
 import { DEFAULT_STORE } from '../storage/index.ts'
 import { parseListen } from './address.ts'
-
-const oneOf = <T extends string>(description: string, ...values: T[]) =>
-  Type.Enum(values, { description, default: values[0] as T })
-
-const count = (value: number, description: string, minimum = 1, maximum = 2 ** 31 - 1) =>
-  Type.Integer({ minimum, maximum, default: value, description })
-
-const flag = (value: boolean, description: string) => Type.Boolean({ default: value, description })
-
-const list = (description: string) =>
-  Type.Array(Type.String({ minLength: 1 }), { default: [] as string[], description })
-
-const text = (value: string, description: string, minLength = 0) =>
-  Type.String({ minLength, default: value, description })
+import { formatSize, parseSize } from './size.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB
+const GIB = 1024 * MIB
+const TIB = 1024 * GIB
+
+/** Keywords of the schemas here, beside those of JSON Schema. */
+interface Keywords {
+  description: string
+  default: unknown
+  /** the placeholder for the value in a help text */
+  value: string
+  /** the default in words, where the value does not say it */
+  defaultText?: string
+  /** whether it is a number of bytes, which may be written as a size */
+  size?: true
+  minimum?: number
+  maximum?: number
+}
+
+const oneOf = <T extends string>(description: string, ...values: T[]) =>
+  Type.Enum(values, { description, default: values[0] as T, value: 'choice' })
+
+interface NumberOptions {
+  minimum?: number
+  maximum?: number
+  defaultText?: string
+}
+
+const number = (value: string, usual: number, description: string, options: NumberOptions = {}) =>
+  Type.Integer({
+    ...{ minimum: 1, maximum: 2 ** 31 - 1, default: usual, description, value },
+    ...options,
+  })
+
+const count = (usual: number, description: string, options?: NumberOptions) =>
+  number('n', usual, description, options)
+
+const seconds = (usual: number, description: string, options?: NumberOptions) =>
+  number('seconds', usual, description, options)
+
+const size = (usual: number, description: string, options: NumberOptions = {}) =>
+  Type.Integer({
+    ...{ minimum: 1, maximum: TIB, default: usual, description, value: 'size', size: true },
+    ...options,
+  })
+
+const toggle = (usual: boolean, description: string) =>
+  Type.Boolean({ default: usual, description, value: 'true|false' })
+
+const list = (value: string, description: string, defaultText: string) =>
+  Type.Array(Type.String({ minLength: 1 }), {
+    ...{ default: [] as string[], description, value, defaultText },
+  })
+
+const text = (value: string, description: string, defaultText?: string) =>
+  Type.String({ default: '', description, value, ...(defaultText && { defaultText }) })
 
 const LISTEN_FORMS = 'HOST:PORT, [IPV6]:PORT or unix:PATH'
+const SCRATCH_FORMS = 'DIR, DIR:SIZE or :SIZE'
 
-/** Every setting, with its default and what it is for. Times are in seconds, sizes in bytes. */
-const SETTINGS = {
-  store: text(DEFAULT_STORE, 'where BTF is kept: file:DIR, or s3://BUCKET/PREFIX?endpoint=URL', 1),
-  listen: text('127.0.0.1:8080', LISTEN_FORMS),
-  logLevel: oneOf('the least that is logged', 'info', 'trace', 'debug', 'warn', 'error', 'silent'),
-  logFormat: oneOf('auto is pretty on a terminal', 'auto', 'json', 'pretty'),
-  logRequests: flag(true, 'a line for each request'),
+const SERVER = {
+  store: Type.String({
+    ...{ default: DEFAULT_STORE, value: 'store', minLength: 1 },
+    description: 'store with the BTF: a directory, or s3://BUCKET/PREFIX?endpoint=URL',
+  }),
+  listen: Type.String({
+    ...{ default: '127.0.0.1:8080', value: 'address' },
+    description: `address to listen on: ${LISTEN_FORMS}`,
+  }),
+  state: text(
+    'dir',
+    'directory for what this server alone remembers: misses and digests of archives',
+    'STORE-state beside a store on disk, otherwise none',
+  ),
+  refresh: seconds(30, 'seconds between two looks at the store for changes by other writers', {
+    maximum: 86_400,
+  }),
+  bodyCache: size(256 * MIB, 'memory for response bodies that are kept', { minimum: MIB }),
+  redirectAbove: size(0, 'with a store in S3, redirect clients to the bucket for BTF above this', {
+    ...{ minimum: 0, defaultText: '0, never' },
+  }),
+}
+
+const ACCESS = {
+  read: oneOf('clients that may read: all, or those with a token', 'anonymous', 'token'),
+  tokens: text('file', 'file with hashed tokens, written by `btfmill token`', 'no tokens'),
+  trustProxy: list(
+    'list',
+    'proxies whose X-Forwarded-For is trusted: addresses and networks, comma-separated',
+    'none',
+  ),
   metrics: oneOf(
-    'who may see /metrics: who may read, or any token; off: none',
+    'clients that may see /metrics: those that may read, those with a token, or none',
     'read',
     'token',
     'off',
   ),
-  read: oneOf('who may read', 'anonymous', 'token'),
-  tokens: text('', 'file of tokens, as `btfmill token` writes it'),
-  trustProxy: list('addresses and networks of proxies whose X-Forwarded-For is believed'),
-  rateLimit: count(0, 'requests of one client in a minute; 0 for any number', 0),
-  memory: count(256 * MIB, 'bytes of bodies that are kept in memory', MIB, 2 ** 40),
-  state: text(
-    '',
-    'directory for what this server alone remembers, misses and digests of archives; else STORE-state beside a store on disk',
-  ),
-  redirectAbove: count(
-    0,
-    'with a store in a bucket, clients are sent to it for BTF of more bytes than that; 0 for never',
-    0,
-  ),
-  generate: oneOf('on-miss: make what is asked for and not there', 'none', 'on-miss'),
+  rateLimit: count(0, 'requests per minute and client', { minimum: 0, defaultText: '0, no limit' }),
+}
+
+const LOG = {
+  logLevel: oneOf('least severe level to log', 'info', 'trace', 'debug', 'warn', 'error', 'silent'),
+  logFormat: oneOf('log format; auto is pretty on a terminal', 'auto', 'json', 'pretty'),
+  logRequests: toggle(true, 'log a line for each request'),
+}
+
+const GENERATION = {
+  generate: oneOf('generate BTF for kernels that are missing', 'none', 'on-miss'),
   generateAnonymous: oneOf(
-    'whether who has no token with the scope generate may have BTF made; local: on this machine, where only it reaches the service',
+    'start generation without a token: local (only if the service listens on this machine alone), never or always',
     'local',
     'never',
     'always',
   ),
-  generateAllow: list('globs of DISTRO/VERSION/ARCH/RELEASE that may be made; without any all'),
-  generateDeny: list('globs of DISTRO/VERSION/ARCH/RELEASE that are not made, whatever is allowed'),
-  generateQueue: count(64, 'kernels under way at once, waiting ones among them'),
-  generatePerClient: count(8, 'of them at the wish of one client'),
-  generatePerHour: count(60, 'kernels begun at the wish of one client in an hour'),
-  generateJobs: count(1, 'packages at once', 1, 256),
-  generateMemory: count(
-    0,
-    'bytes that these may take together; 0 for three quarters of the machine',
-    0,
-    2 ** 44,
+  generateAllow: list(
+    'globs',
+    'kernels that may be generated: globs of DISTRO/VERSION/ARCH/RELEASE, comma-separated',
+    'all',
   ),
-  queue: text('', 'the Redis by which workers make it, redis://HOST:PORT; else this process does'),
-  sources: text('', 'JSON file of sources that are added, or override what is known of one'),
-  mirror: text('', "where packages come from, http://host/debian; else the machine's own mirror"),
-  secretKey: text('', 'file of the key that signs the catalog when something was made'),
-  scratch: text('', 'directory for what is unpacked; else the temporary one'),
-  scratchSize: count(
-    0,
-    'bytes of it that may be used; 0 for nine tenths of what is free',
-    0,
-    2 ** 50,
+  generateDeny: list(
+    'globs',
+    'kernels that are never generated, even if allowed: the same globs',
+    'none',
   ),
-  bodyLimit: count(64 * KIB, 'the longest body that is no upload'),
-  uploadLimit: count(32 * MIB, 'the longest file that is sent', KIB),
-  uploadMemory: count(
-    512 * MIB,
-    'bytes of all that is being sent or worked on at once',
-    KIB,
-    2 ** 40,
+  maxGenerations: count(64, 'generations at once, running and waiting'),
+  generatePerClient: count(8, 'generations at once per client'),
+  generatePerHour: count(60, 'generations started per hour and client'),
+  jobs: count(1, 'packages to work on at once', { maximum: 256 }),
+  jobMemory: size(0, 'memory all jobs may use together', {
+    ...{ minimum: 0, maximum: 16 * TIB, defaultText: '75 % of RAM' },
+  }),
+  scratch: text(
+    'dir[:size]',
+    'directory for unpacked packages, and the space they may use there',
+    "the system's temporary directory, 90 % of what is free",
   ),
-  taskTime: count(10, 'how long an object may be worked on for one kernel', 1, 3600),
-  taskMemory: count(256 * MIB, 'bytes that may take', 16 * MIB, 2 ** 34),
-  resultMemory: count(
-    32 * MIB,
-    'bytes of what was found out of objects that are kept',
-    MIB,
-    2 ** 40,
-  ),
-  surveys: count(16, 'so many requests at once to minimise or check for many kernels'),
-  bundles: count(4, 'so many bundles are made at once; one may take 800 MB, for xz'),
-  headerLimit: count(16 * KIB, 'the longest headers', KIB, MIB),
-  urlLimit: count(4 * KIB, 'the longest address', 256, 16 * KIB),
-  connections: count(20_000, 'so many connections at once'),
-  requestTimeout: count(30, 'how long a request may take to arrive', 1, 3600),
-  idleTimeout: count(120, 'how long a connection may pass nothing while it is answered', 1, 3600),
-  drain: count(
-    1,
-    'on stopping, how long clients are told to go before idle connections close',
-    0,
-    3600,
-  ),
-  grace: count(30, 'on stopping, how long requests under way may take', 0, 3600),
-  refresh: count(30, 'between two looks at the store for what others wrote', 1, 86_400),
+  queue: text('url', 'Redis queue that hands jobs to workers: redis://HOST:PORT', 'no queue'),
+  sources: text('file', 'JSON file with sources to add, or to change the built-in ones', 'no file'),
+  mirror: text('url', 'mirror to download packages from: http://HOST/debian', "the system's own"),
+  secretKey: text('file', 'secret key that signs the catalog', 'no signature'),
+}
+
+const OBJECTS = {
+  taskTime: seconds(10, 'seconds to work on an object for one kernel', { maximum: 3600 }),
+  taskMemory: size(256 * MIB, 'memory to work on an object for one kernel', {
+    ...{ minimum: 16 * MIB, maximum: 16 * GIB },
+  }),
+  resultMemory: size(32 * MIB, 'memory for results of objects that are kept', { minimum: MIB }),
+  bulkRequests: count(16, 'requests at once that minimize or check for many kernels'),
+  bundles: count(4, 'bundles made at once; one may take 800 MB, for xz'),
+  uploadLimit: size(32 * MIB, 'largest file a client may upload', {
+    ...{ minimum: KIB, maximum: 2 * GIB - 1 },
+  }),
+  uploadMemory: size(512 * MIB, 'memory for all uploads that are received or worked on', {
+    minimum: KIB,
+  }),
+}
+
+const LIMITS = {
+  bodyLimit: size(64 * KIB, 'largest request body other than an upload', {
+    maximum: 2 * GIB - 1,
+  }),
+  headerLimit: size(16 * KIB, 'largest request header', { minimum: KIB, maximum: MIB }),
+  urlLimit: size(4 * KIB, 'longest URL', { minimum: 256, maximum: 16 * KIB }),
+  connections: count(20_000, 'connections at once'),
+  requestTimeout: seconds(30, 'seconds for a request to arrive', { maximum: 3600 }),
+  idleTimeout: seconds(120, 'seconds without progress before a response is cut off', {
+    maximum: 3600,
+  }),
+  drain: seconds(1, 'seconds to announce a shutdown before idle connections close', {
+    ...{ minimum: 0, maximum: 3600 },
+  }),
+  grace: seconds(30, 'seconds to finish running requests at shutdown', {
+    ...{ minimum: 0, maximum: 3600 },
+  }),
+}
+
+const SETTINGS = {
+  ...SERVER,
+  ...ACCESS,
+  ...LOG,
+  ...GENERATION,
+  ...OBJECTS,
+  ...LIMITS,
 } as const satisfies TProperties
 
 const Schema = Type.Object(SETTINGS, { additionalProperties: false })
 export type Config = Static<typeof Schema>
-type Name = keyof Config
+export type SettingName = keyof Config
 
-/** One layer of settings, by the names and in the types that its door has. */
+/** Settings by the place they come from, in that place's own names and types. */
 export interface Layers {
-  /** what the file holds, parsed */
+  /** the parsed content of the file */
   file?: unknown
   env?: Readonly<Record<string, string | undefined>>
   flags?: Readonly<Record<string, unknown>>
@@ -133,98 +211,155 @@ export interface Layers {
 
 export type Reading = { kind: 'config'; config: Config } | { kind: 'wrong'; problems: string[] }
 
+/** A setting as a command line offers it. */
 export interface Setting {
-  name: string
+  name: SettingName
+  /** heading under which a help text lists it */
+  group: string
   flag: string
   env: string
   description: string
+  /** placeholder for its value */
+  value: string
   default: unknown
-  /** the values there are, where there are few */
+  /** the default as a help text shows it; undefined for an empty one */
+  defaultText: string | undefined
   choices?: string[]
 }
 
-const NAMES = Object.keys(SETTINGS) as Name[]
 const kebab = (name: string): string => name.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)
 const envOf = (name: string): string => `BTFMILL_${kebab(name).replaceAll('-', '_').toUpperCase()}`
+const keywordsOf = (schema: TSchema) => schema as TSchema & Keywords
 
-/** All settings as a command line offers them. */
-export const settings: readonly Setting[] = NAMES.map((name) => ({
-  name,
-  flag: `--${kebab(name)}`,
-  env: envOf(name),
-  ...described(SETTINGS[name]),
-}))
+const GROUPS = {
+  'Service:': SERVER,
+  'Access:': ACCESS,
+  'Log:': LOG,
+  'Generation:': GENERATION,
+  'Objects and bundles:': OBJECTS,
+  'Limits:': LIMITS,
+}
 
-function described(schema: TSchema): Pick<Setting, 'description' | 'default' | 'choices'> {
-  const { description, default: value } = schema as TSchema &
-    Pick<Setting, 'description' | 'default'>
+/** All settings, in the order of a help text. */
+export const settings: readonly Setting[] = Object.entries(GROUPS).flatMap(([group, schemas]) =>
+  Object.entries(schemas).map(([name, schema]) => settingOf(name as SettingName, group, schema)),
+)
+
+const NAMES = settings.map(({ name }) => name)
+
+function settingOf(name: SettingName, group: string, schema: TSchema): Setting {
+  const { description, value, default: usual, defaultText } = keywordsOf(schema)
   return {
-    description,
-    default: value,
+    ...{ name, group, flag: `--${kebab(name)}`, env: envOf(name), description, value },
+    default: usual,
+    defaultText: defaultText ?? (String(show(name, usual)) || undefined),
     ...(Type.IsEnum(schema) && { choices: schema.enum.map(String) }),
   }
 }
 
-/** The defaults alone. */
+/** The default of every setting. */
 export const DEFAULTS: Config = Object.fromEntries(
   settings.map((setting) => [setting.name, setting.default]),
 ) as Config
 
-/** The settings that the layers come to, or what is wrong with them, each with where it stands. */
+/** Reads the settings of all layers, or every problem that they have. */
 export function readConfig({ file, env = {}, flags = {} }: Layers): Reading {
   const problems: string[] = []
   const config: Record<string, unknown> = { ...DEFAULTS }
-  const set = (name: Name, where: string, value: unknown) => {
-    const wrong = whatIsWrong(name, value)
-    if (wrong) problems.push(`${where} ${wrong}`)
+  const set = (name: SettingName, where: string, value: unknown) => {
+    const problem = problemOf(name, value)
+    if (problem) problems.push(`invalid ${where} ${written(value)}: ${problem}`)
     else config[name] = value
   }
   for (const [key, value] of entriesOf(file, problems)) {
     const name = NAMES.find((known) => kebab(known) === key)
-    if (name) set(name, `"${key}" in the file`, value)
-    else problems.push(`there is no setting "${key}", which is in the file`)
+    if (name) set(name, `"${key}" in the file`, fromFile(name, value))
+    else problems.push(`unknown setting "${key}" in the file`)
   }
   for (const name of NAMES) {
     const value = env[envOf(name)]
-    if (value !== undefined) set(name, envOf(name), parse(SETTINGS[name], value))
+    if (value !== undefined) set(name, envOf(name), parse(name, value))
   }
   for (const name of NAMES) {
     const value = flags[name]
-    if (value !== undefined) set(name, `--${kebab(name)}`, parse(SETTINGS[name], String(value)))
+    if (value !== undefined) set(name, `--${kebab(name)}`, parse(name, String(value)))
   }
   if (config.read === 'token' && config.tokens === '')
-    problems.push('who may read by token alone needs --tokens')
+    problems.push('--read token needs --tokens FILE')
   return problems.length > 0
     ? { kind: 'wrong', problems }
     : { kind: 'config', config: config as Config }
 }
 
+/** Reads the value of one setting from a text. */
+export function readSetting(
+  name: SettingName,
+  text: string,
+): { value: unknown } | { problem: string } {
+  const value = parse(name, text)
+  const problem = problemOf(name, value)
+  return problem === undefined ? { value } : { problem }
+}
+
 function entriesOf(file: unknown, problems: string[]): [string, unknown][] {
   if (file === undefined) return []
   if (typeof file === 'object' && file !== null && !Array.isArray(file)) return Object.entries(file)
-  problems.push('the file is not a JSON object')
+  problems.push('invalid file: expected a JSON object, such as { "rate-limit": 600 }')
   return []
 }
 
-/** What a text says, in the type of its setting; as it is where it says nothing of that type. */
-function parse(schema: TSchema, text: string): unknown {
+/** A value of the file. Only a size may be a text where the setting is a number. */
+function fromFile(name: SettingName, value: unknown): unknown {
+  return keywordsOf(SETTINGS[name]).size && typeof value === 'string' ? parse(name, value) : value
+}
+
+/** A text in the type of its setting; the text itself where it is not of that type. */
+function parse(name: SettingName, text: string): unknown {
+  const schema: TSchema = SETTINGS[name]
+  if (keywordsOf(schema).size) return parseSize(text) ?? text
   if (Type.IsInteger(schema)) return /^\d{1,15}$/.test(text) ? Number(text) : text
   if (Type.IsBoolean(schema)) return { true: true, false: false }[text] ?? text
   if (Type.IsArray(schema)) return text === '' ? [] : text.split(',').map((part) => part.trim())
   return text
 }
 
-function whatIsWrong(name: Name, value: unknown): string | undefined {
-  const [error] = Errors(SETTINGS[name], value)
-  const told = error?.message ?? CHECKS[name]?.(value)
-  return told && `${told}: ${hide(JSON.stringify(value)).slice(0, 100)}`
+/** A sentence with the values that are valid; undefined for a valid value. */
+function problemOf(name: SettingName, value: unknown): string | undefined {
+  const valid = Errors(SETTINGS[name], value).length === 0 && (CHECKS[name]?.(value) ?? true)
+  if (valid) return undefined
+  return `expected ${expected(name)}`
 }
 
-/** What a schema does not say of a value of its type. */
-const CHECKS: Partial<Record<Name, (value: unknown) => string | undefined>> = {
-  listen: (value) => (parseListen(value as string) ? undefined : `must be ${LISTEN_FORMS}`),
-  trustProxy: (value) =>
-    (value as string[]).every(isNetwork) ? undefined : 'must be addresses or ADDRESS/BITS',
+/** A value in an error, without passwords. */
+const written = (value: unknown): string => hide(JSON.stringify(value)).slice(0, 100)
+
+/** The values that a setting takes, in words. */
+function expected(name: SettingName): string {
+  const schema: TSchema = SETTINGS[name]
+  const forms = FORMS[name]
+  if (forms !== undefined) return forms
+  if (Type.IsInteger(schema)) {
+    const { minimum, maximum, size } = keywordsOf(schema)
+    const [from, to] = [minimum, maximum].map((limit) => show(name, limit))
+    return size ? `a size such as 256M, from ${from} to ${to}` : `an integer from ${from} to ${to}`
+  }
+  if (Type.IsBoolean(schema)) return 'true or false'
+  if (Type.IsEnum(schema)) return `one of ${schema.enum.join(', ')}`
+  return Type.IsArray(schema) ? 'a list of texts' : 'a text'
+}
+
+/** The form of a value where its type does not say it. */
+const FORMS: Partial<Record<SettingName, string>> = {
+  listen: LISTEN_FORMS,
+  trustProxy: 'addresses or ADDRESS/BITS, comma-separated',
+  scratch: SCRATCH_FORMS,
+}
+
+/** Checks that a schema does not make of a value of its type. */
+const CHECKS: Partial<Record<SettingName, (value: unknown) => boolean>> = {
+  listen: (value) => parseListen(value as string) !== undefined,
+  trustProxy: (value) => (value as string[]).every(isNetwork),
+  scratch: (value) => parseScratch(value as string) !== undefined,
 }
 
 function isNetwork(text: string): boolean {
@@ -238,14 +373,34 @@ function isNetwork(text: string): boolean {
   )
 }
 
-/** Settings as they may be printed and logged. */
+/** A directory, and how many bytes of it may be used. */
+export interface Scratch {
+  directory?: string
+  size?: number
+}
+
+/** Parses `DIR`, `DIR:SIZE` or `:SIZE`; undefined for a size that is not valid. */
+export function parseScratch(text: string): Scratch | undefined {
+  const [, directory = '', digits] = /^(.*?)(?::(\d+[KMGT]?))?$/is.exec(text) ?? []
+  const size = digits === undefined ? undefined : parseSize(digits)
+  if (digits !== undefined && !size) return undefined
+  return { ...(directory !== '' && { directory }), ...(size !== undefined && { size }) }
+}
+
+/** The settings as they may be printed and logged: sizes with units, and without passwords. */
 export function shown(config: Config): Record<string, unknown> {
   return Object.fromEntries(
     NAMES.map((name) => {
-      const value = config[name]
+      const value = show(name, config[name])
       return [kebab(name), typeof value === 'string' ? hide(value) : value]
     }),
   )
+}
+
+/** The value of a setting for people: a size with its unit. */
+function show(name: SettingName, value: unknown): unknown {
+  const { size } = keywordsOf(SETTINGS[name])
+  return size && typeof value === 'number' ? formatSize(value) : value
 }
 
 /** A text without the passwords that its URLs hold. */

@@ -4,7 +4,7 @@
  * A killed writer leaves at most a file in `.tmp/`, and the next process that opens the store removes it.
  */
 import { randomUUID } from 'node:crypto'
-import { type BigIntStats, constants } from 'node:fs'
+import { type BigIntStats, constants, type Stats } from 'node:fs'
 import { type FileHandle, link, open, readdir, rename, stat, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Readable } from 'node:stream'
@@ -57,11 +57,32 @@ function readFrom(file: FileHandle, size: number, range: ByteRange | undefined):
   return file.createReadStream({ start, end, highWaterMark: Math.min(end - start + 1, READ_SIZE) })
 }
 
-/** Opens the store in a directory and makes the directory if it is missing. Errors: `not_permitted`, `unreachable`. */
-export async function openDisk(root: string): Promise<Store> {
+/**
+ * Opens the store in a directory. Makes the directory if it is missing, unless `create` is false: then nothing is made.
+ * Errors: `not_found` for a missing directory that is not to be made, `not_permitted`, `unreachable`.
+ */
+export async function openDisk(root: string, { create = true } = {}): Promise<Store> {
   const store = new DiskStore(root)
-  await store.prepare()
+  if (create || (await hasTemporary(root))) await store.prepare()
   return store
+}
+
+/** Whether the directory of a store has its directory for temporary files. Errors: as `openDisk`. */
+async function hasTemporary(root: string): Promise<boolean> {
+  const [directory, temporary] = await Promise.all([root, join(root, TEMPORARY)].map(statOrNone))
+  if (!directory)
+    throw new StoreError('not_found', `no store at ${root}: the directory does not exist`)
+  if (!directory.isDirectory())
+    throw new StoreError('unreachable', `file:${root} is not a directory`)
+  return temporary !== undefined
+}
+
+async function statOrNone(path: string): Promise<Stats | undefined> {
+  return await stat(path).catch((error: Error) => {
+    const code = CODES[codeOf(error)] ?? 'unreachable'
+    if (code === 'not_found') return undefined
+    throw new StoreError(code, error.message, { cause: error })
+  })
 }
 
 class DiskStore implements Store {

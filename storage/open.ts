@@ -7,25 +7,35 @@ import type { Store } from './store.ts'
 /** The URL of the default store. */
 export const DEFAULT_STORE = 'file:./btfmill-store'
 
-const BACKENDS: Record<string, (rest: string) => Promise<Store>> = {
-  file: async (path) => (await import('./disk.ts')).openDisk(directoryOf(path)),
+export interface OpenOptions {
+  /** makes the directory of a store on disk if it is missing (default: true) */
+  create?: boolean
+}
+
+const BACKENDS: Record<string, (rest: string, options: OpenOptions) => Promise<Store>> = {
+  file: async (path, options) => (await import('./disk.ts')).openDisk(directoryOf(path), options),
   s3: async (rest) => (await import('./s3.ts')).openS3(rest),
   memory: async () => (await import('./memory.ts')).openMemory(),
 }
 
+/** A path of a directory: it has no scheme, or begins like a path. */
+const PATH = /^(?:\.{0,2}\/.*|[^:]+)$/s
+
 /**
- * Opens the store at `file:./dir`, `s3://bucket/prefix?endpoint=…` or `memory:`. Errors: `unsupported` for any other
- * URL; those of the backend.
+ * Opens the store at a plain path such as `./dir`, at `file:./dir`, `s3://bucket/prefix?endpoint=…` or `memory:`.
+ * Errors: `unsupported` for any other URL; `not_found` for a missing directory that is not to be made; those of the
+ * backend.
  */
-export async function openStore(url: string): Promise<Store> {
-  const [, scheme = '', rest = ''] = /^([a-z0-9]+):(.*)$/s.exec(url) ?? []
+export async function openStore(url: string, options: OpenOptions = {}): Promise<Store> {
+  const full = PATH.test(url) ? `file:${url}` : url
+  const [, scheme = '', rest = ''] = /^([a-z0-9]+):(.*)$/s.exec(full) ?? []
   const open = Object.hasOwn(BACKENDS, scheme) && BACKENDS[scheme]
-  if (open) return await open(rest)
+  if (open) return await open(rest, options)
   const known = Object.keys(BACKENDS).map((name) => `${name}:`)
   const given = scheme ? `${scheme}:…` : url // the rest may contain a password
   throw new StoreError(
     'unsupported',
-    `unsupported store URL ${JSON.stringify(given)}: expected one of ${known.join(', ')}`,
+    `unsupported store URL ${JSON.stringify(given)}: expected a directory, or one of ${known.join(', ')}`,
   )
 }
 

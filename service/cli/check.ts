@@ -1,21 +1,26 @@
 import { basename } from 'node:path'
 import type { Check, CheckedRelocation, Loads, SourceLine } from '../../bpf/index.ts'
-import type { KernelFilter } from '../../storage/index.ts'
 import { jsonOf, lineOf } from '../json.ts'
-import { type CommonOptions, filterOf } from './filter.ts'
 import { ALL, sweep, withPool } from './for-each-kernel.ts'
-import { chosenKernels, type KernelError, readObject } from './input.ts'
+import {
+  type CommonOptions,
+  chosenKernels,
+  type FilterOptions,
+  filterOf,
+  type KernelError,
+  readObject,
+} from './input.ts'
 import { printable } from './output.ts'
 
-interface CheckOptions extends CommonOptions, KernelFilter {
+interface CheckOptions extends CommonOptions, FilterOptions {
   btf?: string
 }
 
-/** `btfmill check`. Returns the exit status: 1 where an object would not load, or that cannot be told. */
+/** `btfmill check`. Returns the exit status: 1 if an object does not load on a kernel, or was not checked on one. */
 export function run(files: string[], options: CheckOptions): Promise<number> {
   return withPool(options.btf === undefined ? ALL : 1, async (pool) => {
     const objects = await Promise.all(files.map(readObject))
-    let [checked, failed] = [0, 0]
+    let failed = 0
     const fail = (message: string) => {
       failed++
       console.error(`btfmill: ${printable(message)}`)
@@ -25,23 +30,21 @@ export function run(files: string[], options: CheckOptions): Promise<number> {
       const { name: kernel, build } = chosen
       for (const [n, file] of files.entries()) {
         const json = 'error' in swept ? jsonOf({ error: swept.error }) : swept.value[n]!
-        const answer: Told = JSON.parse(json)
-        checked++
+        const answer: Answer = JSON.parse(json)
         if (options.json) process.stdout.write(lineOf({ object: file, kernel, build }, json))
         const title = `${basename(file)} on ${kernel}${build === undefined ? '' : ` (${build})`}`
         if ('error' in answer) fail(`${title}: ${answer.error.code}: ${answer.error.message}`)
         else if (answer.loads === 'no') failed++
         if (!options.json && 'loads' in answer)
-          for (const line of linesOf(title, answer)) console.log(line)
+          for (const line of textOf(title, answer)) console.log(line)
       }
     }
-    if (checked + failed === 0) fail(`no kernel in ${options.store} matches`)
     return failed === 0 ? 0 : 1
   })
 }
 
-/** What the task `check` says of an object. Its 64-bit numbers are text, and not for people. */
-type Told = Check | { readonly error: KernelError }
+/** The result of the task `check` for one object, as JSON has it: 64-bit numbers are texts. */
+type Answer = Check | { readonly error: KernelError }
 
 const VERDICTS: Readonly<Record<Loads, string>> = {
   yes: 'loads',
@@ -49,8 +52,8 @@ const VERDICTS: Readonly<Record<Loads, string>> = {
   no: 'does not load',
 }
 
-/** A line for the whole, then two for each relocation that is, or may be, in the way. */
-function* linesOf(title: string, { loads, programs }: Check): Generator<string> {
+/** A line for the object, then two for each relocation that keeps it, or may keep it, from loading. */
+function* textOf(title: string, { loads, programs }: Check): Generator<string> {
   const all = programs.flatMap(({ relocations }) => relocations)
   const byFate = Map.groupBy(all, fateOf)
   const counts = FATES.flatMap((fate) => {

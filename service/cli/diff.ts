@@ -1,11 +1,10 @@
-import { diffBtf, printDiff } from '../../bpf/index.ts'
+import { type BtfDiff, diffBtf, printDiff } from '../../bpf/index.ts'
 import { jsonOf } from '../json.ts'
 import { withoutTag } from './dump.ts'
-import type { CommonOptions } from './filter.ts'
-import { openKernel } from './input.ts'
-import { print } from './output.ts'
+import { type CommonOptions, openKernel } from './input.ts'
+import { print, printable } from './output.ts'
 
-/** `btfmill diff`. Returns the exit status: 0 also where something differs. */
+/** `btfmill diff`. Returns the exit status: 1 if anything differs. */
 export async function run(
   a: string,
   b: string,
@@ -14,10 +13,14 @@ export async function run(
   const [old, now] = [await openKernel(a, store), await openKernel(b, store)]
   const name = type && withoutTag(type)
   if (name && old.find(name) === undefined && now.find(name) === undefined) {
-    console.error(`btfmill: there is no type ${name} in ${a} or ${b}`)
+    console.error(printable(`btfmill: no type ${name} in ${a} or ${b}`))
     return 1
   }
   const diff = diffBtf(old, now, name ? { type: name } : {})
   await print(json ? [`${jsonOf(diff)}\n`] : printDiff(diff))
-  return 0
+  return isEmpty(diff) ? 0 : 1
+}
+
+function isEmpty({ byteOrder, pointerSize, added, removed, changed }: BtfDiff): boolean {
+  return !byteOrder && !pointerSize && added.length + removed.length + changed.length === 0
 }

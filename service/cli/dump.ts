@@ -1,29 +1,42 @@
-import { printHeader, printLayout } from '../../bpf/index.ts'
-import type { CommonOptions } from './filter.ts'
-import { openKernel } from './input.ts'
-import { print } from './output.ts'
+import { type Btf, printHeader, printLayout } from '../../bpf/index.ts'
+import { jsonOf } from '../json.ts'
+import { type CommonOptions, openKernel } from './input.ts'
+import { linesOf, print, printable } from './output.ts'
+
+interface DumpOptions extends CommonOptions {
+  type?: string
+  withModules?: boolean
+}
 
 /** `btfmill dump`. Returns the exit status. */
 export async function run(
-  what: string,
-  { store, type, modules }: CommonOptions & { type?: string; modules?: boolean },
+  kernel: string,
+  { store, type, withModules, json }: DumpOptions,
 ): Promise<number> {
-  const btf = await openKernel(what, store, modules)
+  const btf = await openKernel(kernel, store, withModules)
   if (type === undefined) {
-    await print(printHeader(btf))
+    await print(json ? linesOf(typesOf(btf)) : printHeader(btf))
     return 0
   }
-  const name = withoutTag(type)
-  const id = btf.find(name, 'STRUCT') ?? btf.find(name, 'UNION') ?? btf.find(name)
+  const id = findType(btf, withoutTag(type))
   if (id === undefined) {
-    console.error(`btfmill: there is no type ${name} in ${what}`)
+    console.error(printable(`btfmill: no type ${withoutTag(type)} in ${kernel}`))
     return 1
   }
-  await print([printLayout(btf, id)])
+  await print(json ? linesOf([jsonOf(btf.type(id))]) : [printLayout(btf, id)])
   return 0
 }
 
-/** `struct task_struct` is `task_struct`. */
+/** A struct or union comes before other types of that name. */
+const findType = (btf: Btf, name: string): number | undefined =>
+  btf.find(name, 'STRUCT') ?? btf.find(name, 'UNION') ?? btf.find(name)
+
+/** Each type as JSON, in order of the ids by which types refer to each other. */
+function* typesOf(btf: Btf): Generator<string> {
+  for (const type of btf.types()) yield jsonOf(type)
+}
+
+/** The name of a type without its tag: of `struct task_struct`, `task_struct`. */
 export function withoutTag(type: string): string {
   return type.replace(/^(struct|union|enum) /, '')
 }

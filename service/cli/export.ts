@@ -3,7 +3,8 @@ import { createWriteStream } from 'node:fs'
 import { readFile, rename, rm } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { pipeline } from 'node:stream/promises'
-import { Catalog, type KernelFilter, openStore, type StoreError } from '../../storage/index.ts'
+import { InvalidArgumentError } from 'commander'
+import { Catalog, openStore, type StoreError } from '../../storage/index.ts'
 import { writeWhole } from '../atomic-file.ts'
 import { Bundle, type BundleResult } from '../bundle/bundle.ts'
 import { type BundleFinding, besideOf } from '../bundle/manifest.ts'
@@ -11,14 +12,18 @@ import type { BundlePolicy, ProfileName } from '../bundle/profile.ts'
 import { verifyBundle } from '../bundle/verify.ts'
 import { ServiceError } from '../error.ts'
 import { jsonOf } from '../json.ts'
-import { filterOf } from '../kernel/filter.ts'
 import type { Pool } from '../threads/pool.ts'
-import type { CommonOptions } from './filter.ts'
 import { ALL, withPool } from './for-each-kernel.ts'
-import { printable } from './output.ts'
-import { readSecretKey } from './secret.ts'
+import {
+  type CommonOptions,
+  type FilterOptions,
+  filterOf,
+  noMatchMessage,
+  readSecretKey,
+} from './input.ts'
+import { counted, printable } from './output.ts'
 
-interface ExportOptions extends CommonOptions, KernelFilter {
+interface ExportOptions extends CommonOptions, FilterOptions {
   profile?: ProfileName
   object: string[]
   output?: string
@@ -29,13 +34,11 @@ interface ExportOptions extends CommonOptions, KernelFilter {
   publicKey?: string
 }
 
-/** `btfmill export`. Returns the exit status: 1 where the bundle is not all that was asked for, or not as it says. */
+/** `btfmill export`. Returns the exit status: 1 if the bundle is not complete, or not what its manifest says. */
 export async function run(options: ExportOptions): Promise<number> {
   if (options.verify !== undefined) return await verify(options.verify, options)
-  if (options.profile === undefined) {
-    console.error('btfmill: export takes --profile, or --verify')
-    return 2
-  }
+  if (options.profile === undefined)
+    throw new InvalidArgumentError('export needs --profile NAME, or --verify FILE')
   return await make({ ...options, profile: options.profile })
 }
 
@@ -54,7 +57,7 @@ async function makeIn(
   options: ExportOptions & { profile: ProfileName },
 ): Promise<number> {
   const { profile, unsupported, zstd = false, json = false } = options
-  const store = await openStore(options.store)
+  const store = await openStore(options.store, { create: false })
   const secretKey = await readSecretKey(options.secretKey)
   const objects = await Promise.all(
     options.object.map(async (path) => ({ name: basename(path), bytes: await readFile(path) })),
@@ -66,6 +69,8 @@ async function makeIn(
   })
   const key = secretKey === undefined ? {} : { secretKey }
   const filter = filterOf(options)
+  if (catalog.list(filter).next().done)
+    throw new ServiceError('unknown_kernel', noMatchMessage(catalog, filter, options.store))
   const settings = { store, catalog, pool, profile, filter, objects, unsupported, zstd, ...key }
   const bundle = await Bundle.open(settings)
   const path = options.output ?? bundle.file
@@ -74,7 +79,7 @@ async function makeIn(
   return invalid > 0 || !isWhole(result, unsupported) ? 1 : 0
 }
 
-/** Writes the archive in one step, and then what goes beside it; `-` is standard output, beside which nothing is. */
+/** Writes the archive in one step, and the manifest and signature beside it; `-` is standard output, with neither. */
 async function write(bundle: Bundle, path: string): Promise<BundleResult> {
   if (path === '-') {
     await pipeline(bundle.archive(), process.stdout)
@@ -92,7 +97,7 @@ async function write(bundle: Bundle, path: string): Promise<BundleResult> {
     await rename(temporary, path)
     return result
   } catch (error) {
-    await rm(temporary, { force: true }).catch(() => {}) // what went wrong first is what is told
+    await rm(temporary, { force: true }).catch(() => {}) // the first error is the one to report
     throw error
   }
 }
@@ -101,13 +106,13 @@ function report({ kernels, findings }: BundleResult, path: string, json: boolean
   reportFindings(findings, json)
   const left = new Set(findings.filter(({ included }) => !included).map(({ kernel }) => kernel))
     .size
-  const text = `${path}: ${kernels} kernels${left > 0 ? `, ${left} left out` : ''}`
+  const text = `${path}: ${counted(kernels, 'kernel')}${left > 0 ? `, ${left} left out` : ''}`
   const line = json ? jsonOf({ summary: { path, kernels, left } }) : printable(text)
   if (path === '-') console.error(line)
   else console.log(line)
 }
 
-/** On standard error: standard output may be the archive. */
+/** Prints findings on standard error: standard output may be the archive. */
 function reportFindings(findings: readonly BundleFinding[], json: boolean): void {
   for (const finding of findings) {
     const { kernel, code, object, message, included } = finding
@@ -118,7 +123,7 @@ function reportFindings(findings: readonly BundleFinding[], json: boolean): void
   }
 }
 
-/** Whether all are in it that were to be. */
+/** Whether every kernel is in the bundle that should be. */
 function isWhole({ kernels, findings }: BundleResult, policy: BundlePolicy): boolean {
   const missing = findings.some(
     ({ code, included }) => code === 'damaged' || (!included && policy === 'include'),
@@ -126,7 +131,7 @@ function isWhole({ kernels, findings }: BundleResult, policy: BundlePolicy): boo
   return kernels > 0 && !missing
 }
 
-/** Whether a bundle is what its manifest says, which is in it or beside it. */
+/** Compares a bundle with its manifest, which is in the bundle or beside it. */
 async function verify(path: string, { publicKey, json }: ExportOptions): Promise<number> {
   const { readTree } = await import('../../generator/index.ts')
   const beside = besideOf(path)
@@ -141,9 +146,10 @@ async function verify(path: string, { publicKey, json }: ExportOptions): Promise
   )
   for (const problem of problems)
     console.log(json ? jsonOf(problem) : printable(`${problem.path}: ${problem.message}`))
-  const whose = signed ? 'its signature is right' : 'no public key was given to verify it with'
+  const whose = signed ? 'valid signature' : 'signature not verified: no --public-key'
   if (json) console.log(jsonOf({ summary: { path, kernels, signed, wrong: problems.length } }))
-  else if (problems.length === 0) console.log(printable(`${path}: ${kernels} kernels; ${whose}`))
+  else if (problems.length === 0)
+    console.log(printable(`${path}: ${counted(kernels, 'kernel')}; ${whose}`))
   return problems.length === 0 ? 0 : 1
 }
 

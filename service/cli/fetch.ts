@@ -2,45 +2,46 @@ import { readFile } from 'node:fs/promises'
 import type { KernelFilter } from '../../storage/index.ts'
 import { type FetchOptions, fetchBtf } from '../client/client.ts'
 import { thisKernel } from '../client/host.ts'
-import { type CommonOptions, filterOf } from './filter.ts'
+import { type FilterOptions, filterOf } from './input.ts'
 
-interface FetchCommandOptions extends CommonOptions, KernelFilter {
+interface FetchCommandOptions extends FilterOptions {
+  json?: boolean
   server?: string
   wait?: boolean
   output?: string
   publicKey?: string
 }
 
-/** `btfmill fetch`: the path on standard output, what was done on standard error. Returns the exit status. */
+/** `btfmill fetch`: prints the path on standard output, and the origin on standard error. Returns the exit status. */
 export async function run(options: FetchCommandOptions): Promise<number> {
   const { server, wait, output, publicKey, json } = options
   const named = filterOf(options)
   const settings: FetchOptions = {
     ...(Object.keys(named).length > 0 && { kernel: kernelOf(named) }),
-    ...(server !== undefined && { server }),
-    ...(wait && { wait, onPending: told() }),
+    ...(server && { server }),
+    ...(wait && { wait, onPending: sayOnce() }),
     ...(output !== undefined && { output }),
     ...(publicKey !== undefined && { publicKey: await readFile(publicKey, 'utf8') }),
   }
   const fetched = await fetchBtf(settings)
-  const said = {
+  const origin = {
     kernel: "the kernel's own BTF",
     cache: 'from the cache',
     server: `from ${server}`,
   }[fetched.origin]
-  console.error(`btfmill: ${said}${fetched.sha256 ? `, SHA-256 ${fetched.sha256}` : ''}`)
+  console.error(`btfmill: ${origin}${fetched.sha256 ? `, SHA-256 ${fetched.sha256}` : ''}`)
   console.log(json ? JSON.stringify(fetched) : fetched.path)
   return 0
 }
 
-/** Another machine's kernel: what is not named is as on this one, but for what tells this one's build. */
+/** Another machine's kernel: unnamed parts are as on this machine, without what identifies this machine's build. */
 function kernelOf(named: KernelFilter) {
   const { distro, version, arch, release } = thisKernel()
   return { distro, version, arch, release, ...named }
 }
 
-/** Says once that it is being made. */
-function told(): (detail: string) => void {
+/** Prints once that the server generates the BTF. */
+function sayOnce(): (detail: string) => void {
   let said = false
   return (detail) => {
     if (!said) console.error(`btfmill: ${detail}; waiting`)

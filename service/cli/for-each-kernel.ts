@@ -1,6 +1,6 @@
 /*
- * A task for each of the kernels that a command was told, on all processors: to decompress and to hash a kernel's BTF
- * takes longer than what is done with it. The results come in the order of the kernels.
+ * Runs a task for each kernel of a command, on all processors: to decompress and hash a kernel's BTF takes longer than
+ * the task itself. The results come in the order of the kernels.
  */
 import { availableParallelism } from 'node:os'
 import { mapOrdered } from '../concurrency.ts'
@@ -8,20 +8,20 @@ import { Pool } from '../threads/pool.ts'
 import type { BtfInput, Tasks } from '../threads/worker.ts'
 import { type ChosenKernel, type KernelError, kernelErrorOf } from './input.ts'
 
-/** All threads. */
+/** The number of threads that keeps all processors busy. */
 export const ALL = availableParallelism()
-/** Milliseconds and megabytes for what one's own objects ask of one kernel. */
+/** Limits for one kernel, in milliseconds and megabytes: generous, since the objects are the user's own. */
 const LIMITS = { threads: ALL, time: 120_000, memory: 2048 }
-/** Kernels that are read while as many as there are threads are worked on. */
+/** Kernels to read ahead while every thread works on one. */
 const AHEAD = 1
 
-/** What a task came to for a kernel, of whose BTF there are `of` bytes. */
+/** The result of a task for a kernel, whose BTF has `of` bytes. */
 export type Swept<T> = { kernel: ChosenKernel } & (
   | { of: number; value: T }
   | { error: KernelError }
 )
 
-/** Does work in a pool. So many threads start at once: they take as long as the catalog to load. */
+/** Calls `work` with a pool, then closes the pool. `ready` threads start at once: they load while the catalog does. */
 export async function withPool<T>(ready: number, work: (pool: Pool) => Promise<T>): Promise<T> {
   const pool = new Pool({ ...LIMITS, ready })
   try {
@@ -31,7 +31,7 @@ export async function withPool<T>(ready: number, work: (pool: Pool) => Promise<T
   }
 }
 
-/** Does a task of `worker.ts` for each kernel. Errors: those that say nothing of one kernel alone. */
+/** Runs a task of `worker.ts` for each kernel. Errors: those that do not concern one kernel alone. */
 export function sweep<K extends 'minimize' | 'check'>(
   pool: Pool,
   name: K,
@@ -50,7 +50,7 @@ export function sweep<K extends 'minimize' | 'check'>(
   })
 }
 
-/** The buffer of a frame that nobody else has: that of a small one may be a piece of Node's. */
+/** The buffer of a frame, if nothing else lies in it: small buffers are slices of Node's pool. */
 function wholeBuffers(btf: BtfInput): ArrayBuffer[] {
   const bytes = 'frame' in btf ? btf.frame : btf
   const { buffer, byteLength } = bytes

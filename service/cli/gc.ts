@@ -1,17 +1,20 @@
 import { collectGarbage, openStore } from '../../storage/index.ts'
 import { jsonOf } from '../json.ts'
-import type { CommonOptions } from './filter.ts'
+import type { CommonOptions } from './input.ts'
+import { counted } from './output.ts'
 
 /** `btfmill gc`. Returns the exit status. */
 export async function run({ store, json }: CommonOptions): Promise<number> {
   let [blobs, bytes] = [0, 0]
-  for await (const { key, size } of collectGarbage(await openStore(store))) {
+  for await (const { key, size } of collectGarbage(await openStore(store, { create: false }))) {
     blobs++
     bytes += size
     console.log(json ? jsonOf({ key, size }) : key)
   }
   console.log(
-    json ? jsonOf({ summary: { blobs, bytes } }) : `${blobs} blobs removed, ${bytes} bytes`,
+    json
+      ? jsonOf({ summary: { blobs, bytes } })
+      : `${counted(blobs, 'blob')} removed, ${bytes} bytes`,
   )
   return 0
 }

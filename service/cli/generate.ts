@@ -1,3 +1,4 @@
+import { InvalidArgumentError } from 'commander'
 import {
   ALL_MODULES,
   type GenerateOptions,
@@ -6,23 +7,27 @@ import {
   isClean,
   readSources,
 } from '../../generator/index.ts'
-import { type KernelFilter, openStore } from '../../storage/index.ts'
-import { type CommonOptions, filterOf } from './filter.ts'
-import { progress } from './progress.ts'
-import { readSecretKey } from './secret.ts'
+import { openStore } from '../../storage/index.ts'
+import { findSimilar } from '../kernel/similar.ts'
+import {
+  budgetOf,
+  type CommonOptions,
+  type FilterOptions,
+  filterOf,
+  readSecretKey,
+} from './input.ts'
+import { progress, summaryText } from './progress.ts'
 import { stopOnSignals } from './signals.ts'
-import { roomOf, type Scratch } from './size.ts'
-import { summaryText } from './summary.ts'
 
-interface GenerateCommandOptions extends CommonOptions, KernelFilter {
+interface GenerateCommandOptions extends CommonOptions, FilterOptions {
   source?: string
-  sources?: string
-  mirror?: string
+  sources: string
+  mirror: string
   limit?: number
   jobs: number
-  memory?: number
-  scratch?: Scratch
-  queue?: string
+  jobMemory: number
+  scratch: string
+  queue: string
   detach?: boolean
   earlyStop?: boolean
   embedded?: boolean
@@ -33,17 +38,14 @@ interface GenerateCommandOptions extends CommonOptions, KernelFilter {
 
 /** `btfmill generate`. Returns the exit status. */
 export async function run(files: string[], options: GenerateCommandOptions): Promise<number> {
-  const { source, mirror, limit, jobs, memory, scratch = {}, queue, detach } = options
+  const { source, mirror, limit, jobs, jobMemory, scratch, queue, detach } = options
   const { earlyStop = false, embedded = false, modules, archive, json = false } = options
-  const known = await readSources(options.sources)
-  if (source !== undefined && !known.has(source)) {
-    console.error(`btfmill: there is no source ${source}; known: ${[...known.keys()].join(', ')}`)
-    return 2
-  }
-  if (detach && queue === undefined) {
-    console.error('btfmill: --detach leaves jobs to workers: say by which --queue they get them')
-    return 2
-  }
+  const known = await readSources(options.sources || undefined)
+  if (source !== undefined && !known.has(source)) throw unknownSource(source, [...known.keys()])
+  if (detach && !queue)
+    throw new InvalidArgumentError(
+      '--detach needs --queue URL, the queue that workers take jobs from',
+    )
   const filter = filterOf(options)
   const secretKey = await readSecretKey(options.secretKey)
   const view = progress(json)
@@ -59,10 +61,10 @@ export async function run(files: string[], options: GenerateCommandOptions): Pro
     onEvent: view.onEvent,
     sources: [...known.values()],
     ...(source !== undefined && { source }),
-    ...(mirror !== undefined && { mirror }),
+    ...(mirror && { mirror }),
     ...(limit !== undefined && { limit }),
-    ...roomOf(memory, scratch),
-    ...(queue !== undefined && { queue }),
+    ...budgetOf(jobMemory, scratch),
+    ...(queue && { queue }),
     ...(detach !== undefined && { detach }),
     ...(archive !== undefined && { archive }),
     ...(secretKey !== undefined && { secretKey }),
@@ -76,4 +78,11 @@ export async function run(files: string[], options: GenerateCommandOptions): Pro
   } finally {
     view.end()
   }
+}
+
+function unknownSource(source: string, known: readonly string[]): InvalidArgumentError {
+  const near = findSimilar(source, known)
+  const hint =
+    near.length > 0 ? `did you mean ${near.join(' or ')}?` : `expected one of ${known.join(', ')}`
+  return new InvalidArgumentError(`unknown source "${source}": ${hint}`)
 }

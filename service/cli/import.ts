@@ -1,15 +1,14 @@
 import { importTree } from '../../generator/index.ts'
 import { openStore } from '../../storage/index.ts'
 import { jsonOf } from '../json.ts'
-import type { CommonOptions } from './filter.ts'
+import { type CommonOptions, readSecretKey } from './input.ts'
 import { printable } from './output.ts'
-import { readSecretKey } from './secret.ts'
 
 interface ImportCommandOptions extends CommonOptions {
   secretKey?: string
 }
 
-/** `btfmill import`. Returns the exit status: 1 where something was refused. */
+/** `btfmill import`. Returns the exit status: 1 if anything was refused. */
 export async function run(
   tree: string,
   { store, json, secretKey }: ImportCommandOptions,
@@ -28,7 +27,7 @@ export async function run(
     console.log(
       Object.entries(count)
         .map(([state, n]) => `${n} ${state}`)
-        .join('; ') || 'no BTF in it',
+        .join('; ') || `no BTF in ${tree}`,
     )
   return count.refused || Object.keys(count).length === 0 ? 1 : 0
 }

@@ -1,4 +1,4 @@
-/* What a command is given: files, one kernel of the store by its name, or those that filters choose. */
+/* The input of commands: options they share, files, one kernel by its name, or the kernels that filters select. */
 import { readFile } from 'node:fs/promises'
 import { type Btf, BtfError, mergeBtf, openObject, parseBtf, readBtf } from '../../bpf/index.ts'
 import {
@@ -7,25 +7,82 @@ import {
   type KernelFilter,
   openStore,
   readCompressedBlob,
+  type Store,
   StoreError,
 } from '../../storage/index.ts'
+import { parseScratch } from '../config.ts'
 import { ServiceError } from '../error.ts'
-import { lookUp, moduleDigests } from '../kernel/lookup.ts'
-import { parseName } from '../kernel/name.ts'
+import * as kernelFilter from '../kernel/filter.ts'
+import { type Available, lookUp, moduleDigests } from '../kernel/lookup.ts'
+import { nameOf, parseName } from '../kernel/name.ts'
+import { explainNoMatch, findNamed } from '../kernel/named.ts'
 import { selectTargets, type TargetKernel } from '../kernel/targets.ts'
 import type { BtfInput } from '../threads/worker.ts'
+
+/** The options of every command that uses a store. */
+export interface CommonOptions {
+  store: string
+  json?: boolean
+}
+
+/** The filters as the command line has them. */
+export interface FilterOptions extends Omit<KernelFilter, 'version'> {
+  distroVersion?: string
+}
+
+/** The filter that options make. */
+export function filterOf({ distroVersion, ...options }: FilterOptions): KernelFilter {
+  return kernelFilter.filterOf({
+    ...options,
+    ...(distroVersion !== undefined && { version: distroVersion }),
+  })
+}
+
+const FLAGS: Readonly<Record<keyof KernelFilter, string>> = {
+  distro: '--distro',
+  version: '--distro-version',
+  arch: '--arch',
+  release: '--release',
+}
+
+/** Says that no kernel of a catalog matches a filter, which flag is the reason, and the values near its value. */
+export function noMatchMessage(catalog: Catalog, filter: KernelFilter, store: string): string {
+  const reason = explainNoMatch(catalog, filter)
+  if (!reason) return `no kernels in ${store}`
+  const { field, value, near, values } = reason
+  const hint =
+    near.length > 0 ? `did you mean ${near.join(' or ')}?` : `there are ${values.join(', ')}`
+  return `no kernels match ${FLAGS[field]} ${value}: ${hint}`
+}
+
+/** Reads the secret key in a file; undefined without a path. Errors: the system's. */
+export async function readSecretKey(path: string | undefined): Promise<string | undefined> {
+  return path ? await readFile(path, 'utf8') : undefined
+}
+
+/**
+ * The scratch directory and the limits of jobs, in bytes, as the generator takes them. It chooses what is not given: a
+ * `memory` of 0, a part of `scratch`.
+ */
+export function budgetOf(memory: number, scratch: string) {
+  const { directory, size } = parseScratch(scratch) ?? {}
+  return {
+    ...(directory !== undefined && { scratch: directory }),
+    budget: { ...(memory > 0 && { memory }), ...(size !== undefined && { disk: size }) },
+  }
+}
 
 /** Reads a BPF object. Errors: those of `openObject`, with the file's name. */
 export async function readObject(path: string): Promise<Uint8Array> {
   const bytes = await readFile(path)
-  parsed(path, bytes, openObject)
+  parseFile(path, bytes, openObject)
   return bytes
 }
 
 /**
- * BTF from a file, raw or ELF, else of the kernel DISTRO/VERSION/ARCH/RELEASE in a store, where `withModules` says so
- * with the types of its modules. Errors: those of `readBtf`, with the file's name; `unknown_kernel` where it is neither;
- * those of `lookUp`.
+ * Opens the BTF of a file, raw or ELF, or of a kernel of a store, named as `findNamed` takes it; with `withModules`, with
+ * the types of its modules. Errors: `unknown_kernel`, `ambiguous` with the kernels or builds in the message; those of
+ * `readBtf`, with the file's name; those of `lookUp`.
  */
 export async function openKernel(
   what: string,
@@ -33,17 +90,12 @@ export async function openKernel(
   withModules = false,
 ): Promise<Btf> {
   const bytes = await readFile(what).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT') throw error
+    if (!['ENOENT', 'ENOTDIR'].includes(error.code ?? '')) throw error
     return undefined
   })
-  if (bytes) return parsed(what, bytes, readBtf)
-  const kernel = parseName(what)
-  if (!kernel) {
-    const message = `${what} is neither a file nor DISTRO/VERSION/ARCH/RELEASE`
-    throw new ServiceError('unknown_kernel', message)
-  }
-  const store = await openStore(storeUrl)
-  const record = await lookUp(new Catalog(store), kernel, { withModules })
+  if (bytes) return parseFile(what, bytes, readBtf)
+  const store = await openStore(storeUrl, { create: false })
+  const record = await findRecord(store, what, withModules)
   const base = parseBtf(await getBlob(store, record.btf.sha256))
   if (!withModules) return base
   const modules = await Promise.all(
@@ -52,7 +104,41 @@ export async function openKernel(
   return parseBtf(mergeBtf(base, modules))
 }
 
-function parsed<T>(path: string, bytes: Buffer, parse: (bytes: Buffer) => T): T {
+/** A full name is looked up by itself; any other needs the whole catalog, as do the names near it. */
+async function findRecord(store: Store, what: string, withModules: boolean): Promise<Available> {
+  const kernel = parseName(what)
+  const exact = kernel && (await lookUpOrNone(new Catalog(store), kernel, withModules))
+  if (exact) return exact
+  const catalog = await Catalog.open(store)
+  return await listBuilds(lookUp(catalog, findNamed(catalog, what), { withModules }))
+}
+
+async function lookUpOrNone(
+  catalog: Catalog,
+  kernel: Parameters<typeof lookUp>[1],
+  withModules: boolean,
+): Promise<Available | undefined> {
+  return await listBuilds(lookUp(catalog, kernel, { withModules })).catch((error) => {
+    if (error instanceof ServiceError && error.code === 'unknown_kernel') return undefined
+    throw error
+  })
+}
+
+/** Names the builds of an ambiguous kernel in the message: here nothing else shows the details. */
+async function listBuilds(found: Promise<Available>): Promise<Available> {
+  return await found.catch((error) => {
+    if (!(error instanceof ServiceError) || error.code !== 'ambiguous') throw error
+    const builds = error.details.builds as readonly (Available['kernel'] & {
+      packageVersion: string
+    })[]
+    const [first] = builds
+    const versions = builds.map(({ packageVersion }) => packageVersion)
+    const message = `${nameOf(first!)} has several builds with different BTF, of the package versions ${versions.join(', ')}`
+    throw new ServiceError('ambiguous', message, { cause: error })
+  })
+}
+
+function parseFile<T>(path: string, bytes: Buffer, parse: (bytes: Buffer) => T): T {
   try {
     return parse(bytes)
   } catch (error) {
@@ -61,14 +147,15 @@ function parsed<T>(path: string, bytes: Buffer, parse: (bytes: Buffer) => T): T 
   }
 }
 
-/** BTF that a command works on, read when it is its turn; its name is as the command was given it, or the kernel's. */
+/** A kernel that a command works on: its BTF is read when it is its turn; its name is the given one, or the kernel's. */
 export interface ChosenKernel extends Omit<TargetKernel, 'btf'> {
   readonly read: () => Promise<BtfInput>
 }
 
 /**
- * The kernel of `--btf`, else those of the store that match the filter, in order of their names; of several builds with
- * one BTF the first. Records that cannot be read go to `onInvalid`. Errors: those of the store.
+ * The kernel of `--btf`, or the kernels of the store that match the filter, in order of their names; of several builds
+ * with the same BTF the first. Invalid records go to `onInvalid`. Errors: `unknown_kernel` where none matches; those of
+ * `Store`.
  */
 export async function chosenKernels(
   { btf, store: url }: { btf?: string; store: string },
@@ -77,27 +164,28 @@ export async function chosenKernels(
 ): Promise<ChosenKernel[]> {
   if (btf !== undefined)
     return [{ name: btf, read: async () => (await openKernel(btf, url)).bytes }]
-  const store = await openStore(url)
+  const store = await openStore(url, { create: false })
   const catalog = await Catalog.open(store, onInvalid)
-  return [...selectTargets(catalog, filter)].map(({ btf: { sha256, size }, ...chosen }) => {
-    return {
-      ...chosen,
-      read: async () => ({ frame: await readCompressedBlob(store, sha256), sha256, size }),
-    }
-  })
+  const targets = [...selectTargets(catalog, filter)]
+  if (catalog.list(filter).next().done)
+    throw new ServiceError('unknown_kernel', noMatchMessage(catalog, filter, url))
+  return targets.map(({ btf: { sha256, size }, ...chosen }) => ({
+    ...chosen,
+    read: async () => ({ frame: await readCompressedBlob(store, sha256), sha256, size }),
+  }))
 }
 
-/** What is wrong with one kernel. */
+/** The error of one kernel. */
 export interface KernelError {
   code: string
   message: string
 }
 
-/** What is wrong with one kernel, so that a command can go on to the next; any other error is thrown. */
+/** The error of one kernel, after which a command goes on with the next; any other error is thrown again. */
 export function kernelErrorOf(error: unknown): KernelError {
-  const refused =
+  const ofKernel =
     error instanceof BtfError || error instanceof StoreError || error instanceof ServiceError
-  if (!refused) throw error
+  if (!ofKernel) throw error
   const { code, message } = error
   return { code, message }
 }

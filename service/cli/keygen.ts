@@ -1,13 +1,13 @@
 import { writeFile } from 'node:fs/promises'
 import { generateKeys } from '../../storage/index.ts'
 import { jsonOf } from '../json.ts'
-import type { CommonOptions } from './filter.ts'
 
-interface KeygenOptions extends CommonOptions {
+interface KeygenOptions {
   output: string
+  json?: boolean
 }
 
-/** `btfmill keygen`: a secret and a public key; a file that is there stays. Returns the exit status. */
+/** `btfmill keygen`: writes a secret and a public key, and never over existing files. Returns the exit status. */
 export async function run({ output, json }: KeygenOptions): Promise<number> {
   const { publicKey, secretKey } = generateKeys()
   const files = { secretKey: `${output}.key`, publicKey: `${output}.pub` }

@@ -1,6 +1,7 @@
 import {
   type BuildRecord,
   Catalog,
+  canonicalArch,
   type KernelFilter,
   listSourceFailures,
   openStore,
@@ -8,69 +9,118 @@ import {
   type StoreError,
 } from '../../storage/index.ts'
 import { stateOf } from '../kernel/public-record.ts'
-import { type CommonOptions, filterOf } from './filter.ts'
-import { columns } from './output.ts'
+import { type CommonOptions, type FilterOptions, filterOf, noMatchMessage } from './input.ts'
+import { columns, linesOf, print, printable } from './output.ts'
 
-/** `btfmill list`. Returns the exit status. */
-export async function run(options: CommonOptions & KernelFilter): Promise<number> {
-  const store = await openStore(options.store)
+/** `btfmill list`. Returns the exit status: 1 for an invalid record, or for filters that match nothing. */
+export async function run(options: CommonOptions & FilterOptions): Promise<number> {
+  const store = await openStore(options.store, { create: false })
+  const filter = filterOf(options)
   let invalid = 0
   const onInvalid = (error: StoreError) => {
     invalid++
-    console.error(`btfmill: ${error.message}`)
+    console.error(printable(`btfmill: ${error.message}`))
   }
   const catalog = await Catalog.open(store, onInvalid)
-  const records = [...catalog.list(filterOf(options))].map(({ record }) => record)
-  const sources = await Array.fromAsync(listSourceFailures(store, onInvalid))
-  if (options.json) {
-    for (const record of records) {
-      const sharedBy = sharers(catalog, record)
-      console.log(JSON.stringify({ state: stateOf(record), ...record, sharedBy }))
-    }
-    for (const source of sources) console.log(JSON.stringify({ state: 'failed', ...source }))
-  } else {
-    for (const line of columns([
-      ...records.map((record) => rowOf(record, sharers(catalog, record))),
-      ...sources.map(sourceRowOf),
-    ]))
-      console.log(line)
+  const records = [...catalog.list(filter)].map(({ record }) => record)
+  const all = await Array.fromAsync(listSourceFailures(store, onInvalid))
+  const sources = await failuresThatMatch(all, filter)
+  if (records.length + sources.length === 0) {
+    console.error(printable(`btfmill: ${noMatchMessage(catalog, filter, options.store)}`))
+    return invalid > 0 || Object.keys(filter).length > 0 ? 1 : 0
   }
+  await print(
+    linesOf(options.json ? json(catalog, records, sources) : table(catalog, records, sources)),
+  )
   return invalid === 0 ? 0 : 1
 }
 
-/** How many builds have the very same BTF, this one among them; it is kept once. Undefined without BTF. */
+function* json(
+  catalog: Catalog,
+  records: readonly BuildRecord[],
+  sources: readonly ListedFailure[],
+): Generator<string> {
+  for (const record of records)
+    yield JSON.stringify({ state: stateOf(record), ...record, sharedBy: sharers(catalog, record) })
+  for (const { failure } of sources) yield JSON.stringify({ state: 'failed', ...failure })
+}
+
+const HEADER = ['DISTRO', 'VERSION', 'ARCH', 'RELEASE', 'PACKAGE', 'STATE', 'DETAILS']
+
+function table(
+  catalog: Catalog,
+  records: readonly BuildRecord[],
+  sources: readonly ListedFailure[],
+): string[] {
+  const rows = records.map((record) => rowOf(record, sharers(catalog, record)))
+  const cells = [HEADER, ...rows, ...sources.map(sourceRowOf)].map((row) => row.map(printable))
+  return columns(cells, process.stdout.columns)
+}
+
+/** The number of builds with the same BTF, this one included; the BTF is kept once. Undefined without BTF. */
 const sharers = (catalog: Catalog, { btf }: BuildRecord): number | undefined =>
   btf && catalog.findBy('sha256', btf.sha256).length
 
 function rowOf(record: BuildRecord, sharedBy = 1): string[] {
   const { kernel, package: from, btf, failure } = record
-  const said = [
+  const details = [
     ...(btf ? [`${btf.size} bytes`, `${btf.types} types`, from.authenticated] : []),
     ...(sharedBy > 1 ? [`shared by ${sharedBy}`] : []),
     ...(failure ? [`${failure.code}: ${failure.message}`, retry(failure)] : []),
   ]
   return [
-    kernel.distro,
-    kernel.version,
-    kernel.arch,
-    kernel.release,
-    from.version,
-    stateOf(record),
-    said.join(', '),
+    ...[kernel.distro, kernel.version, kernel.arch, kernel.release, from.version],
+    ...[stateOf(record), details.join(', ')],
   ]
 }
 
-function sourceRowOf({ source, suite, failure }: SourceFailure): string[] {
-  return [
-    source,
-    suite,
-    '',
-    '',
-    '',
-    'failed',
-    `${failure.code}: ${failure.message}, ${retry(failure)}`,
-  ]
+function sourceRowOf({ distro, version, arch, failure: { source, failure } }: ListedFailure) {
+  const details = `source ${source}: ${failure.code}: ${failure.message}, ${retry(failure)}`
+  return [distro, version, arch, '', '', 'failed', details]
 }
 
 const retry = ({ retryAt }: { retryAt: string | null }): string =>
   retryAt === null ? 'not tried again' : `due ${retryAt}`
+
+/** The failure of a source's index, with the distribution, versions and architecture whose kernels it would name. */
+interface ListedFailure {
+  distro: string
+  version: string
+  arch: string
+  failure: SourceFailure
+}
+
+/**
+ * The failures of sources that could have kernels which match a filter. The releases of a source that failed are not
+ * known, so a filter by release matches none. A source that is not built in is known by its suite alone.
+ */
+async function failuresThatMatch(
+  failures: readonly SourceFailure[],
+  { distro, version, arch, release }: KernelFilter,
+): Promise<ListedFailure[]> {
+  if (failures.length === 0 || release !== undefined) return []
+  const { nameOfRepository, readSources } = await import('../../generator/index.ts')
+  const sources = await readSources()
+  return failures.flatMap((failure) => {
+    const source = sources.get(failure.source)
+    const [, suite = failure.suite, machine = ''] = /^(.*)-([a-z0-9_]+)$/.exec(failure.suite) ?? []
+    const versions = Object.entries(source?.versions ?? {}).flatMap(([name, repositories]) =>
+      repositories.some((one) => suiteNames(name, nameOfRepository(one)).includes(suite))
+        ? [name]
+        : [],
+    )
+    const matches =
+      (distro === undefined || distro === source?.distro) &&
+      (version === undefined || versions.includes(version)) &&
+      (arch === undefined || canonicalArch(arch) === machine)
+    if (!matches) return []
+    const named = versions.length > 0 ? versions.join(' ') : suite
+    return [{ distro: source?.distro ?? '', version: named, arch: machine, failure }]
+  })
+}
+
+/** The names that the suite of a failure may have: apt's suites need no version before them. */
+const suiteNames = (version: string, repository: string): string[] => [
+  repository,
+  `${version} ${repository}`,
+]

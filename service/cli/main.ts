@@ -1,272 +1,478 @@
 #!/usr/bin/env -S node --max-semi-space-size=8
 /*
- * The command line. It is started, above and in package.json, with a small new space: at its usual size that alone is up
- * to 100 MB, for no less work. Each command's code is loaded when it is called, so that none carries another's weight.
- * Exit status: 0 done, 1 failed in part or whole, 2 wrong usage.
+ * The command line. Node is started, above and in package.json, with a small new space: at its usual size the new space
+ * alone takes up to 100 MB and saves no work. The code of a command is loaded when the command is called.
  */
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
-import { DEFAULT_STORE } from '../../storage/index.ts'
+import tab from '@bomb.sh/tab/commander'
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { POLICIES, PROFILE_NAMES } from '../bundle/profile.ts'
-import { settings } from '../config.ts'
-import { restartWithFixedThreshold } from './malloc.ts'
-import { printable } from './output.ts'
-import { parseScratch, parseSize } from './size.ts'
+import { readSetting, type Setting, type SettingName, settings } from '../config.ts'
+import { SCOPES } from '../http/token.ts'
+import { VERSION } from '../version.ts'
+import { endOnBrokenPipe, printable } from './output.ts'
+
+const EXIT_STATUS = `
+Exit status:
+  0  done
+  1  failed, in part or as a whole; for diff also: the kernels differ
+  2  wrong usage
+  3  reserved for check: cannot tell`
+
+/** Puts an error of commander's on one line, in the form of all other errors. */
+const outputError = (text: string, write: (text: string) => void): void => {
+  const line = text
+    .replace(/^error: /, '')
+    .replace(
+      /^option '(?:-\w, )?(--[\w-]+)[^']*' argument '(.*)' is invalid\. /s,
+      'invalid $1 "$2": ',
+    )
+    .replace(/^option .* value '(.*)' from env '(\w+)' is invalid\. /s, 'invalid $2 "$1": ')
+    .replace(
+      /^command-argument value '(.*)' is invalid for argument '(\S+)'\. /s,
+      'invalid $2 "$1": ',
+    )
+    .replace(/Allowed choices are (.*)\.$/m, 'expected one of $1')
+    .replace(/\n\(Did (.*)\)/, ' (did $1)')
+    .trim()
+  write(`btfmill: ${printable(line)}\n`)
+}
 
 const program = new Command('btfmill')
-  .description('BTF for kernels that were built without it')
+  .description('BTF for Linux kernels that were built without it: make it, keep it, serve it.')
+  .version(VERSION, '--version', 'print the version of btfmill')
+  .helpOption('-h, --help', 'print this help')
+  .usage('COMMAND [options]')
+  .configureHelp({ subcommandTerm: (command) => command.name() })
+  .configureOutput({ outputError })
   .exitOverride()
-  .showHelpAfterError()
+  .enablePositionalOptions() // `list --version` is a mistake, not a request for the version
+  .showHelpAfterError('Run "btfmill --help" for usage.')
+  .addHelpText(
+    'after',
+    `${EXIT_STATUS}
 
-const command = (usage: string, description: string): Command =>
-  program
-    .command(usage)
-    .description(description)
-    .option(
-      '--store <url>',
-      'where BTF is kept: file:DIR, or s3://BUCKET/PREFIX?endpoint=URL',
-      DEFAULT_STORE,
-    )
-    .option('--json', 'machine-readable output')
+Examples:
+  btfmill generate --distro debian --distro-version 12 --limit 1
+  btfmill list
+  btfmill serve --listen 127.0.0.1:8080
+  btfmill check agent.bpf.o
 
-/** The filters that mean the same everywhere. */
-const filtered = (to: Command): Command =>
+Run "btfmill COMMAND --help" for the options of a command.`,
+  )
+
+/** A command under the current heading, with the examples at the end of its help. */
+function command(
+  name: string,
+  summary: string,
+  description: string,
+  ...examples: string[]
+): Command {
+  return describe(program.command(name), summary, description, examples)
+}
+
+/** The summary goes into the main help and into completions, the description into the command's own help. */
+function describe(
+  to: Command,
+  summary: string,
+  description: string,
+  examples: readonly string[],
+): Command {
+  const lines = examples.map((example) => `\n  btfmill ${example}`).join('')
+  return to
+    .description(summary)
+    .configureHelp({ commandDescription: () => description })
+    .showHelpAfterError(`Run "btfmill ${to.name()} --help" for usage.`)
+    .addHelpText('after', lines && `\nExamples:${lines}`)
+}
+
+/** The code of a command: `run` takes the arguments and the options, and returns the exit status. */
+// biome-ignore lint/suspicious/noExplicitAny: commander gives arguments and options without their types
+type LoadCommand = () => Promise<{ run(...args: any[]): Promise<number> }>
+
+function runs(to: Command, load: LoadCommand): void {
+  to.action(async (...args: unknown[]) => {
+    args.pop() // the command itself
+    try {
+      process.exitCode = await (await load()).run(...args)
+    } catch (error) {
+      if (error instanceof InvalidArgumentError) to.error(`error: ${error.message}`)
+      throw error
+    }
+  })
+}
+
+/** An option with the flag, description, variable and default of a setting. */
+function settingOption(name: SettingName, { mandatory = false } = {}): Option {
+  const setting = settings.find((known) => known.name === name)!
+  const option = optionOf(setting).argParser((text) => {
+    const reading = readSetting(name, text)
+    if ('problem' in reading) throw new InvalidArgumentError(reading.problem)
+    return reading.value
+  })
+  return mandatory ? option.default(undefined).makeOptionMandatory() : option
+}
+
+function optionOf({ flag, value, description, env, defaultText, ...setting }: Setting): Option {
+  const option = new Option(`${flag} <${value}>`, description).env(env)
+  return defaultText === undefined ? option : option.default(setting.default, defaultText)
+}
+
+const withSettings = (to: Command, ...names: SettingName[]): Command =>
+  names.reduce((command, name) => command.addOption(settingOption(name)), to)
+
+const withStore = (to: Command): Command => withJson(withSettings(to, 'store'))
+const withJson = (to: Command): Command => to.option('--json', 'print JSON, for programs')
+
+/** The filters of all commands that work on many kernels. */
+const withFilters = (to: Command): Command =>
   to
-    .option('--distro <id>', "os-release's ID")
-    .option('--version <version>', "os-release's VERSION_ID")
-    .option('--arch <arch>', 'uname -m, or any other name of it')
-    .option('--release <glob>', 'uname -r, * ? [0-9] stand for what they do in a shell')
-
-/** What is signed: the snapshot of the catalog, and the manifest of the archive tree. */
-const signing = (to: Command): Command =>
-  to.option('--secret-key <file>', 'sign the catalog with it', process.env.BTFMILL_SECRET_KEY)
-
-const SOURCES_FILE = 'JSON, an array of sources that are added, or override what is known of one'
+    .option('--distro <id>', "distribution, by os-release's ID (default: all)")
+    .option('--distro-version <version>', "its version, by os-release's VERSION_ID (default: all)")
+    .option('--arch <arch>', 'architecture: x86_64, arm64 or any other usual name (default: all)')
+    .option('--release <glob>', 'kernel release as `uname -r` prints it, or a glob (default: all)')
 
 const count = (text: string): number => {
-  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('a whole number from 1')
-  return Number(text)
+  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text)
+  throw new InvalidArgumentError('expected an integer from 1')
 }
 
 const moduleNames = (text: string): string[] => {
   const names = text.split(',')
-  if (!names.every((name) => /^[\w-]{1,64}$/.test(name)))
-    throw new InvalidArgumentError('names of modules with commas between them, or all')
-  return names
+  if (names.every((name) => /^[\w-]{1,64}$/.test(name))) return names
+  throw new InvalidArgumentError('expected module names, comma-separated, or all')
 }
 
-/** How much of this machine jobs may take. */
-const working = (to: Command): Command =>
-  to
-    .option('--jobs <n>', 'so many packages at once', count, 1)
-    .option('--memory <size>', 'that they may take together; else three quarters', parseSize)
-    .option(
-      '--scratch <dir[:size]>',
-      'for what is unpacked, and how much of it; else nine tenths of what is free',
-      parseScratch,
-    )
+/** Adds a value to those of an option that may be repeated. */
+const collect = (value: string, all: string[]): string[] => [...all, value]
 
-const queueOption = (): Option =>
-  new Option('--queue <url>', 'the Redis by which workers get their jobs: redis://HOST:PORT')
+const KERNEL =
+  'file (raw BTF or ELF), or a kernel of the store: DISTRO/VERSION/ARCH/RELEASE, its release, newest, or a glob that matches one'
+const OBJECTS = new Argument('<object...>', 'BPF object files')
+const TYPE = 'struct or union to print, with sizes and offsets (default: all types)'
 
-working(
-  signing(
-    filtered(
-      command('generate', 'make BTF from the packages that sources offer, or from files and URLs'),
-    ),
-  ),
+program.commandsGroup('Make BTF:')
+
+const generate = command(
+  'generate',
+  'make BTF from kernel packages',
+  'Makes BTF from the kernel packages of distributions, or from files and URLs, and puts it into the store. Kernels that the store has already, and those that failed and are not due, are skipped.',
+  'generate --distro debian --distro-version 12 --arch x86_64 --limit 1',
+  'generate --distro debian --jobs 8 --job-memory 6G --scratch /var/tmp:20G',
+  'generate --distro debian --distro-version 12 linux-image-6.1.0-50-amd64-dbg_6.1.164-1_amd64.deb',
 )
-  .argument('[file...]', 'a .deb, .ddeb, .rpm, vmlinux or vmlinuz; --release then names its kernel')
-  .option('--source <id>', 'only this source')
-  .option('--sources <file>', SOURCES_FILE)
-  .option('--mirror <url>', "the distribution's mirror, http://host/debian")
-  .option('--limit <n>', 'only the newest of those that match', count)
+generate
+  .argument('[file...]', 'packages (.deb, .ddeb, .rpm), vmlinux or vmlinuz files, or URLs of them')
+  .option('--source <id>', 'source to use, as `btfmill sources` lists it (default: all that match)')
+  .option('--limit <n>', 'newest packages to take of those that match (default: all)', count)
   .option(
     '--early-stop',
-    'end each download when vmlinux is whole; its digest is then not compared',
+    'stop each download when vmlinux is complete; the checksum of the package is not verified',
   )
   .option(
     '--embedded',
-    "take the BTF that kernels carry themselves, from their images; pahole's only where they have none",
+    'take the BTF that kernel images carry; run pahole only for kernels without it',
   )
-  .option('--modules <names>', 'BTF of these modules, too: NAME,… or all', moduleNames)
-  .addOption(queueOption())
-  .option('--detach', 'queue the jobs and leave them to workers')
-  .option('--archive', 'keep the btfhub-archive tree, too')
-  .action(async (files, options) => {
-    process.exitCode = await (await import('./generate.ts')).run(files, options)
-  })
-
-working(signing(command('worker', 'do what generate --queue queues, on any number of machines')))
-  .addOption(queueOption().makeOptionMandatory())
-  .option('--sources <file>', SOURCES_FILE)
-  .option('--lease <seconds>', 'silent for so long, its jobs are given to others', count, 30)
-  .option('--archive', 'keep the btfhub-archive tree, too')
-  .action(async (options) => {
-    process.exitCode = await (await import('./worker.ts')).run(options)
-  })
-
-const serve = program
-  .command('serve')
-  .description('answer agents over HTTP; each setting is a flag, a variable, or a line of the file')
-  .option('--config <file>', 'JSON: { "rate-limit": 600 }', process.env.BTFMILL_CONFIG)
-  .option('--json', 'machine-readable output')
-for (const { flag, env, choices, ...setting } of settings) {
-  const usual = String(setting.default) === '' ? '' : `default: ${setting.default}, `
-  const description = `${setting.description} (${usual}env: ${env})`
-  const option = new Option(`${flag} <value>`, description)
-  serve.addOption(choices ? option.choices(choices) : option)
-}
-serve.action(async (options) => {
-  restartWithFixedThreshold()
-  process.exitCode = await (await import('./serve.ts')).run(options)
-})
-
-command('token', 'make a bearer token for the service; only its hash is kept')
-  .argument('<name>', 'whose it is')
-  .option('--tokens <file>', 'where its hash goes', process.env.BTFMILL_TOKENS ?? 'tokens.json')
-  .addOption(
-    new Option('--scope <scope...>', 'what it is for; each may read')
-      .choices(['read', 'generate'])
-      .default(['read']),
+  .option(
+    '--modules <names>',
+    'modules to make BTF of too: NAME,… or all (default: none)',
+    moduleNames,
   )
-  .option('--days <n>', 'how long it works; else for ever', count)
-  .option('--revoke', 'take it out')
-  .action(async (name, options) => {
-    process.exitCode = await (await import('./token.ts')).run(name, options)
-  })
+  .option('--detach', 'queue the jobs, leave them to workers and end')
+  .option('--archive', 'keep a btfhub-archive tree in the store too')
+withFilters(generate)
+withSettings(generate, 'jobs', 'jobMemory', 'scratch', 'queue', 'sources', 'mirror', 'secretKey')
+runs(withStore(generate), () => import('./generate.ts'))
 
-filtered(command('list', 'kernels and their state')).action(async (options) => {
-  process.exitCode = await (await import('./list.ts')).run(options)
-})
-
-filtered(
-  command('fetch', "a file with this machine's BTF, or another's with --distro … --release …"),
+const worker = command(
+  'worker',
+  'work on jobs from a queue',
+  'Works on the jobs that `generate --queue` and `serve --queue` put into a Redis queue, until a signal ends it. Any number of workers may share a queue.',
+  'worker --queue redis://127.0.0.1:6379 --store s3://btfmill --jobs 4',
 )
-  .option('--server <url>', 'the service to ask', process.env.BTFMILL_SERVER)
-  .option('--wait', 'wait while the server is making it')
-  .option('-o, --output <file>', 'write it there, not into the cache')
-  .option('--public-key <file>', 'take only what a catalog signed by this key names')
-  .action(async (options) => {
-    process.exitCode = await (await import('./fetch.ts')).run(options)
-  })
-
-command('dump', 'BTF as C')
-  .argument('<what>', 'a file (raw BTF or ELF), or DISTRO/VERSION/ARCH/RELEASE in the store')
-  .addOption(new Option('--format <form>', 'a header that compiles').choices(['c']).default('c'))
-  .option('--type <name>', 'only this struct or union, with sizes and offsets')
-  .option('--modules', 'of a kernel in the store: with the types of its modules')
-  .action(async (what, options) => {
-    process.exitCode = await (await import('./dump.ts')).run(what, options)
-  })
-
-/** Kernels of the store by filters, or one by name. */
-const choosing = (to: Command): Command =>
-  filtered(to).addOption(
+worker
+  .addOption(settingOption('queue', { mandatory: true }))
+  .addOption(
     new Option(
-      '--btf <what>',
-      'only this file (raw BTF or ELF), or DISTRO/VERSION/ARCH/RELEASE in the store',
-    ).conflicts(['distro', 'version', 'arch', 'release']),
+      '--lease <seconds>',
+      "seconds without a heartbeat before a worker's jobs are reassigned",
+    )
+      .argParser(count)
+      .default(30),
   )
+  .option('--archive', 'keep a btfhub-archive tree in the store too')
+withSettings(worker, 'jobs', 'jobMemory', 'scratch', 'sources', 'secretKey')
+runs(withStore(worker), () => import('./worker.ts'))
 
-choosing(
-  command('minimize', 'of BTF only what BPF objects need, for the kernels of the store or one'),
+const importing = command(
+  'import',
+  'add BTF from a btfhub-archive tree or a bundle',
+  'Adds BTF that others made: of a btfhub-archive tree or of a bundle that `btfmill export` wrote.',
+  'import ./btfhub-archive',
+  'import btfhub.tar',
+).argument('<tree>', 'directory or tar with DISTRO/VERSION/ARCH/RELEASE.btf or .btf.tar.xz')
+runs(withStore(withSettings(importing, 'secretKey')), () => import('./import.ts'))
+
+const sources = command(
+  'sources',
+  'list where kernel packages come from',
+  'Lists the repositories with kernel packages, and whether their signing keys are on this machine.',
+  'sources',
+  'sources --sources my-sources.json --json',
 )
-  .argument('<object...>', 'BPF object files')
-  .requiredOption(
-    '-o, --output <path>',
-    'a file with --btf, else a directory: DISTRO/VERSION/ARCH/RELEASE.btf',
-  )
-  .action(async (objects, options) => {
-    process.exitCode = await (await import('./minimize.ts')).run(objects, options)
-  })
+runs(withJson(withSettings(sources, 'sources')), () => import('./sources.ts'))
 
-choosing(
-  command('check', 'would BPF objects load on the kernels of the store or one; where not, and why'),
+program.commandsGroup('Serve BTF:')
+
+const serve = command(
+  'serve',
+  'serve BTF over HTTP',
+  'Serves the BTF of a store over HTTP until SIGINT or SIGTERM. Each setting is a flag, an environment variable or a key of the JSON file, in this order of precedence.',
+  'serve --listen 0.0.0.0:8080 --store s3://btfmill',
+  'serve --generate on-miss --job-memory 4G --body-cache 1G',
+  'serve --config btfmill.json',
 )
-  .argument('<object...>', 'BPF object files')
-  .action(async (objects, options) => {
-    process.exitCode = await (await import('./check.ts')).run(objects, options)
-  })
-
-command('diff', 'what changed between two kernels')
-  .argument('<a>', 'a file (raw BTF or ELF), or DISTRO/VERSION/ARCH/RELEASE in the store')
-  .argument('<b>', 'the newer one')
-  .option('--type <name>', 'only the types of this name')
-  .action(async (a, b, options) => {
-    process.exitCode = await (await import('./diff.ts')).run(a, b, options)
-  })
-
-/** Options that may be given several times. */
-const collect = (value: string, all: string[]): string[] => [...all, value]
-
-signing(
-  filtered(
-    command('export', 'a bundle: BTF of many kernels in one archive, as a consumer of it reads it'),
-  ),
-)
-  .addOption(new Option('--profile <name>', 'for whom').choices(PROFILE_NAMES))
-  .option('--object <file>', 'only what this BPF object needs; may be given again', collect, [])
+serve
   .addOption(
-    new Option('--unsupported <policy>', 'kernels on which an object does not work')
+    new Option('--config <file>', 'JSON file with settings, such as { "rate-limit": 600 }')
+      .env('BTFMILL_CONFIG')
+      .default('', 'no file'),
+  )
+  .option('--json', 'log JSON, as --log-format json does')
+for (const setting of settings) {
+  const option = optionOf(setting).helpGroup(setting.group)
+  serve.addOption(setting.choices ? option.choices(setting.choices) : option)
+}
+runs(serve, async () => {
+  const { run } = await import('./serve.ts')
+  return { run: () => run(serve.opts(), flagsOf(serve)) }
+})
+
+/** The settings that were given as flags: those of other places are read by `readConfig`. */
+const flagsOf = (of: Command): Record<string, unknown> =>
+  Object.fromEntries(
+    settings
+      .filter(({ name }) => of.getOptionValueSource(name) === 'cli')
+      .map(({ name }) => [name, of.getOptionValue(name)]),
+  )
+
+const token = command(
+  'token',
+  'create or revoke an access token',
+  'Creates a bearer token for the service and prints it once. The file keeps only its hash.',
+  'token ci --scope generate --days 90',
+  'token ci --revoke',
+)
+token
+  .argument('<name>', 'name of its holder, for logs and limits')
+  .addOption(
+    new Option('--tokens <file>', 'file for the hash of the token')
+      .env('BTFMILL_TOKENS')
+      .default('tokens.json'),
+  )
+  .addOption(
+    new Option('--scope <scope...>', 'what its holder may do; every token may read')
+      .choices(SCOPES)
+      .default(['read'], 'read'),
+  )
+  .option('--days <n>', 'days until it expires (default: never)', count)
+  .option('--revoke', 'remove the token of this name')
+runs(withJson(token), () => import('./token.ts'))
+
+program.commandsGroup('Use BTF:')
+
+const list = command(
+  'list',
+  'list kernels and their state',
+  'Lists the kernels of a store: those with BTF, those with BTF of their own, and those that failed. Sources whose index could not be read are listed too, if they match the filters.',
+  'list --distro ubuntu --distro-version 24.04',
+  "list --release '6.1.*' --json",
+)
+runs(withStore(withFilters(list)), () => import('./list.ts'))
+
+const fetch = command(
+  'fetch',
+  'get BTF for this machine or another',
+  "Prints the path of a file with the BTF of this machine's kernel: the kernel's own, one from the cache, or one from a server. With filters it gets the BTF of another kernel; what is not given is as on this machine.",
+  'fetch --server http://btfmill.example:8080 --wait',
+  'fetch --server http://btfmill.example:8080 --distro debian --distro-version 12 --release 6.1.0-50-amd64 -o kernel.btf',
+)
+fetch
+  .addOption(
+    new Option('--server <url>', 'server to ask')
+      .env('BTFMILL_SERVER')
+      .default('', 'none, this machine and the cache alone'),
+  )
+  .option('--wait', 'wait while the server generates it')
+  .option('-o, --output <file>', 'file to write (default: one in the cache)')
+  .option(
+    '--public-key <file>',
+    'accept only BTF that a catalog signed by this key names (default: any)',
+  )
+  .option('--distro <id>', "distribution, by os-release's ID (default: this machine's)")
+  .option('--distro-version <version>', "its VERSION_ID (default: this machine's)")
+  .option('--arch <arch>', "architecture, any usual name (default: this machine's)")
+  .option('--release <release>', "kernel release (default: this machine's)")
+runs(withJson(fetch), () => import('./fetch.ts'))
+
+const dump = command(
+  'dump',
+  'print BTF as C or JSON',
+  'Prints BTF as a C header that compiles, or one type of it as pahole does. With --json it prints one type per line.',
+  'dump newest > vmlinux.h',
+  'dump debian/12/x86_64/6.1.0-50-amd64 --type task_struct',
+  'dump /sys/kernel/btf/vmlinux --json',
+)
+dump
+  .argument('<kernel>', KERNEL)
+  .option('--type <name>', TYPE)
+  .option('--with-modules', 'merge the types of its modules; for kernels of the store')
+runs(withStore(dump), () => import('./dump.ts'))
+
+/** Kernels of the store by filters, or one by its name. */
+const withKernels = (to: Command): Command =>
+  withFilters(
+    to.addOption(
+      new Option('--btf <kernel>', `one ${KERNEL} (default: all that match the filters)`).conflicts(
+        ['distro', 'distroVersion', 'arch', 'release'],
+      ),
+    ),
+  )
+
+const check = command(
+  'check',
+  'check whether BPF objects load on kernels',
+  'Checks whether the CO-RE relocations of BPF objects succeed on kernels, and prints the accesses that do not.',
+  'check agent.bpf.o --distro debian',
+  'check agent.bpf.o --btf /sys/kernel/btf/vmlinux',
+).addArgument(OBJECTS)
+runs(withStore(withKernels(check)), () => import('./check.ts'))
+
+const minimize = command(
+  'minimize',
+  'write only the BTF that BPF objects need',
+  'Writes BTF with only the types that BPF objects need, for all kernels that match or for one.',
+  'minimize agent.bpf.o --distro debian -o btf/',
+  'minimize agent.bpf.o --btf newest -o newest.btf',
+).addArgument(OBJECTS)
+minimize.requiredOption(
+  '-o, --output <path>',
+  'file to write with --btf; otherwise a directory for DISTRO/VERSION/ARCH/RELEASE.btf',
+)
+runs(withStore(withKernels(minimize)), () => import('./minimize.ts'))
+
+const diff = command(
+  'diff',
+  'compare the types of two kernels',
+  'Prints the types that were added, removed or changed. The exit status is 1 if anything differs, 0 if nothing does.',
+  'diff debian/12/x86_64/6.1.0-49-amd64 debian/12/x86_64/6.1.0-50-amd64',
+  'diff old.btf newest --type task_struct',
+)
+diff
+  .argument('<old>', KERNEL)
+  .argument('<new>', 'newer one, in the same forms')
+  .option('--type <name>', 'name of the types to compare (default: all types)')
+runs(withStore(diff), () => import('./diff.ts'))
+
+const exporting = command(
+  'export',
+  'bundle the BTF of many kernels',
+  'Writes the BTF of many kernels into one archive, in the form that its consumer reads, or verifies such an archive.',
+  'export --profile btfhub --distro debian -o btfhub.tar',
+  'export --profile inspektor-gadget --object agent.bpf.o -o btfs.tar.gz',
+  'export --verify btfhub.tar --public-key btfmill.pub',
+)
+exporting
+  .addOption(new Option('--profile <name>', 'consumer of the bundle').choices(PROFILE_NAMES))
+  .option(
+    '--object <file>',
+    'BPF object whose types alone are kept; may be repeated (default: all types)',
+    collect,
+    [],
+  )
+  .addOption(
+    new Option('--unsupported <policy>', 'what to do with kernels on which an object does not load')
       .choices(POLICIES)
-      .default('skip'),
+      .default('skip', 'skip'),
   )
-  .option('--zstd', 'zstd in place of xz; for the profile tree')
-  .option('-o, --output <file>', 'else it is called as the profile has it; - is standard output')
+  .option('--zstd', 'compress with zstd, not with xz; for the profile tree')
+  .option('-o, --output <file>', "output file, - for stdout (default: the profile's name)")
   .addOption(
-    new Option('--verify <file>', 'compare a bundle with its manifest').conflicts([
+    new Option('--verify <file>', 'bundle to compare with its manifest').conflicts([
       'profile',
       'object',
       'output',
     ]),
   )
-  .option('--public-key <file>', 'and that with its signature')
-  .action(async (options) => {
-    process.exitCode = await (await import('./export.ts')).run(options)
-  })
+  .option('--public-key <file>', "verify the manifest's signature with this key")
+withFilters(withSettings(exporting, 'secretKey'))
+runs(withStore(exporting), () => import('./export.ts'))
 
-signing(command('import', 'BTF that others made: a btfhub-archive tree, or a bundle'))
-  .argument('<tree>', 'a directory, or a tar: DISTRO/VERSION/ARCH/RELEASE.btf or .btf.tar.xz')
-  .action(async (tree, options) => {
-    process.exitCode = await (await import('./import.ts')).run(tree, options)
-  })
+program.commandsGroup('Keep a store:')
 
-signing(command('verify', 'every record, blob and archive against its digest'))
-  .option('--repair', 'make again what can be made again')
-  .action(async (options) => {
-    process.exitCode = await (await import('./verify.ts')).run(options)
-  })
+const verify = command(
+  'verify',
+  'compare records, blobs and archives with their digests',
+  'Compares every record, blob and archive of a store with its digest. With a secret key it reports what this key has not signed.',
+  'verify',
+  'verify --repair --secret-key btfmill.key',
+).option('--repair', 'make again what can be made again')
+runs(withStore(withSettings(verify, 'secretKey')), () => import('./verify.ts'))
 
-command('gc', 'remove blobs that no record names').action(async (options) => {
-  process.exitCode = await (await import('./gc.ts')).run(options)
-})
+const gc = command(
+  'gc',
+  'remove blobs that no record names',
+  'Removes the blobs that no record names, and prints their keys.',
+  'gc --store /srv/btfmill',
+)
+runs(withStore(gc), () => import('./gc.ts'))
 
-command('sources', 'where kernels with debug info come from, and which keys are on this machine')
-  .option('--sources <file>', SOURCES_FILE)
-  .action(async (options) => {
-    process.exitCode = await (await import('./sources.ts')).run(options)
-  })
+const sign = command(
+  'sign',
+  'sign the catalog of a store',
+  'Signs the catalog of an existing store, and the manifest of its btfhub-archive tree if it has one. `fetch --public-key` and minisign verify the signatures.',
+  'sign --secret-key btfmill.key --store s3://btfmill',
+)
+sign.addOption(settingOption('secretKey', { mandatory: true }))
+runs(withStore(sign), () => import('./sign.ts'))
 
-command('keygen', 'a pair of keys, to sign the catalog and to verify it')
-  .option('-o, --output <name>', 'NAME.key and NAME.pub', 'btfmill')
-  .action(async (options) => {
-    process.exitCode = await (await import('./keygen.ts')).run(options)
-  })
+const keygen = command(
+  'keygen',
+  'create a key pair for signatures',
+  'Creates a secret key that signs the catalog, and the public key that verifies it. Existing files are not overwritten.',
+  'keygen -o btfmill',
+).option('-o, --output <name>', 'name of the files NAME.key and NAME.pub', 'btfmill')
+runs(withJson(keygen), () => import('./keygen.ts'))
 
-/** An error's message after its code, which the system's messages begin with already. */
-function said(error: unknown): string {
+program.commandsGroup('Get help:')
+program.helpCommand('help [command]', 'print the help of a command')
+tab(program, { completionCommandName: 'completion' })
+describe(
+  program.commands.find((known) => known.name() === 'completion')!.helpGroup('Get help:'),
+  'print a completion script for a shell',
+  'Prints a script with which a shell completes commands, options and their choices.',
+  [
+    'completion bash > ~/.local/share/bash-completion/completions/btfmill',
+    'completion zsh > ~/.zfunc/_btfmill',
+    'completion fish > ~/.config/fish/completions/btfmill.fish',
+  ],
+)
+
+/** An error's message behind its code, with which the system's messages begin already. */
+function textOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   const { code, message } = error as NodeJS.ErrnoException
-  return printable(code === undefined || message.startsWith(code) ? message : `${code}: ${message}`)
+  return code === undefined || message.startsWith(code) ? message : `${code}: ${message}`
 }
 
+endOnBrokenPipe()
 try {
+  if (process.argv.length <= 2) program.error('error: no command given')
   await program.parseAsync()
 } catch (error) {
   if (error instanceof CommanderError) {
     process.exitCode = error.exitCode === 0 ? 0 : 2
   } else {
-    console.error(`btfmill: ${said(error)}`)
+    console.error(`btfmill: ${printable(textOf(error))}`)
     if (process.env.BTFMILL_DEBUG) console.error(error)
     process.exitCode = 1
   }

@@ -1,30 +1,32 @@
 import { join } from 'node:path'
 import { parseBtf } from '../../bpf/index.ts'
-import { archiveArch, encodeName, type KernelFilter } from '../../storage/index.ts'
+import { archiveArch, encodeName } from '../../storage/index.ts'
 import { writeWhole } from '../atomic-file.ts'
 import { ServiceError } from '../error.ts'
 import { jsonOf } from '../json.ts'
-import { type CommonOptions, filterOf } from './filter.ts'
 import { ALL, type Swept, sweep, withPool } from './for-each-kernel.ts'
 import {
   type ChosenKernel,
+  type CommonOptions,
   chosenKernels,
+  type FilterOptions,
+  filterOf,
   type KernelError,
   kernelErrorOf,
   readObject,
 } from './input.ts'
 import { printable } from './output.ts'
 
-interface MinimizeCommandOptions extends CommonOptions, KernelFilter {
+interface MinimizeCommandOptions extends CommonOptions, FilterOptions {
   btf?: string
   output: string
 }
 
-/** `btfmill minimize`. Returns the exit status: 1 where there is a kernel for which nothing was written. */
+/** `btfmill minimize`. Returns the exit status: 1 if nothing was written for a kernel. */
 export function run(files: string[], options: MinimizeCommandOptions): Promise<number> {
   return withPool(options.btf === undefined ? ALL : 1, async (pool) => {
     const objects = await Promise.all(files.map(readObject))
-    let [written, failed] = [0, 0]
+    let failed = 0
     const fail = (message: string) => {
       failed++
       console.error(`btfmill: ${printable(message)}`)
@@ -35,25 +37,21 @@ export function run(files: string[], options: MinimizeCommandOptions): Promise<n
       const kernel = swept.kernel.name
       if (options.json) console.log(jsonOf({ kernel, ...made }))
       if ('error' in made) fail(`${kernel}: ${made.error.code}: ${made.error.message}`)
-      else {
-        written++
-        if (!options.json) console.log(`${made.path}: ${made.size} of ${made.of} bytes`)
-      }
+      else if (!options.json) console.log(`${made.path}: ${made.size} of ${made.of} bytes`)
     }
-    if (written + failed === 0) fail(`no kernel in ${options.store} matches`)
     return failed === 0 ? 0 : 1
   })
 }
 
 interface Written {
   path: string
-  /** bytes of the minimised BTF, and of the whole */
+  /** bytes of the minimized BTF, and of the whole BTF */
   size: number
   of: number
   types: number
 }
 
-/** Writes a kernel's minimised BTF, and says what and where. */
+/** Writes the minimized BTF of a kernel. */
 async function write(
   { kernel, ...swept }: Swept<Uint8Array>,
   output: string,
@@ -69,11 +67,12 @@ async function write(
   }
 }
 
-/** The output itself for `--btf`; for a kernel of the store a file below it, as in the btfhub-archive tree. */
+/** The output itself for `--btf`; for a kernel of the store a file below it, named as in the btfhub-archive tree. */
 function pathOf({ kernel, build }: ChosenKernel, output: string): string {
   if (!kernel) return output
   if (build !== undefined) {
-    throw new ServiceError('ambiguous', `it has several builds with different BTF, ${build} is one`)
+    const message = `several builds with different BTF, one of them ${build}: name it with --btf`
+    throw new ServiceError('ambiguous', message)
   }
   const { distro, version, arch, release } = kernel
   const file = `${release}.btf`

@@ -2,30 +2,68 @@
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 
+/** The exit status of a program that SIGPIPE ended, as a shell reports it. */
+const BROKEN_PIPE = 128 + 13
+
+const isBrokenPipe = (error: NodeJS.ErrnoException): boolean => error.code === 'EPIPE'
+
 /**
- * Prints text in pieces as fast as it is taken, and ends standard output; a reader that has seen enough (`| head`) is no
- * failure.
+ * Ends the process without a word as soon as nobody reads its output or its messages (`| head -1`), as SIGPIPE ends
+ * other programs. Text that goes through `print` is cut off instead, and the command ends with its own exit status.
+ */
+export function endOnBrokenPipe(): void {
+  for (const stream of [process.stdout, process.stderr])
+    stream.on('error', (error) => {
+      if (!isBrokenPipe(error)) throw error
+      if (!printing) process.exit(BROKEN_PIPE)
+    })
+}
+
+/** Whether the last of the output is under way. */
+let printing = false
+
+/**
+ * Prints the last of a command's output, in pieces as fast as they are read, and ends standard output. A reader that has
+ * seen enough (`| head`) is not a failure.
  */
 export async function print(pieces: Iterable<string>): Promise<void> {
-  await pipeline(Readable.from(pieces), process.stdout).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error
+  printing = true
+  await pipeline(Readable.from(pieces), process.stdout).catch((error) => {
+    if (!isBrokenPipe(error)) throw error
   })
 }
 
-/** Text from a file of someone else's, so that it cannot steer the terminal. */
+/** Lines as pieces of text for `print`. */
+export function* linesOf(lines: Iterable<string>): Generator<string> {
+  for (const line of lines) yield `${line}\n`
+}
+
+/** A text from outside without control characters, so that it cannot steer the terminal. */
 export function printable(text: string): string {
   return text.replace(/\p{Cc}/gu, '?')
 }
 
-/** Rows of as many cells each, as lines in which the cells stand below each other. */
-export function columns(rows: readonly (readonly string[])[]): string[] {
+/**
+ * Rows of equally many cells as aligned lines. Lines longer than `width` characters are cut at its end, so that only the
+ * last column suffers.
+ */
+export function columns(
+  rows: readonly (readonly string[])[],
+  width = Number.POSITIVE_INFINITY,
+): string[] {
   const widths: number[] = []
   for (const row of rows)
     for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length)
-  return rows.map((row) =>
-    row
+  return rows.map((row) => {
+    const line = row
       .map((cell, i) => cell.padEnd(widths[i]!))
       .join('  ')
-      .trimEnd(),
-  )
+      .trimEnd()
+    return line.length <= width ? line : `${line.slice(0, width - 1)}…`
+  })
+}
+
+/** The number of a thing with its name: `1 kernel`, `2 kernels`. */
+export function counted(count: number, name: string, plural = `${name}s`): string {
+  return `${count} ${count === 1 ? name : plural}`
 }

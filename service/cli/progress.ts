@@ -1,22 +1,26 @@
-/* What a run shows while it works: bars on a terminal, lines elsewhere, NDJSON where that is asked for. */
+/* The progress of a run and its summary: bars on a terminal, lines elsewhere, NDJSON with `--json`. */
 import { MultiBar, type SingleBar } from 'cli-progress'
-import type { GenerateEvent, OnEvent } from '../../generator/index.ts'
-import type { KernelName } from '../../storage/index.ts'
-import { printable } from './output.ts'
-import { clock, Tally } from './tally.ts'
+import type { GenerateEvent, OnEvent, Summary } from '../../generator/index.ts'
+import {
+  FAILURE_CODES,
+  type FailureCode,
+  type KernelName,
+  type RetryClass,
+} from '../../storage/index.ts'
+import { columns, counted, printable } from './output.ts'
 
 export interface ProgressView {
   onEvent: OnEvent
-  /** Tells people something beside the events. */
+  /** Prints a line for people between the events. */
   say(line: string): void
-  /** Leaves the terminal as it was; calling it twice does no harm. */
+  /** Leaves the terminal as it was. May be called twice. */
   end(): void
 }
 
-/** How often each job's bytes are told to a program, in milliseconds. */
-const PACE = 1000
+/** The least time between two progress events of a job, in milliseconds, in NDJSON. */
+const PROGRESS_INTERVAL = 1000
 
-/** The view that fits where its output goes: to programs on standard output, to people on standard error. */
+/** The view for programs writes to standard output, the views for people to standard error. */
 export function progress(json: boolean): ProgressView {
   if (json) return { onEvent: printJson(), say: printError, end() {} }
   return process.stderr.isTTY ? bars() : { onEvent: printLine, say: printError, end() {} }
@@ -29,7 +33,7 @@ function printJson(): OnEvent {
   return (event) => {
     if (event.event === 'progress') {
       const now = Date.now()
-      if (now - (last.get(event.job) ?? 0) < PACE) return
+      if (now - (last.get(event.job) ?? 0) < PROGRESS_INTERVAL) return
       last.set(event.job, now)
     }
     console.log(JSON.stringify(event))
@@ -37,19 +41,19 @@ function printJson(): OnEvent {
 }
 
 const idOf = ({ arch, release }: KernelName): string => `${release} ${arch}`
-/** How far a package was read, of how much where that is known. */
+/** The bytes read of a package, of its size if that is known. */
 const bytesOf = (read: number, size: number | undefined): string =>
   size ? `${mb(read)}/${mb(size)} MB` : `${mb(read)} MB`
 
 const mb = (bytes: number): string => (bytes / 1e6).toFixed(0)
 
 const QUEUE_STATES = {
-  lost: 'the queue is lost, and looked for',
-  back: 'the queue is back',
-  unattended: 'nobody works',
+  lost: 'connection to the queue lost, reconnecting',
+  back: 'connection to the queue restored',
+  unattended: 'no worker takes jobs',
 }
 
-/** An event for people; packages and servers name things as they like. */
+/** An event as a line for people. Packages and servers choose names freely, so the line is made printable. */
 function lineOf(event: GenerateEvent): string | undefined {
   const line = textOf(event)
   return line === undefined ? undefined : printable(line)
@@ -93,17 +97,17 @@ function printLine(event: GenerateEvent): void {
   if (line !== undefined) console.error(line)
 }
 
-/** Takes away what stands to the right: of the bars that were there. */
+/** Clears the rest of the line, where a bar may have been. */
 const CLEAR = '\u001b[K'
 
-/** One line for the run and one for each job that runs; what has happened scrolls away above them. */
+/** Shows one line for the run and one for each running job; past events scroll away above them. */
 function bars(): ProgressView {
   const multi = new MultiBar({
     format: '{bar} {percentage}% {bytes} {stage} {time} {name}',
     barsize: 20,
     clearOnComplete: true,
     stream: process.stderr,
-    forceRedraw: true, // time passes
+    forceRedraw: true, // the clocks advance
   })
   const tally = new Tally()
   const top = multi.create(1, 0, {}, { format: '{text}' })
@@ -122,7 +126,7 @@ function bars(): ProgressView {
   const begin = (event: GenerateEvent & { event: 'started' }) => {
     const { kernel, size } = event
     const payload = { name: idOf(kernel), stage: '', time: '', bytes: bytesOf(0, size) }
-    end(event.job) // of another package, which it is begun instead of
+    end(event.job) // the job starts over with another package
     running.set(event.job, { bar: multi.create(size ?? 1, 0, payload), begun: performance.now() })
   }
   let ended = false
@@ -145,8 +149,106 @@ function bars(): ProgressView {
     end() {
       if (ended) return
       ended = true
-      multi.update() // what was said last
+      multi.update() // shows the last event
       multi.stop()
     },
   }
 }
+
+/** The counts of a run so far, for the line above the bars. */
+class Tally {
+  readonly #started = performance.now()
+  /** the index that was read last */
+  #source = ''
+  #found = 0
+  #planned: number | undefined
+  #there = 0
+  #published = 0
+  #failed = 0
+  /** bytes read, by job */
+  readonly #read = new Map<string, number>()
+
+  see(event: GenerateEvent): void {
+    switch (event.event) {
+      case 'discovered':
+        this.#source = `${event.source} ${event.suite} ${event.arch}`
+        this.#found += event.packages
+        break
+      case 'planned':
+        this.#planned = event.jobs
+        this.#there = event.skipped
+        break
+      case 'progress':
+        this.#read.set(event.job, event.read)
+        break
+      case 'published':
+        this.#read.set(event.job, event.read)
+        this.#published++
+        break
+      case 'failed':
+        this.#failed++
+        break
+    }
+  }
+
+  /** `debian bookworm i686: 23 packages found, 3 of 20 done, 1 failed, 2 there already, 512 MB read, 1:05` */
+  get text(): string {
+    const read = this.#read.values().reduce((sum, bytes) => sum + bytes, 0)
+    const done = this.#published + this.#failed
+    const parts = [
+      ...(this.#source ? [`${this.#source}: ${counted(this.#found, 'package')} found`] : []),
+      this.#planned === undefined ? `${done} done` : `${done} of ${this.#planned} done`,
+      ...(this.#failed > 0 ? [`${this.#failed} failed`] : []),
+      ...(this.#there > 0 ? [`${this.#there} there already`] : []),
+      `${(read / 1e6).toFixed(0)} MB read`,
+      clock((performance.now() - this.#started) / 1000),
+    ]
+    return parts.join(', ')
+  }
+}
+
+/** Seconds as `1:05` or `1:01:05`. */
+function clock(seconds: number): string {
+  const whole = Math.floor(seconds)
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60]
+  const two = (value: number) => String(value).padStart(2, '0')
+  return hours > 0 ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`
+}
+
+/** When packages that failed are tried again. */
+const NEXT_TRY: Readonly<Record<RetryClass, string>> = {
+  never: 'with another btfmill or pahole',
+  later: 'when the pause is over',
+  now: 'with the next run',
+}
+
+/** The summary of a run for people: one line, and a table of the failures. Without a newline at its end. */
+export function summaryText(summary: Summary): string {
+  const { published, skipped, postponed, failed, sourcesFailed, left, queued } = summary
+  const failures = Object.values(failed).reduce((sum, count) => sum + count, 0)
+  const parts = [
+    `${published} published`,
+    `${skipped} there already`,
+    ...(postponed > 0 ? [`${postponed} failed before and not due`] : []),
+    ...(failures > 0 ? [`${failures} failed`] : []),
+    ...(sourcesFailed > 0
+      ? [`${counted(sourcesFailed, 'index', 'indexes')} could not be read`]
+      : []),
+    ...(left > 0 ? [`${left} not started`] : []),
+    ...(queued > 0 ? [`${queued} queued`] : []),
+  ]
+  return [parts.join('; '), ...(failures > 0 ? ['', ...failureTable(failed)] : [])].join('\n')
+}
+
+/** Failures by retry class, then by their number. */
+function failureTable(failed: Summary['failed']): string[] {
+  const rows = (Object.entries(failed) as [FailureCode, number][])
+    .map(([code, count]) => ({ code, count, retry: FAILURE_CODES[code] as RetryClass }))
+    .sort((a, b) => orderOf(a.retry) - orderOf(b.retry) || b.count - a.count)
+  return columns([
+    ['retry', 'failure', 'packages', 'next try'],
+    ...rows.map(({ retry, code, count }) => [retry, code, String(count), NEXT_TRY[retry]]),
+  ])
+}
+
+const orderOf = (retry: RetryClass): number => Object.keys(NEXT_TRY).indexOf(retry)

@@ -1,15 +1,15 @@
 /*
- * How people and supervisors end a run. SIGINT once: nothing new is begun, and what runs is finished; twice, or SIGTERM:
- * all ends at once, and nothing half is left; once more: the process goes as it is.
+ * How signals end a run. The first SIGINT starts no new job and lets running jobs finish. A second SIGINT, or SIGTERM,
+ * stops all jobs at once and leaves nothing half-written. The next signal kills the process.
  */
 export interface Stop {
-  /** begin nothing new */
+  /** start no new job */
   drain: AbortSignal
-  /** end at once */
+  /** stop all jobs at once */
   signal: AbortSignal
 }
 
-/** Listens from now on; `say` tells people what the first SIGINT does. */
+/** Listens for signals from now on. `say` prints what the first SIGINT does. */
 export function stopOnSignals(say: (line: string) => void): Stop {
   const [drain, stop] = [new AbortController(), new AbortController()]
   const end = (name: string) => {
@@ -20,7 +20,7 @@ export function stopOnSignals(say: (line: string) => void): Stop {
   }
   const interrupt = () => {
     if (drain.signal.aborted) return end('SIGINT')
-    say('finishing what runs; SIGINT once more ends it at once')
+    say('finishing running jobs; another SIGINT stops them at once')
     drain.abort(new Error('stopped by SIGINT'))
   }
   const terminate = () => end('SIGTERM')

@@ -5,14 +5,18 @@ import {
   readSources,
   type Source,
 } from '../../generator/index.ts'
-import { columns } from './output.ts'
+import { columns, linesOf, print } from './output.ts'
+
+const HEADER = ['SOURCE', 'DISTRO', 'PROTOCOL', 'REPOSITORIES', 'SIGNING KEY']
 
 /** `btfmill sources`. Returns the exit status. */
-export async function run(options: { sources?: string; json?: boolean }): Promise<number> {
-  const sources = await readSources(options.sources)
+export async function run(options: { sources: string; json?: boolean }): Promise<number> {
+  const sources = await readSources(options.sources || undefined)
   const described = await Promise.all([...sources.values()].map(describe))
-  if (options.json) for (const source of described) console.log(JSON.stringify(source))
-  else for (const line of columns(described.flatMap(rowsOf))) console.log(line)
+  const lines = options.json
+    ? described.map((source) => JSON.stringify(source))
+    : columns([HEADER, ...described.flatMap(rowsOf)], process.stdout.columns)
+  await print(linesOf(lines))
   return 0
 }
 
@@ -25,7 +29,7 @@ async function describe(source: Source) {
     return {
       version,
       repositories: repositories.map(nameOfRepository),
-      /** where its keys may lie, and where they do on this machine */
+      /** the files its keys may be in, and those that exist on this machine */
       keyrings: { places, here: await findKeyrings(places) },
     }
   })
@@ -37,13 +41,13 @@ async function describe(source: Source) {
 }
 
 function rowsOf({ id, distro, protocol, optIn, versions }: SourceDescription): string[][] {
-  const protocolText = optIn ? `${protocol}, on request` : protocol
+  const protocolText = optIn ? `${protocol}, opt-in` : protocol
   if (versions.length === 0) return [[id, distro, protocolText, '', '']]
   return versions.map(({ version, repositories, keyrings: { places, here } }) => [
     id,
     `${distro} ${version}`,
     protocolText,
     repositories.join(' '),
-    here[0] ?? (places.length === 0 ? 'not signed' : `no key here: ${places[0]}`),
+    here[0] ?? (places.length === 0 ? 'not signed' : `no key: ${places[0]}`),
   ])
 }

@@ -1,9 +1,9 @@
 import { addToken, removeToken, type TokenScope } from '../http/token.ts'
 import { jsonOf } from '../json.ts'
-import type { CommonOptions } from './filter.ts'
 
-interface TokenOptions extends CommonOptions {
+interface TokenOptions {
   tokens: string
+  json?: boolean
   scope: TokenScope[]
   days?: number
   revoke?: boolean
@@ -11,7 +11,7 @@ interface TokenOptions extends CommonOptions {
 
 const DAY = 24 * 3600 * 1000
 
-/** `btfmill token`: the token on standard output, once. Returns the exit status. */
+/** `btfmill token`: prints a new token, which nothing can print again, or revokes one. Returns the exit status. */
 export async function run(name: string, options: TokenOptions): Promise<number> {
   const { tokens, scope: scopes, days, revoke, json } = options
   if (revoke) {

@@ -1,15 +1,17 @@
 import { openStore, verifyStore } from '../../storage/index.ts'
 import { jsonOf } from '../json.ts'
-import type { CommonOptions } from './filter.ts'
+import { type CommonOptions, readSecretKey } from './input.ts'
 import { printable } from './output.ts'
-import { readSecretKey } from './secret.ts'
 
 interface VerifyCommandOptions extends CommonOptions {
   repair?: boolean
   secretKey?: string
 }
 
-/** `btfmill verify`. Returns the exit status: 1 where something is wrong still; what is only behind is not. */
+/**
+ * `btfmill verify`. Returns the exit status: 1 if anything is still wrong. A snapshot or manifest that is only behind the
+ * records is not wrong.
+ */
 export async function run({
   store,
   json,
@@ -18,23 +20,26 @@ export async function run({
 }: VerifyCommandOptions): Promise<number> {
   const key = await readSecretKey(secretKey)
   const counts = { wrong: 0, behind: 0, repaired: 0 }
-  const findings = verifyStore(await openStore(store), { repair, ...(key && { secretKey: key }) })
+  const findings = verifyStore(await openStore(store, { create: false }), {
+    repair,
+    ...(key && { secretKey: key }),
+  })
   for await (const finding of findings) {
     const { code, message, repaired, behind } = finding
     counts[repaired ? 'repaired' : behind ? 'behind' : 'wrong']++
     const line = `${code}: ${message}${repaired ? ', made again' : ''}`
     console.log(json ? jsonOf(finding) : printable(line))
   }
-  console.log(json ? jsonOf({ summary: counts }) : told(counts))
+  console.log(json ? jsonOf({ summary: counts }) : textOf(counts))
   return counts.wrong === 0 ? 0 : 1
 }
 
-function told({
+function textOf({
   wrong,
   behind,
   repaired,
 }: Record<'wrong' | 'behind' | 'repaired', number>): string {
   const counts = wrong + repaired === 0 ? 'clean' : `${wrong} wrong; ${repaired} made again`
   if (behind === 0) return counts
-  return `${counts}; ${behind} behind the records: the next run that ends makes that right, or --repair`
+  return `${counts}; ${behind} behind the records: the end of the next run, or --repair, updates that`
 }

@@ -1,34 +1,32 @@
 import { readSources, work } from '../../generator/index.ts'
 import { openStore } from '../../storage/index.ts'
-import type { CommonOptions } from './filter.ts'
+import { budgetOf, type CommonOptions, readSecretKey } from './input.ts'
 import { progress } from './progress.ts'
-import { readSecretKey } from './secret.ts'
 import { stopOnSignals } from './signals.ts'
-import { roomOf, type Scratch } from './size.ts'
 
 interface WorkerCommandOptions extends CommonOptions {
   queue: string
   sources?: string
   jobs: number
   lease: number
-  memory?: number
-  scratch?: Scratch
+  jobMemory: number
+  scratch: string
   archive?: boolean
   secretKey?: string
 }
 
-/** `btfmill worker`: takes jobs until it is told to end. Returns the exit status. */
+/** `btfmill worker`: works on jobs until a signal ends it. Returns the exit status. */
 export async function run(options: WorkerCommandOptions): Promise<number> {
-  const { queue, jobs, lease, memory, scratch = {}, archive, json = false } = options
+  const { queue, jobs, lease, jobMemory, scratch, archive, json = false } = options
   const secretKey = await readSecretKey(options.secretKey)
   const view = progress(json)
   const stop = stopOnSignals(view.say)
   try {
     const { published, failed, left } = await work({
       store: await openStore(options.store),
-      sources: [...(await readSources(options.sources)).values()],
+      sources: [...(await readSources(options.sources || undefined)).values()],
       ...{ queue, jobs, lease, onEvent: view.onEvent, ...stop },
-      ...roomOf(memory, scratch),
+      ...budgetOf(jobMemory, scratch),
       ...(archive !== undefined && { archive }),
       ...(secretKey !== undefined && { secretKey }),
     })

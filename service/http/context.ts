@@ -65,7 +65,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
   const settings = { ...DEFAULTS, ...options.settings }
   const stateFile = (name: string) =>
     settings.state === '' ? undefined : join(settings.state, name)
-  const memory = new BodyCache(settings.memory)
+  const memory = new BodyCache(settings.bodyCache)
   const pool = new Pool({ time: settings.taskTime * 1000, memory: settings.taskMemory / MIB })
   const bodies = new Bodies(store, memory, pool)
   const objects = new Objects({ store, bodies, pool, size: settings.resultMemory })

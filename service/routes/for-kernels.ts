@@ -91,7 +91,7 @@ export async function registerObjectRoute(
 ): Promise<void> {
   const { settings, uploadQuota, catalog } = context
   const bulkRequests = new Quota(
-    settings.surveys,
+    settings.bulkRequests,
     'too many requests for many kernels are running; retry later',
   )
   const limits = objectLimits(settings.uploadLimit)

@@ -56,7 +56,7 @@ const ours = (file: string): Promise<Cost & { nodePeak: number }> =>
         'generate',
         '--distro',
         'debian',
-        '--version',
+        '--distro-version',
         '12',
       ].concat(['--store', `file:${cwd}/store`, '--scratch', join(cwd, 'scratch'), file]) as [
         string,

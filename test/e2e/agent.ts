@@ -89,7 +89,16 @@ export async function buildAgent(
 /** A bundle of one kernel, and of its BTF only what an object needs. */
 async function packBundle(object: string, kernel: AgentKernel, file: string): Promise<void> {
   const { store, distro, version, arch, release } = kernel
-  const named = ['--distro', distro, '--version', version, '--arch', arch, '--release', release]
+  const named = [
+    '--distro',
+    distro,
+    '--distro-version',
+    version,
+    '--arch',
+    arch,
+    '--release',
+    release,
+  ]
   const wanted = ['--profile', 'bcc', '--object', object, '--unsupported', 'fail']
   await btfmill('export', '--store', store, ...wanted, ...named, '-o', file)
 }

@@ -55,7 +55,16 @@ export async function fetchBack(
   file: string,
 ): Promise<void> {
   const { distro, version, arch, release } = kernel
-  const name = ['--distro', distro, '--version', version, '--arch', arch, '--release', release]
+  const name = [
+    '--distro',
+    distro,
+    '--distro-version',
+    version,
+    '--arch',
+    arch,
+    '--release',
+    release,
+  ]
   await btfmill('fetch', '--server', server.url, ...name, '-o', file)
   assert.equal(
     createHash('sha256')

@@ -78,7 +78,7 @@ interface Run {
 export const RUNS = {
   generate: {
     args: ({ packages, scratch, keyFile }, random) => [
-      ...['generate', '--distro', 'debian', '--version', '12', '--scratch', scratch],
+      ...['generate', '--distro', 'debian', '--distro-version', '12', '--scratch', scratch],
       ...['--archive', '--secret-key', keyFile, '--jobs', '2', ...random.pick(packages)],
     ],
     begins: '"stage":"publish"',

@@ -33,7 +33,7 @@ t.test('a tree that is signed, behind any static server', async (t) => {
   t.equal((await run('keygen', '-o', at('mine'))).status, 1, 'a key is never written over')
 
   const sign = ['--archive', '--secret-key', at('mine.key')]
-  const named = ['--distro', 'debian', '--version', '12']
+  const named = ['--distro', 'debian', '--distro-version', '12']
   const made = await run('generate', ...store, ...sign, ...named, deb)
   t.equal(made.status, 0, made.stderr)
   for (const file of ['archive/manifest.json', 'catalog/snapshot.ndjson.zst'])
@@ -139,7 +139,7 @@ t.test('a release as long as a file name may be, and a longer one', async (t) =>
     makeVmlinux(path, { release, defines: { STACK: 256 + length } })
     return path
   })
-  const named = ['--distro', 'debian', '--version', '12']
+  const named = ['--distro', 'debian', '--distro-version', '12']
   const made = await run('generate', ...long, '--archive', ...named, ...images)
   t.equal(made.status, 1)
   t.match(made.stdout, /^2 published; 0 there already; 1 failed\n[\s\S]* store_failed +1 /)

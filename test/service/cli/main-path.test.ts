@@ -23,7 +23,16 @@ mkdirSync(shims)
 makeVmlinux(vmlinux)
 const good = makePackage(input, vmlinux)
 const shim = makePackage(shims, undefined, { release: '6.1.0-8-test' })
-const named = ['--distro', 'debian', '--version', '12', '--arch', 'i686', '--release', RELEASE]
+const named = [
+  '--distro',
+  'debian',
+  '--distro-version',
+  '12',
+  '--arch',
+  'i686',
+  '--release',
+  RELEASE,
+]
 
 /** Runs it to its end, whatever the exit status. */
 async function run(...args: string[]): Promise<{ status: number; stdout: string; stderr: string }> {
@@ -36,7 +45,16 @@ async function run(...args: string[]): Promise<{ status: number; stdout: string;
 }
 
 t.test('generate, list, serve, fetch', async (t) => {
-  const made = await run('generate', ...store, '--distro', 'debian', '--version', '12', good, shim)
+  const made = await run(
+    'generate',
+    ...store,
+    '--distro',
+    'debian',
+    '--distro-version',
+    '12',
+    good,
+    shim,
+  )
   t.equal(made.status, 1, 'one package has no vmlinux')
   t.match(made.stdout, /^1 published; 0 there already; 1 failed\n[\s\S]*\nnever +no_vmlinux +1 /)
 

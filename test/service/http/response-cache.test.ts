@@ -74,7 +74,7 @@ t.test('once the catalog says otherwise, so do the answers', async (t) => {
 })
 
 t.test('bodies that had to go are read again', async (t) => {
-  const { url, store, catalog } = await start(t, { settings: { memory: 8192 } })
+  const { url, store, catalog } = await start(t, { settings: { bodyCache: 8192 } })
   for (let n = 0; n < 3; n++) {
     t.ok((await often(t, url + PATH)).bytes.equals(RAW.little))
     await putRecord(store, recordOf({ release: `${n}` }, { btf: await btfOf(store, RAW.big) }))

@@ -211,7 +211,7 @@ async function askAll(url: string): Promise<ReturnType<typeof connect>> {
 t.test('who does not read is waited for, who goes away ends the work', async (t) => {
   const KERNELS = 1000
   const store = await many(KERNELS)
-  const mill = await startMill(t, () => [], { store, settings: { surveys: 1 } })
+  const mill = await startMill(t, () => [], { store, settings: { bulkRequests: 1 } })
   const found = async () =>
     Number(
       /btfmill_result_cache_events_total\{result="found"\} (\d+)/.exec(

@@ -1,0 +1,114 @@
+/*
+ * Kernels as people name them: DISTRO/VERSION/ARCH/RELEASE or a release alone, where each part may be a glob and the
+ * release may be `newest`.
+ */
+import {
+  type BuildRecord,
+  type Catalog,
+  canonicalArch,
+  compareVersions,
+  type KernelFilter,
+  type KernelName,
+  matchGlob,
+} from '../../storage/index.ts'
+import { ServiceError } from '../error.ts'
+import { nameOf } from './name.ts'
+import { findSimilar } from './similar.ts'
+
+const NEWEST = 'newest'
+/** The most names that an error lists. */
+const MAX_LISTED = 10
+
+/**
+ * The one kernel that a text names. Kernels with BTF come before kernels without. Errors: `unknown_kernel` with the
+ * names near it, `ambiguous` with the kernels that it names.
+ */
+export function findNamed(catalog: Catalog, text: string): KernelName {
+  const [kernel, ...others] = allNamed(catalog, text)
+  if (!kernel) throw unknown(catalog, text)
+  if (others.length === 0) return kernel
+  const names = [kernel, ...others].map(nameOf)
+  const listed = names.slice(0, MAX_LISTED).join(', ')
+  const more = names.length > MAX_LISTED ? `, and ${names.length - MAX_LISTED} more` : ''
+  throw new ServiceError('ambiguous', `"${text}" names ${names.length} kernels: ${listed}${more}`)
+}
+
+function allNamed(catalog: Catalog, text: string): KernelName[] {
+  const parts = text.split('/')
+  if (parts.length === 1) parts.unshift('*', '*', '*')
+  const [distro, version, arch, release, ...rest] = parts
+  if (!distro || !version || !arch || !release || rest.length > 0) return []
+  const machine = canonicalArch(arch)
+  const pattern = release === NEWEST ? '*' : release
+  const found = [...catalog.list()]
+    .map(({ record }) => record)
+    .filter(
+      ({ kernel }) =>
+        matchGlob(distro, kernel.distro) &&
+        matchGlob(version, kernel.version) &&
+        matchGlob(machine, kernel.arch) &&
+        matchGlob(pattern, kernel.release),
+    )
+  const withBtf = found.filter(({ btf }) => btf)
+  const kernels = kernelsOf(withBtf.length > 0 ? withBtf : found)
+  return release === NEWEST ? newestOf(kernels) : kernels
+}
+
+/** Each kernel once, in order of their names. */
+function kernelsOf(records: readonly BuildRecord[]): KernelName[] {
+  return [...new Map(records.map(({ kernel }) => [nameOf(kernel), kernel])).values()]
+}
+
+/** The kernels of the newest release: several where more than one distribution or architecture has it. */
+function newestOf(kernels: readonly KernelName[]): KernelName[] {
+  const [first, ...others] = kernels
+  if (!first) return []
+  const newest = others.reduce(
+    (best, { release }) => (compareVersions(release, best) > 0 ? release : best),
+    first.release,
+  )
+  return kernels.filter(({ release }) => release === newest)
+}
+
+function unknown(catalog: Catalog, text: string): ServiceError {
+  const kernels = kernelsOf([...catalog.list()].map(({ record }) => record))
+  const names = text.includes('/')
+    ? kernels.map(nameOf)
+    : [...new Set(kernels.map(({ release }) => release))]
+  const near = findSimilar(text, names)
+  const hint =
+    near.length > 0
+      ? `did you mean ${near.join(' or ')}?`
+      : 'expected DISTRO/VERSION/ARCH/RELEASE, a release, newest, or a glob'
+  return new ServiceError('unknown_kernel', `"${text}" is not a file and names no kernel: ${hint}`)
+}
+
+/** The part of a filter that is the reason why it matches nothing. */
+export interface FilterMismatch {
+  field: keyof KernelFilter
+  value: string
+  /** existing values near it */
+  near: string[]
+  /** the first of the existing values */
+  values: string[]
+}
+
+/** Finds the first part of a filter with which nothing matches any more; undefined for a catalog without kernels. */
+export function explainNoMatch(
+  catalog: Catalog,
+  { distro, version, arch, release }: KernelFilter,
+): FilterMismatch | undefined {
+  const filter: KernelFilter = {}
+  for (const [field, value] of Object.entries({ distro, version, arch, release })) {
+    if (value === undefined) continue
+    const key = field as keyof KernelFilter
+    const before = [...catalog.list(filter)]
+    filter[key] = value
+    if (!catalog.list(filter).next().done) continue
+    const values = [...new Set(before.map(({ record }) => record.kernel[key]))]
+    if (values.length === 0) return undefined
+    const near = findSimilar(value.replace(/[*?]/g, ''), values)
+    return { field: key, value, near, values: values.slice(0, MAX_LISTED) }
+  }
+  return undefined
+}

@@ -1,0 +1,57 @@
+/*
+ * Names near one that does not exist, for "did you mean". The work is bounded: long names, and names after the first
+ * 50 000, are not compared, and a comparison ends as soon as the names are too far apart.
+ */
+
+const MAX_LENGTH = 100
+const MAX_NAMES = 50_000
+
+/** Up to `limit` names that contain `wanted`, or from which it is at most a third of its length away; nearest first. */
+export function findSimilar(wanted: string, names: Iterable<string>, limit = 3): string[] {
+  if (wanted.length === 0 || wanted.length > MAX_LENGTH) return []
+  const text = wanted.toLowerCase()
+  const max = Math.max(1, Math.floor(text.length / 3))
+  const found: { name: string; distance: number }[] = []
+  let compared = 0
+  for (const name of names) {
+    if (++compared > MAX_NAMES) break
+    const distance = distanceOf(text, name.toLowerCase(), max)
+    if (distance <= max) found.push({ name, distance })
+  }
+  // the order of the names decides between equals
+  return found
+    .sort((a, b) => a.distance - b.distance)
+    .slice(0, limit)
+    .map(({ name }) => name)
+}
+
+/** A part of a name is as near as one wrong letter: a release without its flavour is a part of the whole. */
+function distanceOf(wanted: string, name: string, max: number): number {
+  return wanted.length >= 3 && name.includes(wanted) ? 1 : editDistance(wanted, name, max)
+}
+
+/**
+ * The number of letters to insert, delete, replace or swap with their neighbour that make one text the other (optimal
+ * string alignment); more than `max` where it is more than that.
+ */
+function editDistance(a: string, b: string, max: number): number {
+  if (Math.abs(a.length - b.length) > max) return max + 1
+  let before: number[] = []
+  let previous = Array.from({ length: b.length + 1 }, (_, i) => i)
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const cost = a[i - 1] === b[j - 1] ? 0 : 1
+      const swapped = a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]
+      row[j] = Math.min(
+        previous[j]! + 1,
+        row[j - 1]! + 1,
+        previous[j - 1]! + cost,
+        swapped ? before[j - 2]! + 1 : Number.POSITIVE_INFINITY,
+      )
+    }
+    if (Math.min(...row) > max) return max + 1
+    ;[before, previous] = [previous, row]
+  }
+  return previous[b.length]!
+}
