@@ -1,10 +1,13 @@
 /*
- * Runs tap, and adds four things to it:
+ * Runs tap, and adds five things to it:
  *
  * - It builds tap's plugin list first where that is missing or stale. `tap run` also does this, but then starts the
  *   tests with the loaders of the old list, and the whole run fails.
  * - A test file that a signal ended (SIGSEGV in Node, an out-of-memory kill) is named and run once more. A file in
  *   which an assertion failed or a timeout expired is never run again.
+ * - It keeps stripped TypeScript in Node's compile cache. Without it every process compiles Node's type stripper, which
+ *   is WebAssembly: starts take twice as long, and parallel compilations of WebAssembly are known to end Node with
+ *   SIGSEGV now and then (nodejs/node#64500).
  * - It prints the slowest files.
  * - Its last line is `N passed, N failed` or `N passed, N failed, N skipped`, as .ci/run needs it.
  *
@@ -16,7 +19,7 @@ import { once } from 'node:events'
 import { createReadStream, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { type Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Parser, type Result } from 'tap-parser'
@@ -29,10 +32,8 @@ const TAP = join(
   dirname(require.resolve('tap/package.json')),
   (require('tap/package.json') as { bin: { tap: string } }).bin.tap,
 )
-const TEST_CLASS = join(
-  dirname(require.resolve('@tapjs/test/package.json', { paths: [dirname(TAP)] })),
-  'test-built/dist/esm/index.js',
-)
+/** What `tap build` writes: the class behind `import t from 'tap'`. */
+const TEST_CLASS = 'node_modules/@tapjs/test/test-built/dist/esm/index.js'
 
 interface TestFile {
   name: string
@@ -120,7 +121,10 @@ async function runTap(args: readonly string[]): Promise<Run> {
   const child = spawn(
     process.execPath,
     [TAP, 'run', terminal ? `--output-file=${output}` : '--reporter=tap', ...args],
-    { stdio: ['inherit', terminal ? 'inherit' : 'pipe', 'inherit'] },
+    {
+      stdio: ['inherit', terminal ? 'inherit' : 'pipe', 'inherit'],
+      env: { NODE_COMPILE_CACHE: resolve('.cache/compile'), ...process.env },
+    },
   )
   const stop = (signal: NodeJS.Signals) => {
     interrupted = true
