@@ -1,5 +1,5 @@
-// Real kernels of Debian, from its mirror: one without BTF all the way into a running guest, one of the other byte
-// order, and one that carries BTF of its own to compare with. Packages are read no further than vmlinux.
+// Real Debian kernels from a mirror: one without BTF, up to a running guest; one with the other byte order; and one with
+// BTF of its own, to compare with ours. Downloads stop when vmlinux is complete.
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
@@ -22,10 +22,10 @@ const online =
 const MAX_DOWNLOAD = 400e6
 const debian12 = { distro: 'debian', version: '12' }
 
-/** bytes of packages that this file has downloaded */
+/** bytes of packages downloaded by this file */
 let downloaded = 0
 
-t.test('a kernel without BTF, from its package to a CO-RE program that runs on it', online, (t) =>
+t.test('a CO-RE program runs on a kernel without BTF, with BTF made from its package', online, (t) =>
   withScratch(undefined, async (dir) => {
     const target = TARGETS.i686
     const url = `file:${join(dir, 'store')}`
@@ -56,7 +56,7 @@ t.test('a kernel without BTF, from its package to a CO-RE program that runs on i
   }),
 )
 
-t.test('a big-endian kernel', online, (t) =>
+t.test('BTF of a big-endian kernel is big-endian, and bpftool reads it', online, (t) =>
   withScratch(undefined, async (dir) => {
     const store = await openStore(`file:${join(dir, 'store')}`)
     const filter = { ...debian12, arch: 's390x', release: '6.1.0-*[0-9]-s390x' }
@@ -73,7 +73,7 @@ t.test('a big-endian kernel', online, (t) =>
   }),
 )
 
-t.test("a kernel's own BTF and ours", online, (t) =>
+t.test("our BTF has the same layouts as the kernel's own", online, (t) =>
   withScratch(undefined, async (dir) => {
     const name = 'linux-image-6.1.0-*[0-9]-cloud-amd64-dbg'
     const [pkg] = await findPackages({ ...debian12, arch: 'x86_64' }, (other) =>
@@ -93,7 +93,7 @@ t.test("a kernel's own BTF and ours", online, (t) =>
   }),
 )
 
-t.test('what it all downloads', online, async (t) => {
+t.test('these tests download less than the packages have', online, async (t) => {
   t.comment(`${(downloaded / 1e6).toFixed(0)} MB of packages`)
   t.ok(downloaded < MAX_DOWNLOAD)
 })
