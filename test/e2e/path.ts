@@ -39,8 +39,7 @@ export async function generateNewest(
   })
   const published = said.find((event) => event.event === 'published')
   const failures = said.flatMap((event) => ('failure' in event ? [event.failure.message] : []))
-  if (!published?.record.btf)
-    throw new Error(`no BTF was generated\n${failures.join('\n')}`)
+  if (!published?.record.btf) throw new Error(`no BTF was generated\n${failures.join('\n')}`)
   const { record, read, seconds } = published
   return { record: { ...record, btf: published.record.btf }, read, seconds }
 }
