@@ -86,6 +86,18 @@ function start({ script }: Block, directory: string, port: number): ChildProcess
   })
 }
 
+/**
+ * True if `generate` published its kernel and failed only since a suite of the mirror differs from its signed index, as
+ * during a mirror's update. That says nothing about the README.
+ */
+function mirrorIsOutOfStep(stdout: string, stderr: string): boolean {
+  const failures = stderr.match(/: [a-z]+(_[a-z]+)+: /g) ?? []
+  return (
+    /^1 published; \d+ there already; \d+ ind(ex|exes) could not be read$/m.test(stdout) &&
+    failures.every((failure) => failure === ': index_mismatch: ')
+  )
+}
+
 async function stop(child: ChildProcess): Promise<void> {
   const closed = once(child, 'close')
   process.kill(-child.pid!, 'SIGTERM')
@@ -116,6 +128,10 @@ t.test('the commands of the READMEs run in order from a fresh clone', OFFLINE, a
       const [status, signal] = await once(child, 'close')
       clearTimeout(timer)
       const [stdout, stderr] = await output
+      if (status === 1 && mirrorIsOutOfStep(stdout, stderr)) {
+        t.comment(`${where}: published, but a suite of the mirror does not match its index now`)
+        continue
+      }
       t.same({ status, signal }, { status: 0, signal: null }, where, { stdout, stderr })
     }
     for (const server of servers) await stop(server)
@@ -141,7 +157,7 @@ t.test('every command and option in the READMEs exists', async (t) => {
   const used = READMES.slice(0, 3).flatMap((file) => [
     ...read(file).matchAll(/(?:\bbtfmill(?: --)?|`) ?(?<command>[a-z]+)(?<rest> [^\n`]*)/g),
   ])
-  const commands = [...top.matchAll(/^ {2}([a-z]+) /gm)].map(([, name]) => name!)
+  const commands = [...top.matchAll(/^ {2}(?!btfmill )([a-z]+) /gm)].map(([, name]) => name!)
   const checked = used.filter(({ groups }) => commands.includes(groups!.command!))
   t.ok(checked.length > 20, `${checked.length} uses of commands`)
   for (const { groups } of checked) {
