@@ -4,7 +4,7 @@
  * and offsets of either. `type` decodes a record into a value; code that walks many types asks for single words.
  */
 
-import { type ByteOrder, bufferOf, viewOf } from './bytes.ts'
+import { type ByteOrder, decodeText, encodeText, findAll, viewOf } from './bytes.ts'
 import { decode } from './decode.ts'
 import { BtfError } from './error.ts'
 import { type BtfHeader, checkStrings, parseHeader } from './header.ts'
@@ -36,7 +36,7 @@ export class Btf {
   readonly base: Btf | undefined
   readonly byteOrder: ByteOrder
   /** its string section */
-  readonly strings: Buffer
+  readonly strings: Uint8Array
   /** a view over `bytes`, for those who walk records themselves */
   readonly view: DataView
   /** id of the first type of its own: 1, or for split BTF one more than the base's last */
@@ -70,7 +70,7 @@ export class Btf {
     this.view = viewOf(this.bytes)
     this.#little = this.byteOrder === 'little'
     const { start, end } = this.header.strings
-    this.strings = bufferOf(bytes.subarray(start, end))
+    this.strings = bytes.subarray(start, end)
     checkStrings(this.strings, start, base !== undefined)
 
     this.startId = base?.endId ?? 1
@@ -112,12 +112,14 @@ export class Btf {
 
   /** Decodes one type. Errors: `invalid_type_id`. */
   type(id: number): BtfType {
-    return decode(this, id)
+    if (id === 0) return { kind: 'VOID', id, name: '' }
+    const owner = this.owner(id)
+    return decode(owner, id, owner.#offsets[id - owner.startId]!)
   }
 
-  /** Decodes its own types, one by one, in order of their ids. */
+  /** Decodes its own types one by one, in order of their ids. */
   *types(): Generator<BtfType> {
-    for (let id = this.startId; id < this.endId; id++) yield decode(this, id)
+    for (let id = this.startId; id < this.endId; id++) yield this.type(id)
   }
 
   /** Kind number of a type. Errors, as for the next five: `invalid_type_id`. */
@@ -191,11 +193,11 @@ export class Btf {
   /** The string at an offset, decoded as UTF-8. Errors: `invalid_name`. */
   string(offset: number): string {
     if (offset === 0) return ''
-    return this.stringBytes(offset).toString('utf8')
+    return decodeText(this.stringBytes(offset))
   }
 
   /** The bytes of the string at an offset, without NUL. Errors: `invalid_name`. */
-  stringBytes(offset: number): Buffer {
+  stringBytes(offset: number): Uint8Array {
     const owner = this.#stringsOf(offset)
     const start = offset - owner.stringsStart
     if (!(start >= 0 && start < owner.strings.length)) {
@@ -247,14 +249,9 @@ export class Btf {
   /** All offsets at which exactly this string begins: a name may be stored twice, or be the tail of another. */
   #offsetsOf(name: string): Set<number> {
     const offsets = new Set<number>()
-    const needle = Buffer.from(`${name}\0`)
-    let owner: Btf | undefined = this
-    while (owner) {
-      const strings: Buffer = owner.strings
-      for (let at = strings.indexOf(needle); at >= 0; at = strings.indexOf(needle, at + 1)) {
-        offsets.add(owner.stringsStart + at)
-      }
-      owner = owner.base
+    const needle = encodeText(`${name}\0`)
+    for (let owner: Btf | undefined = this; owner; owner = owner.base) {
+      for (const at of findAll(owner.strings, needle)) offsets.add(owner.stringsStart + at)
     }
     return offsets
   }

@@ -5,6 +5,7 @@
  */
 
 import type { Btf } from './btf.ts'
+import { decodeLatin1 } from './bytes.ts'
 import { isEnum, sameKind } from './compatible.ts'
 import type { CoreRelocation } from './ext.ts'
 import { essentialName } from './flavour.ts'
@@ -12,7 +13,7 @@ import { KIND } from './kind.ts'
 
 interface CandidateQuery {
   readonly kind: number
-  readonly name: Buffer
+  readonly name: Uint8Array
   readonly ids: number[]
 }
 
@@ -51,7 +52,7 @@ function collect(target: Btf, kinds: ReadonlySet<number>, all: readonly Candidat
 }
 
 /** What may follow a name of one byte: its end, or a flavour. */
-const AFTER = Buffer.from('\0_')
+const AFTER = [0, 0x5f]
 
 /** How the kernel's names may begin, for `idsOf`. */
 function headsOf(all: readonly CandidateQuery[]): Uint8Array {
@@ -62,10 +63,10 @@ function headsOf(all: readonly CandidateQuery[]): Uint8Array {
   return heads
 }
 
-function key(name: Buffer): string {
-  return name.toString('latin1')
+function key(name: Uint8Array): string {
+  return decodeLatin1(name)
 }
 
-function nameOf(btf: Btf, id: number): Buffer {
+function nameOf(btf: Btf, id: number): Uint8Array {
   return btf.stringBytes(btf.word(id, 0))
 }

@@ -5,6 +5,7 @@
  */
 
 import type { Btf } from './btf.ts'
+import { decodeText } from './bytes.ts'
 import { BtfError } from './error.ts'
 import type { CoreRelocation, LineInfo } from './ext.ts'
 import { INSTRUCTION_SIZE } from './instruction.ts'
@@ -176,11 +177,11 @@ function accessText(object: BpfObject, relocation: CoreRelocation): string {
     const subject = subjectOf(relocation.kind)
     if (subject === 'type') return named
     const [first, ...rest] = parseSpec(btf, relocation).accessors
-    if (subject === 'enumerator') return `${named}: ${first!.name}`
+    if (subject === 'enumerator') return `${named}: ${decodeText(first!.name!)}`
     const root = first!.index > 0 ? `${type.name}[${first!.index}]` : type.name
     return rest.reduce((text, step, i) => {
       if (step.name === undefined) return `${text}[${step.index}]`
-      return `${text}${i === 0 && first!.index === 0 ? '->' : '.'}${step.name}`
+      return `${text}${i === 0 && first!.index === 0 ? '->' : '.'}${decodeText(step.name)}`
     }, root)
   } catch (error) {
     if (error instanceof RelocationError) return `${named} + ${relocation.access}`

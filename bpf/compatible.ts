@@ -240,7 +240,7 @@ export function isComposite(kind: number): boolean {
 }
 
 /** The name of an enum's value. */
-export function enumeratorName(btf: Btf, id: number, index: number): Buffer {
+export function enumeratorName(btf: Btf, id: number, index: number): Uint8Array {
   const step = btf.kind(id) === KIND.ENUM ? 8 : 12
   return btf.stringBytes(btf.word(id, 12 + index * step))
 }
@@ -262,7 +262,7 @@ function parameterType(btf: Btf, id: number, index: number): number {
   return btf.word(id, 12 + index * 8 + 4)
 }
 
-function nameBytes(btf: Btf, id: number): Buffer {
+function nameBytes(btf: Btf, id: number): Uint8Array {
   return btf.stringBytes(id === 0 ? 0 : btf.word(id, 0))
 }
 

@@ -5,7 +5,15 @@
  * the limits below. System V ABI, chapters 4 and 5.
  */
 
-import { type ByteOrder, type ByteSource, bufferOf, readExactly, viewOf } from './bytes.ts'
+import {
+  type ByteOrder,
+  type ByteSource,
+  decodeLatin1,
+  encodeText,
+  findAll,
+  readExactly,
+  viewOf,
+} from './bytes.ts'
 import { BtfError } from './error.ts'
 
 /** Kernel modules built with -ffunction-sections have tens of thousands of sections; nothing sane has more. */
@@ -130,8 +138,7 @@ export class Elf {
     const overlap = needle.length - 1
     for (let start = 0; start < section.size; start += CHUNK) {
       const length = Math.min(CHUNK + overlap, section.size - start)
-      const piece = bufferOf(this.read(section, start, length))
-      for (let at = piece.indexOf(needle); at >= 0; at = piece.indexOf(needle, at + 1)) {
+      for (const at of findAll(this.read(section, start, length), needle)) {
         if (at < CHUNK) yield start + at
       }
     }
@@ -183,7 +190,7 @@ export class Elf {
     const table = this.sections.find((s) => s.type === SHT_SYMTAB)
     if (!table) return undefined
     // A linker may store a name as the tail of a longer one, so every place where it ends counts.
-    const places = new Set(this.search(this.#stringTable(table), Buffer.from(`${name}\0`)))
+    const places = new Set(this.search(this.#stringTable(table), encodeText(`${name}\0`)))
     if (places.size === 0) return undefined
     for (const { view, at } of this.#symbolRecords(table)) {
       if (!places.has(view.getUint32(at, this.#little))) continue
@@ -370,6 +377,6 @@ class NameTable {
     if (end - offset > MAX_NAME || this.#room < 0) {
       throw new BtfError('too_large', 'names are too long', this.#offset + offset)
     }
-    return bufferOf(this.#bytes).toString('latin1', offset, end)
+    return decodeLatin1(this.#bytes.subarray(offset, end))
   }
 }

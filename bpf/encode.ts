@@ -4,7 +4,7 @@
  */
 
 import type { Btf } from './btf.ts'
-import { type ByteOrder, bufferOf } from './bytes.ts'
+import { type ByteOrder, concatBytes, decodeText, encodeText } from './bytes.ts'
 import { BtfError } from './error.ts'
 import { BTF_HEADER_SIZE, BTF_MAGIC, BTF_VERSION } from './header.ts'
 import { KIND } from './kind.ts'
@@ -151,10 +151,10 @@ class StringTable {
   constructor(base: Btf | undefined, strings: Uint8Array | undefined) {
     this.#start = base?.stringsEnd ?? 0
     for (let known = base; known; known = known.base) {
-      this.#learn(bufferOf(known.strings), known.stringsStart)
+      this.#learn(known.strings, known.stringsStart)
     }
     if (strings) {
-      this.#learn(bufferOf(strings), this.#start)
+      this.#learn(strings, this.#start)
       this.#add(strings)
     } else if (!base) {
       this.#add(new Uint8Array(1)) // the empty string
@@ -167,12 +167,12 @@ class StringTable {
     if (known !== undefined) return known
     const offset = this.#start + this.#size
     this.#offsets.set(text, offset)
-    this.#add(Buffer.from(`${text}\0`))
+    this.#add(encodeText(`${text}\0`))
     return offset
   }
 
   bytes(): Uint8Array {
-    return Buffer.concat(this.#pieces)
+    return concatBytes(this.#pieces)
   }
 
   #add(bytes: Uint8Array): void {
@@ -181,10 +181,10 @@ class StringTable {
   }
 
   /** Takes in a string section; of a string that is in it twice the first counts. */
-  #learn(section: Buffer, start: number): void {
+  #learn(section: Uint8Array, start: number): void {
     for (let at = 0; at < section.length; ) {
       const end = section.indexOf(0, at)
-      const text = section.toString('utf8', at, end)
+      const text = decodeText(section.subarray(at, end))
       if (!this.#offsets.has(text)) this.#offsets.set(text, start + at)
       at = end + 1
     }

@@ -6,14 +6,14 @@
  */
 
 import { type Btf, parseBtf } from './btf.ts'
-import { bufferOf, viewOf } from './bytes.ts'
+import { findAll, viewOf } from './bytes.ts'
 import { BtfError } from './error.ts'
 import { parseHeader } from './header.ts'
 import { buildIdOf } from './note.ts'
 import { findBannerIn, type Vmlinux } from './vmlinux.ts'
 
 /** Magic, version and flags of BTF, in either byte order. */
-const BTF_STARTS = [Buffer.from('9feb0100', 'hex'), Buffer.from('eb9f0100', 'hex')]
+const BTF_STARTS = [Uint8Array.of(0x9f, 0xeb, 1, 0), Uint8Array.of(0xeb, 0x9f, 1, 0)]
 /** Places that are looked at; code has some dozens that begin alike. */
 const MAX_PLACES = 65_536
 
@@ -55,10 +55,9 @@ export function describeImage(image: Uint8Array): Vmlinux | undefined {
 
 /** The kernel's own BTF: an image holds others, too, of programs that the kernel brings along. */
 function findBtf(image: Uint8Array): { btf: Btf; start: number; end: number } | undefined {
-  const bytes = bufferOf(image)
   let places = 0
   for (const magic of BTF_STARTS) {
-    for (let at = bytes.indexOf(magic); at >= 0; at = bytes.indexOf(magic, at + 1)) {
+    for (const at of findAll(image, magic)) {
       if (++places > MAX_PLACES) return undefined
       const end = at + lengthOfBtf(image.subarray(at))
       const btf = parsed(image.subarray(at, end))
@@ -90,13 +89,12 @@ function parsed(bytes: Uint8Array): Btf | undefined {
 
 /** The build-id of the last notes in these bytes: before the kernel's own there may be those of its vDSO. */
 function buildIdBefore(bytes: Uint8Array, { byteOrder }: Btf): string | undefined {
-  const header = new DataView(new ArrayBuffer(12))
+  const note = new DataView(new ArrayBuffer(16))
   for (const [at, value] of [4, 20, 3].entries())
-    header.setUint32(at * 4, value, byteOrder === 'little')
-  const start = bufferOf(bytes).lastIndexOf(
-    Buffer.concat([new Uint8Array(header.buffer), Buffer.from('GNU\0')]),
-  )
-  return start < 0 ? undefined : buildIdOf(bytes.subarray(start, start + 36), byteOrder)
+    note.setUint32(at * 4, value, byteOrder === 'little')
+  note.setUint32(12, 0x474e5500) // "GNU\0"
+  const start = [...findAll(bytes, new Uint8Array(note.buffer))].at(-1)
+  return start === undefined ? undefined : buildIdOf(bytes.subarray(start, start + 36), byteOrder)
 }
 
 /** The machine that a PE header names. */

@@ -5,6 +5,7 @@
  */
 
 import type { Btf } from './btf.ts'
+import { concatBytes } from './bytes.ts'
 import { assemble } from './encode.ts'
 import { findEqual } from './equality.ts'
 import { BtfError } from './error.ts'
@@ -25,7 +26,7 @@ export function mergeBtf(base: Btf, modules: readonly Btf[]): Uint8Array {
   const strings = new MergedStrings(base)
   const words = ownWords(base)
   appendTypes(words, base, [...new Set(modules)], strings)
-  return assemble(words, Buffer.concat([base.strings, strings.added()]), base.byteOrder)
+  return assemble(words, concatBytes([base.strings, strings.added()]), base.byteOrder)
 }
 
 /** Its type section as it is. */

@@ -3,7 +3,6 @@
  * megabyte would decode to gigabytes. Where no string is long the number of names is bound enough.
  */
 
-import type { Btf } from './btf.ts'
 import { BtfError } from './error.ts'
 import { HEADER_SIZE, KINDS } from './kind.ts'
 
@@ -13,7 +12,7 @@ const LONG = 512
 const MOST = LONG / 8
 
 /** Whether there is a string of `LONG` bytes or more; only as much is looked at as it takes. */
-export function hasLongString(strings: Buffer): boolean {
+export function hasLongString(strings: Uint8Array): boolean {
   for (let at = 0; at + LONG <= strings.length; ) {
     let nul = at + LONG - 1
     while (nul >= at && strings[nul] !== 0) nul-- // the next is near: a call costs more
@@ -23,8 +22,20 @@ export function hasLongString(strings: Buffer): boolean {
   return false
 }
 
+/** The part of a BTF that this check reads. */
+interface NamedTypes {
+  readonly bytes: Uint8Array
+  readonly startId: number
+  readonly endId: number
+  kind(id: number): number
+  vlen(id: number): number
+  word(id: number, at: number): number
+  recordAt(id: number): number
+  stringBytes(offset: number): Uint8Array
+}
+
 /** Checks that the names of a BTF's own types are no more text than they can be meant to. Errors: `too_large`. */
-export function checkNames(btf: Btf): void {
+export function checkNames(btf: NamedTypes): void {
   let left = MOST * btf.bytes.length
   const take = (id: number, at: number) => {
     left -= btf.stringBytes(btf.word(id, at)).length

@@ -4,7 +4,7 @@
  * in vmlinux they are the section `.notes`.
  */
 
-import { type ByteOrder, bufferOf, viewOf } from './bytes.ts'
+import { type ByteOrder, decodeLatin1, hexOf, viewOf } from './bytes.ts'
 import { BtfError } from './error.ts'
 
 const NT_GNU_BUILD_ID = 3
@@ -26,7 +26,7 @@ export function* parseNotes(bytes: Uint8Array, byteOrder: ByteOrder): Generator<
     const start = at + 12 + padded(nameSize)
     if (start + size > bytes.length) throw new BtfError('truncated', 'a note is cut off', at)
     yield {
-      name: bufferOf(bytes).toString('latin1', at + 12, at + 12 + Math.max(nameSize - 1, 0)),
+      name: decodeLatin1(bytes.subarray(at + 12, at + 12 + Math.max(nameSize - 1, 0))),
       type: view.getUint32(at + 8, little),
       description: bytes.subarray(start, start + size),
     }
@@ -38,7 +38,7 @@ export function* parseNotes(bytes: Uint8Array, byteOrder: ByteOrder): Generator<
 export function buildIdOf(notes: Uint8Array, byteOrder: ByteOrder): string | undefined {
   for (const note of parseNotes(notes, byteOrder)) {
     if (note.name === 'GNU' && note.type === NT_GNU_BUILD_ID && note.description.length > 0) {
-      return bufferOf(note.description).toString('hex')
+      return hexOf(note.description)
     }
   }
   return undefined

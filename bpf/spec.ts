@@ -22,7 +22,7 @@ export interface Accessor {
   readonly type: number
   readonly index: number
   /** of a member or enumerator; undefined for an element */
-  readonly name?: Buffer
+  readonly name?: Uint8Array
 }
 
 export interface Spec {

@@ -4,6 +4,7 @@
  */
 
 import type { Btf } from './btf.ts'
+import { decodeLatin1, encodeLatin1 } from './bytes.ts'
 
 export class MergedStrings {
   readonly #base: Btf
@@ -35,7 +36,7 @@ export class MergedStrings {
 
   #intern(home: Btf, start: number): number {
     const { strings } = home
-    const text = strings.toString('latin1', start, strings.indexOf(0, start))
+    const text = decodeLatin1(strings.subarray(start, strings.indexOf(0, start)))
     const offset = this.#offsets.get(text)
     if (offset !== undefined) return offset
     const next = home === this.#base ? start : this.#end
@@ -47,7 +48,7 @@ export class MergedStrings {
   }
 
   /** What the merged section has after the base's. */
-  added(): Buffer {
-    return Buffer.from(this.#added.map((text) => `${text}\0`).join(''), 'latin1')
+  added(): Uint8Array {
+    return encodeLatin1(this.#added.map((text) => `${text}\0`).join(''))
   }
 }

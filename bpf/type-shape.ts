@@ -5,6 +5,7 @@
  */
 
 import type { Btf } from './btf.ts'
+import { encodeText } from './bytes.ts'
 import { Declarations } from './c-declaration.ts'
 import type { TypeNames } from './c-name.ts'
 import { isComposite } from './compatible.ts'
@@ -95,7 +96,7 @@ export class Describer {
    */
   types(name?: string): Map<string, number> {
     const btf = this.#btf
-    const wanted = name === undefined ? undefined : Buffer.from(name)
+    const wanted = name === undefined ? undefined : encodeText(name)
     const types = new Map<string, number>()
     const forwards = new Map<string, string>()
     const tags = new Set<string>()

@@ -3,7 +3,7 @@
  * A few megabytes of it are read at most, however large it is.
  */
 
-import { type ByteOrder, type ByteSource, bufferOf } from './bytes.ts'
+import { type ByteOrder, type ByteSource, decodeLatin1, encodeText, findAll } from './bytes.ts'
 import { type Elf, type ElfSection, openElf } from './elf.ts'
 import { buildIdOf } from './note.ts'
 
@@ -72,7 +72,7 @@ function machineName(elf: Elf): string | undefined {
   return MACHINES[elf.machine]?.[`${elf.bits} ${elf.byteOrder}`]
 }
 
-const BANNER = 'Linux version '
+const BANNER = encodeText('Linux version ')
 const BANNER_LIMIT = 1024
 /** Places that are tried; an image has two or three. */
 const MAX_BANNERS = 64
@@ -90,7 +90,7 @@ function findBanner(elf: Elf): { release: string; unameVersion: string } | undef
   }
   const rodata = elf.section('.rodata')
   if (!rodata || !hasBytes(rodata)) return undefined
-  for (const at of elf.search(rodata, Buffer.from(BANNER)).take(MAX_BANNERS)) {
+  for (const at of elf.search(rodata, BANNER).take(MAX_BANNERS)) {
     const banner = parseBanner(textAt(elf, rodata, at))
     if (banner) return banner
   }
@@ -104,7 +104,7 @@ function hasBytes(section: ElfSection): boolean {
 function textAt(elf: Elf, section: ElfSection, offset: number): string {
   const length = Math.min(BANNER_LIMIT, section.size - offset)
   if (length <= 0) return ''
-  const text = bufferOf(elf.read(section, offset, length)).toString('latin1')
+  const text = decodeLatin1(elf.read(section, offset, length))
   return text.split('\0', 1)[0] ?? ''
 }
 
@@ -112,13 +112,10 @@ function textAt(elf: Elf, section: ElfSection, offset: number): string {
 export function findBannerIn(
   bytes: Uint8Array,
 ): { release: string; unameVersion: string } | undefined {
-  const text = bufferOf(bytes)
-  let at = text.indexOf(BANNER)
-  for (let tried = 0; at >= 0 && tried < MAX_BANNERS; tried++) {
-    const [line] = text.toString('latin1', at, at + BANNER_LIMIT).split('\0', 1)
+  for (const at of findAll(bytes, BANNER).take(MAX_BANNERS)) {
+    const [line] = decodeLatin1(bytes.subarray(at, at + BANNER_LIMIT)).split('\0', 1)
     const banner = parseBanner(line ?? '')
     if (banner) return banner
-    at = text.indexOf(BANNER, at + 1)
   }
   return undefined
 }

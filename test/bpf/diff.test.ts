@@ -54,7 +54,7 @@ t.test('members come, go, move, change their type, and the struct its size', (t)
     size: { old: 20, new: 24 },
     members: {
       added: [{ name: 'come', type: 'long', offset: 0, bitfieldSize: 0, size: 8 }],
-      removed: [{ name: 'not_found_upstream', type: 'int', offset: 0, bitfieldSize: 0, size: 4 }],
+      removed: [{ name: 'gone', type: 'int', offset: 0, bitfieldSize: 0, size: 4 }],
       changed: [
         { name: 'moved', offset: { old: 32, new: 64 } },
         { name: 'too', offset: { old: 64, new: 96 } },

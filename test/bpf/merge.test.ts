@@ -90,7 +90,7 @@ t.test('one module: the base unchanged, then the graph that bpftool sees of both
   )
   t.equal(dump(btf), dump(base) + dump(module), 'with nothing to deduplicate, the ids too')
   t.equal(bpftoolDump(path), dump(btf))
-  t.ok(base.strings.equals(btf.strings.subarray(0, base.strings.length)))
+  t.ok(Buffer.from(base.strings).equals(btf.strings.subarray(0, base.strings.length)))
   t.ok(fixture('types-x86_64.btf').equals(mergeBtf(base, [])), 'no module: the base itself')
 })
 
