@@ -1,7 +1,7 @@
 /*
- * ELF notes: records of three words (name size, descriptor size, type) in the file's byte order, then name and
- * descriptor, each padded to four bytes. `/sys/kernel/notes` is such records raw, in the machine's own byte order;
- * in vmlinux they are the section `.notes`.
+ * ELF notes: each has three words (name size, descriptor size, type) in the file's byte order, then the name and the
+ * descriptor, each padded to four bytes. `/sys/kernel/notes` holds raw notes in the machine's byte order; a vmlinux has
+ * them in the section `.notes`.
  */
 
 import { type ByteOrder, decodeLatin1, hexOf, viewOf } from './bytes.ts'
@@ -10,13 +10,13 @@ import { BtfError } from './error.ts'
 const NT_GNU_BUILD_ID = 3
 
 export interface ElfNote {
-  /** without its closing NUL */
+  /** without the closing NUL */
   readonly name: string
   readonly type: number
   readonly description: Uint8Array
 }
 
-/** The notes in file order. Errors: `truncated` where a size leads beyond the end. */
+/** Parses notes in file order. Errors: `truncated`. */
 export function* parseNotes(bytes: Uint8Array, byteOrder: ByteOrder): Generator<ElfNote> {
   const view = viewOf(bytes)
   const little = byteOrder === 'little'
@@ -34,7 +34,7 @@ export function* parseNotes(bytes: Uint8Array, byteOrder: ByteOrder): Generator<
   }
 }
 
-/** The GNU build-id in hex (usually 40 digits), where the notes have one. Errors: `truncated`. */
+/** The GNU build-id in hex (usually 40 digits); undefined if the notes have none. Errors: `truncated`. */
 export function buildIdOf(notes: Uint8Array, byteOrder: ByteOrder): string | undefined {
   for (const note of parseNotes(notes, byteOrder)) {
     if (note.name === 'GNU' && note.type === NT_GNU_BUILD_ID && note.description.length > 0) {
