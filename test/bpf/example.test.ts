@@ -108,8 +108,8 @@ t.test(
       run('sh', '-c', `echo "$1" | ${join(EXAMPLE, 'layout')} ${wanted}`, 'sh', listing),
     )
     t.match(await Promise.all(missing), [
-      { status: 1, stderr: /no listing of struct b/ },
-      { status: 1, stderr: /not STRUCT.MEMBER: a/ },
+      { status: 1, stderr: /the input has no struct b/ },
+      { status: 1, stderr: /invalid argument a: expected STRUCT.MEMBER/ },
     ])
   },
 )
@@ -204,7 +204,7 @@ t.test(
 t.test('the agent with --quiet prints only the reason, and wrong usage exits with 2', async (t) => {
   const agent = join(out, 'agent')
   const quiet = await run(agent, '--quiet', '--from', 'bundle,service', object)
-  t.match(quiet, { status: 1, stderr: /^agent: no BTF for .* was found that loads\n$/ })
+  t.match(quiet, { status: 1, stderr: /^agent: no source of BTF for .* makes the program load\n$/ })
   for (const wrong of [[], ['--from', 'nowhere', object], ['--events', 'x', object], ['--unknown']])
     t.equal((await run(agent, ...wrong)).status, 2, wrong.join(' '))
 })

@@ -95,7 +95,7 @@ t.test(
     )
     t.equal(dump(btf), dump(base) + dump(module), 'the ids are equal too if nothing is duplicate')
     t.equal(bpftoolDump(path), dump(btf))
-    t.ok(base.strings.equals(btf.strings.subarray(0, base.strings.length)))
+    t.ok(Buffer.from(base.strings).equals(btf.strings.subarray(0, base.strings.length)))
     t.ok(
       fixture('types-x86_64.btf').equals(mergeBtf(base, [])),
       'merging no module gives the base itself',

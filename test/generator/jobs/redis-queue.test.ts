@@ -310,13 +310,7 @@ t.test('two generators on demand that share a queue generate a kernel once', asy
 
 t.test('a service queues a requested kernel for workers, and serves the result', async (t) => {
   const deployment = await makeDeployment(t, 1)
-  const service = deployment.serve(
-    ...queue,
-    '--generate-memory',
-    '1000000000',
-    '--scratch-size',
-    '0',
-  )
+  const service = deployment.serve(...queue, '--job-memory', '1G')
   const listening = (line: object) => 'msg' in line && /listening at/.test(String(line.msg))
   const { msg } = (await service.line(listening)) as unknown as { msg: string }
   const [url] = /http:\S+/.exec(msg)!

@@ -73,7 +73,7 @@ t.test('what is neither BTF nor a kernel that is known', async (t) => {
   for (const [what, message] of [
     ['nothing', 'unknown_kernel: nothing is neither a file nor DISTRO/VERSION/ARCH/RELEASE'],
     ['debian/12/x86_64/7', 'unknown_kernel: there is no BTF for debian 12 x86_64 7'],
-    [broken, `invalid_header: ${broken}: no BTF magic`],
+    [broken, `invalid_header: ${broken}: not BTF: the magic 0xeb9f is missing`],
     [directory, 'EISDIR'],
   ] as const) {
     const { status, stdout, stderr } = await run('diff', '--store', store, x86!, what)

@@ -110,7 +110,7 @@ t.test('to standard output, or not at all', async (t) => {
   t.match(nothing, { status: 1, stderr: /unknown_kernel: no kernel with BTF matches/ })
   t.match(failed, { status: 1, stdout: '', stderr: leftOut })
   t.match(failed.stderr, /unsupported: there is a kernel for which/)
-  t.match(object, { status: 1, stderr: /unsupported: object 1: ELF for machine/ })
+  t.match(object, { status: 1, stderr: /unsupported: object 1: the ELF file is for machine/ })
   t.notOk(existsSync(at('none')))
 })
 
