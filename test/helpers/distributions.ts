@@ -16,7 +16,7 @@ import { startNginx } from './nginx.ts'
 import { makePackage } from './package.ts'
 import { makeRpm } from './rpm.ts'
 import { makeRpmRepository, signRepomd } from './rpm-repository.ts'
-import { makeMill } from './run-directory.ts'
+import { makeRunDirectory } from './run-directory.ts'
 import { makeSigner, type Signer } from './signer.ts'
 
 /** Makes the images of kernels. */
@@ -282,7 +282,7 @@ interface Workshop {
 
 /** Makes the repository of each row, generates from it, and compares the catalog with the row. */
 export async function tryDistributions(t: Test, images: Images, rows = ROWS): Promise<void> {
-  const { directory } = await makeMill(t)
+  const { directory } = await makeRunDirectory(t)
   const padding = join(directory, 'padding')
   writeFileSync(padding, Buffer.alloc(10_000_000, 'modules'))
   const signers = { signer: makeSigner(t), lapsed: makeSigner(t, { lapsed: true }) }
@@ -301,7 +301,7 @@ async function tryRow(workshop: Workshop, row: Row): Promise<void> {
   const arch = images.arch(packaged)
   const source = await build(workshop, row, arch)
   const { distro } = source
-  const mill = await makeMill(t)
+  const mill = await makeRunDirectory(t)
   const filter = { distro, version: row.version, arch }
   const mirror = { url: `file://${directory}/debian`, source }
   const summary = await mill.run(mirror, { filter, jobs: 2 })

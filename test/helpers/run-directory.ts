@@ -85,6 +85,3 @@ export async function makeRunDirectory(t: Test): Promise<RunDirectory> {
     },
   }
 }
-
-export type { RunDirectory as Mill }
-export { makeRunDirectory as makeMill }

@@ -141,5 +141,3 @@ export async function summaryOf({ ended, lines }: Process): Promise<Line | undef
   if (lines.at(-1)?.event !== 'summary') throw new Error(`status ${status}: ${stderr}`)
   return lines.at(-1)
 }
-
-export { makeDeployment as makeShop }

@@ -5,7 +5,7 @@ import t from 'tap'
 import { Catalog } from '../../storage/index.ts'
 import { startRedis } from '../helpers/redis.ts'
 import { manyStructs } from '../helpers/vmlinux.ts'
-import { makeShop, type Process, summaryOf } from '../helpers/workers.ts'
+import { makeDeployment, type Process, summaryOf } from '../helpers/workers.ts'
 
 const JOBS = 30
 const WORKERS = 3
@@ -16,7 +16,7 @@ const HALF = JOBS / 2
 
 t.test('killed workers and a restarted Redis lose no job', { timeout: 900_000 }, async (t) => {
   const redis = await startRedis(t)
-  const shop = await makeShop(t, JOBS, manyStructs(200_000))
+  const shop = await makeDeployment(t, JOBS, manyStructs(200_000))
   const args = ['--queue', redis.url, '--lease', '2']
   const workers: Process[] = Array.from({ length: WORKERS }, () => shop.worker(...args))
   const run = shop.generate('--queue', redis.url)

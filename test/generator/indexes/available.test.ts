@@ -14,7 +14,7 @@ import { serveDirectory } from '../../helpers/file-server.ts'
 import { makePackage } from '../../helpers/package.ts'
 import { makeRpm } from '../../helpers/rpm.ts'
 import { makeRpmRepository, signRepomd } from '../../helpers/rpm-repository.ts'
-import { type Mill, makeMill } from '../../helpers/run-directory.ts'
+import { makeRunDirectory, type RunDirectory } from '../../helpers/run-directory.ts'
 import { makeSigner } from '../../helpers/signer.ts'
 import { type Server, startServer } from '../../helpers/test-server.ts'
 import { makeVmlinux } from '../../helpers/vmlinux.ts'
@@ -24,7 +24,7 @@ const signer = makeSigner(t)
 type Answer = RequestListener
 
 /** Serves the input directory, and answers the paths in `odd` in another way. */
-async function serve(t: Test, mill: Mill, odd: [RegExp, Answer][] = []): Promise<Server> {
+async function serve(t: Test, mill: RunDirectory, odd: [RegExp, Answer][] = []): Promise<Server> {
   return await startServer(t, (request, response) => {
     const path = decodeURIComponent(request.url!.replace(/[?].*/, ''))
     const answer = odd.find(([pattern]) => pattern.test(path))?.[1]
@@ -38,7 +38,7 @@ async function serve(t: Test, mill: Mill, odd: [RegExp, Answer][] = []): Promise
 }
 
 /** Makes an apt suite and an rpm-md repository in the input directory, each with one kernel. */
-function fill(mill: Mill): void {
+function fill(mill: RunDirectory): void {
   const image = join(mill.directory, 'vmlinux')
   makeVmlinux(image, { release: '5.4.0-42-generic', machine: 'x86_64' })
   const name = 'linux-image-unsigned-5.4.0-42-generic-dbgsym'
@@ -85,7 +85,7 @@ const almaAt = (url: string, rest: object = {}): Source =>
 /** Runs over sources and asserts that none of them can be read, with this code and message. */
 async function fails(
   t: Test,
-  mill: Mill,
+  mill: RunDirectory,
   sources: readonly Source[],
   code: FailureCode,
   message = /./,
@@ -149,10 +149,10 @@ t.test('each fault of an index server gives its own error code', async (t) => {
     ],
   ] as [string, Answer, FailureCode, FailureCode?][]) {
     await t.test(what, async (t) => {
-      const mill = await makeMill(t)
+      const mill = await makeRunDirectory(t)
       const { url } = await serve(t, mill, [[index, answer]])
       await fails(t, mill, [ubuntuAt(url)], apt)
-      const other = await makeMill(t)
+      const other = await makeRunDirectory(t)
       await fails(t, other, [almaAt(url, { keyrings: undefined, signed: false })], rpm)
     })
   }
@@ -161,7 +161,7 @@ t.test('each fault of an index server gives its own error code', async (t) => {
 t.test(
   'a source with a missing, wrong or expired signature is not read until it is repaired',
   async (t) => {
-    const mill = await makeMill(t)
+    const mill = await makeRunDirectory(t)
     fill(mill)
     const { url } = await serve(t, mill)
     const both = (rest: object) => [ubuntuAt(url, rest), almaAt(url, rest)]
@@ -200,7 +200,7 @@ t.test(
 )
 
 t.test('an index or a package with another digest than its index names is rejected', async (t) => {
-  const mill = await makeMill(t)
+  const mill = await makeRunDirectory(t)
   fill(mill)
   const { url } = await serve(t, mill)
   const at = (folder: string, pattern: RegExp) => {
@@ -220,7 +220,7 @@ t.test('an index or a package with another digest than its index names is reject
   await withChangedByte(at('ubuntu', /Packages\.xz$/), () =>
     fails(t, mill, [ubuntu], 'index_mismatch', /Packages/),
   )
-  const others = await makeMill(t)
+  const others = await makeRunDirectory(t)
   await withChangedByte(at('alma', /primary\.xml/), () =>
     fails(t, others, [alma], 'index_mismatch', /primary/),
   )
@@ -229,7 +229,7 @@ t.test('an index or a package with another digest than its index names is reject
     [ubuntu, at('ubuntu', /\.deb$/)],
     [alma, at('alma', /Packages\/.*\.rpm$/)],
   ] as const) {
-    const fresh = await makeMill(t)
+    const fresh = await makeRunDirectory(t)
     await withChangedByte(path, async () => {
       t.match(await fresh.run({ sources: [source] }), {
         published: 0,
@@ -243,7 +243,7 @@ t.test('an index or a package with another digest than its index names is reject
 })
 
 t.test('a source that cannot be read does not affect the others', async (t) => {
-  const mill = await makeMill(t)
+  const mill = await makeRunDirectory(t)
   fill(mill)
   const { url } = await serve(t, mill, [
     [/InRelease$/, (_, response) => void response.writeHead(500).end()],
@@ -264,7 +264,7 @@ t.test('a source that cannot be read does not affect the others', async (t) => {
 })
 
 t.test('an unchanged repository is read once, and later runs only revalidate it', async (t) => {
-  const mill = await makeMill(t)
+  const mill = await makeRunDirectory(t)
   fill(mill)
   const { url, answered } = await serveDirectory(t, mill.directory)
   const sources = [ubuntuAt(url), almaAt(url)]

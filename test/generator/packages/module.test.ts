@@ -16,7 +16,7 @@ import { makeRepository } from '../../helpers/apt-repository.ts'
 import { run } from '../../helpers/command.ts'
 import { makePackage } from '../../helpers/package.ts'
 import { makeRpm } from '../../helpers/rpm.ts'
-import { type Mill, makeMill } from '../../helpers/run-directory.ts'
+import { makeRunDirectory, type RunDirectory } from '../../helpers/run-directory.ts'
 import { makeSigner } from '../../helpers/signer.ts'
 import { makeModule, makeVmlinux, RELEASE, stripped } from '../../helpers/vmlinux.ts'
 import { bzImage } from '../../helpers/vmlinuz.ts'
@@ -59,7 +59,7 @@ t.test('ModuleSet takes each wanted module of the kernel once, by its path', (t)
 const MODULES = `usr/lib/debug/lib/modules/${RELEASE}`
 
 /** Files of a package with debug info: modules before and after vmlinux, some of them invalid. */
-function filesOf({ directory }: Mill): Record<string, string> {
+function filesOf({ directory }: RunDirectory): Record<string, string> {
   const at = (name: string) => join(directory, name)
   makeVmlinux(at('vmlinux'), { btf: true })
   makeModule(at('early.ko'), 'early')
@@ -78,13 +78,13 @@ function filesOf({ directory }: Mill): Record<string, string> {
 }
 
 /** Opens the BTF of a kernel, and that of one of its modules as split BTF over it. */
-async function open({ store }: Mill, { btf, modules }: BuildRecord, name: string) {
+async function open({ store }: RunDirectory, { btf, modules }: BuildRecord, name: string) {
   const base = parseBtf(await getBlob(store, btf!.sha256))
   return { base, module: parseBtf(await getBlob(store, modules![name]!.sha256), { base }) }
 }
 
 t.test('all modules of a package get BTF, and invalid ones a failure', async (t) => {
-  const mill = await makeMill(t)
+  const mill = await makeRunDirectory(t)
   const file = makePackage(mill.directory, undefined, { files: filesOf(mill) })
   const repository = makeRepository(mill.directory, { packages: [file], signer })
   const stages: string[] = []
@@ -130,7 +130,7 @@ t.test('all modules of a package get BTF, and invalid ones a failure', async (t)
 })
 
 t.test('later runs add modules to those of earlier runs', async (t) => {
-  const mill = await makeMill(t)
+  const mill = await makeRunDirectory(t)
   const file = makePackage(mill.directory, undefined, { files: filesOf(mill) })
   const repository = makeRepository(mill.directory, { packages: [file], signer })
   t.match(await mill.run(repository), { published: 1 })
@@ -151,7 +151,7 @@ t.test('later runs add modules to those of earlier runs', async (t) => {
 })
 
 t.test('generate --modules makes BTF of modules, and dump --modules shows it', async (t) => {
-  const mill = await makeMill(t)
+  const mill = await makeRunDirectory(t)
   const file = makePackage(mill.directory, undefined, { files: filesOf(mill) })
   const btfmill = (...args: string[]) => run(...args, '--store', mill.storeUrl)
   const made = await btfmill('generate', '--modules', 'early,late-one', '--json', file)
@@ -167,7 +167,7 @@ t.test('generate --modules makes BTF of modules, and dump --modules shows it', a
 
 t.test('early stop reads a package only up to the last wanted module', async (t) => {
   const read = async (modules: string[]): Promise<[number, number]> => {
-    const mill = await makeMill(t)
+    const mill = await makeRunDirectory(t)
     const options = { files: filesOf(mill), compression: 'none' } as const
     const file = makePackage(mill.directory, undefined, options)
     const repository = makeRepository(mill.directory, { packages: [file], signer })
@@ -184,7 +184,7 @@ t.test('early stop reads a package only up to the last wanted module', async (t)
 })
 
 t.test('modules called .ko.debug in an rpm are found', async (t) => {
-  const mill = await makeMill(t)
+  const mill = await makeRunDirectory(t)
   const release = '5.14.0-1.el9.i686'
   const at = (name: string) => join(mill.directory, name)
   makeVmlinux(at('vmlinux'), { release })
@@ -204,7 +204,7 @@ t.test('modules called .ko.debug in an rpm are found', async (t) => {
 t.test(
   "--embedded takes a module's own BTF from the image package, or makes it from debug info",
   async (t) => {
-    const mill = await makeMill(t)
+    const mill = await makeRunDirectory(t)
     const at = (name: string) => join(mill.directory, name)
     const files = filesOf(mill)
     const debug = makePackage(mill.directory, undefined, { files })
@@ -236,7 +236,7 @@ t.test(
     const { module } = await open(mill, record, 'early')
     t.ok(readFileSync(split).equals(module.bytes), 'the BTF is that of the file in the package')
 
-    const other = await makeMill(t)
+    const other = await makeRunDirectory(t)
     t.match(await other.run(repository, { embedded: true, modules: ['late_one'] }), {
       published: 1,
     })
@@ -251,7 +251,7 @@ t.test(
 )
 
 t.test('gc keeps the blobs of modules, and verify reports a missing one', async (t) => {
-  const mill = await makeMill(t)
+  const mill = await makeRunDirectory(t)
   const file = makePackage(mill.directory, undefined, { files: filesOf(mill) })
   await mill.run([file], { modules: ['early'] })
   const { store } = mill

@@ -6,14 +6,17 @@ import t, { type Test } from 'tap'
 import type { FailureCode } from '../../../storage/index.ts'
 import { cpioEntry, cpioOf } from '../../helpers/package.ts'
 import { makeRpm, type RpmOptions, rpmOf } from '../../helpers/rpm.ts'
-import { type Mill, makeMill } from '../../helpers/run-directory.ts'
+import { makeRunDirectory, type RunDirectory } from '../../helpers/run-directory.ts'
 import { makeVmlinux } from '../../helpers/vmlinux.ts'
 
 const RELEASE = '5.14.0-1.el9.i686'
 const PATH = `usr/lib/debug/lib/modules/${RELEASE}/vmlinux`
 
 /** Makes an image, and a package that contains it. */
-function packaged(mill: Mill, options: Partial<RpmOptions> = {}): { image: string; file: string } {
+function packaged(
+  mill: RunDirectory,
+  options: Partial<RpmOptions> = {},
+): { image: string; file: string } {
   const image = join(mill.directory, 'vmlinux')
   makeVmlinux(image, { release: RELEASE })
   return {
@@ -23,14 +26,20 @@ function packaged(mill: Mill, options: Partial<RpmOptions> = {}): { image: strin
 }
 
 /** Generates from a file and asserts that this fails with a code and message, and leaves no files. */
-async function fails(t: Test, mill: Mill, file: string, code: FailureCode, message: RegExp) {
+async function fails(
+  t: Test,
+  mill: RunDirectory,
+  file: string,
+  code: FailureCode,
+  message: RegExp,
+) {
   t.match(await mill.run([file]), { published: 0, failed: { [code]: 1 } }, code)
   t.match(await mill.records(), [{ failure: { code, message }, btf: undefined }])
   t.same(await mill.leftovers(), [])
 }
 
 t.test('an rpm gives the same BTF and kernel as its bare vmlinux', async (t) => {
-  const mill = await makeMill(t)
+  const mill = await makeRunDirectory(t)
   const { image, file } = packaged(mill)
   t.match(await mill.run([image]), { published: 1 })
   const [bare] = await mill.records()
@@ -44,7 +53,7 @@ t.test('an rpm gives the same BTF and kernel as its bare vmlinux', async (t) => 
 })
 
 t.test('a bare vmlinux is read in every compression', async (t) => {
-  const mill = await makeMill(t)
+  const mill = await makeRunDirectory(t)
   const { image } = packaged(mill)
   await mill.run([image])
   for (const [program, extension] of Object.entries({
@@ -63,12 +72,12 @@ t.test('a bare vmlinux is read in every compression', async (t) => {
 })
 
 t.test('an rpm without vmlinux, or with a symlink instead, is rejected', async (t) => {
-  const mill = await makeMill(t)
+  const mill = await makeRunDirectory(t)
   const { image } = packaged(mill)
   const shim = makeRpm(mill.directory, { files: { 'usr/share/doc/copyright': image } })
   await fails(t, mill, shim, 'no_vmlinux', /usr\/lib\/debug\/lib\/modules/)
 
-  const other = await makeMill(t)
+  const other = await makeRunDirectory(t)
   const link = join(other.directory, 'link')
   symlinkSync('/etc/passwd', link)
   const linked = join(other.directory, 'linked.rpm')
@@ -78,7 +87,7 @@ t.test('an rpm without vmlinux, or with a symlink instead, is rejected', async (
 })
 
 t.test('a file in a package with a path like ../../etc/passwd is not written', async (t) => {
-  const mill = await makeMill(t)
+  const mill = await makeRunDirectory(t)
   const names = ['../../etc/passwd', `../../${PATH}`, `/../../${PATH}`]
   const payload = cpioOf(names.map((name) => cpioEntry(name, 'root::0:0')))
   const file = join(mill.directory, 'climbing.rpm')
@@ -87,13 +96,13 @@ t.test('a file in a package with a path like ../../etc/passwd is not written', a
 })
 
 t.test('an rpm that is truncated or has a changed payload is rejected', async (t) => {
-  const mill = await makeMill(t)
+  const mill = await makeRunDirectory(t)
   const { file } = packaged(mill, { payload: 'xz' })
   const bytes = readFileSync(file)
   writeFileSync(file, bytes.subarray(0, -100))
   await fails(t, mill, file, 'truncated', /header and payload have \d+ of \d+ bytes/)
 
-  const other = await makeMill(t)
+  const other = await makeRunDirectory(t)
   const changed = packaged(other, { payload: 'xz' }).file
   bytes[bytes.length - 10]! ^= 1
   writeFileSync(changed, bytes)
@@ -101,7 +110,7 @@ t.test('an rpm that is truncated or has a changed payload is rejected', async (t
 })
 
 t.test('a file with another digest than its package lists is rejected', async (t) => {
-  const mill = await makeMill(t)
+  const mill = await makeRunDirectory(t)
   const payload = cpioOf([cpioEntry(`./${PATH}`, 'other bytes')])
   const file = join(mill.directory, 'other.rpm')
   const tags = { 1117: [`/${PATH}`], 1035: ['00'.repeat(32)], 5011: { int32: [8] } }

@@ -13,7 +13,7 @@ import type { Source } from '../../../generator/sources/source.ts'
 import { readSources } from '../../../generator/sources/sources.ts'
 import { makeRpm } from '../../helpers/rpm.ts'
 import { makeRpmRepository } from '../../helpers/rpm-repository.ts'
-import { IMPATIENT, makeMill } from '../../helpers/run-directory.ts'
+import { IMPATIENT, makeRunDirectory } from '../../helpers/run-directory.ts'
 import { startServer } from '../../helpers/test-server.ts'
 import { makeVmlinux } from '../../helpers/vmlinux.ts'
 
@@ -117,7 +117,7 @@ t.test('a redirect from HTTPS to HTTP is an error', async (t) => {
 t.test(
   'a restricted source is read with its certificate, from its index to its packages',
   async (t) => {
-    const mill = await makeMill(t)
+    const mill = await makeRunDirectory(t)
     const [image, release] = [join(mill.directory, 'vmlinux'), '4.18.0-80.el8.x86_64']
     makeVmlinux(image, { release, machine: 'x86_64' })
     const files = { [`usr/lib/debug/lib/modules/${release}/vmlinux`]: image }
