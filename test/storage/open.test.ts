@@ -1,5 +1,5 @@
 // The one door to all backends: which URL opens what, and what is refused.
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -18,6 +18,9 @@ t.test('a directory, which is made where it is missing', async (t) => {
   t.equal(DEFAULT_STORE, 'file:./btfmill-store')
   const urls = {
     [DEFAULT_STORE]: 'btfmill-store',
+    plain: 'plain',
+    './plain/below': 'plain/below',
+    [`${home}/plain:colon`]: 'plain:colon',
     'file:relative': 'relative',
     'file:./deep/er/still': 'deep/er/still',
     [`file:${home}/absolute`]: 'absolute',
@@ -34,6 +37,26 @@ t.test('a directory, which is made where it is missing', async (t) => {
   }
 })
 
+t.test(
+  'opening a store with create: false makes nothing, and refuses a missing directory',
+  async (t) => {
+    const open = (url: string) => openStore(url, { create: false })
+    await t.rejects(open('./missing'), {
+      ...told('not_found'),
+      message: /no store at .*\/missing:/,
+    })
+    t.notOk(existsSync(join(home, 'missing')))
+    mkdirSync(join(home, 'bare'))
+    const bare = await open('bare')
+    t.same(readdirSync(join(home, 'bare')), [])
+    t.same(await keysOf(bare, ''), [])
+    await bare.put('a', Buffer.from('x'))
+    t.equal(await textOf(await open('bare'), 'a'), 'x', 'a store like any other')
+    writeFileSync(join(home, 'file'), '')
+    await t.rejects(open('file'), told('unreachable'))
+  },
+)
+
 t.test('memory, each time another', async (t) => {
   const store = await openStore('memory:')
   await store.put('a', Buffer.from('x'))
@@ -42,7 +65,7 @@ t.test('memory, each time another', async (t) => {
 })
 
 t.test('what is no store', async (t) => {
-  const urls = ['', './dir', '/dir', 'file', 'file:', 'file://', 'FILE:./dir', 'https://127.0.0.1/']
+  const urls = ['', 'file:', 'file://', 'FILE:./dir', 'https://127.0.0.1/']
   for (const url of [
     ...urls,
     'constructor:x',
