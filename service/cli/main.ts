@@ -9,7 +9,7 @@ import { POLICIES, PROFILE_NAMES } from '../bundle/profile.ts'
 import { readSetting, type Setting, type SettingName, settings } from '../config.ts'
 import { SCOPES } from '../http/token.ts'
 import { VERSION } from '../version.ts'
-import { endOnBrokenPipe, printable } from './output.ts'
+import { BROKEN_PIPE, endOnBrokenPipe, printable } from './output.ts'
 
 const EXIT_STATUS = `
 Exit status:
@@ -109,7 +109,9 @@ function settingOption(name: SettingName, { mandatory = false } = {}): Option {
     if ('problem' in reading) throw new InvalidArgumentError(reading.problem)
     return reading.value
   })
-  return mandatory ? option.default(undefined).makeOptionMandatory() : option
+  if (!mandatory) return option
+  option.description += ' (required)'
+  return option.default(undefined).makeOptionMandatory()
 }
 
 function optionOf({ flag, value, description, env, defaultText, ...setting }: Setting): Option {
@@ -356,7 +358,7 @@ const minimize = command(
 ).addArgument(OBJECTS)
 minimize.requiredOption(
   '-o, --output <path>',
-  'file to write with --btf; otherwise a directory for DISTRO/VERSION/ARCH/RELEASE.btf',
+  'file to write with --btf; otherwise a directory for DISTRO/VERSION/ARCH/RELEASE.btf (required)',
 )
 runs(withStore(withKernels(minimize)), () => import('./minimize.ts'))
 
@@ -382,7 +384,11 @@ const exporting = command(
   'export --verify btfhub.tar --public-key btfmill.pub',
 )
 exporting
-  .addOption(new Option('--profile <name>', 'consumer of the bundle').choices(PROFILE_NAMES))
+  .addOption(
+    new Option('--profile <name>', 'consumer of the bundle (required without --verify)').choices(
+      PROFILE_NAMES,
+    ),
+  )
   .option(
     '--object <file>',
     'BPF object whose types alone are kept; may be repeated (default: all types)',
@@ -397,13 +403,15 @@ exporting
   .option('--zstd', 'compress with zstd, not with xz; for the profile tree')
   .option('-o, --output <file>', "output file, - for stdout (default: the profile's name)")
   .addOption(
-    new Option('--verify <file>', 'bundle to compare with its manifest').conflicts([
-      'profile',
-      'object',
-      'output',
-    ]),
+    new Option(
+      '--verify <file>',
+      'bundle to compare with its manifest (default: write one)',
+    ).conflicts(['profile', 'object', 'output']),
   )
-  .option('--public-key <file>', "verify the manifest's signature with this key")
+  .option(
+    '--public-key <file>',
+    "key to verify the manifest's signature with (default: do not verify it)",
+  )
 withFilters(withSettings(exporting, 'secretKey'))
 runs(withStore(exporting), () => import('./export.ts'))
 
@@ -469,7 +477,9 @@ try {
   if (process.argv.length <= 2) program.error('error: no command given')
   await program.parseAsync()
 } catch (error) {
-  if (error instanceof CommanderError) {
+  if (process.exitCode === BROKEN_PIPE) {
+    // nobody reads what could be said
+  } else if (error instanceof CommanderError) {
     process.exitCode = error.exitCode === 0 ? 0 : 2
   } else {
     console.error(`btfmill: ${printable(textOf(error))}`)

@@ -3,31 +3,32 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 
 /** The exit status of a program that SIGPIPE ended, as a shell reports it. */
-const BROKEN_PIPE = 128 + 13
+export const BROKEN_PIPE = 128 + 13
 
 const isBrokenPipe = (error: NodeJS.ErrnoException): boolean => error.code === 'EPIPE'
 
+let stop = (): void => process.exit(BROKEN_PIPE)
+
 /**
- * Ends the process without a word as soon as nobody reads its output or its messages (`| head -1`), as SIGPIPE ends
- * other programs. Text that goes through `print` is cut off instead, and the command ends with its own exit status.
+ * Ends the process without a message as soon as nobody reads its output (`| head -1`), as SIGPIPE ends other programs.
+ * Text that goes through `print` is cut off instead, and the command ends with its own exit status.
  */
 export function endOnBrokenPipe(): void {
   for (const stream of [process.stdout, process.stderr])
     stream.on('error', (error) => {
       if (!isBrokenPipe(error)) throw error
-      if (!printing) process.exit(BROKEN_PIPE)
+      stop()
     })
 }
 
-/** Whether the last of the output is under way. */
-let printing = false
+/** Calls `other` on a broken pipe, in place of the end of the process. */
+export function onBrokenPipe(other: () => void): void {
+  stop = other
+}
 
-/**
- * Prints the last of a command's output, in pieces as fast as they are read, and ends standard output. A reader that has
- * seen enough (`| head`) is not a failure.
- */
+/** Prints the rest of a command's output, in pieces as fast as they are read, and ends standard output. */
 export async function print(pieces: Iterable<string>): Promise<void> {
-  printing = true
+  onBrokenPipe(() => {}) // a reader that has seen enough is not a failure
   await pipeline(Readable.from(pieces), process.stdout).catch((error) => {
     if (!isBrokenPipe(error)) throw error
   })

@@ -1,7 +1,10 @@
 /*
  * How signals end a run. The first SIGINT starts no new job and lets running jobs finish. A second SIGINT, or SIGTERM,
- * stops all jobs at once and leaves nothing half-written. The next signal kills the process.
+ * stops all jobs at once and leaves nothing half-written, as does a reader that closes the pipe of the output. The next
+ * signal kills the process.
  */
+import { BROKEN_PIPE, onBrokenPipe } from './output.ts'
+
 export interface Stop {
   /** start no new job */
   drain: AbortSignal
@@ -25,5 +28,9 @@ export function stopOnSignals(say: (line: string) => void): Stop {
   }
   const terminate = () => end('SIGTERM')
   process.on('SIGINT', interrupt).on('SIGTERM', terminate)
+  onBrokenPipe(() => {
+    process.exitCode = BROKEN_PIPE
+    end('SIGPIPE')
+  })
   return { drain: drain.signal, signal: stop.signal }
 }

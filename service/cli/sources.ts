@@ -7,7 +7,7 @@ import {
 } from '../../generator/index.ts'
 import { columns, linesOf, print } from './output.ts'
 
-const HEADER = ['SOURCE', 'DISTRO', 'PROTOCOL', 'REPOSITORIES', 'SIGNING KEY']
+const HEADER = ['SOURCE', 'DISTRO', 'PROTOCOL', 'SIGNING KEY', 'REPOSITORIES']
 
 /** `btfmill sources`. Returns the exit status. */
 export async function run(options: { sources: string; json?: boolean }): Promise<number> {
@@ -47,7 +47,7 @@ function rowsOf({ id, distro, protocol, optIn, versions }: SourceDescription): s
     id,
     `${distro} ${version}`,
     protocolText,
-    repositories.join(' '),
     here[0] ?? (places.length === 0 ? 'not signed' : `no key: ${places[0]}`),
+    repositories.join(' '),
   ])
 }

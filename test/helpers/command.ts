@@ -1,4 +1,4 @@
-// Runs the command to its end, whatever its exit status, and makes stores of little kernels for it.
+// Runs btfmill to its end, whatever its exit status, and makes stores of little kernels for it.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'

@@ -1,6 +1,13 @@
-// Settings: where they come from, which comes first, what is refused, and what is never shown.
+// Settings: their layers and precedence, the values that are refused, and the secrets that are hidden.
 import t from 'tap'
-import { type Config, type Layers, readConfig, settings, shown } from '../../service/config.ts'
+import {
+  type Config,
+  type Layers,
+  parseScratch,
+  readConfig,
+  settings,
+  shown,
+} from '../../service/config.ts'
 
 function configOf(layers: Layers): Config {
   const reading = readConfig(layers)
@@ -14,23 +21,28 @@ const problemsOf = (layers: Layers): readonly string[] => {
 }
 
 t.test(
-  'flags come before the environment, that before the file, that before the defaults',
+  'flags win over the environment, the environment over the file, the file over the defaults',
   async (t) => {
-    const file = { 'rate-limit': 1, 'url-limit': 1001, 'log-requests': false, memory: 2 ** 21 }
+    const file = {
+      'rate-limit': 1,
+      'url-limit': 1001,
+      'log-requests': false,
+      'body-cache': 2 ** 21,
+    }
     const env = { BTFMILL_RATE_LIMIT: '2', BTFMILL_URL_LIMIT: '1002', PATH: '/bin' }
     const flags = { rateLimit: '3' }
     t.match(configOf({ file, env, flags }), {
       rateLimit: 3,
       urlLimit: 1002,
       logRequests: false,
-      memory: 2 ** 21,
+      bodyCache: 2 ** 21,
       listen: '127.0.0.1:8080',
     })
   },
 )
 
 t.test(
-  'every setting has one name at each door, and a text that says the default is the default',
+  'every setting has one name in all layers, and its default written as text is its default',
   async (t) => {
     const defaults = configOf({})
     for (const { name, flag, env, default: value } of settings) {
@@ -42,40 +54,75 @@ t.test(
   },
 )
 
-t.test('lists', async (t) => {
-  const trustProxy = ['10.0.0.0/8', '::1']
-  t.same(configOf({ env: { BTFMILL_TRUST_PROXY: '10.0.0.0/8, ::1' } }).trustProxy, trustProxy)
-  t.same(configOf({ file: { 'trust-proxy': trustProxy } }).trustProxy, trustProxy)
-})
+t.test(
+  'a list is comma-separated in flags and the environment, and an array in the file',
+  async (t) => {
+    const trustProxy = ['10.0.0.0/8', '::1']
+    t.same(configOf({ env: { BTFMILL_TRUST_PROXY: '10.0.0.0/8, ::1' } }).trustProxy, trustProxy)
+    t.same(configOf({ file: { 'trust-proxy': trustProxy } }).trustProxy, trustProxy)
+  },
+)
 
-t.test('what is wrong is told with where it stands, all at once', async (t) => {
+t.test(
+  'all invalid settings are reported at once, each with its place, its value and what is expected',
+  async (t) => {
+    const layers: Layers = {
+      file: { 'rate-limit': '5', nonsense: 1, listen: 'x:y', 'url-limit': 1 },
+      env: { BTFMILL_LOG_LEVEL: 'loud', BTFMILL_BODY_CACHE: '1e9' },
+      flags: { logRequests: 'maybe', trustProxy: '10.0.0.0/33', read: 'token' },
+    }
+    const wanted = [
+      /^invalid "rate-limit" in the file "5": expected an integer from 0 to \d+$/,
+      /^unknown setting "nonsense" in the file$/,
+      /^invalid "listen" in the file "x:y": expected HOST:PORT/,
+      /^invalid "url-limit" in the file 1: expected a size such as 256M, from 256 to 16K$/,
+      /^invalid BTFMILL_LOG_LEVEL "loud": expected one of info, trace, debug, warn, error, silent$/,
+      /^invalid BTFMILL_BODY_CACHE "1e9": expected a size such as 256M, from 1M to 1T$/,
+      /^invalid --log-requests "maybe": expected true or false$/,
+      /^invalid --trust-proxy \["10\.0\.0\.0\/33"\]: expected addresses/,
+      /^--read token needs --tokens FILE$/,
+    ]
+    const problems = problemsOf(layers)
+    t.equal(problems.length, wanted.length, problems.join('\n'))
+    for (const pattern of wanted)
+      t.ok(
+        problems.some((problem) => pattern.test(problem)),
+        `${pattern}`,
+      )
+    for (const file of [[], 'x', 1, null])
+      t.match(problemsOf({ file }), [/^invalid file: expected a JSON object/])
+  },
+)
+
+t.test('a size may be written with a unit in every layer, and is shown with one', async (t) => {
   const layers: Layers = {
-    file: { 'rate-limit': '5', nonsense: 1, listen: 'x:y', 'url-limit': 1 },
-    env: { BTFMILL_LOG_LEVEL: 'loud', BTFMILL_MEMORY: '1e9' },
-    flags: { logRequests: 'maybe', trustProxy: '10.0.0.0/33', read: 'token' },
+    file: { 'body-cache': '2M', 'upload-limit': 4096 },
+    env: { BTFMILL_JOB_MEMORY: '6g' },
+    flags: { redirectAbove: '1500000', scratch: '/var/tmp:20G' },
   }
-  const wanted = [
-    /^"rate-limit" in the file must be integer: "5"$/,
-    /no setting "nonsense"/,
-    /^"listen" in the file must be HOST:PORT.*: "x:y"$/,
-    /^"url-limit" in the file must be >= 256/,
-    /^BTFMILL_LOG_LEVEL must be equal to one of/,
-    /^BTFMILL_MEMORY must be integer/,
-    /^--log-requests must be boolean: "maybe"$/,
-    /^--trust-proxy must be addresses/,
-    /needs --tokens/,
-  ]
-  const problems = problemsOf(layers)
-  t.equal(problems.length, wanted.length, problems.join('\n'))
-  for (const pattern of wanted)
-    t.ok(
-      problems.some((problem) => pattern.test(problem)),
-      `${pattern}`,
-    )
-  for (const file of [[], 'x', 1, null]) t.match(problemsOf({ file }), [/not a JSON object/])
+  const config = configOf(layers)
+  t.match(config, {
+    ...{ bodyCache: 2 ** 21, uploadLimit: 4096, jobMemory: 6 * 2 ** 30, redirectAbove: 1_500_000 },
+    scratch: '/var/tmp:20G',
+  })
+  t.match(shown(config), {
+    ...{
+      'body-cache': '2M',
+      'upload-limit': '4K',
+      'job-memory': '6G',
+      'redirect-above': '1500000',
+    },
+    'task-memory': '256M',
+  })
+  for (const scratch of ['/x:0', ':0K'])
+    t.match(problemsOf({ flags: { scratch } }), [
+      /^invalid --scratch .*expected DIR, DIR:SIZE or :SIZE$/,
+    ])
+  t.same(parseScratch(':3G'), { size: 3 * 2 ** 30 })
+  t.same(parseScratch('a:b'), { directory: 'a:b' })
 })
 
-t.test('where to listen', async (t) => {
+t.test('the listen address is a host with a port, a port or a socket', async (t) => {
   for (const listen of [
     '8080',
     ':8080',
@@ -100,7 +147,7 @@ t.test('where to listen', async (t) => {
     t.equal(problemsOf({ flags: { listen } }).length, 1, listen)
 })
 
-t.test('secrets are never shown, nor repeated where they are wrong', async (t) => {
+t.test('passwords are hidden when settings are shown, and in errors', async (t) => {
   const store =
     's3://key:hunter2@bucket/x?endpoint=http://a:hunter2@b&secret-key=hunter2&region=here'
   const config = shown(configOf({ flags: { store } }))

@@ -1,5 +1,5 @@
 // Tests openStore: which URL opens which backend, and which URLs are rejected.
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -15,11 +15,14 @@ t.teardown(() => {
 })
 
 t.test(
-  'openStore makes the directory of a file: URL, and the store URL opens it again',
+  'openStore makes the directory of a path or file: URL, and the store URL opens it again',
   async (t) => {
     t.equal(DEFAULT_STORE, 'file:./btfmill-store')
     const urls = {
       [DEFAULT_STORE]: 'btfmill-store',
+      plain: 'plain',
+      './plain/below': 'plain/below',
+      [`${home}/plain:colon`]: 'plain:colon',
       'file:relative': 'relative',
       'file:./deep/er/still': 'deep/er/still',
       [`file:${home}/absolute`]: 'absolute',
@@ -32,14 +35,27 @@ t.test(
       t.ok(existsSync(join(home, path)), url)
       t.equal(store.url, `file:${join(home, path)}`)
       await store.put('a', Buffer.from(url))
-      t.equal(
-        await textOf(await openStore(store.url), 'a'),
-        url,
-        'the store URL opens the same store',
-      )
+      t.equal(await textOf(await openStore(store.url), 'a'), url, 'its URL opens it again')
     }
   },
 )
+
+t.test('openStore with create: false makes nothing and rejects a missing directory', async (t) => {
+  const open = (url: string) => openStore(url, { create: false })
+  await t.rejects(open('./missing'), {
+    ...storeError('not_found'),
+    message: /no store at .*\/missing:/,
+  })
+  t.notOk(existsSync(join(home, 'missing')))
+  mkdirSync(join(home, 'bare'))
+  const bare = await open('bare')
+  t.same(readdirSync(join(home, 'bare')), [])
+  t.same(await keysOf(bare, ''), [])
+  await bare.put('a', Buffer.from('x'))
+  t.equal(await textOf(await open('bare'), 'a'), 'x', 'a store like any other')
+  writeFileSync(join(home, 'file'), '')
+  await t.rejects(open('file'), storeError('unreachable'))
+})
 
 t.test('openStore gives a new, empty store for each memory: URL', async (t) => {
   const store = await openStore('memory:')
@@ -49,7 +65,7 @@ t.test('openStore gives a new, empty store for each memory: URL', async (t) => {
 })
 
 t.test('openStore rejects any other URL as unsupported', async (t) => {
-  const urls = ['', './dir', '/dir', 'file', 'file:', 'file://', 'FILE:./dir', 'https://127.0.0.1/']
+  const urls = ['', 'file:', 'file://', 'FILE:./dir', 'https://127.0.0.1/']
   for (const url of [
     ...urls,
     'constructor:x',

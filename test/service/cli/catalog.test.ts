@@ -1,4 +1,4 @@
-// The commands that keep a store: generate --archive, keygen, verify, gc, import.
+// The commands that keep a store: generate --archive, keygen, sign, verify, gc, import.
 import { execFileSync } from 'node:child_process'
 import {
   mkdirSync,
@@ -24,7 +24,7 @@ const store = ['--store', `file:${at('store')}`]
 const tree = at('store/archive')
 const archive = join(tree, 'debian/12/i686', `${RELEASE}.btf.tar.xz`)
 
-t.test('a tree that is signed, behind any static server', async (t) => {
+t.test('generate --archive keeps a signed tree that any static server can serve', async (t) => {
   makeVmlinux(at('vmlinux'))
   const deb = makePackage(directory, at('vmlinux'))
   const keys = await run('keygen', '-o', at('mine'))
@@ -45,7 +45,7 @@ t.test('a tree that is signed, behind any static server', async (t) => {
   t.ok(statSync(at(`${RELEASE}.btf`)).size > 0)
 })
 
-t.test('verify says what is wrong, and --repair what it made again', async (t) => {
+t.test('verify reports damage, and --repair makes the damaged parts again', async (t) => {
   t.match(await run('verify', ...store), { status: 0, stdout: 'clean\n' })
   writeFileSync(archive, 'x')
   t.match(await run('verify', ...store), {
@@ -66,31 +66,55 @@ t.test('verify says what is wrong, and --repair what it made again', async (t) =
   t.match(await run('gc', ...store), { status: 0, stdout: '0 blobs removed, 0 bytes\n' })
 })
 
-t.test('import of that tree, as a directory and as a tar, once', async (t) => {
-  const [one, two] = [
-    ['--store', `file:${at('one')}`],
-    ['--store', `file:${at('two')}`],
-  ]
-  t.match(await run('import', ...one, tree), { status: 0, stdout: '1 imported\n' })
-  t.match(await run('import', ...one, tree), { status: 0, stdout: '1 present\n' })
-  const record = JSON.parse((await run('list', '--json', ...one)).stdout)
-  t.match(record, {
-    state: 'available',
-    kernel: { distro: 'debian', version: '12', arch: 'i686', release: RELEASE },
-    origin: 'import',
-    package: { url: `import:debian/12/i686/${RELEASE}.btf.tar.xz`, authenticated: 'none' },
-  })
-  for (const flag of ['c', 'cz', 'cJ']) {
-    execFileSync('tar', [`${flag}f`, at('tree.tar'), '-C', tree, '.'])
-    const done = await run('import', ...two, at('tree.tar'))
-    t.match(done, { status: 0, stdout: flag === 'c' ? '1 imported\n' : '1 present\n' })
-  }
-  t.match(await run('import', ...store, tree), { status: 0, stdout: '1 present\n' })
-  for (const url of [one, two])
-    t.match(await run('verify', ...url), { status: 0, stdout: 'clean\n' })
-})
+t.test(
+  'sign signs an existing store with another key, once, and verify trusts that key',
+  async (t) => {
+    t.equal((await run('keygen', '-o', at('other'))).status, 0)
+    const key = ['--secret-key', at('other.key')]
+    t.match(await run('verify', ...store, ...key), { status: 1 })
+    const signed = await run('sign', ...store, ...key)
+    t.match(signed, {
+      status: 0,
+      stdout: 'signed catalog/snapshot.ndjson.zst, archive/manifest.json\n',
+      stderr: '',
+    })
+    for (const file of ['archive/manifest.json', 'catalog/snapshot.ndjson.zst'])
+      execFileSync('minisign', ['-V', '-m', at('store', file), '-p', at('other.pub')])
+    t.match(await run('verify', ...store, ...key), { status: 0, stdout: 'clean\n' })
+    t.match(await run('sign', ...store, ...key, '--json'), { status: 0, stdout: '{"signed":[]}\n' })
+    t.match(await run('sign', ...store), { status: 2, stderr: '--secret-key' })
+    t.match(await run('sign', ...store, '--secret-key', at('other.pub')), { status: 1 })
+  },
+)
 
-t.test('what is refused, and why', async (t) => {
+t.test(
+  'import reads the tree as a directory and as a tar, and imports a kernel once',
+  async (t) => {
+    const [one, two] = [
+      ['--store', `file:${at('one')}`],
+      ['--store', `file:${at('two')}`],
+    ]
+    t.match(await run('import', ...one, tree), { status: 0, stdout: '1 imported\n' })
+    t.match(await run('import', ...one, tree), { status: 0, stdout: '1 present\n' })
+    const record = JSON.parse((await run('list', '--json', ...one)).stdout)
+    t.match(record, {
+      state: 'available',
+      kernel: { distro: 'debian', version: '12', arch: 'i686', release: RELEASE },
+      origin: 'import',
+      package: { url: `import:debian/12/i686/${RELEASE}.btf.tar.xz`, authenticated: 'none' },
+    })
+    for (const flag of ['c', 'cz', 'cJ']) {
+      execFileSync('tar', [`${flag}f`, at('tree.tar'), '-C', tree, '.'])
+      const done = await run('import', ...two, at('tree.tar'))
+      t.match(done, { status: 0, stdout: flag === 'c' ? '1 imported\n' : '1 present\n' })
+    }
+    t.match(await run('import', ...store, tree), { status: 0, stdout: '1 present\n' })
+    for (const url of [one, two])
+      t.match(await run('verify', ...url), { status: 0, stdout: 'clean\n' })
+  },
+)
+
+t.test('import refuses files that are not BTF or have no kernel name, and says why', async (t) => {
   const bad = at('bad')
   const put = (path: string, bytes: string | Buffer) => {
     mkdirSync(dirname(join(bad, path)), { recursive: true })
@@ -132,31 +156,34 @@ t.test('what is refused, and why', async (t) => {
   t.match(await run('import', ...fresh, at('none')), { status: 1, stderr: /ENOENT/ })
 })
 
-t.test('a release as long as a file name may be, and a longer one', async (t) => {
-  const long = ['--store', `file:${at('long')}`]
-  const images = [255, 256, 20].map((length) => {
-    const [path, release] = [at(`vmlinux-${length}`), '6.1.0-'.padEnd(length, 'r')]
-    makeVmlinux(path, { release, defines: { STACK: 256 + length } })
-    return path
-  })
-  const named = ['--distro', 'debian', '--distro-version', '12']
-  const made = await run('generate', ...long, '--archive', ...named, ...images)
-  t.equal(made.status, 1)
-  t.match(made.stdout, /^2 published; 0 there already; 1 failed\n[\s\S]* store_failed +1 /)
-  t.match(made.stderr, /store_failed: a name has more than 255 bytes: 6\.1\.0-r+…/)
-  const files = readdirSync(at('long/archive/debian/12/i686'))
-  t.same(files, ['6.1.0-rrrrrrrrrrrrrr.btf.tar.xz'], 'the tree has what it can name')
-  t.match(await run('verify', ...long), { status: 0, stdout: 'clean\n' })
-  const { stdout } = await run('list', '--json', ...long, '--release', '6.1.0-r*')
-  const listed = stdout
-    .trimEnd()
-    .split('\n')
-    .map((line) => JSON.parse(line))
-  t.same(listed.map(({ kernel }) => kernel.release.length).sort(), [20, 255])
+t.test(
+  'a release as long as a file name may be is stored without its archive, a longer one is refused',
+  async (t) => {
+    const long = ['--store', `file:${at('long')}`]
+    const images = [255, 256, 20].map((length) => {
+      const [path, release] = [at(`vmlinux-${length}`), '6.1.0-'.padEnd(length, 'r')]
+      makeVmlinux(path, { release, defines: { STACK: 256 + length } })
+      return path
+    })
+    const named = ['--distro', 'debian', '--distro-version', '12']
+    const made = await run('generate', ...long, '--archive', ...named, ...images)
+    t.equal(made.status, 1)
+    t.match(made.stdout, /^2 published; 0 there already; 1 failed\n[\s\S]* store_failed +1 /)
+    t.match(made.stderr, /store_failed: a name has more than 255 bytes: 6\.1\.0-r+…/)
+    const files = readdirSync(at('long/archive/debian/12/i686'))
+    t.same(files, ['6.1.0-rrrrrrrrrrrrrr.btf.tar.xz'], 'the tree has what it can name')
+    t.match(await run('verify', ...long), { status: 0, stdout: 'clean\n' })
+    const { stdout } = await run('list', '--json', ...long, '--release', '6.1.0-r*')
+    const listed = stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    t.same(listed.map(({ kernel }) => kernel.release.length).sort(), [20, 255])
 
-  rmSync(at('long/blobs', listed[0].btf.sha256.slice(0, 2)), { recursive: true })
-  rmSync(at('long/blobs', listed[1].btf.sha256.slice(0, 2)), { recursive: true, force: true })
-  const repaired = await run('verify', '--repair', ...long)
-  t.equal(repaired.status, 1)
-  t.match(repaired.stdout, /1 wrong; 1 made again\n$/, 'a blob is made again from an archive')
-})
+    rmSync(at('long/blobs', listed[0].btf.sha256.slice(0, 2)), { recursive: true })
+    rmSync(at('long/blobs', listed[1].btf.sha256.slice(0, 2)), { recursive: true, force: true })
+    const repaired = await run('verify', '--repair', ...long)
+    t.equal(repaired.status, 1)
+    t.match(repaired.stdout, /1 wrong; 1 made again\n$/, 'a blob is made again from an archive')
+  },
+)

@@ -1,4 +1,4 @@
-// btfmill diff: two files, two kernels of a store, or one of each.
+// btfmill diff: the differences of two files, of two kernels of a store, or of one of each.
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
@@ -12,9 +12,9 @@ const store = await storeOf(join(directory, 'store'), [
   { machine: 'i686', release: '5.10.0-1+deb11' },
 ])
 
-t.test('what changed, as text: files, kernels of the store', async (t) => {
+t.test('diff prints the changed types of two files or two kernels, and ends with 1', async (t) => {
   const files = await run('diff', x86!, i686!)
-  t.equal(files.status, 0)
+  t.equal(files.status, 1)
   t.match(files.stdout, /^pointers: 8 → 4 bytes\n/)
   t.match(files.stdout, '~ struct list_head: 16 → 8 bytes\n')
   t.match(files.stdout, /\n\d+ removed, \d+ added, \d+ changed\n$/)
@@ -23,9 +23,9 @@ t.test('what changed, as text: files, kernels of the store', async (t) => {
   t.equal((await run('diff', '--store', store, ...kernels)).stdout, files.stdout)
 })
 
-t.test('one type, with or without its tag', async (t) => {
+t.test('diff --type takes a name with or without its tag', async (t) => {
   const { status, stdout } = await run('diff', x86!, i686!, '--type', 'struct list_head')
-  t.equal(status, 0)
+  t.equal(status, 1)
   t.equal(
     stdout,
     [
@@ -49,12 +49,20 @@ t.test('one type, with or without its tag', async (t) => {
   t.equal(mixed.stdout, stdout)
   const none = await run('diff', x86!, i686!, '--type', 'nothing')
   t.equal(none.status, 1)
-  t.match(none.stderr, 'there is no type nothing in ')
+  t.match(none.stderr, 'no type nothing in ')
 })
 
-t.test('as JSON', async (t) => {
+t.test('diff ends with 0 when nothing differs, in whole kernels and in one type', async (t) => {
+  for (const args of [[], ['--type', 'list_head'], ['--json']]) {
+    const { status, stderr } = await run('diff', x86!, x86!, ...args)
+    t.equal(status, 0, args.join(' '))
+    t.equal(stderr, '')
+  }
+})
+
+t.test('diff --json prints the differences as one object', async (t) => {
   const { status, stdout } = await run('diff', x86!, i686!, '--json')
-  t.equal(status, 0)
+  t.equal(status, 1)
   const { pointerSize, changed } = JSON.parse(stdout)
   t.same(pointerSize, { old: 8, new: 4 })
   t.match(
@@ -67,12 +75,18 @@ t.test('as JSON', async (t) => {
   )
 })
 
-t.test('what is neither BTF nor a kernel that is known', async (t) => {
+t.test('diff refuses what is neither BTF nor a kernel of the store', async (t) => {
   const broken = join(directory, 'broken.btf')
   writeFileSync(broken, 'no BTF')
   for (const [what, message] of [
-    ['nothing', 'unknown_kernel: nothing is neither a file nor DISTRO/VERSION/ARCH/RELEASE'],
-    ['debian/12/x86_64/7', 'unknown_kernel: there is no BTF for debian 12 x86_64 7'],
+    [
+      'nothing',
+      'unknown_kernel: "nothing" is not a file and names no kernel: expected DISTRO/VERSION/ARCH/RELEASE',
+    ],
+    [
+      'debian/12/x86_64/7',
+      'unknown_kernel: "debian/12/x86_64/7" is not a file and names no kernel',
+    ],
     [broken, `invalid_header: ${broken}: not BTF: the magic 0xeb9f is missing`],
     [directory, 'EISDIR'],
   ] as const) {
@@ -83,10 +97,10 @@ t.test('what is neither BTF nor a kernel that is known', async (t) => {
   }
 })
 
-t.test('wrong usage', async (t) => {
+t.test('diff of one kernel, or of three, is wrong usage', async (t) => {
   for (const args of [[x86!], [x86!, i686!, x86!]]) {
     const { status, stderr } = await run('diff', ...args)
     t.equal(status, 2, args.join(' '))
-    t.match(stderr, /^error: .*\n\nUsage: btfmill diff/)
+    t.match(stderr, /^btfmill: .*\nRun "btfmill diff --help" for usage\.\n$/)
   }
 })

@@ -1,4 +1,4 @@
-// generate: what it prints to people, pipes and programs, its exit status, and how it ends when it is asked to.
+// btfmill generate: its output for people, pipes and programs, its exit status, and its end by signals.
 import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -16,10 +16,10 @@ import { makeDeployment, type Process, summaryOf } from '../../helpers/workers.t
 const SLOW = manyStructs(200_000)
 
 const ESCAPE = '\u001b'
-/** What steers a terminal. */
+/** The characters that control a terminal. */
 const ESCAPES = new RegExp(`${ESCAPE}|\\r`)
 
-/** Packages with what is wrong with them. */
+/** A good package and four broken ones. */
 async function makeBroken(t: Test) {
   const mill = await makeRunDirectory(t)
   const { directory } = mill
@@ -36,42 +36,45 @@ async function makeBroken(t: Test) {
   return { ...mill, args }
 }
 
-t.test('broken packages: the run finishes, prints them by class, and exits 1', async (t) => {
-  const { args, records, leftovers } = await makeBroken(t)
-  const { status, stdout, stderr } = await run('generate', ...args, '/nowhere/vmlinux')
-  t.equal(status, 1)
-  const [summary, empty, head, ...rows] = stdout.trimEnd().split('\n')
-  t.equal(summary, '1 published; 0 there already; 5 failed')
-  t.equal(empty, '')
-  t.equal(head, 'retry  failure     packages  next try')
-  t.same(rows.slice(0, 2), [
-    'never  no_dwarf    2         with another btfmill or pahole',
-    'never  no_vmlinux  1         with another btfmill or pahole',
-  ])
-  t.same(rows.slice(2).sort(), [
-    'later  gone        1         when the pause is over',
-    'later  truncated   1         when the pause is over',
-  ])
-  t.notMatch(stdout + stderr, ESCAPES)
-  const lines = stderr.trimEnd().split('\n')
-  t.ok(lines.includes('6.1.0-3-test i686: failed: no_dwarf: vmlinux has no .debug_info'))
-  t.ok(lines.some((line) => /^6\.1\.0-1-test i686: done in [\d.]+ s, /.test(line)))
-  t.same(
-    (await records()).map(({ failure }) => failure && [failure.code, failure.retryAt !== null]),
-    [
-      undefined,
-      ['truncated', true],
-      ['no_dwarf', false],
-      ['no_dwarf', false],
-      ['no_vmlinux', false],
-      ['not_found_upstream', true],
-    ],
-    'they are stored',
-  )
-  t.ok((await leftovers()).every((path) => path.startsWith('store/blobs/')))
-})
+t.test(
+  'generate finishes with broken packages, prints them by retry class, and exits 1',
+  async (t) => {
+    const { args, records, leftovers } = await makeBroken(t)
+    const { status, stdout, stderr } = await run('generate', ...args, '/nowhere/vmlinux')
+    t.equal(status, 1)
+    const [summary, empty, head, ...rows] = stdout.trimEnd().split('\n')
+    t.equal(summary, '1 published; 0 there already; 5 failed')
+    t.equal(empty, '')
+    t.equal(head, 'retry  failure             packages  next try')
+    t.same(rows.slice(0, 2), [
+      'never  no_dwarf            2         with another btfmill or pahole',
+      'never  no_vmlinux          1         with another btfmill or pahole',
+    ])
+    t.same(rows.slice(2).sort(), [
+      'later  not_found_upstream  1         when the pause is over',
+      'later  truncated           1         when the pause is over',
+    ])
+    t.notMatch(stdout + stderr, ESCAPES)
+    const lines = stderr.trimEnd().split('\n')
+    t.ok(lines.includes('6.1.0-3-test i686: failed: no_dwarf: vmlinux has no .debug_info'))
+    t.ok(lines.some((line) => /^6\.1\.0-1-test i686: done in [\d.]+ s, /.test(line)))
+    t.same(
+      (await records()).map(({ failure }) => failure && [failure.code, failure.retryAt !== null]),
+      [
+        undefined,
+        ['truncated', true],
+        ['no_dwarf', false],
+        ['no_dwarf', false],
+        ['no_vmlinux', false],
+        ['not_found_upstream', true],
+      ],
+      'failures are stored',
+    )
+    t.ok((await leftovers()).every((path) => path.startsWith('store/blobs/')))
+  },
+)
 
-t.test('--json: one event a line, and the summary last', async (t) => {
+t.test('generate --json prints one event per line, and the summary last', async (t) => {
   const { args } = await makeBroken(t)
   const { status, stdout, stderr } = await run('generate', '--json', ...args)
   t.equal(status, 1)
@@ -94,7 +97,7 @@ t.test('--json: one event a line, and the summary last', async (t) => {
   }
 })
 
-/** Runs a shell command on a terminal of its own, and gives what it showed. */
+/** Runs a shell command on a terminal of its own. Returns what it showed. */
 function onTerminal(command: string): { status: number | null; shown: string } {
   const { status, stdout } = spawnSync(
     'script',
@@ -105,7 +108,7 @@ function onTerminal(command: string): { status: number | null; shown: string } {
 }
 
 t.test(
-  'on a terminal: a line for the run, a bar for each job, and what has happened',
+  'generate on a terminal shows a line for the run, a bar for each job, and past events',
   async (t) => {
     const { directory, storeUrl, scratch } = await makeRunDirectory(t)
     const image = join(directory, 'vmlinux')
@@ -149,7 +152,7 @@ t.test(
   },
 )
 
-/** As a terminal sends it: to the run and all that it has started. */
+/** Sends a signal as a terminal does: to the run and all processes that it started. */
 const interrupt = ({ child }: Process, signal: NodeJS.Signals = 'SIGINT') =>
   process.kill(-child.pid!, signal)
 
@@ -160,12 +163,12 @@ function processesOf(path: string): string[] {
       const line = readFileSync(`/proc/${pid}/cmdline`, 'utf8')
       return line.includes(path) ? [line] : []
     } catch {
-      return [] // no process, or no more
+      return [] // not a process, or one that ended
     }
   })
 }
 
-t.test('SIGINT once: what runs is finished, and nothing new is begun', async (t) => {
+t.test('the first SIGINT lets running jobs finish and starts no other', async (t) => {
   const shop = await makeDeployment(t, 3, SLOW)
   for (const stage of ['unpack', 'pahole']) {
     const before = (await shop.records()).length
@@ -173,14 +176,14 @@ t.test('SIGINT once: what runs is finished, and nothing new is begun', async (t)
     await run.line((line) => line.event === 'stage' && line.stage === stage)
     interrupt(run)
     t.match(await summaryOf(run), { published: 1, left: 2 - before, failed: {} })
-    t.match(await run.ended, { status: before < 2 ? 1 : 0, stderr: /finishing what runs/ })
+    t.match(await run.ended, { status: before < 2 ? 1 : 0, stderr: /finishing running jobs/ })
     t.equal((await shop.records()).length, before + 1)
     t.same(readdirSync(shop.scratch), [])
     await shop.verify()
   }
 })
 
-t.test('SIGINT while sources are asked: they answer yet, and nothing is begun', async (t) => {
+t.test('SIGINT while indexes are read lets them finish and starts no job', async (t) => {
   const shop = await makeDeployment(t, 3)
   const { promise: released, resolve: release } = Promise.withResolvers<void>()
   const mirror = await startServer(t, async ({ url }, response) => {
@@ -196,7 +199,7 @@ t.test('SIGINT while sources are asked: they answer yet, and nothing is begun', 
       (asked) => asked > before,
     )
     interrupt(run)
-    await run.said(/finishing what runs/)
+    await run.said(/finishing running jobs/)
     return run
   }
   const ended = await begin()
@@ -211,25 +214,28 @@ t.test('SIGINT while sources are asked: they answer yet, and nothing is begun', 
   await shop.verify()
 })
 
-t.test('SIGINT twice, or SIGTERM: all ends at once, and nothing half is left', async (t) => {
-  const shop = await makeDeployment(t, 2, SLOW)
-  for (const stage of ['unpack', 'pahole', 'check', 'publish']) {
-    for (const signals of [['SIGINT', 'SIGINT'], ['SIGTERM']] as const) {
-      const run = shop.generate('--jobs', '2')
-      await run.line((line) => line.event === 'stage' && line.stage === stage)
-      interrupt(run, signals[0])
-      if (signals[1]) {
-        await run.said(/finishing what runs/)
-        interrupt(run, signals[1])
+t.test(
+  'a second SIGINT, or SIGTERM, stops all jobs at once and leaves nothing half-written',
+  async (t) => {
+    const shop = await makeDeployment(t, 2, SLOW)
+    for (const stage of ['unpack', 'pahole', 'check', 'publish']) {
+      for (const signals of [['SIGINT', 'SIGINT'], ['SIGTERM']] as const) {
+        const run = shop.generate('--jobs', '2')
+        await run.line((line) => line.event === 'stage' && line.stage === stage)
+        interrupt(run, signals[0])
+        if (signals[1]) {
+          await run.said(/finishing running jobs/)
+          interrupt(run, signals[1])
+        }
+        const { status, stderr } = await run.ended
+        t.equal(status, 1, `${signals} at ${stage}`)
+        t.match(stderr, new RegExp(`stopped by ${signals[0]}`))
+        t.same(readdirSync(shop.scratch), [])
+        t.same(processesOf(shop.scratch), [], 'no program runs on')
+        await shop.verify()
+        for (const record of await shop.records())
+          await shop.store.delete(recordKey(record.kernel, buildOf(record)))
       }
-      const { status, stderr } = await run.ended
-      t.equal(status, 1, `${signals} at ${stage}`)
-      t.match(stderr, new RegExp(`stopped by ${signals[0]}`))
-      t.same(readdirSync(shop.scratch), [])
-      t.same(processesOf(shop.scratch), [], 'no program runs on')
-      await shop.verify()
-      for (const record of await shop.records())
-        await shop.store.delete(recordKey(record.kernel, buildOf(record)))
     }
-  }
-})
+  },
+)

@@ -1,4 +1,4 @@
-// The commands of the main path, each a process as its users start it: generate, list, serve, fetch.
+// The main path, each command in a process of its own as users start it: generate, list, serve, fetch.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -34,7 +34,7 @@ const named = [
   RELEASE,
 ]
 
-/** Runs it to its end, whatever the exit status. */
+/** Runs a command to its end, whatever its exit status. */
 async function run(...args: string[]): Promise<{ status: number; stdout: string; stderr: string }> {
   const child = spawn(process.execPath, [MAIN, ...args], { timeout: 60_000 })
   let [stdout, stderr] = ['', '']
@@ -44,7 +44,7 @@ async function run(...args: string[]): Promise<{ status: number; stdout: string;
   return { status, stdout, stderr }
 }
 
-t.test('generate, list, serve, fetch', async (t) => {
+t.test('a kernel travels from a package through generate, list and serve to fetch', async (t) => {
   const made = await run(
     'generate',
     ...store,
@@ -59,7 +59,7 @@ t.test('generate, list, serve, fetch', async (t) => {
   t.match(made.stdout, /^1 published; 0 there already; 1 failed\n[\s\S]*\nnever +no_vmlinux +1 /)
 
   const rows = (await btfmill('list', ...store)).trimEnd().split('\n')
-  t.equal(rows.length, 2)
+  t.equal(rows.length, 3, 'a header and two kernels')
   t.match(
     rows.find((row) => row.includes(RELEASE)),
     /debian +12 +i686 .* available +\d+ bytes, \d+ types/,
@@ -98,7 +98,7 @@ t.test('generate, list, serve, fetch', async (t) => {
   t.equal(await server.stop(), 0)
 })
 
-t.test('a record that is damaged is told, and hides no other', async (t) => {
+t.test('list reports a damaged record, and lists the others', async (t) => {
   const bad = join(directory, 'store/kernels/debian/12/i686/damaged')
   mkdirSync(bad, { recursive: true })
   writeFileSync(join(bad, 'x.json'), '{"schema":1')
@@ -109,7 +109,7 @@ t.test('a record that is damaged is told, and hides no other', async (t) => {
   t.match(stdout, RELEASE)
 })
 
-t.test('wrong usage ends with 2 and says what is right', async (t) => {
+t.test('wrong usage ends with 2 and a message', async (t) => {
   const wrong = [
     ['nothing'],
     ['generate', '--limit', '0'],
@@ -130,7 +130,7 @@ t.test('wrong usage ends with 2 and says what is right', async (t) => {
     t.match(help.stdout, command)
 })
 
-t.test('a store that cannot be is an error of one line', async (t) => {
+t.test('a store that cannot be opened is an error of one line', async (t) => {
   for (const url of [`file:${vmlinux}`, 'ftp://x/y', 'nonsense:']) {
     const { status, stderr } = await run('list', '--store', url)
     t.equal(status, 1, url)

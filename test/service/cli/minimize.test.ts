@@ -1,4 +1,4 @@
-// btfmill minimize: for one kernel into a file, for those of a store into a tree.
+// btfmill minimize: one kernel into a file, the kernels of a store into a tree.
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
@@ -24,7 +24,7 @@ const filesIn = (path: string) =>
     .map((entry) => join(entry.parentPath, entry.name).slice(path.length + 1))
     .sort()
 
-t.test('one kernel into one file: the bytes are those of bpftool', async (t) => {
+t.test('minimize writes the same bytes for a kernel as bpftool', async (t) => {
   const theirs = join(directory, 'theirs.btf')
   t.equal(await minimizeWithBpftool(x86, [task, bitfield], theirs), undefined)
   const out = join(directory, 'new/one.btf')
@@ -35,41 +35,47 @@ t.test('one kernel into one file: the bytes are those of bpftool', async (t) => 
   t.equal(stderr, '')
 })
 
-t.test('a kernel of the store by its name, over what was there', async (t) => {
-  const out = join(directory, 'named.btf')
-  writeFileSync(out, 'old')
-  const named = ['--btf', 'debian/12/amd64/6.1.0-1', '--store', store]
-  const { status, stdout } = await run('minimize', task, ...named, '-o', out, '--json')
-  t.equal(status, 0)
-  const { size, types, ...rest } = JSON.parse(stdout)
-  t.same(rest, { kernel: named[1], path: out, of: readFileSync(x86).length })
-  t.equal(size, readFileSync(out).length)
-  t.equal(types, parseBtf(readFileSync(out)).typeCount)
-})
+t.test(
+  'minimize takes a kernel of the store by its name, and overwrites the output file',
+  async (t) => {
+    const out = join(directory, 'named.btf')
+    writeFileSync(out, 'old')
+    const named = ['--btf', 'debian/12/amd64/6.1.0-1', '--store', store]
+    const { status, stdout } = await run('minimize', task, ...named, '-o', out, '--json')
+    t.equal(status, 0)
+    const { size, types, ...rest } = JSON.parse(stdout)
+    t.same(rest, { kernel: named[1], path: out, of: readFileSync(x86).length })
+    t.equal(size, readFileSync(out).length)
+    t.equal(types, parseBtf(readFileSync(out)).typeCount)
+  },
+)
 
-t.test('kernels of the store: the archive tree, and each file does for its kernel', async (t) => {
-  const out = join(directory, 'tree')
-  const args = ['--store', store, '--distro', 'debian', '--release', '[56].*', '-o', out]
-  const { status, stdout } = await run('minimize', task, ...args)
-  t.equal(status, 0)
-  const files = [
-    'debian/12/i686/5.10.0-1+deb11.btf',
-    'debian/12/s390x/6.1.0-1.btf',
-    'debian/12/x86_64/6.1.0-1.btf',
-  ]
-  t.same(filesIn(out), files, 'and nothing is left over')
-  t.same(
-    stdout.split('\n').map((line) => line.split(':')[0]),
-    [...files.map((file) => join(out, file)), ''],
-  )
-  const object = openObject(readFileSync(task))
-  const small = parseBtf(readFileSync(join(out, files[2]!)))
-  const outcomes = (kernel: typeof small) =>
-    relocate(object, kernel).relocations.map(({ outcome }) => outcome)
-  t.same(outcomes(small), outcomes(parseBtf(readFileSync(x86))))
-})
+t.test(
+  'minimize writes a tree for the kernels of a store, and each file relocates as the whole BTF does',
+  async (t) => {
+    const out = join(directory, 'tree')
+    const args = ['--store', store, '--distro', 'debian', '--release', '[56].*', '-o', out]
+    const { status, stdout } = await run('minimize', task, ...args)
+    t.equal(status, 0)
+    const files = [
+      'debian/12/i686/5.10.0-1+deb11.btf',
+      'debian/12/s390x/6.1.0-1.btf',
+      'debian/12/x86_64/6.1.0-1.btf',
+    ]
+    t.same(filesIn(out), files, 'no temporary file is left')
+    t.same(
+      stdout.split('\n').map((line) => line.split(':')[0]),
+      [...files.map((file) => join(out, file)), ''],
+    )
+    const object = openObject(readFileSync(task))
+    const small = parseBtf(readFileSync(join(out, files[2]!)))
+    const outcomes = (kernel: typeof small) =>
+      relocate(object, kernel).relocations.map(({ outcome }) => outcome)
+    t.same(outcomes(small), outcomes(parseBtf(readFileSync(x86))))
+  },
+)
 
-t.test('a kernel for which there is none does not stop the others', async (t) => {
+t.test('a kernel that cannot be minimized does not stop the others', async (t) => {
   const out = join(directory, 'some')
   const store = await storeOf(join(directory, 'builds'), [
     { machine: 'x86_64', release: '6.1.0-2', version: '1' },
@@ -83,8 +89,8 @@ t.test('a kernel for which there is none does not stop the others', async (t) =>
     run('minimize', task, ambiguous, '--btf', x86, '-o', none, '--json'),
   ])
   t.equal(several.status, 1)
-  t.match(several.stderr, 'debian/12/x86_64/6.1.0-2: ambiguous: it has several builds')
-  t.same(filesIn(out), ['debian/12/x86_64/6.1.0-3.btf'], 'builds with one BTF are one')
+  t.match(several.stderr, 'debian/12/x86_64/6.1.0-2: ambiguous: several builds with different BTF')
+  t.same(filesIn(out), ['debian/12/x86_64/6.1.0-3.btf'], 'builds with the same BTF count as one')
   t.equal(refused.status, 1)
   t.match(
     refused.stderr,
@@ -94,33 +100,42 @@ t.test('a kernel for which there is none does not stop the others', async (t) =>
   t.notOk(existsSync(none))
 })
 
-t.test('objects and files that are none write nothing', async (t) => {
-  const out = join(directory, 'nothing.btf')
-  const btf = ['--btf', x86, '-o', out]
-  const [none, raw, noKernel, elsewhere] = await Promise.all([
-    run('minimize', join(directory, 'nothing.o'), ...btf),
-    run('minimize', task, x86, ...btf),
-    run('minimize', task, '--store', store, '--arch', 'riscv64', '-o', out),
-    run('minimize', task, '--btf', x86, '-o', join(x86, 'in a file')),
-  ])
-  for (const { status, stdout } of [none, raw, noKernel, elsewhere]) {
-    t.equal(status, 1)
-    t.equal(stdout, '')
-  }
-  t.match(none.stderr, 'ENOENT')
-  t.match(raw.stderr, `btfmill: invalid_elf: ${x86}: not an ELF file`)
-  t.match(noKernel.stderr, `no kernel in ${store} matches`)
-  t.match(elsewhere.stderr, `btfmill: EEXIST: file already exists, mkdir '${x86}'`)
-  t.notOk(existsSync(out))
-})
+t.test(
+  'minimize writes nothing where an object, the BTF or the output is not usable',
+  async (t) => {
+    const out = join(directory, 'nothing.btf')
+    const btf = ['--btf', x86, '-o', out]
+    const [none, raw, noKernel, elsewhere] = await Promise.all([
+      run('minimize', join(directory, 'nothing.o'), ...btf),
+      run('minimize', task, x86, ...btf),
+      run('minimize', task, '--store', store, '--arch', 'riscv64', '-o', out),
+      run('minimize', task, '--btf', x86, '-o', join(x86, 'in a file')),
+    ])
+    for (const { status, stdout } of [none, raw, noKernel, elsewhere]) {
+      t.equal(status, 1)
+      t.equal(stdout, '')
+    }
+    t.match(none.stderr, 'ENOENT')
+    t.match(raw.stderr, `btfmill: invalid_elf: ${x86}: not an ELF file`)
+    t.match(noKernel.stderr, 'unknown_kernel: no kernels match --arch riscv64')
+    t.match(elsewhere.stderr, `btfmill: EEXIST: file already exists, mkdir '${x86}'`)
+    t.notOk(existsSync(out))
+  },
+)
 
-t.test('wrong usage', async (t) => {
-  const [none, noOutput, both] = await Promise.all([
-    run('minimize', '-o', 'x'),
-    run('minimize', plain),
-    run('minimize', plain, '--btf', x86, '--arch', 'x86_64', '-o', 'x'),
-  ])
-  t.match(none, { status: 2, stderr: "missing required argument 'object'" })
-  t.match(noOutput, { status: 2, stderr: "required option '-o, --output <path>'" })
-  t.match(both, { status: 2, stderr: "'--btf <what>' cannot be used with option '--arch <arch>'" })
-})
+t.test(
+  'minimize needs an object and an output, and takes not both --btf and a filter',
+  async (t) => {
+    const [none, noOutput, both] = await Promise.all([
+      run('minimize', '-o', 'x'),
+      run('minimize', plain),
+      run('minimize', plain, '--btf', x86, '--arch', 'x86_64', '-o', 'x'),
+    ])
+    t.match(none, { status: 2, stderr: "missing required argument 'object'" })
+    t.match(noOutput, { status: 2, stderr: "required option '-o, --output <path>'" })
+    t.match(both, {
+      status: 2,
+      stderr: "'--btf <kernel>' cannot be used with option '--arch <arch>'",
+    })
+  },
+)
