@@ -200,7 +200,10 @@ for (const [shell, path] of Object.entries(SHELLS)) {
       }
     })
     const { fetch, cache } = machineOf(t, path)
-    t.match(await fetch('--server', server), { status: 1, stderr: /is generating the BTF: try again later/ })
+    t.match(await fetch('--server', server), {
+      status: 1,
+      stderr: /is generating the BTF: try again later/,
+    })
     pending = 1
     t.match(await fetch('--server', server, '--wait', '60'), { status: 0, stderr: /; waiting/ })
     t.same(files(cache), [`${sha256}.btf`])
