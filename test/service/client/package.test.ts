@@ -14,6 +14,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
+import { withoutHooks } from '../../helpers/without-hooks.ts'
 
 const CHECKOUT = join(import.meta.dirname, '../../..')
 const PACKAGE = join(CHECKOUT, 'service/client')
@@ -23,11 +24,14 @@ function install(directory: string): string {
   const modules = join(directory, 'node_modules')
   const target = join(modules, '@btfmill/client')
   mkdirSync(target, { recursive: true })
-  const packed = execFileSync('npm', ['pack', '--json', '--pack-destination', directory], {
-    cwd: PACKAGE,
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
+  const packed = execFileSync(
+    ...withoutHooks('npm', ['pack', '--json', '--pack-destination', directory]),
+    {
+      cwd: PACKAGE,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'pipe'],
+    },
+  )
   const [{ filename }] = JSON.parse(packed.slice(packed.indexOf('['))) as [{ filename: string }]
   execFileSync('tar', ['-xzf', join(directory, filename), '--strip-components=1', '-C', target])
   const { dependencies } = JSON.parse(readFileSync(join(target, 'package.json'), 'utf8')) as {
