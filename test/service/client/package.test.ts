@@ -2,6 +2,7 @@
 import { execFile, execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
+  cpSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -17,23 +18,26 @@ import t from 'tap'
 import { withoutHooks } from '../../helpers/without-hooks.ts'
 
 const CHECKOUT = join(import.meta.dirname, '../../..')
-const PACKAGE = join(CHECKOUT, 'service/client')
+
+/** Packs the client in a copy of the checkout, so that tests that read the checkout never see what packing writes. */
+function pack(): string {
+  const copy = t.testdir()
+  for (const name of ['package.json', 'tsconfig.json', 'bpf', 'storage', 'service'])
+    cpSync(join(CHECKOUT, name), join(copy, name), { recursive: true })
+  symlinkSync(join(CHECKOUT, 'node_modules'), join(copy, 'node_modules'))
+  const client = join(copy, 'service/client')
+  execFileSync(...withoutHooks('npm', ['pack', '--offline']), { cwd: client, stdio: 'pipe' })
+  return join(client, readdirSync(client).find((name) => name.endsWith('.tgz'))!)
+}
+
+const tarball = pack()
 
 /** The package in `node_modules` of an empty project, beside its dependencies and nothing else. */
 function install(directory: string): string {
   const modules = join(directory, 'node_modules')
   const target = join(modules, '@btfmill/client')
   mkdirSync(target, { recursive: true })
-  const packed = execFileSync(
-    ...withoutHooks('npm', ['pack', '--json', '--pack-destination', directory]),
-    {
-      cwd: PACKAGE,
-      encoding: 'utf8',
-      stdio: ['ignore', 'pipe', 'pipe'],
-    },
-  )
-  const [{ filename }] = JSON.parse(packed.slice(packed.indexOf('['))) as [{ filename: string }]
-  execFileSync('tar', ['-xzf', join(directory, filename), '--strip-components=1', '-C', target])
+  execFileSync('tar', ['-xzf', tarball, '--strip-components=1', '-C', target])
   const { dependencies } = JSON.parse(readFileSync(join(target, 'package.json'), 'utf8')) as {
     dependencies: Record<string, string>
   }
