@@ -101,7 +101,7 @@ async function tryOnce<T>(
   }
 }
 
-interface HttpResponse {
+interface ClientResponse {
   status: number
   headers: IncomingHttpHeaders
   bytes: Buffer
@@ -115,7 +115,7 @@ async function follow(
   url: URL,
   timeout: number,
   signal: AbortSignal | undefined,
-): Promise<HttpResponse> {
+): Promise<ClientResponse> {
   const response = await request(url, timeout, signal)
   const { location, etag } = response.headers
   if (response.status !== 307 || location === undefined) return response
@@ -128,7 +128,7 @@ function request(
   url: URL,
   timeout: number,
   signal: AbortSignal | undefined,
-): Promise<HttpResponse> {
+): Promise<ClientResponse> {
   const options = { headers: { 'accept-encoding': 'zstd' }, timeout, ...(signal && { signal }) }
   return new Promise((resolve, reject) => {
     const sent = (url.protocol === 'https:' ? getHttps : getHttp)(url, options, (response) => {
