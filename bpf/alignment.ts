@@ -1,8 +1,8 @@
 /*
- * Alignment is not in BTF; it has to be inferred so that C with the same offsets can be printed. A scalar's follows
- * from its size, but ABIs differ on those wider than a pointer: i386 aligns u64 to 4, ARM, MIPS and PowerPC to 8. So an
- * alignment here says whether it is certain; where it is not, it is the largest that any ABI has, and a printer that
- * fills every gap itself is right either way.
+ * Infers alignments, which BTF does not store, so that C with the same offsets can be printed. The alignment of a scalar
+ * follows from its size, but ABIs differ on scalars wider than a pointer: i386 aligns u64 to 4 bytes, ARM, MIPS and
+ * PowerPC to 8. So an alignment says whether it is certain. An uncertain one is the largest of any ABI; a printer that
+ * fills every gap itself is correct in both cases.
  */
 
 import type { Btf } from './btf.ts'
@@ -22,7 +22,7 @@ const BYTE: Alignment = { bytes: 1, certain: true }
 /** Structs within structs; the kernel's deepest is below 20. */
 const MAX_NESTING = 256
 
-/** Alignments of the types of one BTF, each worked out once. */
+/** Alignments of the types of one BTF, each computed once. */
 export class Alignments {
   readonly #btf: Btf
   readonly #known = new Map<number, Alignment>()
@@ -34,7 +34,7 @@ export class Alignments {
     this.#btf = btf
   }
 
-  /** The alignment of a type as it will be printed. Errors: `cycle`. */
+  /** The alignment of a type as it is printed. Errors: `cycle`. */
   of(id: number, depth = 0): Alignment {
     if (depth > MAX_NESTING) throw new BtfError('cycle', `type ${id} contains itself`)
     const resolved = resolve(this.#btf, id)
@@ -46,8 +46,8 @@ export class Alignments {
   }
 
   /**
-   * Whether a struct or union cannot have its members where they are without `packed`: a member lies askew, or the
-   * size is no multiple of the alignment (libbpf `btf_is_struct_packed`).
+   * Whether a struct or union needs `packed`: a member is misaligned, or the size is not a multiple of the alignment
+   * (libbpf `btf_is_struct_packed`).
    */
   isPacked(struct: StructType, depth = 0): boolean {
     const known = this.#packed.get(struct.id)
@@ -56,7 +56,7 @@ export class Alignments {
       struct.members.some((member) => {
         const { bytes } = this.of(member.type, depth + 1)
         const { offset, size } = memberBits(this.#btf, struct, member)
-        // a bitfield may start anywhere, but may not cross a boundary of its type
+        // a bitfield may start anywhere, but must not cross a boundary of its type
         const unit = (sizeOf(this.#btf, member.type) ?? 0) * 8
         if (size > 0) return (offset % unit) + size > unit
         return offset % (bytes * 8) !== 0
@@ -85,7 +85,7 @@ export class Alignments {
     }
   }
 
-  /** The alignment that a struct has by its members' alone. */
+  /** The largest alignment of a struct's members. */
   natural(struct: StructType, depth = 0): Alignment {
     const known = this.#natural.get(struct.id)
     if (known) return known
@@ -102,7 +102,7 @@ export class Alignments {
   }
 
   #scalar(size: number): Alignment {
-    // a size that is no power of two is a long double's of 10 or 12 bytes, made of words
+    // a size that is not a power of two is that of a long double of 10 or 12 bytes, which is made of words
     const bytes = size > 0 ? size & -size : 1
     if (bytes <= this.#btf.pointerSize) return { bytes, certain: true }
     if (bytes === 8) return this.#eightBytes()
@@ -110,8 +110,8 @@ export class Alignments {
   }
 
   /**
-   * With pointers of 4 bytes: where a good part of the structs have 8-byte members at odd multiples of 4, the ABI is
-   * i386's; else those few are packed.
+   * The alignment of 8-byte scalars with 4-byte pointers. If many structs have such members at odd multiples of 4 bytes,
+   * the ABI is that of i386; if few do, those structs are packed.
    */
   #eightBytes(): Alignment {
     this.#wide ??= { bytes: aligns8To4(this.#btf) ? 4 : 8, certain: false }
@@ -121,7 +121,7 @@ export class Alignments {
 
 function aligns8To4(btf: Btf): boolean {
   let withWide = 0
-  let askew = 0
+  let misaligned = 0
   for (let id = 1; id < btf.endId; id++) {
     if (btf.kind(id) !== KIND.STRUCT) continue
     const type = btf.type(id)
@@ -134,7 +134,7 @@ function aligns8To4(btf: Btf): boolean {
     })
     if (wide.length === 0) continue
     withWide++
-    if (type.size % 8 === 4 || wide.some((member) => member.bitOffset % 64 === 32)) askew++
+    if (type.size % 8 === 4 || wide.some((member) => member.bitOffset % 64 === 32)) misaligned++
   }
-  return askew * 5 > withWide
+  return misaligned * 5 > withWide
 }

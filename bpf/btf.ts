@@ -1,10 +1,10 @@
 /*
- * BTF: one validating pass when it is opened, then everything is read where it lies. Types are named by their ids; a
- * split BTF (of a kernel module) continues the ids and string offsets of its base, and every method here takes ids
- * and offsets of either. `type` decodes a record into a value; code that walks many types asks for single words.
+ * BTF, validated in one pass when it is opened, then read in place. Types are named by their ids. Split BTF (of a kernel
+ * module) continues the ids and string offsets of its base, so every method accepts ids and offsets of both. `type`
+ * decodes a record into a value; code that walks many types reads single words.
  */
 
-import { type ByteOrder, bufferOf, viewOf } from './bytes.ts'
+import { type ByteOrder, decodeText, encodeText, findAll, viewOf } from './bytes.ts'
 import { decode } from './decode.ts'
 import { BtfError } from './error.ts'
 import { type BtfHeader, checkStrings, parseHeader } from './header.ts'
@@ -14,47 +14,48 @@ import type { BtfType } from './type.ts'
 import { type Sizes, sizesOf, validate } from './validate.ts'
 
 export interface ParseOptions {
-  /** the BTF that a split BTF continues: that of vmlinux, for a module */
+  /** the BTF that a split BTF continues: vmlinux, for a module */
   readonly base?: Btf
-  /** bytes of a pointer, where the caller knows better than the guess: 8 in every BPF object */
+  /** bytes of a pointer; guessed where it is not given; 8 in every BPF object */
   readonly pointerSize?: 4 | 8
 }
 
 /**
- * Opens raw BTF. The bytes are kept, not copied: they must not change afterwards. Errors: `invalid_header`,
- * `invalid_strings`, `invalid_type`, `truncated`, `invalid_kind`, `invalid_name`, `invalid_type_id`, `too_large`, `unsupported`.
+ * Opens raw BTF. The bytes are kept, not copied, and must not change afterwards. Errors: `invalid_header`,
+ * `invalid_strings`, `invalid_type`, `truncated`, `invalid_kind`, `invalid_name`, `invalid_type_id`, `too_large`,
+ * `unsupported`.
  */
 export function parseBtf(bytes: Uint8Array, options: ParseOptions = {}): Btf {
   return new Btf(bytes, options)
 }
 
-/** Opened BTF; see `parseBtf`. */
+/** BTF that `parseBtf` has opened. */
 export class Btf {
-  /** the blob, without what may follow its strings */
+  /** the BTF itself, without trailing bytes of the input */
   readonly bytes: Uint8Array
   readonly header: BtfHeader
   readonly base: Btf | undefined
   readonly byteOrder: ByteOrder
-  /** its string section */
-  readonly strings: Buffer
-  /** a view over `bytes`, for those who walk records themselves */
+  /** the string section of this BTF, without its base's */
+  readonly strings: Uint8Array
+  /** a view over `bytes`, for code that walks records itself */
   readonly view: DataView
-  /** id of the first type of its own: 1, or for split BTF one more than the base's last */
+  /** id of its own first type: 1, or the base's `endId` for split BTF */
   readonly startId: number
-  /** number of types of its own, void not counted */
+  /** number of its own types, without void */
   readonly typeCount: number
   /** one more than the highest id */
   readonly endId: number
   /** offset of its own first string */
   readonly stringsStart: number
-  /** one more than the highest offset of a string */
+  /** end of its own strings, as an offset */
   readonly stringsEnd: number
   readonly #little: boolean
   readonly #offsets: Uint32Array
   readonly #kinds: Uint8Array
   readonly #counts: Uint32Array
   readonly #sizes: Sizes
-  /** whether it, or its base, has a long string */
+  /** whether this BTF or its base has a long string */
   readonly #long: boolean
   #pointerSize: 4 | 8 | undefined
 
@@ -64,13 +65,17 @@ export class Btf {
     this.bytes = bytes.subarray(0, Math.max(this.header.strings.end, this.header.types.end))
     this.byteOrder = this.header.byteOrder
     if (base && base.byteOrder !== this.byteOrder) {
-      throw new BtfError('invalid_header', 'base and split BTF differ in byte order', 0)
+      throw new BtfError(
+        'invalid_header',
+        `split BTF is ${this.byteOrder}-endian, but its base is ${base.byteOrder}-endian`,
+        0,
+      )
     }
     this.base = base
     this.view = viewOf(this.bytes)
     this.#little = this.byteOrder === 'little'
     const { start, end } = this.header.strings
-    this.strings = bufferOf(bytes.subarray(start, end))
+    this.strings = bytes.subarray(start, end)
     checkStrings(this.strings, start, base !== undefined)
 
     this.startId = base?.endId ?? 1
@@ -91,19 +96,19 @@ export class Btf {
     if (this.#long) checkNames(this)
   }
 
-  /** The kinds its own types use, by UAPI name without `BTF_KIND_`, in order of their numbers. */
+  /** The kinds of its own types, as UAPI names without `BTF_KIND_`, in order of their numbers. */
   kinds(): string[] {
     return [...this.#counts.keys()].filter((kind) => this.#counts[kind]! > 0).map(kindName)
   }
 
-  /** How many types of its own are of this kind. */
+  /** The number of its own types of a kind. */
   countOf(kind: KindName): number {
     return this.#counts[KIND[kind]]!
   }
 
   /**
-   * Bytes of a pointer, guessed as libbpf's `determine_ptr_size` does: from the size of `long`, the base's first.
-   * Where there is no `long`, 8.
+   * Bytes of a pointer. Where `ParseOptions` does not give them, they follow from the size of `long`, the base's first,
+   * as in libbpf's `determine_ptr_size`; 8 where there is no `long`.
    */
   get pointerSize(): 4 | 8 {
     this.#pointerSize ??= this.base?.pointerSize ?? guessPointerSize(this) ?? 8
@@ -112,15 +117,17 @@ export class Btf {
 
   /** Decodes one type. Errors: `invalid_type_id`. */
   type(id: number): BtfType {
-    return decode(this, id)
+    if (id === 0) return { kind: 'VOID', id, name: '' }
+    const owner = this.owner(id)
+    return decode(owner, id, owner.#offsets[id - owner.startId]!)
   }
 
-  /** Decodes its own types, one by one, in order of their ids. */
+  /** Decodes its own types one by one, in order of their ids. */
   *types(): Generator<BtfType> {
-    for (let id = this.startId; id < this.endId; id++) yield decode(this, id)
+    for (let id = this.startId; id < this.endId; id++) yield this.type(id)
   }
 
-  /** Kind number of a type. Errors, as for the next five: `invalid_type_id`. */
+  /** Kind number of a type. Errors of all methods that take an id: `invalid_type_id`. */
   kind(id: number): number {
     if (id === 0) return KIND.VOID
     const ownerOf = this.owner(id)
@@ -128,9 +135,10 @@ export class Btf {
   }
 
   /**
-   * Ids of all types, the base's too, of these kinds (by number), in order, of whose names the first two bytes, as one
-   * number in little endian, are an index of `heads` at which there is no 0; others may be among them. What decides is
-   * hardly ever so, and foreseen by the processor, which reads on meanwhile: records and names lie far apart.
+   * Ids of all types, the base's too, that have one of these kinds (by number) and a name that begins like a wanted one,
+   * in order. `heads` has a nonzero byte at each wanted index: the first two bytes of a name as a little-endian number.
+   * The result is a superset: callers compare the whole names. The test rarely succeeds, so the processor predicts it
+   * and reads ahead; records and names lie far apart in memory.
    */
   idsOf(kinds: ReadonlySet<number>, heads: Uint8Array): number[] {
     const ids = this.base?.idsOf(kinds, heads) ?? []
@@ -147,42 +155,46 @@ export class Btf {
     return ids
   }
 
-  /** Number of elements: members, values, parameters, variables; for a FUNC its linkage. */
+  /** Number of elements (members, values, parameters, variables); of a FUNC its linkage. */
   vlen(id: number): number {
     return id === 0 ? 0 : infoVlen(this.word(id, 4))
   }
 
-  /** kind_flag */
+  /** kind_flag, whose meaning depends on the kind. */
   flag(id: number): boolean {
     return id !== 0 && infoFlag(this.word(id, 4))
   }
 
+  /** The name of a type, '' for none. */
   name(id: number): string {
     return id === 0 ? '' : this.string(this.word(id, 0))
   }
 
-  /** The third word of its header: a size in bytes, or the id of a type, as its kind has it. */
+  /** The third word of the header: a size in bytes or a type id, depending on the kind. */
   sizeOrType(id: number): number {
     return id === 0 ? 0 : this.word(id, 8)
   }
 
-  /** The 32-bit word at a byte offset within a type's record, which the caller knows to be there. */
+  /** The 32-bit word at a byte offset within a type's record. The caller knows that the record is that long. */
   word(id: number, at: number): number {
     const owner = this.owner(id)
     return owner.view.getUint32(owner.#offsets[id - owner.startId]! + at, this.#little)
   }
 
-  /** The BTF that holds a type itself: this one, or a base. Errors: `invalid_type_id`. */
+  /** The BTF that stores a type: this one or a base. Errors: `invalid_type_id`. */
   owner(id: number): Btf {
     let owner: Btf = this
     while (id < owner.startId && owner.base) owner = owner.base
     if (!(id >= owner.startId && id < owner.endId)) {
-      throw new BtfError('invalid_type_id', `type ${id} of ${this.endId}`)
+      throw new BtfError(
+        'invalid_type_id',
+        `invalid type id ${id}: expected less than ${this.endId}`,
+      )
     }
     return owner
   }
 
-  /** Where the record of a type begins in the `bytes` of its owner. Errors: `invalid_type_id`. */
+  /** The byte offset of a type's record in the `bytes` of its owner. Errors: `invalid_type_id`. */
   recordAt(id: number): number {
     const owner = this.owner(id)
     return owner.#offsets[id - owner.startId]!
@@ -191,15 +203,18 @@ export class Btf {
   /** The string at an offset, decoded as UTF-8. Errors: `invalid_name`. */
   string(offset: number): string {
     if (offset === 0) return ''
-    return this.stringBytes(offset).toString('utf8')
+    return decodeText(this.stringBytes(offset))
   }
 
   /** The bytes of the string at an offset, without NUL. Errors: `invalid_name`. */
-  stringBytes(offset: number): Buffer {
+  stringBytes(offset: number): Uint8Array {
     const owner = this.#stringsOf(offset)
     const start = offset - owner.stringsStart
     if (!(start >= 0 && start < owner.strings.length)) {
-      throw new BtfError('invalid_name', `name at ${offset}, strings end at ${this.stringsEnd}`)
+      throw new BtfError(
+        'invalid_name',
+        `invalid string offset ${offset}: the strings end at ${this.stringsEnd}`,
+      )
     }
     return owner.strings.subarray(start, owner.strings.indexOf(0, start))
   }
@@ -209,7 +224,7 @@ export class Btf {
     return headAt(strings, offset - stringsStart)
   }
 
-  /** Whether the string at an offset is exactly these bytes. */
+  /** Whether the string at an offset equals these bytes. */
   stringIs(offset: number, bytes: Uint8Array): boolean {
     const { strings, stringsStart } = this.#stringsOf(offset)
     const start = offset - stringsStart
@@ -217,7 +232,7 @@ export class Btf {
     return strings[start + bytes.length] === 0
   }
 
-  /** The BTF that holds the string at an offset: this one, or a base. */
+  /** The BTF that stores the string at an offset: this one or a base. */
   #stringsOf(offset: number): Btf {
     let owner: Btf = this
     while (offset < owner.stringsStart && owner.base) owner = owner.base
@@ -225,9 +240,8 @@ export class Btf {
   }
 
   /**
-   * The first type of that name, of that kind where one is given; the base's types come first. The name is looked for
-   * among the strings, then its offset among the types, so a handful of names needs no index. The empty name finds
-   * nothing.
+   * The id of the first type with a name, optionally of one kind; the base's types come first. Searches the strings for
+   * the name, then the types for its offset, so a few names need no index. The empty name finds nothing.
    */
   find(name: string, kind?: KindName): number | undefined {
     if (name === '') return undefined
@@ -244,23 +258,18 @@ export class Btf {
     return undefined
   }
 
-  /** All offsets at which exactly this string begins: a name may be stored twice, or be the tail of another. */
+  /** All offsets of a string: it may be stored twice, or be the tail of a longer one. */
   #offsetsOf(name: string): Set<number> {
     const offsets = new Set<number>()
-    const needle = Buffer.from(`${name}\0`)
-    let owner: Btf | undefined = this
-    while (owner) {
-      const strings: Buffer = owner.strings
-      for (let at = strings.indexOf(needle); at >= 0; at = strings.indexOf(needle, at + 1)) {
-        offsets.add(owner.stringsStart + at)
-      }
-      owner = owner.base
+    const needle = encodeText(`${name}\0`)
+    for (let owner: Btf | undefined = this; owner; owner = owner.base) {
+      for (const at of findAll(owner.strings, needle)) offsets.add(owner.stringsStart + at)
     }
     return offsets
   }
 }
 
-/** The first byte of a string and, times 256, the one after it; of a shorter one the latter is anything. */
+/** The first two bytes of a string as a little-endian number. Past the end of a short string the second is arbitrary. */
 function headAt(strings: Uint8Array, at: number): number {
   return at + 1 < strings.length ? strings[at]! | (strings[at + 1]! << 8) : 0
 }

@@ -1,9 +1,9 @@
 /*
- * Declarations and definitions in C: how a type, and what has a name and that type, is written. A declaration is built
- * from the inside out: around the name go the pointers, arrays and parameters on the way to the base type.
+ * C declarations and definitions of types. A declaration is built from the inside out: pointers, arrays and parameters go
+ * around the name, on the path to the base type.
  *
- * A struct is printed so that every member lies where BTF says, whatever the compiler's ABI: gaps are filled with
- * unnamed bitfields wherever natural alignment does not make them for certain, and what is out of alignment is packed.
+ * A struct is printed so that every member has the offset in the BTF, whatever the compiler's ABI. Unnamed bitfields fill
+ * gaps wherever natural alignment does not certainly create them; misaligned structs are packed.
  */
 
 import { Alignments } from './alignment.ts'
@@ -24,26 +24,26 @@ import type {
   StructType,
 } from './type.ts'
 
-/** Anonymous structs, and functions that take functions, within each other. */
+/** Nesting of anonymous structs, and of functions that take functions. */
 const MAX_INLINE = 64
-/** Steps from a name to its base type. */
+/** Steps from a type to its base type. */
 const MAX_CHAIN = 256
 
-/** Writes the types of one BTF; see the functions. Errors of all: `cycle`, `too_large`. */
+/** Prints the types of one BTF as C. Errors of all methods: `cycle`, `too_large`. */
 export class Declarations {
   readonly btf: Btf
   readonly names: TypeNames
   readonly #alignments: Alignments
-  readonly #room: TextBudget
+  readonly #budget: TextBudget
 
   constructor(btf: Btf, names: TypeNames = new Names(btf)) {
     this.btf = btf
     this.names = names
     this.#alignments = new Alignments(btf)
-    this.#room = new TextBudget(btf)
+    this.#budget = new TextBudget(btf)
   }
 
-  /** `type name`, as in a member or typedef; a type alone where the name is ''. Anonymous types are written out. */
+  /** `type name`, as in a member or typedef; the type alone if the name is ''. Anonymous types are written out. */
   declare(id: number, name: string, depth = 0): string {
     if (depth > MAX_INLINE) throw new BtfError('cycle', `type ${id} contains itself`)
     const { btf } = this
@@ -85,7 +85,9 @@ export class Declarations {
           break
         }
         default:
-          return this.#room.take(words([...qualifiers, this.#base(current, depth), ...tags, inner]))
+          return this.#budget.take(
+            words([...qualifiers, this.#base(current, depth), ...tags, inner]),
+          )
       }
       current = btf.sizeOrType(current)
     }
@@ -95,7 +97,7 @@ export class Declarations {
   /** The definition of a struct or union without a closing semicolon. */
   struct(type: StructType, depth = 0, tag = this.names.tag(type.id)): string {
     if (depth > MAX_INLINE) throw new BtfError('cycle', `type ${type.id} contains itself`)
-    const head = this.#room.take(words([type.kind === 'STRUCT' ? 'struct' : 'union', tag]))
+    const head = this.#budget.take(words([type.kind === 'STRUCT' ? 'struct' : 'union', tag]))
     const packed = this.#alignments.isPacked(type)
     const lines = this.#body(type, packed, depth + 1)
     const indent = '\t'.repeat(depth)
@@ -111,7 +113,7 @@ export class Declarations {
     const suffix = type.kind === 'ENUM' ? '' : type.signed ? 'LL' : 'ULL'
     const lines = type.values.map(({ name, value }) => {
       const line = `${indent}\t${this.names.enumerator(name)} = ${literal(value, suffix)},\n`
-      return this.#room.take(line)
+      return this.#budget.take(line)
     })
     return `${head} {\n${lines.join('')}${indent}}${enumMode(type)}`
   }
@@ -156,9 +158,9 @@ export class Declarations {
     }
   }
 
-  /** The members of a struct with what fills its gaps; an array of bytes where C cannot express it. */
+  /** The members of a struct and the padding between them; an array of bytes if C cannot express the layout. */
   #body(type: StructType, packed: boolean, depth: number): string[] {
-    this.#room.spend(type.members.length)
+    this.#budget.spend(type.members.length)
     const lines: string[] = []
     const alignment = packed ? 1 : this.#alignments.natural(type).bytes
     const certain = packed || this.#alignments.natural(type).certain
@@ -186,10 +188,10 @@ export class Declarations {
     return lines
   }
 
-  /** A member's line; undefined for one that C cannot name, whose room is filled instead. */
+  /** The line of a member; undefined for one that C cannot name, which becomes padding. */
   #member(member: Member, bits: number, depth: number): string | undefined {
     if (member.name === '') {
-      // besides an anonymous struct it may be a named one, with -fms-extensions: then its members are repeated
+      // with -fms-extensions a named struct may be an unnamed member: its members are repeated then
       const id = resolve(this.btf, member.type)
       if (!isComposite(this.btf.kind(id)) || bits > 0) return undefined
       return this.struct(this.btf.type(id) as StructType, depth, '')
@@ -199,15 +201,15 @@ export class Declarations {
   }
 
   /**
-   * Unnamed bitfields from bit `from` to bit `to`. None crosses a boundary of its own type, and none has a type that
-   * is aligned more strictly than the struct: some ABIs (AAPCS) would align the struct to it.
+   * Unnamed bitfields from bit `from` to bit `to`. None crosses a boundary of its own type. None has a stricter alignment
+   * than the struct, because some ABIs (AAPCS) would align the struct to it.
    */
   *#padding(from: number, to: number, packed: boolean, alignment: number): Generator<string> {
     const widest = packed ? 64 : Math.min(alignment * 8, 64)
     for (let at = from; at < to; ) {
       const unit = UNITS.find((u) => u.bits <= widest && at % u.bits === 0 && at + u.bits <= to)
       const bits = unit?.bits ?? Math.min(to, roundUp(at + 1, 8)) - at
-      yield this.#room.take(`${unit?.name ?? 'char'}: ${bits}`)
+      yield this.#budget.take(`${unit?.name ?? 'char'}: ${bits}`)
       at += bits
     }
   }
@@ -233,14 +235,14 @@ function roundUp(value: number, unit: number): number {
 }
 
 function literal(value: number | bigint, suffix: string): string {
-  // C has no negative literals: the least of all is one less than minus the greatest
+  // C has no negative literals, so the minimum is written as the negated maximum minus one
   if (value === -2147483648) return '-2147483647 - 1'
   if (value === -(1n << 63n)) return '-9223372036854775807LL - 1'
   const unsigned = suffix === '' && value > 0x7fffffff ? 'U' : suffix
   return `${value}${unsigned}`
 }
 
-/** An enum of other than the natural size gets it by a machine mode. */
+/** The attribute that gives an enum a size other than its natural one. */
 function enumMode(type: EnumType | Enum64Type): string {
   const modes: Record<number, string> = { 1: 'byte', 2: 'HI', 8: 'DI' }
   const mode = modes[type.size]

@@ -1,7 +1,7 @@
 /*
- * Names in C: BTF may hold what C cannot say (names of Rust types, two types of one name), and C has two name spaces:
- * tags of struct, union and enum; and identifiers, typedefs and enumerators. A second use of a name gets `___2`, as
- * bpftool does, which CO-RE takes for a flavour of the same type.
+ * Names in C. BTF may have names that C does not allow: names of Rust types, or one name for two types. C has two name
+ * spaces: tags of structs, unions and enums; and identifiers, here typedefs and enumerators. A second use of a name gets
+ * the suffix `___2`, as in bpftool, which CO-RE reads as a flavour of the same type.
  */
 
 import type { Btf } from './btf.ts'
@@ -27,7 +27,7 @@ export function identifier(name: string): string {
 const INT_WORDS =
   /^(?:(?:char|short|int|long|signed|unsigned|_Bool|__int128) ?)+$|^__int128(?: unsigned)?$/
 
-/** An integer type in C: its own name where that is C's, else by size and sign. */
+/** An integer type in C: its own name if C has that name, otherwise a type of its size and sign. */
 export function intName(type: IntType): string {
   if (INT_WORDS.test(type.name)) return type.name
   if (type.bool && type.size === 1) return '_Bool'
@@ -50,52 +50,52 @@ export function floatName(type: FloatType): string {
 
 export type Tag = 'struct' | 'union' | 'enum'
 
-/** What the types of one BTF are called where they are printed. */
+/** The printed names of the types of one BTF. */
 export interface TypeNames {
-  /** of a struct, union, enum or forward declaration; '' of an anonymous one */
+  /** The tag of a struct, union, enum or forward declaration; '' for an anonymous type. */
   tag(id: number): string
   typedef(id: number): string
-  /** of an enum's value, where the enum is written out */
+  /** The name of an enum's value, where the enum is written out. */
   enumerator(name: string): string
 }
 
-/** Names that make one C header of all types of a BTF. Errors: `too_large`. */
+/** Names that are unique in a C header with all types of a BTF. Errors: `too_large`. */
 export class Names implements TypeNames {
   readonly #btf: Btf
   readonly #tags = new Map<number, string>()
   readonly #typedefs = new Map<number, string>()
-  /** the first type that has a tag */
+  /** tag → the first type that has it */
   readonly #owners = new Map<string, number>()
-  /** the first tag of those of one sort and name */
+  /** sort and name → the first tag for them */
   readonly #firsts = new Map<string, string>()
   readonly #tagSpace: NameSpace
   readonly #identifiers: NameSpace
 
-  /** Definitions take their tags first, so that forward declarations can be fitted to them. */
+  /** Gives tags to definitions first, so that forward declarations can share them. */
   constructor(btf: Btf) {
     this.#btf = btf
-    const room = new TextBudget(btf)
-    this.#tagSpace = new NameSpace(room)
-    this.#identifiers = new NameSpace(room)
+    const budget = new TextBudget(btf)
+    this.#tagSpace = new NameSpace(budget)
+    this.#identifiers = new NameSpace(budget)
     for (let id = 1; id < btf.endId; id++) {
       const tag = tagOf(btf.kind(id))
       if (tag && btf.name(id) !== '' && !isForward(btf, id)) this.#own(id, tag)
     }
   }
 
-  /** The tag of a struct, union or enum, '' for an anonymous one; of a forward, that of its definition. */
+  /** The tag of a struct, union or enum, '' for an anonymous type. A forward declaration has its definition's tag. */
   tag(id: number): string {
     const known = this.#tags.get(id)
     if (known !== undefined) return known
     return isForward(this.#btf, id) ? this.#forward(id) : ''
   }
 
-  /** The definition of the same BTF that a forward declaration stands for, else the forward itself. */
+  /** The definition in the same BTF of a forward declaration, or the declaration itself if there is none. */
   definition(id: number): number {
     return this.#owners.get(this.tag(id)) ?? id
   }
 
-  /** A forward shares the tag of a definition of its sort and name. */
+  /** A forward declaration shares the tag of a definition of its sort and name. */
   #forward(id: number): string {
     const tag = forwardTag(this.#btf, id)
     const shared = this.#firsts.get(`${tag} ${this.#btf.name(id)}`)
@@ -122,23 +122,23 @@ export class Names implements TypeNames {
     return name
   }
 
-  /** A name in the space of identifiers, at its definition. */
+  /** Claims a name in the space of identifiers, where it is defined. */
   enumerator(name: string): string {
     return this.#identifiers.claim(identifier(name))
   }
 }
 
-/** Names of which none is given twice. */
+/** A name space, which gives no name twice. */
 class NameSpace {
-  readonly #room: TextBudget
-  /** for each that is taken the number that the next who wants it tries first */
+  readonly #budget: TextBudget
+  /** taken name → the suffix that the next claim of it tries first */
   readonly #taken = new Map<string, number>()
 
-  constructor(room: TextBudget) {
-    this.#room = room
+  constructor(budget: TextBudget) {
+    this.#budget = budget
   }
 
-  /** The name, or where it is taken with the least number that is free. Errors: `too_large`. */
+  /** Claims a name, or if it is taken the name with the least free suffix. Errors: `too_large`. */
   claim(name: string): string {
     let claimed = name
     let number = this.#taken.get(name)
@@ -148,11 +148,11 @@ class NameSpace {
       this.#taken.set(name, number + 1)
     }
     this.#taken.set(claimed, 2)
-    return this.#room.take(claimed)
+    return this.#budget.take(claimed)
   }
 }
 
-/** Whether a type only declares a tag: FWD, and an enum without values, which is how enums are declared. */
+/** Whether a type only declares a tag: a FWD, or an enum without values. */
 export function isForward(btf: Btf, id: number): boolean {
   const kind = btf.kind(id)
   if (btf.name(id) === '') return false

@@ -1,11 +1,11 @@
 /*
- * A whole BTF as one C header, as `bpftool btf dump … format c` makes vmlinux.h: every struct, union, enum and typedef,
- * in an order that compiles.
+ * Prints a whole BTF as one C header, as `bpftool btf dump … format c` prints vmlinux.h: every struct, union, enum and
+ * typedef, in an order that compiles.
  *
- * C wants a type defined before it is used by value, and declared before it is used through a pointer. So writing a
- * type first brings what it needs: a member's struct whole, a pointer's target as a forward declaration, a typedef
- * itself, and what it stands for only as far as its use needs it. Each type is brought once for each of the two needs,
- * so the work is linear; what needs itself whole is a `cycle`.
+ * C needs a type defined before it is used by value, and declared before it is used through a pointer. So before a type
+ * is written, its dependencies are: the struct of a member is defined, the target of a pointer is declared, and a
+ * typedef is written with as much of its target as its use needs. Each type is visited once per need, so the work is
+ * linear. A type that needs its own definition is a `cycle`.
  */
 
 import type { Btf } from './btf.ts'
@@ -19,8 +19,8 @@ const GUARD = '__VMLINUX_H__'
 const MAX_DEPTH = 1000
 
 /**
- * The header, in pieces to be joined. With clang for BPF its accesses are relocatable (CO-RE) unless
- * BPF_NO_PRESERVE_ACCESS_INDEX is defined. Errors: `cycle`, `too_large`.
+ * Prints the header in pieces, which the caller joins. With clang for BPF, accesses to its types are relocatable (CO-RE)
+ * unless BPF_NO_PRESERVE_ACCESS_INDEX is defined. Errors: `cycle`, `too_large`.
  */
 export function* printHeader(btf: Btf): Generator<string> {
   yield `#ifndef ${GUARD}\n#define ${GUARD}\n\n`
@@ -36,17 +36,17 @@ export function* printHeader(btf: Btf): Generator<string> {
   yield `#endif /* ${GUARD} */\n`
 }
 
-/** How much of a type its user needs: its name, or its size and members. */
+/** The part of a type that a use needs: its name, or its size and members. */
 type Need = 'declared' | 'defined'
 
 class HeaderPrinter {
   readonly #btf: Btf
   readonly #names: Names
   readonly #declarations: Declarations
-  readonly #begun = { declared: new Set<number>(), defined: new Set<number>() }
-  readonly #met = { declared: new Set<number>(), defined: new Set<number>() }
+  readonly #started = { declared: new Set<number>(), defined: new Set<number>() }
+  readonly #finished = { declared: new Set<number>(), defined: new Set<number>() }
   readonly #forwarded = new Set<string>()
-  /** typedefs and enums, which both needs bring, but once */
+  /** typedefs and enums: both needs write them, but only once */
   readonly #written = new Set<number>()
   readonly #referenced: Set<number>
   #lines: string[] = []
@@ -58,94 +58,94 @@ class HeaderPrinter {
     this.#referenced = referencedEnums(btf)
   }
 
-  /** The text that has come up since the last call. */
+  /** The text that was written since the last call. */
   *take(): Generator<string> {
     const lines = this.#lines
     this.#lines = []
     yield* lines
   }
 
-  /** Writes a type that stands by itself in C; others are written where they are used. */
+  /** Writes a type that C defines on its own; other types are written where they are used. */
   define(id: number): void {
     const btf = this.#btf
     switch (btf.kind(id)) {
       case KIND.STRUCT:
       case KIND.UNION:
-        if (btf.name(id) !== '') this.#bring(id, 'defined', 0)
+        if (btf.name(id) !== '') this.#visit(id, 'defined', 0)
         break
       case KIND.ENUM:
       case KIND.ENUM64:
-        if (btf.name(id) !== '') this.#bring(id, 'declared', 0)
+        if (btf.name(id) !== '') this.#visit(id, 'declared', 0)
         else if (!this.#referenced.has(id)) this.#write(this.#declarations.declare(id, ''))
         break
       case KIND.TYPEDEF:
       case KIND.FWD:
-        this.#bring(id, 'declared', 0)
+        this.#visit(id, 'declared', 0)
         break
     }
   }
 
-  #bring(id: number, need: Need, depth: number): void {
-    if (this.#met[need].has(id)) return
+  #visit(id: number, need: Need, depth: number): void {
+    if (this.#finished[need].has(id)) return
     const type = this.#btf.type(id)
-    if (this.#begun[need].has(id) || depth > MAX_DEPTH) {
-      throw new BtfError('cycle', `${type.kind} ${type.name} (type ${id}) needs itself`)
+    if (this.#started[need].has(id) || depth > MAX_DEPTH) {
+      throw new BtfError('cycle', `${type.kind} ${type.name} (type ${id}) contains itself`)
     }
-    this.#begun[need].add(id)
-    this.#bringNew(type, need, depth + 1)
-    this.#met[need].add(id)
+    this.#started[need].add(id)
+    this.#visitNew(type, need, depth + 1)
+    this.#finished[need].add(id)
   }
 
-  #bringNew(type: BtfType, need: Need, depth: number): void {
+  #visitNew(type: BtfType, need: Need, depth: number): void {
     switch (type.kind) {
       case 'STRUCT':
       case 'UNION':
-        if (type.name === '') this.#bringMembers(type, depth)
+        if (type.name === '') this.#visitMembers(type, depth)
         else if (need === 'declared') this.#forward(type)
         else this.#defineStruct(type, depth)
         break
       case 'ENUM':
       case 'ENUM64':
-        this.#bringEnum(type, need, depth)
+        this.#visitEnum(type, need, depth)
         break
       case 'FWD': {
         const definition = this.#names.definition(type.id)
-        if (need === 'defined' && definition !== type.id) this.#bring(definition, need, depth)
+        if (need === 'defined' && definition !== type.id) this.#visit(definition, need, depth)
         else this.#forward(type)
         break
       }
       case 'TYPEDEF':
-        this.#bringTypedef(type.id, type.type, need, depth)
+        this.#visitTypedef(type.id, type.type, need, depth)
         break
       case 'PTR':
-        this.#bring(type.type, 'declared', depth)
+        this.#visit(type.type, 'declared', depth)
         break
       case 'ARRAY':
-        this.#bring(type.type, 'defined', depth)
+        this.#visit(type.type, 'defined', depth)
         break
       case 'FUNC_PROTO':
-        this.#bring(type.type, 'declared', depth)
-        for (const parameter of type.parameters) this.#bring(parameter.type, 'declared', depth)
+        this.#visit(type.type, 'declared', depth)
+        for (const parameter of type.parameters) this.#visit(parameter.type, 'declared', depth)
         break
       case 'CONST':
       case 'VOLATILE':
       case 'RESTRICT':
       case 'TYPE_TAG':
-        this.#bring(type.type, need, depth)
+        this.#visit(type.type, need, depth)
         break
     }
   }
 
   #defineStruct(type: StructType, depth: number): void {
-    this.#bringMembers(type, depth)
+    this.#visitMembers(type, depth)
     this.#write(this.#declarations.struct(type))
   }
 
-  #bringMembers(type: StructType, depth: number): void {
-    for (const member of type.members) this.#bring(member.type, 'defined', depth)
+  #visitMembers(type: StructType, depth: number): void {
+    for (const member of type.members) this.#visit(member.type, 'defined', depth)
   }
 
-  #bringEnum(type: BtfType & { kind: 'ENUM' | 'ENUM64' }, need: Need, depth: number): void {
+  #visitEnum(type: BtfType & { kind: 'ENUM' | 'ENUM64' }, need: Need, depth: number): void {
     if (type.name === '') return
     const names = this.#names
     if (!isForward(this.#btf, type.id)) {
@@ -154,16 +154,16 @@ class HeaderPrinter {
       return
     }
     const definition = names.definition(type.id)
-    if (definition !== type.id) this.#bring(definition, need, depth)
+    if (definition !== type.id) this.#visit(definition, need, depth)
     else if (need === 'declared') this.#forwardLine(`enum ${names.tag(type.id)}`)
     else this.#write(`enum ${names.tag(type.id)} { ${names.enumerator(`${type.name}___none`)} }`)
   }
 
-  #bringTypedef(id: number, target: number, need: Need, depth: number): void {
+  #visitTypedef(id: number, target: number, need: Need, depth: number): void {
     const names = this.#names
-    this.#bring(target, need, depth)
-    // what it stands for may have brought it already, as a struct with a pointer to itself does; and the compiler
-    // has its own __builtin_va_list
+    this.#visit(target, need, depth)
+    // its target may have written it already, as a struct with a pointer to the typedef does; and the compiler has its
+    // own __builtin_va_list
     if (!this.#isNew(id) || this.#btf.name(id) === '__builtin_va_list') return
     const va = target === 0 && this.#btf.name(id) === '__gnuc_va_list'
     this.#write(
@@ -175,8 +175,8 @@ class HeaderPrinter {
 
   #forward(type: BtfType & { kind: 'STRUCT' | 'UNION' | 'FWD' }): void {
     const sort = type.kind === 'FWD' ? type.of : type.kind === 'STRUCT' ? 'struct' : 'union'
-    // once defined, or being written as the one that refers to itself, it needs no declaration
-    if (this.#met.defined.has(this.#names.definition(type.id))) return
+    // a type that is defined already needs no declaration
+    if (this.#finished.defined.has(this.#names.definition(type.id))) return
     this.#forwardLine(`${sort} ${this.#names.tag(type.id)}`)
   }
 
@@ -197,7 +197,7 @@ class HeaderPrinter {
   }
 }
 
-/** Anonymous enums that a member, parameter or typedef has for its type; the others hold constants, alone. */
+/** Anonymous enums that some type refers to; the others only define constants. */
 function referencedEnums(btf: Btf): Set<number> {
   const referenced = new Set<number>()
   const refer = (id: number) => {

@@ -1,10 +1,11 @@
 /*
- * Candidates: the kernel's types that a relocation's root type may mean, those of the same kind and, but for flavours,
- * the same name, in order of their ids (libbpf `bpf_core_add_cands`). All root types of an object are looked for in one
- * pass over the kernel's types.
+ * Candidates of a relocation's root type: the kernel's types of the same kind and, without flavours, the same name, in
+ * order of their ids (libbpf `bpf_core_add_cands`). One pass over the kernel's types finds those of all root types of an
+ * object.
  */
 
 import type { Btf } from './btf.ts'
+import { decodeLatin1 } from './bytes.ts'
 import { isEnum, sameKind } from './compatible.ts'
 import type { CoreRelocation } from './ext.ts'
 import { essentialName } from './flavour.ts'
@@ -12,11 +13,11 @@ import { KIND } from './kind.ts'
 
 interface CandidateQuery {
   readonly kind: number
-  readonly name: Buffer
+  readonly name: Uint8Array
   readonly ids: number[]
 }
 
-/** Candidate ids by root type of the object; a root that is anonymous has none. */
+/** Maps each root type of the object to the ids of its candidates; an anonymous root has none. */
 export function findCandidates(
   local: Btf,
   target: Btf,
@@ -42,7 +43,7 @@ export function findCandidates(
 function collect(target: Btf, kinds: ReadonlySet<number>, all: readonly CandidateQuery[]): void {
   if (all.length === 0) return
   const byName = Map.groupBy(all, (wanted) => key(wanted.name))
-  // most names differ in their beginning already; only those that do not are looked up without their flavour
+  // most names differ in the first two bytes; only the others are looked up, without their flavour
   for (const id of target.idsOf(kinds, headsOf(all))) {
     for (const wanted of byName.get(key(essentialName(nameOf(target, id)))) ?? []) {
       if (sameKind(target.kind(id), wanted.kind)) wanted.ids.push(id)
@@ -50,10 +51,10 @@ function collect(target: Btf, kinds: ReadonlySet<number>, all: readonly Candidat
   }
 }
 
-/** What may follow a name of one byte: its end, or a flavour. */
-const AFTER = Buffer.from('\0_')
+/** Bytes that may follow a name of one byte: NUL, or the `_` of a flavour. */
+const AFTER = [0, 0x5f]
 
-/** How the kernel's names may begin, for `idsOf`. */
+/** The first two bytes of the wanted names, in the form that `Btf.idsOf` takes. */
 function headsOf(all: readonly CandidateQuery[]): Uint8Array {
   const heads = new Uint8Array(65536)
   for (const { name } of all) {
@@ -62,10 +63,10 @@ function headsOf(all: readonly CandidateQuery[]): Uint8Array {
   return heads
 }
 
-function key(name: Buffer): string {
-  return name.toString('latin1')
+function key(name: Uint8Array): string {
+  return decodeLatin1(name)
 }
 
-function nameOf(btf: Btf, id: number): Buffer {
+function nameOf(btf: Btf, id: number): Uint8Array {
   return btf.stringBytes(btf.word(id, 0))
 }

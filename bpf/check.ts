@@ -1,10 +1,11 @@
 /*
- * Checking: would this object load on that kernel, and if not, where and why. Each relocation is decided as libbpf
- * decides it; a poisoned instruction matters only if the verifier reaches it, which control flow tells, or which is
- * left open with the branch it hangs on.
+ * Checks whether an object loads on a kernel, and if not, where and why it fails. Each relocation is decided as libbpf
+ * decides it. A poisoned instruction matters only if the verifier reaches it. Control flow decides this, or the result
+ * stays open and names the branch that it depends on.
  */
 
 import type { Btf } from './btf.ts'
+import { decodeText } from './bytes.ts'
 import { BtfError } from './error.ts'
 import type { CoreRelocation, LineInfo } from './ext.ts'
 import { INSTRUCTION_SIZE } from './instruction.ts'
@@ -14,7 +15,7 @@ import { type Relocated, type RelocationOutcome, relocate } from './relocate.ts'
 import { RelocationError } from './relocation-error.ts'
 import { parseSpec, subjectOf } from './spec.ts'
 
-/** Where in its source an instruction comes from. */
+/** The source line of an instruction. */
 export interface SourceLine {
   readonly file: string
   /** counted from 1 */
@@ -22,27 +23,27 @@ export interface SourceLine {
   readonly text: string
 }
 
-/** Whether the verifier meets a poisoned instruction; `onlyIf` is the branch that decides, where one is found. */
+/** Whether the verifier reaches a poisoned instruction. `onlyIf` is the branch that decides, if one is found. */
 export type Guard =
   | { readonly is: 'guarded' }
   | { readonly is: 'unguarded' }
   | { readonly is: 'reached only if'; readonly onlyIf?: SourceLine }
 
 export interface CheckedRelocation {
-  /** number of the instruction in its program */
+  /** index of the instruction in its program */
   readonly instruction: number
   readonly kind: CoreRelocation['kind']
-  /** what is accessed or asked for, as C: `task_struct->se.vruntime`, `enum pid_type: PIDTYPE_TGID` */
+  /** the access or query as C: `task_struct->se.vruntime`, `enum pid_type: PIDTYPE_TGID` */
   readonly access: string
   readonly outcome: RelocationOutcome
   readonly source?: SourceLine
-  /** of a poisoned one */
+  /** only for a poisoned instruction */
   readonly guard?: Guard
 }
 
 /**
- * `yes`: it loads as far as CO-RE goes. `no`: a relocation is fatal, or a poisoned instruction is reached whatever
- * happens. `depends`: a poisoned instruction is reached on some ways, unless the verifier knows more than we do.
+ * `yes`: CO-RE does not keep it from loading. `no`: a relocation is fatal, or every path reaches a poisoned instruction.
+ * `depends`: some paths reach one, unless the verifier can exclude them.
  */
 export type Loads = 'yes' | 'no' | 'depends'
 
@@ -54,14 +55,14 @@ export interface CheckedProgram {
 }
 
 export interface Check {
-  /** of the object: libbpf refuses it as a whole when one program fails */
+  /** for the whole object: libbpf refuses it if one program fails */
   readonly loads: Loads
-  /** programs and subprograms in the order of their sections and offsets, those without relocations too */
+  /** programs and subprograms, also those without relocations, sorted by section and offset */
   readonly programs: readonly CheckedProgram[]
 }
 
 /**
- * Checks an object against a kernel's BTF. Errors: `unsupported` where their byte orders differ, `cycle`.
+ * Checks an object against a kernel's BTF. Errors: `unsupported` if their byte orders differ, `cycle`.
  */
 export function checkObject(object: BpfObject, kernel: Btf): Check {
   if (object.byteOrder !== kernel.byteOrder) {
@@ -84,13 +85,13 @@ export function checkObject(object: BpfObject, kernel: Btf): Check {
   return { loads: worst(programs.map((program) => program.loads)), programs }
 }
 
-/** What is said of an object's relocations, whatever the kernel. */
+/** Facts about an object's relocations that do not depend on the kernel. */
 interface Descriptions {
   readonly lines: Lines
   readonly of: ReadonlyMap<CoreRelocation, Pick<CheckedRelocation, 'kind' | 'access' | 'source'>>
 }
 
-/** An object is checked against many kernels. */
+/** Cached, because an object is checked against many kernels. */
 const described = new WeakMap<BpfObject, Descriptions>()
 
 function describe(object: BpfObject): Descriptions {
@@ -143,7 +144,7 @@ function worst(all: readonly Loads[]): Loads {
   return all.includes('depends') ? 'depends' : 'yes'
 }
 
-/** Line records by section, in order of their offsets. */
+/** Line records by section, sorted by offset. */
 class Lines {
   readonly #bySection: ReadonlyMap<string, readonly LineInfo[]>
 
@@ -166,7 +167,7 @@ class Lines {
   }
 }
 
-/** What a relocation is about, as C. */
+/** The access or query of a relocation as C. */
 function accessText(object: BpfObject, relocation: CoreRelocation): string {
   const { btf } = object
   const type = btf.type(relocation.type)
@@ -176,11 +177,11 @@ function accessText(object: BpfObject, relocation: CoreRelocation): string {
     const subject = subjectOf(relocation.kind)
     if (subject === 'type') return named
     const [first, ...rest] = parseSpec(btf, relocation).accessors
-    if (subject === 'enumerator') return `${named}: ${first!.name}`
+    if (subject === 'enumerator') return `${named}: ${decodeText(first!.name!)}`
     const root = first!.index > 0 ? `${type.name}[${first!.index}]` : type.name
     return rest.reduce((text, step, i) => {
       if (step.name === undefined) return `${text}[${step.index}]`
-      return `${text}${i === 0 && first!.index === 0 ? '->' : '.'}${step.name}`
+      return `${text}${i === 0 && first!.index === 0 ? '->' : '.'}${decodeText(step.name)}`
     }, root)
   } catch (error) {
     if (error instanceof RelocationError) return `${named} + ${relocation.access}`

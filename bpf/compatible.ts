@@ -1,7 +1,7 @@
 /*
- * When a kernel's type is the one an object means: three relations, each libbpf's own (src/relo_core.c). Names were
- * compared, but for flavours, before they are asked. All are bounded in depth as libbpf's are, and in steps besides,
- * since types can refer to each other in more ways than there are atoms.
+ * Decides whether a kernel's type is the one that an object means: libbpf's three relations (src/relo_core.c). Callers
+ * have compared the names without flavours before. Depth is limited as in libbpf. Steps are limited too, because the
+ * number of paths through types can be exponential.
  */
 
 import type { Btf } from './btf.ts'
@@ -11,10 +11,10 @@ import { resolve } from './layout.ts'
 import { RelocationError } from './relocation-error.ts'
 
 const MAX_DEPTH = 32
-/** In all comparisons of one object with one kernel; real ones take some hundred for each relocation. */
+/** For all comparisons of one object with one kernel; real objects take some hundred steps per relocation. */
 const MAX_STEPS = 20_000_000
 
-/** The object's types and the kernel's, and how much work comparing them has been. */
+/** Compares the object's types with the kernel's, and counts the steps. */
 export class Comparison {
   readonly local: Btf
   readonly target: Btf
@@ -25,13 +25,13 @@ export class Comparison {
     this.target = target
   }
 
-  /** Counts a step, or more where long names are compared. Errors: a Refusal. */
+  /** Counts a step, or more if long names are compared. Errors: a RelocationError `too_complex`. */
   step(a?: Uint8Array, b?: Uint8Array): void {
     this.#steps += 1 + (((a?.length ?? 0) + (b?.length ?? 0)) >> 6)
     if (this.#steps > MAX_STEPS) throw new RelocationError('too_complex')
   }
 
-  /** `bpf_core_fields_are_compat`: whether a field may stand for another of its name. */
+  /** Whether a field is compatible with another of the same name (`bpf_core_fields_are_compat`). Errors: a RelocationError. */
   fields(localId: number, targetId: number): boolean {
     const { local, target } = this
     let a = localId
@@ -66,7 +66,7 @@ export class Comparison {
     }
   }
 
-  /** `bpf_core_types_are_compat`: whether a type exists, has an id, has a size. Errors: a Refusal. */
+  /** Whether types are compatible, for the relocations about existence, id and size (`bpf_core_types_are_compat`). Errors: a RelocationError. */
   types(localId: number, targetId: number, level = MAX_DEPTH): boolean {
     const { local, target } = this
     if (!sameKind(local.kind(localId), target.kind(targetId))) return false
@@ -114,7 +114,7 @@ export class Comparison {
     throw new RelocationError('too_complex')
   }
 
-  /** `bpf_core_types_match`: whether a type has all that the object's has. Errors: a Refusal. */
+  /** Whether a type has everything that the object's type has (`bpf_core_types_match`). Errors: a RelocationError. */
   match(localId: number, targetId: number, behindPointer = false, level = MAX_DEPTH): boolean {
     if (level <= 0) throw new RelocationError('too_complex')
     const { local, target } = this
@@ -193,7 +193,7 @@ export class Comparison {
     return true
   }
 
-  /** The index of the first value of a kernel's enum whose name matches; -1 where there is none. */
+  /** Index of the first value of a kernel's enum whose name matches, or -1. */
   enumerator(
     name: Uint8Array,
     targetId: number,
@@ -226,7 +226,7 @@ export class Comparison {
   }
 }
 
-/** `btf_kind_core_compat`: the same kind, or both enums of whatever width. */
+/** Whether kinds are the same, or both enums of any width (`btf_kind_core_compat`). */
 export function sameKind(a: number, b: number): boolean {
   return a === b || (isEnum(a) && isEnum(b))
 }
@@ -239,13 +239,13 @@ export function isComposite(kind: number): boolean {
   return kind === KIND.STRUCT || kind === KIND.UNION
 }
 
-/** The name of an enum's value. */
-export function enumeratorName(btf: Btf, id: number, index: number): Buffer {
+/** The name of an enum's value as bytes. */
+export function enumeratorName(btf: Btf, id: number, index: number): Uint8Array {
   const step = btf.kind(id) === KIND.ENUM ? 8 : 12
   return btf.stringBytes(btf.word(id, 12 + index * step))
 }
 
-/** `BTF_INT_ENCODING` of an INT: 1 signed, 2 char, 4 bool. */
+/** The encoding of an INT: 1 signed, 2 char, 4 bool (`BTF_INT_ENCODING`). */
 export function intEncoding(btf: Btf, id: number): number {
   return (btf.word(id, 12) >>> 24) & 0xf
 }
@@ -262,11 +262,11 @@ function parameterType(btf: Btf, id: number, index: number): number {
   return btf.word(id, 12 + index * 8 + 4)
 }
 
-function nameBytes(btf: Btf, id: number): Buffer {
+function nameBytes(btf: Btf, id: number): Uint8Array {
   return btf.stringBytes(id === 0 ? 0 : btf.word(id, 0))
 }
 
-/** `bpf_core_names_match`: an empty name matches an empty one only. */
+/** Whether names are the same without flavours; an empty name matches only an empty one (`bpf_core_names_match`). */
 function namesMatch(local: Uint8Array, target: Uint8Array): boolean {
   if (target.length === 0) return local.length === 0
   return sameEssence(local, target)

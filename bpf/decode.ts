@@ -1,18 +1,23 @@
-/* A type's record as a value; the record was validated when its BTF was opened. */
+/* Decodes the record of a type into a value. The record was validated when its BTF was opened. */
 
-import type { Btf } from './btf.ts'
+import type { ByteOrder } from './bytes.ts'
 import { HEADER_SIZE, infoFlag, infoKind, infoVlen, KIND, KINDS, kindName } from './kind.ts'
 import { type BtfType, LINKAGES, type Linkage, type Member, type ReferenceType } from './type.ts'
 
-/** Decodes one type of a BTF or of its base. Errors: `invalid_type_id`. */
-export function decode(btf: Btf, id: number): BtfType {
-  if (id === 0) return { kind: 'VOID', id, name: '' }
-  const owner = btf.owner(id)
-  const start = owner.recordAt(id)
-  const view = owner.view
-  const little = btf.byteOrder === 'little'
+/** Bytes that hold records of types, and the strings that the records name. */
+interface RecordSource {
+  readonly byteOrder: ByteOrder
+  readonly view: DataView
+  /** The string at an offset. */
+  string(offset: number): string
+}
+
+/** Decodes the record of type `id`, which begins at byte `start` of the source's view. */
+export function decode(source: RecordSource, id: number, start: number): BtfType {
+  const { view } = source
+  const little = source.byteOrder === 'little'
   const word = (at: number): number => view.getUint32(start + at, little)
-  const text = (at: number): string => owner.string(word(at))
+  const text = (at: number): string => source.string(word(at))
 
   const name = text(0)
   const info = word(4)

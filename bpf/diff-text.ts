@@ -1,11 +1,11 @@
-/* A diff as text, a line for each type and, indented, for each of its elements: `+` came, `-` went, `~` changed. */
+/* Prints a diff: a line per type, and indented lines for its members and values. `+` is added, `-` removed, `~` changed. */
 
 import { type BtfDiff, byName, type Change, type MemberChange, type TypeChange } from './diff.ts'
 import type { EnumValue, MemberPlace } from './type-shape.ts'
 
 /**
- * The lines, each with its newline, the last one a count. Offsets and sizes are in bytes, a bitfield's offset is
- * `byte:bit`. What is no printable character in a name is shown as `?`.
+ * The lines of the diff, each with its newline; the last one has the counts. Offsets and sizes are bytes; the offset of a
+ * bitfield is `byte:bit`. Control characters in names are shown as `?`.
  */
 export function* printDiff(diff: BtfDiff): Generator<string> {
   for (const line of linesOf(diff)) yield `${line.replace(/\p{Cc}/gu, '?')}\n`
@@ -45,7 +45,7 @@ function valued({ name, value }: EnumValue): string {
   return `${name} = ${value}`
 }
 
-/** Members that moved together, and nothing else, are one line. */
+/** Consecutive members that only moved, by the same distance, share one line. */
 function* memberLines(changed: readonly MemberChange[]): Generator<string> {
   for (let i = 0; i < changed.length; ) {
     const first = changed[i]!
@@ -62,7 +62,7 @@ function* memberLines(changed: readonly MemberChange[]): Generator<string> {
   }
 }
 
-/** Bits by which a member moved; undefined for one that changed otherwise too. */
+/** Bits by which a member moved; undefined if anything but its offset changed. */
 function distanceOf({ offset, type, bitfieldSize, size }: MemberChange): number | undefined {
   return !offset || type || bitfieldSize || size ? undefined : offset.new - offset.old
 }

@@ -1,16 +1,15 @@
 /*
- * What changed between two BTFs. Ids mean nothing from one to the other, so types are compared by what a program sees
- * of them:
+ * Compares two BTFs. Ids differ between BTFs, so types are compared by what a program sees of them:
  *
- * - A type is found again by its sort (struct, union, enum, typedef, func, …) and name. An enum of 64 bits is an enum.
- *   A forward declaration beside a definition of the same BTF says nothing more and is left out.
- * - Types that it refers to are compared by name, behind a pointer or not, and anonymous ones by their text; that ends,
- *   whatever refers to what. So a struct is not changed because one it points to is, and one that holds another is
- *   where members move or change their size.
- * - Members of anonymous structs and unions are members of the outermost, as in C; those of a named member without a
- *   named type go by their path, `se.avg`.
- * - A name can stand for several types, one per compilation unit. Those that both sides have are the same, however
- *   often; of what is left those most alike are one type that changed.
+ * - A type is identified by its sort (struct, union, enum, typedef, func, …) and name. ENUM64 is an enum too. A forward
+ *   declaration is ignored if the same BTF has a definition.
+ * - Referenced types are compared by name, behind a pointer or not; anonymous types are compared by their text. So the
+ *   comparison always ends. A struct does not change if the target of a pointer in it changes. A struct that embeds
+ *   another changes if members move or change their size.
+ * - Members of anonymous structs and unions are members of the outermost struct, as in C. Members of a named member
+ *   without a named type have a path, such as `se.avg`.
+ * - A name can stand for several types, one per compilation unit. Types that both sides have are equal, however often
+ *   they occur. Of the others, the most similar types of both sides are one changed type.
  */
 
 import type { Btf } from './btf.ts'
@@ -24,7 +23,7 @@ import {
   type TypeShape,
 } from './type-shape.ts'
 
-/** Pairs of types of one name that are tried for how much they are alike. */
+/** Pairs of types with one name whose similarity is computed. */
 const MAX_PAIRS = 1024
 
 export interface Change<T> {
@@ -32,12 +31,12 @@ export interface Change<T> {
   readonly new: T
 }
 
-/** What changed; absent is what did not. All of it can be written as JSON. */
+/** The differences; properties without a change are absent. All of it can be written as JSON. */
 export interface BtfDiff {
   readonly byteOrder?: Change<ByteOrder>
   /** bytes */
   readonly pointerSize?: Change<4 | 8>
-  /** these three by sort, then name */
+  /** like `removed` and `changed` sorted by sort, then name */
   readonly added: readonly TypeName[]
   readonly removed: readonly TypeName[]
   readonly changed: readonly TypeChange[]
@@ -46,11 +45,11 @@ export interface BtfDiff {
 export interface TypeChange extends TypeName {
   /** bytes */
   readonly size?: Change<number>
-  /** as C: of a func its signature with the names of parameters, of a typedef what it stands for */
+  /** as C: the signature of a func with the names of its parameters, or the target of a typedef */
   readonly declaration?: Change<string>
-  /** of a struct or union, or of an anonymous one that has its name from a typedef; in order of their offsets */
+  /** of a struct or union, or of an anonymous one that a typedef names; sorted by offset */
   readonly members?: ElementChanges<MemberPlace, MemberChange>
-  /** of an enum, in its order */
+  /** of an enum, in the order of the enum */
   readonly values?: ElementChanges<EnumValue, ValueChange>
 }
 
@@ -73,17 +72,17 @@ export interface ValueChange {
   readonly value: Change<string>
 }
 
-/** Compares two BTFs, or of them the types of one name. Errors: `cycle`, `too_large`. */
+/** Compares two BTFs, or only their types with one name. Errors: `cycle`, `too_large`. */
 export function diffBtf(a: Btf, b: Btf, { type }: { type?: string } = {}): BtfDiff {
   const [before, after] = [new Describer(a), new Describer(b)]
   const [old, now] = [before.types(type), after.types(type)]
-  const gone = others(before, old, now)
-  const come = others(after, now, old)
+  const onlyOld = others(before, old, now)
+  const onlyNew = others(after, now, old)
   const added: TypeName[] = []
   const removed: TypeName[] = []
   const changed: TypeChange[] = []
-  for (const name of new Set([...gone.keys(), ...come.keys()])) {
-    for (const [was, is] of pairs(gone.get(name), come.get(name))) {
+  for (const name of new Set([...onlyOld.keys(), ...onlyNew.keys()])) {
+    for (const [was, is] of pairs(onlyOld.get(name), onlyNew.get(name))) {
       if (!was) added.push(nameOf(is!))
       else if (!is) removed.push(nameOf(was))
       else changed.push(compare(was, is))
@@ -98,21 +97,21 @@ export function diffBtf(a: Btf, b: Btf, { type }: { type?: string } = {}): BtfDi
   }
 }
 
-/** The types that the other side has not, by sort and name. */
+/** The types that the other side lacks, by sort and name. */
 function others(
   describer: Describer,
   types: ReadonlyMap<string, number>,
   same: ReadonlyMap<string, number>,
 ): Map<string, TypeShape[]> {
-  const descriptions = [...types].flatMap(([text, id]) =>
+  const shapes = [...types].flatMap(([text, id]) =>
     same.has(text) ? [] : (describer.describe(id) ?? []),
   )
-  return Map.groupBy(descriptions, ({ kind, name }) => `${kind} ${name}`)
+  return Map.groupBy(shapes, ({ kind, name }) => `${kind} ${name}`)
 }
 
 type Pair = [old: TypeShape | undefined, now: TypeShape | undefined]
 
-/** The types of one name that only one side has, each with the one of the other side that it became or was. */
+/** Pairs each type that only one side has with the type of the other side that it changed into or from. */
 function* pairs(
   before: readonly TypeShape[] = [],
   after: readonly TypeShape[] = [],
@@ -129,7 +128,7 @@ function* pairs(
   for (const now of come) yield [undefined, now]
 }
 
-/** Pairs in the order in which they are taken: most elements in common first. It is the same from either side. */
+/** Possible pairs, those with the most common elements first. The order is the same from both sides. */
 function likelyPairs(
   gone: readonly TypeShape[],
   come: readonly TypeShape[],
@@ -142,11 +141,11 @@ function likelyPairs(
       const names = new Set(elementsOf(old))
       return come.map((now, j) => ({
         pair: [old, now] as [TypeShape, TypeShape],
-        alike: elementsOf(now).filter((name) => names.has(name)).length,
+        similarity: elementsOf(now).filter((name) => names.has(name)).length,
         place: i + j,
       }))
     })
-    .sort((x, y) => y.alike - x.alike || x.place - y.place)
+    .sort((x, y) => y.similarity - x.similarity || x.place - y.place)
     .map(({ pair }) => pair)
 }
 
@@ -166,7 +165,7 @@ function compare(old: TypeShape, now: TypeShape): TypeChange {
   }
 }
 
-/** Compares elements by name, the first of a name with the first; undefined where nothing changed. */
+/** Compares elements by name, the nth of a name with the nth; undefined if nothing changed. */
 function compareElements<Element extends { readonly name: string }, Changed>(
   before: readonly Element[] = [],
   after: readonly Element[] = [],
@@ -210,7 +209,7 @@ function nameOf({ kind, name }: TypeName): TypeName {
   return { kind, name }
 }
 
-/** One property with both values, where they differ and both sides have one. */
+/** A property with both values if they differ and both are defined; otherwise no property. */
 function differing<Key extends string, T>(
   key: Key,
   old: T | undefined,

@@ -1,23 +1,31 @@
 /*
- * ELF, as much of it as BTF needs: sections by name, their bytes, and a symbol by its name. 32 and 64 bit, both byte
- * orders. Only what is asked for is read: the header, the section table and its names at first, so that a vmlinux of
- * 600 MB costs a few kilobytes. Nothing in a file is believed before it is compared with the file's size and with
- * the limits below. System V ABI, chapters 4 and 5.
+ * The part of ELF that BTF needs: sections and their bytes, symbols, and relocations; 32 and 64 bit, both byte orders
+ * (System V ABI, chapters 4 and 5). Opening a file reads the header, the section table and the section names only, so a
+ * vmlinux of 600 MB costs a few kilobytes. Every number in a file is checked against the file's size and the limits
+ * below before it is used.
  */
 
-import { type ByteOrder, type ByteSource, bufferOf, readExactly, viewOf } from './bytes.ts'
+import {
+  type ByteOrder,
+  type ByteSource,
+  decodeLatin1,
+  encodeText,
+  findAll,
+  readExactly,
+  viewOf,
+} from './bytes.ts'
 import { BtfError } from './error.ts'
 
-/** Kernel modules built with -ffunction-sections have tens of thousands of sections; nothing sane has more. */
+/** Kernel modules built with -ffunction-sections have tens of thousands of sections. */
 const MAX_SECTIONS = 1 << 18
 const MAX_NAME_TABLE = 64 << 20
 /** Bytes of one name: the kernel's symbols have at most 512, section names may hold a path. */
 const MAX_NAME = 4096
-/** One read; sections that are searched are searched in pieces. */
+/** Bytes per read of a section that is searched, and of a symbol table. */
 const CHUNK = 1 << 20
 /** `.BTF` of a vmlinux with everything built in is some 30 MB. */
 const MAX_SECTION_READ = 1 << 30
-/** No file is as large, and the sum of two such numbers is exact: that of a section's offset and one within it. */
+/** Larger than any file, yet the sum of two such numbers (a section's offset and an offset in it) is exact. */
 const MAX_OFFSET = 2n ** 52n - 1n
 
 const SHT_SYMTAB = 2
@@ -36,14 +44,14 @@ export interface ElfSection {
   readonly address: bigint
   /** bytes from the start of the file */
   readonly offset: number
-  /** bytes in memory; a NOBITS section has none of them in the file */
+  /** bytes in memory; a NOBITS section has no bytes in the file */
   readonly size: number
-  /** `sh_link` and `sh_info`, whose meaning depends on the type */
+  /** `sh_link`; its meaning, and that of `info` (`sh_info`), depends on the type */
   readonly link: number
   readonly info: number
-  /** bytes of one entry in a table */
+  /** bytes per entry, for a section that is a table */
   readonly entrySize: number
-  /** whether its bytes are compressed (SHF_COMPRESSED); such a section cannot be read */
+  /** whether its bytes are compressed (SHF_COMPRESSED); this library cannot read such a section */
   readonly compressed: boolean
 }
 
@@ -51,25 +59,25 @@ export interface ElfSymbol {
   readonly name: string
   readonly value: bigint
   readonly size: number
-  /** STB_* and STT_* */
+  /** STB_*; `type` is STT_* */
   readonly binding: number
   readonly type: number
   /** STV_*: 0 default, 2 hidden */
   readonly visibility: number
-  /** index of the section it lies in; 0 for an undefined one, above 0xff00 for ABS, COMMON */
+  /** index of its section; 0 where it is undefined, 0xff00 or more for ABS, COMMON */
   readonly section: number
 }
 
 export interface ElfRelocation {
-  /** bytes from the start of the section that is relocated */
+  /** bytes from the start of the relocated section */
   readonly offset: number
-  /** R_*, by machine */
+  /** R_*, whose meaning depends on the machine */
   readonly type: number
   /** index in the symbol table */
   readonly symbol: number
 }
 
-/** An opened ELF file; see `openElf`. */
+/** An ELF file that `openElf` has opened. */
 export class Elf {
   readonly source: ByteSource
   readonly bits: 32 | 64
@@ -79,7 +87,7 @@ export class Elf {
   /** `e_machine` */
   readonly machine: number
   readonly sections: readonly ElfSection[]
-  /** by the index of the section that they are about */
+  /** index of the relocated section → its tables */
   #relocationTables: ReadonlyMap<number, readonly ElfSection[]> | undefined
 
   constructor(source: ByteSource, header: ElfHeader, sections: readonly ElfSection[]) {
@@ -91,14 +99,14 @@ export class Elf {
     this.sections = sections
   }
 
-  /** The first section of that name that has bytes in the file. */
+  /** The first section with a name that has bytes in the file. */
   section(name: string): ElfSection | undefined {
     return this.sections.find((s) => s.name === name && s.type !== SHT_NOBITS)
   }
 
   /**
-   * The bytes of a section, or of a part of it. Errors: `missing_section` for a name that is not there,
-   * `unsupported` where it is compressed, `truncated`, `too_large`.
+   * Reads a section or a part of it. Errors: `missing_section` for an unknown name, `unsupported` for a compressed
+   * section, `truncated`, `too_large`.
    */
   read(section: string | ElfSection, offset = 0, length?: number): Uint8Array {
     const found = typeof section === 'string' ? this.section(section) : section
@@ -111,39 +119,50 @@ export class Elf {
     }
     const count = length ?? found.size - offset
     if (offset < 0 || count < 0 || offset + count > found.size) {
-      throw new BtfError('truncated', `section ${found.name} has ${found.size} bytes`, offset)
+      throw new BtfError(
+        'truncated',
+        `section ${found.name} has ${found.size} bytes: cannot read ${count} bytes`,
+        offset,
+      )
     }
     if (count > MAX_SECTION_READ) {
-      throw new BtfError('too_large', `section ${found.name} has ${count} bytes`, found.offset)
+      throw new BtfError(
+        'too_large',
+        `${count} bytes of section ${found.name}: expected at most ${MAX_SECTION_READ}`,
+        found.offset,
+      )
     }
     return readExactly(this.source, found.offset + offset, count)
   }
 
   /**
-   * Offsets within a section at which `needle` (at most 4096 bytes) begins, in rising order. The section is read in
-   * pieces, so its size does not matter.
+   * Offsets within a section at which `needle` (1 to 4096 bytes) begins, in rising order. Reads the section in pieces, so
+   * its size does not matter.
    */
   *search(section: ElfSection, needle: Uint8Array): Generator<number> {
     if (needle.length === 0 || needle.length > 4096) {
-      throw new RangeError('a needle has 1 to 4096 bytes')
+      throw new RangeError(`invalid needle of ${needle.length} bytes: expected 1 to 4096`)
     }
     const overlap = needle.length - 1
     for (let start = 0; start < section.size; start += CHUNK) {
       const length = Math.min(CHUNK + overlap, section.size - start)
-      const piece = bufferOf(this.read(section, start, length))
-      for (let at = piece.indexOf(needle); at >= 0; at = piece.indexOf(needle, at + 1)) {
+      for (const at of findAll(this.read(section, start, length), needle)) {
         if (at < CHUNK) yield start + at
       }
     }
   }
 
-  /** All symbols of `.symtab` in file order; none where the file is stripped. For objects, not for a vmlinux. */
+  /** All symbols of `.symtab` in file order; none if the file is stripped. Meant for objects, too slow for a vmlinux. */
   *symbols(): Generator<ElfSymbol> {
     const table = this.sections.find((s) => s.type === SHT_SYMTAB)
     if (!table) return
     const names = this.#stringTable(table)
     if (names.size > MAX_NAME_TABLE) {
-      throw new BtfError('too_large', `${names.size} bytes of symbol names`, names.offset)
+      throw new BtfError(
+        'too_large',
+        `${names.size} bytes of symbol names: expected at most ${MAX_NAME_TABLE}`,
+        names.offset,
+      )
     }
     const strings = new NameTable(this.read(names), names.offset)
     for (const { view, at } of this.#symbolRecords(table)) {
@@ -151,7 +170,7 @@ export class Elf {
     }
   }
 
-  /** The relocations of a section's bytes, in file order, whether they come with addends (RELA) or not. */
+  /** The relocations of a section in file order, with addends (RELA) and without (REL). */
   *relocations(section: ElfSection): Generator<ElfRelocation> {
     this.#relocationTables ??= Map.groupBy(
       this.sections.filter((s) => s.type === SHT_REL || s.type === SHT_RELA),
@@ -176,14 +195,14 @@ export class Elf {
   }
 
   /**
-   * The first defined symbol of that name in `.symtab`. Its name is looked for as bytes in the string table first,
-   * so that the hundred thousand symbols of a vmlinux cost a search and a scan of integers.
+   * The first defined symbol with a name in `.symtab`. Searches the string table for the name first, so the hundred
+   * thousand symbols of a vmlinux cost one search and a scan of integers.
    */
   symbol(name: string): ElfSymbol | undefined {
     const table = this.sections.find((s) => s.type === SHT_SYMTAB)
     if (!table) return undefined
-    // A linker may store a name as the tail of a longer one, so every place where it ends counts.
-    const places = new Set(this.search(this.#stringTable(table), Buffer.from(`${name}\0`)))
+    // A linker may store a name as the tail of a longer one, so every occurrence counts.
+    const places = new Set(this.search(this.#stringTable(table), encodeText(`${name}\0`)))
     if (places.size === 0) return undefined
     for (const { view, at } of this.#symbolRecords(table)) {
       if (!places.has(view.getUint32(at, this.#little))) continue
@@ -243,13 +262,14 @@ interface ElfHeader {
   readonly nameTable: number
 }
 
-/** Whether the bytes begin as an ELF file does. */
+/** Whether the bytes begin with ELF's magic. */
 export function isElf(bytes: Uint8Array): boolean {
   return bytes[0] === 0x7f && bytes[1] === 0x45 && bytes[2] === 0x4c && bytes[3] === 0x46
 }
 
 /**
- * Opens an ELF file: reads its header, section table and section names. Errors: `invalid_elf`, `truncated`, `too_large`.
+ * Opens an ELF file: reads its header, section table and section names. Errors: `invalid_elf`, `truncated`,
+ * `too_large`.
  */
 export function openElf(source: ByteSource): Elf {
   const header = readHeader(source)
@@ -258,11 +278,21 @@ export function openElf(source: ByteSource): Elf {
 
 function readHeader(source: ByteSource): ElfHeader {
   const ident = readExactly(source, 0, 16)
-  if (!isElf(ident)) throw new BtfError('invalid_elf', 'not an ELF file', 0)
+  if (!isElf(ident)) throw new BtfError('invalid_elf', 'not an ELF file: the magic is missing', 0)
   const bits = ident[4] === 1 ? 32 : ident[4] === 2 ? 64 : undefined
-  if (!bits) throw new BtfError('invalid_elf', `unknown ELF class ${ident[4]}`, 4)
+  if (!bits)
+    throw new BtfError(
+      'invalid_elf',
+      `unknown ELF class ${ident[4]}: expected 1 (32 bit) or 2 (64 bit)`,
+      4,
+    )
   const byteOrder = ident[5] === 1 ? 'little' : ident[5] === 2 ? 'big' : undefined
-  if (!byteOrder) throw new BtfError('invalid_elf', `unknown ELF byte order ${ident[5]}`, 5)
+  if (!byteOrder)
+    throw new BtfError(
+      'invalid_elf',
+      `unknown ELF byte order ${ident[5]}: expected 1 (little) or 2 (big)`,
+      5,
+    )
 
   const little = byteOrder === 'little'
   const view = viewOf(readExactly(source, 0, bits === 64 ? 64 : 52))
@@ -285,14 +315,22 @@ function readSections(source: ByteSource, header: ElfHeader): ElfSection[] {
   const entry = header.bits === 64 ? 64 : 40
   if (header.sectionEntry !== entry) {
     const at = header.bits === 64 ? 58 : 46
-    throw new BtfError('invalid_elf', `section headers of ${header.sectionEntry} bytes`, at)
+    throw new BtfError(
+      'invalid_elf',
+      `section headers of ${header.sectionEntry} bytes: expected ${entry}`,
+      at,
+    )
   }
-  // Where the counts do not fit the ELF header they are in the section header of index 0.
+  // Counts that do not fit the ELF header are in the section header of index 0.
   const zero = sectionAt(viewOf(readExactly(source, header.sectionTable, entry)), 0, 0, header)
   const count = header.sectionCount || zero.size
   const namesIndex = header.nameTable === SHN_XINDEX ? zero.link : header.nameTable
   if (count > MAX_SECTIONS) {
-    throw new BtfError('too_large', `${count} sections`, header.sectionTable)
+    throw new BtfError(
+      'too_large',
+      `${count} sections: expected at most ${MAX_SECTIONS}`,
+      header.sectionTable,
+    )
   }
 
   const view = viewOf(readExactly(source, header.sectionTable, count * entry))
@@ -304,7 +342,11 @@ function readSections(source: ByteSource, header: ElfHeader): ElfSection[] {
 
 function readNames(source: ByteSource, table: RawSection): NameTable {
   if (table.size > MAX_NAME_TABLE) {
-    throw new BtfError('too_large', `${table.size} bytes of section names`, table.offset)
+    throw new BtfError(
+      'too_large',
+      `${table.size} bytes of section names: expected at most ${MAX_NAME_TABLE}`,
+      table.offset,
+    )
   }
   return new NameTable(readExactly(source, table.offset, table.size), table.offset)
 }
@@ -337,20 +379,20 @@ function sectionAt(view: DataView, at: number, index: number, header: ElfHeader)
 
 function fileOffset(value: bigint, what: string, at: number): number {
   if (value > MAX_OFFSET) {
-    throw new BtfError('invalid_elf', `${what} of ${value} bytes`, at)
+    throw new BtfError('invalid_elf', `${what} of ${value} bytes: expected less than 2^52`, at)
   }
   return Number(value)
 }
 
 /**
- * The names of a string table. Each may be the tail of another, so what is read of it in all is bounded too. Errors:
- * `invalid_elf`, `too_large`.
+ * The names of a string table. Names may overlap, so their total length is limited too. Errors: `invalid_elf`,
+ * `too_large`.
  */
 class NameTable {
   readonly #bytes: Uint8Array
-  /** of the table in the file */
+  /** byte offset of the table in the file */
   readonly #offset: number
-  #room = MAX_NAME_TABLE
+  #budget = MAX_NAME_TABLE
 
   constructor(bytes: Uint8Array, offset: number) {
     this.#bytes = bytes
@@ -366,10 +408,14 @@ class NameTable {
         this.#offset + offset,
       )
     }
-    this.#room -= end - offset
-    if (end - offset > MAX_NAME || this.#room < 0) {
-      throw new BtfError('too_large', 'names are too long', this.#offset + offset)
+    this.#budget -= end - offset
+    if (end - offset > MAX_NAME || this.#budget < 0) {
+      throw new BtfError(
+        'too_large',
+        `a name has more than ${MAX_NAME} bytes, or all together more than ${MAX_NAME_TABLE}`,
+        this.#offset + offset,
+      )
     }
-    return bufferOf(this.#bytes).toString('latin1', offset, end)
+    return decodeLatin1(this.#bytes.subarray(offset, end))
   }
 }

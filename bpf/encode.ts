@@ -1,42 +1,43 @@
 /*
- * Types back to bytes. The strings are written in the order in which they first come up, each once; where a string
- * section is given to begin with, what it has is used as it is, so that BTF that was read is written as it was.
+ * Writes types as BTF. Each string is written once, in order of first use. A given string section is kept as it is and
+ * its strings are reused, so BTF that was read is written back unchanged.
  */
 
 import type { Btf } from './btf.ts'
-import { type ByteOrder, bufferOf } from './bytes.ts'
+import { type ByteOrder, concatBytes, decodeText, encodeText } from './bytes.ts'
 import { BtfError } from './error.ts'
 import { BTF_HEADER_SIZE, BTF_MAGIC, BTF_VERSION } from './header.ts'
 import { KIND } from './kind.ts'
 import { type BtfType, LINKAGES, type Linkage, type Member } from './type.ts'
 
 export interface EncodeOptions {
-  /** little where nothing is said */
+  /** default: little */
   readonly byteOrder?: ByteOrder
-  /** the BTF that the types continue, if they are split BTF */
+  /** the BTF that the types continue, for split BTF */
   readonly base?: Btf
-  /** a string section to begin with: that of the BTF the types came from */
+  /** a string section to start with, usually that of the BTF that the types come from */
   readonly strings?: Uint8Array
 }
 
 /**
- * BTF with these types, whose ids must be consecutive: from 1, or from the base's `endId`. The header has 24 bytes.
- * Errors: `invalid_type` for an id out of order or a value that its field cannot hold, `unsupported` for a kind
- * that only a layout section describes.
+ * Encodes types, whose ids are consecutive from 1 or from the base's `endId`. The header has 24 bytes. Errors:
+ * `invalid_type` for an id out of order or a value that does not fit its field, `unsupported` for a kind that only a
+ * layout section describes.
  */
 export function encodeBtf(types: Iterable<BtfType>, options: EncodeOptions = {}): Uint8Array {
   const strings = new StringTable(options.base, options.strings)
   const words: number[] = []
   let id = options.base?.endId ?? 1
   for (const type of types) {
-    if (type.id !== id) throw new BtfError('invalid_type', `type ${type.id} where ${id} should be`)
+    if (type.id !== id)
+      throw new BtfError('invalid_type', `invalid type id ${type.id}: expected ${id}`)
     encodeType(words, strings, type)
     id++
   }
   return assemble(words, strings.bytes(), options.byteOrder ?? 'little')
 }
 
-/** BTF of the words of its type section, and its strings; the header has 24 bytes. */
+/** Assembles BTF from the words of its type section and its string section. The header has 24 bytes. */
 export function assemble(
   words: readonly number[],
   strings: Uint8Array,
@@ -61,10 +62,14 @@ export function assemble(
 
 function encodeType(words: number[], strings: StringTable, type: BtfType): void {
   if (type.kind === 'VOID' || type.kind === 'UNKNOWN') {
-    throw new BtfError('unsupported', `type ${type.id} is ${type.kind}`)
+    throw new BtfError('unsupported', `unsupported kind ${type.kind} of type ${type.id}`)
   }
   const header = (third: number, vlen = 0, flag = false) => {
-    if (vlen > 0xffffff) throw new BtfError('invalid_type', `type ${type.id} has ${vlen} elements`)
+    if (vlen > 0xffffff)
+      throw new BtfError(
+        'invalid_type',
+        `type ${type.id} has ${vlen} elements: expected at most ${0xffffff}`,
+      )
     const info = ((KIND[type.kind] << 24) | vlen | (flag ? 1 << 31 : 0)) >>> 0
     words.push(strings.offset(type.name), info, third)
   }
@@ -132,7 +137,10 @@ function encodeType(words: number[], strings: StringTable, type: BtfType): void 
 function memberOffset(member: Member, flag: boolean): number {
   if (!flag && member.bitfieldSize === 0) return member.bitOffset
   if (!flag || member.bitOffset > 0xffffff || member.bitfieldSize > 0xff) {
-    throw new BtfError('invalid_type', `member ${member.name} does not fit its field`)
+    throw new BtfError(
+      'invalid_type',
+      `offset ${member.bitOffset} or bitfield size ${member.bitfieldSize} of member ${member.name} is too large`,
+    )
   }
   return ((member.bitfieldSize << 24) | member.bitOffset) >>> 0
 }
@@ -141,7 +149,7 @@ function linkage(name: Linkage): number {
   return LINKAGES.indexOf(name)
 }
 
-/** Strings by content, each at one offset; see the head of the file. */
+/** The string section that is being written: one offset per text. */
 class StringTable {
   readonly #start: number
   readonly #offsets = new Map<string, number>()
@@ -151,10 +159,10 @@ class StringTable {
   constructor(base: Btf | undefined, strings: Uint8Array | undefined) {
     this.#start = base?.stringsEnd ?? 0
     for (let known = base; known; known = known.base) {
-      this.#learn(bufferOf(known.strings), known.stringsStart)
+      this.#learn(known.strings, known.stringsStart)
     }
     if (strings) {
-      this.#learn(bufferOf(strings), this.#start)
+      this.#learn(strings, this.#start)
       this.#add(strings)
     } else if (!base) {
       this.#add(new Uint8Array(1)) // the empty string
@@ -167,12 +175,12 @@ class StringTable {
     if (known !== undefined) return known
     const offset = this.#start + this.#size
     this.#offsets.set(text, offset)
-    this.#add(Buffer.from(`${text}\0`))
+    this.#add(encodeText(`${text}\0`))
     return offset
   }
 
   bytes(): Uint8Array {
-    return Buffer.concat(this.#pieces)
+    return concatBytes(this.#pieces)
   }
 
   #add(bytes: Uint8Array): void {
@@ -180,11 +188,11 @@ class StringTable {
     this.#size += bytes.length
   }
 
-  /** Takes in a string section; of a string that is in it twice the first counts. */
-  #learn(section: Buffer, start: number): void {
+  /** Records the strings of a section. Of a string that occurs twice, the first counts. */
+  #learn(section: Uint8Array, start: number): void {
     for (let at = 0; at < section.length; ) {
       const end = section.indexOf(0, at)
-      const text = section.toString('utf8', at, end)
+      const text = decodeText(section.subarray(at, end))
       if (!this.#offsets.has(text)) this.#offsets.set(text, start + at)
       at = end + 1
     }

@@ -1,15 +1,16 @@
 /*
- * Which types are equal: those that say the same of themselves and refer, in order, to equal types; types that lead in
- * circles are equal unless there is a difference somewhere (see refinement.ts).
+ * Finds equal types. Two types are equal if they have the same label and refer, in order, to equal types; types in
+ * cycles are equal unless a difference is found somewhere (see refinement.ts).
  *
- * Declarations (FWD, and enums without values): as in libbpf's `btf_dedup_resolve_fwds` and `btf_dedup_prim_type`, one
- * is resolved to the definition of its name if there is just one, and one that the base has too stays the base's. The
- * base is not changed, so types that lead to its declaration differ from those that lead to a module's definition.
+ * Declarations are FWDs and enums without values. As in libbpf's `btf_dedup_resolve_fwds` and `btf_dedup_prim_type`, a
+ * declaration is resolved to the definition of its name if there is exactly one. A declaration that the base has too
+ * stays the base's. The base is not changed, so types that refer to its declaration differ from types that refer to a
+ * module's definition.
  *
- * How many definitions there are depends on which are equal, and that on what is resolved. So a declaration whose
- * definitions all have one label begins as if it were one of them, with its references; when nothing more can be told
- * apart, those whose definitions fell apart are taken out, and telling apart goes on. Taking one out only ever makes
- * more types differ, so none is taken out that could stay, and those that stay have one definition.
+ * The number of definitions depends on which types are equal, and this depends on which declarations are resolved. So a
+ * declaration whose definitions all have the same label starts as if it were the first of them. After each refinement,
+ * declarations whose definitions turned out to differ become unresolved, and refinement continues. This only ever makes
+ * more types differ, so no declaration is given up that could stay resolved, and the others have one definition.
  */
 
 import { isComposite, isEnum } from './compatible.ts'
@@ -18,8 +19,8 @@ import { infoFlag, infoKind, infoVlen, KIND } from './kind.ts'
 import { Refinement } from './refinement.ts'
 
 /**
- * For every node of the graph the one that stands for it: the first that is equal, or for a declaration the definition
- * that it is resolved to. Those of the base, the nodes below `baseSize`, stand for themselves.
+ * Maps every node of the graph to its representative: the first equal node, or the definition of a resolved
+ * declaration. Nodes of the base, those below `baseSize`, represent themselves.
  */
 export function findEqual(graph: TypeGraph, baseSize: number): Int32Array {
   return new Equality(graph, baseSize).find()
@@ -28,11 +29,11 @@ export function findEqual(graph: TypeGraph, baseSize: number): Int32Array {
 class Equality {
   readonly #graph: TypeGraph
   readonly #baseSize: number
-  /** for a declaration the first with its label, for all else the node itself */
+  /** node → the first declaration with its label; other nodes → themselves */
   readonly #declared: Int32Array
-  /** by resolved declaration, all definitions of its name */
+  /** resolved declaration → all definitions of its name */
   readonly #targets = new Map<number, readonly number[]>()
-  /** by one of those, the declaration: for an enum, whose definitions do not fall apart, any */
+  /** definition → a declaration that is resolved to it; enum definitions never differ later, so any one is enough */
   readonly #declarations = new Map<number, number>()
   readonly #refinement: Refinement
 
@@ -54,9 +55,9 @@ class Equality {
     let seen = blocks.count
     do {
       this.#refinement.run()
-      const apart = this.#fallenApart(seen)
+      const split = this.#splitDeclarations(seen)
       seen = blocks.count
-      for (const declaration of apart) {
+      for (const declaration of split) {
         this.#targets.delete(declaration)
         blocks.mark(declaration)
       }
@@ -76,7 +77,7 @@ class Equality {
     })
   }
 
-  /** Resolves every declaration that may be: one of modules alone, with definitions of its name that say the same. */
+  /** Resolves every declaration that only modules have and whose definitions have the same label. */
   #resolve(): void {
     const { labels, infos, names, size } = this.#graph
     const definitions = this.#definitions()
@@ -107,8 +108,8 @@ class Equality {
     return byName
   }
 
-  /** Resolved declarations whose definitions are not in one block any more; those are in blocks since `seen`. */
-  #fallenApart(seen: number): number[] {
+  /** Resolved declarations whose definitions are in different blocks now; only blocks from `seen` on are new. */
+  #splitDeclarations(seen: number): number[] {
     const { blocks } = this.#refinement
     const suspects = new Set<number>()
     for (let block = seen; block < blocks.count; block++) {
@@ -136,19 +137,19 @@ class Equality {
   }
 }
 
-/** A FWD, or an enum without values, which is how an enum is declared. */
+/** Whether a type is a FWD, or an enum without values, which is how BTF declares an enum. */
 function isDeclaration(info: number): boolean {
   const kind = infoKind(info)
   return kind === KIND.FWD || (isEnum(kind) && infoVlen(info) === 0)
 }
 
-/** Whether the one may declare the other, the names apart. */
+/** Whether a declaration fits a definition, apart from the names. */
 function declares(declaration: number, definition: number): boolean {
   if (infoKind(declaration) !== KIND.FWD) return true
   return infoKind(definition) === (infoFlag(declaration) ? KIND.UNION : KIND.STRUCT)
 }
 
-/** Structs and unions share their names, enums have theirs. */
+/** Key of a name: structs and unions share a name space, enums have their own. */
 function nameKey(info: number, name: number): string {
   return `${isEnum(infoKind(info)) ? 'enum' : 'struct'} ${name}`
 }

@@ -1,7 +1,8 @@
 /*
- * `.BTF.ext`: what clang says of the instructions of a BPF object, beside its types: which function begins where, which
- * source line each came from, and which of them CO-RE has to patch. Three tables of records, grouped by ELF section
- * (libbpf src/btf.c `btf_ext_parse_info`, include/uapi/linux/bpf.h `struct bpf_core_relo`).
+ * `.BTF.ext`: information about the instructions of a BPF object, which clang writes beside the types. It has three
+ * tables of records, grouped by ELF section: where functions begin, which source line an instruction comes from, and
+ * which instructions CO-RE patches (libbpf src/btf.c `btf_ext_parse_info`, include/uapi/linux/bpf.h
+ * `struct bpf_core_relo`).
  */
 
 import type { Btf } from './btf.ts'
@@ -9,29 +10,29 @@ import { viewOf } from './bytes.ts'
 import { BtfError } from './error.ts'
 import { BTF_VERSION, btfByteOrder } from './header.ts'
 
-/** Which function begins at an instruction. */
+/** A function and the instruction at which it begins. */
 export interface FunctionInfo {
   /** the ELF section */
   readonly section: string
   /** bytes from the start of the section */
   readonly offset: number
-  /** its FUNC in the object's BTF */
+  /** id of its FUNC in the object's BTF */
   readonly type: number
 }
 
-/** Which source line an instruction, and those up to the next record, came from. */
+/** The source line of an instruction and of those that follow it, up to the next record. */
 export interface LineInfo {
   readonly section: string
   readonly offset: number
   readonly file: string
-  /** the source line itself, '' where the compiler had none */
+  /** the text of the line, '' where the compiler did not have it */
   readonly text: string
   /** counted from 1 */
   readonly line: number
   readonly column: number
 }
 
-/** The kinds of relocations, by number, as libbpf names them (`core_relo_kind_str`). */
+/** The kinds of relocations, indexed by number, with libbpf's names (`core_relo_kind_str`). */
 export const RELOCATION_KINDS = [
   'byte_off',
   'byte_sz',
@@ -50,24 +51,24 @@ export const RELOCATION_KINDS = [
 
 export type RelocationKind = (typeof RELOCATION_KINDS)[number]
 
-/** One instruction to patch, and by what. */
+/** A CO-RE relocation: an instruction to patch, and the meaning of its value. */
 export interface CoreRelocation {
   readonly section: string
-  /** its number among the relocations of its section */
+  /** index among the relocations of its section */
   readonly index: number
   /** bytes from the start of the section to the instruction */
   readonly offset: number
-  /** the root type in the object's BTF */
+  /** id of the root type in the object's BTF */
   readonly type: number
-  /** the way from the root type: `0:1:2`, indices of members, elements or values */
+  /** path from the root type: `0:1:2`, indices of members, elements or values */
   readonly access: string
-  /** 'unknown' for a number that no libbpf knows */
+  /** 'unknown' for a number that libbpf does not know */
   readonly kind: RelocationKind | 'unknown'
 }
 
-/** Records of one table; the largest objects known have some ten thousand. */
+/** Records of one table; the largest known objects have some ten thousand. */
 const MAX_RECORDS = 1 << 20
-/** Characters of all strings that the records refer to: each may be the tail of another. */
+/** Characters of all strings that the records name: strings may overlap. */
 const MAX_TEXT = 64 << 20
 
 export interface BtfExt {
@@ -80,8 +81,8 @@ const HEADER_SIZE = 24
 const HEADER_WITH_RELOCATIONS_SIZE = 32
 
 /**
- * Reads `.BTF.ext`; `btf` is that of the same object. Errors: `invalid_header`, `invalid_type` for a table that
- * does not hold together, `truncated`, `too_large`, `unsupported`, `invalid_name`, `invalid_type_id`.
+ * Parses `.BTF.ext`; `btf` is the BTF of the same object. Errors: `invalid_header`, `invalid_type` for an inconsistent
+ * table, `truncated`, `too_large`, `unsupported`, `invalid_name`, `invalid_type_id`.
  */
 export function parseExt(bytes: Uint8Array, btf: Btf): BtfExt {
   const tables = new Tables(bytes, btf)
@@ -115,26 +116,39 @@ class Tables {
   readonly #little: boolean
   readonly #btf: Btf
   readonly #headerSize: number
-  /** by their offsets: thousands of records name one file */
+  /** decoded strings by offset: thousands of records name one file */
   readonly #strings = new Map<number, string>()
-  #room = MAX_TEXT
+  #budget = MAX_TEXT
 
   constructor(bytes: Uint8Array, btf: Btf) {
     const byteOrder = btfByteOrder(bytes)
-    if (!byteOrder) throw new BtfError('invalid_header', '.BTF.ext has no BTF magic', 0)
+    if (!byteOrder)
+      throw new BtfError('invalid_header', 'not .BTF.ext: the magic 0xeb9f is missing', 0)
     if (byteOrder !== btf.byteOrder) {
-      throw new BtfError('invalid_header', '.BTF and .BTF.ext differ in byte order', 0)
+      throw new BtfError(
+        'invalid_header',
+        `.BTF.ext is ${byteOrder}-endian, but .BTF is ${btf.byteOrder}-endian`,
+        0,
+      )
     }
     if (bytes.length < HEADER_SIZE) throw new BtfError('truncated', '.BTF.ext is cut off', 0)
     if (bytes[2] !== BTF_VERSION || bytes[3] !== 0) {
-      throw new BtfError('unsupported', `.BTF.ext version ${bytes[2]}, flags ${bytes[3]}`, 2)
+      throw new BtfError(
+        'unsupported',
+        `unsupported .BTF.ext version ${bytes[2]}, flags ${bytes[3]}: expected version ${BTF_VERSION}, flags 0`,
+        2,
+      )
     }
     this.#view = viewOf(bytes)
     this.#little = byteOrder === 'little'
     this.#btf = btf
     this.#headerSize = this.word(4)
     if (this.#headerSize < HEADER_SIZE) {
-      throw new BtfError('invalid_header', `.BTF.ext header of ${this.#headerSize} bytes`, 4)
+      throw new BtfError(
+        'invalid_header',
+        `invalid .BTF.ext header size ${this.#headerSize}: expected at least ${HEADER_SIZE}`,
+        4,
+      )
     }
     if (this.#headerSize > bytes.length) throw new BtfError('truncated', '.BTF.ext is cut off', 4)
   }
@@ -145,7 +159,12 @@ class Tables {
 
   typeId(at: number): number {
     const id = this.word(at)
-    if (id >= this.#btf.endId) throw new BtfError('invalid_type_id', `type ${id} in .BTF.ext`, at)
+    if (id >= this.#btf.endId)
+      throw new BtfError(
+        'invalid_type_id',
+        `invalid type id ${id} in .BTF.ext: expected less than ${this.#btf.endId}`,
+        at,
+      )
     return id
   }
 
@@ -154,16 +173,25 @@ class Tables {
     const known = this.#strings.get(offset)
     if (known !== undefined) return known
     if (offset >= this.#btf.stringsEnd) {
-      throw new BtfError('invalid_name', `name at ${offset} in .BTF.ext`, at)
+      throw new BtfError(
+        'invalid_name',
+        `invalid string offset ${offset} in .BTF.ext: the strings end at ${this.#btf.stringsEnd}`,
+        at,
+      )
     }
     const text = this.#btf.string(offset)
-    this.#room -= text.length
-    if (this.#room < 0) throw new BtfError('too_large', 'names in .BTF.ext are too long', at)
+    this.#budget -= text.length
+    if (this.#budget < 0)
+      throw new BtfError(
+        'too_large',
+        `the strings of .BTF.ext have more than ${MAX_TEXT} characters`,
+        at,
+      )
     this.#strings.set(offset, text)
     return text
   }
 
-  /** The records of the table whose offset and length are in the header at `field`, each at least `least` bytes. */
+  /** Reads the table whose offset and length are in the header at `field`. A record has at least `least` bytes. */
   records<T>(
     field: number,
     least: number,
@@ -176,19 +204,32 @@ class Tables {
     const end = start + length
     if (end > this.#view.byteLength) throw new BtfError('truncated', '.BTF.ext is cut off', field)
     if (this.word(field) % 4 !== 0 || length < 4) {
-      throw new BtfError('invalid_header', 'a table of .BTF.ext is not aligned or empty', field)
+      throw new BtfError(
+        'invalid_header',
+        'a table of .BTF.ext is not aligned to 4 bytes, or too short',
+        field,
+      )
     }
     const size = this.word(start)
     if (size < least || size % 4 !== 0) {
-      throw new BtfError('invalid_type', `.BTF.ext records of ${size} bytes`, start)
+      throw new BtfError(
+        'invalid_type',
+        `.BTF.ext records of ${size} bytes: expected a multiple of 4, at least ${least}`,
+        start,
+      )
     }
-    if (length === 4) throw new BtfError('invalid_type', '.BTF.ext table without records', start)
+    if (length === 4)
+      throw new BtfError('invalid_type', 'a table of .BTF.ext has no records', start)
     const records: T[] = []
     for (let at = start + 4; at < end; ) {
       const count = at + 8 <= end ? this.word(at + 4) : 0
       const next = at + 8 + count * size
       if (count === 0 || next > end) {
-        throw new BtfError('invalid_type', '.BTF.ext: a section has no records, or too many', at)
+        throw new BtfError(
+          'invalid_type',
+          `a section in .BTF.ext has ${count} records, which do not fit its table`,
+          at,
+        )
       }
       if (records.length + count > MAX_RECORDS) {
         throw new BtfError('too_large', `.BTF.ext has more than ${MAX_RECORDS} records`, at)

@@ -1,11 +1,11 @@
 /*
- * Flavours: `task_struct___old` is the object's own version of the kernel's `task_struct`. What counts is the name up to
- * the last `___` that has a character other than `_` on either side (libbpf `bpf_core_essential_name_len`).
+ * Flavours: `task_struct___old` is an object's own version of the kernel's `task_struct`. The essential name ends before
+ * the last `___` with a character other than `_` on both sides (libbpf `bpf_core_essential_name_len`).
  */
 
 const UNDERSCORE = 0x5f
 
-/** Length of a name without its flavour; `name` without NUL. */
+/** Length of a name without its flavour; `name` has no NUL. */
 function essentialLength(name: Uint8Array): number {
   for (let i = name.length - 5; i >= 0; i--) {
     if (
@@ -22,13 +22,13 @@ function essentialLength(name: Uint8Array): number {
 }
 
 /** A name without its flavour. */
-export function essentialName<T extends Uint8Array>(name: T): T {
-  return name.subarray(0, essentialLength(name)) as T
+export function essentialName(name: Uint8Array): Uint8Array {
+  return name.subarray(0, essentialLength(name))
 }
 
-/** Whether two names are the same but for their flavours. */
+/** Whether two names are the same without their flavours. */
 export function sameEssence(a: Uint8Array, b: Uint8Array): boolean {
-  // most differ in their first letter
+  // most names differ in the first letter
   if (a[0] !== b[0]) return false
   const length = essentialLength(a)
   if (essentialLength(b) !== length) return false

@@ -1,7 +1,7 @@
 /*
- * The types of several BTFs as one graph. A node is a type, its label all that the type says itself (kind, name, size,
- * names and offsets of its members …), its edges, in their order, the types that it refers to. Two nodes with one label
- * have as many edges.
+ * The types of several BTFs as one graph. A node is a type. Its label is the content of the type without references:
+ * kind, name, size, names and offsets of members, and so on. Its edges are the types that it refers to, in order. Nodes
+ * with the same label have the same number of edges.
  */
 
 import type { Btf } from './btf.ts'
@@ -9,20 +9,20 @@ import { infoKind, KIND } from './kind.ts'
 import { readRecord } from './raw-type.ts'
 import type { MergedStrings } from './strings.ts'
 
-/** A base and split BTFs over it. The base's nodes are its type ids, void too; those of the others follow. */
+/** The graph of a base and split BTFs over it. The base's nodes are its type ids, with void; the others follow. */
 export class TypeGraph {
   /** number of nodes */
   readonly size: number
   /** second word of each node's record: kind, vlen, kind_flag */
   readonly infos: Uint32Array
-  /** name of each node, as its offset in the merged strings; 0 for none */
+  /** name of each node as an offset in the merged strings; 0 for none */
   readonly names: Int32Array
-  /** label of each node, numbered in the order in which they come up */
+  /** label of each node; labels are numbered in order of first use */
   readonly labels: Int32Array
   readonly labelCount: number
   readonly #firsts = new Map<Btf, number>()
   readonly #edges: Int32Array
-  /** where in `#edges` those of a node begin, and in the end where the last's end */
+  /** node → index of its first edge in `#edges`, plus one entry for the end */
   readonly #starts: Int32Array
 
   /** Errors: `unsupported` for a kind that only a layout section describes. */
@@ -41,8 +41,8 @@ export class TypeGraph {
     const edges: number[] = []
     let node = 0
     const add = (words: readonly number[]) => {
-      // libbpf never takes two variables or two sections for one
-      const key = isPlace(words[1]!) ? `place ${node}` : words.join()
+      // libbpf never deduplicates variables or sections
+      const key = isStorage(words[1]!) ? `storage ${node}` : words.join()
       const label = labels.get(key) ?? labels.size
       labels.set(key, label)
       this.labels[node] = label
@@ -67,19 +67,19 @@ export class TypeGraph {
     this.#edges = Int32Array.from(edges)
   }
 
-  /** The node of a type, by the id that it has in one of the BTFs. */
+  /** The node of a type, by its id in one of the BTFs. */
   nodeOf(btf: Btf, id: number): number {
     const first = this.#firsts.get(btf)
     return first === undefined || id < btf.startId ? id : first + id - btf.startId
   }
 
-  /** The nodes that a node leads to. */
+  /** The targets of a node's edges. */
   edgesOf(node: number): Int32Array {
     return this.#edges.subarray(this.#starts[node], this.#starts[node + 1])
   }
 }
 
-function isPlace(info: number): boolean {
+function isStorage(info: number): boolean {
   const kind = infoKind(info)
   return kind === KIND.VAR || kind === KIND.DATASEC
 }

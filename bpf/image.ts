@@ -1,26 +1,25 @@
 /*
- * A kernel's flat image (arch/arm64/boot/Image and the like): what lies in memory, as `objcopy -O binary` leaves it,
- * without section or symbol tables. Its BTF, banner and build-id are found by what they look like, and believed where
- * all of it fits: BTF that parses and has what every kernel has, the notes in front of it, a banner as
- * init/version.c prints it.
+ * Flat kernel images (such as arch/arm64/boot/Image): the memory of the kernel as `objcopy -O binary` writes it, without
+ * section or symbol tables. BTF, banner and build-id are found by their form, and accepted under strict conditions: the
+ * BTF parses and has a `task_struct`, the notes lie shortly before it, and the banner has the form of init/version.c.
  */
 
 import { type Btf, parseBtf } from './btf.ts'
-import { bufferOf, viewOf } from './bytes.ts'
+import { findAll, viewOf } from './bytes.ts'
 import { BtfError } from './error.ts'
 import { parseHeader } from './header.ts'
 import { buildIdOf } from './note.ts'
 import { findBannerIn, type Vmlinux } from './vmlinux.ts'
 
-/** Magic, version and flags of BTF, in either byte order. */
-const BTF_STARTS = [Buffer.from('9feb0100', 'hex'), Buffer.from('eb9f0100', 'hex')]
-/** Places that are looked at; code has some dozens that begin alike. */
+/** Magic, version and flags of BTF, in both byte orders. */
+const BTF_STARTS = [Uint8Array.of(0x9f, 0xeb, 1, 0), Uint8Array.of(0xeb, 0x9f, 1, 0)]
+/** Candidates that are tried; machine code has some dozens by chance. */
 const MAX_PLACES = 65_536
 
-/** How far before BTF its notes may begin, in bytes: `RO_DATA` (include/asm-generic/vmlinux.lds.h) has them side by side. */
+/** Bytes before the BTF in which its notes may begin: `RO_DATA` (include/asm-generic/vmlinux.lds.h) places them together. */
 const NOTES = 64 * 1024
 
-/** Architectures by the machine of a PE header, with `e_machine` (include/linux/pe.h). */
+/** `e_machine` and architecture, by the machine of a PE header (include/linux/pe.h). */
 const PE_MACHINES: Readonly<Record<number, readonly [machine: number, arch: string]>> = {
   20580: [243, 'riscv64'],
   25188: [258, 'loongarch64'],
@@ -28,12 +27,12 @@ const PE_MACHINES: Readonly<Record<number, readonly [machine: number, arch: stri
   43620: [183, 'aarch64'],
 }
 
-/** Whether the bytes are of a kernel that is not packed: somewhere they have its banner. */
+/** Whether the bytes hold an unpacked kernel: they contain its banner. */
 export const isKernelImage = (image: Uint8Array): boolean => findBannerIn(image) !== undefined
 
 /**
- * What a flat image tells of itself; undefined where it has no BTF, since then nothing tells how to read the rest.
- * `machine` is 0 where no PE header says it (s390x, arm).
+ * Describes a flat image. Undefined if it has no BTF, because then its byte order is unknown. `machine` is 0 for images
+ * without a PE header (s390x, arm).
  */
 export function describeImage(image: Uint8Array): Vmlinux | undefined {
   const found = findBtf(image)
@@ -53,12 +52,11 @@ export function describeImage(image: Uint8Array): Vmlinux | undefined {
   }
 }
 
-/** The kernel's own BTF: an image holds others, too, of programs that the kernel brings along. */
+/** The kernel's own BTF: an image also holds that of BPF programs which the kernel ships. */
 function findBtf(image: Uint8Array): { btf: Btf; start: number; end: number } | undefined {
-  const bytes = bufferOf(image)
   let places = 0
   for (const magic of BTF_STARTS) {
-    for (let at = bytes.indexOf(magic); at >= 0; at = bytes.indexOf(magic, at + 1)) {
+    for (const at of findAll(image, magic)) {
       if (++places > MAX_PLACES) return undefined
       const end = at + lengthOfBtf(image.subarray(at))
       const btf = parsed(image.subarray(at, end))
@@ -68,7 +66,7 @@ function findBtf(image: Uint8Array): { btf: Btf; start: number; end: number } | 
   return undefined
 }
 
-/** How long the BTF is that these bytes begin with, by its header; 0 where it is none. */
+/** Length of the BTF at the start of the bytes, by its header; 0 if the header is invalid. */
 function lengthOfBtf(bytes: Uint8Array): number {
   try {
     const { types, layout, strings } = parseHeader(bytes)
@@ -88,18 +86,17 @@ function parsed(bytes: Uint8Array): Btf | undefined {
   }
 }
 
-/** The build-id of the last notes in these bytes: before the kernel's own there may be those of its vDSO. */
+/** The build-id of the last note in these bytes: that of the vDSO may come before the kernel's own. */
 function buildIdBefore(bytes: Uint8Array, { byteOrder }: Btf): string | undefined {
-  const header = new DataView(new ArrayBuffer(12))
+  const note = new DataView(new ArrayBuffer(16))
   for (const [at, value] of [4, 20, 3].entries())
-    header.setUint32(at * 4, value, byteOrder === 'little')
-  const start = bufferOf(bytes).lastIndexOf(
-    Buffer.concat([new Uint8Array(header.buffer), Buffer.from('GNU\0')]),
-  )
-  return start < 0 ? undefined : buildIdOf(bytes.subarray(start, start + 36), byteOrder)
+    note.setUint32(at * 4, value, byteOrder === 'little')
+  note.setUint32(12, 0x474e5500) // "GNU\0"
+  const start = [...findAll(bytes, new Uint8Array(note.buffer))].at(-1)
+  return start === undefined ? undefined : buildIdOf(bytes.subarray(start, start + 36), byteOrder)
 }
 
-/** The machine that a PE header names. */
+/** The machine in the PE header; undefined without one. */
 function peMachine(image: Uint8Array): number | undefined {
   const view = viewOf(image)
   if (image.length < 0x40 || view.getUint16(0) !== 0x4d5a) return undefined

@@ -1,67 +1,15 @@
 /*
- * The public door of `bpf/`: the formats of BPF type information, without any I/O. Bytes come in as Uint8Array or
- * ByteSource, values and bytes go out; everything bad about the bytes is a BtfError with a code.
+ * The public interface of the library, by verb. The library does no I/O: bytes come in as Uint8Array or ByteSource, and
+ * values and bytes go out. Bad input throws a BtfError with a code. README.md has an example for each verb.
  */
 
+// Parse: bytes to BTF, and BTF to types.
 export { Btf, type ParseOptions, parseBtf } from './btf.ts'
-export { type ByteOrder, type ByteSource, memorySource } from './bytes.ts'
-export { printHeader } from './c.ts'
-export {
-  type Check,
-  type CheckedProgram,
-  type CheckedRelocation,
-  checkObject,
-  type Guard,
-  type Loads,
-  type SourceLine,
-} from './check.ts'
-export { DIALECTS, type Dialect, toDialect } from './dialect.ts'
-export {
-  type BtfDiff,
-  type Change,
-  diffBtf,
-  type ElementChanges,
-  type MemberChange,
-  type TypeChange,
-  type ValueChange,
-} from './diff.ts'
-export { printDiff } from './diff-text.ts'
-export { Elf, type ElfSection, type ElfSymbol, isElf, openElf } from './elf.ts'
-export { type EncodeOptions, encodeBtf } from './encode.ts'
 export { BTF_ERROR_CODES, BtfError, type BtfErrorCode } from './error.ts'
-export {
-  type BtfExt,
-  type CoreRelocation,
-  type FunctionInfo,
-  type LineInfo,
-  RELOCATION_KINDS,
-  type RelocationKind,
-} from './ext.ts'
 export { readBtf } from './file.ts'
-export { describeImage, isKernelImage } from './image.ts'
+
+// Types: the values that `Btf.type` returns.
 export { KIND, type KindName, kindName } from './kind.ts'
-export {
-  compareLayouts,
-  type LayoutComparison,
-  layoutOf,
-  type MemberLayout,
-  memberBits,
-  resolve,
-  type StructLayout,
-  sizeOf,
-} from './layout.ts'
-export { mergeBtf } from './merge.ts'
-export { minimizeBtf } from './minimize.ts'
-export { buildIdOf, type ElfNote, parseNotes } from './note.ts'
-export { type BpfCall, type BpfObject, type BpfProgram, openObject } from './object.ts'
-export { printLayout } from './print-layout.ts'
-export {
-  type Relocated,
-  type RelocatedObject,
-  type RelocationOutcome,
-  relocate,
-} from './relocate.ts'
-export { REFUSALS, type RefusalCode } from './relocation-error.ts'
 export type {
   ArrayType,
   BtfType,
@@ -82,5 +30,82 @@ export type {
   VarType,
   VoidType,
 } from './type.ts'
+
+// Layout: sizes, offsets, and their comparison.
+export {
+  compareLayouts,
+  type LayoutComparison,
+  layoutOf,
+  type MemberLayout,
+  memberBits,
+  resolve,
+  type StructLayout,
+  sizeOf,
+} from './layout.ts'
+
+// Open: BPF objects with their programs and CO-RE relocations.
+export {
+  type BtfExt,
+  type CoreRelocation,
+  type FunctionInfo,
+  type LineInfo,
+  RELOCATION_KINDS,
+  type RelocationKind,
+} from './ext.ts'
+export { type BpfCall, type BpfObject, type BpfProgram, openObject } from './object.ts'
+
+// Check: whether an object loads on a kernel.
+export {
+  type Check,
+  type CheckedProgram,
+  type CheckedRelocation,
+  checkObject,
+  type Guard,
+  type Loads,
+  type SourceLine,
+} from './check.ts'
+
+// Relocate: the instructions of an object, patched for a kernel.
+export {
+  type Relocated,
+  type RelocatedObject,
+  type RelocationOutcome,
+  relocate,
+} from './relocate.ts'
+export { REFUSALS, type RefusalCode } from './relocation-error.ts'
+
+// Minimize: only the types that some objects need.
+export { minimizeBtf } from './minimize.ts'
+
+// Merge: modules and their base as one BTF.
+export { mergeBtf } from './merge.ts'
+
+// Diff: the changes between two BTFs, as a value and as text.
+export {
+  type BtfDiff,
+  type Change,
+  diffBtf,
+  type ElementChanges,
+  type MemberChange,
+  type TypeChange,
+  type ValueChange,
+} from './diff.ts'
+export { printDiff } from './diff-text.ts'
 export type { EnumValue, MemberPlace, TypeName, TypeSort } from './type-shape.ts'
+
+// Print: a C header of all types, or one type with its offsets.
+export { printHeader } from './c.ts'
+export { printLayout } from './print-layout.ts'
+
+// Encode: types to bytes, also for older versions of libbpf.
+export { DIALECTS, type Dialect, toDialect } from './dialect.ts'
+export { type EncodeOptions, encodeBtf } from './encode.ts'
+
+// ELF: sections, symbols and notes, read on demand.
+export { type ByteOrder, type ByteSource, memorySource } from './bytes.ts'
+export { Elf, type ElfSection, type ElfSymbol, isElf, openElf } from './elf.ts'
+export { buildIdOf, type ElfNote, parseNotes } from './note.ts'
+
+// Identify: a vmlinux or a flat kernel image.
+export { describeImage, isKernelImage } from './image.ts'
 export { describeVmlinux, type Vmlinux } from './vmlinux.ts'

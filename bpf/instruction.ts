@@ -8,7 +8,7 @@ import { type ByteOrder, viewOf } from './bytes.ts'
 export const INSTRUCTION_SIZE = 8
 
 export interface Instruction {
-  /** class in the low three bits; then size and mode of a load or store, or source and operation */
+  /** class in the low three bits; the rest is size and mode of a load or store, or source and operation */
   readonly code: number
   readonly destination: number
   readonly source: number
@@ -24,12 +24,12 @@ export const CLASS = { LD: 0, LDX: 1, ST: 2, STX: 3, ALU: 4, JMP: 5, JMP32: 6, A
 /** The code of the first half of a 64-bit immediate load. */
 export const LDIMM64 = 0x18
 
-/** The code of a call; with the source PSEUDO_CALL to another function of the object, else to a helper. */
+/** The code of a call: with the source PSEUDO_CALL to another function of the object, otherwise to a helper. */
 export const CALL = 0x85
 export const PSEUDO_CALL = 1
 export const EXIT = 0x95
 
-/** Size bits of loads and stores, and the bytes they mean. */
+/** The size bits of loads and stores, and the number of bytes that they mean. */
 const SIZES: readonly (readonly [bits: number, bytes: number])[] = [
   [0x18, 8],
   [0x00, 4],
@@ -42,13 +42,13 @@ export function accessSize(code: number): number {
   return SIZES.find(([bits]) => bits === (code & 0x18))![1]
 }
 
-/** The code with another access size; undefined for a size no instruction has. */
+/** The code with another access size; undefined for a size that no instruction has. */
 export function withAccessSize(code: number, bytes: number): number | undefined {
   const size = SIZES.find(([, b]) => b === bytes)
   return size && (code & ~0x18) | size[0]
 }
 
-/** The instruction at a byte offset, which the caller knows to be there. */
+/** Reads the instruction at a byte offset. The caller knows that the bytes are that long. */
 export function readInstruction(bytes: Uint8Array, at: number, order: ByteOrder): Instruction {
   const view = viewOf(bytes)
   const little = order === 'little'
@@ -63,7 +63,7 @@ export function readInstruction(bytes: Uint8Array, at: number, order: ByteOrder)
   }
 }
 
-/** Writes an instruction; offset and immediate are cut to their width. */
+/** Writes an instruction; offset and immediate are truncated to their width. */
 export function writeInstruction(
   bytes: Uint8Array,
   at: number,

@@ -1,7 +1,7 @@
 /*
- * The table of kinds: for each, what follows the 12 bytes of `struct btf_type`, and where type ids and names sit.
- * Validating, walking, renumbering and writing are loops over it; nothing else knows these layouts
- * (libbpf src/btf.c `layouts[]`, src/btf_iter.c; kernel include/uapi/linux/btf.h).
+ * The table of kinds: what follows the 12 bytes of `struct btf_type`, and where type ids and names lie in it. Validating,
+ * walking and copying records are loops over this table (libbpf src/btf.c `layouts[]`, src/btf_iter.c; kernel
+ * include/uapi/linux/btf.h).
  */
 
 /** `BTF_KIND_*` by name. */
@@ -35,9 +35,9 @@ export const HEADER_SIZE = 12
 
 export interface KindLayout {
   readonly name: KindName
-  /** what the third word of the header is */
+  /** meaning of the third word of the header */
   readonly third: 'size' | 'type' | 'unused'
-  /** bytes that follow the header once */
+  /** bytes that follow the header, before the elements */
   readonly payload: number
   /** bytes that follow for each of `vlen` elements */
   readonly element: number
@@ -74,7 +74,7 @@ export const KINDS: readonly KindLayout[] = [
   layout('VOLATILE', 'type'),
   layout('CONST', 'type'),
   layout('RESTRICT', 'type'),
-  layout('FUNC', 'type'), // its vlen is the linkage, not a count
+  layout('FUNC', 'type'), // vlen is the linkage, not a count
   layout('FUNC_PROTO', 'type', { element: 8, elementName: 0, elementId: 4 }),
   layout('VAR', 'type', { payload: 4 }),
   layout('DATASEC', 'size', { element: 12, elementId: 0 }),
@@ -84,14 +84,14 @@ export const KINDS: readonly KindLayout[] = [
   layout('ENUM64', 'size', { element: 12, elementName: 0 }),
 ]
 
-/** The UAPI name of a kind without `BTF_KIND_`; `KIND_<n>` for one that only the file's layout section describes. */
+/** The UAPI name of a kind without `BTF_KIND_`; `KIND_<n>` for a kind that only a file's layout section describes. */
 export function kindName(kind: number): string {
   return KINDS[kind]?.name ?? `KIND_${kind}`
 }
 
 /*
- * `info` in the widths of the UAPI since 2026: vlen in bits 0–23, kind in bits 24–30, kind_flag in bit 31. Files
- * written for the older widths (16 and 5 bits) have zeroes in the bits between, so they read the same.
+ * The word `info` has these fields in the UAPI since 2026: vlen in bits 0–23, kind in bits 24–30, kind_flag in bit 31.
+ * Older files use 16 and 5 bits for vlen and kind and have zeros in between, so they read the same.
  */
 export const MAX_KINDS = 128
 export const infoVlen = (info: number): number => info & 0xffffff

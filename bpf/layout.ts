@@ -1,6 +1,6 @@
 /*
- * Sizes, alignments and where members lie: what relocation, comparison and printing ask of a type. Chains of
- * references are followed 32 steps at most, as libbpf and the kernel do; a longer one is a `cycle`.
+ * Sizes of types and places of members, for relocation, comparison and printing. Chains of references are followed for
+ * at most 32 steps, as in libbpf and the kernel; a longer chain is a `cycle`.
  */
 
 import type { Btf } from './btf.ts'
@@ -13,8 +13,7 @@ const MAX_DEPTH = 32
 const MAX_SIZE = 0xffffffff
 
 /**
- * The id of what a type is once typedefs, qualifiers and tags are taken off (libbpf
- * `skip_mods_and_typedefs`). Errors: `cycle`.
+ * The id of a type without its typedefs, qualifiers and tags (libbpf `skip_mods_and_typedefs`). Errors: `cycle`.
  */
 export function resolve(btf: Btf, id: number): number {
   let current = id
@@ -35,7 +34,7 @@ export function resolve(btf: Btf, id: number): number {
 }
 
 /**
- * Bytes of a type; undefined for what has no size: void, forward declarations, functions (libbpf
+ * Size of a type in bytes; undefined for types without a size: void, forward declarations, functions (libbpf
  * `btf__resolve_size`). Errors: `cycle`, `too_large`.
  */
 export function sizeOf(btf: Btf, id: number): number | undefined {
@@ -74,13 +73,14 @@ export function sizeOf(btf: Btf, id: number): number | undefined {
 }
 
 function checked(size: number, id: number): number {
-  if (size > MAX_SIZE) throw new BtfError('too_large', `type ${id} has more than 4 GiB`)
+  if (size > MAX_SIZE)
+    throw new BtfError('too_large', `type ${id} has ${size} bytes: expected at most ${MAX_SIZE}`)
   return size
 }
 
 /**
- * Where a member lies: bits from the start of its struct, and its bitfield size, 0 for what is no bitfield. Besides
- * the kind_flag form it knows the old one, where the INT has the width (kernel `btf_int_bits`, pahole before 1.13).
+ * The place of a member: its offset in bits from the start of the struct, and its bitfield size in bits, 0 for other
+ * members. Handles kind_flag and the older form, where the INT has the width (kernel `btf_int_bits`, pahole before 1.13).
  */
 export function memberBits(
   btf: Btf,
@@ -96,7 +96,7 @@ export function memberBits(
   return { offset: member.bitOffset + type.bitOffset, size: type.bits }
 }
 
-/** The layout of a struct or union in a form that compares as text: names, offsets and sizes, no type names. */
+/** The layout of a struct or union in a form that compares as text: names, offsets and sizes, without types. */
 export interface StructLayout {
   readonly kind: 'STRUCT' | 'UNION'
   readonly name: string
@@ -109,7 +109,7 @@ export interface MemberLayout {
   readonly name: string
   /** bits from the start of the struct */
   readonly offset: number
-  /** bits, 0 for what is no bitfield */
+  /** bits of a bitfield, 0 for other members */
   readonly bitfieldSize: number
 }
 
@@ -127,17 +127,17 @@ export function layoutOf(btf: Btf, struct: StructType): StructLayout {
 }
 
 export interface LayoutComparison {
-  /** named structs and unions of `a` for which `b` has one of the same name with the same layout */
+  /** number of named structs and unions of `a` with the same name and layout in `b` */
   readonly same: number
-  /** those of `a` for which every one of that name in `b` differs */
+  /** those of `a` whose name `b` has with other layouts only */
   readonly different: readonly StructLayout[]
-  /** those of `a` whose name `b` does not have */
+  /** those of `a` whose name `b` lacks */
   readonly missing: readonly StructLayout[]
 }
 
 /**
- * Compares every named struct and union of `a` with those of `b`: size, and members with their offsets and bitfield
- * sizes. A name can stand for several types (one per compilation unit); one that agrees is enough. Errors: `cycle`.
+ * Compares every named struct and union of `a` with those of `b`: size, members, offsets and bitfield sizes. A name can
+ * stand for several types (one per compilation unit); one match is enough. Errors: `cycle`.
  */
 export function compareLayouts(a: Btf, b: Btf): LayoutComparison {
   const theirs = new Map<string, Set<string>>()

@@ -1,10 +1,11 @@
 /*
- * Merging: the split BTFs of modules over one base as one self-contained BTF, for those who take a single file. The
- * base stays what it is, ids, records and strings; the types that modules add follow it, equal ones once (see
- * equality.ts), their records copied with other ids and names.
+ * Merges the split BTF of modules and their common base into one self-contained BTF, for loaders that take a single file.
+ * The base keeps its ids, records and strings. The types of the modules follow, equal types once (see equality.ts); their
+ * records are copied with new ids and string offsets.
  */
 
 import type { Btf } from './btf.ts'
+import { concatBytes } from './bytes.ts'
 import { assemble } from './encode.ts'
 import { findEqual } from './equality.ts'
 import { BtfError } from './error.ts'
@@ -13,22 +14,25 @@ import { readRecord } from './raw-type.ts'
 import { MergedStrings } from './strings.ts'
 
 /**
- * One BTF with all types of the base, under their ids, and then those of the modules: of types with equal graphs the
- * first, but every VAR and DATASEC, and no declaration of a module's whose definition is known. Types that differ stay, of
- * one name or not. Errors: `unsupported` for a kind that only a layout section describes, and for a module that was not
- * opened over this base.
+ * Merges modules with their base. All types of the base keep their ids. Of equal types the first is kept, except that
+ * every VAR and DATASEC is kept; a module's declaration is dropped if its definition is known. Different types stay, even
+ * with the same name. Errors: `unsupported` for a kind that only a layout section describes, and for a module that was
+ * not opened over this base.
  */
 export function mergeBtf(base: Btf, modules: readonly Btf[]): Uint8Array {
   if (base.base || modules.some((module) => module.base !== base)) {
-    throw new BtfError('unsupported', 'modules merge with the BTF that they were opened over')
+    throw new BtfError(
+      'unsupported',
+      'cannot merge: every module must have been opened with this BTF as its base',
+    )
   }
   const strings = new MergedStrings(base)
   const words = ownWords(base)
   appendTypes(words, base, [...new Set(modules)], strings)
-  return assemble(words, Buffer.concat([base.strings, strings.added()]), base.byteOrder)
+  return assemble(words, concatBytes([base.strings, strings.added()]), base.byteOrder)
 }
 
-/** Its type section as it is. */
+/** The words of a BTF's type section. */
 function ownWords({ view, header, byteOrder }: Btf): number[] {
   const words: number[] = []
   for (let at = header.types.start; at < header.types.end; at += 4) {
@@ -37,7 +41,7 @@ function ownWords({ view, header, byteOrder }: Btf): number[] {
   return words
 }
 
-/** Appends the records of what the modules add to the base, whose ids they continue. */
+/** Appends the records of the modules' new types, whose ids continue those of the base. */
 function appendTypes(
   words: number[],
   base: Btf,

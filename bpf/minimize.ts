@@ -1,14 +1,14 @@
 /*
- * Minimising: of a kernel's BTF only what the relocations of some objects ask for, so that the objects relocate against
- * it exactly as against the whole. What is kept is what `bpftool gen min_core_btf` keeps (src/gen.c `btfgen_*`):
+ * Minimizes a kernel's BTF to the types that the relocations of some objects need. The objects relocate against the result
+ * exactly as against the whole BTF. It keeps the same as `bpftool gen min_core_btf` (src/gen.c `btfgen_*`):
  *
- * - for a field: the root, the members on the way, and their types up to a pointer;
- * - for a type: what it is made of, through pointers, but structs without their members;
- * - for `type_matches`: members too, but not of structs behind a pointer;
+ * - for a field: the root, the members on the path, and their types up to a pointer;
+ * - for a type: all types it consists of, through pointers, but structs without their members;
+ * - for `type_matches`: members too, but not those of structs behind a pointer;
  * - for an enumerator: its whole enum.
  *
- * bpftool keeps the first type of the kernel that matches. That is enough unless relocations with one root match
- * different types first: then a type kept for one would hide the other from it, and all that match are kept.
+ * bpftool keeps the kernel's first matching type. That is enough unless relocations with the same root match different
+ * types first: then a type kept for one relocation would hide the other's. In this case all matching types are kept.
  */
 
 import type { Btf } from './btf.ts'
@@ -25,9 +25,8 @@ import { type Spec, subjectOf } from './spec.ts'
 import type { BtfType, StructType } from './type.ts'
 
 /**
- * The least BTF against which the objects relocate as against the kernel's, in the kernel's byte order. Objects without
- * relocations give BTF without types. Errors: `invalid_relocation` where libbpf would refuse an object on this kernel,
- * `cycle`.
+ * Returns minimal BTF for the objects, in the kernel's byte order. Objects without relocations give BTF without types.
+ * Errors: `invalid_relocation` if libbpf refuses an object on this kernel, `cycle`.
  */
 export function minimizeBtf(kernel: Btf, objects: readonly BpfObject[]): Uint8Array {
   const kept = new Kept(kernel)
@@ -44,7 +43,7 @@ interface Match {
   readonly targets: readonly Spec[]
 }
 
-/** What each relocation of an object needs of the kernel. */
+/** The kernel's types that each relocation of an object needs. */
 function matches(kernel: Btf, object: BpfObject): Match[] {
   const resolver = new Resolver(object, kernel)
   const all: Match[] = []
@@ -58,9 +57,10 @@ function matches(kernel: Btf, object: BpfObject): Match[] {
     if (targets[0]!.root !== first) divided.add(relocation.type)
     all.push({ relocation, targets })
   }
-  return all.map(({ relocation, targets }) => {
-    return { relocation, targets: divided.has(relocation.type) ? targets : targets.slice(0, 1) }
-  })
+  return all.map(({ relocation, targets }) => ({
+    relocation,
+    targets: divided.has(relocation.type) ? targets : targets.slice(0, 1),
+  }))
 }
 
 function resolveOrThrow(resolver: Resolver, relocation: CoreRelocation) {
@@ -69,12 +69,12 @@ function resolveOrThrow(resolver: Resolver, relocation: CoreRelocation) {
   } catch (error) {
     if (!(error instanceof RelocationError)) throw error
     const { section, index, kind } = relocation
-    const message = `section ${section}, relocation ${index} (${kind}): ${error.message}`
+    const message = `relocation ${index} (${kind}) of section ${section}: ${error.message}`
     throw new BtfError('invalid_relocation', message, relocation.offset)
   }
 }
 
-/** How far a type is kept: see the head of the file. */
+/** How much of a type is kept; see the head of the file. */
 type KeptExtent = 'field' | 'type' | 'match' | 'match behind pointer'
 
 /** The types and members of a kernel that are kept. */
@@ -95,7 +95,7 @@ class Kept {
     else this.#keepType(spec.root, kind === 'type_matches' ? 'match' : 'type')
   }
 
-  /** The kept types, in their order, with ids of their own; what is not kept is void. */
+  /** The kept types in order, with new ids; references to other types become void. */
   *types(): Generator<BtfType> {
     const ids = [...this.#types].sort((a, b) => a - b)
     const numbers = new Map(ids.map((id, i) => [id, i + 1]))
@@ -109,7 +109,7 @@ class Kept {
   #reduced(type: StructType): StructType {
     const kept = this.#members.get(type.id)
     const members = type.members.filter((_, index) => kept?.has(index))
-    // libbpf's btf__add_field sets kind_flag with the first bitfield
+    // libbpf's btf__add_field sets kind_flag at the first bitfield
     const flag = type.flag && members.some((m) => m.bitfieldSize > 0 || m.bitOffset % 8 !== 0)
     return { ...type, members, flag }
   }
@@ -120,7 +120,7 @@ class Kept {
     else this.#members.set(id, new Set([index]))
   }
 
-  /** `btfgen_record_field_relo` */
+  /** Keeps the path to a field (`btfgen_record_field_relo`). */
   #keepField(spec: Spec): void {
     const btf = this.#btf
     this.#keepType(spec.root, 'field')
@@ -132,12 +132,12 @@ class Kept {
         id = btf.word(id, 16 + index * 12)
         this.#keepType(id, 'field')
       } else {
-        id = btf.word(id, 12) // an array's element, kept with it
+        id = btf.word(id, 12) // the array's element type is kept with the array
       }
     }
   }
 
-  /** `btfgen_mark_type`, `btfgen_mark_type_match`, without recursion: types may lead to each other for long. */
+  /** Keeps a type and those it needs (`btfgen_mark_type`, `btfgen_mark_type_match`). Not recursive: chains may be long. */
   #keepType(root: number, extent: KeptExtent): void {
     const pending: [id: number, extent: KeptExtent][] = [[root, extent]]
     for (let next = pending.pop(); next; next = pending.pop()) {

@@ -1,22 +1,22 @@
 /*
- * ELF notes: records of three words (name size, descriptor size, type) in the file's byte order, then name and
- * descriptor, each padded to four bytes. `/sys/kernel/notes` is such records raw, in the machine's own byte order;
- * in vmlinux they are the section `.notes`.
+ * ELF notes: each has three words (name size, descriptor size, type) in the file's byte order, then the name and the
+ * descriptor, each padded to four bytes. `/sys/kernel/notes` holds raw notes in the machine's byte order; a vmlinux has
+ * them in the section `.notes`.
  */
 
-import { type ByteOrder, bufferOf, viewOf } from './bytes.ts'
+import { type ByteOrder, decodeLatin1, hexOf, viewOf } from './bytes.ts'
 import { BtfError } from './error.ts'
 
 const NT_GNU_BUILD_ID = 3
 
 export interface ElfNote {
-  /** without its closing NUL */
+  /** without the closing NUL */
   readonly name: string
   readonly type: number
   readonly description: Uint8Array
 }
 
-/** The notes in file order. Errors: `truncated` where a size leads beyond the end. */
+/** Parses notes in file order. Errors: `truncated`. */
 export function* parseNotes(bytes: Uint8Array, byteOrder: ByteOrder): Generator<ElfNote> {
   const view = viewOf(bytes)
   const little = byteOrder === 'little'
@@ -26,7 +26,7 @@ export function* parseNotes(bytes: Uint8Array, byteOrder: ByteOrder): Generator<
     const start = at + 12 + padded(nameSize)
     if (start + size > bytes.length) throw new BtfError('truncated', 'a note is cut off', at)
     yield {
-      name: bufferOf(bytes).toString('latin1', at + 12, at + 12 + Math.max(nameSize - 1, 0)),
+      name: decodeLatin1(bytes.subarray(at + 12, at + 12 + Math.max(nameSize - 1, 0))),
       type: view.getUint32(at + 8, little),
       description: bytes.subarray(start, start + size),
     }
@@ -34,11 +34,11 @@ export function* parseNotes(bytes: Uint8Array, byteOrder: ByteOrder): Generator<
   }
 }
 
-/** The GNU build-id in hex (usually 40 digits), where the notes have one. Errors: `truncated`. */
+/** The GNU build-id in hex (usually 40 digits); undefined if the notes have none. Errors: `truncated`. */
 export function buildIdOf(notes: Uint8Array, byteOrder: ByteOrder): string | undefined {
   for (const note of parseNotes(notes, byteOrder)) {
     if (note.name === 'GNU' && note.type === NT_GNU_BUILD_ID && note.description.length > 0) {
-      return bufferOf(note.description).toString('hex')
+      return hexOf(note.description)
     }
   }
   return undefined

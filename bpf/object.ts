@@ -1,6 +1,6 @@
 /*
- * A BPF object as clang makes it: an ELF file with programs in executable sections, their types in `.BTF`, and what
- * CO-RE has to patch in `.BTF.ext`.
+ * A BPF object as clang makes it: an ELF file with programs in executable sections, their types in `.BTF`, and the CO-RE
+ * relocations in `.BTF.ext`.
  */
 
 import { type Btf, parseBtf } from './btf.ts'
@@ -28,7 +28,7 @@ export interface BpfProgram {
   readonly offset: number
   /** bytes */
   readonly size: number
-  /** whether the verifier looks at it by itself: global, and not hidden */
+  /** whether the verifier checks it on its own: it is global and not hidden */
   readonly global: boolean
 }
 
@@ -44,34 +44,42 @@ export interface BpfObject {
   readonly byteOrder: ByteOrder
   readonly btf: Btf
   readonly ext: BtfExt
-  /** by section and offset */
+  /** sorted by section, then offset */
   readonly programs: readonly BpfProgram[]
   readonly calls: readonly BpfCall[]
-  /** instructions of the executable sections, by the name of the section */
+  /** instructions of the executable sections, by section name */
   readonly code: ReadonlyMap<string, Uint8Array>
 }
 
 /**
- * Opens a BPF object. Errors: those of `openElf`, `parseBtf` and `parseExt`; `missing_section` without `.BTF` or
- * `.BTF.ext`: such an object was built without -g and cannot be relocated; `unsupported` for another machine's ELF.
+ * Opens a BPF object. Errors: `missing_section` without `.BTF` or `.BTF.ext` (an object built without -g cannot be
+ * relocated), `unsupported` for ELF of another machine; those of `openElf`, `parseBtf` and `parseExt`.
  */
 export function openObject(bytes: Uint8Array): BpfObject {
   if (bytes.length > MAX_OBJECT) {
-    throw new BtfError('too_large', `object of ${bytes.length} bytes`, MAX_OBJECT)
+    throw new BtfError(
+      'too_large',
+      `the object has ${bytes.length} bytes: expected at most ${MAX_OBJECT}`,
+      MAX_OBJECT,
+    )
   }
   const elf = openElf(memorySource(bytes))
-  // clang before 4.0 wrote EM_NONE, as libbpf knows
+  // clang before 4.0 wrote EM_NONE, which libbpf accepts too
   if (elf.machine !== EM_BPF && elf.machine !== 0) {
-    throw new BtfError('unsupported', `ELF for machine ${elf.machine}, not BPF`, 18)
+    throw new BtfError(
+      'unsupported',
+      `the ELF file is for machine ${elf.machine}: expected ${EM_BPF} (BPF)`,
+      18,
+    )
   }
-  // a pointer of a BPF program has 8 bytes, whatever `long` its headers were made for
+  // pointers in BPF have 8 bytes, even if the headers were made for a 32-bit `long`
   const btf = parseBtf(elf.read('.BTF'), { pointerSize: 8 })
   const ext = parseExt(elf.read('.BTF.ext'), btf)
   checkOverlap(elf, bytes.length)
   const named = new Map<string, ElfSection>()
   for (const section of elf.sections) {
     const isCode = (section.flags & SHF_EXECINSTR) !== 0n && section.type === SHT_PROGBITS
-    // of two with one name the first counts (libbpf's elf_sec_by_name), its programs alone
+    // of two sections with one name only the first counts, with its programs (libbpf `elf_sec_by_name`)
     if (isCode && !named.has(section.name)) named.set(section.name, section)
   }
   const executable = [...named.values()]
@@ -82,7 +90,7 @@ export function openObject(bytes: Uint8Array): BpfObject {
   return { byteOrder: elf.byteOrder, btf, ext, programs, calls, code }
 }
 
-/** Sections that share bytes of the file would have them read again and again. */
+/** Rejects sections that share bytes, which would be read again and again. Errors: `invalid_elf`. */
 function checkOverlap(elf: Elf, size: number): void {
   let sum = 0
   for (const section of elf.sections) {
@@ -106,15 +114,19 @@ function readPrograms(
     if (offset + size > section.size) {
       throw new BtfError(
         'invalid_elf',
-        `program ${name} ends outside ${section.name}`,
+        `program ${name} ends outside section ${section.name}`,
         section.size,
       )
     }
     if (offset % INSTRUCTION_SIZE !== 0 || size % INSTRUCTION_SIZE !== 0) {
-      throw new BtfError('invalid_elf', `program ${name} is not made of instructions`, offset)
+      throw new BtfError(
+        'invalid_elf',
+        `offset ${offset} or size ${size} of program ${name} is not a multiple of ${INSTRUCTION_SIZE}`,
+        offset,
+      )
     }
     if (programs.length === MAX_PROGRAMS) {
-      throw new BtfError('too_large', `more than ${MAX_PROGRAMS} programs`, offset)
+      throw new BtfError('too_large', `the object has more than ${MAX_PROGRAMS} programs`, offset)
     }
     const global = binding !== STB_LOCAL && visibility !== STV_HIDDEN
     programs.push({ name, section: section.name, offset, size, global })
@@ -125,8 +137,8 @@ function readPrograms(
 }
 
 /**
- * Calls between programs: within a section the immediate is a distance in instructions, to another section the symbol
- * of an ELF relocation says where (libbpf src/libbpf.c `bpf_object__reloc_code`).
+ * Finds the calls between programs. Within a section the immediate is a distance in instructions; a call to another
+ * section has an ELF relocation, whose symbol is the target (libbpf src/libbpf.c `bpf_object__reloc_code`).
  */
 function readCalls(
   elf: Elf,
@@ -145,15 +157,16 @@ function readCalls(
     const base = symbol
       ? Number(symbol.value) - (symbol.type === STT_FUNC ? immediate + 1 : 0) * 8
       : at
-    const home = symbol ? elf.sections[symbol.section]?.name : section.name
+    const sectionName = symbol ? elf.sections[symbol.section]?.name : section.name
     const offset = base + (immediate + 1) * INSTRUCTION_SIZE
-    const target = home === undefined ? undefined : programAt({ programs }, home, offset)
+    const target =
+      sectionName === undefined ? undefined : programAt({ programs }, sectionName, offset)
     if (target?.offset === offset) calls.push({ section: section.name, offset: at, target })
   }
   return calls
 }
 
-/** The program that an instruction lies in: the last in its section that begins at or before it. */
+/** The program that holds an instruction: the last one in its section that begins at or before it. */
 export function programAt(
   { programs }: Pick<BpfObject, 'programs'>,
   section: string,

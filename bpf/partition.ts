@@ -1,15 +1,15 @@
 /*
- * A partition of the numbers 0 … n-1 that is only ever made finer: numbers are marked, then every set that has both is
- * split into its marked and its other ones. Marking one takes constant time and splitting as long as marking did, since
- * the smaller part is the one that moves (A. Valmari, “Fast brief practical DFA minimization”, 2012).
+ * A partition of the numbers 0 … n-1 into sets, which can only be refined: callers mark numbers, then split every set
+ * into its marked and its unmarked numbers. Marking takes constant time. Splitting takes as long as the marking before
+ * it, because only the smaller part moves (A. Valmari, “Fast brief practical DFA minimization”, 2012).
  */
 
 export class Partition {
-  /** number of sets; they are numbered from 0, a new one comes last */
+  /** number of sets; they are numbered from 0, new sets come last */
   count: number
-  /** the numbers, those of one set side by side, its marked ones first */
+  /** the numbers, grouped by set; in each set marked numbers come first */
   readonly #elements: Int32Array
-  /** where in `#elements` each number is */
+  /** number → its index in `#elements` */
   readonly #places: Int32Array
   readonly #sets: Int32Array
   readonly #starts: Int32Array
@@ -17,12 +17,12 @@ export class Partition {
   readonly #marked: Int32Array
   readonly #touched: number[] = []
 
-  /** Begins with the set that `groups` tells for each number, from 0 to below `count`. */
+  /** Starts with the sets in `groups`: the set of each number, from 0 to `count` - 1. */
   constructor(groups: Int32Array, count: number) {
     const size = groups.length
     this.count = count
     this.#sets = groups.slice()
-    // sets that begin empty stay, so there can be more sets than numbers
+    // initial sets may be empty, so there can be more sets than numbers
     this.#starts = new Int32Array(size + count)
     this.#ends = new Int32Array(size + count)
     this.#marked = new Int32Array(size + count)
@@ -37,17 +37,17 @@ export class Partition {
     for (let element = 0; element < size; element++) this.#put(element, next[groups[element]!]!++)
   }
 
-  /** The set that a number is in. */
+  /** The set of a number. */
   setOf(element: number): number {
     return this.#sets[element]!
   }
 
-  /** The numbers of a set, as they lie: marking and splitting move them. */
+  /** A view of the numbers of a set; marking and splitting change it. */
   members(set: number): Int32Array {
     return this.#elements.subarray(this.#starts[set], this.#ends[set])
   }
 
-  /** Marks a number, until the next split. */
+  /** Marks a number until the next split. */
   mark(element: number): void {
     const set = this.#sets[element]!
     const place = this.#places[element]!
@@ -58,7 +58,7 @@ export class Partition {
     if (this.#marked[set]!++ === 0) this.#touched.push(set)
   }
 
-  /** Splits every set of which some numbers are marked and some are not, and takes all marks away. */
+  /** Splits every set with both marked and unmarked numbers, then removes all marks. */
   split(): void {
     for (let set = this.#touched.pop(); set !== undefined; set = this.#touched.pop()) {
       const [start, end] = [this.#starts[set]!, this.#ends[set]!]

@@ -1,6 +1,6 @@
 /*
- * One type as pahole shows it: C, with the offset and size of every member in bytes from the outermost struct, and the
- * holes between them.
+ * Prints one type as pahole does: C with the offset and size of every member, in bytes from the start of the outermost
+ * struct, and the holes between members.
  */
 
 import type { Btf } from './btf.ts'
@@ -17,8 +17,9 @@ const TAB = 8
 const MAX_INLINE = 64
 
 /**
- * A struct or union with offsets and sizes, as pahole prints them; another type as its C declaration. A bitfield's
- * place is `byte:bit size`, all of its storage. Errors: `invalid_type_id`, `cycle`, `too_large`.
+ * Prints a struct or union with offsets and sizes, as pahole does, and another type as its C declaration. The place of a
+ * bitfield is `byte:bit size`, where byte and size are those of its storage. Errors: `invalid_type_id`, `cycle`,
+ * `too_large`.
  */
 export function printLayout(btf: Btf, id: number): string {
   const declarations = new Declarations(btf)
@@ -48,13 +49,13 @@ export function printLayout(btf: Btf, id: number): string {
 class Listing {
   readonly #declarations: Declarations
   readonly #btf: Btf
-  readonly #room: TextBudget
+  readonly #budget: TextBudget
   readonly #lines: string[] = []
 
   constructor(declarations: Declarations) {
     this.#declarations = declarations
     this.#btf = declarations.btf
-    this.#room = new TextBudget(declarations.btf)
+    this.#budget = new TextBudget(declarations.btf)
   }
 
   print(type: StructType, name: string, prefix = ''): string {
@@ -66,7 +67,7 @@ class Listing {
     return `${this.#lines.join('\n')}\n`
   }
 
-  /** Lists the members; returns what the summary says of holes. */
+  /** Prints the members; returns the part of the summary about holes and padding. */
   #members(type: StructType, base: number, depth: number, indent: number): string {
     if (depth > MAX_INLINE) throw new BtfError('cycle', `type ${type.id} contains itself`)
     let end = 0
@@ -117,11 +118,11 @@ class Listing {
     const line = '\t'.repeat(indent) + text
     const width = line.slice(line.lastIndexOf('\n') + 1).replaceAll('\t', ' '.repeat(TAB)).length
     const gap = ' '.repeat(Math.max(COLUMN - width, 0))
-    this.#lines.push(this.#room.take(comment ? `${line}${gap} ${comment}` : line))
+    this.#lines.push(this.#budget.take(comment ? `${line}${gap} ${comment}` : line))
   }
 }
 
-/** Offset and size in bytes; of a bitfield the offset of its storage, and its first bit there. */
+/** The comment with offset and size in bytes; for a bitfield those of its storage, with the first bit in it. */
 function place(offset: number, bits: number, size: number): string {
   if (bits === 0) return `/* ${pad(offset / 8, 5)} ${pad(size, 5)} */`
   const unit = Math.max(size, 1) * 8

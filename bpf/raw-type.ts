@@ -1,12 +1,12 @@
-/* A type's record as words, for those who compare or copy types without a look at what they mean. */
+/* Reads the record of a type as words, to compare or copy types without decoding them. */
 
 import type { Btf } from './btf.ts'
 import { BtfError } from './error.ts'
 import { HEADER_SIZE, KINDS, kindName } from './kind.ts'
 
 /**
- * Appends the words of a type's record to `words`, in order, names and ids of types replaced by what `nameOf` and
- * `idOf` make of them. Errors: `unsupported` for a kind that only a layout section describes.
+ * Appends the words of a type's record to `words`, with its names mapped by `nameOf` and its type ids by `idOf`. Errors:
+ * `unsupported` for a kind that only a layout section describes.
  */
 export function readRecord(
   btf: Btf,
@@ -17,7 +17,8 @@ export function readRecord(
 ): void {
   const kind = btf.kind(id)
   const layout = KINDS[kind]
-  if (!layout || id === 0) throw new BtfError('unsupported', `type ${id} is ${kindName(kind)}`)
+  if (!layout || id === 0)
+    throw new BtfError('unsupported', `unsupported kind ${kindName(kind)} of type ${id}`)
   words.push(nameOf(btf.word(id, 0)), btf.word(id, 4))
   const third = btf.word(id, 8)
   words.push(layout.third === 'type' ? idOf(third) : layout.third === 'size' ? third : 0)

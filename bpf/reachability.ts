@@ -1,8 +1,8 @@
 /*
- * What of a program the verifier may reach, once its relocations are patched. Constants are followed through registers
- * and the stack, so that a branch on a patched 0 or 1 has one edge only; where something is not known, both edges count.
- * So what is not reached here is dead code for the verifier too. What is reached on every edge to an exit is told from
- * what is reached only behind some branch. Calls lead into the object's other functions.
+ * Finds the instructions of a program that the verifier may reach after relocation. Constants are followed through
+ * registers and the stack, so a branch on a patched 0 or 1 has one edge only. If a condition is unknown, both edges count.
+ * So an instruction that is not reached here is dead code for the verifier too. An instruction on every path to an exit is
+ * distinguished from one behind some branch. Calls lead to the object's other functions.
  */
 
 import type { ByteOrder } from './bytes.ts'
@@ -17,22 +17,22 @@ import {
 } from './instruction.ts'
 import { type BpfCall, type BpfObject, type BpfProgram, programAt } from './object.ts'
 
-/** What the verifier takes at most; a longer function is not analysed. */
+/** Limit of the verifier; a longer function is not analysed. */
 const MAX_INSTRUCTIONS = 1_000_000
-/** Steps of all walks through one function's edges, in questions about its instructions. */
+/** Steps of all walks through the edges of one function. */
 const MAX_STEPS = 50_000_000
-/** How often constants are followed through one instruction, on average. */
+/** Average number of visits per instruction while constants are followed. */
 const MAX_VISITS = 64
 
 export type Reached =
-  /** by no edge */
+  /** on no path */
   | { readonly is: 'never' }
-  /** by every edge to an exit */
+  /** on every path to an exit */
   | { readonly is: 'always' }
-  /** by some: what decides is the branch at this place, where one is nearest */
+  /** on some paths; `branch` is the nearest branch that decides, if one is found */
   | { readonly is: 'maybe'; readonly program: BpfProgram; readonly branch?: number }
 
-/** Reachability in one object; `code` is its code as patched. */
+/** Reachability in one object; `code` is its patched code. */
 export class Reachability {
   readonly #object: BpfObject
   readonly #code: ReadonlyMap<string, Uint8Array>
@@ -46,7 +46,7 @@ export class Reachability {
     this.#callers = Map.groupBy(object.calls, (call) => call.target)
   }
 
-  /** Whether an instruction, by its number in its program, is reached. */
+  /** Whether an instruction is reached, by its index in its program. */
   of(program: BpfProgram, instruction: number): Reached {
     const outside = this.#function(program)
     if (outside.is === 'never') return outside
@@ -56,7 +56,7 @@ export class Reachability {
     return inside.is === 'always' ? outside : inside
   }
 
-  /** Whether a function is called: those that are programs themselves, or verified by themselves, always are. */
+  /** Whether a function is reached. Programs, and functions that are verified on their own, always are. */
   #function(program: BpfProgram): Reached {
     const known = this.#functions.get(program)
     if (known) return known
@@ -87,12 +87,12 @@ export class Reachability {
   }
 }
 
-/** Registers r0 to r10 by number, then stack slots by offset from r10: 64-bit constants; what is not here is unknown. */
+/** Known 64-bit constants: of registers r0 to r10 by number, and of stack slots (see `slot`). Others are unknown. */
 type RegisterState = Map<number, bigint>
 
-/** The edges through one function. */
+/** The control flow of one function. */
 class Flow {
-  /** where each reached instruction leads, and from where it is reached */
+  /** reached instruction → its successors; `#before` has its predecessors */
   readonly #next: ReadonlyMap<number, readonly number[]>
   readonly #before = new Map<number, number[]>()
   readonly #exits: readonly number[]
@@ -113,14 +113,14 @@ class Flow {
   reach(instruction: number, program: BpfProgram): Reached {
     if (!this.#next.has(instruction)) return { is: 'never' }
     if (this.#steps > MAX_STEPS) return { is: 'maybe', program }
-    // from where an exit is reached around the instruction
+    // the instructions from which an exit is reached without this instruction
     const escapes = this.#walk(this.#exits, instruction, (at) => this.#before.get(at) ?? [])
     if (!escapes.has(0)) return { is: 'always' }
     const branch = this.#nearestBranch(instruction, escapes)
     return branch === undefined ? { is: 'maybe', program } : { is: 'maybe', program, branch }
   }
 
-  /** All that is reached from some instructions without going through one of them. */
+  /** All instructions that are reached from `from` along `edges` without passing `without`. */
   #walk(
     from: readonly number[],
     without: number,
@@ -137,7 +137,7 @@ class Flow {
     return reached
   }
 
-  /** Going back from an instruction, the first branch from which there is a edge to an exit around it. */
+  /** The nearest branch before an instruction that also has an edge to an exit around it. */
   #nearestBranch(instruction: number, escapes: ReadonlySet<number>): number | undefined {
     const seen = new Set([instruction])
     let ring = [instruction]
@@ -159,7 +159,7 @@ class Flow {
   }
 }
 
-/** Follows constants until nothing changes; undefined where the function is not sound or the work too much. */
+/** Follows constants until nothing changes. Undefined if an edge leaves the function or the work exceeds its limit. */
 function follow(bytes: Uint8Array, program: BpfProgram, order: ByteOrder): Flow | undefined {
   const count = program.size / INSTRUCTION_SIZE
   const states = new Map<number, RegisterState>([[0, new Map()]])
@@ -186,7 +186,7 @@ function follow(bytes: Uint8Array, program: BpfProgram, order: ByteOrder): Flow 
   return new Flow(nexts)
 }
 
-/** Keeps in `known` what `other` agrees with; returns whether something was forgotten. */
+/** Deletes from `known` the constants that differ in `other`; returns whether any was deleted. */
 function forget(known: RegisterState, other: RegisterState): boolean {
   let changed = false
   for (const [place, value] of known) {
@@ -197,7 +197,7 @@ function forget(known: RegisterState, other: RegisterState): boolean {
   return changed
 }
 
-/** Applies an instruction to a state; returns where it leads. */
+/** Applies an instruction to a state; returns its successors. */
 function step(
   instruction: Instruction,
   second: Instruction | undefined,
@@ -218,7 +218,7 @@ function step(
     }
     case CLASS.LD:
       if (!second) {
-        // packet loads write r0; their arguments are lost
+        // packet loads write r0 and clobber r1 to r5
         for (let register = 0; register <= 5; register++) state.delete(register)
         return [at + 1]
       }
@@ -241,12 +241,12 @@ function step(
   }
 }
 
-/** Slots have numbers below those of registers. */
+/** The key of a stack slot at an offset from r10, which is negative: keys lie below those of registers. */
 function slot(offset: number): number {
   return offset - 1
 }
 
-/** Only whole 64-bit slots at r10 are followed; any other store may have changed any slot. */
+/** Only stores of whole 64-bit slots at r10 are followed; any other store may change any slot. */
 function store(
   { code, destination, source, offset, immediate }: Instruction,
   state: RegisterState,
@@ -322,7 +322,7 @@ function compare(
   }
 }
 
-/** The result of an ALU instruction, where it is known. */
+/** The result of an ALU instruction; undefined if it is unknown. */
 function arithmetic(
   code: number,
   left: bigint | undefined,
@@ -332,7 +332,7 @@ function arithmetic(
   const bits = (code & 7) === CLASS.ALU ? 32 : 64
   const operation = code & 0xf0
   if (operation === 0xb0) {
-    // an offset makes it a sign-extending move
+    // a nonzero offset makes it a sign-extending move
     if (right === undefined || offset !== 0) return undefined
     return BigInt.asUintN(bits, right)
   }

@@ -1,10 +1,10 @@
 /*
- * The coarsest partition of a graph's nodes in which any two nodes of a block have one label and lead, edge for edge,
- * to the same blocks: the graph's circles are no matter. It begins with a block for each label and splits blocks until
- * it holds. The edges are partitioned too, by their place among their node's edges and by the block that they lead to;
- * every new set of edges splits blocks by where they come from, every new block splits sets of edges by where they lead.
- * For m edges that takes m log m steps, whatever the graph (Hopcroft's algorithm in the form of A. Valmari,
- * “Fast brief practical DFA minimization”, 2012).
+ * Computes the coarsest partition of a graph's nodes in which the nodes of a block have the same label and lead, edge for
+ * edge, to the same blocks. The graph may have cycles. It starts with one block per label and splits blocks until the
+ * condition holds. The edges are partitioned too, by their position among their node's edges and by the block of their
+ * target. Every new set of edges splits blocks by the edges' sources; every new block splits sets of edges by their
+ * targets. This takes O(m log m) steps for m edges (Hopcroft's algorithm in the form of A. Valmari, “Fast brief practical
+ * DFA minimization”, 2012).
  */
 
 import { Partition } from './partition.ts'
@@ -12,18 +12,18 @@ import { Partition } from './partition.ts'
 export class Refinement {
   readonly blocks: Partition
   readonly #edges: Partition
-  /** by edge, the node that it comes from */
+  /** edge → its source */
   readonly #tails: Int32Array
-  /** edges in order of the nodes they lead to, and where those of each node begin */
+  /** edges sorted by target; `#starts` has the index of the first edge to each node */
   readonly #incoming: Int32Array
   readonly #starts: Int32Array
-  // what the first block says of edges, the others say too
+  // splitting by all blocks but one is enough, so the first block is skipped
   #nextBlock = 1
   #nextEdges = 0
 
   /**
-   * Labels number the nodes' first blocks, from 0 to below `labelCount`; `edgesOf` says where a node leads. Nodes with
-   * one label have as many edges.
+   * `labels` has the initial block of each node, from 0 to `labelCount` - 1; `edgesOf` returns the targets of a node's
+   * edges. Nodes with the same label have the same number of edges.
    */
   constructor(labels: Int32Array, labelCount: number, edgesOf: (node: number) => Int32Array) {
     this.blocks = new Partition(labels, labelCount)
@@ -52,7 +52,7 @@ export class Refinement {
     })
   }
 
-  /** Splits blocks until none can be; once more after some were split from outside. */
+  /** Splits blocks until the condition holds. Callers may split blocks themselves and then run it again. */
   run(): void {
     this.#splitEdges()
     while (this.#nextEdges < this.#edges.count) {

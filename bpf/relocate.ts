@@ -1,6 +1,7 @@
 /*
- * Relocating: every instruction that an object's relocations name is patched with what they mean in a kernel, as libbpf
- * does when it loads the object (src/relo_core.c `bpf_core_patch_insn`). What came of each is a value.
+ * Relocates an object: patches every instruction that a relocation names with the relocation's value in a kernel, as
+ * libbpf does when it loads the object (src/relo_core.c `bpf_core_patch_insn`). Each relocation has an outcome; a refusal
+ * is an outcome too, not an error.
  */
 
 import type { Btf } from './btf.ts'
@@ -21,15 +22,15 @@ import { type RefusalCode, RelocationError } from './relocation-error.ts'
 import type { RelocationValue } from './relocation-value.ts'
 import { Resolver } from './resolve.ts'
 
-/** What came of a relocation; values are 64 bits without sign, as libbpf prints them. */
+/** The outcome of a relocation. Values are unsigned 64-bit numbers, as libbpf prints them. */
 export type RelocationOutcome =
-  /** patched; `bytes` where a load or store now moves another number of them */
+  /** patched; `bytes` is set if a load or store now moves another number of bytes */
   | { is: 'ok'; old: bigint; new: bigint; bytes?: { old: number; new: number } }
-  /** what was asked for is not in the kernel, and the instruction says so: 0 */
+  /** patched with 0, because the kernel lacks the field, type or value that a query is about */
   | { is: 'absent'; old: bigint }
   /**
-   * the instruction cannot be right, and was made one that the verifier refuses where it is reached: what it needs is
-   * missing, or has a size that it cannot access
+   * replaced by an instruction that the verifier refuses if it is reached: the field, type or value is missing, or has a
+   * size that the instruction cannot access
    */
   | { is: 'poisoned'; why: 'missing' | 'access' }
   /** libbpf refuses the whole object */
@@ -38,26 +39,26 @@ export type RelocationOutcome =
 export interface Relocated {
   readonly relocation: CoreRelocation
   readonly program: BpfProgram
-  /** number of the instruction in its program */
+  /** index of the instruction in its program */
   readonly instruction: number
-  /** types of the kernel that match */
+  /** ids of the kernel's matching root types */
   readonly candidates: readonly number[]
   readonly outcome: RelocationOutcome
 }
 
 export interface RelocatedObject {
-  /** in the order of `.BTF.ext`; without those of instructions that are in no program, as libbpf leaves them out */
+  /** in the order of `.BTF.ext`; like libbpf without relocations of instructions outside all programs */
   readonly relocations: readonly Relocated[]
   /** the executable sections, patched */
   readonly code: ReadonlyMap<string, Uint8Array>
 }
 
-/** `call 0xbad2310`: what libbpf puts in place of an instruction that must not be reached. */
+/** `call 0xbad2310`: libbpf's replacement for an instruction that must not be reached. */
 const POISON = { code: CALL, destination: 0, source: 0, offset: 0, immediate: 0xbad2310 }
 
 /**
- * Relocates an object against a kernel's BTF. All relocations are tried, though libbpf stops at the first that is fatal.
- * Errors: `cycle` for BTF whose types have no end.
+ * Relocates an object against a kernel's BTF. Tries all relocations, while libbpf stops at the first fatal one. Errors:
+ * `cycle`.
  */
 export function relocate(object: BpfObject, kernel: Btf): RelocatedObject {
   const resolver = new Resolver(object, kernel)
@@ -106,7 +107,7 @@ function patch(
   const value = result.new.value
   const expect = (held: bigint) => {
     if (result.old.certain && held !== result.old.value) {
-      throw new RelocationError('unexpected_value', `${held}, not ${result.old.value}`)
+      throw new RelocationError('unexpected_value', `${held}, expected ${result.old.value}`)
     }
     return held
   }
@@ -117,7 +118,10 @@ function patch(
     case CLASS.ALU:
     case CLASS.ALU64: {
       if ((instruction.code & 8) !== 0)
-        throw new RelocationError('unsupported_instruction', 'no immediate')
+        throw new RelocationError(
+          'unsupported_instruction',
+          'an ALU instruction without an immediate',
+        )
       const old = expect(unsigned(instruction.immediate))
       writeInstruction(code, at, order, { ...instruction, immediate: low(value) })
       return done(old)
@@ -138,11 +142,11 @@ function patch(
       return { is: 'ok', old, new: value, bytes }
     }
     case CLASS.LD: {
-      if (!wide) throw new RelocationError('unsupported_instruction', 'LD')
+      if (!wide) throw new RelocationError('unsupported_instruction', 'an LD other than LDIMM64')
       const second = readInstruction(code, at + INSTRUCTION_SIZE, order)
       const { source, offset } = instruction
       if (source || offset || second.code || second.destination || second.source || second.offset) {
-        throw new RelocationError('unsupported_instruction', 'LDIMM64 of another form')
+        throw new RelocationError('unsupported_instruction', 'an LDIMM64 with a source or offset')
       }
       const held = (BigInt(second.immediate >>> 0) << 32n) | BigInt(instruction.immediate >>> 0)
       const old = expect(held)
@@ -161,14 +165,14 @@ function patch(
 
 function resized(code: number, bytes: { old: number; new: number }): number {
   if (accessSize(code) !== bytes.old) {
-    throw new RelocationError('unexpected_size', `${accessSize(code)}, not ${bytes.old}`)
+    throw new RelocationError('unexpected_size', `${accessSize(code)} bytes, expected ${bytes.old}`)
   }
   const other = withAccessSize(code, bytes.new)
   if (other === undefined) throw new RelocationError('access_size', `${bytes.new}`)
   return other
 }
 
-/** Sign-extended to 64 bits, then without sign: as C compares an s32 with a u64. */
+/** Sign-extends to 64 bits, then reads as unsigned, as C compares an s32 with a u64. */
 function unsigned(value: number): bigint {
   return BigInt.asUintN(64, BigInt(value))
 }

@@ -1,6 +1,6 @@
 /*
- * What a relocation makes of a spec: an offset, a size, a shift, an id, a value. Numbers are what libbpf computes in C,
- * 64 bits without sign, in the 32-bit steps in which it computes them (src/relo_core.c `bpf_core_calc_relo`).
+ * Computes the value of a relocation from a spec: an offset, size, shift, id or enumerator. Numbers are unsigned with 64
+ * bits, computed in the same 32-bit steps as in libbpf (src/relo_core.c `bpf_core_calc_relo`).
  */
 
 import type { ByteOrder } from './bytes.ts'
@@ -13,23 +13,23 @@ import { type Accessor, type Spec, sizeOrRefuse, subjectOf } from './spec.ts'
 
 interface Value {
   readonly value: bigint
-  /** bytes that a load or store of the field moves, and its type; 0 where the value is no offset of a field */
+  /** bytes that a load or store of the field moves; 0, like `type`, if the value is not a field's offset */
   readonly size: number
   readonly type: number
-  /** whether the compiler can only have put this value into the instruction */
+  /** whether the compiler must have put this value into the instruction */
   readonly certain: boolean
 }
 
-/** What comes of a relocation for one candidate, or for none. */
+/** The old and new value of a relocation, for one candidate or for none. */
 export interface RelocationValue {
   readonly old: Value
-  /** undefined where the instruction is to be poisoned: it needs what is not there */
+  /** undefined if the instruction must be poisoned, because the kernel lacks what it needs */
   readonly new: Value | undefined
-  /** the field's size differs in a way that a load or store cannot be adjusted to */
+  /** whether the field's size differs and the load or store cannot be adjusted */
   readonly wrongAccess: boolean
 }
 
-/** Works out old and new value. Errors: a Refusal. */
+/** Computes the old and the new value. Errors: a RelocationError. */
 export function calculate(
   kind: CoreRelocation['kind'],
   local: Spec,
@@ -44,12 +44,12 @@ export function calculate(
   return { old, new: now, wrongAccess }
 }
 
-/** Loads of pointers and of unsigned integers stay right when they move fewer or more bytes. */
+/** Whether a load stays correct with another size: this holds for pointers and unsigned integers. */
 function adjustable(local: Spec, oldType: number, target: Spec, newType: number): boolean {
   const kind = local.btf.kind(oldType)
   if (kind !== target.btf.kind(newType)) return false
   if (kind === KIND.PTR) return true
-  // exactly BTF_INT_SIGNED, as libbpf compares it
+  // libbpf compares with exactly BTF_INT_SIGNED
   return (
     kind === KIND.INT &&
     intEncoding(local.btf, oldType) !== 1 &&
@@ -81,7 +81,7 @@ function plain(value: number | bigint, certain = true): Value {
 function typeValue(kind: CoreRelocation['kind'], spec: Spec | undefined): Value {
   if (!spec) return plain(0)
   if (kind === 'type_size') return plain(sizeOrRefuse(spec.btf, spec.root))
-  // ids change in linking, so the instruction's need not be what the object's BTF says now
+  // linking changes ids, so the id in the instruction may differ from the object's BTF
   if (kind === 'target_type_id' || kind === 'local_type_id') return plain(spec.root, false)
   return plain(1)
 }
@@ -97,7 +97,7 @@ function enumeratorValue(spec: Spec): Value {
   return plain((BigInt(btf.word(type, at + 8)) << 32n) | BigInt(btf.word(type, at + 4)))
 }
 
-/** `bpf_core_calc_field_relo` */
+/** The value of a relocation about a field (`bpf_core_calc_field_relo`). */
 function fieldValue(kind: CoreRelocation['kind'], spec: Spec, byteOrder: ByteOrder): Value {
   const last = spec.accessors.at(-1)!
   if (last.name === undefined) return elementValue(kind, spec, last)
@@ -109,7 +109,7 @@ function fieldValue(kind: CoreRelocation['kind'], spec: Spec, byteOrder: ByteOrd
   switch (kind) {
     case 'byte_off':
       if (place.bitfield) return plain(place.offset, false)
-      return { value: BigInt(place.offset), ...accessOf(spec, type), type, certain }
+      return { value: BigInt(place.offset), size: accessSizeOf(spec, type), type, certain }
     case 'byte_sz':
       return plain(place.size, certain)
     case 'signed': {
@@ -133,27 +133,27 @@ function fieldValue(kind: CoreRelocation['kind'], spec: Spec, byteOrder: ByteOrd
 
 function elementValue(kind: CoreRelocation['kind'], spec: Spec, last: Accessor): Value {
   if (kind === 'byte_off') {
-    const { size } = accessOf(spec, last.type)
+    const size = accessSizeOf(spec, last.type)
     return { value: BigInt(Math.floor(spec.bitOffset / 8)), size, type: last.type, certain: true }
   }
   if (kind === 'byte_sz') return plain(sizeOrRefuse(spec.btf, last.type))
   throw new RelocationError('array_access', kind)
 }
 
-/** Bytes that one load moves: of an array, those of an element. */
-function accessOf(spec: Spec, id: number): { size: number } {
+/** Bytes that one load moves; for an array, those of an element. */
+function accessSizeOf(spec: Spec, id: number): number {
   const { btf } = spec
   let type = resolve(btf, id)
   for (let depth = 0; btf.kind(type) === KIND.ARRAY; depth++) {
     if (depth > 32) throw new RelocationError('too_complex')
     type = resolve(btf, btf.word(type, 12))
   }
-  return { size: sizeOrRefuse(btf, type) }
+  return sizeOrRefuse(btf, type)
 }
 
 interface ValuePlace {
   readonly bitfield: boolean
-  /** bytes, of what is loaded to get at the field */
+  /** offset in bytes of the load that reads the field; `size` is the size of that load */
   readonly offset: number
   readonly size: number
   /** bits of the field itself */
@@ -171,7 +171,7 @@ function placeOf(spec: Spec, last: Accessor, type: number): ValuePlace {
   let size = btf.sizeOrType(type)
   if (size === 0) throw new RelocationError('no_size')
   const start = () => Math.floor(Math.floor(bitOffset / 8) / size) * size
-  // the smallest load that holds all of it
+  // the smallest load that covers the whole bitfield
   while (bitOffset + bits - start() * 8 > size * 8) {
     if (size >= 8) throw new RelocationError('unreadable_bitfield')
     size *= 2

@@ -1,8 +1,8 @@
-/* A type with other ids: its own, and those it refers to. */
+/* Changes the ids in a type: its own and those that it refers to. */
 
 import type { BtfType } from './type.ts'
 
-/** The type with every id replaced by what `map` makes of it; void stays void. */
+/** A copy of the type with every id mapped; void stays void. */
 export function renumbered(type: BtfType, map: (id: number) => number): BtfType {
   if (type.kind === 'VOID') return type
   const to = (id: number) => (id === 0 ? 0 : map(id))

@@ -1,7 +1,7 @@
 /*
- * Resolving: what an object's relocation means in a kernel. The kernel's candidates are tried in turn, all that match
- * have to agree, and those that did not match are not tried again for the same root type (libbpf src/relo_core.c
- * `bpf_core_calc_relo_insn`). The same for loading, checking and minimising; patching comes after.
+ * Resolves an object's relocations in a kernel, for loading, checking and minimizing. All candidates of the root type
+ * are tried; those that match must agree, and the others are not tried again for that root type (libbpf
+ * src/relo_core.c `bpf_core_calc_relo_insn`).
  */
 
 import type { Btf } from './btf.ts'
@@ -15,12 +15,12 @@ import { matchSpec, parseSpec, type Spec } from './spec.ts'
 
 export interface Resolution {
   readonly local: Spec
-  /** the kernel's specs that match, in order of their root types' ids; none for `local_type_id` */
+  /** the kernel's matching specs, ordered by the ids of their root types; none for `local_type_id` */
   readonly targets: readonly Spec[]
   readonly result: RelocationValue
 }
 
-/** Resolves the relocations of one object against one kernel. They must be asked for in their order. */
+/** Resolves the relocations of one object against one kernel. Callers resolve them in the object's order. */
 export class Resolver {
   readonly #object: BpfObject
   readonly #comparison: Comparison
@@ -32,7 +32,7 @@ export class Resolver {
     this.#candidates = findCandidates(object.btf, target, object.ext.relocations)
   }
 
-  /** What a relocation means. Errors: a Refusal where libbpf would refuse the object. */
+  /** Resolves one relocation. Errors: a RelocationError where libbpf refuses the object. */
   resolve(relocation: CoreRelocation): Resolution {
     const { btf, byteOrder } = this.#object
     const { kind, type } = relocation

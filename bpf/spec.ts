@@ -1,8 +1,7 @@
 /*
- * A spec is a way from a root type to a field or an enumerator: the object's, parsed from its access string, and the
- * kernel's, found by following the same names. Members without names are gone through but do not count, so a field may
- * have moved into an anonymous struct, or out of it (libbpf src/relo_core.c `bpf_core_parse_spec`,
- * `bpf_core_spec_match`).
+ * A spec is a path from a root type to a field or an enumerator. The object's spec is parsed from an access string; the
+ * kernel's is found by following the same names. Anonymous members are passed through but do not count, so a field may
+ * move into an anonymous struct or out of it (libbpf src/relo_core.c `bpf_core_parse_spec`, `bpf_core_spec_match`).
  */
 
 import type { Btf } from './btf.ts'
@@ -17,22 +16,22 @@ import { RelocationError } from './relocation-error.ts'
 /** libbpf's BPF_CORE_SPEC_MAX_LEN. */
 const MAX_LENGTH = 64
 
-/** A step that has a meaning of its own: a named member, an element, an enumerator. */
+/** A step with a meaning of its own: a named member, an array element, or an enumerator. */
 export interface Accessor {
   readonly type: number
   readonly index: number
-  /** of a member or enumerator; undefined for an element */
-  readonly name?: Buffer
+  /** name of a member or enumerator; undefined for an element */
+  readonly name?: Uint8Array
 }
 
 export interface Spec {
   readonly btf: Btf
-  /** the type that was looked for by its name */
+  /** the root type, which was found by its name */
   readonly root: number
   readonly accessors: Accessor[]
-  /** every step, those through anonymous members too */
+  /** every step, including those through anonymous members */
   readonly raw: number[]
-  /** bits from the root, as a u32 */
+  /** bits from the start of the root, as a u32 */
   bitOffset: number
 }
 
@@ -49,14 +48,14 @@ const ENUMERATOR_KINDS: ReadonlySet<string> = new Set<RelocationKind>([
   'enumval_value',
 ])
 
-/** What a relocation is about. */
+/** The subject of a relocation. Errors: a RelocationError `unknown_kind`. */
 export function subjectOf(kind: CoreRelocation['kind']): 'field' | 'type' | 'enumerator' {
   if (kind === 'unknown') throw new RelocationError('unknown_kind')
   if (FIELD_KINDS.has(kind)) return 'field'
   return ENUMERATOR_KINDS.has(kind) ? 'enumerator' : 'type'
 }
 
-/** The object's own spec. Errors: a Refusal `invalid_spec`, `too_deep`, `no_size`, `unknown_kind`. */
+/** Parses the object's spec. Errors: a RelocationError `invalid_spec`, `too_deep`, `no_size`, `unknown_kind`. */
 export function parseSpec(btf: Btf, relocation: CoreRelocation): Spec {
   const spec: Spec = { btf, root: relocation.type, accessors: [], raw: [], bitOffset: 0 }
   const subject = subjectOf(relocation.kind)
@@ -81,26 +80,26 @@ export function parseSpec(btf: Btf, relocation: CoreRelocation): Spec {
   return spec
 }
 
-/** One step of a field's way; returns the type it leads to. */
+/** Takes one step of a field's path; returns the type that it leads to. */
 function stepInto(spec: Spec, id: number, index: number, relocation: CoreRelocation): number {
   const { btf } = spec
-  const malformed = () => new RelocationError('invalid_spec', relocation.access)
+  const invalid = () => new RelocationError('invalid_spec', relocation.access)
   if (isComposite(btf.kind(id))) {
-    if (index >= btf.vlen(id)) throw malformed()
+    if (index >= btf.vlen(id)) throw invalid()
     spec.bitOffset = (spec.bitOffset + memberBitOffset(btf, id, index)) >>> 0
     const name = btf.stringBytes(btf.word(id, 12 + index * 12))
     if (name.length > 0) spec.accessors.push({ type: id, index, name })
     return btf.word(id, 16 + index * 12)
   }
-  if (btf.kind(id) !== KIND.ARRAY) throw malformed()
+  if (btf.kind(id) !== KIND.ARRAY) throw invalid()
   const element = resolve(btf, btf.word(id, 12))
-  if (!inArray(spec, id, index, spec.accessors.at(-1)!)) throw malformed()
+  if (!inArray(spec, id, index, spec.accessors.at(-1)!)) throw invalid()
   spec.accessors.push({ type: element, index })
   addElements(spec, element, index)
   return element
 }
 
-/** The way `0:1:2` as numbers; sscanf's `%d` is as lenient as this, but for blanks and signs. */
+/** Parses a path `0:1:2`. libbpf's sscanf `%d` accepts the same, and blanks and signs in addition. */
 function parseAccess(access: string): number[] {
   if (!/^\d+(:\d+)*:?$/.test(access)) throw new RelocationError('invalid_spec', access)
   const indices = access.split(':').filter(Boolean).map(Number)
@@ -109,7 +108,7 @@ function parseAccess(access: string): number[] {
   return indices
 }
 
-/** The kernel's spec under one candidate, or undefined where it has none. Errors: a Refusal. */
+/** Finds the kernel's spec under one candidate; undefined if the candidate does not match. Errors: a RelocationError. */
 export function matchSpec(
   comparison: Comparison,
   local: Spec,
@@ -136,7 +135,7 @@ export function matchSpec(
       id = next
       continue
     }
-    // the first step is along an array of roots; for others the array has to be there
+    // the first step indexes an array of roots; later steps need an array type
     if (i > 0) {
       if (btf.kind(id) !== KIND.ARRAY) return undefined
       if (!inArray(spec, id, accessor.index, spec.accessors[i - 1]!)) return undefined
@@ -161,8 +160,8 @@ function matchEnumerator(comparison: Comparison, spec: Spec, wanted: Accessor): 
 }
 
 /**
- * Looks for a member by its name, in anonymous members too, in order. Returns its type; undefined where there is none,
- * or one that is not compatible (`bpf_core_match_member`).
+ * Finds a member by its name, also in anonymous members, in order. Returns its type; undefined if there is no such member
+ * or it is not compatible (`bpf_core_match_member`).
  */
 function matchMember(
   comparison: Comparison,
@@ -202,13 +201,13 @@ function matchMember(
 
 const EMPTY = new Uint8Array(0)
 
-/** `btf_member_bit_offset` */
+/** Offset of a member in bits (`btf_member_bit_offset`). */
 function memberBitOffset(btf: Btf, id: number, index: number): number {
   const offset = btf.word(id, 20 + index * 12)
   return btf.flag(id) ? offset & 0xffffff : offset
 }
 
-/** Whether an index lies in an array; a flexible one, last in its struct, takes any (`is_flex_arr`). */
+/** Whether an index lies in an array. A flexible array, last in its struct, takes any index (`is_flex_arr`). */
 function inArray(spec: Spec, array: number, index: number, before: Accessor): boolean {
   const length = spec.btf.word(array, 20)
   const flexible =
@@ -224,7 +223,7 @@ function addElements(spec: Spec, id: number, index: number): void {
   spec.bitOffset = (spec.bitOffset + Number(BigInt.asUintN(32, bits))) >>> 0
 }
 
-/** The size of a type. Errors: a Refusal `no_size`. */
+/** The size of a type in bytes. Errors: a RelocationError `no_size`. */
 export function sizeOrRefuse(btf: Btf, id: number): number {
   try {
     const size = sizeOf(btf, id)

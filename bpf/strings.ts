@@ -1,44 +1,45 @@
 /*
- * The strings of a base and of BTFs over it as one section: that of the base, and after it, once each, what the others
- * add. An offset in it stands for a text, wherever that is stored.
+ * Merges the strings of a base and of split BTFs over it into one section: the base's section, then each new string
+ * once. Equal texts get one offset, wherever they are stored.
  */
 
 import type { Btf } from './btf.ts'
+import { decodeLatin1, encodeLatin1 } from './bytes.ts'
 
 export class MergedStrings {
   readonly #base: Btf
-  /** offsets in the merged section, by text */
+  /** text → offset in the merged section */
   readonly #offsets = new Map<string, number>([['', 0]])
-  /** by BTF, and by offset in its own section, one more than the offset in the merged section */
+  /** for each BTF, offset in its own section → offset in the merged section plus one; 0 where not known yet */
   readonly #known = new Map<Btf, Int32Array>()
   readonly #added: string[] = []
   #end: number
 
-  /** The base's own strings are to be asked for before those of the others. */
+  /** Callers ask for the base's own strings first, so that these keep their offsets. */
   constructor(base: Btf) {
     this.#base = base
     this.#end = base.stringsEnd
   }
 
-  /** The offset in the merged section of the string at an offset of a BTF. */
+  /** Translates a string offset of a BTF into an offset in the merged section. */
   offset(btf: Btf, at: number): number {
-    const home = at < btf.stringsStart ? this.#base : btf
-    let known = this.#known.get(home)
+    const owner = at < btf.stringsStart ? this.#base : btf
+    let known = this.#known.get(owner)
     if (!known) {
-      known = new Int32Array(home.strings.length)
-      this.#known.set(home, known)
+      known = new Int32Array(owner.strings.length)
+      this.#known.set(owner, known)
     }
-    const start = at - home.stringsStart
-    if (known[start] === 0) known[start] = this.#intern(home, start) + 1
+    const start = at - owner.stringsStart
+    if (known[start] === 0) known[start] = this.#intern(owner, start) + 1
     return known[start]! - 1
   }
 
-  #intern(home: Btf, start: number): number {
-    const { strings } = home
-    const text = strings.toString('latin1', start, strings.indexOf(0, start))
+  #intern(owner: Btf, start: number): number {
+    const { strings } = owner
+    const text = decodeLatin1(strings.subarray(start, strings.indexOf(0, start)))
     const offset = this.#offsets.get(text)
     if (offset !== undefined) return offset
-    const next = home === this.#base ? start : this.#end
+    const next = owner === this.#base ? start : this.#end
     this.#offsets.set(text, next)
     if (next !== this.#end) return next
     this.#added.push(text)
@@ -46,8 +47,8 @@ export class MergedStrings {
     return next
   }
 
-  /** What the merged section has after the base's. */
-  added(): Buffer {
-    return Buffer.from(this.#added.map((text) => `${text}\0`).join(''), 'latin1')
+  /** The part of the merged section that follows the base's section. */
+  added(): Uint8Array {
+    return encodeLatin1(this.#added.map((text) => `${text}\0`).join(''))
   }
 }

@@ -1,7 +1,7 @@
 /*
- * Room for text that is made of a BTF: so many characters for each of its bytes, and a start. Without it names that
- * are tails of one long string, anonymous structs that name each other twice, and gaps as large as a header says would
- * make more of a small file than memory holds. Real kernels have 2 characters for a byte.
+ * Limits the text that is printed for a BTF: a fixed number of characters plus some per byte of BTF. Without the limit a
+ * small file could exceed memory: names may be tails of one long string, anonymous structs may contain each other
+ * twice, and gaps may be as large as a header claims. Real kernels need 2 characters per byte.
  */
 
 import type { Btf } from './btf.ts'
@@ -14,22 +14,25 @@ export class TextBudget {
   #left = START
 
   constructor(btf: Btf) {
-    for (let home: Btf | undefined = btf; home; home = home.base) {
-      this.#left += PER_BYTE * home.bytes.length
+    for (let owner: Btf | undefined = btf; owner; owner = owner.base) {
+      this.#left += PER_BYTE * owner.bytes.length
     }
   }
 
-  /** The same text, counted. Errors: `too_large`. */
+  /** Counts a text and returns it. Errors: `too_large`. */
   take(text: string): string {
     this.spend(text.length + 1)
     return text
   }
 
-  /** Counts characters, or steps on the way to them. Errors: `too_large`. */
+  /** Counts characters, or steps that lead to characters. Errors: `too_large`. */
   spend(count: number): void {
     this.#left -= count
     if (this.#left < 0) {
-      throw new BtfError('too_large', 'the types take more text than BTF is meant for')
+      throw new BtfError(
+        'too_large',
+        `the types print as more than ${PER_BYTE} characters per byte of BTF`,
+      )
     }
   }
 }

@@ -1,10 +1,11 @@
 /*
- * What a program sees of a named type, without ids, so that types of different BTFs compare: size, members with their
- * offsets, values; and what it refers to as C, by name, or written out where it has none. Two types of one name and
- * one text are the same. Nothing is followed through a name, so describing ends, whatever refers to what.
+ * The shape of a named type, as a program sees it: size, members with their offsets, values, and referenced types as C,
+ * by name or written out where they are anonymous. Shapes have no ids, so types of different BTFs compare. Two types with
+ * the same name and text are the same. Named types are not followed, so describing always ends.
  */
 
 import type { Btf } from './btf.ts'
+import { encodeText } from './bytes.ts'
 import { Declarations } from './c-declaration.ts'
 import type { TypeNames } from './c-name.ts'
 import { isComposite } from './compatible.ts'
@@ -15,7 +16,7 @@ import type { BtfType, FuncType, IntType, StructType } from './type.ts'
 
 /** Anonymous structs within each other. */
 const MAX_INLINE = 64
-/** Sorts of types, in the order in which they are reported; an enum of 64 bits is an enum. */
+/** Sorts of types, in the order in which they are reported. ENUM64 is an enum too. */
 export const TYPE_SORTS = [
   'struct',
   'union',
@@ -37,25 +38,25 @@ export interface TypeName {
 }
 
 export interface MemberPlace {
-  /** its path through members whose type has no name */
+  /** name, or path through members of anonymous type: `se.avg` */
   readonly name: string
-  /** as C */
+  /** the type as C */
   readonly type: string
   /** bits from the start of the outermost struct */
   readonly offset: number
-  /** bits, 0 for what is no bitfield */
+  /** bits of a bitfield, 0 for other members */
   readonly bitfieldSize: number
-  /** bytes; 0 for what has no size */
+  /** bytes; 0 for types without a size */
   readonly size: number
 }
 
 export interface EnumValue {
   readonly name: string
-  /** decimal; up to 64 bits */
+  /** decimal digits; up to 64 bits */
   readonly value: string
 }
 
-/** A named type without ids. */
+/** The shape of a named type; see the head of the file. */
 export interface TypeShape extends TypeName {
   readonly size: number | undefined
   readonly declaration: string | undefined
@@ -66,87 +67,87 @@ export interface TypeShape extends TypeName {
 interface Declarator {
   readonly before: string
   readonly after: string
-  /** without a name */
+  /** the declaration without a name */
   readonly text: string
 }
 
-/** Stands for a name; none has it. */
+/** Placeholder for a name; no name contains it. */
 const HOLE = '\0'
 
-/** Describes the types of one BTF. Errors of its methods: `cycle`, `too_large`. */
+/** Describes the types of one BTF. Errors of all methods: `cycle`, `too_large`. */
 export class Describer {
   readonly #btf: Btf
   readonly #declarations: Declarations
   readonly #declarators = new Map<number, Declarator>()
-  readonly #room: TextBudget
+  readonly #budget: TextBudget
 
   constructor(btf: Btf) {
     this.#btf = btf
-    const room = new TextBudget(btf)
-    const name = (id: number) => room.take(btf.name(id))
-    const names: TypeNames = { tag: name, typedef: name, enumerator: (text) => room.take(text) }
-    this.#room = room
+    const budget = new TextBudget(btf)
+    const name = (id: number) => budget.take(btf.name(id))
+    const names: TypeNames = { tag: name, typedef: name, enumerator: (text) => budget.take(text) }
+    this.#budget = budget
     this.#declarations = new Declarations(btf, names)
   }
 
   /**
-   * The different types that are compared, or of them those of one name: the id of the first of each, by the text of
-   * its description.
+   * The distinct shapes of the types, optionally of one name: the text of each shape, with the id of the first type that
+   * has it. A forward declaration is left out if a definition of its name exists.
    */
   types(name?: string): Map<string, number> {
     const btf = this.#btf
-    const wanted = name === undefined ? undefined : Buffer.from(name)
+    const wanted = name === undefined ? undefined : encodeText(name)
     const types = new Map<string, number>()
     const forwards = new Map<string, string>()
     const tags = new Set<string>()
     for (let id = 1; id < btf.endId; id++) {
       const named = btf.word(id, 0)
       if (named === 0 || (wanted && !btf.stringIs(named, wanted))) continue
-      const description = this.describe(id)
-      if (!description) continue
-      const text = this.#room.take(textOf(description))
+      const shape = this.describe(id)
+      if (!shape) continue
+      const text = this.#budget.take(textOf(shape))
       if (!types.has(text)) types.set(text, id)
-      if (description.kind === 'fwd') forwards.set(text, description.name)
-      else if (TAGGED.has(description.kind)) tags.add(description.name)
+      if (shape.kind === 'fwd') forwards.set(text, shape.name)
+      else if (TAGGED.has(shape.kind)) tags.add(shape.name)
     }
     for (const [text, tag] of forwards) if (tags.has(tag)) types.delete(text)
     return types
   }
 
-  /** Describes a type; undefined for one of a sort that is not compared. */
+  /** The shape of a type; undefined for a sort that is not compared. */
   describe(id: number): TypeShape | undefined {
     const type = this.#btf.type(id)
     switch (type.kind) {
       case 'INT':
-        return described('int', type.name, { size: type.size, declaration: encoding(type) })
+        return shaped('int', type.name, { size: type.size, declaration: encoding(type) })
       case 'FLOAT':
-        return described('float', type.name, { size: type.size })
+        return shaped('float', type.name, { size: type.size })
       case 'FWD':
-        return described('fwd', type.name, { declaration: `${type.of} ${type.name}` })
+        return shaped('fwd', type.name, { declaration: `${type.of} ${type.name}` })
       case 'FUNC':
-        return described('func', type.name, { declaration: this.#signature(type) })
+        return shaped('func', type.name, { declaration: this.#signature(type) })
       case 'STRUCT':
-        return described('struct', type.name, this.#body(type))
+        return shaped('struct', type.name, this.#body(type))
       case 'UNION':
-        return described('union', type.name, this.#body(type))
+        return shaped('union', type.name, this.#body(type))
       case 'ENUM':
         if (type.values.length === 0) {
-          return described('fwd', type.name, { declaration: `enum ${type.name}` })
+          return shaped('fwd', type.name, { declaration: `enum ${type.name}` })
         }
-        return described('enum', type.name, this.#body(type))
+        return shaped('enum', type.name, this.#body(type))
       case 'ENUM64':
-        return described('enum', type.name, this.#body(type))
+        return shaped('enum', type.name, this.#body(type))
       case 'TYPEDEF': {
         const body = this.#btf.name(type.type) === '' ? this.#body(this.#btf.type(type.type)) : {}
         const declaration = body.declaration ?? this.#type(type.type)
-        return described('typedef', type.name, { ...body, declaration })
+        return shaped('typedef', type.name, { ...body, declaration })
       }
       default:
         return undefined
     }
   }
 
-  /** What is between the braces of a struct, union or enum; of another type nothing. */
+  /** The content between the braces of a struct, union or enum; empty for other types. */
   #body(type: BtfType): Partial<TypeShape> {
     switch (type.kind) {
       case 'STRUCT':
@@ -157,7 +158,7 @@ export class Describer {
           members: [...this.#members(type, '', 0, 0)],
         }
       case 'ENUM':
-        // without regard to the sign, which pahole before 1.24 does not write; libbpf takes all of 32 bits as signed
+        // the sign is ignored: pahole before 1.24 does not write it, and libbpf reads all 32-bit values as signed
         return {
           size: type.size,
           declaration: 'enum',
@@ -184,7 +185,7 @@ export class Describer {
     const btf = this.#btf
     for (const member of struct.members) {
       const { offset, size } = memberBits(btf, struct, member)
-      const name = this.#room.take(path + member.name)
+      const name = this.#budget.take(path + member.name)
       const inner = member.name === '' ? resolve(btf, member.type) : member.type
       if (isComposite(btf.kind(inner)) && (member.name === '' || btf.name(inner) === '')) {
         const within = member.name === '' ? path : `${name}.`
@@ -211,18 +212,18 @@ export class Describer {
     return this.#declare(prototype.type, `${name}(${parameters.join(', ') || 'void'})`)
   }
 
-  /** A type as C, in one line. */
+  /** A type as C, on one line. */
   #type(id: number): string {
     const { text } = this.#declarator(id)
-    return this.#room.take(text)
+    return this.#budget.take(text)
   }
 
   #declare(id: number, name: string): string {
     const { before, after } = this.#declarator(id)
-    return this.#room.take(before + name + after)
+    return this.#budget.take(before + name + after)
   }
 
-  /** What stands around the name of whatever has this type. */
+  /** The C text around the name of a declaration with this type. */
   #declarator(id: number): Declarator {
     const known = this.#declarators.get(id)
     if (known) return known
@@ -234,7 +235,7 @@ export class Describer {
   }
 }
 
-function described(
+function shaped(
   kind: TypeSort,
   name: string,
   { size, declaration, members, values }: Partial<TypeShape>,
@@ -242,7 +243,7 @@ function described(
   return { kind, name, size, declaration, members, values }
 }
 
-/** All of a description; in whatever order members and values are. */
+/** The text of a shape, independent of the order of members and values. */
 function textOf({ kind, name, size, declaration, members, values }: TypeShape): string {
   const lines = [
     ...(members ?? []).map((m) => `${m.name} ${m.type} ${m.offset} ${m.bitfieldSize} ${m.size}`),

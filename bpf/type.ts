@@ -1,6 +1,6 @@
 /*
- * Types as values: what `Btf.type` decodes. References are ids of the same BTF, 0 is void. Names are strings, '' for
- * none. Sizes are bytes unless a name says bits. A discriminated union over the UAPI's names of kinds.
+ * Types as values, as `Btf.type` decodes them: a discriminated union over the UAPI's names of kinds. References are type
+ * ids of the same BTF, 0 for void. Names are strings, '' for none. Sizes are bytes unless a name says bits.
  */
 
 export interface VoidType {
@@ -17,7 +17,7 @@ export interface IntType {
   readonly signed: boolean
   readonly char: boolean
   readonly bool: boolean
-  /** width and position of the value in the storage; other than `size * 8` and 0 only in old bitfields */
+  /** width and position of the value in its storage, in bits; other than `size * 8` and 0 in old bitfields only */
   readonly bits: number
   readonly bitOffset: number
 }
@@ -29,13 +29,13 @@ export interface FloatType {
   readonly size: number
 }
 
-/** A type that is another one's pointer, alias, qualified or tagged form; TYPEDEF and TYPE_TAG have names. */
+/** A pointer to another type, its alias, or its qualified or tagged form. Only TYPEDEF and TYPE_TAG have names. */
 export interface ReferenceType {
   readonly kind: 'PTR' | 'TYPEDEF' | 'VOLATILE' | 'CONST' | 'RESTRICT' | 'TYPE_TAG'
   readonly id: number
   readonly name: string
   readonly type: number
-  /** kind_flag: for a TYPE_TAG, that its name is any attribute, not the argument of btf_type_tag */
+  /** kind_flag: the name of a TYPE_TAG is an attribute of any kind, not the argument of btf_type_tag */
   readonly flag: boolean
 }
 
@@ -54,8 +54,8 @@ export interface Member {
   /** bits from the start of the struct */
   readonly bitOffset: number
   /**
-   * bits, 0 for what is no bitfield, as libbpf's `btf_member_bitfield_size`: known only where the struct has
-   * kind_flag; in a struct without it the INT's own `bits` and `bitOffset` tell (see `memberBits`)
+   * bits of a bitfield, 0 for other members (libbpf `btf_member_bitfield_size`). Only structs with kind_flag have it; in
+   * others the INT has `bits` and `bitOffset` (see `memberBits`)
    */
   readonly bitfieldSize: number
 }
@@ -111,9 +111,9 @@ export interface FuncProtoType {
   readonly kind: 'FUNC_PROTO'
   readonly id: number
   readonly name: string
-  /** what it returns */
+  /** the type that it returns */
   readonly type: number
-  /** a last parameter without name and of type 0 is `...` */
+  /** a last parameter without a name and of type 0 is `...` */
   readonly parameters: readonly { readonly name: string; readonly type: number }[]
 }
 
@@ -142,13 +142,13 @@ export interface DeclTagType {
   readonly id: number
   readonly name: string
   readonly type: number
-  /** which member or parameter is tagged; -1 for the type itself */
+  /** index of the tagged member or parameter; -1 for the type itself */
   readonly component: number
-  /** kind_flag: its name is any attribute, not the argument of btf_decl_tag */
+  /** kind_flag: the name is an attribute of any kind, not the argument of btf_decl_tag */
   readonly flag: boolean
 }
 
-/** A kind newer than this library, which the file's layout section lets it step over. */
+/** A type of a kind newer than this library, which the file's layout section makes skippable. */
 export interface UnknownType {
   readonly kind: 'UNKNOWN'
   readonly id: number

@@ -1,10 +1,10 @@
 /*
- * The one pass over the types that everything later rests on: where each record begins, that it ends within the
- * section, that every name lies in the strings and every id names a type. After it, decoding needs no checks.
- * What is checked is what libbpf checks (src/btf.c `btf_parse_type_sec`, `btf_sanity_check`).
+ * The validating pass over the types. It finds where each record begins and checks that the record ends within the
+ * section, that every name lies in the strings, and that every id names a type. Afterwards decoding needs no checks.
+ * The checks are those of libbpf (src/btf.c `btf_parse_type_sec`, `btf_sanity_check`).
  *
- * A forward reference cannot be judged when it is met, so the pass keeps the highest id and name it saw, and looks for
- * the culprit only when one of them is out of bounds.
+ * The end of the ids is not known before the last record. So the pass keeps the highest id and name, and searches for
+ * the invalid reference only if one of them is out of bounds.
  */
 
 import { viewOf, wordsOf } from './bytes.ts'
@@ -12,23 +12,23 @@ import { BtfError } from './error.ts'
 import type { BtfHeader, Extent } from './header.ts'
 import { HEADER_SIZE, KIND, KINDS, type KindLayout, kindName, MAX_KINDS } from './kind.ts'
 
-/** What the types may refer to, besides themselves. */
+/** The ids and names that the types may refer to. */
 export interface ValidationScope {
-  /** id of the first type of this blob: 1, or the base's number of types and one */
+  /** id of the first type: 1, or the base's `endId` */
   readonly startId: number
-  /** length of the base's strings and this blob's together */
+  /** bytes of the base's strings and of this BTF's own together */
   readonly stringsEnd: number
-  /** the kind of a type of the base */
+  /** Kind number of a type of the base. */
   baseKind(id: number): number
 }
 
-/** Record sizes by kind; a kind nobody described has -1. */
+/** Record sizes in bytes by kind; `payload` is -1 for a kind that nothing describes. */
 export interface Sizes {
   readonly payload: Int32Array
   readonly element: Int32Array
 }
 
-/** Sizes for the kinds of the table, then for unknown ones from the file's layout section, else from its base's. */
+/** Sizes of known kinds from the table; of unknown ones from the file's layout section, or from its base's. */
 export function sizesOf(view: DataView, layout: Extent, base: Sizes | undefined): Sizes {
   const payload = base ? base.payload.slice() : new Int32Array(MAX_KINDS).fill(-1)
   const element = base ? base.element.slice() : new Int32Array(MAX_KINDS)
@@ -36,7 +36,11 @@ export function sizesOf(view: DataView, layout: Extent, base: Sizes | undefined)
     const at = layout.start + kind * 4
     const sizes = [view.getUint8(at), view.getUint8(at + 1)] as const
     if (sizes[0] % 4 !== 0 || sizes[1] % 4 !== 0) {
-      throw new BtfError('invalid_header', `layout of kind ${kind} is not aligned`, at)
+      throw new BtfError(
+        'invalid_header',
+        `sizes ${sizes[0]} and ${sizes[1]} of kind ${kind} in the layout section: expected multiples of 4`,
+        at,
+      )
     }
     payload[kind] = sizes[0]
     element[kind] = sizes[1]
@@ -50,7 +54,7 @@ export function sizesOf(view: DataView, layout: Extent, base: Sizes | undefined)
 
 const WORD = 4
 
-/** A column of the table of kinds, bytes in words; -1 where a kind has none. */
+/** A column of the table of kinds, in words instead of bytes; -1 where a kind has no value. */
 const inWords = (of: (kind: KindLayout) => number | undefined): Int32Array =>
   Int32Array.from({ length: MAX_KINDS }, (_, kind) => {
     const bytes = KINDS[kind] && of(KINDS[kind])
@@ -59,7 +63,7 @@ const inWords = (of: (kind: KindLayout) => number | undefined): Int32Array =>
 const names = inWords((kind) => kind.elementName)
 const ids = inWords((kind) => kind.elementId)
 
-/** Where the nth id of a record is, and a mask of it: for a kind that has none the name's place, and 0. */
+/** The word of the nth id of a record, and a mask for it. A kind without that id has the name's word and mask 0. */
 function idOf(n: 0 | 1): { at: Int32Array; mask: Int32Array } {
   const at = inWords((kind) => kind.ids[n])
   return {
@@ -70,15 +74,15 @@ function idOf(n: 0 | 1): { at: Int32Array; mask: Int32Array } {
 const [{ at: firstId, mask: hasFirst }, { at: secondId, mask: hasSecond }] = [idOf(0), idOf(1)]
 
 export interface Validated {
-  /** byte offset of every record, from the start of the blob */
+  /** byte offset of every record, from the start of the BTF */
   readonly offsets: Uint32Array
-  /** kind of every type */
+  /** kind number of every type */
   readonly kinds: Uint8Array
-  /** how many types there are of each kind */
+  /** number of types of each kind */
   readonly counts: Uint32Array
 }
 
-/** Runs the pass. Errors: `invalid_type`, `invalid_kind`, `invalid_name`, `invalid_type_id`, each with its offset. */
+/** Validates the types. Errors: `invalid_type`, `invalid_kind`, `invalid_name`, `invalid_type_id`, each with its offset. */
 export function validate(
   bytes: Uint8Array,
   header: BtfHeader,
@@ -98,10 +102,10 @@ export function validate(
   let count = 0
   let maxName = 0
   let maxId = 0
-  /** all names and ids: below zero where one of them is 2³¹ or more, and by far out of bounds */
+  /** all names and ids OR-ed: negative if one is 2³¹ or more, and so out of bounds */
   let all = 0
-  /** a FUNC refers to something else than a FUNC_PROTO before it */
-  let odd = false
+  /** some FUNC does not refer to an earlier FUNC_PROTO, so the slow check decides */
+  let doubtful = false
   const { startId } = scope
 
   let at = 0
@@ -116,20 +120,20 @@ export function validate(
     const elements = at + headerWords + fixed
     const next = step === 0 ? elements : elements + step * (info & 0xffffff)
     if (next > words.length) {
-      throw new BtfError('invalid_type', `${kindName(kind)} is cut off`, place)
+      throw new BtfError('invalid_type', `a ${kindName(kind)} is cut off`, place)
     }
 
     const name = words[at]!
     all |= name
     if (name > maxName) maxName = name
-    // without a question: which kinds have ids cannot be foreseen
+    // masks instead of branches, which the processor could not predict
     const first = words[at + firstId[kind]!]! & hasFirst[kind]!
     const second = words[at + secondId[kind]!]! & hasSecond[kind]!
     all |= first | second
     if (first > maxId) maxId = first
     if (second > maxId) maxId = second
     if (step > 0 && kind < knownKinds) {
-      // a loop for each of the three shapes: without a question in it, it takes half the time
+      // one loop per shape of elements: without a branch inside, it takes half the time
       const idAt = ids[kind]!
       if (idAt < 0) {
         for (let e = elements; e < next; e += step) {
@@ -153,25 +157,25 @@ export function validate(
         }
       }
     }
-    if (kind === KIND.FUNC && kinds[words[at + 2]! - startId] !== KIND.FUNC_PROTO) odd = true
+    if (kind === KIND.FUNC && kinds[words[at + 2]! - startId] !== KIND.FUNC_PROTO) doubtful = true
     offsets[count] = place
     kinds[count++] = kind
     counts[kind]!++
     at = next
   }
   const end = types.start + at * WORD
-  if (end !== types.end) throw new BtfError('invalid_type', 'a type is cut off', end)
+  if (end !== types.end) throw new BtfError('invalid_type', 'the last type is cut off', end)
 
   const validated = { offsets: offsets.slice(0, count), kinds: kinds.slice(0, count), counts }
   const endId = startId + count
   if (all < 0 || maxName >= scope.stringsEnd || maxId >= endId) {
     findCulprit(viewOf(bytes), header, sizes, scope, validated.offsets, endId)
   }
-  if (odd) checkFunctions(words, types.start, scope, validated)
+  if (doubtful) checkFunctions(words, types.start, scope, validated)
   return validated
 }
 
-/** Every FUNC refers to a FUNC_PROTO: libbpf refuses the whole file otherwise. */
+/** Checks that every FUNC refers to a FUNC_PROTO, as libbpf does. Errors: `invalid_type`. */
 function checkFunctions(
   words: Int32Array,
   start: number,
@@ -184,12 +188,16 @@ function checkFunctions(
     const id = words[((offsets[i]! - start) >> 2) + 2]!
     const kind = id < startId ? scope.baseKind(id) : kinds[id - startId]!
     if (kind !== KIND.FUNC_PROTO) {
-      throw new BtfError('invalid_type', `FUNC refers to ${kindName(kind)}`, offsets[i])
+      throw new BtfError(
+        'invalid_type',
+        `a FUNC refers to a ${kindName(kind)}: expected a FUNC_PROTO`,
+        offsets[i],
+      )
     }
   }
 }
 
-/** Finds the reference that is out of bounds, and throws. */
+/** Finds the reference that is out of bounds and throws its error. */
 function findCulprit(
   view: DataView,
   header: BtfHeader,
@@ -201,11 +209,21 @@ function findCulprit(
   const little = header.byteOrder === 'little'
   const checkName = (at: number) => {
     const name = view.getUint32(at, little)
-    if (name >= scope.stringsEnd) throw new BtfError('invalid_name', `name at ${name}`, at)
+    if (name >= scope.stringsEnd)
+      throw new BtfError(
+        'invalid_name',
+        `invalid string offset ${name}: expected less than ${scope.stringsEnd}`,
+        at,
+      )
   }
   const checkId = (at: number) => {
     const id = view.getUint32(at, little)
-    if (id >= endId) throw new BtfError('invalid_type_id', `type ${id} of ${endId}`, at)
+    if (id >= endId)
+      throw new BtfError(
+        'invalid_type_id',
+        `invalid type id ${id}: expected less than ${endId}`,
+        at,
+      )
   }
   for (const at of offsets) {
     const info = view.getUint32(at + 4, little)

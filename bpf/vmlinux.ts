@@ -1,9 +1,9 @@
 /*
- * What a vmlinux tells of itself: its build-id, `uname -r`, `uname -v`, machine, and whether it has BTF and DWARF.
- * A few megabytes of it are read at most, however large it is.
+ * Describes a vmlinux: its build-id, `uname -r`, `uname -v`, machine, and whether it has BTF and DWARF. At most a few
+ * megabytes are read, however large it is.
  */
 
-import { type ByteOrder, type ByteSource, bufferOf } from './bytes.ts'
+import { type ByteOrder, type ByteSource, decodeLatin1, encodeText, findAll } from './bytes.ts'
 import { type Elf, type ElfSection, openElf } from './elf.ts'
 import { buildIdOf } from './note.ts'
 
@@ -13,20 +13,20 @@ export interface Vmlinux {
   readonly pointerSize: 4 | 8
   /** `e_machine` */
   readonly machine: number
-  /** `uname -m`, where the machine and byte order tell it: an ARM image may be armv5tel, armv6l or armv7l */
+  /** `uname -m`, where machine and byte order determine it: an ARM image may be armv5tel, armv6l or armv7l */
   readonly arch?: string
-  /** hex of the GNU build-id note */
+  /** the GNU build-id in hex */
   readonly buildId?: string
-  /** `uname -r`; absent, as the next, where the image has no data, only debug info */
+  /** `uname -r`; like `unameVersion` absent if the file has debug info only, without data */
   readonly release?: string
   /** `uname -v` */
   readonly unameVersion?: string
-  /** the section `.BTF`, where there is one */
+  /** the section `.BTF`, if there is one */
   readonly ownBtf?: Uint8Array
   readonly hasDwarf: boolean
 }
 
-/** Reads what a vmlinux tells of itself. Errors: those of `openElf`, and `unsupported` for a compressed `.BTF`. */
+/** Describes a vmlinux. Errors: `unsupported` for a compressed `.BTF`; those of `openElf`. */
 export function describeVmlinux(source: ByteSource): Vmlinux {
   const elf = openElf(source)
   const arch = machineName(elf)
@@ -46,7 +46,7 @@ export function describeVmlinux(source: ByteSource): Vmlinux {
   }
 }
 
-/** `uname -m` by `e_machine` (include/uapi/linux/elf-em.h), then by 32 or 64 bit and byte order. */
+/** `uname -m` by `e_machine` (include/uapi/linux/elf-em.h), then by word size and byte order. */
 const MACHINES: Readonly<Record<number, Readonly<Record<string, string>>>> = {
   2: { '32 big': 'sparc' },
   3: { '32 little': 'i686' },
@@ -72,25 +72,25 @@ function machineName(elf: Elf): string | undefined {
   return MACHINES[elf.machine]?.[`${elf.bits} ${elf.byteOrder}`]
 }
 
-const BANNER = 'Linux version '
+const BANNER = encodeText('Linux version ')
 const BANNER_LIMIT = 1024
-/** Places that are tried; an image has two or three. */
+/** Candidates that are tried; an image has two or three. */
 const MAX_BANNERS = 64
 
 /**
- * `linux_banner` is where its symbol says. Without a symbol table `.rodata` is searched: it holds the banner's format
- * too (`Linux version %s …`), and may hold one that init/version.c made before the build number was known
- * (`… # SMP`), so only a text that parses counts.
+ * Finds `linux_banner` by its symbol, or without a symbol table by a search of `.rodata`. That section also holds the
+ * banner's format (`Linux version %s …`), and may hold a banner from before the build number was known (`… # SMP`), so
+ * only text that parses counts.
  */
 function findBanner(elf: Elf): { release: string; unameVersion: string } | undefined {
   const symbol = elf.symbol('linux_banner')
-  const home = symbol && elf.sections[symbol.section]
-  if (home && symbol.value >= home.address && hasBytes(home)) {
-    return parseBanner(textAt(elf, home, Number(symbol.value - home.address)))
+  const section = symbol && elf.sections[symbol.section]
+  if (section && symbol.value >= section.address && hasBytes(section)) {
+    return parseBanner(textAt(elf, section, Number(symbol.value - section.address)))
   }
   const rodata = elf.section('.rodata')
   if (!rodata || !hasBytes(rodata)) return undefined
-  for (const at of elf.search(rodata, Buffer.from(BANNER)).take(MAX_BANNERS)) {
+  for (const at of elf.search(rodata, BANNER).take(MAX_BANNERS)) {
     const banner = parseBanner(textAt(elf, rodata, at))
     if (banner) return banner
   }
@@ -104,28 +104,25 @@ function hasBytes(section: ElfSection): boolean {
 function textAt(elf: Elf, section: ElfSection, offset: number): string {
   const length = Math.min(BANNER_LIMIT, section.size - offset)
   if (length <= 0) return ''
-  const text = bufferOf(elf.read(section, offset, length)).toString('latin1')
+  const text = decodeLatin1(elf.read(section, offset, length))
   return text.split('\0', 1)[0] ?? ''
 }
 
-/** The banner that these bytes have, wherever that is. */
+/** Finds the banner anywhere in the bytes. */
 export function findBannerIn(
   bytes: Uint8Array,
 ): { release: string; unameVersion: string } | undefined {
-  const text = bufferOf(bytes)
-  let at = text.indexOf(BANNER)
-  for (let tried = 0; at >= 0 && tried < MAX_BANNERS; tried++) {
-    const [line] = text.toString('latin1', at, at + BANNER_LIMIT).split('\0', 1)
+  for (const at of findAll(bytes, BANNER).take(MAX_BANNERS)) {
+    const [line] = decodeLatin1(bytes.subarray(at, at + BANNER_LIMIT)).split('\0', 1)
     const banner = parseBanner(line ?? '')
     if (banner) return banner
-    at = text.indexOf(BANNER, at + 1)
   }
   return undefined
 }
 
 /**
- * The parts of "Linux version <uname -r> (<by>@<host>) (<compiler>) <uname -v>\n" (init/version.c); `uname -v` begins
- * with the build number (scripts/mkcompile_h, init/Makefile).
+ * Parses "Linux version <uname -r> (<by>@<host>) (<compiler>) <uname -v>\n" (init/version.c); `uname -v` begins with the
+ * build number (scripts/mkcompile_h, init/Makefile).
  */
 function parseBanner(text: string): { release: string; unameVersion: string } | undefined {
   const match = /^Linux version (\S+) \(.*?\) (#\S.*?)\n?$/.exec(text)

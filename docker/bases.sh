@@ -1,9 +1,9 @@
 #!/bin/sh
-# Makes the images that the Dockerfile begins with, where there is no registry: Debian 13 by debootstrap, and the same
-# with the Node and npm of this checkout. Usage, as root: docker/bases.sh, then
+# Makes the Dockerfile's base images without a registry: Debian 13 with debootstrap, and the same with the Node and npm of
+# this checkout. Usage, as root: docker/bases.sh, then
 #   buildah build --isolation chroot --format docker --file docker/Dockerfile --target service \
 #     --build-arg NODE_IMAGE=localhost/btfmill-node --build-arg DEBIAN_IMAGE=localhost/btfmill-debian .
-# $BUILDAH is the command, else `buildah`, with options as words; $MIRROR the mirror, else this machine's own.
+# $BUILDAH is the command with its options (default: buildah), $MIRROR the mirror (default: the one of this machine's apt).
 set -eu
 cd "$(dirname "$0")/.."
 buildah=${BUILDAH:-buildah}

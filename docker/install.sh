@@ -1,11 +1,11 @@
 #!/bin/sh
-# Makes a checkout ready: the Debian packages of packages.txt, then the npm packages of package-lock.json.
-# Quick and quiet where nothing is missing. Usage: docker/install.sh [GROUP…], without groups all of them. In an image,
-# where there is no package-lock.json beside it, only the Debian packages.
+# Installs the Debian packages of packages.txt, then the npm packages of package-lock.json. Does nothing, quietly, where
+# nothing is missing. Usage: docker/install.sh [GROUP…]; without a group, it installs all groups. In an image, where
+# package-lock.json is absent, it installs the Debian packages only.
 set -eu
 cd "$(dirname "$0")/.."
 
-wanted() { # the packages of the groups named, or of all
+wanted() { # prints the packages of the given groups, or of all groups
   awk -v groups=" $* " '
     /^#/ || NF < 2 { next }
     { wanted = groups == "  "; for (i = 2; i <= NF; i++) if (index(groups, " " $i " ")) wanted = 1; if (wanted) print $1 }
@@ -35,14 +35,8 @@ fi
 
 [ -e package-lock.json ] || exit 0
 
-# npm writes node_modules/.package-lock.json last, so it is newer than the lock file exactly when they agree.
+# npm writes node_modules/.package-lock.json last, so that file is newer than package-lock.json if they agree.
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
   echo "installing: npm packages" >&2
   npm ci --loglevel=error >&2
-fi
-
-# Every install of npm's, also one that somebody did by hand, resets the plugins of .taprc.
-if [ -d node_modules/tap ] && [ ! node_modules/.tap-built -nt node_modules/.package-lock.json ]; then
-  npm exec --loglevel=error -- tap build >&2
-  touch node_modules/.tap-built
 fi

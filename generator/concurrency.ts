@@ -1,4 +1,4 @@
-/** Does work for each item, so many at once; results in the order of the items. Rejects with the first failure. */
+/** Calls `work` for each item, `count` at once. Returns the results in the items' order; rejects with the first error. */
 export async function mapConcurrent<T, R>(
   items: Iterable<T>,
   count: number,

@@ -1,10 +1,10 @@
 import type { FailureCode } from '../storage/index.ts'
 
-/** The one error class of `generator/`; its codes are those that records keep. */
+/** The error class of `generator/`. Its codes are the failure codes that records store. */
 export class GeneratorError extends Error {
   override readonly name = 'GeneratorError'
   readonly code: FailureCode
-  /** the end of what a failing program wrote to stderr */
+  /** the end of a failed program's stderr */
   readonly log: string | undefined
 
   constructor(code: FailureCode, message: string, options: ErrorOptions & { log?: string } = {}) {

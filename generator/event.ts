@@ -1,13 +1,13 @@
-/* What a run says while it works: one type, for progress bars, for lines, and for NDJSON. */
+/* The events of a run: one type for progress bars, for log lines, and for NDJSON. */
 import type { BuildRecord, Failure, FailureCode, KernelName } from '../storage/index.ts'
 
-/** What a job is busy with. */
+/** The stages of a job, in their order. */
 export const STAGES = ['unpack', 'pahole', 'modules', 'check', 'publish'] as const
 export type Stage = (typeof STAGES)[number]
 
-/** What one job says. */
+/** The events of one job. */
 export type JobEvent =
-  /** `instead` of an image, whose kernel has no BTF of its own */
+  /** `instead`: this package is the fallback of another one */
   | {
       event: 'started'
       kernel: KernelName
@@ -16,12 +16,12 @@ export type JobEvent =
       instead?: Instead
     }
   | { event: 'stage'; kernel: KernelName; stage: Stage }
-  /** bytes of the package that were read */
+  /** bytes of the package that have been read */
   | { event: 'progress'; kernel: KernelName; read: number; size?: number | undefined }
   | { event: 'published'; kernel: KernelName; record: BuildRecord; read: number; seconds: number }
   | { event: 'failed'; kernel: KernelName; failure: Failure; seconds: number }
 
-/** A package that was read in vain, and why. */
+/** A package that failed before its fallback was started. */
 export interface Instead {
   package: string
   code: FailureCode
@@ -34,9 +34,9 @@ export type GenerateEvent =
   | { event: 'discovered'; source: string; suite: string; arch: string; packages: number }
   | { event: 'source-failed'; source: string; suite: string; arch: string; failure: Failure }
   | { event: 'planned'; jobs: number; skipped: number; postponed: number }
-  /** of a queue elsewhere: its connection is lost or there again, or nobody takes jobs from it */
+  /** the connection to Redis is lost or back, or no worker takes jobs from the queue */
   | { event: 'queue'; state: 'lost' | 'back' | 'unattended'; message: string }
-  /** `job` is its id: one kernel name may have several builds */
+  /** `job` is the job's id: several builds may have one kernel name */
   | (JobEvent & { job: string })
 
 export type OnEvent = (event: GenerateEvent) => void

@@ -1,19 +1,17 @@
-/*
- * Errors as the failures that records keep: a code from the closed list, the message, and the time of the next attempt.
- */
+/* Turns errors into the failures that records store: a code of the closed list, a message, and the time of a retry. */
 import { FAILURE_CODES, type Failure, type FailureCode, StoreError } from '../storage/index.ts'
 import { GeneratorError } from './error.ts'
 
 const HOUR = 3600 * 1000
-const LONGEST_PAUSE = 7 * 24 * HOUR
+const MAX_DELAY = 7 * 24 * HOUR
 
-/** An error as it is kept; `attempts` counts this one. The pause after a `later` one doubles, up to a week. */
+/** The failure of an error; `attempts` includes this one. The delay of a `later` retry doubles, up to a week. */
 export function failureOf(error: unknown, attempts: number, now = new Date()): Failure {
   const { code, log } = codeOf(error)
   const message = error instanceof Error ? error.message : String(error)
-  const pause = {
+  const delay = {
     now: 0,
-    later: Math.min(HOUR * 2 ** (attempts - 1), LONGEST_PAUSE),
+    later: Math.min(HOUR * 2 ** (attempts - 1), MAX_DELAY),
     never: undefined,
   }[FAILURE_CODES[code]]
   return {
@@ -22,11 +20,11 @@ export function failureOf(error: unknown, attempts: number, now = new Date()): F
     ...(log && { log }),
     attempts,
     at: now.toISOString(),
-    retryAt: pause === undefined ? null : new Date(now.getTime() + pause).toISOString(),
+    retryAt: delay === undefined ? null : new Date(now.getTime() + delay).toISOString(),
   }
 }
 
-/** The failure code of an error, and the log that is kept with it: a program's last words, or the stack of a defect. */
+/** The failure code of an error, and its log: the end of a program's stderr, or the stack of an internal error. */
 export function codeOf(error: unknown): { code: FailureCode; log?: string | undefined } {
   if (error instanceof GeneratorError) return error
   if (error instanceof StoreError)

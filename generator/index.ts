@@ -1,7 +1,17 @@
-/* The door of generator/: packages in, BTF in a store out. */
+/*
+ * The public interface of generator/: it finds kernel packages in distributions' repositories, makes BTF of them, and
+ * publishes it in a store. The exports are in the order in which a package travels: sources, indexes, packages, jobs.
+ */
 
-export { GeneratorError } from './error.ts'
-export type { GenerateEvent, OnEvent, Stage } from './event.ts'
+/* Sources: the repositories of distributions, and the keys that sign them. */
+
+export { findKeyrings } from './signature.ts'
+export { findMirror, type Mirror } from './sources/mirror.ts'
+export { type KernelPackage, keyringsOf, nameOfRepository, type Source } from './sources/source.ts'
+export { readSources } from './sources/sources.ts'
+
+/* Indexes: the packages that sources list. */
+
 export { type AptSuite, readPackages, type Stanza } from './indexes/apt.ts'
 export {
   discover,
@@ -10,6 +20,15 @@ export {
   newestFirst,
   packageOf,
 } from './indexes/discover.ts'
+
+/* Packages: downloads, and the files in them. */
+
+export { readTree, type TreeFile } from './packages/btf-tree.ts'
+export { type Download, download } from './packages/download.ts'
+export { ALL_MODULES } from './packages/module.ts'
+
+/* Jobs: runs, workers, generation on demand, import. */
+
 export {
   type GenerateOptions,
   generate,
@@ -26,10 +45,8 @@ export {
 } from './jobs/on-demand.ts'
 export { work } from './jobs/open-queue.ts'
 export type { Work, WorkerOptions } from './jobs/worker.ts'
-export { readTree, type TreeFile } from './packages/btf-tree.ts'
-export { type Download, download } from './packages/download.ts'
-export { ALL_MODULES } from './packages/module.ts'
-export { findKeyrings } from './signature.ts'
-export { findMirror, type Mirror } from './sources/mirror.ts'
-export { type KernelPackage, keyringsOf, nameOfRepository, type Source } from './sources/source.ts'
-export { readSources } from './sources/sources.ts'
+
+/* Errors, and the events of a run. */
+
+export { GeneratorError } from './error.ts'
+export type { GenerateEvent, OnEvent, Stage } from './event.ts'

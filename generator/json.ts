@@ -1,24 +1,29 @@
-/* Answers in JSON, checked before anything is made of them. */
+/* JSON from servers, validated against a schema before use. */
 import { GeneratorError } from './error.ts'
 
-/** What a compiled schema of TypeBox can do. */
+/** The part of a compiled TypeBox schema that is used here. */
 interface Schema<T> {
   Check(value: unknown): value is T
   Errors(value: unknown): { instancePath: string; message: string }[]
 }
 
-/** The value that a URL's bytes hold. Errors: `invalid_index`, with what is wrong. */
+/** Parses and validates the JSON that was read from a URL. Errors: `invalid_index`. */
 export function parseJson<T>(bytes: Buffer, schema: Schema<T>, url: string): T {
   const value = parse(bytes, url)
   if (schema.Check(value)) return value
   const [first] = schema.Errors(value)
-  throw new GeneratorError('invalid_index', `${url}: ${first?.instancePath} ${first?.message}`)
+  throw new GeneratorError(
+    'invalid_index',
+    `${url}: invalid JSON at ${first?.instancePath || '/'}: ${first?.message}`,
+  )
 }
 
 function parse(bytes: Buffer, url: string): unknown {
   try {
     return JSON.parse(bytes.toString('utf8'))
   } catch (cause) {
-    throw new GeneratorError('invalid_index', `${url}: ${(cause as Error).message}`, { cause })
+    throw new GeneratorError('invalid_index', `${url}: invalid JSON: ${(cause as Error).message}`, {
+      cause,
+    })
   }
 }

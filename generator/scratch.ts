@@ -1,6 +1,6 @@
 /*
- * Scratch directories: named after the process that works in them, removed by it whatever happens, and by the next
- * run where it was killed.
+ * Scratch directories for unpacked files. Their names contain the id of the process that uses them. The process removes
+ * them in any case; if it was killed, the next run does.
  */
 import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -8,7 +8,7 @@ import { join } from 'node:path'
 
 const PREFIX = 'btfmill-'
 
-/** Runs `work` in an empty directory below `parent` (else the system's temporary directory), then removes it. */
+/** Calls `work` with a new directory below `parent` (default: the system's directory), and removes it afterwards. */
 export async function withScratch<T>(
   parent = tmpdir(),
   work: (directory: string) => Promise<T>,
@@ -22,7 +22,7 @@ export async function withScratch<T>(
   }
 }
 
-/** Removes what killed processes of this machine left below `parent`. */
+/** Removes the scratch directories below `parent` whose processes no longer run. */
 export async function removeAbandonedScratch(parent = tmpdir()): Promise<void> {
   for (const name of await readdir(parent).catch(() => [])) {
     const [, pid] = /^btfmill-(\d+)-\w{6}$/.exec(name) ?? []

@@ -1,7 +1,7 @@
 /*
- * OpenPGP signatures of indexes and packages, by gpgv and the distribution's keyrings. One good signature of a key in a
- * keyring is enough (Debian signs with the keys of several releases, of which a machine may know one), a bad one is never
- * passed over: apt's own rule (methods/gpgv.cc).
+ * Verification of OpenPGP signatures on indexes and packages, by gpgv with the distribution's keyrings. One good
+ * signature by a key in a keyring is enough: Debian signs with the keys of several releases, and a machine may have
+ * only one of them. A bad signature is never ignored. apt has the same rules (methods/gpgv.cc).
  */
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -10,16 +10,16 @@ import { withScratch } from './scratch.ts'
 import { runChild } from './subprocess.ts'
 
 export interface SignatureTrust {
-  /** paths of keyrings, binary or armoured, of which those that are there count */
+  /** paths of keyrings, binary or armoured; missing files are ignored */
   keyrings: readonly string[]
-  /** what is signed gets nothing new any more, so a key that has expired since was good when it signed */
+  /** the signed content gets no updates: a key that has expired since is accepted if it was valid when it signed */
   endOfLife?: boolean
   signal?: AbortSignal | undefined
 }
 
 /**
- * The text that a clear-signed document (InRelease) vouches for. Errors: `invalid_signature`, `expired_signature`,
- * `no_keyring` where none of the keyrings is on this machine.
+ * Verifies a clear-signed document (InRelease) and returns the signed text. Errors: `invalid_signature`,
+ * `expired_signature`, `no_keyring` if none of the keyrings is on this machine.
  */
 export async function verifyClearSigned(
   document: Uint8Array,
@@ -33,9 +33,7 @@ export async function verifyClearSigned(
   })
 }
 
-/**
- * Compares bytes with a detached binary signature, or several in a row. Errors: as `verifyClearSigned`.
- */
+/** Verifies one or several concatenated detached signatures of `content`. Errors: those of `verifyClearSigned`. */
 export async function verifyDetached(
   signature: Uint8Array,
   content: Uint8Array,
@@ -49,13 +47,13 @@ export async function verifyDetached(
   })
 }
 
-/** Those of these paths at which there is a keyring. */
+/** Returns the paths where there is a keyring. */
 export async function findKeyrings(paths: readonly string[]): Promise<string[]> {
   const found = await Promise.all(paths.map(keyringAt))
   return paths.filter((_, i) => found[i] !== undefined)
 }
 
-/** Runs `work` with gpgv's options for the keyrings, and a directory that goes with it. */
+/** Calls `work` with gpgv's options for the keyrings, and a scratch directory. */
 async function withKeyrings<T>(
   { keyrings }: SignatureTrust,
   work: (options: string[], directory: string) => Promise<T>,
@@ -72,21 +70,21 @@ async function withKeyrings<T>(
   })
 }
 
-/** The keys of those keyrings that are there. Errors: `no_keyring` where none is. */
+/** Reads the keyrings that are on this machine. Errors: `no_keyring` if none is. */
 export async function readKeyrings(keyrings: readonly string[]): Promise<Buffer[]> {
   const found = (await Promise.all(keyrings.map(keyringAt))).filter((keys) => keys !== undefined)
   if (found.length > 0) return found
-  const where = keyrings.join(', ')
-  throw new GeneratorError('no_keyring', `the keys to check it with are not there: ${where}`)
+  const paths = keyrings.join(', ')
+  throw new GeneratorError('no_keyring', `no keyring to verify the signature: none of ${paths}`)
 }
 
-/** The keys in a file, as gpgv reads them: not armoured. */
+/** Reads a keyring in the form that gpgv reads: binary. */
 async function keyringAt(path: string): Promise<Buffer | undefined> {
   const bytes = await readFile(path).catch(() => undefined)
   return bytes && dearmour(bytes)
 }
 
-/** Blocks of ASCII armour (RFC 9580, 6.2) as the bytes they stand for; what is not armoured as it is. */
+/** Decodes blocks of ASCII armour (RFC 9580, 6.2); other bytes are returned unchanged. */
 function dearmour(bytes: Buffer): Buffer {
   const text = bytes.toString('latin1')
   const block =
@@ -102,35 +100,36 @@ async function verify(
   const limits = { seconds: 60, ...(signal && { signal }) }
   const { stdout, stderr, ended } = await runChild('gpgv', ['--status-fd', '2', ...args], limits)
   if (ended === 'missing') throw new GeneratorError('invalid_signature', 'gpgv is not installed')
-  judge(stderr, endOfLife)
+  checkStatus(stderr, endOfLife)
   return stdout
 }
 
-/** Reads gpgv's status lines (GnuPG doc/DETAILS). */
-function judge(log: string, endOfLife: boolean): void {
-  const said = new Set([...log.matchAll(/^\[GNUPG:\] (\w+)/gm)].map((match) => match[1]))
-  const expired = said.has('EXPKEYSIG') || said.has('EXPSIG')
-  const valid = said.has('VALIDSIG') && !said.has('BADSIG')
-  if (valid && (said.has('GOODSIG') || (endOfLife && wasMadeInTime(log)))) return
-  if (!said.has('BADSIG') && expired) {
-    throw new GeneratorError('expired_signature', 'the signature, or its key, has expired', { log })
+/** Checks gpgv's status lines (GnuPG doc/DETAILS). Errors: `invalid_signature`, `expired_signature`. */
+function checkStatus(log: string, endOfLife: boolean): void {
+  const keywords = new Set([...log.matchAll(/^\[GNUPG:\] (\w+)/gm)].map((match) => match[1]))
+  const isExpired = keywords.has('EXPKEYSIG') || keywords.has('EXPSIG')
+  const isBad = keywords.has('BADSIG')
+  const isValid = keywords.has('VALIDSIG') && !isBad
+  if (isValid && (keywords.has('GOODSIG') || (endOfLife && wasValidWhenMade(log)))) return
+  if (!isBad && isExpired) {
+    throw new GeneratorError('expired_signature', 'the signature or its key has expired', { log })
   }
-  const why = said.has('BADSIG')
-    ? 'does not fit the text'
-    : isOfTheFuture(log)
-      ? "is of a time that has not come by this machine's clock, which may be wrong"
-      : 'is by no key of the keyring'
+  const why = isBad
+    ? 'does not match the content'
+    : isFromTheFuture(log)
+      ? "was made in the future by this machine's clock, which may be wrong"
+      : 'was not made by a key in the keyring'
   throw new GeneratorError('invalid_signature', `the signature ${why}`, { log })
 }
 
-/** Whether gpgv could not check a signature that was made later than it is. */
-function isOfTheFuture(log: string): boolean {
+/** Whether gpgv could not check a signature because it was made later than now. */
+function isFromTheFuture(log: string): boolean {
   const made = [...log.matchAll(/^\[GNUPG:\] ERRSIG(?: \w+){4} (\d+) /gm)]
   return made.some(([, seconds]) => Number(seconds) * 1000 > Date.now())
 }
 
-/** Whether a key that has expired since was good when it signed. */
-function wasMadeInTime(log: string): boolean {
+/** Whether a signature was made before its key expired. */
+function wasValidWhenMade(log: string): boolean {
   return log.split('[GNUPG:] NEWSIG').some((signature) => {
     const [, expired] = /^\[GNUPG:\] KEYEXPIRED (\d+)/m.exec(signature) ?? []
     const [, made] = /^\[GNUPG:\] VALIDSIG \w+ \S+ (\d+)/m.exec(signature) ?? []

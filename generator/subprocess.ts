@@ -1,68 +1,69 @@
 /*
- * Programs that do work for us: started with argument arrays, limited in time, memory and output, ended with the run
- * that wanted them. What ended one is a value, since only the caller knows what it means.
+ * Runs other programs, with argument arrays instead of a shell, with limits of time, memory and output. An aborted run
+ * kills its programs. The way in which a program ended is a value: only the caller knows what it means.
  */
 import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 
-/** How much of stderr is kept, in characters: the end of it. */
-const STDERR_KEPT = 4096
-/** How much of stdout is kept, in bytes. */
+/** The end of stderr that is kept, in characters. */
+const STDERR_MAX = 4096
+/** The beginning of stdout that is kept, in bytes. */
 const STDOUT_MAX = 16 * 1024 * 1024
-/** How often memory is looked at, in milliseconds. */
-const WATCH = 20
+/** Milliseconds between two measurements of memory. */
+const MEMORY_INTERVAL = 20
 
 export interface Limits {
-  /** wall time */
+  /** wall-clock time */
   seconds: number
   /**
-   * bytes of anonymous memory (`RssAnon`), or whether it may have so many: mapped files, such as a vmlinux, do not count
+   * bytes of anonymous memory (`RssAnon`), or a function that tells whether the program may use that many; mapped
+   * files, such as a vmlinux, do not count
    */
   memory?: number | ((bytes: number) => boolean)
-  /** bytes of any file it writes */
+  /** bytes of each file that the program writes */
   fileSize?: number
   signal?: AbortSignal
 }
 
 export interface ChildResult {
-  /** `limit` and `time`: we ended it; `signal`: something else did */
+  /** `memory` and `time`: killed at that limit; `signal`: ended by another signal; `missing`: not installed */
   ended: 'status' | 'signal' | 'memory' | 'time' | 'missing'
-  /** exit status, where it ended by itself */
+  /** exit status; null unless the program exited by itself */
   status: number | null
   signal: NodeJS.Signals | null
   stdout: Buffer
-  /** its end */
+  /** the end of it */
   stderr: string
 }
 
-/** The programs that run for us now. */
+/** The programs that this process has started and that still run. */
 const running = new Set<ChildProcess>()
 
 /**
- * Starts a program. A terminal's SIGINT is for the run that wants it, which may want it to finish, and not for the
- * program: it has a group of its own.
+ * Starts a program in a process group of its own, so that Ctrl-C in a terminal reaches only this process, which may let
+ * the program finish.
  */
 export function start(program: string, args: readonly string[]): ChildProcessWithoutNullStreams {
-  const { MALLOC_MMAP_THRESHOLD_: _ours, ...env } = process.env // pahole is quicker without
+  const { MALLOC_MMAP_THRESHOLD_: _ours, ...env } = process.env // it slows pahole down
   const child = spawn(program, args, { detached: true, env })
   running.add(child)
   for (const event of ['exit', 'error']) child.once(event, () => running.delete(child))
   return child
 }
 
-/** How many cores no program of ours keeps busy; at least one, for the program that asks. */
+/** The number of cores that no started program uses; at least 1. */
 export const spareCores = (): number => Math.max(1, availableParallelism() - running.size)
 
-/** Runs a program to its end. Throws only where `signal` aborts it: then the signal's reason. */
+/** Runs a program to its end. Rejects only with the reason of `limits.signal`. */
 export async function runChild(
   program: string,
   args: readonly string[],
   limits: Limits,
 ): Promise<ChildResult> {
   const result = await runOnce(program, args, limits)
-  // a terminal's SIGINT may find a program that has no group of its own yet, and has done nothing
+  // Ctrl-C may hit a program that is just starting, before it has a process group of its own
   return result.signal === 'SIGINT' ? await runOnce(program, args, limits) : result
 }
 
@@ -84,16 +85,16 @@ async function runOnce(
     ended ??= why
     child.kill('SIGKILL')
   }
-  const clock = setTimeout(end, limits.seconds * 1000, 'time')
+  const timer = setTimeout(end, limits.seconds * 1000, 'time')
   const watch =
     limits.memory &&
-    setInterval(() => mayHave(anonymousMemory(child.pid), limits) || end('memory'), WATCH)
+    setInterval(() => mayUse(anonymousMemory(child.pid), limits) || end('memory'), MEMORY_INTERVAL)
   const abort = () => child.kill('SIGKILL')
   limits.signal?.addEventListener('abort', abort, { once: true })
   try {
     const [status, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null]
     limits.signal?.throwIfAborted()
-    // prlimit exits as shells do where the program is not there
+    // prlimit exits with 127 for a missing program, as shells do
     if (limits.fileSize && status === 127) ended ??= 'missing'
     ended ??= signal ? 'signal' : 'status'
     return { ended, status, signal, stdout: stdout(), stderr: stderr() }
@@ -101,20 +102,20 @@ async function runOnce(
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
     return { ended: 'missing', status: null, signal: null, stdout: stdout(), stderr: stderr() }
   } finally {
-    clearTimeout(clock)
+    clearTimeout(timer)
     if (watch) clearInterval(watch)
     limits.signal?.removeEventListener('abort', abort)
   }
 }
 
-const mayHave = (bytes: number, { memory = Number.POSITIVE_INFINITY }: Limits): boolean =>
+const mayUse = (bytes: number, { memory = Number.POSITIVE_INFINITY }: Limits): boolean =>
   typeof memory === 'number' ? bytes <= memory : memory(bytes)
 
-/** Collects the end of a child's stderr; the function returns what there is so far. */
+/** Collects the end of a child's stderr. The returned function gives what has been collected so far. */
 export function keepEnd(child: ChildProcessWithoutNullStreams): () => string {
   let text = ''
   child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
-    text = (text + chunk).slice(-STDERR_KEPT)
+    text = (text + chunk).slice(-STDERR_MAX)
   })
   return () => text.trim()
 }
@@ -129,7 +130,7 @@ function keepStart(child: ChildProcessWithoutNullStreams): () => Buffer {
   return () => Buffer.concat(chunks)
 }
 
-/** Bytes of anonymous memory of a process; 0 where it cannot be told, or is no more. */
+/** Bytes of anonymous memory of a process; 0 if it has ended or /proc does not tell. */
 function anonymousMemory(pid: number | undefined): number {
   try {
     const status = readFileSync(`/proc/${pid}/status`, 'latin1')

@@ -1,17 +1,18 @@
 /*
- * Where a service listens: a port of an IPv4 or IPv6 address or of a name, or a unix socket. `[::]:8080` is every
- * address of both families. A socket that a killed service left is removed when nobody answers at it.
+ * Addresses to listen on: a port of an IPv4 address, an IPv6 address or a host name, or a unix socket. `[::]:8080` listens
+ * on every address of both families. A socket file that a killed service left behind is removed if nothing accepts
+ * connections on it.
  */
 import { once } from 'node:events'
 import { lstat, unlink } from 'node:fs/promises'
 import { type AddressInfo, connect, type Server } from 'node:net'
 
-/** What `--listen` takes: a port may stand alone, for this machine. */
+/** The forms of `--listen`; a port alone means 127.0.0.1. */
 const LISTEN = /^(?:unix:.+|(?:(?:\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9.-]*):)?\d{1,5})$/
 
 export type Address = { path: string } | { host: string; port: number }
 
-/** The address that a text names; none for one that names none, or a port there cannot be. */
+/** Parses an address; undefined for another form, or a port above 65535. */
 export function parseListen(text: string): Address | undefined {
   if (!LISTEN.test(text)) return undefined
   if (text.startsWith('unix:')) return { path: text.slice('unix:'.length) }
@@ -21,12 +22,12 @@ export function parseListen(text: string): Address | undefined {
   return { host: host.replace(/^\[|\]$/g, '') || '127.0.0.1', port }
 }
 
-/** Whether only this machine reaches an address. */
+/** Whether an address is reachable from this machine only. */
 export function isLocal(address: Address): boolean {
   return 'path' in address || /^(?:localhost|127\.[\d.]+|::1)$/.test(address.host)
 }
 
-/** Removes a unix socket at which nobody answers. Errors: the system's. */
+/** Removes the file of a unix socket that nothing listens on. Errors: the system's. */
 export async function removeStale(address: Address): Promise<void> {
   if (!('path' in address)) return
   const socket = connect(address.path)
@@ -40,7 +41,7 @@ export async function removeStale(address: Address): Promise<void> {
   }
 }
 
-/** Where a server listens: `http://host:port` or `unix:path`. */
+/** The URL of a listening server: `http://host:port` or `unix:path`. */
 export function urlOf(server: Server): string {
   const bound = server.address() as AddressInfo | string
   if (typeof bound === 'string') return `unix:${bound}`

@@ -1,15 +1,15 @@
 /*
- * The HTTP service as a value: routes over a store and its catalog, not yet listening. Each feature is a plugin in a
- * file of its own, and a line in ROUTES; what it works with is in the context.
+ * The HTTP app: all routes over a store and its catalog, not yet listening. Each feature is a plugin in its own file and a
+ * line in ROUTES; the context holds what the plugins share.
  */
 import type { FastifyPluginAsyncTypebox, TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import type { Config } from './config.ts'
 import { ServiceError } from './error.ts'
-import { frontOf } from './front.ts'
 import { type Context, type ContextOptions, openContext } from './http/context.ts'
 import { RequestLog, requestId } from './http/log.ts'
-import { registerProblems, sendBroken, sendProblem } from './http/problem.ts'
+import { registerProblems, sendParserError, sendProblem } from './http/problem.ts'
+import { refuseUnknownQuery } from './http/query.ts'
 import { registerGuards } from './http/security.ts'
 import { btfRoutes } from './routes/btf.ts'
 import { archiveTreeRoutes } from './routes/btfhub.ts'
@@ -31,8 +31,13 @@ export interface AppOptions extends ContextOptions {
   logger?: FastifyBaseLogger
 }
 
-/** Characters of a part of an address. */
+/** Characters of one path segment. */
 const MAX_PARAMETER = 512
+/** Milliseconds that a connection stays open without a request. */
+const KEEP_ALIVE_TIMEOUT = 65_000
+/** Milliseconds between two checks of whether requests have timed out. */
+const MAX_CHECKING_INTERVAL = 5000
+
 const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   btfRoutes,
   checkRoutes,
@@ -50,21 +55,20 @@ const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   documentRoutes,
 ]
 
-/** Puts the service together; closing it ends all that it started. Errors: those of `openContext`. */
+/** Builds the app; `close()` also ends its threads and generations. Errors: those of `openContext`. */
 export async function buildApp({ logger, ...options }: AppOptions): Promise<FastifyInstance> {
   const context = await openContext({ onError: (error) => logger?.error(error), ...options })
   const { logRequests } = context.settings
   const app = fastify({
     ...limitsOf(context.settings),
-    serverFactory: frontOf(context, logger),
     ...(logger ? { loggerInstance: logger } : { logger: false }),
     logController: new RequestLog({ disableRequestLogging: !logger || !logRequests }),
     genReqId: requestId,
-    ajv: { customOptions: { removeAdditional: false } }, // what is not known is refused where that matters
+    ajv: { customOptions: { removeAdditional: false } }, // refuse unknown properties, never drop them
     routerOptions: { maxParamLength: MAX_PARAMETER },
     forceCloseConnections: 'idle',
-    return503OnClosing: false, // who is connected while it stops still gets an answer
-    clientErrorHandler: sendBroken,
+    return503OnClosing: false, // requests on open connections are answered while the service stops
+    clientErrorHandler: sendParserError,
     frameworkErrors: (error, _, reply) => {
       sendProblem(
         reply as Parameters<typeof sendProblem>[0],
@@ -75,11 +79,12 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
   app.addHook('onClose', () => context.close())
   app.decorateRequest('holder', undefined)
   registerProblems(app)
-  // what is said is what the handler says: a test holds it against the schemas, and nothing is cut off to fit
+  // responses are sent as the handlers made them; a test compares them with the schemas
   app.setSerializerCompiler(() => JSON.stringify)
+  refuseUnknownQuery(app)
   registerMetrics(app, context)
   collectDocument(app)
-  app.register(healthRoutes(context)) // unguarded: who asks is the operator's own
+  app.register(healthRoutes(context)) // unguarded: the operator's own probes
   app.register(async (guarded) => {
     await registerGuards(guarded, context)
     for (const routes of ROUTES) guarded.register(routes(context))
@@ -87,8 +92,20 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
   return app
 }
 
-/** What Fastify checks of a request before anything else does. */
-const limitsOf = ({ bodyLimit, trustProxy }: Config) => ({
-  bodyLimit,
-  trustProxy: trustProxy.length > 0 && [...trustProxy],
-})
+/** What Node and Fastify limit before a hook runs. */
+function limitsOf(config: Config) {
+  const { bodyLimit, trustProxy, headerLimit } = config
+  const requestTimeout = config.requestTimeout * 1000
+  return {
+    bodyLimit,
+    trustProxy: trustProxy.length > 0 && [...trustProxy],
+    http: {
+      maxHeaderSize: headerLimit,
+      headersTimeout: requestTimeout,
+      connectionsCheckingInterval: Math.min(requestTimeout / 2, MAX_CHECKING_INTERVAL),
+    },
+    requestTimeout,
+    keepAliveTimeout: KEEP_ALIVE_TIMEOUT,
+    connectionTimeout: config.idleTimeout * 1000,
+  }
+}

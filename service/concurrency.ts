@@ -1,44 +1,44 @@
 /*
- * Work that many ask for at once: done one time for all of them, or for a moment, and only so many at a time. All are
- * wrappers, so that what does the work knows next to nothing of it.
+ * Concurrency helpers: single flight, memoization, a quota, a semaphore, and an ordered map with bounded concurrency.
+ * They wrap work, which need not know of them.
  */
 import { ServiceError } from './error.ts'
 
 interface Flight<T> {
   result: Promise<T>
-  waiting: number
-  nobody: AbortController
+  waiters: number
+  abandoned: AbortController
 }
 
-/** Work by a key: who asks while it is under way gets its result, or its error. */
+/** Runs work once per key at a time: callers that arrive while it runs share its result, or its error. */
 export class SingleFlight<T> {
-  readonly #underWay = new Map<string, Flight<T>>()
+  readonly #flights = new Map<string, Flight<T>>()
 
   /**
-   * `work` has a signal that aborts when all who waited have gone. Errors: those of the work, and the reason of the
-   * signal with which one of them goes.
+   * `work` gets a signal that aborts when all its callers have aborted. Errors: those of `work`, and the reason of this
+   * caller's `signal`.
    */
-  run(key: string, work: (nobody: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    const flight = this.#underWay.get(key) ?? this.#start(key, work)
-    flight.waiting++
-    return signal ? this.#waitAt(flight, key, signal) : flight.result
+  run(key: string, work: (abandoned: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const flight = this.#flights.get(key) ?? this.#start(key, work)
+    flight.waiters++
+    return signal ? this.#join(flight, key, signal) : flight.result
   }
 
-  #start(key: string, work: (nobody: AbortSignal) => Promise<T>): Flight<T> {
-    const nobody = new AbortController()
-    const result = work(nobody.signal).finally(() => this.#end(key, flight))
-    const flight: Flight<T> = { result, waiting: 0, nobody }
-    this.#underWay.set(key, flight)
+  #start(key: string, work: (abandoned: AbortSignal) => Promise<T>): Flight<T> {
+    const abandoned = new AbortController()
+    const result = work(abandoned.signal).finally(() => this.#end(key, flight))
+    const flight: Flight<T> = { result, waiters: 0, abandoned }
+    this.#flights.set(key, flight)
     return flight
   }
 
-  #waitAt(flight: Flight<T>, key: string, signal: AbortSignal): Promise<T> {
+  #join(flight: Flight<T>, key: string, signal: AbortSignal): Promise<T> {
     return new Promise((resolve, reject) => {
       const leave = () => {
         reject(signal.reason)
-        if (--flight.waiting > 0) return
-        this.#end(key, flight) // who asks from now on wants it done
-        flight.nobody.abort(signal.reason)
+        if (--flight.waiters > 0) return
+        this.#end(key, flight) // later callers start new work
+        flight.abandoned.abort(signal.reason)
       }
       flight.result.finally(() => signal.removeEventListener('abort', leave)).then(resolve, reject)
       if (signal.aborted) leave()
@@ -47,40 +47,41 @@ export class SingleFlight<T> {
   }
 
   #end(key: string, flight: Flight<T>): void {
-    if (this.#underWay.get(key) === flight) this.#underWay.delete(key)
+    if (this.#flights.get(key) === flight) this.#flights.delete(key)
   }
 }
 
-/** What takes a while to make, and is the same for so many milliseconds. */
+/** Calls `make` again only when its last value is older than `age` milliseconds. */
 export function memoizeFor<T>(age: number, make: () => T): () => T {
-  let made: { value: T; until: number } | undefined
+  let memo: { value: T; expires: number } | undefined
   return () => {
-    if (!made || made.until <= Date.now()) made = { value: make(), until: Date.now() + age }
-    return made.value
+    if (!memo || memo.expires <= Date.now()) memo = { value: make(), expires: Date.now() + age }
+    return memo.value
   }
 }
 
-/** Room for so much at once, of whatever it is; what finds none is refused with the message. */
+/** A fixed amount of any unit that callers take and return. There is no queue: a caller that finds too little is refused. */
 export class Quota {
   #left: number
   readonly #message: string
 
+  /** `message` is that of the error. */
   constructor(size: number, message: string) {
     this.#left = size
     this.#message = message
   }
 
-  /** Takes some, and gives what returns it, which is to be called once. Errors: `busy` where there is not so much. */
-  take(much = 1): () => void {
-    if (much > this.#left) throw new ServiceError('busy', this.#message)
-    this.#left -= much
+  /** Takes an amount and gives the function that returns it, to be called once. Errors: `busy` if too little is left. */
+  take(amount = 1): () => void {
+    if (amount > this.#left) throw new ServiceError('busy', this.#message)
+    this.#left -= amount
     return () => {
-      this.#left += much
+      this.#left += amount
     }
   }
 }
 
-/** Work that takes memory or a processor: `width` at a time, while at most `queue` wait. */
+/** Lets `width` callers run at a time and at most `queue` callers wait. */
 export class Semaphore {
   readonly #width: number
   readonly #queue: number
@@ -92,11 +93,11 @@ export class Semaphore {
     this.#queue = queue
   }
 
-  /** Errors: `busy` where too many wait, those of the work, and the reason of a signal that ends the waiting. */
+  /** Errors: `busy` if the queue is full, those of `work`, and the reason of a signal that aborts the waiting. */
   async run<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     signal?.throwIfAborted()
     if (this.#running < this.#width) this.#running++
-    else await this.#turn(signal)
+    else await this.#wait(signal)
     try {
       return await work()
     } finally {
@@ -106,10 +107,10 @@ export class Semaphore {
     }
   }
 
-  /** Waits for another's place. */
-  #turn(signal: AbortSignal | undefined): Promise<void> {
+  /** Waits until a running caller passes its slot on. */
+  #wait(signal: AbortSignal | undefined): Promise<void> {
     if (this.#waiting.length >= this.#queue)
-      throw new ServiceError('busy', 'too much is asked for at once')
+      throw new ServiceError('busy', `too many requests: ${this.#queue} are waiting already`)
     return new Promise((resolve, reject) => {
       const take = () => {
         signal?.removeEventListener('abort', leave)
@@ -125,22 +126,22 @@ export class Semaphore {
   }
 }
 
-/** The results in the order of the items, while so many are worked on at once. */
+/** Maps items with `width` calls of `work` at a time, and yields the results in the order of the items. */
 export async function* mapOrdered<T, R>(
   items: Iterable<T>,
   width: number,
   work: (item: T) => Promise<R>,
 ): AsyncGenerator<R> {
-  const underWay: Promise<R>[] = []
+  const running: Promise<R>[] = []
   try {
     for (const item of items) {
       const started = work(item)
-      started.catch(() => {}) // told when its turn comes
-      underWay.push(started)
-      if (underWay.length === width) yield await underWay.shift()!
+      started.catch(() => {}) // it is thrown when its turn comes
+      running.push(started)
+      if (running.length === width) yield await running.shift()!
     }
-    while (underWay.length > 0) yield await underWay.shift()!
+    while (running.length > 0) yield await running.shift()!
   } finally {
-    await Promise.allSettled(underWay)
+    await Promise.allSettled(running)
   }
 }

@@ -1,4 +1,4 @@
-/* The door of service/: the HTTP app and the fetch client. */
+/* The public interface of service/: the HTTP app, the server and the fetch client. */
 export { type AppOptions, buildApp } from './app.ts'
 export {
   FetchError,

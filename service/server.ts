@@ -1,10 +1,10 @@
 /*
- * A listening service. It listens at once and loads its catalog as soon as the store answers; until then it says
- * `unavailable`, and /readyz that it is not ready. Then it keeps the catalog fresh.
+ * A listening service. It listens at once and loads its catalog as soon as the store answers. Until then it responds
+ * `unavailable`, and /readyz reports that it is not ready. Afterwards it keeps the catalog up to date.
  *
- * It stops gracefully: /readyz says so; every answer tells its client to close, and idle connections stay for a while
- * (`drain`), since a request may be on its way on them; then no new connections are taken, requests under way end, and
- * what does not end in time (`grace`) is cut.
+ * It stops gracefully: /readyz reports it, every response tells its client to close the connection, and idle connections
+ * stay open for `drain` seconds, since a request may be on its way. Then the server accepts no new connections, waits up
+ * to `grace` seconds for running requests, and closes the rest.
  */
 import type { Server as NetServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -20,16 +20,16 @@ import { Readiness } from './http/readiness.ts'
 import { meter } from './http/store-metrics.ts'
 import { Tokens } from './http/token.ts'
 
-/** Milliseconds before the catalog is loaded again that could not be. */
+/** Milliseconds between attempts to load the catalog. */
 const RELOAD = 1000
-/** Connections that wait to be taken, as far as the system lets them: a fleet that starts comes all at once. */
+/** Length of the accept queue, capped by the system: a fleet that starts connects all at once. */
 const BACKLOG = 65_535
-/** Milliseconds between two looks at whether connections are left. */
-const DRAIN_LOOK = 20
+/** Milliseconds between two checks for open connections. */
+const DRAIN_CHECK = 20
 
 export interface ServerOptions {
   store: Store
-  /** `store` and logging are the caller's */
+  /** settings; `store` and logging are the caller's */
   config?: Partial<Config>
   generator?: BtfGenerator
   logger?: FastifyBaseLogger
@@ -38,11 +38,11 @@ export interface ServerOptions {
 export interface Server {
   /** `http://host:port` or `unix:path` */
   url: string
-  /** Ends when the last answer is out. */
+  /** Resolves when the last response has been sent. */
   stop(): Promise<void>
 }
 
-/** Listens. Errors: `invalid_tokens`, and the system's for the address and for the file of tokens. */
+/** Starts to listen. Errors: `invalid_tokens`; the system's for the address and the token file. */
 export async function startServer({
   store,
   logger,
@@ -68,7 +68,7 @@ export async function startServer({
   app.addHook('preClose', () => drain(app.server, config.drain * 1000))
   app.server.maxConnections = config.connections
   const address = parseListen(config.listen)
-  if (!address) throw new Error(`there is no address ${config.listen}`)
+  if (!address) throw new Error(`invalid address to listen on: ${config.listen}`)
   await removeStale(address)
   await app.listen({ ...address, backlog: BACKLOG })
   const ending = new AbortController()
@@ -78,19 +78,19 @@ export async function startServer({
     stop: async () => {
       readiness.stopping = true
       ending.abort()
-      const patience = (config.drain + config.grace) * 1000
-      const cut = setTimeout(() => app.server.closeAllConnections(), patience)
+      const limit = (config.drain + config.grace) * 1000
+      const cut = setTimeout(() => app.server.closeAllConnections(), limit)
       await Promise.all([app.close(), following])
       clearTimeout(cut)
     },
   }
 }
 
-/** Waits until all connections have been told to close and did, so long at most. */
-async function drain(server: NetServer, patience: number): Promise<void> {
+/** Waits until all connections are closed, for at most `limit` milliseconds. */
+async function drain(server: NetServer, limit: number): Promise<void> {
   const connections = promisify(server.getConnections.bind(server))
-  const end = performance.now() + patience
-  while (performance.now() < end && (await connections()) > 0) await sleep(DRAIN_LOOK)
+  const end = performance.now() + limit
+  while (performance.now() < end && (await connections()) > 0) await sleep(DRAIN_CHECK)
 }
 
 interface Following {
@@ -102,16 +102,16 @@ interface Following {
   signal: AbortSignal
 }
 
-/** Loads the catalog, and keeps up with the store and the file of tokens until it is told to end. */
+/** Loads the catalog, then follows the store and the token file until the signal aborts. */
 async function follow({ catalog, readiness, tokens, config, ...rest }: Following): Promise<void> {
   const { logger, signal } = rest
   while (!signal.aborted) {
-    const followed = await catalog.follow().then(
+    const loaded = await catalog.follow().then(
       () => true,
       (error) => logger?.error(error),
     )
     await tokens.reload().catch((error) => logger?.error(error))
-    if (followed) {
+    if (loaded) {
       if (!readiness.loaded) logger?.info({ kernels: catalog.size }, 'the catalog is loaded')
       readiness.loadedAt = Date.now()
     }

@@ -1,2 +1,2 @@
-/** What this is, for who reads what it made: the version in package.json. */
+/** The version in package.json; generated files name it. */
 export const VERSION = '0.1.0'

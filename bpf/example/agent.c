@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loads exec.bpf.o on any kernel, and prints a line per execve().
+// Loads exec.bpf.o on any kernel and prints a line per execve().
 //
-// A CO-RE program needs the running kernel's types as BTF. Where they come from, in this order:
+// A CO-RE program needs the running kernel's types as BTF. The agent tries these sources, in this order:
 //
-//   kernel   its own BTF, in /sys/kernel/btf/vmlinux
-//   cache    what btf-fetch got before
-//   bundle   what was linked into this agent (make BUNDLE=…)
+//   kernel   the kernel's own BTF, in /sys/kernel/btf/vmlinux
+//   cache    a file that btf-fetch got before
+//   bundle   an archive that was linked into this agent (make BUNDLE=…)
 //   service  a btfmill server, by btf-fetch
-//   object   none: a second object beside OBJECT that was built for this one kernel (make layout …), and is found by
-//            the kernel's build-id, exec.<build-id>.bpf.o
+//   object   no BTF: a second object beside OBJECT that was built for this one kernel (make kernel …) and has the
+//            kernel's build-id in its name, exec.<build-id>.bpf.o
 //
-// The first that there is and that loads is used, and named on standard error. What a kernel without BTF asks of libbpf
-// is bpf_object_open_opts.btf_custom_path (libbpf 0.6), nothing more.
+// It uses the first source with which the program loads, and names it on standard error. For a kernel without BTF,
+// libbpf needs one thing: bpf_object_open_opts.btf_custom_path (libbpf 0.6).
 #include <errno.h>
 #include <getopt.h>
 #include <stdarg.h>
@@ -32,26 +32,26 @@
 static const char usage[] =
 	"Usage: agent [options] OBJECT\n"
 	"Prints a line per process that calls execve().\n"
-	"  --btf FILE        this kernel's BTF; nothing else is tried then\n"
-	"  --from LIST       where to look for it, in this order (kernel,cache,bundle,service,object)\n"
-	"  --server URL      the service, else $BTFMILL_SERVER\n"
-	"  --cache DIR       of btf-fetch\n"
-	"  --fetch PROGRAM   btf-fetch, if it is not in $PATH\n"
-	"  --patience N      seconds that the service has to answer (120)\n"
-	"  --quiet           say only what goes wrong\n"
-	"  --events N        end after so many\n"
-	"  --seconds N       end after so long; a failure where --events were asked for and did not come\n";
+	"  --btf FILE        file with this kernel's BTF, the only source then\n"
+	"  --from LIST       sources to try, in this order (default: kernel,cache,bundle,service,object)\n"
+	"  --server URL      server that btf-fetch asks (default: $BTFMILL_SERVER)\n"
+	"  --cache DIR       cache directory of btf-fetch (default: its own)\n"
+	"  --fetch PROGRAM   path of btf-fetch (default: btf-fetch in $PATH)\n"
+	"  --patience N      seconds until btf-fetch is stopped (default: 120)\n"
+	"  --quiet           print only failures\n"
+	"  --events N        exit after N events (default: never)\n"
+	"  --seconds N       exit after N seconds, with a failure if fewer than --events came (default: never)\n";
 
 struct options {
 	const char *btf;
 	const char *object;
-	char *from; // names of sources
+	char *from; // names of sources, separated by commas
 	struct fetch_options fetch;
-	unsigned long events;  // 0: no end
-	unsigned long seconds; // 0: no end
+	unsigned long events;  // 0: no limit
+	unsigned long seconds; // 0: no limit
 };
 
-static unsigned long seen; // events
+static unsigned long seen; // number of events printed
 static bool quiet;
 
 __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
@@ -89,7 +89,7 @@ static unsigned long number(const char *text)
 	errno = 0;
 	value = strtoul(text, &end, 10);
 	if (errno || *text < '0' || *text > '9' || *end)
-		wrong_usage("not a number", text);
+		wrong_usage("invalid number: expected digits", text);
 	return value;
 }
 
@@ -130,13 +130,13 @@ static struct options parse(int argc, char **argv)
 	return options;
 }
 
-// What to load, and with which types.
+// The object to load, and its BTF.
 struct choice {
 	char object[4096];
-	char btf[4096]; // "": libbpf finds the kernel's own, or the object needs none
+	char btf[4096]; // "": libbpf finds the kernel's own BTF, or the object needs none
 };
 
-// Each says whether there is such a thing, and where: 0 or a negative errno.
+// Each source fills in the choice. Returns 0, or a negative errno if the source has nothing.
 
 static int from_file(const struct options *options, const struct machine *machine, struct choice *choice)
 {
@@ -146,7 +146,7 @@ static int from_file(const struct options *options, const struct machine *machin
 
 static int from_kernel(const struct options *options, const struct machine *machine, struct choice *choice)
 {
-	struct btf *btf = btf__load_vmlinux_btf(); // looks where loading will
+	struct btf *btf = btf__load_vmlinux_btf(); // looks in the same places as loading does
 
 	if (!btf)
 		return -errno;
@@ -159,13 +159,13 @@ static int from_cache(const struct options *options, const struct machine *machi
 	struct fetch_options fetch = options->fetch;
 
 	fetch.server = NULL;
-	fetch.quiet = true; // that nothing is there yet is no failure
+	fetch.quiet = true; // an empty cache is not a failure
 	return fetch_btf(&fetch, choice->btf, sizeof(choice->btf));
 }
 
 static int from_bundle(const struct options *options, const struct machine *machine, struct choice *choice)
 {
-	const int fd = bundle_open(machine); // stays open: its path lives as long as it does
+	const int fd = bundle_open(machine); // stays open, because its path is valid only until it is closed
 
 	if (fd < 0)
 		return fd;
@@ -197,7 +197,7 @@ static const struct source {
 	const char *what;
 	int (*find)(const struct options *options, const struct machine *machine, struct choice *choice);
 } sources[] = {
-	{ "file", "BTF that was named", from_file },
+	{ "file", "BTF from --btf", from_file },
 	{ "kernel", "the kernel's own BTF", from_kernel },
 	{ "cache", "BTF from the cache", from_cache },
 	{ "bundle", "BTF from the bundle in this agent", from_bundle },
@@ -210,10 +210,10 @@ static const struct source *source_named(const char *name)
 	for (size_t i = 0; i < sizeof(sources) / sizeof(*sources); i++)
 		if (!strcmp(sources[i].name, name))
 			return &sources[i];
-	wrong_usage("no source of BTF", name);
+	wrong_usage("unknown source: expected kernel, cache, bundle, service or object", name);
 }
 
-// Opens and loads. NULL, with errno, where libbpf or the kernel refuses; libbpf has said why.
+// Opens and loads an object. Returns NULL with errno if libbpf or the kernel refuses; libbpf has printed the reason.
 static struct bpf_object *load(const struct choice *choice)
 {
 	LIBBPF_OPTS(bpf_object_open_opts, open, .btf_custom_path = *choice->btf ? choice->btf : NULL);
@@ -230,7 +230,7 @@ static struct bpf_object *load(const struct choice *choice)
 	return NULL;
 }
 
-// The first of the sources that leads to a loaded program; NULL where none does.
+// Tries the sources until a program loads. Returns NULL if none does.
 static struct bpf_object *start(const struct options *options)
 {
 	struct machine machine;
@@ -253,12 +253,12 @@ static struct bpf_object *start(const struct options *options)
 		}
 		say("%s: %s: %s", name, error ? "there is none" : "it does not load", strerror(error ? -error : errno));
 	}
-	fprintf(stderr, "agent: no BTF for %s %s %s %s was found that loads\n", machine.distro, machine.version,
+	fprintf(stderr, "agent: no source of BTF for %s %s %s %s makes the program load\n", machine.distro, machine.version,
 		machine.arch, machine.release);
 	return NULL;
 }
 
-// As ps and /proc/PID/stat show it.
+// The letter that ps and /proc/PID/stat show for a state.
 static char state_letter(__u32 state)
 {
 	static const char letters[] = "SDTt";
@@ -288,7 +288,7 @@ static void print_lost(void *context, int cpu, __u64 count)
 	fprintf(stderr, "agent: %llu events lost\n", (unsigned long long)count);
 }
 
-// Prints events until there were enough or the time is over. Returns the exit status.
+// Prints events until --events or --seconds is reached. Returns the exit status.
 static int report(struct perf_buffer *events, const struct options *options)
 {
 	time_t end = time(NULL) + options->seconds;
@@ -338,8 +338,8 @@ int main(int argc, char **argv)
 	struct bpf_object *object;
 	int status;
 
-	setvbuf(stdout, NULL, _IOLBF, 0); // whoever reads our pipe wants the line now
-	libbpf_set_strict_mode(LIBBPF_STRICT_ALL); // errors as of libbpf 1.0, with 0.x too
+	setvbuf(stdout, NULL, _IOLBF, 0); // a reader of our pipe gets each line at once
+	libbpf_set_strict_mode(LIBBPF_STRICT_ALL); // makes libbpf 0.x report errors as 1.0 does
 	if (quiet)
 		libbpf_set_print(NULL);
 	object = start(&options);

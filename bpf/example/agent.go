@@ -2,8 +2,8 @@
 
 // Command agent loads exec.bpf.o with cilium/ebpf and prints a line per execve(), as agent.c does with libbpf.
 //
-// The one thing a kernel without BTF asks of a Go program is ProgramOptions.KernelTypes (cilium/ebpf 0.9): a spec read
-// from a file with that kernel's BTF, such as btf-fetch gets.
+// For a kernel without BTF, a Go program needs one thing: ProgramOptions.KernelTypes (cilium/ebpf 0.9), a spec read from
+// a file with that kernel's BTF, such as btf-fetch gets.
 //
 //	go build agent.go
 //	./agent exec.bpf.o || ./agent -btf "$(./btf-fetch …)" exec.bpf.o
@@ -34,7 +34,7 @@ type event struct {
 	Comm                     [16]byte
 }
 
-// nativeEndian is the machine's byte order, that of what a program reports.
+// nativeEndian returns the machine's byte order, which events have too.
 func nativeEndian() binary.ByteOrder {
 	one := uint16(1)
 	if *(*byte)(unsafe.Pointer(&one)) == 1 {
@@ -43,7 +43,7 @@ func nativeEndian() binary.ByteOrder {
 	return binary.BigEndian
 }
 
-// stateLetter is what ps shows of a state.
+// stateLetter returns the letter that ps shows for a state.
 func stateLetter(state uint32) byte {
 	if state == 0 {
 		return 'R'
@@ -56,7 +56,7 @@ func stateLetter(state uint32) byte {
 	return '?'
 }
 
-// load opens an object and loads it, with the BTF of a file or, for an empty name, the kernel's own.
+// load opens and loads an object with the BTF in the file types, or with the kernel's own BTF if types is empty.
 func load(object, types string) (*ebpf.Collection, error) {
 	spec, err := ebpf.LoadCollectionSpec(object)
 	if err != nil {
@@ -71,7 +71,7 @@ func load(object, types string) (*ebpf.Collection, error) {
 	return ebpf.NewCollectionWithOptions(spec, options)
 }
 
-// report prints so many events, or all that come until time is over.
+// report prints events until there are count of them. It fails if fewer arrive within the given seconds.
 func report(events *ebpf.Map, count int, seconds int) error {
 	reader, err := perf.NewReader(events, 8*os.Getpagesize())
 	if err != nil {
@@ -99,7 +99,7 @@ func report(events *ebpf.Map, count int, seconds int) error {
 }
 
 func run(object, types string, count, seconds int) error {
-	if err := rlimit.RemoveMemlock(); err != nil { // before 5.11 it limited BPF
+	if err := rlimit.RemoveMemlock(); err != nil { // it limits BPF before kernel 5.11
 		return err
 	}
 	programs, err := load(object, types)
@@ -121,9 +121,9 @@ func run(object, types string, count, seconds int) error {
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("agent: ")
-	types := flag.String("btf", "", "this kernel's BTF, where the kernel has none in /sys/kernel/btf/vmlinux")
-	count := flag.Int("events", 1<<31-1, "end after so many")
-	seconds := flag.Int("seconds", 1<<30, "end after so long")
+	types := flag.String("btf", "", "file with this kernel's BTF (default: the kernel's own)")
+	count := flag.Int("events", 1<<31-1, "exit after this many events")
+	seconds := flag.Int("seconds", 1<<30, "fail if fewer events arrive within this many seconds")
 	flag.Parse()
 	if flag.NArg() != 1 {
 		flag.Usage()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The bundle is linked in by -DBUNDLE='"FILE"', and read as a stream: never more in memory than the one member. What is
-// unpacked goes into a memfd, so that an agent on a read-only system needs no place to write to.
+// The bundle is linked in by -DBUNDLE='"FILE"' and read as a stream, so at most one member is in memory. It is unpacked
+// into a memfd, so an agent on a read-only system needs no writable directory.
 #define _GNU_SOURCE // memfd_create
 #include <errno.h>
 #include <stdbool.h>
@@ -27,11 +27,11 @@ extern const unsigned char bundle_start[], bundle_end[];
 
 enum { BLOCK = 512, LARGEST = 64 << 20 };
 
-struct header { // of a member of a tar, in the form that all tars know
+struct header { // of a tar member, with the fields that all tar formats have
 	char name[100], mode[8], uid[8], gid[8], size[12], time[12], checksum[8], type, rest[355];
 };
 
-// Exactly so many bytes of what the stream unpacks to.
+// Unpacks exactly size bytes of the stream.
 static bool read_exactly(z_stream *stream, void *into, size_t size)
 {
 	stream->next_out = into;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-// Reports every successful execve(): pid and command name, parent's pid, and what the parent does meanwhile, and where.
+// Reports every successful execve(): its pid and command name, and the pid, state and CPU of its parent.
 //
-// A CO-RE program for kernels from 4.17 on, with or without BTF of their own, 64 or 32 bit, of either byte order:
-// a raw tracepoint (fentry would need the kernel's own BTF), a perf buffer (ring buffers came in 5.8), and hand-written
-// types instead of a vmlinux.h: only the members used, which libbpf finds by name in the BTF of the running kernel.
+// A CO-RE program for kernels since 4.17, with or without their own BTF, 64 or 32 bit, in both byte orders. It uses a raw
+// tracepoint (fentry needs the kernel's own BTF), a perf buffer (ring buffers came in 5.8), and hand-written types instead
+// of a vmlinux.h: only the members it reads, which libbpf finds by name in the BTF of the running kernel.
 //
 //   clang -g -O2 -target bpf -I/usr/include/$(uname -m)-linux-gnu -c exec.bpf.c -o exec.bpf.o
 //
-// For another byte order than this machine's: -target bpfel or bpfeb. With -DLAYOUT='"FILE"' it is no CO-RE program, but
-// one for the one kernel whose layout that file tells (see the script `layout`): it needs no BTF at all.
+// For the other byte order: -target bpfel or bpfeb. With -DLAYOUT='"FILE"' it is not a CO-RE program but one for a single
+// kernel, whose layout the file has (see the script `layout`): it needs no BTF at all.
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
@@ -36,17 +36,17 @@ struct task_struct {
 	struct thread_info thread_info;
 } __attribute__((preserve_access_index));
 
-// The same struct as it was before: libbpf leaves out what follows ___ of a name when it looks for the kernel's type.
+// The same struct in older kernels: libbpf ignores ___ and the rest of the name when it looks for the kernel's type.
 struct task_struct___before {
 	long state;       // up to 5.13
 	unsigned int cpu; // up to 5.15
 } __attribute__((preserve_access_index));
 
-// Offset and size in bytes, and whether there is such a member: libbpf writes the running kernel's into the program.
+// Offset and size in bytes, and existence of a member: libbpf writes the running kernel's values into the program.
 #define FIELD(type, member, what) __builtin_preserve_field_info(((struct type *)0)->member, what)
 #define OFFSET(type, member) FIELD(type, member, BPF_FIELD_BYTE_OFFSET)
 #define SIZE(type, member) FIELD(type, member, BPF_FIELD_BYTE_SIZE)
-#define EXISTS(type, member) FIELD(type, member, BPF_FIELD_EXISTS) // as bpf_core_field_exists()
+#define EXISTS(type, member) FIELD(type, member, BPF_FIELD_EXISTS) // like bpf_core_field_exists()
 #endif
 
 struct {
@@ -55,10 +55,10 @@ struct {
 	__uint(value_size, sizeof(__u32));
 } events SEC(".maps");
 
-// A member of the kernel's width: BPF's long and pointers have 8 bytes, those of a 32-bit kernel 4, and BPF_CORE_READ
-// would read the next member with them. So this reads as many as the kernel has, to the start of a zeroed u64. A
-// big-endian machine has the low end of an integer at its end: hence the shift. (The verifier forbids the other way, a
-// pointer to the last bytes of the u64.)
+// Reads a member with the kernel's width. BPF's long and pointers have 8 bytes, those of a 32-bit kernel have 4, so
+// BPF_CORE_READ would read the next member too. This reads the kernel's number of bytes to the start of a zeroed u64. On a
+// big-endian machine they end up in the high bytes, hence the shift. (The verifier forbids the alternative, a pointer to
+// the last bytes of the u64.)
 static __always_inline __u64 read_integer(const void *object, __u32 offset, __u32 size)
 {
 	__u64 value = 0;
@@ -72,8 +72,8 @@ static __always_inline __u64 read_integer(const void *object, __u32 offset, __u3
 
 #define READ(object, type, member) read_integer(object, OFFSET(type, member), SIZE(type, member))
 
-// A renamed member: whichever there is. Not `?:` over the two offsets: clang may then compute both, and the one that is
-// not there ends the program; a branch not taken is never looked at.
+// A renamed member, by the name that the kernel has. Not `?:` over the two offsets: clang may compute both, and the
+// missing one makes the load fail. The verifier ignores a branch that is never taken.
 static __always_inline __u32 state_of(const void *task)
 {
 	if (EXISTS(task_struct, __state))
@@ -81,7 +81,7 @@ static __always_inline __u32 state_of(const void *task)
 	return READ(task, task_struct___before, state);
 }
 
-// A member that moved, and that some kernels have in neither place.
+// A member that moved, and that some kernels have in neither struct.
 static __always_inline __u32 cpu_of(const void *task)
 {
 	if (EXISTS(task_struct___before, cpu))
@@ -106,5 +106,5 @@ int BPF_PROG(report_exec, struct task_struct *task)
 	return 0;
 }
 
-// The kernel lets only programs under the GPL (here: by choice) call bpf_probe_read_kernel and bpf_perf_event_output.
+// Only programs under the GPL (here by choice) may call bpf_probe_read_kernel and bpf_perf_event_output.
 char LICENSE[] SEC("license") = "GPL";

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-// What exec.bpf.c reports and agent.c prints. Fixed-width members: kernel and agent may differ in word size.
+// The event that exec.bpf.c reports and agent.c prints. Members have fixed widths: kernel and agent may differ in word size.
 #ifndef EXEC_H
 #define EXEC_H
 
@@ -7,9 +7,9 @@
 
 struct exec_event {
 	__u32 pid;          // the process that called execve(): its tgid, which user space calls pid
-	__u32 parent;       // its parent's
-	__u32 parent_state; // what the parent does meanwhile: bits as in the kernel's TASK_*
-	__u32 parent_cpu;   // where the parent runs, or ran last; NO_CPU where the kernel keeps that elsewhere
+	__u32 parent;       // the tgid of its parent
+	__u32 parent_state; // state of the parent: bits of the kernel's TASK_*
+	__u32 parent_cpu;   // CPU on which the parent runs or ran last; NO_CPU if the kernel stores it elsewhere
 	char comm[16];
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The script is run as a process group of its own, with arguments that no shell reads, and is ended as a whole when its
-// time is over. Its standard output is one line, the path; its standard error is ours.
+// Runs the script in its own process group, without a shell, and kills the group after a timeout. The script prints one
+// line, the path, on standard output; its standard error is that of the agent.
 #define _GNU_SOURCE // pipe2
 #include <errno.h>
 #include <fcntl.h>
@@ -44,7 +44,7 @@ static long long now(void) // in milliseconds
 	return time.tv_sec * 1000LL + time.tv_nsec / 1000000;
 }
 
-// What comes through the pipe until its other end closes. A negative errno: too long, or too late.
+// Reads until the other end of the pipe closes. Returns the length, or a negative errno if it is too long or too late.
 static ssize_t read_all(int fd, char *into, size_t size, long long end)
 {
 	size_t length = 0;
@@ -70,7 +70,7 @@ static ssize_t read_all(int fd, char *into, size_t size, long long end)
 	}
 }
 
-// Asks the group to end, so that the script removes what it has begun, and ends it.
+// Sends SIGTERM, so that the script can remove its temporary files, then SIGKILL.
 static void stop(pid_t group)
 {
 	const long long end = now() + 1000;
@@ -93,7 +93,7 @@ int fetch_btf(const struct fetch_options *options, char *path, size_t size)
 	child = fork();
 	if (child == 0)
 		run(options, pipes[1]);
-	setpgid(child, child); // whoever of the two is first
+	setpgid(child, child); // both processes call it, because either may be first
 	close(pipes[1]);
 	if (child < 0) {
 		close(pipes[0]);

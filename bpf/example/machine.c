@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// os-release(5) is text that somebody else wrote: it is read, never run, and a value that is no plain word is none.
+// os-release(5) is untrusted text: it is read, never executed, and a value that is not a plain word counts as missing.
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -7,7 +7,7 @@
 #include <sys/utsname.h>
 #include "machine.h"
 
-// Letters, digits and what kernels' names have between them; not a dot first, which would lead out of a directory.
+// Letters, digits and the punctuation in kernel names; not a dot first, which could lead out of a directory.
 static bool is_plain(const char *text)
 {
 	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._+~-";
@@ -23,7 +23,7 @@ static void copy_plain(char *to, size_t size, const char *text)
 		*to = '\0';
 }
 
-// The value of an assignment's line, without its quotes, if it is one to `name`; else NULL. Writes into the line.
+// The value in a line NAME=VALUE without its quotes, or NULL if the line assigns another name. Modifies the line.
 static char *value_of(char *line, const char *name)
 {
 	const size_t length = strlen(name);
@@ -66,8 +66,8 @@ static void read_os_release(struct machine *machine)
 		strcpy(machine->version, *codename ? codename : "rolling");
 }
 
-// Notes are three words of the machine's own byte order (size of the name, size of what follows it, type), then both,
-// each padded to four bytes. The build-id is the note GNU of type 3.
+// A note has three words in the machine's byte order (size of the name, size of the description, type), then name and
+// description, each padded to four bytes. The build-id is the GNU note of type 3.
 static void read_build_id(struct machine *machine)
 {
 	unsigned char notes[4096];

@@ -1,6 +1,6 @@
 /*
- * apt repositories (deb-src: apt-ftparchive(1), https://wiki.debian.org/DebianRepository/Format): InRelease is signed
- * and names the digest of each Packages file, which names that of each package. Nothing unsigned is believed.
+ * apt repositories (apt-ftparchive(1), https://wiki.debian.org/DebianRepository/Format): InRelease is signed and has
+ * the digest of each Packages file, which has the digest of each package. Unsigned repositories are rejected.
  */
 import { Readable } from 'node:stream'
 import { GeneratorError } from '../error.ts'
@@ -8,13 +8,14 @@ import { type Compression, capped, decompress } from '../packages/decompress.ts'
 import { readKeyrings, verifyClearSigned } from '../signature.ts'
 import { type IndexOptions, readExact, readIndex } from './index-cache.ts'
 
+/** Bytes of InRelease, of a Packages file as it is sent, and decompressed (Debian's has 50 MB). */
 const MAX_RELEASE = 8 * 1024 * 1024
 const MAX_PACKAGES = 256 * 1024 * 1024
-/** as it is read; Debian's has 50 MB */
-const MAX_OPEN = 4 * 1024 ** 3
+const MAX_DECOMPRESSED = 4 * 1024 ** 3
+/** characters */
 const MAX_STANZA = 1024 * 1024
 
-/** Packages files we read, best first. */
+/** The forms of Packages that we read, in order of preference. */
 const VARIANTS = [
   ['Packages.xz', 'xz'],
   ['Packages.zst', 'zst'],
@@ -23,29 +24,29 @@ const VARIANTS = [
 ] as const satisfies readonly (readonly [string, Compression])[]
 
 export interface AptSuite {
-  /** base URL of the repository, without a slash at its end */
+  /** base URL of the repository, without a trailing slash */
   base: string
   suite: string
   components: readonly string[]
-  /** Debian's name of the architecture */
+  /** Debian's architecture name */
   architecture: string
-  /** paths of its keyrings, of which those that are there count */
+  /** paths of keyrings; missing files are ignored */
   keyrings: readonly string[]
-  /** it gets nothing new any more: what has expired since is good */
+  /** it gets no updates: what has expired since is accepted */
   endOfLife?: boolean
 }
 
-/** A stanza of Packages: field names in lower case. */
+/** A stanza of Packages: values by field name in lower case. */
 export type Stanza = ReadonlyMap<string, string>
 
 export interface AptOptions extends IndexOptions {
-  /** the time by which Valid-Until is judged */
+  /** the time that Valid-Until is compared with (default: now) */
   now?: Date
 }
 
 /**
- * Reads the stanzas of a suite's Packages whose name `wanted` takes. Errors: those of `download`, `invalid_signature`,
- * `no_keyring`, `expired_signature`, `invalid_index`, `index_mismatch`.
+ * Reads the stanzas of the packages that `wanted` accepts by name. Errors: `invalid_signature`, `no_keyring`,
+ * `expired_signature`, `invalid_index`, `index_mismatch`; those of `download`.
  */
 export async function readPackages(
   suite: AptSuite,
@@ -59,16 +60,16 @@ export async function readPackages(
     const [variant, compression] =
       VARIANTS.find(([name]) => release.files.has(`${directory}/${name}`)) ?? []
     if (!variant || !compression) continue // the suite does not have this architecture
-    const packages = await readFileOf(suite, release, `${directory}/${variant}`, options)
+    const packages = await readReleaseFile(suite, release, `${directory}/${variant}`, options)
     const plain = decompress(Readable.from([packages]), compression)
-    const bounded = Readable.from(capped(plain, MAX_OPEN, variant), { objectMode: false })
+    const bounded = Readable.from(capped(plain, MAX_DECOMPRESSED, variant), { objectMode: false })
     found.push(...(await parsePackages(bounded, wanted)))
   }
   return found
 }
 
 interface Release {
-  /** size and digest by path below the suite */
+  /** size and digest by path relative to the suite */
   files: Map<string, { size: number; sha256: string }>
   byHash: boolean
 }
@@ -79,40 +80,42 @@ async function readRelease(
 ): Promise<Release> {
   const url = `${base}/dists/${suite}/InRelease`
   const { signal } = options
-  await readKeyrings(keyrings) // without keys there is no use in asking
+  await readKeyrings(keyrings) // fails before the download if there is no key
   const document = await readIndex(url, MAX_RELEASE, options)
   const text = await verifyClearSigned(document, { keyrings, endOfLife, signal })
   const [fields] = parseStanzas(text)
-  if (!fields) throw new GeneratorError('invalid_index', `${url} is empty`)
+  if (!fields) throw new GeneratorError('invalid_index', `${url}: the file is empty`)
   const until = fields.get('valid-until')
   if (
     until !== undefined &&
     !endOfLife &&
     !(Date.parse(until) > (options.now ?? new Date()).getTime())
   ) {
-    throw new GeneratorError('expired_signature', `${url} was valid until ${until}`)
+    throw new GeneratorError('expired_signature', `${url}: it was valid until ${until}`)
   }
   const files = new Map<string, { size: number; sha256: string }>()
   for (const line of (fields.get('sha256') ?? '').split('\n')) {
     const [, sha256, size, path] = /^\s*([0-9a-f]{64})\s+(\d{1,12})\s+(\S+)$/.exec(line) ?? []
     if (sha256 && path) files.set(path, { size: Number(size), sha256 })
   }
-  if (files.size === 0) throw new GeneratorError('invalid_index', `${url} names no files`)
+  if (files.size === 0)
+    throw new GeneratorError('invalid_index', `${url}: it names no file with a SHA-256`)
   return { files, byHash: fields.get('acquire-by-hash') === 'yes' }
 }
 
-/** A file that the release names, from the cache or the mirror. */
-async function readFileOf(
+/** Reads a file that the release names from the cache or the mirror. */
+async function readReleaseFile(
   suite: AptSuite,
   release: Release,
   path: string,
   options: AptOptions,
 ): Promise<Buffer> {
   const { size, sha256 } = release.files.get(path)!
-  if (size > MAX_PACKAGES) throw new GeneratorError('too_large', `${path} has ${size} bytes`)
-  const named = `${suite.base}/dists/${suite.suite}/${path}`
-  const hashed = named.replace(/[^/]+$/, `by-hash/SHA256/${sha256}`)
-  const urls = release.byHash ? [hashed, named] : [named]
+  if (size > MAX_PACKAGES)
+    throw new GeneratorError('too_large', `${path}: ${size} bytes, more than ${MAX_PACKAGES}`)
+  const url = `${suite.base}/dists/${suite.suite}/${path}`
+  const byHash = url.replace(/[^/]+$/, `by-hash/SHA256/${sha256}`)
+  const urls = release.byHash ? [byHash, url] : [url]
   return await readExact({ urls, checksum: { algorithm: 'sha256', hex: sha256 }, size }, options)
 }
 
@@ -131,14 +134,17 @@ async function parsePackages(
     const stanzas = (text + piece).split('\n\n')
     text = stanzas.pop() ?? ''
     if (text.length > MAX_STANZA)
-      throw new GeneratorError('invalid_index', 'Packages has an endless stanza')
+      throw new GeneratorError(
+        'invalid_index',
+        `Packages has a stanza of more than ${MAX_STANZA} characters`,
+      )
     for (const stanza of stanzas) take(stanza)
   }
   take(text)
   return found
 }
 
-/** Reads stanzas (deb822(5)): lines that begin with a blank continue the field above them. */
+/** Parses stanzas (deb822(5)). A line that begins with a blank continues the field above. */
 function parseStanzas(text: string): Stanza[] {
   const stanzas: Map<string, string>[] = []
   let fields: Map<string, string> | undefined
@@ -159,7 +165,7 @@ function parseStanzas(text: string): Stanza[] {
     } else {
       throw new GeneratorError(
         'invalid_index',
-        `a line that is no field: ${JSON.stringify(line.slice(0, 80))}`,
+        `invalid line ${JSON.stringify(line.slice(0, 80))}: expected "Field: value"`,
       )
     }
   }

@@ -1,4 +1,7 @@
-/* What sources offer, of all their suites: one that cannot be read is stored and told, and never hides the others. */
+/*
+ * The search for packages in all indexes of the sources. An index that cannot be read is stored as a failure and
+ * reported; the others are read all the same.
+ */
 import {
   type Failure,
   type KernelFilter,
@@ -25,26 +28,26 @@ import {
   newestFirst,
 } from './discover.ts'
 
-/** How many indexes are read at once. */
-const SHELVES = 4
+/** Indexes that are read at once. */
+const CONCURRENCY = 4
 
 export interface PackageSearchOptions {
-  /** where it is kept that a source could not be read */
+  /** keeps the failures of sources */
   store: Store
   filter?: KernelFilter
-  /** packages with the kernel itself, too, whose BTF may save reading the debug info */
+  /** also find kernel images: if they have BTF, the debug info is not needed */
   embedded?: boolean
-  /** those that are known; else all that btfmill knows */
+  /** the known sources (default: the source table) */
   sources?: readonly Source[]
-  /** id of the only one that is asked; else those that `sourcesFor` has */
+  /** id of the only source to read (default: those that `sourcesFor` selects) */
   source?: string
   /** URL of the main archive, `http://host/debian` */
   mirror?: string
-  /** where indexes are kept between runs */
+  /** directory where indexes are kept between runs */
   cache?: string
   retry?: DownloadRetryOptions
   signal?: AbortSignal
-  /** read no further source */
+  /** start to read no further index */
   drain?: AbortSignal
   onEvent?: OnEvent
 }
@@ -52,31 +55,33 @@ export interface PackageSearchOptions {
 export interface PackageSearch {
   /** newest first */
   packages: KernelPackage[]
-  /** why suites could not be read */
+  /** of the indexes that could not be read */
   failures: Failure[]
 }
 
-/** The packages that sources offer and a filter leaves. Throws where the store fails, and the signal's reason. */
+/** Finds the packages of the sources that match a filter. Errors: those of the store, and the signal's reason. */
 export async function findPackages(options: PackageSearchOptions): Promise<PackageSearch> {
   const { embedded = false, source } = options
-  const filter = ruled(options.filter ?? {})
+  const filter = canonicalFilter(options.filter ?? {})
   const sources = sourcesFor(filter, options.sources, source)
-  const shelves = sources.flatMap((source) => indexTargetsOf(source, filter, embedded))
-  const mirror: Mirror = shelves.some(needsMirror)
+  const targets = sources.flatMap((source) => indexTargetsOf(source, filter, embedded))
+  const mirror: Mirror = targets.some(needsMirror)
     ? await findMirror(options.mirror)
     : (repository) => repository
-  const asked = new Map<string, Promise<Buffer>>()
-  const read = await mapConcurrent(shelves, SHELVES, async (shelf) =>
-    options.drain?.aborted ? [] : await readShelf(shelf, mirror, asked, { ...options, filter }),
+  const responses = new Map<string, Promise<Buffer>>()
+  const results = await mapConcurrent(targets, CONCURRENCY, async (target) =>
+    options.drain?.aborted
+      ? []
+      : await readTarget(target, mirror, responses, { ...options, filter }),
   )
   return {
-    packages: newestFirst(read.flatMap((found) => ('code' in found ? [] : found))),
-    failures: read.filter((found) => 'code' in found),
+    packages: newestFirst(results.flatMap((result) => ('code' in result ? [] : result))),
+    failures: results.filter((result) => 'code' in result),
   }
 }
 
-/** A filter in the words of the sources: `alma` 9.5 is `almalinux` 9. */
-function ruled(filter: KernelFilter): KernelFilter {
+/** The filter in the spelling of the sources: `alma` 9.5 becomes `almalinux` 9. */
+function canonicalFilter(filter: KernelFilter): KernelFilter {
   const { distro, version } = filter
   if (distro === undefined) return filter
   const names = namesOf({ distro, version: version ?? 'any', arch: 'any', release: 'any' })
@@ -84,19 +89,19 @@ function ruled(filter: KernelFilter): KernelFilter {
   return { ...filter, distro: last.distro, ...(version !== undefined && { version: last.version }) }
 }
 
-async function readShelf(
-  shelf: IndexTarget,
+async function readTarget(
+  target: IndexTarget,
   mirror: Mirror,
-  asked: Map<string, Promise<Buffer>>,
+  responses: Map<string, Promise<Buffer>>,
   { store, filter = {}, cache, retry, signal, onEvent, embedded = false }: PackageSearchOptions,
 ): Promise<KernelPackage[] | Failure> {
-  const [source, name] = [shelf.source.id, nameOfTarget(shelf)]
-  const suite = `${name}-${shelf.arch}`
-  const about = { source, suite: name, arch: shelf.arch }
+  const [source, name] = [target.source.id, nameOfTarget(target)]
+  const suite = `${name}-${target.arch}`
+  const about = { source, suite: name, arch: target.arch }
   try {
-    const found = await discover(shelf, mirror, filter, {
+    const found = await discover(target, mirror, filter, {
       signal,
-      asked,
+      responses,
       embedded,
       ...(cache && { cache }),
       ...(retry && { retry }),
@@ -108,7 +113,7 @@ async function readShelf(
     signal?.throwIfAborted()
     if (!(error instanceof GeneratorError)) throw error
     const failure = failureOf(error, 1)
-    const url = baseOf(shelf, mirror)
+    const url = baseOf(target, mirror)
     await putSourceFailure(store, { schema: 1, source, suite, url, failure })
     onEvent?.({ event: 'source-failed', ...about, failure })
     return failure

@@ -1,6 +1,6 @@
 /*
- * Directories as web servers list them: HTML, of which the links to files in the directory itself are taken, whatever
- * is around them. nginx, Apache and lighttpd differ in everything but that.
+ * Directory listings of web servers: HTML, from which only the links to files in the directory itself are taken. nginx,
+ * Apache and lighttpd differ in everything else.
  */
 import { Parser } from 'htmlparser2'
 import { GeneratorError } from '../error.ts'
@@ -9,7 +9,7 @@ import { linkBelow } from '../sources/location.ts'
 import type { PackageName } from '../sources/naming.ts'
 import { type IndexOptions, readIndex } from './index-cache.ts'
 
-/** bytes of a page, and links on it; the largest of distributions have some 20 000 */
+/** Bytes of a page, and links on it. The largest pages of distributions have about 20 000 links. */
 const MAX_PAGE = 32 * 1024 * 1024
 const MAX_LINKS = 500_000
 
@@ -17,7 +17,10 @@ export interface ListedPackage extends Required<PackageName> {
   url: string
 }
 
-/** The .rpm files that the page at `base` (without a slash at its end) lists. Errors: those of `readIndex`, `invalid_index`. */
+/**
+ * Reads the .rpm files that the page at `base` (a URL without a trailing slash) lists. Errors: `invalid_index`,
+ * `too_large`; those of `readIndex`.
+ */
 export async function readListing(base: string, options: IndexOptions): Promise<ListedPackage[]> {
   const page = await readIndex(`${base}/`, MAX_PAGE, options)
   const found = new Map<string, ListedPackage>()
@@ -26,7 +29,8 @@ export async function readListing(base: string, options: IndexOptions): Promise<
     const name = link && rpmNameOf(link.path)
     if (name) found.set(link.url, { ...name, url: link.url })
   }
-  if (found.size === 0) throw new GeneratorError('invalid_index', `${base}/ does not list packages`)
+  if (found.size === 0)
+    throw new GeneratorError('invalid_index', `${base}/: the page has no link to an .rpm file`)
   return [...found.values()]
 }
 
@@ -36,7 +40,7 @@ function linksOf(page: string): string[] {
     onopentag(name, { href }) {
       if (name === 'a' && href !== undefined) links.push(href)
       if (links.length > MAX_LINKS)
-        throw new GeneratorError('too_large', 'the page has too many links')
+        throw new GeneratorError('too_large', `the page has more than ${MAX_LINKS} links`)
     },
   })
   parser.end(page)

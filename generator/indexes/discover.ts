@@ -1,4 +1,4 @@
-/* What a source offers: its indexes, read and turned into kernel packages, newest first. */
+/* Discovery: reads the indexes of a source and turns their entries into kernel packages, newest first. */
 import {
   canonicalArch,
   compareVersions,
@@ -28,7 +28,7 @@ import { readFromMirrors } from './mirror-list.ts'
 import { readRpmMd, trustOf } from './rpm-md.ts'
 import { readSnapshot } from './snapshot.ts'
 
-/** A repository of a source, for one distribution version and architecture: what one index covers. */
+/** One index: a repository of a source for one distribution version and architecture. */
 export interface IndexTarget<S extends Source = Source> {
   source: S
   version: string
@@ -37,56 +37,57 @@ export interface IndexTarget<S extends Source = Source> {
   arch: string
 }
 
-/** The shelves of a source that a filter leaves; those of images alone where they are wanted. */
+/** The index targets of a source that match a filter; those with images only are included if `embedded` is set. */
 export function indexTargetsOf<S extends Source>(
   source: S,
   filter: KernelFilter,
   embedded = false,
 ): IndexTarget<S>[] {
-  const wanted = (of: string | undefined, is: string) => of === undefined || of === is
-  const filterArch = filter.arch === undefined ? undefined : canonicalArch(filter.arch)
-  if (!wanted(filter.distro, source.distro)) return []
-  return Object.entries(source.versions).flatMap(([version, repositories]) =>
-    !wanted(filter.version, version)
-      ? []
-      : Object.keys(source.architectures)
-          .filter((arch) => wanted(filterArch, arch))
-          .flatMap((arch) =>
-            repositories
-              .filter(({ only }) => only?.includes(arch) ?? true)
-              .filter(({ images = false }) => embedded || !images)
-              .map((repository) => ({ source, version, repository, arch })),
-          ),
+  const matches = (wanted: string | undefined, value: string) =>
+    wanted === undefined || wanted === value
+  const arch = filter.arch === undefined ? undefined : canonicalArch(filter.arch)
+  if (!matches(filter.distro, source.distro)) return []
+  const versions = Object.entries(source.versions).filter(([version]) =>
+    matches(filter.version, version),
+  )
+  const architectures = Object.keys(source.architectures).filter((each) => matches(arch, each))
+  return versions.flatMap(([version, repositories]) =>
+    architectures.flatMap((arch) =>
+      repositories
+        .filter(({ only }) => only?.includes(arch) ?? true)
+        .filter(({ images = false }) => embedded || !images)
+        .map((repository) => ({ source, version, repository, arch })),
+    ),
   )
 }
 
-/** What a shelf's index is called within its source and architecture: for people, and for keys. */
+/** The name of an index within its source and architecture, for people and for keys. */
 export function nameOfTarget({ source, version, repository }: IndexTarget): string {
   const name = nameOfRepository(repository)
   return source.protocol === 'apt' ? name : `${version} ${name}`
 }
 
-/** A repository that is wherever the machine's apt has it. */
-const NAME_ALONE = /^[a-z0-9-]+$/
+/** A URL that is only a name: the repository is where apt on this machine, or the mirror, has it. */
+const REPOSITORY_NAME = /^[a-z0-9-]+$/
 
-/** Whether it takes a mirror to say where a shelf's repository is. */
+/** Whether the URL of a target's repository depends on the mirror. */
 export const needsMirror = ({ repository }: IndexTarget): boolean =>
-  'url' in repository && NAME_ALONE.test(repository.url)
+  'url' in repository && REPOSITORY_NAME.test(repository.url)
 
-/** The URL of a shelf's repository, without a slash at its end. */
+/** The URL of a target's repository, without a trailing slash. */
 export function baseOf({ source, version, repository, arch }: IndexTarget, mirror: Mirror): string {
   const template = 'url' in repository ? repository.url : ''
-  if (NAME_ALONE.test(template)) return mirror(template)
+  if (REPOSITORY_NAME.test(template)) return mirror(template)
   const parts = { mirror: source.mirror, version, arch: source.architectures[arch] }
   return (fill(template, parts) ?? template).replace(/\/+$/, '')
 }
 
-/** The index that covers a shelf. */
-export function suiteOf(shelf: IndexTarget<AptSource>, mirror: Mirror): AptSuite {
-  const { source, repository, arch } = shelf
+/** The apt suite of a target. */
+export function suiteOf(target: IndexTarget<AptSource>, mirror: Mirror): AptSuite {
+  const { source, repository, arch } = target
   const { components, keyrings, endOfLife = false } = source
   return {
-    base: baseOf(shelf, mirror),
+    base: baseOf(target, mirror),
     suite: repository.suite,
     components,
     architecture: source.architectures[arch]!,
@@ -95,59 +96,59 @@ export function suiteOf(shelf: IndexTarget<AptSource>, mirror: Mirror): AptSuite
   }
 }
 
-/** What an index says of a package, and what its name means. */
-type FoundPackage = Meaning &
+/** A package as an index has it, with the kernel that its name stands for. */
+type FoundPackage = NamedPackage &
   Omit<KernelPackage, 'source' | 'kernel' | 'vmlinux' | 'rank' | 'image'>
 
-/** What a package's name means. */
-type Meaning = Named & { image?: boolean }
+/** The kernel that a package's name stands for. */
+type NamedPackage = Named & { image?: boolean }
 
-/** What readers of indexes are asked. */
+/** The input of the readers, one per protocol. */
 interface IndexQuery<S extends Source> {
-  shelf: IndexTarget<S>
+  target: IndexTarget<S>
   mirror: Mirror
-  /** names of packages that are wanted */
+  /** rules for the names of wanted packages */
   rules: readonly NamingRule[]
-  /** What a package's name means; undefined for those that are not wanted. */
-  naming(of: PackageName): Meaning | undefined
+  /** The kernel that a package's name stands for; undefined for unwanted packages. */
+  naming(name: PackageName): NamedPackage | undefined
   options: AptOptions
 }
 
 export interface DiscoverOptions extends AptOptions {
-  /** packages with the kernel itself, too */
+  /** also find kernel images */
   embedded?: boolean
 }
 
-/** The kernel packages on a shelf that a filter leaves. Errors: those of the reader of its protocol. */
+/** Reads an index and returns the kernel packages that match a filter. Errors: those of its protocol's reader. */
 export async function discover(
-  shelf: IndexTarget,
+  target: IndexTarget,
   mirror: Mirror,
   filter: KernelFilter,
   { embedded = false, ...options }: DiscoverOptions = {},
 ): Promise<KernelPackage[]> {
-  const { source, version, arch, repository } = shelf
+  const { source, version, arch, repository } = target
   const debug = repository.images ? [] : source.packages
   const images = embedded ? (source.images ?? []) : []
   const [readDebug, readImage] = [namingOf(debug), namingOf(images)]
-  const read = (of: PackageName): Meaning | undefined => {
-    const named = readDebug(of)
-    if (named) return named
-    const image = readImage(of)
-    return image && { ...image, image: true }
+  const kernelOf = (release: string, machine = arch) => {
+    return { distro: source.distro, version, arch: machine, release }
   }
-  const kernelOf = (release: string, machine = arch) => ({
-    ...{ distro: source.distro, version, arch: machine, release },
-  })
-  const naming = (of: PackageName) => {
-    const named = read(of)
+  const naming = (name: PackageName): NamedPackage | undefined => {
+    const image = readImage(name)
+    const named = readDebug(name) ?? (image && { ...image, image: true })
     return named && matchesFilter(kernelOf(named.release, named.machine), filter)
       ? named
       : undefined
   }
   const access = source.access && { access: source.access }
   const rules = [...debug, ...images]
-  const question = { shelf, mirror, rules, naming, options: { ...options, ...access } }
-  const found = await ask(question)
+  const found = await queryIndex({
+    target,
+    mirror,
+    rules,
+    naming,
+    options: { ...options, ...access },
+  })
   return found
     .filter(({ size, image }) => image || size === undefined || size >= (source.minSize ?? 0))
     .map(({ release, machine, ...rest }) => ({
@@ -161,19 +162,19 @@ export async function discover(
 const pathsIn = ({ vmlinux, vmlinuz = [] }: Source, { image }: { image?: boolean }) =>
   image ? vmlinuz : vmlinux
 
-async function ask(question: IndexQuery<Source>): Promise<FoundPackage[]> {
-  const { protocol } = question.shelf.source
+async function queryIndex(query: IndexQuery<Source>): Promise<FoundPackage[]> {
+  const { protocol } = query.target.source
   switch (protocol) {
     case 'apt':
-      return await fromApt(question as IndexQuery<AptSource>)
+      return await fromApt(query as IndexQuery<AptSource>)
     case 'rpm-md':
-      return await fromRpmMd(question as IndexQuery<RpmMdSource>)
+      return await fromRpmMd(query as IndexQuery<RpmMdSource>)
     case 'listing':
-      return await fromListing(question as IndexQuery<ListingSource>)
+      return await fromListing(query as IndexQuery<ListingSource>)
     case 'launchpad':
-      return await fromLaunchpad(question as IndexQuery<LaunchpadSource>)
+      return await fromLaunchpad(query as IndexQuery<LaunchpadSource>)
     case 'snapshot':
-      return await fromSnapshot(question as IndexQuery<SnapshotSource>)
+      return await fromSnapshot(query as IndexQuery<SnapshotSource>)
     case 'files':
       return []
     default:
@@ -182,12 +183,12 @@ async function ask(question: IndexQuery<Source>): Promise<FoundPackage[]> {
 }
 
 async function fromApt({
-  shelf,
+  target,
   mirror,
   naming,
   options,
 }: IndexQuery<AptSource>): Promise<FoundPackage[]> {
-  const suite = suiteOf(shelf, mirror)
+  const suite = suiteOf(target, mirror)
   const stanzas = await readPackages(suite, (name) => naming({ name }) !== undefined, options)
   return stanzas.map((stanza) => {
     const { sha256, ...rest } = packageOf(stanza, suite.base)
@@ -196,11 +197,11 @@ async function fromApt({
   })
 }
 
-async function fromRpmMd(question: IndexQuery<RpmMdSource>): Promise<FoundPackage[]> {
-  const { shelf, mirror, rules, naming, options } = question
-  const { source, repository } = shelf
-  const url = baseOf(shelf, mirror)
-  const keyrings = keyringsOf(source, shelf.version)
+async function fromRpmMd(query: IndexQuery<RpmMdSource>): Promise<FoundPackage[]> {
+  const { target, mirror, rules, naming, options } = query
+  const { source, repository } = target
+  const url = baseOf(target, mirror)
+  const keyrings = keyringsOf(source, target.version)
   const read = (base: string) =>
     readRpmMd({ base, keyrings, signed: source.signed ?? false }, rules, options)
   const { packages, trust } = await (repository.list
@@ -208,31 +209,32 @@ async function fromRpmMd(question: IndexQuery<RpmMdSource>): Promise<FoundPackag
     : read(url))
   const keys = trust === 'index' ? {} : await keysOf(keyrings)
   return packages.flatMap(({ epoch, version, revision, ...rest }) => {
-    const named = ofArch(shelf, rest) && naming({ ...rest, version, revision })
-    const full = `${epoch === '0' ? '' : `${epoch}:`}${version}-${revision}`
+    const named = isOfArch(target, rest) && naming({ ...rest, version, revision })
+    if (!named) return []
+    const fullVersion = `${epoch === '0' ? '' : `${epoch}:`}${version}-${revision}`
     const { arch: _, ...file } = rest
-    return named ? [{ ...named, ...file, version: full, trust, format: 'rpm', ...keys }] : []
+    return [{ ...named, ...file, version: fullVersion, trust, format: 'rpm', ...keys }]
   })
 }
 
-async function fromListing(question: IndexQuery<ListingSource>): Promise<FoundPackage[]> {
-  const { shelf, mirror, naming, options } = question
-  const keys = await keysOf(keyringsOf(shelf.source, shelf.version))
-  const files = await readListing(baseOf(shelf, mirror), options)
+async function fromListing(query: IndexQuery<ListingSource>): Promise<FoundPackage[]> {
+  const { target, mirror, naming, options } = query
+  const keys = await keysOf(keyringsOf(target.source, target.version))
+  const files = await readListing(baseOf(target, mirror), options)
   return files.flatMap((file) => {
     const { name, version, revision, url } = file
-    const named = ofArch(shelf, file) && naming(file)
+    const named = isOfArch(target, file) && naming(file)
     if (!named) return []
-    const full = `${version}-${revision}`
-    return [{ ...named, name, version: full, url, trust: 'none', format: 'rpm', ...keys }]
+    const fullVersion = `${version}-${revision}`
+    return [{ ...named, name, version: fullVersion, url, trust: 'none', format: 'rpm', ...keys }]
   })
 }
 
-async function fromLaunchpad(question: IndexQuery<LaunchpadSource>): Promise<FoundPackage[]> {
-  const { shelf, mirror, naming, options } = question
-  const { source, repository } = shelf
-  const api = baseOf(shelf, mirror)
-  const architecture = source.architectures[shelf.arch]!
+async function fromLaunchpad(query: IndexQuery<LaunchpadSource>): Promise<FoundPackage[]> {
+  const { target, mirror, naming, options } = query
+  const { source, repository } = target
+  const api = baseOf(target, mirror)
+  const architecture = source.architectures[target.arch]!
   const series = { api, series: repository.series, architecture, hosts: source.hosts }
   const packages = await readLaunchpad(series, (name) => naming({ name }) !== undefined, options)
   return packages.map(({ sha256, ...rest }) => {
@@ -241,11 +243,11 @@ async function fromLaunchpad(question: IndexQuery<LaunchpadSource>): Promise<Fou
   })
 }
 
-async function fromSnapshot(question: IndexQuery<SnapshotSource>): Promise<FoundPackage[]> {
-  const { shelf, mirror, naming, options } = question
-  const { source, repository } = shelf
-  const base = baseOf(shelf, mirror)
-  const architecture = source.architectures[shelf.arch]!
+async function fromSnapshot(query: IndexQuery<SnapshotSource>): Promise<FoundPackage[]> {
+  const { target, mirror, naming, options } = query
+  const { source, repository } = target
+  const base = baseOf(target, mirror)
+  const architecture = source.architectures[target.arch]!
   const wanted = (name: string) => naming({ name }) !== undefined
   const packages = await readSnapshot({ base, ...repository, architecture }, wanted, options)
   return packages.map(({ sha1, ...rest }) => ({
@@ -259,16 +261,16 @@ async function fromSnapshot(question: IndexQuery<SnapshotSource>): Promise<Found
 
 const sha256Sum = (hex: string) => ({ checksum: { algorithm: 'sha256', hex } }) as const
 
-/** The keys that are there, to be compared with the signatures of packages. */
+/** The keyrings on this machine, for the signatures of packages. */
 async function keysOf(keyrings: readonly string[]): Promise<{ keys?: string[] }> {
   const keys = await findKeyrings(keyrings)
   return keys.length > 0 ? { keys } : {}
 }
 
-const ofArch = ({ source, arch }: IndexTarget, of: PackageName): boolean =>
-  of.arch === source.architectures[arch]
+const isOfArch = ({ source, arch }: IndexTarget, name: PackageName): boolean =>
+  name.arch === source.architectures[arch]
 
-/** What a stanza says of its package's file. Errors: `invalid_index`. */
+/** Reads the fields of a stanza that describe the package's file. Errors: `invalid_index`. */
 export function packageOf(
   stanza: Stanza,
   base: string,
@@ -278,7 +280,7 @@ export function packageOf(
     if (pattern.test(value)) return value
     throw new GeneratorError(
       'invalid_index',
-      `${stanza.get('package')}: ${name} is ${JSON.stringify(value.slice(0, 80))}`,
+      `package ${stanza.get('package')}: invalid ${name} ${JSON.stringify(value.slice(0, 80))}`,
     )
   }
   return {
@@ -291,20 +293,20 @@ export function packageOf(
 }
 
 /** From the best to the worst. */
-const VOUCHED: readonly KernelPackage['trust'][] = ['index', 'digest', 'none']
+const TRUST_ORDER: readonly KernelPackage['trust'][] = ['index', 'digest', 'none']
 
 /**
- * Newest first: by package version, then by release. One build that several sources or packages have is listed once, as
- * it is best vouched for, by the package that its source likes best: the image where there is one, with the package with
- * debug info to fall back on.
+ * Sorts packages by package version, then by release, newest first. A build that several sources or packages have is
+ * listed once: the package with the best trust, then the lowest rank. An image, if there is one, comes before the
+ * package with debug info, which is then its fallback.
  */
 export function newestFirst(packages: readonly KernelPackage[]): KernelPackage[] {
   const debug = bestOf(packages.filter(({ image }) => !image))
   const images = bestOf(packages.filter(({ image }) => image))
   const builds = [...new Set([...debug.keys(), ...images.keys()])].map((build) => {
-    const [image, other] = [images.get(build), debug.get(build)]
-    if (!image) return other!
-    return { ...image, ...(other && { fallback: other }) }
+    const [image, fallback] = [images.get(build), debug.get(build)]
+    if (!image) return fallback!
+    return { ...image, ...(fallback && { fallback }) }
   })
   return builds.sort(
     (a, b) =>
@@ -325,5 +327,6 @@ function bestOf(packages: readonly KernelPackage[]): Map<string, KernelPackage> 
 }
 
 function isBetter(a: KernelPackage, b: KernelPackage): boolean {
-  return (VOUCHED.indexOf(a.trust) - VOUCHED.indexOf(b.trust) || (a.rank ?? 0) - (b.rank ?? 0)) < 0
+  const byTrust = TRUST_ORDER.indexOf(a.trust) - TRUST_ORDER.indexOf(b.trust)
+  return (byTrust || (a.rank ?? 0) - (b.rank ?? 0)) < 0
 }

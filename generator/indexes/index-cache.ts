@@ -1,8 +1,8 @@
 /*
- * Index files, read once: what a server says has not changed (ETag, Last-Modified) is taken from disk, and what is
- * named by its digest is not even asked for. Contents lie under their digests and are never trusted: one that does
- * not have its digest is read again. Within a run each URL is asked once, whoever wants it. What nobody has wanted for a
- * month is removed by the next who writes.
+ * The cache of index files on disk. A file that has not changed on the server (ETag, Last-Modified) is read from disk;
+ * a file with a known digest is not requested at all. Files are stored under their digests, which are checked at each
+ * read: a file with another digest is downloaded again. Within a run each URL is requested once. The first write of a
+ * process removes files that have not been used for a month.
  */
 import { createHash } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
@@ -20,18 +20,18 @@ import {
 } from '../packages/download.ts'
 import type { Checksum } from '../sources/source.ts'
 
-/** in milliseconds */
-const KEPT = 30 * 24 * 3600 * 1000
+/** Milliseconds that an unused file is kept. */
+const MAX_AGE = 30 * 24 * 3600 * 1000
 
 export interface IndexOptions extends DownloadOptions {
-  /** where index files are kept between runs; else below the user's cache directory */
+  /** directory where index files are kept between runs (default: btfmill/index in the user's cache directory) */
   cache?: string
-  /** what this run has asked for already, by URL */
-  asked?: Map<string, Promise<Buffer>>
+  /** the responses of this run by URL */
+  responses?: Map<string, Promise<Buffer>>
 }
 
-/** What is kept of an answer. */
-const Answer = Compile(
+/** A cached response: what is stored besides its body. */
+const CachedResponse = Compile(
   Type.Object({
     url: Type.String(),
     sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
@@ -41,49 +41,53 @@ const Answer = Compile(
 )
 
 export interface ReadOptions extends IndexOptions {
-  /** it never changes: what was read once is not asked for again */
+  /** the file never changes: once it is cached, it is not requested again */
   immutable?: boolean
 }
 
-/** What is at a URL now. Errors: those of `download`, `too_large` over `limit` bytes. */
+/** Reads the current file at a URL. Errors: `too_large` over `limit` bytes; those of `download`. */
 export async function readIndex(url: string, limit: number, options: ReadOptions): Promise<Buffer> {
   if (!/^https?:/.test(url)) return await downloadAll(url, limit, options)
-  const { asked } = options
-  const reading = asked?.get(url) ?? readAnswer(url, limit, options)
-  asked?.set(url, reading)
-  return await reading
+  const { responses } = options
+  const response = responses?.get(url) ?? revalidate(url, limit, options)
+  responses?.set(url, response)
+  return await response
 }
 
-async function readAnswer(url: string, limit: number, options: ReadOptions): Promise<Buffer> {
+/** Reads a file from the cache if the server says that it is current, or from the server. */
+async function revalidate(url: string, limit: number, options: ReadOptions): Promise<Buffer> {
   const { cache = defaultCache(), immutable = false } = options
   const path = join(cache, `${sha256Of(Buffer.from(url))}.json`)
-  const known = await knownAnswer(path, url, cache)
-  if (known && immutable) return known.bytes
-  const answer = await downloadUnless(url, known?.validators ?? {}, limit, options)
-  if (!answer) {
-    if (known) return known.bytes
-    throw new GeneratorError('unreachable', `${url}: the server answers 304 to who has nothing`)
+  const cached = await cachedResponse(path, url, cache)
+  if (cached && immutable) return cached.bytes
+  const response = await downloadUnless(url, cached?.validators ?? {}, limit, options)
+  if (!response) {
+    if (cached) return cached.bytes
+    throw new GeneratorError(
+      'unreachable',
+      `${url}: the server answers 304 to a request without ETag`,
+    )
   }
-  const { bytes, validators } = answer
+  const { bytes, validators } = response
   if (!immutable && Object.keys(validators).length === 0) return bytes
   const sha256 = sha256Of(bytes)
-  await keep(join(cache, sha256), bytes)
-  await keep(path, JSON.stringify({ url, sha256, ...validators }))
+  await write(join(cache, sha256), bytes)
+  await write(path, JSON.stringify({ url, sha256, ...validators }))
   return bytes
 }
 
-/** What is known of a URL; undefined where it does not read, or is not what was kept. */
-async function knownAnswer(
+/** The cached response for a URL; undefined if there is none, or it is damaged. */
+async function cachedResponse(
   path: string,
   url: string,
   cache: string,
 ): Promise<{ bytes: Buffer; validators: Validators } | undefined> {
   try {
-    const answer: unknown = JSON.parse(await readFile(path, 'utf8'))
-    if (!Answer.Check(answer) || answer.url !== url) return undefined
-    const { sha256, url: _, ...validators } = answer
-    const bytes = await known(cache, { algorithm: 'sha256', hex: sha256 })
-    await wanted(path)
+    const response: unknown = JSON.parse(await readFile(path, 'utf8'))
+    if (!CachedResponse.Check(response) || response.url !== url) return undefined
+    const { sha256, url: _, ...validators } = response
+    const bytes = await cachedFile(cache, { algorithm: 'sha256', hex: sha256 })
+    await touch(path)
     return bytes && { bytes, validators }
   } catch {
     return undefined
@@ -91,36 +95,38 @@ async function knownAnswer(
 }
 
 export interface ExactFile {
-  /** where it may be; those after the first where a server does not have it there */
+  /** its locations; a server that does not have it at the first is asked for the next */
   urls: readonly string[]
   checksum: Checksum
-  /** bytes, or the most that it may have */
+  /** bytes, or their maximum */
   size: number
 }
 
 /**
- * The file that has a digest. Errors: those of `download`, `too_large`, `index_mismatch` where the server has another.
+ * Reads the file with a digest from the cache or the server. Errors: `index_mismatch` if the server has another file,
+ * `too_large`; those of `download`.
  */
 export async function readExact(
   { urls, checksum, size }: ExactFile,
   options: IndexOptions,
 ): Promise<Buffer> {
   const { cache = defaultCache() } = options
-  const kept = await known(cache, checksum)
-  if (kept) return kept
-  const bytes = await downloadEither(urls, size, options)
-  if (digestOf(bytes, checksum) !== checksum.hex) {
+  const cached = await cachedFile(cache, checksum)
+  if (cached) return cached
+  const bytes = await downloadFirst(urls, size, options)
+  const digest = digestOf(bytes, checksum)
+  if (digest !== checksum.hex) {
     throw new GeneratorError(
       'index_mismatch',
-      `${urls.at(-1)} is not the file that its index names`,
+      `${urls.at(-1)}: ${checksum.algorithm} ${digest}, but the index has ${checksum.hex}`,
     )
   }
-  await keep(join(cache, checksum.hex), bytes)
+  await write(join(cache, checksum.hex), bytes)
   return bytes
 }
 
-/** The first of these URLs that is there: not every mirror or proxy has what it says by hash (apt's rule, too). */
-async function downloadEither(
+/** Downloads the first URL that exists: some mirrors announce by-hash paths and lack them (apt does the same). */
+async function downloadFirst(
   [url, ...others]: readonly string[],
   limit: number,
   options: IndexOptions,
@@ -128,29 +134,25 @@ async function downloadEither(
   try {
     return await downloadAll(url!, limit, options)
   } catch (error) {
-    if (
-      others.length === 0 ||
-      !(error instanceof GeneratorError) ||
-      error.code !== 'not_found_upstream'
-    )
-      throw error
-    return await downloadEither(others, limit, options)
+    const isMissing = error instanceof GeneratorError && error.code === 'not_found_upstream'
+    if (!isMissing || others.length === 0) throw error
+    return await downloadFirst(others, limit, options)
   }
 }
 
-async function known(cache: string, checksum: Checksum): Promise<Buffer | undefined> {
+async function cachedFile(cache: string, checksum: Checksum): Promise<Buffer | undefined> {
   const path = join(cache, checksum.hex)
   const bytes = await readFile(path).catch(() => undefined)
   if (!bytes || digestOf(bytes, checksum) !== checksum.hex) return undefined
-  await wanted(path)
+  await touch(path)
   return bytes
 }
 
 const digestOf = (bytes: Uint8Array, { algorithm }: Checksum): string =>
   createHash(algorithm).update(bytes).digest('hex')
 
-/** A cache that cannot be written is no reason to fail. */
-async function keep(path: string, bytes: Uint8Array | string): Promise<void> {
+/** Writes a file of the cache. A cache that cannot be written is not an error. */
+async function write(path: string, bytes: Uint8Array | string): Promise<void> {
   const temporary = `${path}.${process.pid}`
   const cache = dirname(path)
   await mkdir(cache, { recursive: true })
@@ -160,22 +162,23 @@ async function keep(path: string, bytes: Uint8Array | string): Promise<void> {
     .catch(() => {})
 }
 
-async function wanted(path: string): Promise<void> {
+/** Marks a file as used. */
+async function touch(path: string): Promise<void> {
   const now = new Date()
   await utimes(path, now, now).catch(() => {})
 }
 
-/** Caches that this process has cleaned. */
+/** Caches from which this process has removed old files. */
 const cleaned = new Set<string>()
 
-/** Of the names that this file gives alone, lest the directory be somebody else's, too. */
+/** Removes old files, but only those named as this module names them: the directory may have others. */
 async function removeOld(cache: string): Promise<void> {
   if (cleaned.has(cache)) return
   cleaned.add(cache)
   for (const name of await readdir(cache)) {
     const path = join(cache, name)
-    const ours = /^[0-9a-f]{40,128}(\.json)?(\.\d+)?$/.test(name)
-    if (ours && (await stat(path)).mtimeMs < Date.now() - KEPT) await rm(path)
+    const isOurs = /^[0-9a-f]{40,128}(\.json)?(\.\d+)?$/.test(name)
+    if (isOurs && (await stat(path)).mtimeMs < Date.now() - MAX_AGE) await rm(path)
   }
 }
 

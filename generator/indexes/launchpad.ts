@@ -1,7 +1,7 @@
 /*
- * Launchpad keeps every build that Ubuntu ever published (https://launchpad.net/+apidoc/devel.html): the collection of
- * an archive's binaries (getPublishedBinaries) comes in pages, each of which names the next, and each binary has its
- * files with their digests (binaryFileUrls), which never change. Nothing is signed: TLS vouches for it.
+ * Launchpad, which keeps every build that Ubuntu ever published (https://launchpad.net/+apidoc/devel.html). The
+ * binaries of an archive (getPublishedBinaries) come in pages, each with a link to the next. Each binary has its files
+ * with their digests (binaryFileUrls), which never change. Nothing is signed: TLS authenticates it.
  */
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
@@ -11,12 +11,14 @@ import { parseJson } from '../json.ts'
 import { urlAt } from '../sources/location.ts'
 import { type IndexOptions, readIndex } from './index-cache.ts'
 
+/** bytes */
 const MAX_PAGE = 16 * 1024 * 1024
+/** binaries */
 const PAGE_SIZE = 300
-/** pages of a collection: enough for 600 000 binaries */
+/** Pages of a collection: enough for 600 000 binaries. */
 const MAX_PAGES = 2000
-/** requests for files at once */
-const REQUESTS = 4
+/** Concurrent requests for files. */
+const CONCURRENCY = 4
 
 const Nullable = Type.Optional(Type.Union([Type.String(), Type.Null()]))
 
@@ -31,11 +33,11 @@ const Binary = Type.Object({
 })
 type Binary = Type.Static<typeof Binary>
 
-const Page = Type.Object({
+const PageSchema = Type.Object({
   next_collection_link: Nullable,
   entries: Type.Array(Binary, { maxItems: 10 * PAGE_SIZE }),
 })
-const page = Compile(Page)
+const Page = Compile(PageSchema)
 
 const Files = Compile(
   Type.Array(
@@ -49,13 +51,13 @@ const Files = Compile(
 )
 
 export interface LaunchpadSeries {
-  /** URL of the API, without a slash at its end: https://api.launchpad.net/devel */
+  /** URL of the API, without a trailing slash: https://api.launchpad.net/devel */
   api: string
-  /** the codename */
+  /** codename */
   series: string
-  /** Debian's name of the architecture */
+  /** Debian's architecture name */
   architecture: string
-  /** hosts, but for the API's own, that files may be on */
+  /** hosts that files may be on, besides the API's own */
   hosts: readonly string[]
 }
 
@@ -68,8 +70,8 @@ export interface LaunchpadPackage {
 }
 
 /**
- * The kernels of a series that are wanted by their names, once each, and only those that were published and whose files
- * are still there. Errors: those of `readIndex`, `invalid_index`.
+ * Reads the packages of a series that `wanted` accepts by name, each once. Only packages that were published and whose
+ * files still exist are returned. Errors: `invalid_index`; those of `readIndex`.
  */
 export async function readLaunchpad(
   series: LaunchpadSeries,
@@ -77,17 +79,17 @@ export async function readLaunchpad(
   options: IndexOptions,
 ): Promise<LaunchpadPackage[]> {
   const binaries = new Map<string, Binary>()
-  for await (const binary of published(series, options)) {
+  for await (const binary of readBinaries(series, options)) {
     const { binary_package_name: name, binary_package_version: version } = binary
-    if (wanted(name) && isThere(binary)) binaries.set(`${name} ${version}`, binary)
+    if (wanted(name) && isAvailable(binary)) binaries.set(`${name} ${version}`, binary)
   }
-  const found = await mapConcurrent(binaries.values(), REQUESTS, (binary) =>
+  const found = await mapConcurrent(binaries.values(), CONCURRENCY, (binary) =>
     fileOf(series, binary, options),
   )
   return found.filter((file) => file !== undefined)
 }
 
-async function* published(
+async function* readBinaries(
   { api, series, architecture }: LaunchpadSeries,
   options: IndexOptions,
 ): AsyncGenerator<Binary> {
@@ -101,22 +103,22 @@ async function* published(
   let url: string | undefined = `${api}/ubuntu/+archive/primary?${query}`
   while (url) {
     if (seen.has(url) || seen.size === MAX_PAGES)
-      throw new GeneratorError('invalid_index', `${api}: the pages of ${series} have no end`)
+      throw new GeneratorError(
+        'invalid_index',
+        `${api}: the pages of ${series} repeat, or are more than ${MAX_PAGES}`,
+      )
     seen.add(url)
-    const answer: Type.Static<typeof Page> = parseJson(
-      await readIndex(url, MAX_PAGE, options),
-      page,
-      url,
-    )
-    yield* answer.entries
-    url = answer.next_collection_link ? urlAt(api, answer.next_collection_link) : undefined
+    const bytes = await readIndex(url, MAX_PAGE, options)
+    const page: Type.Static<typeof PageSchema> = parseJson(bytes, Page, url)
+    yield* page.entries
+    url = page.next_collection_link ? urlAt(api, page.next_collection_link) : undefined
   }
 }
 
-/** Not what is only proposed; nor what was withdrawn, or is hidden: its files are gone. */
-function isThere({ pocket, status, date_superseded, build_link }: Binary): boolean {
-  const withdrawn = status === 'Deleted' && !date_superseded
-  return pocket !== 'Proposed' && !withdrawn && !/redacted/.test(build_link ?? '')
+/** False for proposed packages, and for withdrawn and hidden ones, whose files no longer exist. */
+function isAvailable({ pocket, status, date_superseded, build_link }: Binary): boolean {
+  const isWithdrawn = status === 'Deleted' && !date_superseded
+  return pocket !== 'Proposed' && !isWithdrawn && !/redacted/.test(build_link ?? '')
 }
 
 async function fileOf(

@@ -1,19 +1,25 @@
-/* mirror.list, as Amazon's repositories have it: URLs of mirrors, one a line, the best one first. */
+/* mirror.list, the list of mirrors of Amazon's repositories: one URL per line, the best first. */
 import type { FailureCode } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import { type IndexOptions, readIndex } from './index-cache.ts'
 
+/** bytes */
 const MAX_LIST = 64 * 1024
-/** So many mirrors are tried: what none of these has will not come from the next. */
-const TRIED = 4
+/** Mirrors that are tried. A file that none of them has is unlikely to be on the next. */
+const MAX_MIRRORS = 4
 
-/** What says of a mirror that another may be better. */
-const AWAY: readonly FailureCode[] = ['unreachable', 'not_found_upstream', 'stalled', 'truncated']
+/** Errors of a mirror after which the next one is tried. */
+const MIRROR_ERRORS: readonly FailureCode[] = [
+  'unreachable',
+  'not_found_upstream',
+  'stalled',
+  'truncated',
+]
 
 /**
- * What `read` makes of the first mirror of a list that answers; mirrors are without a slash at their end. A list that
- * came over TLS names mirrors with TLS. Errors: those of `readIndex`, `invalid_index` where the list begins with something
- * else; those of `read`, of the first mirror where none answers.
+ * Reads a list of mirrors and returns the result of `read` for the first mirror that works; mirrors are URLs without a
+ * trailing slash. A list that came over TLS may only name mirrors with TLS. Errors: `invalid_index` if the first line
+ * is not a mirror; those of `readIndex` and `read`. If no mirror works, the error is that of the first.
  */
 export async function readFromMirrors<T>(
   url: string,
@@ -24,20 +30,20 @@ export async function readFromMirrors<T>(
   try {
     return await read(best)
   } catch (error) {
-    if (!isAway(error)) throw error
+    if (!isMirrorError(error)) throw error
     for (const mirror of others) {
       try {
         return await read(mirror)
       } catch (other) {
-        if (!isAway(other)) throw other
+        if (!isMirrorError(other)) throw other
       }
     }
     throw error
   }
 }
 
-const isAway = (error: unknown): boolean =>
-  error instanceof GeneratorError && AWAY.includes(error.code)
+const isMirrorError = (error: unknown): boolean =>
+  error instanceof GeneratorError && MIRROR_ERRORS.includes(error.code)
 
 async function mirrorsIn(url: string, options: IndexOptions): Promise<[string, ...string[]]> {
   const text = (await readIndex(url, MAX_LIST, options)).toString('utf8')
@@ -47,9 +53,9 @@ async function mirrorsIn(url: string, options: IndexOptions): Promise<[string, .
   if (best === undefined)
     throw new GeneratorError(
       'invalid_index',
-      `${url}: no mirror: ${JSON.stringify(first.slice(0, 80))}`,
+      `${url}: invalid mirror ${JSON.stringify(first.slice(0, 80))}: expected a URL`,
     )
-  return [best, ...rest.slice(0, TRIED - 1).flatMap((line) => mirrorOf(line, url) ?? [])]
+  return [best, ...rest.slice(0, MAX_MIRRORS - 1).flatMap((line) => mirrorOf(line, url) ?? [])]
 }
 
 function mirrorOf(line: string, list: string): string | undefined {

@@ -1,7 +1,7 @@
 /*
- * primary.sqlite, the form of an rpm-md index that yum used. A database file can hold anything: views that never end,
- * values of a gigabyte, what SQLite itself stumbles over. So a process of its own reads it, this very file run as a
- * program, with a limit on its memory and its time, and says in JSON what is there.
+ * primary.sqlite, the form of an rpm-md index that yum used. A database file is dangerous input: it may have endless
+ * views, values of a gigabyte, or data that crashes SQLite. So a subprocess with limits on memory and time reads it.
+ * The subprocess runs this same file as a program and prints the entries as JSON.
  */
 import { createWriteStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
@@ -18,9 +18,9 @@ import { runChild } from '../subprocess.ts'
 import type { RpmEntry } from './primary.ts'
 
 const LIMITS = { seconds: 120, memory: 512 * 1024 ** 2 }
-/** How many packages are looked at, and taken. */
+/** Packages that are read, and that are returned. */
 const MAX_PACKAGES = 1_000_000
-const MAX_WANTED = 20_000
+const MAX_MATCHES = 20_000
 
 const Entries = Compile(
   Type.Array(
@@ -39,8 +39,8 @@ const Entries = Compile(
 )
 
 /**
- * The packages of a database, as a stream of its bytes, that rules take. Errors: `invalid_index`, `too_large`, those of the
- * source.
+ * Reads a database from a stream and returns the packages that match the rules. Errors: `invalid_index`, `too_large`;
+ * those of the stream.
  */
 export async function readPrimarySqlite(
   source: Readable,
@@ -54,9 +54,9 @@ export async function readPrimarySqlite(
     const limits = { ...LIMITS, ...(signal && { signal }) }
     const { ended, status, stdout, stderr } = await runChild(process.execPath, args, limits)
     if (ended !== 'status' || status !== 0) {
-      const why = ended === 'status' ? 'it does not read' : `it takes too much ${ended}`
-      const size = (await stat(file)).size
-      const message = `the database of ${size} bytes: ${why}`
+      const why = ended === 'status' ? 'it cannot be read' : `reading it takes too much ${ended}`
+      const { size } = await stat(file)
+      const message = `invalid primary.sqlite (${size} bytes): ${why}`
       throw new GeneratorError('invalid_index', message, { log: stderr })
     }
     return parse(stdout.toString('utf8'))
@@ -68,17 +68,20 @@ function parse(text: string): RpmEntry[] {
     const entries: unknown = JSON.parse(text)
     if (Entries.Check(entries)) return entries
   } catch {}
-  throw new GeneratorError('invalid_index', 'the database does not have what it should')
+  throw new GeneratorError(
+    'invalid_index',
+    'invalid primary.sqlite: its rows do not have the expected columns',
+  )
 }
 
-/** Yields the rows that rules take. `packages` must be a table: what a view does has no end that is known. */
+/** Yields the rows that match the rules. `packages` must be a table: a view may run without end. */
 function* query(file: string, rules: readonly NamingRule[]): Generator<RpmEntry> {
   const database = new DatabaseSync(file, { readOnly: true, allowExtension: false })
   database.exec('PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON')
   const [kind] = database
     .prepare("SELECT type FROM sqlite_schema WHERE name = 'packages' LIMIT 1")
     .all()
-  if (kind?.type !== 'table') throw new Error('it has no table packages')
+  if (kind?.type !== 'table') throw new Error('there is no table packages')
   const rows = database.prepare(
     `SELECT name, arch, epoch, version, release, location_href, location_base, checksum_type, pkgId, size_package
      FROM packages LIMIT ${MAX_PACKAGES}`,
@@ -90,7 +93,12 @@ function* query(file: string, rules: readonly NamingRule[]): Generator<RpmEntry>
     const name = text('name')
     if (!naming({ name, arch, version, revision })) continue
     yield {
-      ...{ name, arch, version, revision, epoch: text('epoch'), path: text('location_href') },
+      name,
+      arch,
+      version,
+      revision,
+      epoch: text('epoch'),
+      path: text('location_href'),
       ...(row.location_base ? { base: text('location_base') } : {}),
       checksum: { type: text('checksum_type'), hex: text('pkgId') },
       size: Number(row.size_package),
@@ -100,6 +108,6 @@ function* query(file: string, rules: readonly NamingRule[]): Generator<RpmEntry>
 
 if (process.argv[1] === import.meta.filename) {
   const [file = '', rules = '[]'] = process.argv.slice(2)
-  const found = query(file, JSON.parse(rules) as NamingRule[]).take(MAX_WANTED)
+  const found = query(file, JSON.parse(rules) as NamingRule[]).take(MAX_MATCHES)
   process.stdout.write(JSON.stringify([...found]))
 }

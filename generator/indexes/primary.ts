@@ -1,28 +1,28 @@
 /*
- * What an rpm-md repository has: its primary index, as XML (createrepo_c(8)) or, where there is none that we read, as an
- * SQLite database. Either is a stranger's: the XML is bounded, the database is asked by a process of its own.
+ * primary.xml, the primary index of an rpm-md repository (createrepo_c(8)): its packages. `primary-sqlite.ts` reads the
+ * same index as an SQLite database.
  */
 import { GeneratorError } from '../error.ts'
 import type { PackageName } from '../sources/naming.ts'
 import { readXml } from './xml.ts'
 
-/** A package, as the index has it. */
+/** A package as the index has it. */
 export interface RpmEntry extends Required<PackageName> {
   epoch: string
-  /** path below the repository, as it is written */
+  /** path relative to `base`, unchecked */
   path: string
-  /** where the path is not below the repository but there */
+  /** URL, unchecked (default: the repository's) */
   base?: string
-  /** of the package file: RPM's name of the algorithm, and hex */
+  /** digest of the package file: RPM's algorithm name, and hex */
   checksum: { type: string; hex: string }
   /** bytes of the package file */
   size: number
 }
 
-/** Most packages that are taken of one repository: a distribution has some hundred kernels. */
-const MAX_WANTED = 100_000
+/** Packages that are returned; a repository has some hundred kernels. */
+const MAX_MATCHES = 100_000
 
-/** The packages of primary.xml that are wanted. Errors: `invalid_index`, `too_large`, those of the source. */
+/** Reads the packages that `wanted` accepts by name. Errors: `invalid_index`, `too_large`; those of the source. */
 export async function readPrimaryXml(
   source: AsyncIterable<Uint8Array>,
   wanted: (name: PackageName) => boolean,
@@ -50,14 +50,14 @@ export async function readPrimaryXml(
       if (path !== PACKAGE) return
       const entry = entryOf(fields)
       if (entry && wanted(entry)) found.push(entry)
-      if (found.length > MAX_WANTED)
-        throw new GeneratorError('too_large', `the index has more than ${MAX_WANTED} kernels`)
+      if (found.length > MAX_MATCHES)
+        throw new GeneratorError('too_large', `the index has more than ${MAX_MATCHES} kernels`)
     },
   })
   return found
 }
 
-/** Undefined for what has no name: it is none of ours. */
+/** Builds an entry from attributes and texts; undefined without a name. */
 function entryOf(fields: Readonly<Record<string, string>>): RpmEntry | undefined {
   const { name, arch = '', checksum = '' } = fields
   if (name === undefined) return undefined

@@ -1,7 +1,7 @@
 /*
- * rpm-md repositories (createrepo_c(8)): repomd.xml names the digest of the primary index, which names that of each
- * package. Where the distribution signs repomd.xml (repomd.xml.asc) and its key is on this machine, all of that is
- * vouched for; else it is as good as the connection.
+ * rpm-md repositories (createrepo_c(8)): repomd.xml has the digest of the primary index, which has the digest of each
+ * package. If the distribution signs repomd.xml (repomd.xml.asc) and its key is on this machine, the signature
+ * authenticates all of them. Otherwise they are as trustworthy as the connection.
  */
 import { Readable } from 'node:stream'
 import { GeneratorError } from '../error.ts'
@@ -15,14 +15,15 @@ import { type RpmEntry, readPrimaryXml } from './primary.ts'
 import { readPrimarySqlite } from './primary-sqlite.ts'
 import { readXml } from './xml.ts'
 
+/** bytes */
 const MAX_REPOMD = 4 * 1024 * 1024
 const MAX_SIGNATURE = 64 * 1024
-/** bytes of the primary index as it is sent, and as it is read; those of distributions have some 100 MB */
+/** Bytes of the primary index as it is sent, and decompressed. Those of distributions have about 100 MB. */
 const MAX_INDEX = 256 * 1024 * 1024
-const MAX_OPEN = 1024 ** 3
+const MAX_DECOMPRESSED = 1024 ** 3
 
-/** Compressions that we read, by the endings of names. */
-const ENDINGS: Readonly<Record<string, Compression>> = {
+/** The compressions that we read, by file name extension. */
+const EXTENSIONS: Readonly<Record<string, Compression>> = {
   gz: 'gz',
   zst: 'zst',
   xz: 'xz',
@@ -32,11 +33,11 @@ const ENDINGS: Readonly<Record<string, Compression>> = {
 }
 
 export interface RpmRepository {
-  /** URL, without a slash at its end */
+  /** URL, without a trailing slash */
   base: string
-  /** paths of the keyrings that repomd.xml is signed with, of which those that are there count */
+  /** paths of keyrings for the signature of repomd.xml; missing files are ignored */
   keyrings: readonly string[]
-  /** it is always signed: without its signature it is refused */
+  /** repomd.xml is always signed: without its signature it is rejected */
   signed: boolean
 }
 
@@ -52,8 +53,8 @@ export interface RpmPackage {
 }
 
 /**
- * The packages of a repository that rules take, and by whom they are vouched for. Errors: those of `readIndex` and
- * `readExact`, `invalid_signature`, `expired_signature`, `no_keyring`, `invalid_index`, `too_large`.
+ * Reads the packages of a repository that match the rules, and what authenticates them. Errors: `invalid_signature`,
+ * `expired_signature`, `no_keyring`, `invalid_index`, `too_large`; those of `readIndex` and `readExact`.
  */
 export async function readRpmMd(
   repository: RpmRepository,
@@ -63,16 +64,16 @@ export async function readRpmMd(
   const url = `${repository.base}/repodata/repomd.xml`
   const repomd = await readIndex(url, MAX_REPOMD, options)
   const signed = await verify(repository, url, repomd, options)
-  const index = choose(await parseRepomd(repomd), url)
+  const index = chooseIndex(await parseRepomd(repomd), url)
   const entries = await readPrimary(repository, index, rules, options)
   const packages = entries.map((entry) => packageOf(entry, repository.base))
   return { packages, trust: signed ? 'index' : trustOf(url) }
 }
 
-/** How far what came unsigned from a URL is vouched for. */
+/** The trust in an unsigned index from a URL. */
 export const trustOf = (url: string): Trust => (url.startsWith('http:') ? 'none' : 'digest')
 
-/** Whether repomd.xml is signed, and rightly. */
+/** Returns whether repomd.xml is signed. Errors: `invalid_signature` and others if the signature does not verify. */
 async function verify(
   { keyrings, signed }: RpmRepository,
   url: string,
@@ -86,26 +87,30 @@ async function verify(
     throw error
   })
   if (signature === undefined) {
-    if (signed) throw new GeneratorError('invalid_signature', `${url} has no signature`)
+    if (signed)
+      throw new GeneratorError(
+        'invalid_signature',
+        `${url}: its signature ${url}.asc does not exist`,
+      )
     return false
   }
   await verifyDetached(signature, repomd, { keyrings, signal: options.signal })
   return true
 }
 
-/** An index that repomd.xml names. */
-interface Data {
+/** An index that repomd.xml names (its element `data`). */
+interface RepomdData {
   type: string
   href: string
-  /** bytes, as it is sent, and as it is read; empty where it does not say */
+  /** bytes as it is sent, and decompressed; empty if not given */
   size: string
   openSize: string
   checksum: { type: string; hex: string }
 }
 
-async function parseRepomd(bytes: Buffer): Promise<Data[]> {
-  const found: Data[] = []
-  let data: Data | undefined
+async function parseRepomd(bytes: Buffer): Promise<RepomdData[]> {
+  const found: RepomdData[] = []
+  let data: RepomdData | undefined
   await readXml(Readable.from([bytes]), 'repomd', {
     open(path, attributes) {
       if (path === 'repomd/data') {
@@ -125,50 +130,53 @@ async function parseRepomd(bytes: Buffer): Promise<Data[]> {
   return found
 }
 
-interface Index extends Data {
+interface PrimaryIndex extends RepomdData {
   form: 'xml' | 'sqlite'
   compression: Compression
 }
 
-/** The primary index to read: XML before SQLite. */
-function choose(all: readonly Data[], url: string): Index {
+/** Chooses the primary index to read: XML before SQLite. */
+function chooseIndex(all: readonly RepomdData[], url: string): PrimaryIndex {
   for (const [type, form] of [
     ['primary', 'xml'],
     ['primary_db', 'sqlite'],
   ] as const) {
     for (const data of all) {
-      const compression = ENDINGS[/[^./]*$/.exec(data.href)?.[0] ?? '']
+      const compression = EXTENSIONS[/[^./]*$/.exec(data.href)?.[0] ?? '']
       if (data.type === type && compression) return { ...data, form, compression }
     }
   }
-  throw new GeneratorError('invalid_index', `${url} names no primary index that we read`)
+  throw new GeneratorError(
+    'invalid_index',
+    `${url}: it names no primary index in XML or SQLite with a supported compression`,
+  )
 }
 
 async function readPrimary(
   { base }: RpmRepository,
-  { href, size, openSize, checksum, form, compression }: Index,
+  { href, size, openSize, checksum, form, compression }: PrimaryIndex,
   rules: readonly NamingRule[],
   options: IndexOptions,
 ): Promise<RpmEntry[]> {
-  const promised = bounded(size, MAX_INDEX, href)
-  const opened = bounded(openSize, MAX_OPEN, href)
+  const maxSize = parseSize(size, MAX_INDEX, href)
+  const maxDecompressed = parseSize(openSize, MAX_DECOMPRESSED, href)
   const urls = [fileBelow(base, href)]
-  const bytes = await readExact({ urls, checksum: checksumOf(checksum), size: promised }, options)
-  const plain = capped(decompress(Readable.from([bytes]), compression), opened, href)
+  const bytes = await readExact({ urls, checksum: checksumOf(checksum), size: maxSize }, options)
+  const plain = capped(decompress(Readable.from([bytes]), compression), maxDecompressed, href)
   const open = Readable.from(plain, { objectMode: false })
   if (form === 'sqlite') return await readPrimarySqlite(open, rules, options.signal)
   const naming = namingOf(rules)
   return await readPrimaryXml(open, (name) => naming(name) !== undefined)
 }
 
-/** A size that repomd.xml says, else the limit. Errors: `too_large` over it. */
-function bounded(text: string, limit: number, what: string): number {
+/** Parses a size in repomd.xml; without one, returns the limit. Errors: `too_large` over the limit. */
+function parseSize(text: string, limit: number, file: string): number {
   const size = text === '' ? limit : Number(text)
   if (size <= limit) return size
-  throw new GeneratorError('too_large', `${what} has ${text} bytes, more than ${limit}`)
+  throw new GeneratorError('too_large', `${file}: ${text} bytes, more than ${limit}`)
 }
 
-/** The names that RPM's tools have for algorithms, and how many hex digits each gives. */
+/** Hash algorithms by RPM's names, and the number of hex digits of each. */
 const ALGORITHMS: Readonly<Record<string, [Checksum['algorithm'], number]>> = {
   sha: ['sha1', 40],
   sha1: ['sha1', 40],
@@ -177,37 +185,41 @@ const ALGORITHMS: Readonly<Record<string, [Checksum['algorithm'], number]>> = {
   sha512: ['sha512', 128],
 }
 
-/** Errors: `invalid_index` for what is no digest that we take. */
+/** Checks a digest. Errors: `invalid_index` if it is invalid, or its algorithm is not supported. */
 function checksumOf({ type, hex }: { type: string; hex: string }): Checksum {
   const [algorithm, digits] = (Object.hasOwn(ALGORITHMS, type) && ALGORITHMS[type]) || []
   if (algorithm && hex.length === digits && /^[0-9a-f]+$/.test(hex)) return { algorithm, hex }
   throw new GeneratorError(
     'invalid_index',
-    `no digest: ${JSON.stringify(`${type} ${hex}`.slice(0, 80))}`,
+    `invalid or unsupported digest ${JSON.stringify(`${type} ${hex}`.slice(0, 80))}`,
   )
 }
 
-/** Errors: `invalid_index`. */
+/** Checks an entry and resolves its URL. Errors: `invalid_index`. */
 function packageOf(entry: RpmEntry, base: string): RpmPackage {
   const { name, epoch, version, revision, arch, size } = entry
-  const word = (text: string) => /^[\w.+~^-]{1,128}$/.test(text)
-  const sound = [name, version, revision, arch].every(word) && /^\d{0,9}$/.test(epoch)
-  if (!sound || !Number.isSafeInteger(size) || size < 0) {
-    const said = JSON.stringify(`${name} ${version} ${revision} ${arch} ${size}`.slice(0, 120))
-    throw new GeneratorError('invalid_index', `no package: ${said}`)
+  const isWord = (text: string) => /^[\w.+~^-]{1,128}$/.test(text)
+  const isNamed = [name, version, revision, arch].every(isWord) && /^\d{0,9}$/.test(epoch)
+  if (!isNamed || !Number.isSafeInteger(size) || size < 0) {
+    const fields = [name, epoch, version, revision, arch, size].join(' ')
+    throw new GeneratorError(
+      'invalid_index',
+      `invalid package ${JSON.stringify(fields.slice(0, 120))}: ` +
+        'expected name, epoch, version, release, architecture and size',
+    )
   }
-  const under = entry.base === undefined ? base : baseBelow(base, entry.base)
-  const url = fileBelow(under, entry.path)
+  const packageBase = entry.base === undefined ? base : baseBelow(base, entry.base)
+  const url = fileBelow(packageBase, entry.path)
   const checksum = checksumOf(entry.checksum)
   return { name, epoch: epoch || '0', version, revision, arch, url, size, checksum }
 }
 
-/** What `xml:base` says, where that is below the repository. */
+/** Resolves `xml:base`. Errors: `invalid_index` if it leads out of the repository. */
 function baseBelow(base: string, other: string): string {
   const link = linkBelow(base, other)
   if (link) return link.url.replace(/\/+$/, '')
   throw new GeneratorError(
     'invalid_index',
-    `packages elsewhere: ${JSON.stringify(other.slice(0, 80))}`,
+    `the index names packages outside its repository: ${JSON.stringify(other.slice(0, 80))}`,
   )
 }

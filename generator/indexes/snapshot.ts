@@ -1,7 +1,7 @@
 /*
- * snapshot.debian.org keeps every package that Debian ever had, and says so in JSON
- * (https://salsa.debian.org/snapshot-team/snapshot/blob/master/API): the versions of a source package, and of each
- * version all files with where they are. Files are named by their SHA-1; nothing is signed: TLS vouches for it.
+ * snapshot.debian.org, which keeps every package that Debian ever had. Its JSON API
+ * (https://salsa.debian.org/snapshot-team/snapshot/blob/master/API) lists the versions of a source package, and all
+ * files of a version with their locations. Files have a SHA-1. Nothing is signed: TLS authenticates it.
  */
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
@@ -11,10 +11,11 @@ import { debNameOf } from '../sources/file-name.ts'
 import { fileBelow } from '../sources/location.ts'
 import { type IndexOptions, readIndex } from './index-cache.ts'
 
-const MAX_ANSWER = 64 * 1024 * 1024
+/** bytes */
+const MAX_RESPONSE = 64 * 1024 * 1024
 const MAX_VERSIONS = 10_000
-/** requests at once: it asks its users to be gentle */
-const REQUESTS = 2
+/** Concurrent requests: the service asks its users to keep them few. */
+const CONCURRENCY = 2
 
 const Versions = Compile(
   Type.Object({
@@ -39,13 +40,13 @@ const Files = Compile(
 )
 
 export interface SnapshotPackages {
-  /** URL of the service, without a slash at its end */
+  /** URL of the service, without a trailing slash */
   base: string
   /** the source package that kernels are built from */
   package: string
-  /** a regular expression of its versions that belong to the release */
+  /** regular expression for its versions that belong to the release */
   matching: string
-  /** Debian's name of the architecture */
+  /** Debian's architecture name */
   architecture: string
 }
 
@@ -58,7 +59,8 @@ export interface SnapshotPackage {
 }
 
 /**
- * The packages that are wanted by their names, of all versions that match. Errors: those of `readIndex`, `invalid_index`.
+ * Reads the packages that `wanted` accepts by name, in all matching versions. Errors: `invalid_index`; those of
+ * `readIndex`.
  */
 export async function readSnapshot(
   { base, package: source, matching, architecture }: SnapshotPackages,
@@ -66,29 +68,28 @@ export async function readSnapshot(
   options: IndexOptions,
 ): Promise<SnapshotPackage[]> {
   const url = `${base}/mr/package/${encodeURIComponent(source)}/`
-  const { result } = parseJson(await readIndex(url, MAX_ANSWER, options), Versions, url)
+  const { result } = parseJson(await readIndex(url, MAX_RESPONSE, options), Versions, url)
   const pattern = new RegExp(`^(?:${matching})$`)
   const versions = new Set(result.map(({ version }) => version).filter((one) => pattern.test(one)))
-  const found = await mapConcurrent(versions, REQUESTS, async (version) => {
+  const found = await mapConcurrent(versions, CONCURRENCY, async (version) => {
     const files = await filesOf(`${url}${encodeURIComponent(version)}/allfiles?fileinfo=1`, options)
     return files.flatMap(([sha1, file]) => {
       const deb = debNameOf(file.name)
       if (deb?.arch !== architecture || !wanted(deb.name)) return []
-      const { name, version: binary } = deb
+      const { name, version } = deb
       const path = `${file.archive_name}/${file.first_seen}${file.path}/${file.name}`
-      const where = fileBelow(`${base}/archive`, path)
-      return [{ name, version: binary, url: where, size: file.size, sha1 }]
+      return [{ name, version, url: fileBelow(`${base}/archive`, path), size: file.size, sha1 }]
     })
   })
   return found.flat()
 }
 
-/** Every file of a version, with the first place where it was seen. */
+/** Reads the files of a version, each with the first location where it was seen. */
 async function filesOf(
   url: string,
   options: IndexOptions,
 ): Promise<[sha1: string, Type.Static<typeof File>][]> {
-  const bytes = await readIndex(url, MAX_ANSWER, options)
+  const bytes = await readIndex(url, MAX_RESPONSE, options)
   const { fileinfo } = parseJson(bytes, Files, url)
   return Object.entries(fileinfo).flatMap(([sha1, [first]]) => (first ? [[sha1, first]] : []))
 }

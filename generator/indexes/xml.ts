@@ -1,22 +1,24 @@
 /*
- * XML of indexes, read as a stream and bounded: in depth, in the length of what has no end, without document types and
- * so without entities of their own (https://www.w3.org/TR/xml/#sec-entity-decl).
+ * A reader for the XML of indexes. It reads a stream, and bounds the depth of elements and the length of tags and
+ * texts. Document types, and so declarations of entities, are rejected (https://www.w3.org/TR/xml/#sec-entity-decl).
  */
 import { SaxesParser } from 'saxes'
 import { GeneratorError } from '../error.ts'
 
 const MAX_DEPTH = 32
-/** characters without a tag, and of a tag; descriptions of packages have some thousands */
+/** Characters of a tag or a text. Descriptions of packages have some thousands. */
 const MAX_NODE = 1024 * 1024
 
 export interface XmlHandlers {
-  /** A tag opens: the names of the elements around it, joined by `/`, with its own at the end. */
+  /** Called for an opening tag; `path` has the names from the root element to this one, joined by `/`. */
   open?(path: string, attributes: Readonly<Record<string, string>>): void
-  /** An element ends; `text` is what was between its tags, where these had no tags between them. */
+  /** Called at the end of an element; `text` is its content, if it has no elements in it. */
   close?(path: string, text: string): void
 }
 
-/** Reads a document whose root has that name to its end. Errors: `invalid_index`, and those of the source. */
+/**
+ * Reads a document to its end; `root` is the name of its root element. Errors: `invalid_index`; those of the source.
+ */
 export async function readXml(
   source: AsyncIterable<Uint8Array>,
   root: string,
@@ -27,15 +29,15 @@ export async function readXml(
   let text = ''
   let node = 0
   const refuse = (why: string): never => {
-    throw new GeneratorError('invalid_index', `the XML does not read: ${why}`)
+    throw new GeneratorError('invalid_index', `invalid XML: ${why}`)
   }
   parser.on('error', (error) => refuse(error.message))
-  parser.on('doctype', () => refuse('it has a document type'))
+  parser.on('doctype', () => refuse('document types are not allowed'))
   parser.on('opentag', ({ name, attributes }) => {
     node = 0
     text = ''
-    if (path.push(name) > MAX_DEPTH) refuse('it is nested too deep')
-    if (path[0] !== root) refuse(`it has ${path[0]}, not ${root}`)
+    if (path.push(name) > MAX_DEPTH) refuse(`elements are nested more than ${MAX_DEPTH} deep`)
+    if (path[0] !== root) refuse(`the root element is ${path[0]}, expected ${root}`)
     open?.(path.join('/'), attributes as Record<string, string>)
   })
   parser.on('text', (piece) => {
@@ -52,7 +54,7 @@ export async function readXml(
   const feed = (piece: string) => {
     node += piece.length
     parser.write(piece)
-    if (node > MAX_NODE) refuse('it has a tag or a text without end')
+    if (node > MAX_NODE) refuse(`a tag or a text has more than ${MAX_NODE} characters`)
   }
   for await (const chunk of source) feed(decoder.decode(chunk, { stream: true }))
   feed(decoder.decode())

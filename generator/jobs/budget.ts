@@ -1,9 +1,12 @@
 /*
- * Memory and disk that jobs may take together. A job holds what it will probably need before it begins, and waits for
- * it, first come first served; what it turns out not to need it gives back. Where it needs more, it has it if there is
- * room; else it does not wait with what it holds in hand, since two that do so wait for ever, but is begun anew when
- * all that it needs is to be had. So what is held never exceeds the budget, and every job that fits into it gets done;
- * one that does not fails. A job that is thought not to fit is begun all the same, alone.
+ * The memory and the disk space that all jobs may use together.
+ *
+ * A job leases what it will probably need before it starts, and waits for it, first come, first served. It gives back
+ * what it turns out not to need. If it needs more, the lease grows at once or not at all: a job that waited while
+ * holding a lease could deadlock with another that does the same. A job whose lease cannot grow ends, and is started
+ * again when the larger amount is free. So leases never exceed the budget, and every job that fits into it gets done.
+ * A job that needs more than the whole budget fails. The estimate may be too high, so a job that seems not to fit is
+ * still tried, alone.
  */
 import { mkdir, statfs } from 'node:fs/promises'
 import { tmpdir, totalmem } from 'node:os'
@@ -14,7 +17,7 @@ import type { Job } from './job.ts'
 
 const MIB = 1024 ** 2
 
-/** Bytes of memory, and of disk below the scratch directory. */
+/** Bytes of memory, and bytes of disk below the scratch directory. */
 export interface Amount {
   memory: number
   disk: number
@@ -22,55 +25,61 @@ export interface Amount {
 
 const NOTHING: Amount = { memory: 0, disk: 0 }
 
-/** What a job's own process takes for it: buffers, and the BTF, raw and compressed. */
+/** Memory that this process uses for a job: buffers, and the BTF, raw and compressed. */
 const BUFFERS = 64 * MIB
-/** What pahole takes: 1.24 took 190 to 420 MB for Debian's kernels, whose vmlinux have 200 to 600 MB. */
+/** Memory of pahole: 1.24 used 190 to 420 MB for Debian's kernels, whose vmlinux have 200 to 600 MB. */
 const paholeMemory = (vmlinux: number): number => 256 * MIB + 0.75 * vmlinux
-/** A distribution's vmlinux has up to that. */
+/** The size of a distribution's vmlinux is at most about this. */
 const USUAL_VMLINUX = 640 * MIB
-/** vmlinux alone takes at most so many times its package: debug info is compressed to a fifth. */
-const LARGEST_RATIO = 8
-/** The part of the machine's memory, and of what is free on the disk, that jobs take unless told otherwise. */
-const PART = { memory: 0.75, disk: 0.9 }
-/** `f_type` of a file system that is memory (statfs(2)). */
+/** Upper bound of the size of vmlinux divided by the size of its package: debug info is compressed to a fifth. */
+const MAX_COMPRESSION_RATIO = 8
+/** The default budget, as a share of the machine's memory and of the free disk space. */
+const DEFAULT_SHARE = { memory: 0.75, disk: 0.9 }
+/** `f_type` of a file system that is kept in memory (statfs(2)). */
 const TMPFS = 0x01021994
 
-/** What a job needs whose vmlinux has so many bytes; beside it lies the BTF, of at most `output` bytes. */
+/** The needs of a job whose vmlinux has `vmlinux` bytes and whose BTF has at most `output` bytes. */
 export function needsOf(vmlinux: number, output: number): Amount {
   const memory = BUFFERS + Math.max(DECOMPRESSOR_MEMORY, paholeMemory(vmlinux))
   return { memory: Math.round(memory), disk: vmlinux + output }
 }
 
-/** What a job will probably need, as far as the sizes of its package and of the one it may fall back on tell. */
+/** Estimates a job's needs from the sizes of its package and of its fallback's package. */
 export function estimateOf({ format, package: from, fallback }: Job, output: number): Amount {
-  const ratio = format === 'vmlinux' ? 1 : LARGEST_RATIO
+  const ratio = format === 'vmlinux' ? 1 : MAX_COMPRESSION_RATIO
   const { size = USUAL_VMLINUX } = from
   const { memory, disk } = needsOf(Math.min(size * ratio, USUAL_VMLINUX), output)
   const other = fallback ? estimateOf(fallback, output) : NOTHING
   return { memory: Math.max(memory, other.memory), disk: Math.max(disk, other.disk) }
 }
 
-/** The memory that pahole may have of a job's. */
+/** The memory of a job whose pahole uses `pahole` bytes. */
 export const memoryWith = (pahole: number): number => BUFFERS + pahole
 
 export interface BudgetOptions {
-  /** bytes; else three quarters of the machine's, or of its container's */
+  /** bytes; default: 75 % of the memory of the machine or of its container */
   memory?: number
-  /** bytes; else nine tenths of what is free */
+  /** bytes; default: 90 % of the free space */
   disk?: number
 }
 
-/** Somebody who waits for an amount. */
+/** A job that waits for a lease. */
 interface Waiter {
   want: Amount
-  grant: PromiseWithResolvers<Lease>
+  lease: PromiseWithResolvers<Lease>
+}
+
+interface LeaseOptions {
+  /** wait at the front of the line, as a job does that is started again */
+  first?: boolean
+  signal?: AbortSignal | undefined
 }
 
 export class Budget {
   readonly total: Amount
-  /** what is on the disk is in memory, too */
+  /** files on the disk use memory, too */
   readonly #diskIsMemory: boolean
-  readonly #held: Amount = { memory: 0, disk: 0 }
+  readonly #leased: Amount = { memory: 0, disk: 0 }
   readonly #waiters: Waiter[] = []
 
   constructor(total: Amount, diskIsMemory = false) {
@@ -78,58 +87,59 @@ export class Budget {
     this.#diskIsMemory = diskIsMemory
   }
 
-  /** The budget of this machine for a scratch directory, which is made where it is not there. */
+  /** The budget of this machine for a scratch directory, which is created if it does not exist. */
   static async open(scratch = tmpdir(), { memory, disk }: BudgetOptions = {}): Promise<Budget> {
     await mkdir(scratch, { recursive: true })
     const { type, bavail, bsize } = await statfs(scratch)
     const machine = Math.min(totalmem(), constrainedMemory() || Number.POSITIVE_INFINITY)
     const total = {
-      memory: memory ?? machine * PART.memory,
-      disk: disk ?? bavail * bsize * PART.disk,
+      memory: memory ?? machine * DEFAULT_SHARE.memory,
+      disk: disk ?? bavail * bsize * DEFAULT_SHARE.disk,
     }
     return new Budget(total, type === TMPFS)
   }
 
   /**
-   * Waits for an amount, or for all there is where that is less. One that was short before goes `first`. Rejects with
-   * the reason of a signal that aborts meanwhile.
+   * Waits until an amount is free, and leases it. Leases the whole budget if the amount is larger. Rejects with the
+   * reason of `signal` if it aborts before.
    */
   async lease(want: Amount, { first = false, signal }: LeaseOptions = {}): Promise<Lease> {
     signal?.throwIfAborted()
-    const waiter: Waiter = { want: this.#atMost(want), grant: Promise.withResolvers() }
+    const waiter: Waiter = { want: this.#limit(want), lease: Promise.withResolvers() }
     if (first) this.#waiters.unshift(waiter)
     else this.#waiters.push(waiter)
     const leave = () => {
       const place = this.#waiters.indexOf(waiter)
       if (place >= 0) this.#waiters.splice(place, 1)
-      waiter.grant.reject(signal?.reason)
-      this.#serve()
+      waiter.lease.reject(signal?.reason)
+      this.#serveWaiters()
     }
     signal?.addEventListener('abort', leave, { once: true })
-    this.#serve()
+    this.#serveWaiters()
     try {
-      return await waiter.grant.promise
+      return await waiter.lease.promise
     } finally {
       signal?.removeEventListener('abort', leave)
     }
   }
 
-  /** Changes what one holds, where that is less, or there is room for more. */
-  change(from: Amount, to: Amount): boolean {
+  /** Changes the size of a lease. Returns false, and changes nothing, if the rest of the budget is too small. */
+  resize(from: Amount, to: Amount): boolean {
     if (!this.#hasRoom(from, to)) return false
-    this.#held.memory += to.memory - from.memory
-    this.#held.disk += to.disk - from.disk
-    this.#serve()
+    this.#leased.memory += to.memory - from.memory
+    this.#leased.disk += to.disk - from.disk
+    this.#serveWaiters()
     return true
   }
 
-  /** Whether it is to be had when nobody else holds anything. */
+  /** Tells whether an amount is within the whole budget. */
   fits({ memory, disk }: Amount): boolean {
     const inMemory = this.#diskIsMemory ? disk : 0
     return disk <= this.total.disk && memory + inMemory <= this.total.memory
   }
 
-  #atMost(want: Amount): Amount {
+  /** The amount, or the largest part of it that fits into the whole budget. */
+  #limit(want: Amount): Amount {
     const disk = Math.min(want.disk, this.total.disk)
     const left = this.total.memory - (this.#diskIsMemory ? disk : 0)
     return { disk, memory: Math.max(0, Math.min(want.memory, left)) }
@@ -137,83 +147,81 @@ export class Budget {
 
   #hasRoom(from: Amount, to: Amount): boolean {
     const grows = to.disk > from.disk || to.memory > from.memory
-    const disk = this.#held.disk - from.disk + to.disk
-    const memory = this.#held.memory - from.memory + to.memory
+    const disk = this.#leased.disk - from.disk + to.disk
+    const memory = this.#leased.memory - from.memory + to.memory
     return !grows || this.fits({ memory, disk })
   }
 
-  #serve(): void {
+  #serveWaiters(): void {
     for (let next = this.#waiters[0]; next; next = this.#waiters[0]) {
       if (!this.#hasRoom(NOTHING, next.want)) return
       this.#waiters.shift()
-      this.#held.memory += next.want.memory
-      this.#held.disk += next.want.disk
-      next.grant.resolve(new Lease(this, next.want))
+      this.#leased.memory += next.want.memory
+      this.#leased.disk += next.want.disk
+      next.lease.resolve(new Lease(this, next.want))
     }
   }
 }
 
-interface LeaseOptions {
-  first?: boolean
-  signal?: AbortSignal | undefined
+/** Why a lease could not grow. */
+export interface Denial {
+  /** the failure of the job if waiting does not help: `pahole_out_of_memory` or `no_space` */
+  error: GeneratorError
+  /** what to lease before the job is started again; undefined if it is more than the whole budget */
+  want: Amount | undefined
 }
 
-/** What a job holds. */
+/** The part of a budget that one job holds. */
 export class Lease {
   readonly #budget: Budget
   #held: Amount
-  /** what it needs, where it could not have that now, but can when others have ended */
-  short: Amount | undefined
-  /** why it could not have what it needs */
-  refusal: GeneratorError | undefined
 
   constructor(budget: Budget, held: Amount) {
     this.#budget = budget
     this.#held = held
   }
 
-  /** Whether the job may have so much in all; then it is held. */
-  may(want: Partial<Amount>): boolean {
-    const { memory = 0, disk = 0 } = want
+  /** Grows the lease to at least `want`, without waiting. Returns the reason if the rest of the budget is too small. */
+  grow({ memory = 0, disk = 0 }: Partial<Amount>): Denial | undefined {
     const to = {
       memory: Math.max(memory, this.#held.memory),
       disk: Math.max(disk, this.#held.disk),
     }
-    if (this.#budget.change(this.#held, to)) {
+    if (this.#budget.resize(this.#held, to)) {
       this.#held = to
-      return true
+      return undefined
     }
-    this.refusal = refuse(to, this.#held, this.#budget.total)
-    // what grows little by little is given more at once, so that it is not begun anew each time
-    const more = to.memory > this.#held.memory ? 2 * this.#held.memory : 0
-    if (this.#budget.fits(to)) this.short = { ...to, memory: Math.max(more, to.memory) }
-    return false
+    const error = denialError(to, this.#held, this.#budget.total)
+    if (!this.#budget.fits(to)) return { error, want: undefined }
+    // memory grows little by little: doubling it limits how often the job is started again
+    const double = to.memory > this.#held.memory ? 2 * this.#held.memory : 0
+    return { error, want: { ...to, memory: Math.max(double, to.memory) } }
   }
 
-  /** Gives back all but so much. */
-  keep({ memory, disk }: Amount): void {
+  /** Gives back what exceeds an amount. */
+  shrink({ memory, disk }: Amount): void {
     const to = {
       memory: Math.min(memory, this.#held.memory),
       disk: Math.min(disk, this.#held.disk),
     }
-    this.#budget.change(this.#held, to)
+    this.#budget.resize(this.#held, to)
     this.#held = to
   }
 
   release(): void {
-    this.keep(NOTHING)
+    this.shrink(NOTHING)
   }
 }
 
-function refuse(to: Amount, held: Amount, total: Amount): GeneratorError {
+function denialError(to: Amount, held: Amount, total: Amount): GeneratorError {
   const mib = (bytes: number) => `${Math.round(bytes / MIB)} MiB`
   return to.memory > held.memory
     ? new GeneratorError(
         'pahole_out_of_memory',
-        `it needs more than ${mib(held.memory)} of memory; all jobs together may have ${mib(total.memory)}`,
+        `the job needs more than ${mib(held.memory)} of memory; the limit for all jobs together is ${mib(total.memory)}`,
       )
     : new GeneratorError(
         'no_space',
-        `it needs ${mib(to.disk)} of disk; all jobs together may have ${mib(total.disk)}`,
+        `the job needs ${mib(to.disk)} of disk space; the limit for all jobs together is ${mib(total.disk)}`,
       )
 }

@@ -1,6 +1,6 @@
 /*
- * The last look before publishing, with our own reader: a wrong BTF is worse than none. Every type is decoded; the
- * image must be of the kernel that its package claims; what every kernel has must be there.
+ * The checks before publishing, with our own BTF reader, since wrong BTF is worse than none. Every type is decoded.
+ * vmlinux must be of the kernel that its package names. The BTF must have a plausible task_struct, as every kernel has.
  */
 import {
   type Btf,
@@ -15,14 +15,14 @@ import {
 import type { BtfInfo, KernelName, ModuleInfo } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 
-/** No kernel's task_struct was ever smaller or larger, in bytes. */
-const TASK_STRUCT = { least: 512, most: 64 * 1024 }
+/** The size of task_struct in bytes: no kernel has had a smaller or larger one. */
+const TASK_STRUCT = { min: 512, max: 64 * 1024 }
 
-/** The part of task_struct that its members take at least; the rest are holes. Minimised BTF keeps few of them. */
-const COVERED = 0.5
+/** The share of task_struct that its members must cover; the rest is padding. Minimised BTF keeps few members. */
+const MIN_COVERAGE = 0.5
 
 /**
- * Where an image's BTF comes from: what it has of its own where that is wanted or there is nothing else, else pahole.
+ * Decides where the BTF of an image comes from: its own BTF if that is wanted or there is no DWARF, otherwise pahole.
  * Errors: `no_btf`, `no_dwarf`.
  */
 export function originOf(
@@ -32,22 +32,24 @@ export function originOf(
   if (ownBtf && (wanted === 'embedded' || !hasDwarf)) return 'embedded'
   if (hasDwarf) return 'pahole'
   if (wanted === 'embedded')
-    throw new GeneratorError('no_btf', 'the kernel was built without BTF of its own')
+    throw new GeneratorError(
+      'no_btf',
+      'vmlinux has no .BTF: the kernel was built without CONFIG_DEBUG_INFO_BTF',
+    )
   throw new GeneratorError('no_dwarf', 'vmlinux has no .debug_info')
 }
 
-/** Whether the image is of that kernel. Errors: `kernel_mismatch`. */
+/** Checks that an image is of a kernel, as far as its name is known. Errors: `kernel_mismatch`. */
 export function checkVmlinux(vmlinux: Vmlinux, kernel: Partial<KernelName>): void {
-  const differ = (what: string, is?: string, wanted?: string) => {
-    if (is !== undefined && wanted !== undefined && is !== wanted) {
-      throw new GeneratorError('kernel_mismatch', `vmlinux is of ${what} ${is}, not ${wanted}`)
-    }
+  const compare = (part: string, found?: string, wanted?: string) => {
+    if (found !== undefined && wanted !== undefined && found !== wanted)
+      throw new GeneratorError('kernel_mismatch', `vmlinux has ${part} ${found}, not ${wanted}`)
   }
-  differ('release', vmlinux.release, kernel.release)
-  differ('architecture', vmlinux.arch, kernel.arch)
+  compare('release', vmlinux.release, kernel.release)
+  compare('architecture', vmlinux.arch, kernel.arch)
 }
 
-/** What a record keeps of raw BTF, all of it looked at; of this image, where it is at hand. Errors: `invalid_btf`. */
+/** Checks a kernel's raw BTF, against its image if given. Returns the record's part about it. Errors: `invalid_btf`. */
 export function checkBtf(
   raw: Uint8Array,
   vmlinux?: Pick<Vmlinux, 'byteOrder' | 'pointerSize'>,
@@ -56,19 +58,21 @@ export function checkBtf(
     const btf = parseBtf(raw)
     for (const _ of btf.types());
     if (vmlinux && btf.byteOrder !== vmlinux.byteOrder)
-      throw notKernel(`it is ${btf.byteOrder}-endian, vmlinux is not`)
+      throw notKernel(`it is ${btf.byteOrder}-endian, vmlinux is ${vmlinux.byteOrder}-endian`)
     if (vmlinux && btf.pointerSize !== vmlinux.pointerSize)
-      throw notKernel(`its pointers have ${btf.pointerSize} bytes`)
+      throw notKernel(
+        `its pointers have ${btf.pointerSize} bytes, those of vmlinux ${vmlinux.pointerSize}`,
+      )
     checkTask(btf)
     const { typeCount: types, byteOrder, pointerSize } = btf
     return { size: raw.length, types, kinds: btf.kinds(), byteOrder, pointerSize }
   } catch (cause) {
     if (!(cause instanceof BtfError)) throw cause
-    throw new GeneratorError('invalid_btf', `the BTF does not read: ${cause.message}`, { cause })
+    throw new GeneratorError('invalid_btf', `the BTF is invalid: ${cause.message}`, { cause })
   }
 }
 
-/** What a record keeps of a module's split BTF over the kernel's, all of it looked at. Errors: `invalid_btf`. */
+/** Checks a module's split BTF over the kernel's. Returns the record's part about it. Errors: `invalid_btf`. */
 export function checkModuleBtf(raw: Uint8Array, base: Btf): Omit<ModuleInfo, 'sha256'> {
   try {
     const btf = parseBtf(raw, { base })
@@ -76,14 +80,14 @@ export function checkModuleBtf(raw: Uint8Array, base: Btf): Omit<ModuleInfo, 'sh
     if (btf.byteOrder !== base.byteOrder)
       throw new GeneratorError(
         'invalid_btf',
-        "the module's BTF has another byte order than the kernel's",
+        `the module's BTF is ${btf.byteOrder}-endian, the kernel's is ${base.byteOrder}-endian`,
       )
     if (btf.typeCount === 0)
       throw new GeneratorError('invalid_btf', "the module's BTF has no types")
     return { size: raw.length, types: btf.typeCount }
   } catch (cause) {
     if (!(cause instanceof BtfError)) throw cause
-    throw new GeneratorError('invalid_btf', `the module's BTF does not read: ${cause.message}`, {
+    throw new GeneratorError('invalid_btf', `the module's BTF is invalid: ${cause.message}`, {
       cause,
     })
   }
@@ -93,16 +97,18 @@ function checkTask(btf: Btf): void {
   const id = btf.find('task_struct', 'STRUCT')
   const task = id === undefined ? undefined : btf.type(id)
   if (task?.kind !== 'STRUCT') throw notKernel('it has no struct task_struct')
-  if (task.size < TASK_STRUCT.least || task.size > TASK_STRUCT.most)
-    throw notKernel(`task_struct has ${task.size} bytes`)
+  if (task.size < TASK_STRUCT.min || task.size > TASK_STRUCT.max)
+    throw notKernel(
+      `task_struct has ${task.size} bytes, not ${TASK_STRUCT.min} to ${TASK_STRUCT.max}`,
+    )
   for (const name of ['pid', 'tgid']) {
     if (!task.members.some((member) => member.name === name))
       throw notKernel(`task_struct has no ${name}`)
   }
   const covered = task.members.reduce((sum, member) => sum + bytesOf(btf, task, member), 0)
-  if (covered < task.size * COVERED)
+  if (covered < task.size * MIN_COVERAGE)
     throw notKernel(
-      `task_struct's members are ${covered} of its ${task.size} bytes: it was minimised`,
+      `the members of task_struct cover ${covered} of its ${task.size} bytes, as in minimised BTF`,
     )
 }
 

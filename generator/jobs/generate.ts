@@ -1,6 +1,6 @@
 /*
- * A run: discover → plan → jobs. What fails on the way, a suite or a package, is stored and told, and never stops the
- * rest.
+ * A run: discover → plan → jobs → publish. The failure of a suite or of a package is stored and reported, and never
+ * stops the others.
  */
 import { Catalog, type FailureCode, type KernelName, type Tool } from '../../storage/index.ts'
 import { findPackages, type PackageSearchOptions } from '../indexes/available.ts'
@@ -15,40 +15,43 @@ export interface GenerateOptions
   extends PackageSearchOptions,
     Omit<QueueOptions, 'tool'>,
     JobOptions {
-  /** the newest so many packages of all that match */
+  /** consider only that many of the matching packages: the newest */
   limit?: number
-  /** signs the snapshot of the catalog, and the archive tree's manifest */
+  /** minisign secret key: signs the snapshot of the catalog and the archive tree's manifest */
   secretKey?: string
-  /** keep the btfhub-archive tree, too */
+  /** maintain the btfhub-archive tree, too */
   archive?: boolean
 }
 
+/** The results of a run: numbers of packages, and of suites that failed. */
 export interface Summary {
   published: number
+  /** in the store already */
   skipped: number
+  /** failed before, and not due for a retry */
   postponed: number
   failed: Partial<Record<FailureCode, number>>
-  /** suites that could not be read */
+  /** suites whose index could not be read */
   sourcesFailed: number
-  /** not begun, since the run was asked to end */
+  /** not started, since the run was asked to end */
   left: number
   /** left to workers */
   queued: number
 }
 
-/** Whether everything went well. */
+/** Tells whether nothing failed and nothing was left. */
 export const isClean = ({ failed, sourcesFailed, left }: Summary): boolean =>
   sourcesFailed === 0 && left === 0 && Object.keys(failed).length === 0
 
 /**
- * Generates what the sources offer and the store lacks. Failures of packages and suites are in the summary and in the
- * store. Throws GeneratorError `pahole_missing`, and the signal's reason.
+ * Generates BTF of all packages of the sources that the store lacks. Failures of packages and suites are counted in
+ * the summary and recorded in the store. Errors: `pahole_missing`; those of the store and the queue; the signal's reason.
  */
 export async function generate(options: GenerateOptions): Promise<Summary> {
   const { store, onEvent, limit } = options
   const tool = await findPahole(options.signal)
-  const offers = await findPackages(options)
-  const planned = await plan(offers.packages, {
+  const { packages, failures } = await findPackages(options)
+  const planned = await plan(packages, {
     store,
     fingerprint: tool.fingerprint,
     earlyStop: options.earlyStop ?? false,
@@ -58,10 +61,10 @@ export async function generate(options: GenerateOptions): Promise<Summary> {
   onEvent?.({ event: 'planned', ...planned, jobs: planned.jobs.length })
   const jobs = planned.jobs.map((found) => jobOf(found, jobOptionsOf(options)))
   const outcomes = await runAndPublish(jobs, { ...options, tool })
-  return summarize(outcomes, { ...planned, sourcesFailed: offers.failures.length })
+  return summarize(outcomes, { ...planned, sourcesFailed: failures.length })
 }
 
-/** Generates from files and URLs that somebody names; `kernel` says what their names and images do not. */
+/** Generates BTF of given files and URLs; `kernel` names what they do not tell themselves. Errors: as `generate`. */
 export async function generateFiles(
   files: readonly string[],
   kernel: Partial<KernelName>,
@@ -74,8 +77,8 @@ export async function generateFiles(
 }
 
 /**
- * Has jobs done, and then all follow that follows from records. First an archive that a killed run left without a line
- * in the manifest: once its record is replaced, nothing would say any more that it was ever right.
+ * Runs jobs, and publishes the catalog. The archive tree is updated before, too: a killed run may have left an archive
+ * without a line in the manifest, and once its record is replaced nothing can confirm that archive.
  */
 async function runAndPublish(
   jobs: readonly Job[],
@@ -87,7 +90,7 @@ async function runAndPublish(
   return outcomes
 }
 
-/** Has jobs done, in their order. Throws what ended them, when all have ended. */
+/** Runs jobs in their order. Rejects with the first error, after all jobs have ended. */
 async function runJobs(
   jobs: readonly Job[],
   options: GenerateOptions & { tool: Tool },
@@ -107,9 +110,9 @@ async function runJobs(
 
 function summarize(
   outcomes: readonly JobResult[],
-  before: Pick<Summary, 'skipped' | 'postponed' | 'sourcesFailed'>,
+  planned: Pick<Summary, 'skipped' | 'postponed' | 'sourcesFailed'>,
 ): Summary {
-  const { skipped, postponed, sourcesFailed } = before
+  const { skipped, postponed, sourcesFailed } = planned
   const summary: Summary = {
     published: 0,
     skipped,

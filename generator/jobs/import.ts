@@ -1,6 +1,6 @@
 /*
- * BTF that others made, from a btfhub-archive tree or a bundle: checked as our own is, and recorded with where it came
- * from. What was made here is never replaced by it.
+ * Imports BTF that others made, from a btfhub-archive tree or a bundle. It gets the same checks as our own BTF, and its
+ * record names its origin. It never replaces BTF that was made here.
  */
 import { basename } from 'node:path'
 import {
@@ -20,8 +20,8 @@ import { GeneratorError } from '../error.ts'
 import { readTree, type TreeFile } from '../packages/btf-tree.ts'
 import { checkBtf } from './check.ts'
 
-/** How a path in a tree ends, and how its bytes become raw BTF. */
-const FORMS: Readonly<Record<string, (bytes: Buffer) => Buffer | Promise<Buffer>>> = {
+/** The decoders of files in a tree, by the ends of their paths. */
+const DECODERS: Readonly<Record<string, (bytes: Buffer) => Buffer | Promise<Buffer>>> = {
   '.btf.tar.xz': (bytes) => unpackArchive(bytes),
   '.btf': (bytes) => bytes,
 }
@@ -31,14 +31,14 @@ export type Imported =
   | { path: string; state: 'refused'; code: string; message: string }
 
 export interface ImportOptions {
-  /** signs the snapshot */
+  /** minisign secret key: signs the snapshot of the catalog */
   secretKey?: string
   signal?: AbortSignal
 }
 
 /**
- * Imports a directory or tar with `<distro>/<version>/<arch>/<release>.btf` or `.btf.tar.xz` in it, and tells of each.
- * Again it changes nothing. Errors: those of the store, and `invalid_package` for a tar that does not read.
+ * Imports a directory or a tar with files named `<distro>/<version>/<arch>/<release>.btf` or `.btf.tar.xz`, and
+ * yields the result of each. A second import changes nothing. Errors: `invalid_package`; those of the store.
  */
 export async function* importTree(
   store: Store,
@@ -47,30 +47,31 @@ export async function* importTree(
 ): AsyncGenerator<Imported> {
   const catalog = await Catalog.open(store)
   const before = new Map<string, Content>()
-  for await (const file of readTree(root, (path) => formOf(path) !== undefined)) {
+  for await (const file of readTree(root, (path) => suffixOf(path) !== undefined)) {
     signal?.throwIfAborted()
     yield await importFile({ store, catalog, root, before }, file)
   }
   await Catalog.publish(store, secretKey)
 }
 
-const formOf = (path: string): string | undefined =>
-  Object.keys(FORMS).find((suffix) => path.endsWith(suffix))
+const suffixOf = (path: string): string | undefined =>
+  Object.keys(DECODERS).find((suffix) => path.endsWith(suffix))
 
 interface Import {
   store: Store
   catalog: Catalog
   root: string
-  /** what was found at paths that came before, for hard links */
+  /** contents of earlier paths, to which hard links may refer */
   before: Map<string, Content>
 }
 
 /** A file and the BTF in it. */
 interface Content {
-  /** of the file */
+  /** digest of the file */
   sha256: string
+  /** bytes of the file */
   size: number
-  /** of raw BTF that is in the store */
+  /** digest of the raw BTF, which is in the store */
   btf: string
 }
 
@@ -80,8 +81,12 @@ async function importFile(
 ): Promise<Imported> {
   const { path } = file
   try {
-    const kernel = kernelOfPath(path, formOf(path)!)
-    if (!kernel) throw refused('kernel_mismatch', 'its path names no kernel')
+    const kernel = kernelOfPath(path, suffixOf(path)!)
+    if (!kernel)
+      throw new GeneratorError(
+        'kernel_mismatch',
+        'invalid path: expected DISTRO/VERSION/ARCH/RELEASE',
+      )
     const { raw, sha256: digest, size } = await contentOf(store, before, file)
     const info = checkBtf(raw)
     const known = catalog.find(kernel)
@@ -95,7 +100,8 @@ async function importFile(
       return { path, state: 'made here', kernel }
     const btf = { ...(await putBlob(store, raw)), ...info }
     await putRecord(store, recordOf(kernel, btf, { root, path, ...content }))
-    await putBlob(store, raw) // gc may have taken an old one of the same bytes before the record named it
+    // gc may have removed an equal blob that was stored earlier, before the record named it
+    await putBlob(store, raw)
     before.set(path, content)
     return { path, state: 'imported', kernel }
   } catch (error) {
@@ -107,23 +113,25 @@ async function importFile(
   }
 }
 
-/** A file's BTF; of a hard link that of the file before it. */
+/** Decodes a file's BTF; for a hard link, returns that of the earlier file. */
 async function contentOf(
   store: Store,
   before: ReadonlyMap<string, Content>,
   { path, bytes, link }: TreeFile,
 ): Promise<{ raw: Buffer; sha256: string; size: number }> {
-  const first = link === undefined ? undefined : before.get(link)
-  if (first && formOf(path) === formOf(link!))
-    return { ...first, raw: await getBlob(store, first.btf) }
-  if (link !== undefined)
-    throw refused('unsupported_package', `it is a hard link to ${link}, which was not imported`)
-  if (!bytes) throw refused('unsupported_package', 'it is no regular file, or too large')
-  return { raw: await FORMS[formOf(path)!]!(bytes), sha256: sha256Of(bytes), size: bytes.length }
+  const target = link === undefined ? undefined : before.get(link)
+  if (target && suffixOf(path) === suffixOf(link!))
+    return { ...target, raw: await getBlob(store, target.btf) }
+  if (link !== undefined) throw unsupported(`a hard link to ${link}, which was not imported`)
+  if (!bytes) throw unsupported('not a regular file, or too large')
+  return {
+    raw: await DECODERS[suffixOf(path)!]!(bytes),
+    sha256: sha256Of(bytes),
+    size: bytes.length,
+  }
 }
 
-const refused = (code: 'kernel_mismatch' | 'unsupported_package', why: string) =>
-  new GeneratorError(code, why)
+const unsupported = (message: string) => new GeneratorError('unsupported_package', message)
 
 function recordOf(
   kernel: KernelName,
@@ -136,7 +144,7 @@ function recordOf(
     kernel,
     package: {
       name: basename(from.root),
-      version: '', // nobody knows; the build is named after its BTF
+      version: '', // unknown; the record is named after its BTF instead
       url: `import:${from.path}`,
       sha256: from.sha256,
       size: from.size,

@@ -1,6 +1,6 @@
 /*
- * A job: one package, or one file that somebody gave, on its way to being a record. It is plain data, and says all that
- * its doing depends on, since it may be done elsewhere.
+ * A job: one package, or one file that a user gave, from which a record is to be made. It is plain data with everything
+ * that the result depends on, since a worker on another machine may run it.
  */
 import { basename } from 'node:path'
 import Type from 'typebox'
@@ -10,22 +10,22 @@ import { namingOf } from '../sources/naming.ts'
 import { Checksum, type KernelPackage, Trust } from '../sources/source.ts'
 import { SOURCES } from '../sources/sources.ts'
 
-/** One that comes from a queue is someone else's: every part of it has a bound. */
+/** A job from a queue is untrusted input: each of its parts has a bound. */
 const Text = Type.String({ minLength: 1, maxLength: 255 })
 const Path = Type.String({ minLength: 1, maxLength: 1024 })
 
-/** How a package is to be done. */
+/** The options of a job. */
 const JobOptions = {
-  /** end the download when vmlinux is whole; its digest is never compared then, and the record says `prefix` */
+  /** end the download when vmlinux is complete: the digest is not verified, and the record says `prefix` */
   earlyStop: Type.Optional(Type.Boolean()),
-  /** take the BTF that the kernel carries itself, where it does */
+  /** use the kernel's own BTF if it has any */
   embedded: Type.Optional(Type.Boolean()),
-  /** names of modules whose BTF is wanted, too; `*` for all */
+  /** names of modules whose BTF is wanted; `*` for all */
   modules: Type.Optional(Type.Array(Text, { maxItems: 4096 })),
 }
 
 const Single = {
-  /** as far as it is known before the image is read */
+  /** the parts of the name that are known before vmlinux is read */
   kernel: Type.Object({
     distro: Text,
     version: Text,
@@ -40,15 +40,16 @@ const Single = {
     size: Type.Optional(Type.Integer({ minimum: 0 })),
     sha256: Type.Optional(Type.String({ pattern: '^[0-9a-f]{64}$' })),
   }),
-  /** what the package's digest must be, and by whom that is; of what a user gives nobody knows */
+  /** the digest that the package must have; unknown for files that a user gives */
   checksum: Type.Optional(Checksum),
+  /** who vouches for the checksum */
   trust: Trust,
-  /** id of the source whose access opens the repository */
+  /** id of the source; its access data open the repository */
   source: Type.Optional(Text),
   format: Type.Union([Type.Literal('deb'), Type.Literal('rpm'), Type.Literal('vmlinux')]),
-  /** paths of OpenPGP keys, of which one must have signed the header of an .rpm */
+  /** paths of OpenPGP keys; one of them must have signed the header of an .rpm */
   keys: Type.Optional(Type.Array(Path, { maxItems: 16 })),
-  /** globs of the paths that vmlinux may have in the package */
+  /** globs of the paths at which the package may have vmlinux */
   vmlinux: Type.Array(Path, { maxItems: 16 }),
   ...JobOptions,
 }
@@ -57,7 +58,7 @@ const STRICT = { additionalProperties: false }
 export const Job = Type.Object(
   {
     ...Single,
-    /** what is done where the package has a kernel without BTF of its own */
+    /** the package that is tried if this one is lost, such as an image whose kernel has no BTF */
     fallback: Type.Optional(Type.Object(Single, STRICT)),
   },
   STRICT,
@@ -67,26 +68,25 @@ export type JobOptions = Pick<Job, keyof typeof JobOptions>
 
 const OPTION_NAMES = Object.keys(JobOptions) as (keyof JobOptions)[]
 
-/** Those of a run's options that are a job's. */
+/** Picks a job's options from a run's. */
 export const jobOptionsOf = (options: JobOptions): JobOptions =>
   Object.fromEntries(
     OPTION_NAMES.flatMap((name) => (options[name] === undefined ? [] : [[name, options[name]]])),
   )
 
 /**
- * What a job is known by, 32 hex digits: whoever plans the same package for the same kernel, by the same tool and in the
- * same way, plans the same job, from whichever mirror.
+ * The id of a job, 32 hex digits. It is the same for the same package, kernel, options and tool, whatever the mirror.
  */
 export function jobIdOf(job: Job, fingerprint: string): string {
   const { distro, version, arch, release } = job.kernel
   const { name, version: packageVersion, url } = job.package
   const options = OPTION_NAMES.map((option) => job[option])
   const file = job.checksum?.hex ?? url
-  const what = [distro, version, arch, release, name, packageVersion, file, options]
-  return sha256Of(JSON.stringify([what, fingerprint])).slice(0, 32)
+  const identity = [distro, version, arch, release, name, packageVersion, file, options]
+  return sha256Of(JSON.stringify([identity, fingerprint])).slice(0, 32)
 }
 
-/** The job that a source's package makes. */
+/** The job for a package of a source. */
 export function jobOf(from: KernelPackage, options: JobOptions = {}): Job {
   const { fallback } = from
   return { ...singleOf(from, options), ...(fallback && { fallback: singleOf(fallback, options) }) }
@@ -115,14 +115,14 @@ function singleOf(from: KernelPackage, options: JobOptions): Omit<Job, 'fallback
 
 const CUSTOM = SOURCES.get('custom')!
 const naming = namingOf([...CUSTOM.packages, ...CUSTOM.images!])
-/** Where packages have vmlinux, or what boot loaders take. */
+/** Globs of the paths at which packages have vmlinux or vmlinuz. */
 const PATHS = [...CUSTOM.vmlinux, ...CUSTOM.vmlinuz!].map((path) =>
   path.replaceAll('{release}', '*'),
 )
 
 /**
- * The job that a file or URL makes: a .deb, .ddeb or .rpm, else a bare vmlinux, compressed or not. What `kernel`
- * leaves open the file's name may tell by the rules of the source `custom`, else the image itself.
+ * The job for a file or URL: a .deb, .ddeb or .rpm, or otherwise a bare vmlinux, compressed or not. Parts of the name
+ * that `kernel` leaves out come from the file's name, by the rules of the source `custom`, or from vmlinux.
  */
 export function jobOfFile(url: string, kernel: Partial<KernelName>, options: JobOptions = {}): Job {
   const file = fileNameOf(url)
@@ -146,7 +146,7 @@ export function jobOfFile(url: string, kernel: Partial<KernelName>, options: Job
   }
 }
 
-/** The last part of a path or URL, without the escapes that mirrors and apt's cache write (`1%3a6.12.107-1`). */
+/** The last part of a path or URL, without the escapes of mirrors and of apt's cache (`1%3a6.12.107-1`). */
 function fileNameOf(url: string): string {
   const name = basename(/^https?:/.test(url) ? url.replace(/[?#].*$/s, '') : url)
   try {
@@ -156,7 +156,7 @@ function fileNameOf(url: string): string {
   }
 }
 
-/** The name a job's kernel goes by while the image has not told more. */
+/** The name of a job's kernel, with placeholders for what is only known from vmlinux. */
 export function nameOf({ kernel, package: { name } }: Job): KernelName {
   return { arch: 'unknown', release: name, ...kernel }
 }

@@ -1,20 +1,20 @@
-/* The queue in this process: so many jobs at once as are allowed and the machine has room for, in the order in which they came. */
+/* The queue in this process: starts jobs in their order, as many at once as the options and the budget allow. */
 
 import type { JobEvent, OnJobEvent } from '../event.ts'
 import { removeAbandonedScratch } from '../scratch.ts'
 import { Budget, estimateOf } from './budget.ts'
 import { type Job, jobIdOf } from './job.ts'
 import { PAHOLE_LIMITS } from './pahole.ts'
-import { type JobOutcome, NoRoom, runJob } from './pipeline.ts'
+import { type JobOutcome, runJob } from './pipeline.ts'
 import type { JobResult, Queue, QueueOptions } from './queue.ts'
 
-/** Opens it, and removes what killed runs left in its scratch directory. */
+/** Opens the queue, and removes what killed runs left in its scratch directory. */
 export async function openLocalQueue(options: QueueOptions): Promise<Queue> {
   await removeAbandonedScratch(options.scratch)
   return new LocalQueue(options, await Budget.open(options.scratch, options.budget))
 }
 
-/** A job that waits or runs, with those who want it. */
+/** A job that waits or runs, with all who asked for it. */
 interface LocalTask {
   job: Job
   listeners: Set<OnJobEvent>
@@ -54,7 +54,7 @@ class LocalQueue implements Queue {
     return task
   }
 
-  /** Begins what may begin now, and lets go of what may not begin any more. */
+  /** Starts the next jobs, or lets go of all that wait if the run is to end. */
   #next(): void {
     const { jobs = 1, drain, signal } = this.#options
     if (drain?.aborted || signal?.aborted)
@@ -64,16 +64,16 @@ class LocalQueue implements Queue {
       const task = this.#waiting.shift()
       if (!task) return
       this.#running++
-      void this.#do(task)
+      void this.#run(task)
     }
   }
 
-  async #do({ job, listeners, settle }: LocalTask): Promise<void> {
+  async #run({ job, listeners, settle }: LocalTask): Promise<void> {
     const onEvent = (event: JobEvent) => {
       for (const listener of listeners) listener(event)
     }
     try {
-      settle.resolve(await this.#withRoom(job, onEvent))
+      settle.resolve(await this.#runWithinBudget(job, onEvent))
     } catch (error) {
       settle.reject(error)
     } finally {
@@ -82,17 +82,16 @@ class LocalQueue implements Queue {
     }
   }
 
-  /** Runs a job when the machine has room for it; anew, where it turns out to need more. */
-  async #withRoom(job: Job, onEvent: OnJobEvent): Promise<JobOutcome> {
+  /** Runs a job when the budget has room for it; again with a larger lease if it turns out to need more. */
+  async #runWithinBudget(job: Job, onEvent: OnJobEvent): Promise<JobOutcome> {
     const { signal, pahole = PAHOLE_LIMITS } = this.#options
     let want = estimateOf(job, pahole.output)
     for (let first = false; ; first = true) {
       const lease = await this.#budget.lease(want, { first, signal })
       try {
-        return await runJob(job, lease, { ...this.#options, onEvent })
-      } catch (error) {
-        if (!(error instanceof NoRoom)) throw error
-        want = error.want
+        const outcome = await runJob(job, lease, { ...this.#options, onEvent })
+        if (outcome.state !== 'deferred') return outcome
+        want = outcome.want
       } finally {
         lease.release()
       }

@@ -1,6 +1,6 @@
 /*
- * Modules of a kernel: the split BTF of each over the kernel's. A module that fails is no reason to withhold the others;
- * what became of it is recorded.
+ * Makes the split BTF of a kernel's modules over the kernel's BTF. A module that fails does not stop the others: its
+ * failure is recorded.
  */
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -12,7 +12,7 @@ import { readModule } from '../packages/vmlinux.ts'
 import { checkModuleBtf } from './check.ts'
 import { encodeBtf, type PaholeLimits } from './pahole.ts'
 
-/** What modules came to. */
+/** The results of encoding modules, by success and failure. */
 export interface Modules {
   made: (ModuleFile & { info: Omit<ModuleInfo, 'sha256'> })[]
   failed: Record<string, ModuleFailure>
@@ -23,17 +23,17 @@ export interface ModuleOptions {
   tool: Tool
   /** the kernel's BTF */
   base: Uint8Array
-  /** modules may have BTF over that base, as the kernel's own build made it */
+  /** whether `base` is the kernel's own BTF; then BTF that modules carry is used */
   embedded: boolean
-  /** where there is room for theirs */
+  /** where their BTF is written */
   directory: string
   limits: PaholeLimits
   signal: AbortSignal
 }
 
 /**
- * Makes the split BTF of each module over the kernel's, removes the modules, and leaves their BTF. Errors: none of
- * theirs, but those that all would have: `pahole_missing`, `no_space`, the signal's reason.
+ * Writes the split BTF of each module over the kernel's to a file, and removes the module. Errors, since they would hit
+ * every module: `pahole_missing`, `no_space`, the signal's reason; all others are in the result.
  */
 export async function encodeModules(
   files: readonly ModuleFile[],
@@ -56,7 +56,7 @@ export async function encodeModules(
   return modules
 }
 
-/** What is no module's own fault. */
+/** The failures that would hit every module. */
 const COMMON: ReadonlySet<string> = new Set(['pahole_missing', 'no_space'])
 
 async function encodeModule(
@@ -73,7 +73,10 @@ async function encodeModule(
     const over = { ...tool, options: [...tool.options, `--btf_base=${base}`] }
     await encodeBtf(over, path, target, limits, signal)
   } else {
-    throw new GeneratorError('no_dwarf', "the module has no debug info, nor BTF over the kernel's")
+    throw new GeneratorError(
+      'no_dwarf',
+      "the module has neither debug info nor BTF over the kernel's own",
+    )
   }
   return { name, path: target, info: checkModuleBtf(await readFile(target), opened) }
 }

@@ -1,7 +1,7 @@
 /*
- * Generation on demand: somebody names a kernel, the mill finds its packages among what sources offer and has them done.
- * However many name the same kernel, it is done once: a generation's id follows from the kernel's names. What sources
- * offer is remembered a while, and so is what came of a kernel: a stranger who asks again and again costs nothing.
+ * Generation on demand: a client names a kernel, and the generator finds its packages in the sources and runs their
+ * jobs. Requests for the same kernel are a single flight: the id of a generation is derived from the kernel's name. The
+ * packages of the sources are cached for a while, and so are results: a client that repeats a request costs nothing.
  */
 import { LRUCache } from 'lru-cache'
 import {
@@ -30,36 +30,36 @@ import { findPahole } from './pahole.ts'
 import { knownRecord, plan } from './plan.ts'
 import type { Queue, QueueOptions } from './queue.ts'
 
-/** How long it is remembered, in milliseconds, what sources offer and what came of a kernel. */
-const REMEMBERED = 10 * 60 * 1000
-/** How many ended generations are remembered. */
-const KEPT = 1000
+/** How long package searches and results are cached, in milliseconds. */
+const CACHE_TTL = 10 * 60 * 1000
+/** How many package searches, and how many ended generations, are cached. */
+const CACHE_SIZE = 1000
 
 export interface OnDemandOptions
   extends Omit<PackageSearchOptions, 'filter' | 'drain' | 'onEvent'>,
     Omit<QueueOptions, 'tool' | 'drain'>,
     JobOptions {
-  /** signs the snapshot of the catalog */
+  /** minisign secret key: signs the snapshot of the catalog */
   secretKey?: string
-  /** how many kernels may be under way at once, waiting ones among them */
+  /** how many generations may be under way at once, including those that wait; default: no limit */
   limit?: number
-  /** how long what sources offer and what came of a kernel is remembered, in milliseconds */
-  remembered?: number
+  /** how long package searches and results are cached, in milliseconds; default: 10 minutes */
+  cacheTtl?: number
 }
 
-/** What becomes of a kernel that somebody named. It is plain data. */
+/** The generation of one kernel, as plain data. */
 export interface OnDemandGeneration {
   /** 32 hex digits: the same for all names of the same kernel */
   id: string
   kernel: KernelName
   /**
-   * `searching` and `working` change yet; then it is `published` (its BTF is in the store), `unknown` (no source offers
-   * it), or `failed`.
+   * `searching` and `working` are under way; the end is `published` (the BTF is in the store), `unknown` (no source has
+   * the kernel), or `failed`
    */
   state: 'searching' | 'working' | 'published' | 'unknown' | 'failed'
-  /** of each build under the kernel's name */
+  /** one for each build of the kernel */
   packages: PackageState[]
-  /** why it failed; of several failures the first */
+  /** why it failed: the first failure, if there are several */
   failure?: Failure
 }
 
@@ -68,17 +68,18 @@ export interface PackageState {
   version: string
   state: 'waiting' | 'working' | 'published' | 'failed'
   stage?: Stage
-  /** bytes that were read, of so many where that is known */
+  /** bytes that have been read */
   read: number
+  /** bytes of the package */
   size: number | undefined
 }
 
-/** One generation and those who watch it. */
-interface Run {
+/** A generation with its watchers. */
+interface GenerationFlight {
   generation: OnDemandGeneration
-  /** settles with the next change */
+  /** resolves at the next change */
   changed: PromiseWithResolvers<void>
-  /** when it ended, as `Date.now()` has it */
+  /** milliseconds since the epoch */
   ended: number | undefined
 }
 
@@ -87,10 +88,10 @@ export class OnDemandGenerator {
   readonly #tool: Tool
   readonly #queue: Queue
   readonly #stop: AbortController
-  /** by generation id; in the order in which they began */
-  readonly #runs = new Map<string, Run>()
-  /** what sources offer, by distribution, version and architecture */
-  readonly #offers = new LRUCache<string, Promise<PackageSearch>>({ max: KEPT })
+  /** generations under way and ended ones, by id, the oldest first */
+  readonly #flights = new Map<string, GenerationFlight>()
+  /** package searches under way and their results, by distribution, version and architecture */
+  readonly #searches = new LRUCache<string, Promise<PackageSearch>>({ max: CACHE_SIZE })
   #publishing: Promise<unknown> = Promise.resolve()
 
   private constructor(options: OnDemandOptions, tool: Tool, queue: Queue, stop: AbortController) {
@@ -100,7 +101,7 @@ export class OnDemandGenerator {
     this.#stop = stop
   }
 
-  /** Opens a mill with its queue. Errors: `pahole_missing`, those of `openQueue`. */
+  /** Opens a generator with its queue. Errors: `pahole_missing`; those of `openQueue`. */
   static async open(options: OnDemandOptions): Promise<OnDemandGenerator> {
     const tool = await findPahole(options.signal)
     const stop = new AbortController()
@@ -111,48 +112,53 @@ export class OnDemandGenerator {
 
   /** How many generations are under way. */
   get underWay(): number {
-    return this.#runs.values().reduce((sum, { ended }) => sum + (ended === undefined ? 1 : 0), 0)
+    const count = (sum: number, { ended }: GenerationFlight) => sum + (ended === undefined ? 1 : 0)
+    return this.#flights.values().reduce(count, 0)
   }
 
   /**
-   * The generation of a kernel, which begins now unless it is under way, or failed or found nothing a moment ago.
-   * Undefined where as many are under way as may be. Errors: `StoreError` `invalid_key` for what is no kernel's name.
+   * Starts the generation of a kernel, or returns the one that is under way, or the cached failure. Returns undefined
+   * if `limit` generations are under way. Errors: `StoreError` `invalid_key` for an invalid kernel name.
    */
   submit(kernel: KernelName): OnDemandGeneration | undefined {
     const name = canonicalName(kernel)
     const id = sha256Of(kernelPrefix(name)).slice(0, 32)
-    const known = this.#runs.get(id)
-    if (known && !this.#mayBegin(known)) return structuredClone(known.generation)
+    const known = this.#flights.get(id)
+    if (known && !this.#isStale(known)) return structuredClone(known.generation)
     if (this.underWay >= (this.#options.limit ?? Number.POSITIVE_INFINITY)) return undefined
     const generation: OnDemandGeneration = { id, kernel: name, state: 'searching', packages: [] }
-    const run: Run = { generation, changed: Promise.withResolvers(), ended: undefined }
-    this.#runs.delete(id)
-    this.#runs.set(id, run)
-    this.#forget()
-    void this.#generate(run, namesOf(kernel))
+    const flight: GenerationFlight = {
+      generation,
+      changed: Promise.withResolvers(),
+      ended: undefined,
+    }
+    this.#flights.delete(id)
+    this.#flights.set(id, flight)
+    this.#evictOldest()
+    void this.#generate(flight, namesOf(kernel))
     return structuredClone(generation)
   }
 
-  /** A generation that is under way, or ended not long ago, as it is now. */
+  /** The current state of a generation that is under way or cached. */
   get(id: string): OnDemandGeneration | undefined {
-    return structuredClone(this.#runs.get(id)?.generation)
+    return structuredClone(this.#flights.get(id)?.generation)
   }
 
   /**
-   * A generation as it is now, and after each change, until it has ended: the last one is of its end. Who is slow
-   * misses what lies between. Nothing where there is no such generation; returns early when `signal` aborts.
+   * Yields the current state of a generation, and its state after each change until it has ended. A slow reader misses
+   * states in between, but never the last one. Yields nothing for an unknown id; returns early when `signal` aborts.
    */
   async *watch(id: string, signal?: AbortSignal): AsyncGenerator<OnDemandGeneration> {
-    const run = this.#runs.get(id)
-    if (!run) return
+    const flight = this.#flights.get(id)
+    if (!flight) return
     const aborted = Promise.withResolvers<void>()
     const abort = () => aborted.resolve()
     signal?.addEventListener('abort', abort, { once: true })
     try {
       while (!signal?.aborted) {
-        const { changed } = run
-        yield structuredClone(run.generation)
-        if (run.ended !== undefined && run.changed === changed) return // that was the end
+        const { changed } = flight
+        yield structuredClone(flight.generation)
+        if (flight.ended !== undefined && flight.changed === changed) return // that was the last state
         await Promise.race([changed.promise, aborted.promise])
       }
     } finally {
@@ -160,82 +166,84 @@ export class OnDemandGenerator {
     }
   }
 
-  /** The generation when it has ended; undefined where there is none. */
+  /** Waits until a generation has ended, and returns it; undefined for an unknown id. */
   async done(id: string): Promise<OnDemandGeneration | undefined> {
     let last: OnDemandGeneration | undefined
     for await (const generation of this.watch(id)) last = generation
     return last
   }
 
-  /** Ends what is under way at once, and lets go of the queue. */
+  /** Aborts all generations, and closes the queue. */
   async close(): Promise<void> {
-    this.#stop.abort(new GeneratorError('aborted', 'the mill was closed'))
-    await Promise.all([...this.#runs.keys()].map((id) => this.done(id)))
+    this.#stop.abort(new GeneratorError('aborted', 'the generator was closed'))
+    await Promise.all([...this.#flights.keys()].map((id) => this.done(id)))
     await this.#publishing.catch(() => {})
     await this.#queue.close()
   }
 
-  /** Whether it may begin anew. */
-  #mayBegin({ generation, ended }: Run): boolean {
+  /** Tells whether a kernel may be generated again. A published one may: another build may have appeared. */
+  #isStale({ generation, ended }: GenerationFlight): boolean {
     if (ended === undefined) return false
-    return generation.state === 'published' || Date.now() - ended > this.#remembered
+    return generation.state === 'published' || Date.now() - ended > this.#cacheTtl
   }
 
-  get #remembered(): number {
-    return this.#options.remembered ?? REMEMBERED
+  get #cacheTtl(): number {
+    return this.#options.cacheTtl ?? CACHE_TTL
   }
 
-  /** Forgets the oldest of those that ended. */
-  #forget(): void {
-    const ended = [...this.#runs].filter(([, run]) => run.ended !== undefined)
-    for (const [id] of ended.slice(0, -KEPT)) this.#runs.delete(id)
+  /** Keeps the cache of ended generations within its size. */
+  #evictOldest(): void {
+    const ended = [...this.#flights].filter(([, flight]) => flight.ended !== undefined)
+    for (const [id] of ended.slice(0, -CACHE_SIZE)) this.#flights.delete(id)
   }
 
-  async #generate(run: Run, names: readonly KernelName[]): Promise<void> {
-    const { generation } = run
+  async #generate(flight: GenerationFlight, names: readonly KernelName[]): Promise<void> {
+    const { generation } = flight
     try {
-      const { packages, failures } = await this.#find(names)
-      if (packages.length > 0) await this.#make(run, packages)
+      const { packages, failures } = await this.#findPackages(names)
+      if (packages.length > 0) await this.#runJobs(flight, packages)
       else if (failures[0]) Object.assign(generation, { state: 'failed', failure: failures[0] })
       else generation.state = 'unknown'
     } catch (error) {
       Object.assign(generation, { state: 'failed', failure: failureOf(error, 1) })
     }
-    run.ended = Date.now()
-    tell(run)
+    flight.ended = Date.now()
+    notify(flight)
   }
 
-  /** The packages of a kernel under the first of its names that has any. */
-  async #find(names: readonly KernelName[]): Promise<PackageSearch> {
+  /** Finds the packages of a kernel under the first of its names that has any. */
+  async #findPackages(names: readonly KernelName[]): Promise<PackageSearch> {
     const failures: Failure[] = []
     for (const { distro, version, arch, release } of names) {
-      const offers = await this.#offersOf({ distro, version, arch: canonicalArch(arch) })
-      const packages = offers.packages.filter(({ kernel }) => kernel.release === release)
+      const found = await this.#search({ distro, version, arch: canonicalArch(arch) })
+      const packages = found.packages.filter(({ kernel }) => kernel.release === release)
       if (packages.length > 0) return { packages, failures: [] }
-      failures.push(...offers.failures)
+      failures.push(...found.failures)
     }
     return { packages: [], failures }
   }
 
-  #offersOf(shelf: Omit<KernelName, 'release'>): Promise<PackageSearch> {
-    const key = JSON.stringify(Object.values(shelf))
-    const known = this.#offers.get(key)
-    if (known) return known
-    const found = findPackages({ ...this.#options, filter: shelf })
-    this.#offers.set(key, found)
-    found.then(
+  /** Searches the sources: a single flight for each filter, with a cached result. A partial result is cached shorter. */
+  #search(filter: Omit<KernelName, 'release'>): Promise<PackageSearch> {
+    const key = JSON.stringify(Object.values(filter))
+    const cached = this.#searches.get(key)
+    if (cached) return cached
+    const search = findPackages({ ...this.#options, filter })
+    this.#searches.set(key, search)
+    search.then(
       ({ failures }) => {
-        const ttl = failures.length > 0 ? this.#remembered / 10 : this.#remembered
-        this.#offers.set(key, found, { ttl })
+        const ttl = failures.length > 0 ? this.#cacheTtl / 10 : this.#cacheTtl
+        this.#searches.set(key, search, { ttl })
       },
-      () => this.#offers.delete(key),
+      () => this.#searches.delete(key),
     )
-    return found
+    return search
   }
 
-  async #make(run: Run, packages: readonly KernelPackage[]): Promise<void> {
+  /** Runs the jobs that are due, and decides by the store's records whether the kernel has BTF now. */
+  async #runJobs(flight: GenerationFlight, packages: readonly KernelPackage[]): Promise<void> {
     const { store, earlyStop = false, modules = [] } = this.#options
-    const { generation } = run
+    const { generation } = flight
     const { jobs } = await plan(packages, {
       store,
       fingerprint: this.#tool.fingerprint,
@@ -246,29 +254,29 @@ export class OnDemandGenerator {
     generation.packages = jobs.map(({ name, version, size }) => {
       return { name, version, state: 'waiting', read: 0, size }
     })
-    tell(run)
+    notify(flight)
     const options = jobOptionsOf(this.#options)
-    const doing = jobs.map((job, i) =>
+    const running = jobs.map((job, i) =>
       this.#queue.run(jobOf(job, options), (event) => {
         Object.assign(generation.packages[i]!, changeOf(event))
-        tell(run)
+        notify(flight)
       }),
     )
-    await Promise.allSettled(doing)
-    const outcomes = await Promise.all(doing)
+    await Promise.allSettled(running)
+    const outcomes = await Promise.all(running)
     if (outcomes.some((outcome) => outcome.state === 'published')) await this.#publish()
     const keys = packages.map(({ kernel, version }) => recordKey(kernel, version))
     const records = await Promise.all(keys.map((key) => knownRecord(store, key)))
-    const served = records.some((record) => record?.btf)
-    generation.state = served ? 'published' : 'failed'
+    const hasBtf = records.some((record) => record?.btf)
+    generation.state = hasBtf ? 'published' : 'failed'
     const [failure] = [
       ...outcomes.flatMap((outcome) => (outcome.state === 'failed' ? [outcome.failure] : [])),
       ...records.flatMap((record) => (record?.failure ? [record.failure] : [])),
     ]
-    if (!served && failure) generation.failure = failure
+    if (!hasBtf && failure) generation.failure = failure
   }
 
-  /** Makes the snapshot say what the records say, one at a time. */
+  /** Publishes the catalog's snapshot. Calls run one after another. */
   #publish(): Promise<unknown> {
     const { store, secretKey } = this.#options
     this.#publishing = this.#publishing
@@ -278,20 +286,20 @@ export class OnDemandGenerator {
   }
 }
 
-/** The last of its names, which sources and the catalog have it under. */
+/** The last of a kernel's names: the one that sources and the catalog use. */
 function canonicalName(kernel: KernelName): KernelName {
   const { distro, version, arch, release } = namesOf(kernel).at(-1)!
   return { distro, version, arch: canonicalArch(arch), release }
 }
 
-/** Tells all who watch that something changed. */
-function tell(run: Run): void {
-  const { changed } = run
-  run.changed = Promise.withResolvers()
+/** Wakes all watchers of a generation. */
+function notify(flight: GenerationFlight): void {
+  const { changed } = flight
+  flight.changed = Promise.withResolvers()
   changed.resolve()
 }
 
-/** What an event changes of its package. */
+/** The part of a package's state that an event changes. */
 function changeOf(event: JobEvent): Partial<PackageState> {
   switch (event.event) {
     case 'started':

@@ -1,25 +1,25 @@
 /*
- * pahole: DWARF in, BTF out. It is asked what it can do, since its options differ by version, and then given those
- * that the kernel's own build gives it (scripts/Makefile.btf, earlier scripts/pahole-flags.sh), so that our BTF is
- * what CONFIG_DEBUG_INFO_BTF would have put there; but one thread, since with `-j` the order of types changes from
- * run to run. Its memory and time are limited: it is known to crash, and to exhaust the machine.
+ * Runs pahole, which makes BTF of DWARF. Its options differ by version, so the installed one is asked what it supports.
+ * It gets the options of the kernel's own build (scripts/Makefile.btf, earlier scripts/pahole-flags.sh), so that the
+ * BTF is what CONFIG_DEBUG_INFO_BTF would have made; but one thread, since with `-j` the order of types changes from
+ * run to run. Its memory and time are limited: pahole is known to crash, and to exhaust the machine.
  */
 import { rm } from 'node:fs/promises'
 import type { Tool } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import { type ChildResult, runChild } from '../subprocess.ts'
 
-/** What btfmill itself does to the bytes; raised when a new btfmill would make others of the same package. */
-const ARTEFACT = 1
+/** btfmill's own part of the fingerprint; increased when btfmill would make other BTF of the same package. */
+const FINGERPRINT_VERSION = 1
 
 export interface PaholeLimits {
-  /** bytes of anonymous memory; 1.24 takes 420 MB for a distribution's kernel */
+  /** bytes of anonymous memory; 1.24 uses 420 MB for a distribution's kernel */
   memory: number
-  /** wall time */
+  /** wall-clock time */
   seconds: number
   /** bytes of BTF */
   output: number
-  /** whether the machine has so many bytes of memory for it */
+  /** tells whether pahole may use that many bytes of memory now */
   room?: (bytes: number) => boolean
 }
 
@@ -29,22 +29,20 @@ export const PAHOLE_LIMITS: PaholeLimits = {
   output: 64 * 1024 ** 2,
 }
 
-/** The features that the kernel asks of pahole 1.26 and newer (scripts/Makefile.btf). */
+/** The BTF features that the kernel's build asks of pahole 1.26 and later (scripts/Makefile.btf). */
 const FEATURES = [
-  ...[
-    'encode_force',
-    'var',
-    'float',
-    'enum64',
-    'decl_tag',
-    'type_tag',
-    'optimized_func',
-    'consistent_func',
-  ],
+  'encode_force',
+  'var',
+  'float',
+  'enum64',
+  'decl_tag',
+  'type_tag',
+  'optimized_func',
+  'consistent_func',
   'decl_tag_kfuncs',
 ]
 
-/** Asks the installed pahole for its version and says how it will be run. Errors: `pahole_missing`. */
+/** Finds the installed pahole's version, and the options that it will get. Errors: `pahole_missing`. */
 export async function findPahole(signal?: AbortSignal): Promise<Tool> {
   const ask = (...args: string[]) =>
     runChild('pahole', args, { seconds: 30, ...(signal && { signal }) })
@@ -53,14 +51,14 @@ export async function findPahole(signal?: AbortSignal): Promise<Tool> {
   if (ended === 'missing' || !minor) {
     throw new GeneratorError(
       'pahole_missing',
-      'pahole is not installed (package pahole, or dwarves)',
+      'pahole is not installed: install the package pahole or dwarves',
     )
   }
   const version = Number(major) * 100 + Number(minor)
   if (version < 118)
     throw new GeneratorError(
       'pahole_missing',
-      `pahole ${major}.${minor} is too old: 1.18 is the first`,
+      `pahole ${major}.${minor} is too old: 1.18 or later is needed`,
     )
   const supported = version >= 126 ? (await ask('--supported_btf_features')).stdout.toString() : ''
   const options = optionsFor(version, supported.trim().split(','))
@@ -69,11 +67,11 @@ export async function findPahole(signal?: AbortSignal): Promise<Tool> {
     name: 'pahole',
     version: name,
     options,
-    fingerprint: `${ARTEFACT} pahole ${name} ${options.join(' ')}`,
+    fingerprint: `${FINGERPRINT_VERSION} pahole ${name} ${options.join(' ')}`,
   }
 }
 
-/** The kernel's own options for a version (124 for 1.24), without `-j`. */
+/** The options of the kernel's build for a pahole version (124 for 1.24), without `-j`. */
 export function optionsFor(version: number, features: readonly string[]): string[] {
   const options: string[] = []
   if (version >= 126) {
@@ -86,14 +84,14 @@ export function optionsFor(version: number, features: readonly string[]): string
     if (version >= 125)
       options.push('--skip_encoding_btf_inconsistent_proto', '--btf_gen_optimized')
   }
-  // without it Rust's types get in
+  // without it the BTF contains Rust's types
   if (version >= 124) options.push('--lang_exclude=rust')
   return options
 }
 
 /**
- * Writes the BTF of a vmlinux to `target`. Errors: `pahole_crashed`, `pahole_failed`, `pahole_out_of_memory`,
- * `pahole_timeout`, `pahole_missing`, `no_space`, with the end of its stderr; then there is no file.
+ * Writes the BTF of a vmlinux to the file `target`, which is removed on failure. Errors, with the end of stderr:
+ * `pahole_crashed`, `pahole_failed`, `pahole_out_of_memory`, `pahole_timeout`, `pahole_missing`, `no_space`.
  */
 export async function encodeBtf(
   tool: Tool,
@@ -111,46 +109,51 @@ export async function encodeBtf(
       fileSize: output,
       ...(signal && { signal }),
     })
-    judge(result, limits)
+    checkResult(result, limits)
   } catch (error) {
     await rm(target, { force: true })
     throw error
   }
 }
 
-function judge({ ended, status, signal, stderr: log }: ChildResult, limits: PaholeLimits): void {
+function checkResult(
+  { ended, status, signal, stderr: log }: ChildResult,
+  limits: PaholeLimits,
+): void {
   switch (ended) {
     case 'memory':
       throw new GeneratorError(
         'pahole_out_of_memory',
-        `pahole took more than ${mib(limits.memory)}`,
+        `pahole used more than ${mib(limits.memory)} of memory`,
         { log },
       )
     case 'time':
-      throw new GeneratorError('pahole_timeout', `pahole took more than ${limits.seconds} s`, {
+      throw new GeneratorError('pahole_timeout', `pahole ran for more than ${limits.seconds} s`, {
         log,
       })
     case 'missing':
       throw new GeneratorError('pahole_missing', 'pahole is not installed')
     case 'signal':
-      // nobody but the kernel's OOM killer sends it that
+      // only the kernel's OOM killer sends SIGKILL
       if (signal === 'SIGKILL')
-        throw new GeneratorError('pahole_out_of_memory', 'pahole was killed', { log })
+        throw new GeneratorError(
+          'pahole_out_of_memory',
+          'pahole was killed, probably by the OOM killer',
+          { log },
+        )
       if (signal === 'SIGXFSZ') throw wroteTooMuch(limits, log)
-      throw new GeneratorError('pahole_crashed', `pahole ended by ${signal}`, { log })
+      throw new GeneratorError('pahole_crashed', `pahole crashed with ${signal}`, { log })
     case 'status':
       if (status === 0) return
       if (/cannot allocate memory|(out of|insufficient) memory|memory exhausted/i.test(log)) {
-        throw new GeneratorError(
-          'pahole_out_of_memory',
-          'the machine has no memory left for pahole',
-          { log },
-        )
+        throw new GeneratorError('pahole_out_of_memory', 'pahole could not allocate memory', {
+          log,
+        })
       }
       if (writtenOf(log) === limits.output) throw wroteTooMuch(limits, log)
       if (writtenOf(log) !== undefined || /no space left/i.test(log))
-        throw new GeneratorError('no_space', 'no space left for the BTF', { log })
-      throw new GeneratorError('pahole_failed', `pahole ended with status ${status}`, { log })
+        throw new GeneratorError('no_space', 'no disk space left for the BTF', { log })
+      throw new GeneratorError('pahole_failed', `pahole exited with status ${status}`, { log })
     default:
       ended satisfies never
   }
@@ -158,12 +161,14 @@ function judge({ ended, status, signal, stderr: log }: ChildResult, limits: Paho
 
 const mib = (bytes: number): string => `${Math.round(bytes / 1024 ** 2)} MiB`
 
-/** How far pahole came with its one write(2), where the file could take no more (btf_encoder__write_raw_file). */
+/** The bytes that pahole could write if its one write(2) was cut short (btf_encoder__write_raw_file). */
 function writtenOf(log: string): number | undefined {
   const [, bytes] = /could only write (\d+) bytes/i.exec(log) ?? []
   return bytes === undefined ? undefined : Number(bytes)
 }
 
 function wroteTooMuch({ output }: PaholeLimits, log: string): GeneratorError {
-  return new GeneratorError('pahole_failed', `pahole wrote more than ${mib(output)}`, { log })
+  return new GeneratorError('pahole_failed', `pahole wrote more than ${mib(output)} of BTF`, {
+    log,
+  })
 }

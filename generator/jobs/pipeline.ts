@@ -1,7 +1,7 @@
 /*
- * One package, one record: fetch and unpack → pahole → check → publish. pahole works while the rest of the package is
- * hashed; nothing is published before the digest is right. A failure is a value: it becomes a record too, and what
- * was on disk is gone.
+ * The pipeline from one package to one record: fetch and unpack → pahole → check → publish. pahole runs while the rest
+ * of the package is hashed. Nothing is published before the package's digest is verified. A failure is a value: it is
+ * recorded, too, and the job's files are removed.
  */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -24,14 +24,14 @@ import { GeneratorError } from '../error.ts'
 import type { Instead, OnJobEvent, Stage } from '../event.ts'
 import { codeOf, failureOf } from '../failure.ts'
 import type { DownloadRetryOptions } from '../packages/download.ts'
-import { fetchVmlinux, type PackageReceipt } from '../packages/fetch.ts'
-import { ALL_MODULES, ModuleSet, moduleName } from '../packages/module.ts'
+import { type Fetched, fetchVmlinux, type PackageReceipt } from '../packages/fetch.ts'
+import { ALL_MODULES, type ModuleFile, ModuleSet, moduleName } from '../packages/module.ts'
 import { atMost, type SizeLimit, UNPACK_LIMITS } from '../packages/unpack.ts'
 import { readVmlinux } from '../packages/vmlinux.ts'
 import { withScratch } from '../scratch.ts'
 import type { Source } from '../sources/source.ts'
 import { ALL_SOURCES } from '../sources/sources.ts'
-import { type Amount, type Lease, memoryWith, needsOf } from './budget.ts'
+import { type Amount, type Denial, type Lease, memoryWith, needsOf } from './budget.ts'
 import { checkBtf, checkVmlinux, originOf } from './check.ts'
 import { type Job, nameOf } from './job.ts'
 import { encodeModules, type Modules } from './modules.ts'
@@ -41,176 +41,247 @@ import { attemptsOf, knownRecord } from './plan.ts'
 export interface PipelineOptions {
   store: Store
   tool: Tool
-  /** directory for what is unpacked; else the system's temporary directory */
+  /** directory for unpacked files; default: the system's temporary directory */
   scratch?: string
   pahole?: PaholeLimits
   retry?: DownloadRetryOptions
-  /** those whose access jobs need; else all that btfmill knows */
+  /** the sources whose access jobs may need; default: all built-in sources */
   sources?: readonly Source[]
   signal?: AbortSignal
   onEvent?: OnJobEvent
 }
 
-/** What made the BTF that a kernel carries itself: its own build. */
+/** The tool of BTF that a kernel carries itself: the kernel's own build made it. */
 const NO_TOOL: Tool = { name: 'none', version: '', options: [], fingerprint: 'embedded' }
 
-/** A job that has to wait until others leave it so much of the machine: nothing is stored, and nothing left. */
-export class NoRoom extends Error {
-  readonly want: Amount
-
-  constructor(want: Amount) {
-    super('the machine has no room for it now')
-    this.want = want
-  }
-}
-
-/** What a job came to. A failure that could not be stored either is only told. */
+/** The result of a job. `stored` is false if the failure could not be recorded either. */
 export type JobOutcome =
   | { state: 'published'; record: BuildRecord }
   | { state: 'failed'; failure: Failure; stored: boolean }
 
+/** A job that ended because other jobs hold the memory or the disk space that it needs. Nothing is stored. */
+export interface DeferredJob {
+  state: 'deferred'
+  /** what to lease before the job is started again */
+  want: Amount
+}
+
+/** One run of a job, with the state that its steps share. */
+interface JobRun {
+  job: Job
+  lease: Lease
+  options: PipelineOptions
+  limits: PaholeLimits
+  /** the modules to look for; undefined if none are wanted */
+  modules: ModuleSet | undefined
+  /** bytes that have been unpacked so far */
+  unpacked: { vmlinux: number; modules: number }
+  /** ends all steps of this run */
+  stop: AbortController
+  /** aborts with `stop`, and with the signal of the options */
+  signal: AbortSignal
+  /** why the lease could not grow, which ended the run */
+  denial: Denial | undefined
+}
+
 /**
- * Runs one job to its end, on what it holds; where that is lost, what it may fall back on. Throws only where
- * `signal` aborts it (then nothing is stored, and nothing left), and `NoRoom`.
+ * Runs one job to its end with what it leased; if its package is lost, runs the job's fallback. Rejects only with the
+ * reason of `signal`: then nothing is stored, and no file is left.
  */
 export async function runJob(
   job: Job,
   lease: Lease,
   options: PipelineOptions,
   instead?: Instead,
-): Promise<JobOutcome> {
+): Promise<JobOutcome | DeferredJob> {
   const { onEvent = () => {}, signal } = options
   const started = performance.now()
   const seconds = () => (performance.now() - started) / 1000
   const kernel = nameOf(job)
   const { name, size } = job.package
   onEvent({ event: 'started', kernel, package: name, size, ...(instead && { instead }) })
+  const run = newRun(job, lease, options)
   try {
     const { record, read } = await withScratch(options.scratch, async (directory) => {
-      const made = await make(job, lease, directory, options)
-      onEvent({ event: 'stage', kernel, stage: 'publish' })
+      const made = await make(run, directory)
+      emitStage(run, 'publish')
       return { record: await publish(job, made, options), read: made.read }
     })
     onEvent({ event: 'published', kernel: record.kernel, record, read, seconds: seconds() })
     return { state: 'published', record }
   } catch (error) {
     signal?.throwIfAborted()
-    if (lease.short) throw new NoRoom(lease.short)
+    const { denial } = run
+    if (denial?.want) return { state: 'deferred', want: denial.want }
     const { code } = codeOf(error)
-    if (job.fallback && !lease.refusal && isLost(code)) {
+    if (job.fallback && !denial && isLost(code)) {
       const { message } = error as Error
       return await runJob(job.fallback, lease, options, { package: name, code, message })
     }
-    const outcome = await recordFailure(job, lease.refusal ?? error, options)
+    const outcome = await recordFailure(job, denial?.error ?? error, options)
     onEvent({ event: 'failed', kernel, failure: outcome.failure, seconds: seconds() })
     return outcome
   }
 }
 
-/** Whether another try would come to the same, or the package is no more where the index has it. */
+function newRun(job: Job, lease: Lease, options: PipelineOptions): JobRun {
+  const stop = new AbortController()
+  return {
+    job,
+    lease,
+    options,
+    limits: options.pahole ?? PAHOLE_LIMITS,
+    modules: job.modules && new ModuleSet(job.modules, job.kernel.release),
+    unpacked: { vmlinux: 0, modules: 0 },
+    stop,
+    signal: AbortSignal.any([stop.signal, ...(options.signal ? [options.signal] : [])]),
+    denial: undefined,
+  }
+}
+
+function emitStage({ job, options }: JobRun, stage: Stage): void {
+  options.onEvent?.({ event: 'stage', kernel: nameOf(job), stage })
+}
+
+/** Tells whether a retry would fail in the same way, or the package is no longer where the index lists it. */
 const isLost = (code: FailureCode): boolean =>
   FAILURE_CODES[code] === 'never' || code === 'not_found_upstream'
 
+/** The BTF of a kernel and of its modules, checked but not stored. */
 interface Encoded {
   vmlinux: Vmlinux
   raw: Uint8Array
   tool: Tool
   info: Omit<BtfInfo, 'sha256'>
-  /** those that were wanted; their BTF is in files yet */
+  /** the modules that were wanted; their BTF is in files */
   modules?: Modules
 }
 
 interface Made extends PackageReceipt, Encoded {}
 
-async function make(
-  job: Job,
-  lease: Lease,
-  directory: string,
-  options: PipelineOptions,
-): Promise<Made> {
-  const { onEvent = () => {}, retry, sources = ALL_SOURCES } = options
-  const access = sources.find(({ id }) => id === job.source)?.access
-  const kernel = nameOf(job)
-  const stage = (name: Stage) => onEvent({ event: 'stage', kernel, stage: name })
-  const stop = new AbortController()
-  const signal = AbortSignal.any([stop.signal, ...(options.signal ? [options.signal] : [])])
-  const [image, btf] = [join(directory, 'vmlinux'), join(directory, 'vmlinux.btf')]
-  const limits = options.pahole ?? PAHOLE_LIMITS
-  const memory = (bytes: number) => lease.may({ memory: memoryWith(bytes) })
-  const disk = { vmlinux: 0, modules: 0 }
-  const roomFor =
-    (what: keyof typeof disk, limit: SizeLimit): SizeLimit =>
-    (bytes) => {
-      limit(bytes)
-      disk[what] = bytes
-      if (!lease.may({ disk: disk.vmlinux + disk.modules + limits.output })) throw lease.refusal
-    }
-  const set = job.modules && new ModuleSet(job.modules, job.kernel.release)
-
-  stage('unpack')
-  const room = roomFor('vmlinux', atMost(UNPACK_LIMITS.vmlinux))
-  const moduleRoom = roomFor('modules', atMost(UNPACK_LIMITS.unpacked, 'the modules'))
-  const to = { vmlinux: image, room, ...(set && { modules: { set, directory, room: moduleRoom } }) }
-  const fetched = await fetchVmlinux(job, to, {
-    earlyStop: job.earlyStop ?? false,
-    signal,
-    ...(retry && { retry }),
-    ...(access && { access }),
-    onProgress: (read) => onEvent({ event: 'progress', kernel, read, size: job.package.size }),
-  })
-  const encodeKernel = async (): Promise<Encoded> => {
-    await fetched.vmlinux
-    const vmlinux = await readVmlinux(image)
-    checkVmlinux(vmlinux, job.kernel)
-    const origin = originOf(vmlinux, job.embedded ? 'embedded' : 'pahole')
-    if (origin === 'pahole') {
-      stage('pahole')
-      const needs = needsOf(disk.vmlinux, limits.output)
-      lease.keep({ ...needs, disk: needs.disk + disk.modules })
-      await encodeBtf(options.tool, image, btf, { ...limits, room: memory }, signal)
-    }
-    const raw = origin === 'pahole' ? await readFile(btf) : vmlinux.ownBtf!
-    const tool = origin === 'pahole' ? options.tool : NO_TOOL
-    stage('check')
-    return { vmlinux, raw, tool, info: checkBtf(raw, vmlinux) }
-  }
-  const encode = async (): Promise<Encoded> => {
-    const kernel = await encodeKernel()
-    if (!set) return kernel
-    const files = await fetched.modules
-    if (job.fallback && set.missing.length > 0) throw noModule(set.missing)
-    stage('modules')
-    const modules = await encodeModules(files, {
-      tool: options.tool,
-      base: kernel.raw,
-      embedded: kernel.tool === NO_TOOL,
-      directory,
-      limits: { ...limits, room: memory },
-      signal,
-    })
-    for (const name of set.missing) {
-      const { code, message } = noModule([name])
-      modules.failed[name] = { code, message }
-    }
-    return { ...kernel, modules }
-  }
-  const encoding = encode()
-  encoding.catch(() => lease.refusal && stop.abort(lease.refusal))
+/** Fetches a job's package, and encodes the BTF as soon as vmlinux is unpacked. */
+async function make(run: JobRun, directory: string): Promise<Made> {
+  emitStage(run, 'unpack')
+  const fetched = await startFetch(run, directory)
+  const encoding = encode(run, directory, fetched)
+  // without memory or disk space the rest of the package is of no use
+  encoding.catch(() => run.denial && run.stop.abort(run.denial.error))
   try {
-    // first the package: a wrong digest explains whatever else went wrong
+    // the receipt comes first: a wrong digest explains every other failure
     const receipt = await fetched.done
     return { ...receipt, ...(await encoding) }
   } finally {
-    stop.abort()
+    run.stop.abort()
     await Promise.allSettled([fetched.modules, fetched.done, encoding])
   }
 }
 
+const imageIn = (directory: string): string => join(directory, 'vmlinux')
+
+function startFetch(run: JobRun, directory: string): Promise<Fetched> {
+  const { job, options, modules: set, signal } = run
+  const { onEvent, retry, sources = ALL_SOURCES } = options
+  const access = sources.find(({ id }) => id === job.source)?.access
+  const moduleLimit = atMost(UNPACK_LIMITS.unpacked, 'the modules')
+  const modules = set && { set, directory, room: diskLimit(run, 'modules', moduleLimit) }
+  const room = diskLimit(run, 'vmlinux', atMost(UNPACK_LIMITS.vmlinux))
+  const target = { vmlinux: imageIn(directory), room, ...(modules && { modules }) }
+  const [kernel, { size }] = [nameOf(job), job.package]
+  return fetchVmlinux(job, target, {
+    earlyStop: job.earlyStop ?? false,
+    signal,
+    ...(retry && { retry }),
+    ...(access && { access }),
+    onProgress: (read) => onEvent?.({ event: 'progress', kernel, read, size }),
+  })
+}
+
+async function encode(run: JobRun, directory: string, fetched: Fetched): Promise<Encoded> {
+  await fetched.vmlinux
+  const kernel = await encodeKernel(run, directory)
+  if (!run.modules) return kernel
+  const files = await fetched.modules
+  return {
+    ...kernel,
+    modules: await encodeWantedModules(run, directory, kernel, run.modules, files),
+  }
+}
+
+async function encodeKernel(run: JobRun, directory: string): Promise<Encoded> {
+  const { job, limits, options, unpacked } = run
+  const image = imageIn(directory)
+  const vmlinux = await readVmlinux(image)
+  checkVmlinux(vmlinux, job.kernel)
+  const origin = originOf(vmlinux, job.embedded ? 'embedded' : 'pahole')
+  let raw: Uint8Array
+  if (origin === 'pahole') {
+    emitStage(run, 'pahole')
+    const needs = needsOf(unpacked.vmlinux, limits.output)
+    run.lease.shrink({ ...needs, disk: needs.disk + unpacked.modules })
+    const btf = join(directory, 'vmlinux.btf')
+    await encodeBtf(options.tool, image, btf, leasedLimits(run), run.signal)
+    raw = await readFile(btf)
+  } else raw = vmlinux.ownBtf!
+  emitStage(run, 'check')
+  const tool = origin === 'pahole' ? options.tool : NO_TOOL
+  return { vmlinux, raw, tool, info: checkBtf(raw, vmlinux) }
+}
+
+/** Encodes the modules that were found. A missing one is recorded as failed, unless the job has a fallback. */
+async function encodeWantedModules(
+  run: JobRun,
+  directory: string,
+  { raw: base, tool }: Encoded,
+  { missing }: ModuleSet,
+  files: readonly ModuleFile[],
+): Promise<Modules> {
+  if (run.job.fallback && missing.length > 0) throw noModule(missing)
+  emitStage(run, 'modules')
+  const modules = await encodeModules(files, {
+    tool: run.options.tool,
+    base,
+    embedded: tool === NO_TOOL,
+    directory,
+    limits: leasedLimits(run),
+    signal: run.signal,
+  })
+  for (const name of missing) {
+    const { code, message } = noModule([name])
+    modules.failed[name] = { code, message }
+  }
+  return modules
+}
+
+/** The limits of a pahole, which may also use no more memory than the lease allows. */
+const leasedLimits = (run: JobRun): PaholeLimits => ({
+  ...run.limits,
+  room: (bytes) => grow(run, { memory: memoryWith(bytes) }) === undefined,
+})
+
+/** The limit of an unpacked file, for which the lease must also have enough disk space. */
+function diskLimit(run: JobRun, file: keyof JobRun['unpacked'], limit: SizeLimit): SizeLimit {
+  const { unpacked, limits } = run
+  return (bytes) => {
+    limit(bytes)
+    unpacked[file] = bytes
+    const denial = grow(run, { disk: unpacked.vmlinux + unpacked.modules + limits.output })
+    if (denial) throw denial.error
+  }
+}
+
+/** Grows the lease of a run. A denial is kept: it explains why the run ends. */
+function grow(run: JobRun, want: Partial<Amount>): Denial | undefined {
+  const denial = run.lease.grow(want)
+  run.denial ??= denial
+  return denial
+}
+
 function noModule(names: readonly string[]): GeneratorError {
-  const which = names.includes(ALL_MODULES) ? 'no modules' : `no ${names.join(', ')}`
+  const which = names.includes(ALL_MODULES) ? 'no modules' : `no module ${names.join(', ')}`
   return new GeneratorError('no_module', `the package has ${which}`)
 }
 
+/** Stores the BTF, and then the record that names it. Errors: `kernel_mismatch`; those of the store. */
 async function publish(job: Job, made: Made, options: PipelineOptions): Promise<BuildRecord> {
   const { vmlinux, raw, tool, info, sha256 } = made
   const { store, signal } = options
@@ -218,9 +289,10 @@ async function publish(job: Job, made: Made, options: PipelineOptions): Promise<
   const arch = job.kernel.arch ?? vmlinux.arch
   const release = job.kernel.release ?? vmlinux.release
   if (arch === undefined || release === undefined) {
+    const unknown = release === undefined ? 'release' : 'architecture'
     throw new GeneratorError(
       'kernel_mismatch',
-      'the image does not say of which kernel it is: name it',
+      `vmlinux does not tell the kernel's ${unknown}: it must be given with the file`,
     )
   }
   const blob = await putBlob(store, raw, signal)
@@ -238,7 +310,7 @@ async function publish(job: Job, made: Made, options: PipelineOptions): Promise<
   }
   record.package = {
     ...record.package,
-    authenticated: authenticated(job, made),
+    authenticated: authenticationOf(job, made),
     ...(sha256 && { sha256 }),
   }
   const previous = await readPrevious(store, record)
@@ -246,7 +318,7 @@ async function publish(job: Job, made: Made, options: PipelineOptions): Promise<
   const put = () => putModules(store, made.modules, signal)
   Object.assign(record, mergedModules(previous, record, job, made.modules, await put()))
   await putRecord(store, record)
-  // gc may have taken old ones of the same bytes before the record named them
+  // gc may have removed equal blobs that were stored earlier, before the record named them
   await putBlob(store, raw, signal)
   await put()
   return record
@@ -257,25 +329,25 @@ async function putModules(
   modules: Modules | undefined,
   signal: AbortSignal | undefined,
 ): Promise<Record<string, ModuleInfo>> {
-  const kept: Record<string, ModuleInfo> = {}
+  const stored: Record<string, ModuleInfo> = {}
   for (const { name, path, info } of modules?.made ?? [])
-    kept[name] = { ...info, ...(await putBlob(store, await readFile(path), signal)) }
-  return kept
+    stored[name] = { ...info, ...(await putBlob(store, await readFile(path), signal)) }
+  return stored
 }
 
-/** What a record says of modules: of earlier ones, too, as long as the BTF that theirs is over is the same. */
+/** The modules of a record. Those of the previous record stay if the kernel's BTF, their base, is the same. */
 function mergedModules(
   previous: BuildRecord | undefined,
   { btf }: BuildRecord,
   { modules: wanted = [] }: Job,
-  now: Modules | undefined,
-  made: Record<string, ModuleInfo>,
+  encoded: Modules | undefined,
+  stored: Record<string, ModuleInfo>,
 ): Pick<BuildRecord, 'modules' | 'wantedModules' | 'moduleFailures'> {
   const before = previous?.btf?.sha256 === btf?.sha256 ? previous : undefined
-  if (!now && !before?.wantedModules) return {}
+  if (!encoded && !before?.wantedModules) return {}
   const names = new Set([...(before?.wantedModules ?? []), ...wanted.map(moduleName)])
-  const failed = Object.entries({ ...before?.moduleFailures, ...now?.failed })
-  const modules = { ...before?.modules, ...made }
+  const failed = Object.entries({ ...before?.moduleFailures, ...encoded?.failed })
+  const modules = { ...before?.modules, ...stored }
   return {
     modules,
     wantedModules: [...names].sort(),
@@ -283,7 +355,7 @@ function mergedModules(
   }
 }
 
-/** A record of which only the job is known. */
+/** A record with what the job alone tells. */
 function draft(job: Job, tool: Tool): BuildRecord {
   const now = new Date().toISOString()
   return {
@@ -297,23 +369,24 @@ function draft(job: Job, tool: Tool): BuildRecord {
   }
 }
 
-function authenticated(
+function authenticationOf(
   job: Job,
-  { authenticated: read, signed }: PackageReceipt,
+  { authenticated, signed }: PackageReceipt,
 ): BuildRecord['package']['authenticated'] {
-  if (read === 'prefix') return 'prefix'
+  if (authenticated === 'prefix') return 'prefix'
   return job.trust !== 'index' && signed ? 'header' : job.trust
 }
 
-/** Stores why a job failed, beside the BTF that an older fingerprint version may have left. */
+/** Records why a job failed. BTF that was published under an older fingerprint stays in the record. */
 export async function recordFailure(
   job: Job,
   error: unknown,
   { store, tool }: Pick<PipelineOptions, 'store' | 'tool'>,
 ): Promise<JobOutcome & { state: 'failed' }> {
   const record = draft(job, tool)
-  if (job.embedded) record.origin = 'embedded' // not by pahole alone: that may be tried yet
-  // without version, build-id and BTF there is nothing that tells it from other failures of its name
+  // for `judge`: the kernel's image was tried, not only the package with debug info
+  if (job.embedded) record.origin = 'embedded'
+  // a record is named after its version, build-id or BTF, and this one may have none of them
   if (record.package.version === '') record.package.version = 'unknown'
   const previous = await readPrevious(store, record).catch(() => undefined)
   const failure = failureOf(error, attemptsOf(previous, tool.fingerprint) + 1)

@@ -1,4 +1,4 @@
-/* What of the packages on offer is to be done: what the store has, and what failed and is not due, is left out. */
+/* Selects the packages that need a job: not those that the store has, nor those whose retry is not due. */
 import {
   type BuildRecord,
   readRecord,
@@ -11,25 +11,25 @@ import type { KernelPackage } from '../sources/source.ts'
 
 export interface Plan {
   jobs: KernelPackage[]
-  /** the store has them */
+  /** packages that the store has */
   skipped: number
-  /** they failed, and it is not yet time to try again */
+  /** packages that failed and are not due for a retry */
   postponed: number
 }
 
 export interface PlanOptions {
   store: Store
-  /** the fingerprint version that a run would make now */
+  /** the fingerprint of BTF that this run makes */
   fingerprint: string
   earlyStop: boolean
-  /** names of the modules that are wanted */
+  /** names of wanted modules */
   modules?: readonly string[]
-  /** at most so many jobs and skipped packages together: the newest */
+  /** consider only that many packages: the newest */
   limit?: number
   now?: Date
 }
 
-/** Plans a run over packages in the order given. */
+/** Plans a run over packages, in their order. Errors: those of the store. */
 export async function plan(
   packages: readonly KernelPackage[],
   options: PlanOptions,
@@ -45,12 +45,12 @@ export async function plan(
   return made
 }
 
-/** What of a package matters to whether it is to be done. */
+/** The part of a package on which the verdict depends. */
 export type Candidate = Pick<KernelPackage, 'name' | 'checksum' | 'image'> & {
   fallback?: Candidate
 }
 
-/** Whether a package is to be done, by the record that the store has of it. */
+/** Decides by a package's record whether a job is due, and otherwise why not. */
 export function judge(
   record: BuildRecord | undefined,
   candidate: Candidate,
@@ -58,29 +58,29 @@ export function judge(
 ): 'due' | 'skipped' | 'postponed' {
   if (!record) return 'due'
   const { failure, btf, tool, origin } = record
-  // what a kernel carries itself no pahole makes better
+  // no pahole can improve the kernel's own BTF
   const isCurrent = tool.fingerprint === fingerprint || origin === 'embedded'
   if (failure && attemptsOf(record, fingerprint) > 0) {
-    // without the image, which was not tried then
+    // the image was not tried when the package failed
     if (candidate.image && origin !== 'embedded') return 'due'
     if (failure.retryAt === null) return 'postponed'
-    // one that is yet to come was written by a clock that was wrong, and so is when it is due
-    const isWrong = Date.parse(failure.at) > now.getTime()
-    return isWrong || Date.parse(failure.retryAt) <= now.getTime() ? 'due' : 'postponed'
+    // a failure in the future was recorded by a wrong clock, so its time of retry is wrong, too
+    const isClockWrong = Date.parse(failure.at) > now.getTime()
+    return isClockWrong || Date.parse(failure.retryAt) <= now.getTime() ? 'due' : 'postponed'
   }
   if (!btf || !isCurrent || !hasModules(record, modules)) return 'due'
-  // what was read in part may be read whole now, and then the digest is the index's
+  // a package that was read in part can be read in whole now, and its digest verified
   if (record.package.authenticated === 'prefix') return earlyStop ? 'skipped' : 'due'
   return isPackage(record, candidate) ? 'skipped' : 'due'
 }
 
-/** Whether those modules were looked for when a record was made. */
+/** Tells whether the modules were looked for when the record was made. */
 function hasModules({ wantedModules = [] }: BuildRecord, names: readonly string[]): boolean {
   const wanted = new Set(wantedModules)
   return wanted.has(ALL_MODULES) || names.every((name) => wanted.has(moduleName(name)))
 }
 
-/** Whether a record is of that package, of the one that it may fall back on, or of the image instead of it. */
+/** Tells whether a record was made from this package, from its fallback, or from the kernel's image instead. */
 function isPackage({ origin, package: { name, sha256 } }: BuildRecord, of: Candidate): boolean {
   const known = [of, ...(of.fallback ? [of.fallback] : [])].find((one) => one.name === name)
   if (!known) return origin === 'embedded'
@@ -88,14 +88,14 @@ function isPackage({ origin, package: { name, sha256 } }: BuildRecord, of: Candi
   return checksum?.algorithm !== 'sha256' || checksum.hex === sha256
 }
 
-/** How often a record's package has failed so far to become this fingerprint version. */
+/** The number of failed attempts to make BTF with this fingerprint. */
 export function attemptsOf(record: BuildRecord | undefined, fingerprint: string): number {
   if (!record?.failure) return 0
   const { attempts, fingerprint: failed = record.tool.fingerprint } = record.failure
   return failed === fingerprint ? attempts : 0
 }
 
-/** The record at a key, where there is one that reads. Errors: those of `Store.get`. */
+/** Reads the record at a key; undefined if there is none or it is invalid. Errors: those of `Store.get`. */
 export async function knownRecord(store: Store, key: string): Promise<BuildRecord | undefined> {
   try {
     return await readRecord(store, key)

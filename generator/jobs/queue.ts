@@ -1,7 +1,6 @@
 /*
- * Queues: who has a job done. One who wants a job that another is having done joins him, so that no package is read
- * twice at once. A queue says what became of a job as a value; only the store's and the queue's own failures, and the
- * end of a run, are thrown.
+ * The interface of the two queues. A job that is queued twice is a single flight: no package is read twice at once. The
+ * result of a job is a value; a queue rejects only with its own failures, with the store's, and with an abort.
  */
 
 import type { OnEvent, OnJobEvent } from '../event.ts'
@@ -10,32 +9,32 @@ import type { Job } from './job.ts'
 import type { JobOutcome, PipelineOptions } from './pipeline.ts'
 
 /**
- * What became of a job that was given to a queue: done, or `left` since nothing new is begun any more, or `queued` for
- * others to do where nobody wants to wait for it.
+ * The result of a queued job: its outcome, `left` if it was not started because the run was asked to end, or `queued`
+ * if the run does not wait for the workers.
  */
 export type JobResult = JobOutcome | { state: 'left' } | { state: 'queued' }
 
 export interface Queue {
   /**
-   * Has a job done and tells `onEvent` how it goes. Rejects with the reason of the signal that ended it, and where the
-   * store fails.
+   * Queues a job, waits for its result, and passes its events to `onEvent`. Rejects with the reason of the signal that
+   * aborted it, and if the store or the queue fails.
    */
   run(job: Job, onEvent?: OnJobEvent): Promise<JobResult>
-  /** Lets go of what the queue holds. Jobs that still run are not waited for. */
+  /** Releases the queue's resources, without waiting for jobs that still run. */
   close(): Promise<void>
 }
 
 export interface QueueOptions extends Omit<PipelineOptions, 'onEvent'> {
-  /** URL of a Redis from which workers take jobs; else they are done in this process */
+  /** URL of a Redis from which workers take jobs; default: jobs run in this process */
   queue?: string
-  /** only put jobs into that Redis */
+  /** put jobs into Redis, and do not wait for them */
   detach?: boolean
-  /** how many jobs at once, in this process */
+  /** how many jobs run at once in this process; default: 1 */
   jobs?: number
-  /** what they may take of the machine together */
+  /** the memory and disk space that all jobs may use together */
   budget?: BudgetOptions
-  /** begin nothing more: what runs is finished. `signal` in contrast ends it at once */
+  /** when it aborts, no further job is started, and running ones are finished; `signal` ends them at once */
   drain?: AbortSignal
-  /** hears of the queue itself */
+  /** receives events of the queue itself */
   onEvent?: OnEvent
 }

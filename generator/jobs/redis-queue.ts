@@ -1,7 +1,7 @@
 /*
- * The queue in Redis, as one who wants jobs done has it. They are known by their ids, so that a job that somebody else
- * has queued is joined. What came of one is believed as far as the store says the same. Events may be missed, and a
- * Redis may lose what it held: so all jobs are looked after now and then, and one that is gone is queued again.
+ * The client side of the queue in Redis. A job is queued under its id, so that several clients share it. A worker's
+ * report is accepted only if the store confirms it. Events may be missed, and Redis may lose its data: so all jobs are
+ * polled from time to time, and a missing one is queued again.
  */
 import { type Job as Queued, QueueEvents, Queue as RedisJobs } from 'bullmq'
 import type { BuildRecord } from '../../storage/index.ts'
@@ -22,12 +22,12 @@ import {
   queueNameOf,
 } from './redis.ts'
 
-/** How often all jobs are looked after, in milliseconds. */
-const ROUND = 5000
-/** For how long what came of a job is kept, in seconds. */
-const KEPT = 3600
+/** Milliseconds between two polls of all jobs. */
+const POLL_INTERVAL = 5000
+/** How long Redis keeps the result of a job, in seconds. */
+const RESULT_TTL = 3600
 
-/** A job that somebody waits for. */
+/** A queued job with all who wait for it. */
 interface RedisTask {
   id: string
   job: Job
@@ -35,7 +35,7 @@ interface RedisTask {
   settle: PromiseWithResolvers<JobResult>
 }
 
-/** Connects to it. Errors: `queue_failed`. */
+/** Connects to the queue. Errors: `queue_failed`. */
 export async function openRedisQueue(url: string, options: QueueOptions): Promise<Queue> {
   const connection = await connect(url, options.onEvent)
   const events = `${PREFIX}:${queueNameOf(options.tool.fingerprint)}:events`
@@ -49,11 +49,11 @@ class RedisQueue implements Queue {
   readonly #jobs: RedisJobs
   readonly #events: QueueEvents
   readonly #tasks = new Map<string, RedisTask>()
-  readonly #rounds: NodeJS.Timeout
-  #inRound = false
-  #unattended = false
+  readonly #polling: NodeJS.Timeout
+  #isPolling = false
+  #hasNoWorkers = false
 
-  /** It hears of what happens after the event with the id `since`. */
+  /** `since`: the id of the last event before this queue was opened */
   constructor(connection: Connection, options: QueueOptions, since: string) {
     this.#options = options
     this.#connection = connection
@@ -61,16 +61,16 @@ class RedisQueue implements Queue {
     const settings = { connection: connection.redis, prefix: PREFIX }
     this.#jobs = new RedisJobs(name, settings)
     this.#events = new QueueEvents(name, { ...settings, lastEventId: since })
-    // the connection tells of itself
+    // the connection reports its own errors
     this.#jobs.on('error', () => {})
     this.#events.on('error', () => {})
-    this.#events.on('progress', ({ jobId, data }) => this.#report(jobId, data))
-    const look = ({ jobId }: { jobId: string }) => void this.#look(jobId).catch(() => {})
-    this.#events.on('completed', look)
-    this.#events.on('failed', look)
-    this.#rounds = setInterval(() => void this.#round(), ROUND)
-    options.drain?.addEventListener('abort', () => this.#takeBack().catch(() => {}), { once: true })
-    options.signal?.addEventListener('abort', () => this.#giveUp(), { once: true })
+    this.#events.on('progress', ({ jobId, data }) => this.#onProgress(jobId, data))
+    const check = ({ jobId }: { jobId: string }) => void this.#check(jobId).catch(() => {})
+    this.#events.on('completed', check)
+    this.#events.on('failed', check)
+    this.#polling = setInterval(() => void this.#poll(), POLL_INTERVAL)
+    options.drain?.addEventListener('abort', () => this.#withdraw().catch(() => {}), { once: true })
+    options.signal?.addEventListener('abort', () => this.#abort(), { once: true })
   }
 
   async run(job: Job, onEvent: OnJobEvent = () => {}): Promise<JobResult> {
@@ -89,7 +89,7 @@ class RedisQueue implements Queue {
       settle: Promise.withResolvers(),
     }
     this.#tasks.set(id, task)
-    this.#put(task).then(
+    this.#enqueue(task).then(
       () => detach && this.#settle(task, { state: 'queued' }),
       (error) => this.#reject(task, error),
     )
@@ -97,18 +97,20 @@ class RedisQueue implements Queue {
   }
 
   async close(): Promise<void> {
-    clearInterval(this.#rounds)
+    clearInterval(this.#polling)
     await closeQuietly(this.#events.close(), this.#jobs.close())
     this.#connection.close()
   }
 
-  /** Queues a job, unless it is there; one that has ended is queued anew. */
-  async #put({ id, job }: RedisTask): Promise<void> {
-    const there: Queued | undefined = await this.#jobs.getJob(id)
-    if (there?.finishedOn) await there.remove()
-    const keep = { age: KEPT }
+  /** Queues a job, unless it is queued; replaces one that has ended. */
+  async #enqueue({ id, job }: RedisTask): Promise<void> {
+    const queued: Queued | undefined = await this.#jobs.getJob(id)
+    if (queued?.finishedOn) await queued.remove()
     await this.#jobs.add('package', job, {
-      ...{ jobId: id, removeOnComplete: keep, removeOnFail: keep, stackTraceLimit: 0 },
+      jobId: id,
+      removeOnComplete: { age: RESULT_TTL },
+      removeOnFail: { age: RESULT_TTL },
+      stackTraceLimit: 0,
     })
   }
 
@@ -122,117 +124,117 @@ class RedisQueue implements Queue {
     task.settle.reject(error)
   }
 
-  #tell({ listeners }: RedisTask, event: JobEvent): void {
+  #emit({ listeners }: RedisTask, event: JobEvent): void {
     for (const listener of listeners) listener(event)
   }
 
-  #report(id: string, data: unknown): void {
+  #onProgress(id: string, data: unknown): void {
     const task = this.#tasks.get(id)
-    if (task && isReport(data)) this.#tell(task, data)
+    if (task && isReport(data)) this.#emit(task, data)
   }
 
-  /** Looks after all jobs, and whether anybody takes them. */
-  async #round(): Promise<void> {
-    if (this.#inRound || this.#tasks.size === 0 || this.#connection.redis.status !== 'ready') return
-    this.#inRound = true
+  /** Checks all jobs, and whether the queue has workers. */
+  async #poll(): Promise<void> {
+    const isReady = this.#connection.redis.status === 'ready'
+    if (this.#isPolling || this.#tasks.size === 0 || !isReady) return
+    this.#isPolling = true
     try {
-      await this.#attend()
-      for (const id of [...this.#tasks.keys()]) await this.#look(id)
+      await this.#checkWorkers()
+      for (const id of [...this.#tasks.keys()]) await this.#check(id)
     } catch {
-      // the connection was lost, and tells so itself
+      // the connection was lost, and reports it itself
     } finally {
-      this.#inRound = false
+      this.#isPolling = false
     }
   }
 
-  async #attend(): Promise<void> {
-    const unattended = (await this.#jobs.getWorkersCount()) === 0
-    if (unattended && !this.#unattended) {
+  async #checkWorkers(): Promise<void> {
+    const hasNoWorkers = (await this.#jobs.getWorkersCount()) === 0
+    if (hasNoWorkers && !this.#hasNoWorkers) {
       const { name, version } = this.#options.tool
       const message = `no worker with ${name} ${version} takes jobs from this queue`
       this.#options.onEvent?.({ event: 'queue', state: 'unattended', message })
     }
-    this.#unattended = unattended
+    this.#hasNoWorkers = hasNoWorkers
   }
 
-  /** Looks whether a job has ended. */
-  async #look(id: string): Promise<void> {
+  /** Settles a job that has ended, and queues one again that Redis has lost. */
+  async #check(id: string): Promise<void> {
     const task = this.#tasks.get(id)
     const queued: Queued | undefined = task && (await this.#jobs.getJob(id))
     if (!task || !this.#tasks.has(id)) return
     if (!queued) {
-      if (!this.#options.drain?.aborted) await this.#put(task)
+      if (!this.#options.drain?.aborted) await this.#enqueue(task)
     } else if (queued.finishedOn) {
       const { failedReason, returnvalue } = queued
-      const ended = failedReason
-        ? this.#fail(task, whyFailed(failedReason))
-        : this.#believe(task, returnvalue)
-      await ended.catch((error) => this.#reject(task, error))
+      const settled = failedReason
+        ? this.#fail(task, queueErrorOf(failedReason))
+        : this.#accept(task, returnvalue)
+      await settled.catch((error) => this.#reject(task, error))
     }
   }
 
-  /** Takes a worker's word for what became of a job, as far as the store bears it out. */
-  async #believe(task: RedisTask, value: unknown): Promise<void> {
-    if (!isReceipt(value)) return await this.#fail(task, refuse('what a worker says is no receipt'))
+  /** Settles a job with a worker's receipt. A published record must be in the store. */
+  async #accept(task: RedisTask, value: unknown): Promise<void> {
+    if (!isReceipt(value))
+      return await this.#fail(task, queueError('a worker reported an invalid result'))
     if (value.state === 'failed') {
       const { failure, stored, seconds } = value
-      this.#tell(task, { event: 'failed', kernel: nameOf(task.job), failure, seconds })
+      this.#emit(task, { event: 'failed', kernel: nameOf(task.job), failure, seconds })
       return this.#settle(task, { state: 'failed', failure, stored })
     }
     const { key, read, seconds } = value
     const record = await this.#recordOf(task.job, key)
     if (!record) {
-      const says = `a worker says it published ${key}, which is not in this store: it may write into another`
-      return await this.#fail(task, refuse(says))
+      const message = `a worker reported the record ${key}, which is not in this store: it may use another store`
+      return await this.#fail(task, queueError(message))
     }
-    this.#tell(task, { event: 'published', kernel: record.kernel, record, read, seconds })
+    this.#emit(task, { event: 'published', kernel: record.kernel, record, read, seconds })
     this.#settle(task, { state: 'published', record })
   }
 
-  /** The record of a job at a key, where there is one. */
+  /** Reads the record at a key; undefined if there is none, or it is not the job's. */
   async #recordOf(job: Job, key: string): Promise<BuildRecord | undefined> {
     if (!key.startsWith('kernels/')) return undefined
     const record = await knownRecord(this.#options.store, key)
-    const { package: from, kernel } = record ?? {}
+    if (!record?.btf) return undefined
     const known = Object.entries(job.kernel) as [keyof typeof job.kernel, string][]
     const names = [job.package.name, job.fallback?.package.name]
-    const same =
-      names.includes(from?.name ?? '') && known.every(([part, value]) => kernel?.[part] === value)
-    return same && record?.btf ? record : undefined
+    const isOfJob =
+      names.includes(record.package.name) &&
+      known.every(([part, value]) => record.kernel[part] === value)
+    return isOfJob ? record : undefined
   }
 
   async #fail(task: RedisTask, error: GeneratorError): Promise<void> {
     const result = await recordFailure(task.job, error, this.#options)
     const { failure } = result
-    this.#tell(task, { event: 'failed', kernel: nameOf(task.job), failure, seconds: 0 })
+    this.#emit(task, { event: 'failed', kernel: nameOf(task.job), failure, seconds: 0 })
     this.#settle(task, result)
   }
 
-  /** Takes jobs back that no worker has begun. Who else wants one of them queues it again. */
-  async #takeBack(): Promise<void> {
+  /** Removes the jobs that no worker has taken. Other clients that wait for one of them queue it again. */
+  async #withdraw(): Promise<void> {
     for (const task of [...this.#tasks.values()]) {
       const queued: Queued | undefined = await this.#jobs.getJob(task.id)
-      const gone = await queued?.remove().then(
+      const isRemoved = await queued?.remove().then(
         () => true,
-        () => false, // a worker has it
+        () => false, // a worker has taken it
       )
-      if (gone !== false && !queued?.finishedOn) this.#settle(task, { state: 'left' })
+      if (isRemoved !== false && !queued?.finishedOn) this.#settle(task, { state: 'left' })
     }
   }
 
-  #giveUp(): void {
+  #abort(): void {
     for (const task of [...this.#tasks.values()]) this.#reject(task, this.#options.signal?.reason)
   }
 }
 
-const refuse = (why: string): GeneratorError => new GeneratorError('queue_failed', why)
+const queueError = (message: string): GeneratorError => new GeneratorError('queue_failed', message)
 
-/** Why a queued job failed that never came to be done: BullMQ's own words, or a worker's. */
-function whyFailed(reason: string): GeneratorError {
+/** The failure of a job that no worker could run, by the reason that BullMQ or a worker gave. */
+function queueErrorOf(reason: string): GeneratorError {
   return /stalled more than/.test(reason)
-    ? new GeneratorError(
-        'worker_lost',
-        'workers that took it ended without a word, again and again',
-      )
-    : refuse(reason.slice(0, 500))
+    ? new GeneratorError('worker_lost', 'every worker that took the job stopped responding')
+    : queueError(reason.slice(0, 500))
 }

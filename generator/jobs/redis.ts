@@ -1,7 +1,7 @@
 /*
- * What the two ends of a queue in Redis have in common: its name, how they connect, and what they tell each other. Each
- * fingerprint version has a queue of its own, so that a worker whose pahole is another never takes a job whose result would
- * be another. Whatever comes out of Redis is somebody else's until it was checked.
+ * The shared part of both ends of a queue in Redis: its name, the connection, and the messages. Each fingerprint has a
+ * queue of its own, so that a worker with another pahole never takes a job whose result would differ. Everything that
+ * comes out of Redis is untrusted until it has been validated.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
@@ -12,15 +12,15 @@ import { GeneratorError } from '../error.ts'
 import { type OnEvent, STAGES } from '../event.ts'
 import { Job, jobIdOf } from './job.ts'
 
-/** Of all keys. */
+/** The prefix of all keys in Redis. */
 export const PREFIX = 'btfmill'
-/** Milliseconds to connect in; and the longest pause between two attempts. */
-const PATIENCE = 5000
+/** The timeout of a connection, and the longest delay between two attempts, in milliseconds. */
+const TIMEOUT = 5000
 
-/** The name of the queue for an fingerprint version. */
+/** The name of the queue for a fingerprint. */
 export const queueNameOf = (fingerprint: string): string => sha256Of(fingerprint).slice(0, 16)
 
-/** What a worker says of a job while it works. */
+/** A worker's message about a running job. */
 const JobReport = Type.Union([
   Type.Object({
     event: Type.Literal('started'),
@@ -49,13 +49,13 @@ const JobReport = Type.Union([
 ])
 export type JobReport = Type.Static<typeof JobReport>
 
-/** What a worker says became of a job. */
+/** A worker's message about the result of a job. */
 const JobReceipt = Type.Union([
   Type.Object({
     state: Type.Literal('published'),
-    /** of the record in the store */
+    /** key of the record in the store */
     key: Type.String(),
-    /** bytes of the package; none where it was there already */
+    /** bytes of the package that were read; 0 if the store had the record */
     read: Type.Integer({ minimum: 0 }),
     seconds: Type.Number({ minimum: 0 }),
   }),
@@ -73,22 +73,26 @@ const [job, report, receipt] = [Compile(Job), Compile(JobReport), Compile(JobRec
 export const isReport = (value: unknown): value is JobReport => report.Check(value)
 export const isReceipt = (value: unknown): value is JobReceipt => receipt.Check(value)
 
-/**
- * A job as it may come from a queue: under its own id, and for a server that any machine can ask. Errors:
- * `queue_failed`.
- */
+/** Validates a job from the queue: its schema, its id, and that its package is on a server. Errors: `queue_failed`. */
 export function checkJob(value: unknown, id: string | undefined, fingerprint: string): Job {
-  if (!job.Check(value)) throw new GeneratorError('queue_failed', 'what is queued is no job')
+  if (!job.Check(value))
+    throw new GeneratorError(
+      'queue_failed',
+      'invalid job in the queue: its data do not match the schema',
+    )
   checkRemote(value)
   if (jobIdOf(value, fingerprint) !== id)
-    throw new GeneratorError('queue_failed', 'a job is queued under the id of another')
+    throw new GeneratorError(
+      'queue_failed',
+      `invalid job in the queue: its id ${id} does not match its data`,
+    )
   return value
 }
 
-/** Refuses a job that only this machine could do. Errors: `queue_failed`. */
+/** Checks that any machine can run a job, and not only this one. Errors: `queue_failed`. */
 export function checkRemote({ package: { url }, fallback }: Job): void {
   if (!/^https?:\/\//.test(url))
-    throw new GeneratorError('queue_failed', `workers take packages from servers, not from ${url}`)
+    throw new GeneratorError('queue_failed', `workers need an http or https URL, not ${url}`)
   if (fallback) checkRemote(fallback)
 }
 
@@ -98,28 +102,29 @@ export interface Connection {
 }
 
 /**
- * Connects to a Redis. A connection that is lost later comes back by itself, and `onEvent` hears of both. Errors:
+ * Connects to a Redis. A connection that is lost later is restored, and `onEvent` receives an event for both. Errors:
  * `queue_failed`.
  */
 export async function connect(url: string, onEvent: OnEvent = () => {}): Promise<Connection> {
-  const where = placeOf(url)
+  const address = addressOf(url)
   let open = false
   const redis = new Redis(url, {
     lazyConnect: true,
-    connectTimeout: PATIENCE,
+    connectTimeout: TIMEOUT,
     maxRetriesPerRequest: null,
-    retryStrategy: (times) => (open ? Math.min(100 * 2 ** times, PATIENCE) : null),
+    retryStrategy: (times) => (open ? Math.min(100 * 2 ** times, TIMEOUT) : null),
   })
-  let [why, lost] = ['the connection is closed', false]
+  let lost = false
+  let reason = 'the connection was closed'
   redis.on('error', (error: Error) => {
-    why = error.message || (error as NodeJS.ErrnoException).code || why
+    reason = error.message || (error as NodeJS.ErrnoException).code || reason
   })
   redis.on('close', () => {
-    if (open && !lost) onEvent({ event: 'queue', state: 'lost', message: `${where}: ${why}` })
+    if (open && !lost) onEvent({ event: 'queue', state: 'lost', message: `${address}: ${reason}` })
     lost = true
   })
   redis.on('ready', () => {
-    if (open && lost) onEvent({ event: 'queue', state: 'back', message: where })
+    if (open && lost) onEvent({ event: 'queue', state: 'back', message: address })
     lost = false
   })
   try {
@@ -133,22 +138,25 @@ export async function connect(url: string, onEvent: OnEvent = () => {}): Promise
     return { redis, close }
   } catch (cause) {
     redis.disconnect()
-    throw new GeneratorError('queue_failed', `${where}: ${why}`, { cause })
+    throw new GeneratorError('queue_failed', `${address}: ${reason}`, { cause })
   }
 }
 
-/** Waits for what lets go of a connection, which may have been lost; not for long. */
-export async function closeQuietly(...goodbyes: Promise<unknown>[]): Promise<void> {
-  const enough = new AbortController()
-  const tooLong = sleep(PATIENCE, undefined, { signal: enough.signal }).catch(() => {})
-  await Promise.race([Promise.allSettled(goodbyes), tooLong])
-  enough.abort()
+/** Waits for operations that close a connection, with a timeout and without errors, since it may be lost. */
+export async function closeQuietly(...closing: Promise<unknown>[]): Promise<void> {
+  const closed = new AbortController()
+  const timeout = sleep(TIMEOUT, undefined, { signal: closed.signal }).catch(() => {})
+  await Promise.race([Promise.allSettled(closing), timeout])
+  closed.abort()
 }
 
-/** The host and port of a URL, without the password. Errors: `queue_failed` for what is no URL of a Redis. */
-function placeOf(url: string): string {
+/** A Redis URL without user, password and path. Errors: `queue_failed` for other URLs. */
+function addressOf(url: string): string {
   const parsed = URL.parse(url)
   if (!parsed?.host || !/^rediss?:$/.test(parsed.protocol))
-    throw new GeneratorError('queue_failed', 'a queue is redis://HOST:PORT or rediss://HOST:PORT')
+    throw new GeneratorError(
+      'queue_failed',
+      'invalid queue URL: expected redis://HOST:PORT or rediss://HOST:PORT',
+    )
   return `${parsed.protocol}//${parsed.host}`
 }

@@ -1,8 +1,8 @@
 /*
- * A worker: takes jobs from a queue in Redis, one of any number on any number of machines. What it takes is leased: it
- * renews the lease while it works, and where it is killed the lease runs out and another takes the job. A job may so be
- * done twice, but it is idempotent: one record under one key. A worker that is asked to end gives back what it has not
- * begun, or at once all it has.
+ * A worker takes jobs from a queue in Redis. There may be any number, on any number of machines. A worker holds a lease
+ * on each job that it has taken, and renews it while it works. If the worker is killed, the lease expires and another
+ * worker takes the job. So a job may run twice, but it is idempotent: one record under one key. A worker that drains
+ * finishes its running jobs and returns the others to the queue; an aborted one returns all of them.
  */
 
 import { type Job as Queued, UnrecoverableError, WaitingError, Worker } from 'bullmq'
@@ -24,83 +24,88 @@ import {
   queueNameOf,
 } from './redis.ts'
 
-/** How long a worker may be silent before its jobs are given to others, in seconds. */
-const LEASE = 30
-/** How many workers may be lost over a job. */
-const LOSSES = 10
-/** How long a worker waits for more to do before it publishes the catalog, in milliseconds. */
-const IDLE = 2000
-/** How often progress is reported, in milliseconds. */
-const PACE = 1000
+/** The default lease on a job, in seconds. */
+const DEFAULT_LEASE = 30
+/** How often the lease on a job may expire before the job fails. */
+const MAX_STALLED = 10
+/** How long a worker waits for more jobs before it publishes the catalog, in milliseconds. */
+const IDLE_DELAY = 2000
+/** Milliseconds between two reports of progress. */
+const PROGRESS_INTERVAL = 1000
 
 export interface WorkerOptions extends Omit<QueueOptions, 'tool' | 'queue' | 'detach'> {
   /** URL of the Redis */
   queue: string
-  /** how long the worker may be silent before its jobs are given to others, in seconds */
+  /** seconds without a heartbeat before the worker's jobs are reassigned; default: 30 */
   lease?: number
-  /** signs the snapshot of the catalog, and the archive tree's manifest */
+  /** minisign secret key: signs the snapshot of the catalog and the archive tree's manifest */
   secretKey?: string
-  /** keep the btfhub-archive tree, too */
+  /** maintain the btfhub-archive tree, too */
   archive?: boolean
 }
 
-/** What a worker did. */
+/** The number of jobs that a worker took, by result. */
 export interface Work {
   published: number
   failed: number
-  /** given back, since it was asked to end */
+  /** returned to the queue, since the worker was asked to end */
   left: number
 }
 
 /**
- * Takes jobs until `drain` or `signal` abort, and says what it did. Errors: `pahole_missing`; `queue_failed` where the
- * queue cannot be reached at first.
+ * Takes jobs until `drain` or `signal` aborts. Errors: `pahole_missing`; `queue_failed` if the queue cannot be reached
+ * at the start.
  */
 export async function work(options: WorkerOptions): Promise<Work> {
   const { queue, drain, signal, onEvent } = options
   const tool = await findPahole(signal)
   const { redis, close } = await connect(queue, onEvent)
   try {
-    const hands = new JobHandler(options, tool, await openLocalQueue({ ...options, tool }))
-    const lease = (options.lease ?? LEASE) * 1000
+    const handler = new JobHandler(options, tool, await openLocalQueue({ ...options, tool }))
+    const lease = (options.lease ?? DEFAULT_LEASE) * 1000
     const worker = new Worker(
       queueNameOf(tool.fingerprint),
-      (job, token) => hands.take(job, token),
+      (job, token) => handler.take(job, token),
       {
-        ...{ connection: redis, prefix: PREFIX, concurrency: options.jobs ?? 1 },
-        ...{ lockDuration: lease, stalledInterval: lease, maxStalledCount: LOSSES },
+        connection: redis,
+        prefix: PREFIX,
+        concurrency: options.jobs ?? 1,
+        lockDuration: lease,
+        stalledInterval: lease,
+        maxStalledCount: MAX_STALLED,
       },
     )
-    worker.on('error', () => {}) // of its connection that tells itself; of a lease that ran out another worker tells
+    // the connection reports its own errors, and the next worker an expired lease
+    worker.on('error', () => {})
     try {
       await Promise.race([aborted(drain), aborted(signal)])
     } finally {
-      await end(worker, signal)
+      await closeWorker(worker, signal)
     }
-    if (!signal?.aborted) await hands.publish()
-    return hands.done
+    if (!signal?.aborted) await handler.publish()
+    return handler.done
   } finally {
     close()
   }
 }
 
-/** Waits for what runs; where it is to end at once, only until that was given back. */
-async function end(worker: Worker, signal: AbortSignal | undefined): Promise<void> {
+/** Waits for running jobs; if `signal` aborts, only until they are back in the queue. */
+async function closeWorker(worker: Worker, signal: AbortSignal | undefined): Promise<void> {
   const closed = worker.close()
   await Promise.race([closed, aborted(signal)])
   await closeQuietly(closed)
   if (signal?.aborted) await closeQuietly(worker.disconnect())
 }
 
-/** What does the jobs that the worker takes. */
+/** Runs the jobs that the worker takes. */
 class JobHandler {
   readonly done: Work = { published: 0, failed: 0, left: 0 }
   readonly #options: WorkerOptions
   readonly #tool: Tool
   readonly #local: Queue
   #busy = 0
-  /** whether the catalog does not have all yet */
-  #behind = false
+  /** whether records are missing in the published catalog */
+  #catalogIsStale = false
   #publishing: Promise<void> = Promise.resolve()
   #idle: NodeJS.Timeout | undefined
 
@@ -110,26 +115,26 @@ class JobHandler {
     this.#local = local
   }
 
-  /** Does a job, and says what came of it. */
+  /** Runs a job, unless the store has its record. Errors: `UnrecoverableError`, `WaitingError` of BullMQ. */
   async take(queued: Queued, token = ''): Promise<JobReceipt> {
     const job = this.#check(queued)
     this.#busy++
     clearTimeout(this.#idle)
     try {
-      return (await this.#there(job)) ?? (await this.#do(job, queued, token))
+      return (await this.#known(job)) ?? (await this.#run(job, queued, token))
     } finally {
-      if (--this.#busy === 0) this.#idle = setTimeout(() => void this.publish(), IDLE)
+      if (--this.#busy === 0) this.#idle = setTimeout(() => void this.publish(), IDLE_DELAY)
     }
   }
 
-  /** Makes the catalog say what the records say. One that fails now is made the next time. */
+  /** Publishes the catalog if records have changed. A failure is retried the next time. */
   publish(): Promise<void> {
     clearTimeout(this.#idle)
     this.#publishing = this.#publishing.then(async () => {
-      if (!this.#behind) return
-      this.#behind = false
+      if (!this.#catalogIsStale) return
+      this.#catalogIsStale = false
       await publishCatalog(this.#options).catch(() => {
-        this.#behind = true
+        this.#catalogIsStale = true
       })
     })
     return this.#publishing
@@ -143,8 +148,8 @@ class JobHandler {
     }
   }
 
-  /** What came of a job that was done already, by a worker that was lost before it could say so. */
-  async #there(job: Job): Promise<JobReceipt | undefined> {
+  /** The receipt of a job whose record exists: an earlier worker was lost before it could report the result. */
+  async #known(job: Job): Promise<JobReceipt | undefined> {
     const { kernel, package: from, earlyStop = false, modules = [] } = job
     const { arch, release } = kernel
     if (arch === undefined || release === undefined || from.version === '') return undefined
@@ -156,7 +161,7 @@ class JobHandler {
     return { state: 'published', key, read: 0, seconds: 0 }
   }
 
-  async #do(job: Job, queued: Queued, token: string): Promise<JobReceipt> {
+  async #run(job: Job, queued: Queued, token: string): Promise<JobReceipt> {
     const { signal, onEvent } = this.#options
     const started = performance.now()
     const id = jobIdOf(job, this.#tool.fingerprint)
@@ -175,13 +180,13 @@ class JobHandler {
     switch (result.state) {
       case 'published': {
         this.done.published++
-        this.#behind = true
+        this.#catalogIsStale = true
         const { record } = result
         return { state: 'published', key: recordKey(record.kernel, buildOf(record)), read, seconds }
       }
       case 'failed': {
         this.done.failed++
-        this.#behind = true
+        this.#catalogIsStale = true
         const { failure, stored } = result
         return { state: 'failed', failure, stored, seconds }
       }
@@ -193,21 +198,21 @@ class JobHandler {
   }
 }
 
-/** A job as the package that it was planned from. */
+/** The package from which a job was planned. */
 function candidateOf({ package: { name }, checksum, fallback }: Job): Candidate {
   const other = fallback && candidateOf(fallback)
   return { name, ...(checksum && { checksum }), ...(other && { fallback: other }) }
 }
 
-/** Tells those who wait for a job how it goes, as often as they want to know. */
+/** Reports a job's events to those who wait for it, progress at most once per interval. */
 function reporter(queued: Queued): (event: JobEvent) => void {
   let last = 0
   return (event) => {
     if (!isReport(event)) return
     const now = Date.now()
-    if (event.event === 'progress' && now - last < PACE) return
+    if (event.event === 'progress' && now - last < PROGRESS_INTERVAL) return
     last = now
-    queued.updateProgress(event).catch(() => {}) // it is not worth a job
+    queued.updateProgress(event).catch(() => {}) // a lost report must not fail the job
   }
 }
 

@@ -1,20 +1,20 @@
-/** A file in an archive, whichever kind of archive that is. Its bytes are read before the next file is asked for. */
+/** A file in an archive of any kind. Its bytes must be read before the next file is requested. */
 export interface ArchiveEntry {
-  /** as the archive has it */
+  /** as in the archive, not normalised */
   name: string
-  /** a regular file with bytes of its own: no directory, no symlink, no hard link to another one */
+  /** a regular file with its own bytes: not a directory, symlink or hard link */
   regular: boolean
-  /** of a hard link: the name of the entry before it that it is another name of */
+  /** for a hard link: the name of the earlier entry that it links to */
   link?: string
   /** bytes */
   size: number
   body: AsyncIterable<Uint8Array>
-  /** what its bytes must have, where the package says it */
+  /** digest of its bytes, if the package has one */
   digest?: Digest
 }
 
 export interface Digest {
-  /** as node:crypto names it */
+  /** node:crypto's name */
   algorithm: string
   hex: string
 }

@@ -1,6 +1,6 @@
 /*
- * A tree of BTF that somebody else made, a directory or a tar of one: btfhub-archive's, or a bundle. Nothing is
- * unpacked to disk; what is no regular file is not followed.
+ * A tree of BTF files from elsewhere: a directory or a tar of one, such as btfhub-archive or a bundle. Nothing is
+ * unpacked to disk, and links are not followed.
  */
 import { createReadStream } from 'node:fs'
 import { open, readdir, readFile, stat } from 'node:fs/promises'
@@ -9,19 +9,19 @@ import { buffer } from 'node:stream/consumers'
 import { type Compression, compressionIn, decompress, MAGIC_SIZE } from './decompress.ts'
 import { readTar } from './tar.ts'
 
-/** Bytes of one file in a tree. */
+/** Maximum bytes of one file. */
 const MAX_FILE = 256 * 1024 * 1024
 
 export interface TreeFile {
-  /** below the tree's root, without a leading `./` */
+  /** relative to the tree's root, without a leading `./` */
   path: string
-  /** undefined for what is no regular file, or too large */
+  /** undefined if it is not a regular file, or too large */
   bytes: Buffer | undefined
-  /** the path of a file that came before, of which this is a hard link */
+  /** for a hard link: the path of the earlier file */
   link?: string
 }
 
-/** The files of a tree whose path is wanted. Errors: the system's, `invalid_package`. */
+/** Reads the files of a tree whose path `wanted` accepts. Errors: `invalid_package`; those of the file system. */
 export async function* readTree(
   root: string,
   wanted: (path: string) => boolean,
@@ -40,9 +40,9 @@ async function* readDirectory(
     .filter(({ entry, path }) => !entry.isDirectory() && wanted(path))
     .sort((a, b) => (a.path < b.path ? -1 : 1))
   for (const { entry, path } of found) {
-    const at = join(root, path)
-    const plain = entry.isFile() && (await stat(at)).size <= MAX_FILE
-    yield { path, bytes: plain ? await readFile(at) : undefined }
+    const file = join(root, path)
+    const isReadable = entry.isFile() && (await stat(file)).size <= MAX_FILE
+    yield { path, bytes: isReadable ? await readFile(file) : undefined }
   }
 }
 

@@ -1,49 +1,50 @@
+/* A reader that takes given numbers of bytes from a stream of chunks. */
 import type { GeneratorError } from '../error.ts'
 
-/** Takes bytes by number from a source of chunks of any length. It never holds more than was asked for and a chunk. */
+/** Reads bytes from a source of chunks of any length. It holds at most the requested bytes and one chunk. */
 export class ByteReader {
   readonly #chunks: AsyncIterator<Uint8Array>
-  readonly #short: () => GeneratorError
+  readonly #truncated: () => GeneratorError
   #rest: Buffer = Buffer.alloc(0)
   #position = 0
 
-  /** `short` makes the error for a source that ends before what was asked for. */
-  constructor(source: AsyncIterable<Uint8Array>, short: () => GeneratorError) {
+  /** `truncated` makes the error for a source that ends too early. */
+  constructor(source: AsyncIterable<Uint8Array>, truncated: () => GeneratorError) {
     this.#chunks = source[Symbol.asyncIterator]()
-    this.#short = short
+    this.#truncated = truncated
   }
 
-  /** How many bytes have been taken. */
+  /** The number of bytes that were read. */
   get position(): number {
     return this.#position
   }
 
-  /** The next `size` bytes. */
+  /** Reads the next `size` bytes. */
   async take(size: number): Promise<Buffer> {
     return Buffer.concat(await Array.fromAsync(this.stream(size)))
   }
 
-  /** The next `size` bytes, as they come. */
+  /** Reads the next `size` bytes in pieces, as they arrive. */
   async *stream(size: number): AsyncGenerator<Buffer> {
     for (let left = size; left > 0; ) {
       const part = await this.#next(left)
-      if (!part) throw this.#short()
+      if (!part) throw this.#truncated()
       left -= part.length
       yield part
     }
   }
 
-  /** Passes over what is left of the first `position` bytes. */
+  /** Skips to a position from the start of the source. */
   async skipTo(position: number): Promise<void> {
     for await (const _ of this.stream(position - this.#position));
   }
 
-  /** All that is left, as it comes. */
+  /** Reads all remaining bytes in pieces, as they arrive. */
   async *remaining(): AsyncGenerator<Buffer> {
     for (let part = await this.#next(); part; part = await this.#next()) yield part
   }
 
-  /** The next bytes without taking them: `size`, or what there is. */
+  /** Returns the next `size` bytes, or fewer at the end, without reading past them. */
   async peek(size: number): Promise<Buffer> {
     while (this.#rest.length < size) {
       const chunk = await this.#pull()
@@ -57,7 +58,7 @@ export class ByteReader {
     return (await this.peek(1)).length === 0
   }
 
-  /** At most `size` bytes, as they come; undefined at the end. */
+  /** Reads at most `size` bytes; undefined at the end. */
   async #next(size = Number.POSITIVE_INFINITY): Promise<Buffer | undefined> {
     while (this.#rest.length === 0) {
       const chunk = await this.#pull()

@@ -1,4 +1,4 @@
-/* Debian's packages, .deb and .ddeb (deb(5)): an ar archive, one member of which is a compressed tar of the files. */
+/* A reader for .deb and .ddeb packages (deb(5)): an ar archive with a compressed tar of the files as a member. */
 
 import { GeneratorError } from '../error.ts'
 import { readAr } from './ar.ts'
@@ -7,8 +7,8 @@ import { capped, compressionOf, decompress } from './decompress.ts'
 import { readTar } from './tar.ts'
 
 /**
- * Reads the files of a package in their order, whichever order its members have; `limit` is that of all they unpack
- * to, in bytes. Errors: `invalid_package`, `truncated`, `unsupported_package`, `too_large`.
+ * Reads the files of a package in order; `limit` is the maximum of unpacked bytes. Errors: `invalid_package`,
+ * `truncated`, `unsupported_package`, `too_large`.
  */
 export async function* readDeb(
   source: AsyncIterable<Uint8Array>,
@@ -24,5 +24,5 @@ export async function* readDeb(
     }
     return
   }
-  throw new GeneratorError('invalid_package', 'the package has no data.tar')
+  throw new GeneratorError('invalid_package', 'the package has no member data.tar')
 }

@@ -1,7 +1,7 @@
 /*
- * Decompression of a stream: xz by its own program, which decodes the blocks of Debian's packages on all cores that are
- * free, what is rare by its own, too, gzip and zstd in process. Ending early is usual: whoever has what it wants
- * destroys the result.
+ * Decompression of streams: gzip and zstd in process, other formats by their programs. xz as a program decodes the
+ * blocks of Debian's packages on all free cores. Ending early is normal: a reader that has what it wants destroys the
+ * result.
  */
 import { type Duplex, PassThrough, pipeline, Readable } from 'node:stream'
 import { createGunzip, createZstdDecompress } from 'node:zlib'
@@ -12,8 +12,8 @@ export const COMPRESSIONS = ['none', 'gz', 'xz', 'lzma', 'zst', 'bz2', 'lz4', 'l
 export type Compression = (typeof COMPRESSIONS)[number]
 
 /**
- * The first bytes of each, in hex; an .lzma begins with the properties that its encoder writes, an .lz4 as the kernel's
- * build makes it, in the older form.
+ * The first bytes of each format in hex. For .lzma these are the usual properties of its encoder, for .lz4 the magic of
+ * the legacy format, which the kernel's build uses.
  */
 const MAGIC: Readonly<Record<string, Compression>> = {
   '1f8b': 'gz',
@@ -24,28 +24,31 @@ const MAGIC: Readonly<Record<string, Compression>> = {
   '02214c18': 'lz4',
   '894c5a4f000d': 'lzo',
 }
-/** How many bytes tell a compression. */
+/** The number of first bytes that identify a compression. */
 export const MAGIC_SIZE = 6
 
-/** zstd's default of 64 KiB makes it four times slower. */
+/** With zstd's default of 64 KiB, decompression is four times slower. */
 const CHUNK = { chunkSize: 256 * 1024 }
 
 /**
- * Bytes that a decompressor may take. A file names its dictionary's size, up to 4 GiB; Debian's take 65 MiB a thread, so
- * that this is good for three or four threads, and those give more than tar's reader takes.
+ * Bytes of memory that a decompressor may use. A file sets the size of its dictionary, up to 4 GiB. Debian's packages
+ * take 65 MiB per thread, so the limit allows three or four threads, which are faster than the tar reader.
  */
 export const DECOMPRESSOR_MEMORY = 256 * 1024 ** 2
 
-/** The compression that a file name's ending names. Errors: `unsupported_package`. */
+/** The compression that a file name's extension stands for. Errors: `unsupported_package`. */
 export function compressionOf(name: string): Compression {
-  const ending = /\.(\w+)$/.exec(name)?.[1] ?? ''
-  const compression = COMPRESSIONS.find((known) => known === ending)
+  const extension = /\.(\w+)$/.exec(name)?.[1] ?? ''
+  const compression = COMPRESSIONS.find((known) => known === extension)
   if (compression) return compression
-  if (ending === 'tar') return 'none'
-  throw new GeneratorError('unsupported_package', `no compression we read: ${name}`)
+  if (extension === 'tar') return 'none'
+  throw new GeneratorError(
+    'unsupported_package',
+    `${name}: unsupported compression: expected one of ${COMPRESSIONS.join(', ')}`,
+  )
 }
 
-/** The compression that the first bytes (`MAGIC_SIZE` of them) tell: `none` where it is none that we know. */
+/** The compression that the first `MAGIC_SIZE` bytes identify; `none` if they match no known format. */
 export function compressionIn(start: Uint8Array): Compression {
   const hex = Buffer.from(start).toString('hex')
   const [, compression = 'none'] =
@@ -53,15 +56,16 @@ export function compressionIn(start: Uint8Array): Compression {
   return compression
 }
 
-/** How to decompress. */
 interface DecompressOptions {
-  /** only the first stream, whatever follows it: of xz, since the others stop there by themselves */
+  /**
+   * decompress the first stream only, and ignore what follows; needed for xz, since other programs stop there anyway
+   */
   first?: boolean
 }
 
 /**
- * The decompressed bytes. The stream fails with `invalid_package`, with `aborted` where somebody ends the program, with
- * `too_large` where xz would take too much memory, or as the source does.
+ * Decompresses a stream. Errors of the result: `invalid_package`, `unsupported_package` if the program is not
+ * installed, `aborted` if a signal ends the program, `too_large` if xz would need too much memory; those of the source.
  */
 export function decompress(
   source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
@@ -73,29 +77,29 @@ export function decompress(
     case 'none':
       return input
     case 'gz':
-      return through(input, createGunzip(CHUNK))
+      return throughDecoder(input, createGunzip(CHUNK))
     case 'zst':
-      return through(input, createZstdDecompress(CHUNK))
+      return throughDecoder(input, createZstdDecompress(CHUNK))
     case 'xz':
     case 'lzma':
-      return byProgram(input, 'xz', [
+      return throughProgram(input, 'xz', [
         `--threads=${spareCores()}`,
         `--memlimit-decompress=${DECOMPRESSOR_MEMORY}`,
         `--memlimit-mt-decompress=${DECOMPRESSOR_MEMORY}`,
         ...(first ? ['--single-stream'] : []),
       ])
     case 'bz2':
-      return byProgram(input, 'bzip2', [])
+      return throughProgram(input, 'bzip2', [])
     case 'lz4':
-      return byProgram(input, 'lz4', [])
+      return throughProgram(input, 'lz4', [])
     case 'lzo':
-      return byProgram(input, 'lzop', [])
+      return throughProgram(input, 'lzop', [])
     default:
       return compression satisfies never
   }
 }
 
-/** The bytes, and `too_large` where they are more than `limit`; `what` names them. */
+/** Passes bytes on, and fails with `too_large` after `limit` bytes; `what` is their name in the message. */
 export async function* capped(
   source: AsyncIterable<Uint8Array>,
   limit: number,
@@ -109,25 +113,25 @@ export async function* capped(
   }
 }
 
-function through(input: Readable, decoder: Duplex): Readable {
+function throughDecoder(input: Readable, decoder: Duplex): Readable {
   let failure: Error | undefined
   input.once('error', (error) => {
     failure = error
   })
-  pipeline(input, decoder, () => {}) // whoever reads the decoder hears of it
-  const explained = async function* () {
+  pipeline(input, decoder, () => {}) // the reader of the decoder sees the error
+  const decoded = async function* () {
     try {
       yield* decoder
     } catch (error) {
-      // what destroys the result comes by here, too
+      // An error that destroys the result arrives here, too.
       if (error instanceof GeneratorError) throw error
-      throw failure ?? corrupt((error as Error).message, error as Error)
+      throw failure ?? invalidData((error as Error).message, error as Error)
     }
   }
-  return Readable.from(explained(), { objectMode: false, highWaterMark: CHUNK.chunkSize })
+  return Readable.from(decoded(), { objectMode: false, highWaterMark: CHUNK.chunkSize })
 }
 
-function byProgram(input: Readable, program: string, options: readonly string[]): Readable {
+function throughProgram(input: Readable, program: string, options: readonly string[]): Readable {
   const child = start(program, ['--decompress', '--stdout', '--quiet', ...options])
   const stderr = keepEnd(child)
   const output = new PassThrough({ highWaterMark: CHUNK.chunkSize })
@@ -140,7 +144,7 @@ function byProgram(input: Readable, program: string, options: readonly string[])
     failure = error
     child.kill('SIGKILL')
   })
-  child.stdin.on('error', () => {}) // EPIPE: its exit status says why
+  child.stdin.on('error', () => {}) // EPIPE; the exit status has the reason
   input.pipe(child.stdin)
   child.stdout.pipe(output, { end: false })
   child.once('error', (cause) => {
@@ -152,18 +156,18 @@ function byProgram(input: Readable, program: string, options: readonly string[])
     else if (status === 0) output.end()
     else if (signal && STOPPING.has(signal))
       output.destroy(new GeneratorError('aborted', `${program} was ended by ${signal}`))
-    else output.destroy(refusal(stderr() || `${program} ended with ${status}`))
+    else output.destroy(programError(stderr() || `${program} ended with status ${status}`))
   })
   return output
 }
 
-/** Sent by others, such as a terminal or the kernel that needs memory: the package is not to blame. */
+/** Signals from outside, such as a terminal or the kernel's OOM killer: the package is not at fault. */
 const STOPPING: ReadonlySet<NodeJS.Signals> = new Set(['SIGHUP', 'SIGINT', 'SIGKILL', 'SIGTERM'])
 
-/** What a program says, as an error. */
-function refusal(log: string): GeneratorError {
-  return /memory usage limit/i.test(log) ? new GeneratorError('too_large', log) : corrupt(log)
+/** Turns the standard error of a program into an error. */
+function programError(log: string): GeneratorError {
+  return /memory usage limit/i.test(log) ? new GeneratorError('too_large', log) : invalidData(log)
 }
 
-const corrupt = (message: string, cause?: Error): GeneratorError =>
-  new GeneratorError('invalid_package', `it does not decompress: ${message}`, { cause })
+const invalidData = (message: string, cause?: Error): GeneratorError =>
+  new GeneratorError('invalid_package', `the data does not decompress: ${message}`, { cause })

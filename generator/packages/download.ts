@@ -1,18 +1,19 @@
 /*
- * Bytes from a URL or a file, as one stream, whatever the network does in between: connections that fail or break are
- * tried again with growing pauses, and a body that broke is resumed where it stopped (Range with If-Match), so that
- * who reads it sees each byte once. A server that cannot resume ends the download: `truncated`.
+ * Downloads: the bytes of a URL or a file as one stream. A request that fails is retried with growing delays. A body
+ * that breaks off is resumed where it stopped (Range with If-Match), so the reader sees each byte once. If the server
+ * cannot resume, the download fails: `truncated`.
  */
 import { createReadStream } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
-import { Agent, type Dispatcher, interceptors, request } from 'undici'
+import { type Dispatcher, interceptors, request } from 'undici'
 import { GeneratorError } from '../error.ts'
 import type { Access } from '../sources/source.ts'
+import { HttpAgents, type TlsFiles } from './http-agents.ts'
 
 export interface Download {
-  /** bytes in all, where the server says */
+  /** bytes in all, if the server says so */
   size: number | undefined
   /** Fails with a GeneratorError. Destroying it ends the download. */
   body: Readable
@@ -21,11 +22,11 @@ export interface Download {
 export interface DownloadOptions {
   signal?: AbortSignal | undefined
   retry?: DownloadRetryOptions
-  /** what opens the repository; sent over TLS alone */
+  /** client certificate and credentials of the repository; credentials are sent over TLS only */
   access?: Access
 }
 
-/** How long we wait, in milliseconds, and how often we try again. */
+/** How long a download waits, in milliseconds, and how often it is retried. */
 export interface DownloadRetryOptions {
   /** for a connection, for headers, and between two pieces of a body */
   timeout: number
@@ -35,42 +36,32 @@ export interface DownloadRetryOptions {
   maxDelay: number
 }
 
-const PATIENCE: DownloadRetryOptions = {
+const DEFAULT_RETRY: DownloadRetryOptions = {
   timeout: 30_000,
   retries: 6,
   minDelay: 500,
   maxDelay: 30_000,
 }
 
-const RETRIED_ERRORS = [
-  ...[
-    'ECONNRESET',
-    'ECONNREFUSED',
-    'ENOTFOUND',
-    'EAI_AGAIN',
-    'ENETDOWN',
-    'ENETUNREACH',
-    'EHOSTDOWN',
-  ],
-  ...[
-    'EHOSTUNREACH',
-    'EPIPE',
-    'UND_ERR_SOCKET',
-    'UND_ERR_CONNECT_TIMEOUT',
-    'UND_ERR_HEADERS_TIMEOUT',
-  ],
-  'UND_ERR_BODY_TIMEOUT',
-]
+const RETRIED_ERRORS =
+  `ECONNRESET ECONNREFUSED ENOTFOUND EAI_AGAIN ENETDOWN ENETUNREACH EHOSTDOWN EHOSTUNREACH EPIPE
+  UND_ERR_SOCKET UND_ERR_CONNECT_TIMEOUT UND_ERR_HEADERS_TIMEOUT UND_ERR_BODY_TIMEOUT`.split(/\s+/)
+
+/** Bytes of an error response that are read, so that its connection can be reused. */
+const MAX_DISCARDED = 128 * 1024
+
+/** Of all downloads in this process. */
+const agents = new HttpAgents()
 
 /**
- * Opens a http, https or file URL, or a path. Errors: `unreachable`, `not_found_upstream`, `stalled`, `truncated`, `no_access` where
- * what would open it is not on this machine.
+ * Opens an HTTP, HTTPS or file URL, or a path. Errors: `unreachable`, `not_found_upstream`, `stalled`, `truncated`,
+ * `no_access` if a file of `access` is missing.
  */
 export async function download(url: string, options: DownloadOptions = {}): Promise<Download> {
   return /^https?:/.test(url) ? await fromServer(url, options) : await fromFile(url)
 }
 
-/** The whole of a small file. Errors: those of `download`, and `too_large` over `limit` bytes. */
+/** Downloads a small file whole. Errors: `too_large` over `limit` bytes; those of `download`. */
 export async function downloadAll(
   url: string,
   limit: number,
@@ -79,15 +70,15 @@ export async function downloadAll(
   return await readAll(url, await download(url, options), limit)
 }
 
-/** What tells whether a file has changed (RFC 9110, 8.8). */
+/** Validators of a response (RFC 9110, 8.8): they tell whether the file has changed. */
 export interface Validators {
   etag?: string
   lastModified?: string
 }
 
 /**
- * The whole of a small file where it is not what it was; undefined where the server says that it is. Errors: those of
- * `downloadAll`.
+ * Downloads a small file whole if it has changed, and returns undefined if the server says that it has not. Errors:
+ * those of `downloadAll`.
  */
 export async function downloadUnless(
   url: string,
@@ -95,15 +86,15 @@ export async function downloadUnless(
   limit: number,
   options: DownloadOptions = {},
 ): Promise<{ bytes: Buffer; validators: Validators } | undefined> {
-  const answer = await fromServer(url, options, {
+  const response = await fromServer(url, options, {
     ...(etag !== undefined && { 'if-none-match': etag }),
     ...(lastModified !== undefined && { 'if-modified-since': lastModified }),
   })
-  if (answer.status === 304) {
-    answer.body.destroy()
+  if (response.status === 304) {
+    response.body.resume() // It is empty; at its end the connection is free.
     return undefined
   }
-  return { bytes: await readAll(url, answer, limit), validators: answer.validators }
+  return { bytes: await readAll(url, response, limit), validators: response.validators }
 }
 
 async function readAll(url: string, { body }: Download, limit: number): Promise<Buffer> {
@@ -121,14 +112,15 @@ async function fromFile(url: string): Promise<Download> {
   try {
     const path = url.startsWith('file:') ? fileURLToPath(url) : url
     const file = await stat(path)
-    if (!file.isFile()) throw new GeneratorError('unreachable', `${url} is no file`)
+    if (!file.isFile()) throw new GeneratorError('unreachable', `${url}: not a regular file`)
     return { size: file.size, body: createReadStream(path, { highWaterMark: 256 * 1024 }) }
   } catch (cause) {
     if (cause instanceof GeneratorError) throw cause
-    const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT'
+    const { code, message } = cause as NodeJS.ErrnoException
+    const isMissing = code === 'ENOENT'
     throw new GeneratorError(
-      missing ? 'not_found_upstream' : 'unreachable',
-      `${url}: ${(cause as Error).message}`,
+      isMissing ? 'not_found_upstream' : 'unreachable',
+      `${url}: ${message}`,
       { cause },
     )
   }
@@ -141,99 +133,56 @@ interface DownloadResponse extends Download {
 
 async function fromServer(
   url: string,
-  { signal, retry = PATIENCE, access = {} }: DownloadOptions,
+  { signal, retry = DEFAULT_RETRY, access = {} }: DownloadOptions,
   conditions: Record<string, string> = {},
 ): Promise<DownloadResponse> {
-  const dispatcher = patientAgent(retry, await certificateOf(access))
+  const tls = await readTlsFiles(access)
+  const isTls = url.startsWith('https:')
+  const credentials = isTls ? await authorization(access) : {}
+  const { agent, release } = agents.acquire(tls, retry.timeout)
   try {
-    const { statusCode, headers, body, context } = await request(url, {
-      dispatcher,
-      headers: { ...conditions, ...(url.startsWith('https:') && (await authorization(access))) },
-      ...(signal && { signal }),
-    })
-    if (url.startsWith('https:') && isUnsafe(context)) {
-      body.on('error', () => {}).destroy()
-      throw new GeneratorError('unreachable', `${url}: the server leads out of TLS`)
+    signal?.throwIfAborted()
+    const response = await abortable(
+      request(url, {
+        dispatcher: withRetries(agent, retry),
+        headers: { ...conditions, ...credentials },
+        ...(signal && { signal }),
+      }),
+      signal,
+    )
+    const { statusCode, headers, body, context } = response
+    body.on('error', () => {}) // Readers get the error anyway; without one it must not end the process.
+    if (isTls && hasLeftTls(context)) {
+      body.destroy()
+      throw new GeneratorError('unreachable', `${url}: redirected from HTTPS to HTTP`)
     }
-    const unchanged = statusCode === 304 && Object.keys(conditions).length > 0
-    if (statusCode !== 200 && !unchanged) {
-      body.on('error', () => {}).destroy()
-      throw refusal(url, statusCode)
+    const isUnchanged = statusCode === 304 && Object.keys(conditions).length > 0
+    if (statusCode !== 200 && !isUnchanged) {
+      await body
+        .dump({ limit: MAX_DISCARDED, signal: AbortSignal.timeout(retry.timeout) })
+        .catch(() => {})
+      throw statusError(url, statusCode)
     }
     const length = Number(headers['content-length'] ?? Number.NaN)
-    const stream = Readable.from(pieces(url, body, signal), {
-      objectMode: false,
-      highWaterMark: 256 * 1024,
-    })
-    stream.once('close', () => dispatcher.close())
-    const { etag, 'last-modified': lastModified } = headers
     return {
       status: statusCode,
       size: Number.isSafeInteger(length) ? length : undefined,
-      validators: {
-        ...(typeof etag === 'string' && { etag }),
-        ...(typeof lastModified === 'string' && { lastModified }),
-      },
-      body: stream,
+      validators: validatorsOf(headers),
+      body: bodyStream(url, body, signal, release),
     }
   } catch (error) {
-    await dispatcher.close()
+    release()
     signal?.throwIfAborted()
-    throw error instanceof GeneratorError ? error : explain(url, error, false)
+    throw error instanceof GeneratorError ? error : asGeneratorError(url, error, false)
   }
 }
 
-/** Whether redirects, as undici tells them, went on without TLS. */
-function isUnsafe(context: object): boolean {
-  const { history = [] } = context as { history?: readonly URL[] }
-  return history.some(({ protocol }) => protocol !== 'https:')
-}
-
-interface Certificate {
-  cert?: Buffer
-  key?: Buffer
-  ca?: Buffer
-}
-
-/** The files of a client certificate. Errors: `no_access`. */
-async function certificateOf({ certificate, key, authority }: Access): Promise<Certificate> {
-  return {
-    ...(certificate && { cert: await secret(certificate) }),
-    ...(key && { key: await secret(key) }),
-    ...(authority && { ca: await secret(authority) }),
-  }
-}
-
-/** The header that credentials make (RFC 7617). Errors: `no_access`. */
-async function authorization({ credentials }: Access): Promise<Record<string, string>> {
-  if (credentials === undefined) return {}
-  const text = (await secret(credentials)).toString('utf8')
-  const field = (name: string) => new RegExp(`^\\s*${name}\\s*=\\s*(.*?)\\s*$`, 'm').exec(text)?.[1]
-  const [user, password] = [field('username'), field('password')]
-  if (user === undefined || password === undefined)
-    throw new GeneratorError('no_access', `${credentials} has no username and password`)
-  return { authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}` }
-}
-
-async function secret(path: string): Promise<Buffer> {
-  return await readFile(path).catch((cause) => {
-    const { message } = cause as Error
-    throw new GeneratorError('no_access', `the repository is not for everybody: ${message}`, {
-      cause,
-    })
-  })
-}
-
-function patientAgent(
-  { timeout, retries, minDelay, maxDelay }: DownloadRetryOptions,
-  certificate: Certificate,
+/** Follows redirects, and retries. */
+function withRetries(
+  dispatcher: Dispatcher,
+  { retries, minDelay, maxDelay }: DownloadRetryOptions,
 ): Dispatcher {
-  const agent = new Agent({
-    connect: { timeout: timeout, ...certificate },
-    headersTimeout: timeout,
-    bodyTimeout: timeout,
-  })
-  return agent.compose(
+  return dispatcher.compose(
     interceptors.redirect({ maxRedirections: 5 }),
     interceptors.retry({
       maxRetries: retries,
@@ -247,7 +196,82 @@ function patientAgent(
   )
 }
 
-async function* pieces(
+/** Settles as `work` does, or rejects as soon as the signal aborts: undici ignores it while a request is queued. */
+async function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return await work
+  const aborted = Promise.withResolvers<never>()
+  const onAbort = () => aborted.reject(signal.reason)
+  signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    return await Promise.race([work, aborted.promise])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
+}
+
+/** Whether a redirect (undici keeps their history) left TLS. */
+function hasLeftTls(context: object): boolean {
+  const { history = [] } = context as { history?: readonly URL[] }
+  return history.some(({ protocol }) => protocol !== 'https:')
+}
+
+function validatorsOf(headers: Dispatcher.ResponseData['headers']): Validators {
+  const { etag, 'last-modified': lastModified } = headers
+  return {
+    ...(typeof etag === 'string' && { etag }),
+    ...(typeof lastModified === 'string' && { lastModified }),
+  }
+}
+
+/** Reads the files of a client certificate. Errors: `no_access`. */
+async function readTlsFiles({ certificate, key, authority }: Access): Promise<TlsFiles> {
+  return {
+    ...(certificate && { cert: await readSecret(certificate) }),
+    ...(key && { key: await readSecret(key) }),
+    ...(authority && { ca: await readSecret(authority) }),
+  }
+}
+
+/** The header of Basic authentication (RFC 7617). Errors: `no_access`. */
+async function authorization({ credentials }: Access): Promise<Record<string, string>> {
+  if (credentials === undefined) return {}
+  const text = (await readSecret(credentials)).toString('utf8')
+  const field = (name: string) => new RegExp(`^\\s*${name}\\s*=\\s*(.*?)\\s*$`, 'm').exec(text)?.[1]
+  const [user, password] = [field('username'), field('password')]
+  if (user === undefined || password === undefined) {
+    throw new GeneratorError(
+      'no_access',
+      `${credentials}: expected the lines username=… and password=…`,
+    )
+  }
+  return { authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}` }
+}
+
+async function readSecret(path: string): Promise<Buffer> {
+  return await readFile(path).catch((cause) => {
+    const { message } = cause as Error
+    throw new GeneratorError('no_access', `the repository needs a file to open it: ${message}`, {
+      cause,
+    })
+  })
+}
+
+/** The body as the caller reads it. At its end, or when it is destroyed, the connection is given back or closed. */
+function bodyStream(
+  url: string,
+  body: Readable,
+  signal: AbortSignal | undefined,
+  release: () => void,
+): Readable {
+  const pieces = piecesOf(url, body, signal)
+  const stream = Readable.from(pieces, { objectMode: false, highWaterMark: 256 * 1024 })
+  return stream.once('close', () => {
+    body.destroy() // The generator does not do it if it was never started.
+    release()
+  })
+}
+
+async function* piecesOf(
   url: string,
   body: Readable,
   signal: AbortSignal | undefined,
@@ -256,28 +280,32 @@ async function* pieces(
     for await (const piece of body) yield piece
   } catch (error) {
     signal?.throwIfAborted()
-    throw explain(url, error, true)
+    throw asGeneratorError(url, error, true)
   }
 }
 
-function refusal(url: string, status: number): GeneratorError {
-  const gone = status === 404 || status === 410
+function statusError(url: string, status: number): GeneratorError {
+  const isMissing = status === 404 || status === 410
   return new GeneratorError(
-    gone ? 'not_found_upstream' : 'unreachable',
+    isMissing ? 'not_found_upstream' : 'unreachable',
     `${url}: the server answers ${status}`,
   )
 }
 
-/** `begun`: bytes have arrived already. */
-function explain(url: string, cause: unknown, begun: boolean): GeneratorError {
+/** Maps an error of undici. `hasStarted`: some bytes of the body have arrived. */
+function asGeneratorError(url: string, cause: unknown, hasStarted: boolean): GeneratorError {
   const {
     code = '',
     statusCode,
     message,
   } = cause as { code?: string; statusCode?: number; message: string }
-  if (statusCode !== undefined && !begun) return refusal(url, statusCode)
-  if (/TIMEOUT/.test(code))
-    return new GeneratorError('stalled', `${url}: the server went silent`, { cause })
-  const broken = begun ? 'truncated' : 'unreachable'
-  return new GeneratorError(broken, `${url}: ${message || code}`, { cause })
+  if (statusCode !== undefined && !hasStarted) return statusError(url, statusCode)
+  if (/TIMEOUT/.test(code)) {
+    return new GeneratorError('stalled', `${url}: the server stopped responding`, { cause })
+  }
+  return new GeneratorError(
+    hasStarted ? 'truncated' : 'unreachable',
+    `${url}: ${message || code}`,
+    { cause },
+  )
 }

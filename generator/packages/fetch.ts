@@ -1,6 +1,6 @@
 /*
- * A package on its way in: one pass over its bytes, which are hashed from the first to the last and unpacked as far
- * as vmlinux and the modules that are wanted. Who waits for vmlinux has it while the rest is still being hashed.
+ * Fetching a package: one pass over its bytes, which hashes all of them and unpacks vmlinux and the wanted modules.
+ * vmlinux is available while the rest is still being hashed.
  */
 import { createHash } from 'node:crypto'
 import { PassThrough, type Readable } from 'node:stream'
@@ -11,41 +11,40 @@ import type { ModuleFile } from './module.ts'
 import { type OpenPackage, openPackage, type PackageFile } from './package-format.ts'
 import type { Destination } from './unpack.ts'
 
-/** Most that is read of a file whose size no index tells, in bytes; Debian's largest packages have 1 GB. */
+/** Maximum bytes of a file whose size is not in an index. Debian's largest packages have 1 GB. */
 const MAX_FILE = 16 * 1024 ** 3
 
 export interface Fetched {
-  /** resolves when vmlinux is whole; rejects as `Container.unpack` does */
+  /** resolves when vmlinux is written; rejects like `OpenPackage.unpack` */
   vmlinux: Promise<void>
-  /** resolves when all that is wanted is; rejects as `Container.unpack` does */
+  /** resolves when all wanted files are written; rejects like `OpenPackage.unpack` */
   modules: Promise<ModuleFile[]>
   /**
-   * Resolves when the package is: `whole` when every byte was read and is what the index promised, `prefix` when
-   * reading ended early as asked. Errors: `digest_mismatch`, `truncated`, `too_large`, those of `download`, and those of
-   * `openContainer`.
+   * Resolves at the end of the package: `whole` if every byte was read and matches the index, `prefix` if reading ended
+   * early on request. Errors: `digest_mismatch`, `truncated`, `too_large`; those of `download` and `openPackage`.
    */
   done: Promise<PackageReceipt>
 }
 
 export interface PackageReceipt {
-  /** bytes of the package */
+  /** bytes of the package that were read */
   read: number
   sha256?: string
   authenticated: 'whole' | 'prefix'
-  /** by one of the job's keys */
+  /** one of the job's keys signed the package */
   signed: boolean
 }
 
 export interface PackageFetchOptions extends DownloadOptions {
-  /** end the download when what is wanted is whole */
+  /** end the download when all wanted files are written */
   earlyStop: boolean
   onProgress(read: number): void
 }
 
-/** Starts reading a job's package and writing what is wanted of it. Errors: those of `download`. */
+/** Starts to download a package and to write its wanted files. Errors: those of `download`. */
 export async function fetchVmlinux(
   file: PackageFile,
-  to: Omit<Destination, 'whole'>,
+  to: Omit<Destination, 'onVmlinux'>,
   options: PackageFetchOptions,
 ): Promise<Fetched> {
   const { body, size } = await download(file.package.url, options)
@@ -54,21 +53,21 @@ export async function fetchVmlinux(
   const feed = new PassThrough({ highWaterMark: 256 * 1024 })
   const vmlinux = Promise.withResolvers<void>()
   const modules = opening
-    .then(({ unpack }) => unpack(feed, { ...to, whole: vmlinux.resolve }))
+    .then(({ unpack }) => unpack(feed, { ...to, onVmlinux: vmlinux.resolve }))
     .finally(() => {
       feed.destroy()
     })
   modules.catch(vmlinux.reject)
   const done = readAll(bytes, opening, feed, modules, options).finally(() => body.destroy())
-  vmlinux.promise.catch(() => {}) // whoever asks for one of them hears of it
+  vmlinux.promise.catch(() => {}) // the caller may await only one of the promises
   done.catch(() => {})
   return { vmlinux: vmlinux.promise, modules, done }
 }
 
-/** A package's bytes as they come in: counted, hashed, and at their end compared with what was promised of them. */
+/** The bytes of a package as they arrive: counted, hashed, and at their end compared with the index. */
 class PackageStream {
   read = 0
-  /** of all bytes, when they have been read and are what they should be */
+  /** of all bytes; set at their end, if they match */
   sha256: string | undefined
   readonly #pieces: AsyncGenerator<Buffer>
 
@@ -81,14 +80,14 @@ class PackageStream {
     this.#pieces = this.#receive(body, { size, announced, checksum }, onProgress)
   }
 
-  /** What has not been read yet, whoever read the rest. */
+  /** The bytes that no reader has read yet. */
   [Symbol.asyncIterator](): AsyncGenerator<Buffer> {
     return this.#pieces
   }
 
   async *#receive(
     body: Readable,
-    { size, announced, checksum }: Promised,
+    { size, announced, checksum }: ExpectedPackage,
     onProgress: (read: number) => void,
   ): AsyncGenerator<Buffer> {
     const hash = createHash('sha256')
@@ -96,37 +95,40 @@ class PackageStream {
       checksum && checksum.algorithm !== 'sha256' ? createHash(checksum.algorithm) : undefined
     for await (const piece of body as AsyncIterable<Buffer>) {
       this.read += piece.length
-      if (this.read > (size ?? MAX_FILE)) throw tooLong(size)
+      if (this.read > (size ?? MAX_FILE)) throw oversizeError(size)
       hash.update(piece)
       other?.update(piece)
       onProgress(this.read)
       yield piece
     }
-    const wanted = size ?? announced
-    if (wanted !== undefined && this.read < wanted) {
-      const says = `the package ends after ${this.read} of ${wanted} bytes`
-      throw new GeneratorError('truncated', says)
+    const expected = size ?? announced
+    if (expected !== undefined && this.read < expected) {
+      const message = `the package ends after ${this.read} of ${expected} bytes`
+      throw new GeneratorError('truncated', message)
     }
     const sha256 = hash.digest('hex')
     const found = checksum?.algorithm === 'sha256' ? sha256 : other?.digest('hex')
     if (found !== checksum?.hex) {
       const name = checksum?.algorithm.replace('sha', 'SHA-')
-      const says = `the package has ${name} ${found}, the index says ${checksum?.hex}`
-      throw new GeneratorError('digest_mismatch', says)
+      const message = `the package has ${name} ${found}, the index says ${checksum?.hex}`
+      throw new GeneratorError('digest_mismatch', message)
     }
     this.sha256 = sha256
   }
 }
 
-/** What is said of a package before it comes. */
-interface Promised {
-  /** bytes, as the index has them, and as its server announces them */
+/** What is known about a package before it arrives. */
+interface ExpectedPackage {
+  /** bytes, from the index */
   size: number | undefined
+  /** bytes, from the server's headers */
   announced: number | undefined
   checksum: Checksum | undefined
 }
 
-/** Reads a package to its end: one that does not open or unpack, too, since its digest tells whose fault that is. */
+/**
+ * Reads a package to its end, even if it cannot be opened or unpacked: its digest tells whether the server is at fault.
+ */
 async function readAll(
   bytes: PackageStream,
   opening: Promise<OpenPackage>,
@@ -134,8 +136,8 @@ async function readAll(
   unpacking: Promise<unknown>,
   { earlyStop }: PackageFetchOptions,
 ): Promise<PackageReceipt> {
-  const container = await opening.catch(() => undefined)
-  const signed = container?.signed ?? false
+  const opened = await opening.catch(() => undefined)
+  const signed = opened?.signed ?? false
   let unpacked = false
   unpacking.then(
     () => {
@@ -144,7 +146,7 @@ async function readAll(
     () => {},
   )
   try {
-    for await (const piece of container?.rest ?? bytes) {
+    for await (const piece of opened?.rest ?? bytes) {
       if (unpacked && earlyStop) return { read: bytes.read, authenticated: 'prefix', signed }
       await write(feed, piece)
     }
@@ -154,18 +156,18 @@ async function readAll(
   }
   feed.end()
   const { read, sha256 } = bytes
-  if (sha256 === undefined) throw await opening.catch((error) => error) // opening it met their error
+  if (sha256 === undefined) throw await opening.catch((error) => error) // opening the package met the error of the bytes
   return { read, sha256, authenticated: 'whole', signed }
 }
 
-/** A body longer than it may be: reading on would tell nothing more, and may never end. */
-function tooLong(promised: number | undefined): GeneratorError {
-  return promised === undefined
+/** The error for a package that is too long. It is not read further, since it may have no end. */
+function oversizeError(size: number | undefined): GeneratorError {
+  return size === undefined
     ? new GeneratorError('too_large', `the file has more than ${MAX_FILE} bytes`)
-    : new GeneratorError('digest_mismatch', `the package has more than ${promised} bytes`)
+    : new GeneratorError('digest_mismatch', `the package has more than ${size} bytes`)
 }
 
-/** Writes with back-pressure; to a feed that nobody reads any more it writes nothing. */
+/** Writes with back-pressure. Without a reader, nothing is written. */
 async function write(feed: PassThrough, piece: Buffer): Promise<void> {
   if (feed.destroyed || feed.write(piece)) return
   await new Promise<void>((resolve) => {

@@ -1,6 +1,6 @@
 /*
- * The kinds of file that a kernel comes in. Each has bytes to be read from the first to the last, where its own
- * digests are compared, and files in them, which are read only as far as something is wanted of them.
+ * The formats that a kernel comes in: deb, rpm, or a bare vmlinux. All bytes of a package are read, and its own digests
+ * are checked at the end. The files in it are read only until all wanted ones are found.
  */
 
 import { GeneratorError } from '../error.ts'
@@ -12,32 +12,32 @@ import type { ModuleFile } from './module.ts'
 import { openRpm } from './rpm.ts'
 import { type Destination, UNPACK_LIMITS, unpackFiles, writeFile } from './unpack.ts'
 
-/** A file that a kernel comes in, as its reader has to know it. */
+/** A package as its reader needs to know it. */
 export interface PackageFile {
   package: {
     url: string
-    /** bytes, where an index promises them */
+    /** bytes, if an index has them */
     size?: number | undefined
   }
-  /** digest that an index promises */
+  /** digest from an index */
   checksum?: Checksum | undefined
   format: 'deb' | 'rpm' | 'vmlinux'
-  /** paths of OpenPGP keys, one of which must have signed the header of an .rpm */
+  /** paths of OpenPGP keys; one of them must have signed the header of an rpm */
   keys?: readonly string[] | undefined
-  /** globs of the paths that vmlinux may have in the package */
+  /** globs for the path of vmlinux in the package */
   vmlinux: readonly string[]
 }
 
 export interface OpenPackage {
-  /** all bytes that are still to be read; fails at their end where they are not what the file itself says */
+  /** the remaining bytes; fails at their end if they do not match the digests in the file itself */
   rest: AsyncIterable<Buffer>
   /** Writes the vmlinux and modules among those bytes to new files. Errors: those of `unpackFiles`. */
   unpack(rest: AsyncIterable<Uint8Array>, to: Destination): Promise<ModuleFile[]>
-  /** the file vouches for itself: one of the job's keys signed it */
+  /** one of the job's keys signed the file */
   signed: boolean
 }
 
-/** Begins to read a job's file. Errors: those of `openRpm`. */
+/** Opens a package: reads its headers. Errors: those of `openRpm`. */
 export async function openPackage(
   { format, keys, vmlinux }: PackageFile,
   bytes: AsyncIterable<Buffer>,
@@ -60,23 +60,23 @@ export async function openPackage(
       }
     }
     case 'vmlinux':
-      return { rest: bytes, unpack: unpackBare, signed: false }
+      return { rest: bytes, unpack: unpackVmlinux, signed: false }
     default:
       return format satisfies never
   }
 }
 
-/** A vmlinux by itself, compressed or not. */
-async function unpackBare(
+/** Writes a bare vmlinux, compressed or not. */
+async function unpackVmlinux(
   bytes: AsyncIterable<Uint8Array>,
-  { vmlinux, room, whole }: Destination,
+  { vmlinux, room, onVmlinux }: Destination,
 ): Promise<ModuleFile[]> {
   const reader = new ByteReader(bytes, () => new GeneratorError('truncated', 'vmlinux is empty'))
   const compression = compressionIn(await reader.peek(MAGIC_SIZE))
   const plain = decompress(reader.remaining(), compression)
   try {
     await writeFile(plain, vmlinux, room)
-    whole?.()
+    onVmlinux?.()
     return []
   } finally {
     plain.destroy()

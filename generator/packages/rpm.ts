@@ -1,8 +1,8 @@
 /*
- * .rpm files (rpm's docs/manual/format_v4.md and format_v6.md): lead, signature header, header, and the files as a
- * compressed cpio archive, the payload. The signature header vouches for the header, which vouches for the payload and
- * for each file in it; all of it is compared as it is read. Packages older than rpm 4.14 have no digest of the payload
- * in the header, but of the files.
+ * A reader for rpm files (rpm's docs/manual/format_v4.md and format_v6.md): lead, signature header, header, and the
+ * payload, a compressed cpio archive of the files. The signature header has digests and signatures of the header, which
+ * has digests of the payload and of each file. All of them are checked while reading. Packages built before rpm 4.14
+ * have no digest of the payload in the header, only digests of the files.
  */
 import { createHash, type Hash } from 'node:crypto'
 import { GeneratorError } from '../error.ts'
@@ -14,22 +14,19 @@ import { type Compression, capped, compressionIn, decompress, MAGIC_SIZE } from 
 import { INTRO, RpmHeader, sizeAfter } from './rpm-header.ts'
 
 export interface Rpm {
-  /**
-   * The payload as it is stored. Whoever reads it to its end hears there whether it is what the header says:
-   * `digest_mismatch`, `truncated`.
-   */
+  /** The compressed payload. Errors at its end: `digest_mismatch` and `truncated` if it does not match the header. */
   payload: AsyncIterable<Buffer>
   /**
-   * The files in a payload, in their order; `limit` is that of all they unpack to, in bytes. Errors:
-   * `invalid_package`, `unsupported_package`, `too_large`.
+   * Reads the files in a payload in order; `limit` is the maximum of unpacked bytes. Errors: `invalid_package`,
+   * `unsupported_package`, `too_large`.
    */
   files(payload: AsyncIterable<Uint8Array>, limit: number): AsyncGenerator<ArchiveEntry>
-  /** one of the keys signed the header, and that has digests of what follows */
+  /** one of the keys signed the header, and the header has digests of the payload or its files */
   signed: boolean
 }
 
 export interface RpmOptions {
-  /** paths of OpenPGP keys, of which one must have signed the header; without them no signature is looked at */
+  /** paths of OpenPGP keys; one of them must have signed the header (default: no signature is checked) */
   keys?: readonly string[] | undefined
   signal?: AbortSignal | undefined
 }
@@ -68,14 +65,14 @@ const HEADER = {
   payloadDigestAlgorithm: 5093,
 } as const
 
-/** Digests of the header, by node:crypto's names. */
+/** Tags with digests of the header, by node:crypto's names. */
 const HEADER_DIGESTS = [
   ['sha3-256', SIGNATURE.sha3],
   ['sha256', SIGNATURE.sha256],
   ['sha1', SIGNATURE.sha1],
 ] as const
 
-/** OpenPGP's numbers of hash algorithms (RFC 9580, 9.5), by node:crypto's names. */
+/** node:crypto's names of hash algorithms by OpenPGP's numbers (RFC 9580, 9.5). */
 const ALGORITHMS: Readonly<Record<number, string>> = {
   1: 'md5',
   2: 'sha1',
@@ -99,12 +96,12 @@ const COMPRESSORS: Readonly<Record<string, Compression>> = {
 const S_IFMT = 0o170000
 const S_IFREG = 0o100000
 const S_IFLNK = 0o120000
-/** `RPMFILE_GHOST`: in the list, not in the payload */
+/** `RPMFILE_GHOST`: the file is in the list, not in the payload */
 const GHOST = 1 << 6
 
 /**
- * Reads a package as far as its payload. Errors: `invalid_package`, `truncated`, `too_large`, `digest_mismatch` where
- * the header is not what the package says, `invalid_signature`, `expired_signature` and `no_keyring` where `keys` are given.
+ * Reads a package up to its payload. Errors: `invalid_package`, `truncated`, `too_large`, `digest_mismatch` if the
+ * header does not match its digest; with `keys` also `invalid_signature`, `expired_signature`, `no_keyring`.
  */
 export async function openRpm(
   source: AsyncIterable<Uint8Array>,
@@ -114,22 +111,22 @@ export async function openRpm(
     return new GeneratorError('truncated', 'the package ends in the middle of its header')
   })
   if ((await bytes.take(LEAD)).readUInt32BE() !== LEAD_MAGIC)
-    throw new GeneratorError('invalid_package', 'not an rpm package')
+    throw new GeneratorError('invalid_package', 'the file is not an rpm package')
   const signature = new RpmHeader(await takeHeader(bytes))
   await bytes.skipTo(Math.ceil(bytes.position / 8) * 8)
   const raw = await takeHeader(bytes)
-  compareHeader(raw, signature)
-  // packages are older than the indexes that list them: what was signed in time stays signed, as rpm sees it
+  checkHeader(raw, signature)
+  // Packages are old: like rpm, accept a signature by a key that has expired since.
   const trust = keys && { keyrings: keys, endOfLife: true, signal }
   if (trust) await verifyDetached(signaturesOf(signature), raw, trust)
   const header = new RpmHeader(raw)
-  const vouches = [HEADER.payloadDigest, HEADER.fileDigests].some(
+  const hasDigests = [HEADER.payloadDigest, HEADER.fileDigests].some(
     (tag) => header.strings(tag).length > 0,
   )
   return {
-    payload: comparedPayload(bytes.remaining(), raw, header, signature),
+    payload: checkedPayload(bytes.remaining(), raw, header, signature),
     files: (payload, limit) => readFiles(payload, header, limit),
-    signed: trust !== undefined && vouches,
+    signed: trust !== undefined && hasDigests,
   }
 }
 
@@ -138,15 +135,19 @@ async function takeHeader(bytes: ByteReader): Promise<Buffer> {
   return Buffer.concat([intro, await bytes.take(sizeAfter(intro))])
 }
 
-function compareHeader(raw: Buffer, signature: RpmHeader): void {
+function checkHeader(raw: Buffer, signature: RpmHeader): void {
   for (const [algorithm, tag] of HEADER_DIGESTS) {
-    const [wanted] = signature.strings(tag)
-    if (wanted !== undefined && createHash(algorithm).update(raw).digest('hex') !== wanted)
-      throw new GeneratorError('digest_mismatch', `the package's header has another ${algorithm}`)
+    const [expected] = signature.strings(tag)
+    if (expected === undefined) continue
+    const digest = createHash(algorithm).update(raw).digest('hex')
+    if (digest !== expected) {
+      const message = `the package's header has ${algorithm} ${digest}, expected ${expected}`
+      throw new GeneratorError('digest_mismatch', message)
+    }
   }
 }
 
-/** The signatures that cover the header alone, one after the other. Errors: `invalid_signature` where there is none. */
+/** The concatenated signatures of the header. Errors: `invalid_signature` if there is none. */
 function signaturesOf(signature: RpmHeader): Buffer {
   const found = [
     ...signature.strings(SIGNATURE.openpgp).map((text) => Buffer.from(text, 'base64')),
@@ -159,32 +160,29 @@ function signaturesOf(signature: RpmHeader): Buffer {
   return all
 }
 
-/** The payload, and an error at its end where it is not what the headers say. */
-async function* comparedPayload(
+/** Passes the payload on, and fails at its end if it does not match the headers. */
+async function* checkedPayload(
   payload: AsyncIterable<Buffer>,
   raw: Buffer,
   header: RpmHeader,
   signature: RpmHeader,
 ): AsyncGenerator<Buffer> {
   const digest = payloadDigest(raw, header, signature)
-  const wanted = [SIGNATURE.longSize, SIGNATURE.size].flatMap((tag) => signature.numbers(tag))[0]
+  const expected = [SIGNATURE.longSize, SIGNATURE.size].flatMap((tag) => signature.numbers(tag))[0]
   let size = raw.length
   for await (const piece of payload) {
     size += piece.length
     digest?.hash.update(piece)
     yield piece
   }
-  if (wanted !== undefined && size < wanted)
-    throw new GeneratorError('truncated', `header and payload have ${size} of ${wanted} bytes`)
-  const same = digest === undefined || digest.hash.digest('hex') === digest.hex
-  if (!same || (wanted !== undefined && size > wanted))
-    throw new GeneratorError(
-      'digest_mismatch',
-      "the payload is not the one of the package's header",
-    )
+  if (expected !== undefined && size < expected)
+    throw new GeneratorError('truncated', `header and payload have ${size} of ${expected} bytes`)
+  const isSame = digest === undefined || digest.hash.digest('hex') === digest.hex
+  if (!isSame || (expected !== undefined && size > expected))
+    throw new GeneratorError('digest_mismatch', "the payload does not match the package's header")
 }
 
-/** What the payload's bytes are hashed with, and what must come out: the old digest covers the header, too. */
+/** The hash of the payload to update, and its expected digest. The hash of old packages covers the header, too. */
 function payloadDigest(
   raw: Buffer,
   header: RpmHeader,
@@ -202,7 +200,10 @@ function algorithmOf(header: RpmHeader, tag: number): string {
   const [number = MD5] = header.numbers(tag)
   const algorithm = ALGORITHMS[number]
   if (algorithm) return algorithm
-  throw new GeneratorError('unsupported_package', `the package has digests of algorithm ${number}`)
+  throw new GeneratorError(
+    'unsupported_package',
+    `the package has digests of the unsupported algorithm ${number}`,
+  )
 }
 
 async function* readFiles(
@@ -212,7 +213,10 @@ async function* readFiles(
 ): AsyncGenerator<ArchiveEntry> {
   const list = fileList(header)
   const byName = new Map(list.map((file) => [file.name, file]))
-  const bytes = new ByteReader(payload, () => new GeneratorError('truncated', 'no payload'))
+  const bytes = new ByteReader(
+    payload,
+    () => new GeneratorError('truncated', 'the package has no payload'),
+  )
   const compression = compressionOf(header) ?? compressionIn(await bytes.peek(MAGIC_SIZE))
   const plain = decompress(bytes.remaining(), compression)
   try {
@@ -220,7 +224,10 @@ async function* readFiles(
       const name = entry.name.replace(/^\.?\//, '/')
       const listed = byName.get(name)
       if (!listed)
-        throw new GeneratorError('invalid_package', `the payload has ${name}, the header has not`)
+        throw new GeneratorError(
+          'invalid_package',
+          `the payload has ${name}, which the header does not list`,
+        )
       yield { ...entry, ...(listed.digest && { digest: listed.digest }) }
     }
   } finally {
@@ -228,18 +235,21 @@ async function* readFiles(
   }
 }
 
-/** The payload's compression; undefined where the package does not say: gzip's, or none (rpm's lib/psm.c). */
+/** The compression of the payload; undefined if the package does not say: then gzip or none (rpm's lib/psm.c). */
 function compressionOf(header: RpmHeader): Compression | undefined {
   const [name] = header.strings(HEADER.payloadCompressor)
   if (name === undefined) return undefined
   const compression = COMPRESSORS[name]
   if (compression) return compression
-  throw new GeneratorError('unsupported_package', `no compression we read: ${name}`)
+  throw new GeneratorError(
+    'unsupported_package',
+    `unsupported compression ${name}: expected one of ${Object.keys(COMPRESSORS).join(', ')}`,
+  )
 }
 
 type RpmFile = ListedFile & { digest?: Digest }
 
-/** The files that the header lists, by the index that the large-file form of cpio names them with. */
+/** The list of files in the header; the large-file form of cpio refers to it by index. */
 function fileList(header: RpmHeader): RpmFile[] {
   const directories = header.strings(HEADER.directories)
   const numbers = (tag: number) => header.numbers(tag)
@@ -247,21 +257,21 @@ function fileList(header: RpmHeader): RpmFile[] {
   const [long, short] = [numbers(HEADER.longFileSizes), numbers(HEADER.fileSizes)]
   const algorithm = algorithmOf(header, HEADER.fileDigestAlgorithm)
   const digests = header.strings(HEADER.fileDigests)
-  const carried = carriers(header, modes)
+  const withBytes = filesWithBytes(header, modes)
   return header.strings(HEADER.baseNames).map((name, i) => {
     const hex = digests[i]
-    const hasBytes = carried.has(i) || (modes[i]! & S_IFMT) === S_IFLNK
+    const hasBytes = withBytes.has(i) || (modes[i]! & S_IFMT) === S_IFLNK
     return {
       name: `${directories[indexes[i] ?? -1] ?? ''}${name}`,
-      regular: carried.has(i),
+      regular: withBytes.has(i),
       size: hasBytes ? (long[i] ?? short[i] ?? 0) : 0,
       ...(hex && { digest: { algorithm, hex } }),
     }
   })
 }
 
-/** The regular files that have their bytes in the payload: of hard links the last one (rpm's lib/rpmfi.c). */
-function carriers(header: RpmHeader, modes: readonly number[]): Set<number> {
+/** Indexes of the regular files with bytes in the payload: of several hard links, the last one (rpm's lib/rpmfi.c). */
+function filesWithBytes(header: RpmHeader, modes: readonly number[]): Set<number> {
   const [devices, inodes, flags] = [
     header.numbers(HEADER.fileDevices),
     header.numbers(HEADER.fileInodes),

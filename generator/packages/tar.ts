@@ -1,27 +1,27 @@
-/* tar archives, a stream of files. tar-stream knows the format; here is what its errors mean to us. */
+/* A reader for tar archives: a stream of files. tar-stream parses the format; its errors become ours. */
 import { pipeline } from 'node:stream/promises'
 import { extract } from 'tar-stream'
 import { GeneratorError } from '../error.ts'
 import type { ArchiveEntry } from './archive-entry.ts'
 
-/** Reads the files of an archive in their order. Errors: `invalid_package`, and those of the source. */
+/** Reads the files of an archive in order. Errors: `invalid_package`; those of the source. */
 export async function* readTar(source: AsyncIterable<Uint8Array>): AsyncGenerator<ArchiveEntry> {
   const tar = extract()
   const feeding = pipeline(source, tar)
-  feeding.catch(() => {}) // whoever reads the entries hears of it
+  feeding.catch(() => {}) // the reader of the entries sees the error
   try {
     for await (const entry of tar) {
       const { name, type, size = 0, linkname } = entry.header
       const link = type === 'link' && linkname ? { link: linkname } : {}
-      // streamx's types do not say that its streams can be iterated
+      // The types of streamx lack that its streams are iterable.
       const body = entry as unknown as AsyncIterable<Uint8Array>
       yield { name, regular: type === 'file', size, body, ...link }
-      entry.resume() // what the caller left
+      entry.resume() // skips bytes that the caller did not read
     }
     await feeding
   } catch (cause) {
     if (cause instanceof GeneratorError) throw cause
-    const message = `its tar does not read: ${(cause as Error).message}`
+    const message = `invalid tar archive: ${(cause as Error).message}`
     throw new GeneratorError('invalid_package', message, { cause })
   } finally {
     tar.destroy()

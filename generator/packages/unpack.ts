@@ -1,7 +1,7 @@
 /*
- * vmlinux, and what modules are wanted, out of a package's files, in one pass over them: nothing else is written, and
- * nothing is read past the last of them. Layouts move between releases, so a source names several paths; the first regular file among them is taken, since
- * symlinks to it come later still, or not at all.
+ * Unpacking: writes vmlinux and the wanted modules of a package in one pass over its files. No other file is written,
+ * and nothing is read after the last of them. Layouts change between releases, so a source names several paths of
+ * vmlinux. The first regular file among them is taken; symlinks to it come later, or never.
  */
 import { createHash } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
@@ -16,82 +16,85 @@ import type { ModuleFile, ModuleSet } from './module.ts'
 
 /** In bytes. */
 export interface UnpackLimits {
-  /** of vmlinux; the largest of a distribution have 1 GB */
+  /** of vmlinux; the largest of distributions have 1 GB */
   vmlinux: number
-  /** of all that is unpacked on the way to it; Debian's largest packages have 5 GB */
+  /** of all unpacked files; Debian's largest packages have 5 GB */
   unpacked: number
 }
 
 export const UNPACK_LIMITS: UnpackLimits = { vmlinux: 4 * 1024 ** 3, unpacked: 32 * 1024 ** 3 }
 
-/** Throws where a file may not have so many bytes. */
+/** Throws if a file may not have this many bytes. */
 export type SizeLimit = (bytes: number) => void
 
-/** Errors: `too_large`. */
+/** A fixed limit; `what` is its subject in the message. Errors of the result: `too_large`. */
 export function atMost(limit: number, what = 'vmlinux'): SizeLimit {
   return (bytes) => {
     if (bytes > limit) throw new GeneratorError('too_large', `${what} has more than ${limit} bytes`)
   }
 }
 
-/** Where what is wanted of a package goes. */
+/** The destination of the wanted files of a package. */
 export interface Destination {
   /** path of vmlinux */
   vmlinux: string
   room?: SizeLimit
   modules?: ModuleDestination
-  /** called when vmlinux is whole: modules may come yet */
-  whole?: () => void
+  /** called when vmlinux is written; modules may follow */
+  onVmlinux?: () => void
 }
 
 export interface ModuleDestination {
   set: ModuleSet
-  /** directory of their files */
+  /** directory for their files */
   directory: string
-  /** that they may have together */
+  /** for all modules together */
   room?: SizeLimit
 }
 
 /**
- * Reads a package's files until vmlinux and all modules that are wanted are whole; `paths` are globs of vmlinux's.
- * Returns the modules. Errors: `no_vmlinux`, which says what was looked for, `too_large`, `no_space`,
- * `digest_mismatch`, and those of the files; then what was not whole is not there.
+ * Reads a package's files until vmlinux and all wanted modules are written; `paths` are globs for the path of vmlinux.
+ * Returns the modules. An incomplete file is removed. Errors: `no_vmlinux`, `too_large`, `no_space`, `digest_mismatch`;
+ * those of the files.
  */
 export async function unpackFiles(
   files: AsyncIterable<ArchiveEntry>,
   paths: readonly string[],
-  { vmlinux: target, room, modules, whole }: Destination,
+  { vmlinux: target, room, modules, onVmlinux }: Destination,
 ): Promise<ModuleFile[]> {
   const found: ModuleFile[] = []
-  const store = modules && storeOf(modules)
+  const writeModule = modules && moduleWriter(modules)
   let hasVmlinux = false
   for await (const { name, regular, size, body, digest } of files) {
     if (!regular) continue
     const path = normalize(name)
-    const bytes = digest ? compared(body, digest, path) : body
+    const bytes = digest ? withDigest(body, digest, path) : body
     if (!hasVmlinux && paths.some((wanted) => matchGlob(wanted, path))) {
       room?.(size)
       await writeFile(bytes, target, room)
       hasVmlinux = true
-      whole?.()
+      onVmlinux?.()
     } else {
-      const module = await store?.(path, bytes)
+      const module = await writeModule?.(path, bytes)
       if (module) found.push(module)
     }
     if (hasVmlinux && (modules?.set.isComplete ?? true)) return found
   }
   if (!hasVmlinux)
-    throw new GeneratorError('no_vmlinux', `the package has none of ${paths.join(', ')}`)
+    throw new GeneratorError(
+      'no_vmlinux',
+      `the package has no vmlinux: none of ${paths.join(', ')}`,
+    )
   return found
 }
 
-/** Writes a file that is a wanted module, unpacked. */
-function storeOf({
+/** Returns a function that writes a file, decompressed, if it is a wanted module. */
+function moduleWriter({
   set,
   directory,
   room = atMost(UNPACK_LIMITS.unpacked, 'the modules'),
 }: ModuleDestination) {
-  let taken = 0
+  let written = 0
   return async (
     path: string,
     bytes: AsyncIterable<Uint8Array>,
@@ -99,10 +102,10 @@ function storeOf({
     const name = set.take(path)
     if (name === undefined) return undefined
     const target = join(directory, `${name}.ko`)
-    const [, packed] = /\.(xz|zst|gz)$/.exec(path) ?? []
-    const plain = packed ? decompress(bytes, compressionOf(path)) : undefined
+    const [, compression] = /\.(xz|zst|gz)$/.exec(path) ?? []
+    const plain = compression ? decompress(bytes, compressionOf(path)) : undefined
     try {
-      taken += await writeFile(plain ?? bytes, target, (size) => room(taken + size))
+      written += await writeFile(plain ?? bytes, target, (size) => room(written + size))
     } finally {
       plain?.destroy()
     }
@@ -111,8 +114,8 @@ function storeOf({
 }
 
 /**
- * Writes a new file, and returns how many bytes it has. Errors: what `room` throws, `no_space`, those of the bytes;
- * then there is no file.
+ * Writes a new file and returns its size in bytes. An incomplete file is removed. Errors: `no_space`; those of `room`
+ * and of the bytes.
  */
 export async function writeFile(
   bytes: AsyncIterable<Uint8Array>,
@@ -121,24 +124,20 @@ export async function writeFile(
 ): Promise<number> {
   const file = createWriteStream(target, { flags: 'wx', highWaterMark: 1024 * 1024 })
   try {
-    await pipeline(metered(bytes, room), file)
+    await pipeline(withLimit(bytes, room), file)
     return file.bytesWritten
   } catch (cause) {
     await rm(target, { force: true })
     if (cause instanceof GeneratorError) throw cause
     const { code, message } = cause as NodeJS.ErrnoException
-    const full = code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG'
-    throw new GeneratorError(
-      full ? 'no_space' : 'invalid_package',
-      `${basename(target)}: ${message}`,
-      {
-        cause,
-      },
-    )
+    const isFull = code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG'
+    const text = `${basename(target)}: ${message}`
+    throw new GeneratorError(isFull ? 'no_space' : 'invalid_package', text, { cause })
   }
 }
 
-async function* metered(
+/** Passes the bytes on as long as `room` allows. */
+async function* withLimit(
   bytes: AsyncIterable<Uint8Array>,
   room: SizeLimit,
 ): AsyncGenerator<Uint8Array> {
@@ -150,20 +149,23 @@ async function* metered(
   }
 }
 
-/** The bytes, and an error at their end where they have another digest. */
-async function* compared(
+/** Passes the bytes on, and fails at their end if they do not have this digest. */
+async function* withDigest(
   bytes: AsyncIterable<Uint8Array>,
   { algorithm, hex }: Digest,
-  name: string,
+  path: string,
 ): AsyncGenerator<Uint8Array> {
   const hash = createHash(algorithm)
   for await (const piece of bytes) {
     hash.update(piece)
     yield piece
   }
-  if (hash.digest('hex') !== hex)
-    throw new GeneratorError('digest_mismatch', `${name} is not the file that the package lists`)
+  const found = hash.digest('hex')
+  if (found !== hex) {
+    const message = `${path} has ${algorithm} ${found}, the package says ${hex}`
+    throw new GeneratorError('digest_mismatch', message)
+  }
 }
 
-/** Without the `./` that dpkg and rpm write. */
+/** Removes the leading `./` or `/` that dpkg and rpm write. */
 const normalize = (name: string): string => name.replace(/^(\.?\/)+/, '')

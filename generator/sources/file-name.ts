@@ -1,7 +1,7 @@
-/* What the names of package files tell. */
+/* The names of package files, taken apart. */
 import type { PackageName } from './naming.ts'
 
-/** A deb's parts: name_version_architecture.deb, or .ddeb. */
+/** Parses the file name of a deb or ddeb: name_version_architecture.deb. */
 export function debNameOf(file: string): Required<Omit<PackageName, 'revision'>> | undefined {
   const match = /^([a-z0-9][a-z0-9+.-]{0,127})_([\w.+~:-]{1,128})_(\w{1,32})\.d?deb$/.exec(file)
   if (!match) return undefined
@@ -9,7 +9,7 @@ export function debNameOf(file: string): Required<Omit<PackageName, 'revision'>>
   return { name, version, arch }
 }
 
-/** An rpm's parts: name-version-revision.architecture.rpm. */
+/** Parses the file name of an rpm: name-version-revision.architecture.rpm. */
 export function rpmNameOf(file: string): Required<PackageName> | undefined {
   const match = /^([\w.+-]{1,128})-([\w.+~^]{1,64})-([\w.+~^]{1,64})\.(\w{1,32})\.rpm$/.exec(file)
   if (!match) return undefined

@@ -1,20 +1,20 @@
-/* Where an index says that a file is: below the index's own repository, or nowhere. */
+/* The locations that an index gives for its files. They must lie within the index's own repository. */
 import { GeneratorError } from '../error.ts'
 
 /**
- * The URL of a path as it is written below `base` (a URL without a slash at its end), each part of it escaped.
- * Errors: `invalid_index` for one that leads elsewhere.
+ * Resolves a path as an index writes it against `base` (a URL without a trailing slash), and escapes each part. Errors:
+ * `invalid_index` if the path leads out of `base`.
  */
 export function fileBelow(base: string, path: string): string {
   const parts = path.replace(/^(\.\/)+/, '').split('/')
-  const sound = parts.every((part) => /^(?!\.{1,2}$)[\w.+~^:%@=,-]+$/.test(part))
-  if (!sound || path.length > 1024) throw astray(path)
+  const isValid = parts.every((part) => /^(?!\.{1,2}$)[\w.+~^:%@=,-]+$/.test(part))
+  if (!isValid || path.length > 1024) throw outsideError(path)
   return `${base}/${parts.map(encodeURIComponent).join('/')}`
 }
 
 /**
- * The URL that a link on the page at `base` leads to, and the path of it below the page, unescaped; undefined for one
- * that leads out of the page's directory.
+ * Resolves a link on the page at `base` (a URL without a trailing slash). Returns its URL, and its unescaped path
+ * relative to the page; undefined if it leads out of the page's directory.
  */
 export function linkBelow(base: string, href: string): { url: string; path: string } | undefined {
   const page = new URL(`${base}/`)
@@ -28,11 +28,15 @@ export function linkBelow(base: string, href: string): { url: string; path: stri
   return path === undefined ? undefined : { url: url.href, path }
 }
 
-/** A URL that an answer gives, where it is of `origin` or of one of these hosts. Errors: `invalid_index`. */
+/**
+ * Checks a URL from a response: it must have the protocol of `origin`, and its host or one of `hosts`. Errors:
+ * `invalid_index`.
+ */
 export function urlAt(origin: string, text: string, hosts: readonly string[] = []): string {
   const [from, url] = [new URL(origin), URL.parse(text)]
-  const known = url && (url.host === from.host || hosts.includes(url.host))
-  if (!known || url.protocol !== from.protocol || url.username !== '') throw astray(text)
+  const isKnownHost = url && (url.host === from.host || hosts.includes(url.host))
+  if (!isKnownHost || url.protocol !== from.protocol || url.username !== '')
+    throw outsideError(text)
   return url.href
 }
 
@@ -44,8 +48,8 @@ function unescaped(text: string): string | undefined {
   }
 }
 
-const astray = (to: string): GeneratorError =>
+const outsideError = (location: string): GeneratorError =>
   new GeneratorError(
     'invalid_index',
-    `it leads out of its repository: ${JSON.stringify(to.slice(0, 80))}`,
+    `the index names a file outside its repository: ${JSON.stringify(location.slice(0, 80))}`,
   )

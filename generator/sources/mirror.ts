@@ -1,17 +1,17 @@
 /*
- * Which mirror to ask: the one the user names, else the one this machine's own apt uses, else the archive's own.
- * A repository is named by the last part of its path, `debian` or `debian-security`, as apt's URIs end in it.
+ * The mirror of an apt archive: the one that the user names, or the one that apt on this machine uses, or the archive's
+ * own server. A repository is named by the last part of its path (`debian`, `debian-security`), as in apt's URIs.
  */
 import { runChild } from '../subprocess.ts'
 
 export const DEFAULT_MIRROR = 'http://ftp.debian.org/debian'
 
-/** Gives the base URL of a repository, without a slash at its end. */
+/** Maps a repository's name to its base URL, without a trailing slash. */
 export type Mirror = (repository: string) => string
 
 /**
- * The mirror to use. With `given` (the URL of the main archive, `http://host/debian`) other repositories are its
- * siblings, as they are on Debian's mirrors; without it each is where this machine's apt has it.
+ * Finds the mirror to use. With `given` (the URL of the main archive, `http://host/debian`) other repositories are its
+ * siblings, as on Debian's mirrors. Without it each repository is where apt on this machine has it.
  */
 export async function findMirror(given?: string): Promise<Mirror> {
   const known = given ? new Map<string, string>() : await aptRepositories()
@@ -21,16 +21,10 @@ export async function findMirror(given?: string): Promise<Mirror> {
     (repository === 'debian' ? main : new URL(`${main}/../${repository}`).href)
 }
 
-/** The repositories of this machine's apt by the last part of their path; empty where there is no apt. */
+/** The repositories of apt on this machine by the last part of their path; empty without apt. */
 async function aptRepositories(): Promise<Map<string, string>> {
-  const format = ['--format', '$(REPO_URI)']
-  const { stdout, status } = await runChild(
-    'apt-get',
-    ['indextargets', ...format, 'Created-By: Packages'],
-    {
-      seconds: 30,
-    },
-  )
+  const args = ['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages']
+  const { stdout, status } = await runChild('apt-get', args, { seconds: 30 })
   const found = new Map<string, string>()
   if (status !== 0) return found
   for (const line of stdout.toString('utf8').split('\n')) {

@@ -1,29 +1,29 @@
 /*
- * Which packages have a kernel, and which: what a distribution's names mean is data. A rule looks at a package's name,
- * and builds `uname -r` of the parts that it finds there and in the package's version.
+ * Naming rules: they tell which packages contain a kernel, and which kernel. The meaning of a distribution's package
+ * names is data. A rule matches a package's name and builds `uname -r` from parts of the name and the version.
  */
 import Type from 'typebox'
 import { GeneratorError } from '../error.ts'
 
 export const NamingRule = Type.Object({
-  /** a regular expression of the whole name; its named groups are parts of `uname -r` */
+  /** regular expression for the whole name; its named groups are parts of `uname -r` */
   name: Type.String({ minLength: 1 }),
-  /** names that it takes and should not: a regular expression */
+  /** regular expression for names that `name` matches but that are excluded */
   except: Type.Optional(Type.String({ minLength: 1 })),
-  /** of the whole revision of an rpm (what RPM calls its release), as `name` */
+  /** regular expression, like `name`, for the whole revision of an rpm (RPM's word is release) */
   revision: Type.Optional(Type.String({ minLength: 1 })),
-  /** `uname -r`: `{…}` stands for a group, or for `version`, `revision`, `arch` of the package */
+  /** template of `uname -r`: `{…}` is a group, or the package's `version`, `revision` or `arch` */
   release: Type.String({ minLength: 1 }),
-  /** the kernel's `uname -m`, where it is not that of the packages' architecture: mipsel has kernels of 64 bits */
+  /** the kernel's `uname -m` if it differs from the package's architecture: mipsel has 64-bit kernels */
   machine: Type.Optional(Type.String({ minLength: 1 })),
 })
 export type NamingRule = Type.Static<typeof NamingRule>
 
-/** What a package is called, in its distribution's words. */
+/** The parts of a package's name, in its distribution's words. */
 export interface PackageName {
   name: string
   version?: string
-  /** what follows the version of an rpm */
+  /** the part after the version of an rpm */
   revision?: string
   arch?: string
 }
@@ -31,13 +31,13 @@ export interface PackageName {
 export interface Named {
   /** `uname -r` */
   release: string
-  /** `uname -m`, where the rule says it */
+  /** `uname -m`, if the rule sets it */
   machine?: string
-  /** which rule found it: of two packages of one kernel that of the earlier is the better */
+  /** index of the rule that matched; of two packages of one kernel, the lower rank is preferred */
   rank: number
 }
 
-/** Reads package names by rules, the first that fits; undefined for what is none of theirs. */
+/** Compiles rules into a function that names a package by the first rule that matches; undefined if none does. */
 export function namingOf(rules: readonly NamingRule[]): (of: PackageName) => Named | undefined {
   const compiled = rules.map(compile)
   return (of) => {
@@ -50,37 +50,37 @@ export function namingOf(rules: readonly NamingRule[]): (of: PackageName) => Nam
   }
 }
 
-/** Errors: `invalid_index` for what is no regular expression. */
+/** Errors: `invalid_index` for an invalid regular expression. */
 function compile(rule: NamingRule): (of: PackageName) => string | undefined {
-  const name = whole(rule.name)
-  const except = rule.except === undefined ? undefined : whole(rule.except)
-  const revision = rule.revision === undefined ? undefined : whole(rule.revision)
+  const name = wholePattern(rule.name)
+  const except = rule.except === undefined ? undefined : wholePattern(rule.except)
+  const revision = rule.revision === undefined ? undefined : wholePattern(rule.revision)
   return (of) => {
     const named = name.exec(of.name)
     if (!named || except?.test(of.name)) return undefined
     const revised = revision?.exec(of.revision ?? '')
     if (revised === null) return undefined
-    const { version, revision: all, arch } = of
-    const parts = { version, revision: all, arch, ...named.groups, ...revised?.groups }
+    const parts = {
+      version: of.version,
+      revision: of.revision,
+      arch: of.arch,
+      ...named.groups,
+      ...revised?.groups,
+    }
     return fill(rule.release, parts)
   }
 }
 
-function whole(pattern: string): RegExp {
+function wholePattern(pattern: string): RegExp {
   try {
     return new RegExp(`^(?:${pattern})$`)
   } catch (cause) {
-    throw new GeneratorError(
-      'invalid_index',
-      `a source's ${JSON.stringify(pattern)} does not read`,
-      {
-        cause,
-      },
-    )
+    const message = `invalid regular expression in a source: ${JSON.stringify(pattern)}`
+    throw new GeneratorError('invalid_index', message, { cause })
   }
 }
 
-/** A template with its `{…}` filled in; undefined where one has nothing to be filled with. */
+/** Fills the `{…}` of a template; undefined if a part is missing. */
 export function fill(
   template: string,
   parts: Readonly<Record<string, string | undefined>>,

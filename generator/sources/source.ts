@@ -1,6 +1,6 @@
 /*
- * Where a distribution keeps its kernels with debug info, as data: `sources.ts` has the table, users add rows and
- * override them. A source is tagged by the protocol of its index; what all have in common is said once.
+ * A source: the description of a distribution's repository of kernels with debug info, as data. `sources.ts` assembles
+ * the table; users add rows and override them. A source is a union tagged by the protocol of its index.
  */
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
@@ -10,14 +10,16 @@ import { NamingRule, namingOf } from './naming.ts'
 const Id = Type.String({ pattern: '^[a-z0-9-]{1,64}$' })
 const Path = Type.String({ pattern: '^/' })
 
-/** Files that open a repository which is not for everybody; what they hold never leaves the machine they are on. */
+/**
+ * Files that open a restricted repository. Their contents never leave the machine they are on, except to its server.
+ */
 export const Access = Type.Object({
   /** a client certificate and its key, PEM */
   certificate: Type.Optional(Path),
   key: Type.Optional(Path),
-  /** the authority that the server's certificate is of, PEM */
+  /** the certificate authority of the server, PEM */
   authority: Type.Optional(Path),
-  /** lines `username=…` and `password=…`, as zypper keeps them */
+  /** file with the lines `username=…` and `password=…`, as zypper has it */
   credentials: Type.Optional(Path),
 })
 export type Access = Type.Static<typeof Access>
@@ -26,44 +28,44 @@ const Common = {
   id: Id,
   /** os-release ID */
   distro: Type.String({ minLength: 1 }),
-  /** `{mirror}` in the URLs of repositories, without a slash at its end */
+  /** value of `{mirror}` in the URLs of repositories, without a trailing slash */
   mirror: Type.Optional(Type.String({ pattern: '^(https?|file)://' })),
-  /** asked only where a run names it, or a version that no other has: it is slow, or not for everybody */
+  /** read only if a run names it, or a version that no other source has: it is slow, or restricted */
   optIn: Type.Optional(Type.Boolean()),
   access: Type.Optional(Access),
-  /** the distribution's names of architectures by `uname -m` name */
+  /** the distribution's architecture names by `uname -m` name */
   architectures: Type.Record(Type.String(), Type.String({ pattern: '^[a-z0-9_]+$' })),
-  /** what packages with debug info are called, the better of two of one kernel first */
+  /** rules for packages with debug info; of two packages of one kernel, the earlier rule is preferred */
   packages: Type.Array(NamingRule, { minItems: 1 }),
-  /** bytes that a package has at least, where smaller ones only depend on others */
+  /** minimum size of a package in bytes: smaller ones only depend on others */
   minSize: Type.Optional(Type.Integer({ minimum: 0 })),
-  /** paths of vmlinux in a package, `{release}` for `uname -r`, whichever comes first in the archive */
+  /** paths of vmlinux in a package, with `{release}` for `uname -r`; the first in the archive is taken */
   vmlinux: Type.Array(Type.String(), { minItems: 1 }),
-  /** what packages with the kernel itself are called: `--embedded` takes BTF from there */
+  /** rules for packages with the kernel image, from which `--embedded` takes BTF */
   images: Type.Optional(Type.Array(NamingRule, { minItems: 1 })),
-  /** paths of vmlinuz in such a package, as `vmlinux` */
+  /** paths of vmlinuz in such a package, like `vmlinux` */
   vmlinuz: Type.Optional(Type.Array(Type.String(), { minItems: 1 })),
 }
 
-/** Where the OpenPGP keys of a distribution may lie, binary or armoured; those that are there count. */
+/** Paths where the OpenPGP keys of a distribution may be, binary or armoured. Missing files are ignored. */
 const Keyrings = Type.Array(Path, { minItems: 1 })
 
 const Repository = {
-  /** its architectures, by `uname -m` name, where they are not all of the source's */
+  /** its architectures by `uname -m` name, if it does not have all of the source's */
   only: Type.Optional(Type.Array(Type.String(), { minItems: 1 })),
-  /** it has packages with kernels, but none with debug info: it is asked for `--embedded` alone */
+  /** it has kernel images only, no debug info: it is read for `--embedded` only */
   images: Type.Optional(Type.Boolean()),
 }
 
-/** A URL, with `{mirror}`, `{version}`, and `{arch}` in the distribution's words. */
+/** A URL with `{mirror}`, `{version}` and `{arch}` (the distribution's architecture name). */
 const Url = Type.String({ pattern: '^(https?://|file://|\\{mirror\\}).*$' })
 
-/** What a repository is called among those of its source. */
+/** The name of a repository within its source. */
 const Name = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$' })
 
 const Suite = Type.Object({
   ...Repository,
-  /** or the last part of the URL: the repository is then where this machine's apt or `--mirror` has it */
+  /** a URL, or only its last part: the repository is then where `--mirror` or apt on this machine has it */
   url: Type.Union([Url, Type.String({ pattern: '^[a-z0-9-]+$' })]),
   suite: Type.String({ pattern: '^[a-z0-9][a-z0-9./-]*$' }),
 })
@@ -72,7 +74,7 @@ export const AptSource = Type.Object({
   ...Common,
   protocol: Type.Literal('apt'),
   keyrings: Keyrings,
-  /** it gets nothing new any more: signatures and suites that have expired since are good */
+  /** it gets no updates: signatures and suites that have expired since are accepted */
   endOfLife: Type.Optional(Type.Boolean()),
   components: Type.Array(Type.String({ pattern: '^[a-z/-]+$' }), { minItems: 1 }),
   versions: versions(Suite),
@@ -82,16 +84,16 @@ export type AptSource = Type.Static<typeof AptSource>
 const RpmMdSource = Type.Object({
   ...Common,
   protocol: Type.Literal('rpm-md'),
-  /** of repomd.xml and of packages; without any, neither is looked at */
+  /** for repomd.xml and packages; without any, no signature is checked */
   keyrings: Type.Optional(Keyrings),
-  /** repomd.xml is always signed: without its signature it is refused */
+  /** repomd.xml is always signed: without its signature it is rejected */
   signed: Type.Optional(Type.Boolean()),
   versions: versions(
     Type.Object({
       ...Repository,
       name: Name,
       url: Url,
-      /** the URL is that of a list of mirrors */
+      /** the URL leads to a list of mirrors */
       list: Type.Optional(Type.Boolean()),
     }),
   ),
@@ -101,7 +103,7 @@ export type RpmMdSource = Type.Static<typeof RpmMdSource>
 const ListingSource = Type.Object({
   ...Common,
   protocol: Type.Literal('listing'),
-  /** of packages */
+  /** for packages */
   keyrings: Type.Optional(Keyrings),
   versions: versions(Type.Object({ ...Repository, name: Name, url: Url })),
 })
@@ -110,7 +112,7 @@ export type ListingSource = Type.Static<typeof ListingSource>
 const LaunchpadSource = Type.Object({
   ...Common,
   protocol: Type.Literal('launchpad'),
-  /** hosts, but for the API's own, that files may be on */
+  /** hosts that files may be on, besides the API's own */
   hosts: Type.Array(Type.String()),
   versions: versions(Type.Object({ ...Repository, url: Url, series: Name })),
 })
@@ -123,15 +125,16 @@ const SnapshotSource = Type.Object({
     Type.Object({
       ...Repository,
       url: Url,
-      /** the source package that kernels are built from, and a regular expression of those of its versions */
+      /** the source package that kernels are built from */
       package: Name,
+      /** regular expression for its versions that belong to the release */
       matching: Type.String({ minLength: 1 }),
     }),
   ),
 })
 export type SnapshotSource = Type.Static<typeof SnapshotSource>
 
-/** What users give by themselves: there is no index of it, only what its files may be called. */
+/** Files that a user names. There is no index, only rules for their names. */
 const CustomSource = Type.Object({
   ...Common,
   protocol: Type.Literal('files'),
@@ -155,33 +158,34 @@ export type Source =
   | SnapshotSource
   | Type.Static<typeof CustomSource>
 
-/** The repositories of each VERSION_ID, in the words of the catalog (`namesOf`). */
+/** Schema of the repositories by VERSION_ID, in the catalog's spelling (`namesOf`). */
 function versions<R extends Type.TSchema>(repository: R) {
   return Type.Record(Type.String(), Type.Array(repository, { minItems: 1 }))
 }
 
-/** Checks what claims to be a source. Errors: `invalid_index`, with what is wrong. */
+/** Checks a row of the source table. Errors: `invalid_index`, with the field at fault. */
 export function parseSource(value: unknown): Source {
   const protocol = (value as Partial<Source> | null | undefined)?.protocol
   const schema = protocol !== undefined && Object.hasOwn(SCHEMAS, protocol) && SCHEMAS[protocol]
-  if (!schema) throw bad(`/protocol must be one of ${Object.keys(SCHEMAS).join(', ')}`)
+  if (!schema) throw invalidSource(`/protocol must be one of ${Object.keys(SCHEMAS).join(', ')}`)
   if (!schema.Check(value)) {
     const [first] = schema.Errors(value)
-    throw bad(`${first?.instancePath} ${first?.message}`)
+    throw invalidSource(`${first?.instancePath} ${first?.message}`)
   }
   const source = value as Source
   namingOf([...source.packages, ...(source.images ?? [])])
-  if (!source.images !== !source.vmlinuz) throw bad('/images and /vmlinuz belong together')
+  if (!source.images !== !source.vmlinuz)
+    throw invalidSource('/images and /vmlinuz must be given together')
   return source
 }
 
-/** Where the keys of a version of a distribution may lie. */
+/** The paths where the keys of a distribution version may be. */
 export function keyringsOf(source: Source, version: string): string[] {
   const keyrings = ('keyrings' in source && source.keyrings) || []
   return keyrings.map((path) => path.replaceAll('{version}', () => version))
 }
 
-/** What a repository is called among those of its version. */
+/** The name of a repository within its version. */
 export function nameOfRepository(repository: Source['versions'][string][number]): string {
   if ('suite' in repository) return repository.suite
   if ('series' in repository) return repository.series
@@ -189,10 +193,10 @@ export function nameOfRepository(repository: Source['versions'][string][number])
   return 'name' in repository ? repository.name : ''
 }
 
-const bad = (why: string): GeneratorError =>
-  new GeneratorError('invalid_index', `a source is not as it should be: ${why}`)
+const invalidSource = (why: string): GeneratorError =>
+  new GeneratorError('invalid_index', `invalid source: ${why}`)
 
-/** A digest that an index has of a file. */
+/** The digest of a file in an index. */
 export const Checksum = Type.Object({
   algorithm: Type.Union([
     Type.Literal('sha1'),
@@ -204,7 +208,7 @@ export const Checksum = Type.Object({
 })
 export type Checksum = Type.Static<typeof Checksum>
 
-/** How far what an index says is vouched for: by its signature, by TLS (or the user, for a folder), or not at all. */
+/** What authenticates an index: its signature (`index`), TLS or the user's own folder (`digest`), or nothing. */
 export const Trust = Type.Union([
   Type.Literal('index'),
   Type.Literal('digest'),
@@ -212,29 +216,29 @@ export const Trust = Type.Union([
 ])
 export type Trust = Type.Static<typeof Trust>
 
-/** A package that a source offers, with the kernel whose BTF it can give. */
+/** A package of a source, and the kernel whose BTF it yields. */
 export interface KernelPackage {
-  /** its id */
+  /** id of the source */
   source: string
   kernel: { distro: string; version: string; arch: string; release: string }
   name: string
   version: string
   url: string
-  /** bytes, and digest, where the index has them */
+  /** bytes, if the index has them */
   size?: number
   checksum?: Checksum
-  /** by whom `checksum` is */
+  /** authenticates `checksum` */
   trust: Trust
-  /** what kind of archive it is */
+  /** kind of archive */
   format: 'deb' | 'rpm'
-  /** which rule of the source it goes by, else the first: of two packages of one build that of the earlier is taken */
+  /** index of the source's rule that matched (default: 0); of two packages of one build, the lower rank is taken */
   rank?: number
-  /** paths of OpenPGP keys as `keyrings`, of which one must have signed the package's own header */
+  /** paths of OpenPGP keys, like `keyrings`; one of them must have signed the package's own header */
   keys?: readonly string[]
-  /** paths of vmlinux in it */
+  /** paths of vmlinux in the package */
   vmlinux: readonly string[]
-  /** it has the kernel itself, not its debug info: those are paths of vmlinuz */
+  /** it has the kernel image, not the debug info: `vmlinux` has paths of vmlinuz */
   image?: boolean
-  /** the one with debug info, for a kernel without BTF of its own */
+  /** the package with debug info, used if the image has no BTF of its own */
   fallback?: KernelPackage
 }

@@ -1,6 +1,6 @@
 /*
- * Who may do what: every route has a scope, `read` where it says none; a bearer token has scopes. A token that is not
- * ours is refused, even where none is needed: its holder would not learn of it otherwise.
+ * Access control: every route has a scope (default: `read`), and a bearer token has scopes. An unknown token is refused
+ * even where no token is needed, so that its holder learns that it does not work.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { ServiceError } from '../error.ts'
@@ -8,22 +8,22 @@ import type { Token, TokenScope, Tokens } from './token.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** whose token the request carries */
+    /** the entry of the request's token */
     holder: Token | undefined
   }
   interface FastifyContextConfig {
-    /** what a token must reach; `token` for any that is ours */
+    /** the scope that a request needs; `token` for any known token */
     scope?: TokenScope | 'token'
   }
 }
 
 export interface AccessOptions {
   tokens: Tokens | undefined
-  /** whether who has no token may read */
+  /** whether requests without a token may read */
   anonymous: boolean
 }
 
-/** Checks the token of every request to the routes registered after. Errors: `unauthorized`, `forbidden`. */
+/** Checks the token of requests to all routes registered later. Errors: `unauthorized`, `forbidden`. */
 export function registerAccess(app: FastifyInstance, { tokens, anonymous }: AccessOptions): void {
   app.addHook('onRequest', (request, reply, done) => {
     const { scope = 'read' } = request.routeOptions.config
@@ -43,18 +43,22 @@ function holderOf({ headers }: FastifyRequest, tokens: Tokens | undefined): Toke
   const [, token] = /^bearer +([\w~+/.=-]+) *$/i.exec(headers.authorization ?? '') ?? []
   if (token === undefined) return undefined
   const holder = tokens?.find(token)
-  if (!holder) throw new ServiceError('unauthorized', 'that is none of the tokens known here')
+  if (!holder) throw new ServiceError('unauthorized', 'unknown or expired token')
   return holder
 }
 
 /** Errors: `unauthorized`, `forbidden`. */
 function admit(holder: Token | undefined, scope: TokenScope | 'token'): void {
-  if (!holder) throw new ServiceError('unauthorized', 'a token is wanted')
+  if (!holder)
+    throw new ServiceError(
+      'unauthorized',
+      'token required: send it as "Authorization: Bearer TOKEN"',
+    )
   if (!mayDo(holder, scope))
-    throw new ServiceError('forbidden', `the token ${holder.name} has no scope ${scope}`)
+    throw new ServiceError('forbidden', `the token ${holder.name} does not have the scope ${scope}`)
 }
 
-/** Whether a token reaches so far; each may read. */
+/** Whether a token has a scope; every token may read. */
 export function mayDo({ scopes }: Token, scope: TokenScope | 'token'): boolean {
   return scope === 'read' || scope === 'token' || scopes.includes(scope)
 }

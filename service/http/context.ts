@@ -1,6 +1,6 @@
 /*
- * What the routes work with, put together once for each app. A feature that keeps something between requests has it
- * here, as a value of its own; what counts has `counts`, plain numbers since the start, for who exports them.
+ * The shared parts of an app: stores, caches, queues and limits that outlive a request. Parts that count have `counts`,
+ * plain numbers since the start, which routes/metrics.ts exports.
  */
 import { join } from 'node:path'
 import type { Catalog, Store } from '../../storage/index.ts'
@@ -24,13 +24,13 @@ export interface ContextOptions {
   store: Store
   catalog: Catalog
   settings?: Partial<Config>
-  /** else the catalog is taken to be loaded */
+  /** default: the catalog is loaded already */
   readiness?: Readiness
   tokens?: Tokens
   metrics?: Metrics
-  /** makes what is asked for and not there, where `settings.generate` says so */
+  /** generates missing BTF if `settings.generate` is `on-miss` */
   generator?: BtfGenerator
-  /** told what goes wrong apart from requests */
+  /** called with errors that no request reports */
   onError?: (error: unknown) => void
 }
 
@@ -45,21 +45,21 @@ export interface Context {
   readonly bodyCache: BodyCache
   readonly bodies: Bodies
   readonly responseCache: ResponseCache
-  /** threads for what strangers send */
+  /** threads that work on uploaded objects */
   readonly pool: Pool
   readonly archives: Archives
-  /** for the bytes of all that is being sent or worked on */
+  /** bytes of all uploads that are received or worked on */
   readonly uploadQuota: Quota
   readonly objects: Objects
   readonly misses: Misses
   readonly redirects: Redirects | undefined
-  /** Ends what is under way, and what was started for it. */
+  /** Ends threads and background work. */
   close(): Promise<void>
 }
 
 const MIB = 1024 * 1024
 
-/** Errors: the system's, for what is kept in files. */
+/** Errors: the system's, for the state files. */
 export async function openContext(options: ContextOptions): Promise<Context> {
   const { store, catalog, generator, tokens, metrics = new Metrics(), onError = () => {} } = options
   const settings = { ...DEFAULTS, ...options.settings }
@@ -79,11 +79,22 @@ export async function openContext(options: ContextOptions): Promise<Context> {
   const archivesFile = stateFile('archives.ndjson')
   const archives = await Archives.open({ store, catalog, memory, bodies, onError }, archivesFile)
   return {
-    ...{ store, catalog, settings, readiness, tokens, metrics, onDemand },
-    uploadQuota: new Quota(settings.uploadMemory, 'too much is being sent at once'),
-    responseCache: new ResponseCache({ catalog, bodies, readiness, settings }),
+    store,
+    catalog,
+    settings,
+    readiness,
+    tokens,
+    metrics,
+    onDemand,
+    uploadQuota: new Quota(settings.uploadMemory, 'too many uploads at once; retry later'),
+    responseCache: new ResponseCache({ catalog, bodies }),
     bodyCache: memory,
-    ...{ bodies, pool, objects, archives, misses, redirects },
+    bodies,
+    pool,
+    objects,
+    archives,
+    misses,
+    redirects,
     close: async () => {
       await Promise.all([pool.close(), archives.close(), misses.close()])
     },

@@ -1,15 +1,10 @@
 /*
- * What is logged of requests: one line when the answer is out, with the request's id. A client may name the id; the
- * answer repeats it where something went wrong. An address is logged as it came, bounded.
+ * The request log: one line per request when its response is finished, with the request id. A client may choose the id;
+ * error responses repeat it. URLs are logged as received, up to a maximum length.
  */
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import {
-  type FastifyBaseLogger,
-  type FastifyReply,
-  type FastifyRequest,
-  LogController,
-} from 'fastify'
+import { type FastifyReply, type FastifyRequest, LogController } from 'fastify'
 
 const ID = /^[\w.:-]{1,64}$/
 const MAX_URL = 512
@@ -17,7 +12,7 @@ const MAX_URL = 512
 const prefix = randomUUID().slice(0, 8)
 let count = 0
 
-/** The id that the client gave a request, else one that no other process gives. */
+/** The request id: the client's `x-request-id` if it is valid, or one that is unique across processes. */
 export function requestId({ headers }: Pick<IncomingMessage, 'headers'>): string {
   const given = headers['x-request-id']
   if (typeof given === 'string' && ID.test(given)) return given
@@ -25,29 +20,10 @@ export function requestId({ headers }: Pick<IncomingMessage, 'headers'>): string
   return `${prefix}-${count.toString(36)}`
 }
 
-/** What a line says of an answer; `ms` are those it took. */
-export interface AnswerLine {
-  reqId?: string
-  method: string
-  url: string
-  status: number
-  ms: number
-  ip: string
-  /** the name of the token that it was for */
-  token?: string
-  err?: Error
-}
-
-/** Logs an answer that is out, wholly or not. */
-export function logAnswer(log: FastifyBaseLogger, line: AnswerLine, whole: boolean): void {
-  const url = line.url.length > MAX_URL ? line.url.slice(0, MAX_URL) : line.url
-  const bounded = { ...line, url, ms: Math.round(line.ms * 1000) / 1000 }
-  log[line.err ? 'error' : 'info'](bounded, whole ? 'answered' : 'answer broken off')
-}
-
 export class RequestLog extends LogController {
   override incomingRequest(): void {}
 
+  /** Logs a request when its response has been sent, or could not be. */
   override requestCompleted(
     error: Error | null | undefined,
     request: FastifyRequest,
@@ -56,10 +32,14 @@ export class RequestLog extends LogController {
     if (this.isLogDisabled(request)) return
     const { method, url, ip, holder } = request
     const line = {
-      ...{ method, url, status: reply.statusCode, ms: reply.elapsedTime, ip },
+      method,
+      url: url.length > MAX_URL ? url.slice(0, MAX_URL) : url,
+      status: reply.statusCode,
+      ip,
       ...(holder && { token: holder.name }),
       ...(error && { err: error }),
+      ms: Math.round(reply.elapsedTime * 1000) / 1000,
     }
-    logAnswer(reply.log, line, !error)
+    reply.log[error ? 'error' : 'info'](line, error ? 'answer broken off' : 'answered')
   }
 }

@@ -1,6 +1,6 @@
 /*
- * What Prometheus scrapes. Labels are of closed sets: routes as they are registered, never addresses; statuses;
- * operations. What others count in plain numbers is read when it is scraped.
+ * Prometheus metrics. Label values come from closed sets (registered routes, statuses, operations), never from URLs, so
+ * clients cannot create new series. Counters that other modules keep are read at each scrape.
  */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 
@@ -16,32 +16,32 @@ export class Metrics {
     const registers = [this.registry]
     this.#requests = new Histogram({
       name: 'btfmill_http_request_duration_seconds',
-      help: 'Requests, by how long their answers took',
+      help: 'Duration of HTTP requests in seconds',
       labelNames: ['method', 'route', 'status'],
       buckets: SECONDS,
       registers,
     })
     this.#bytes = new Counter({
       name: 'btfmill_http_response_bytes_total',
-      help: 'Bytes of bodies whose length was known before',
+      help: 'Bytes of response bodies with a content-length',
       labelNames: ['route'],
       registers,
     })
     this.#store = new Histogram({
       name: 'btfmill_store_operation_duration_seconds',
-      help: 'What the store was asked, by how long it took; its bodies are read after',
+      help: 'Duration of store operations in seconds, without reading bodies',
       labelNames: ['operation', 'result'],
       buckets: SECONDS,
       registers,
     })
   }
 
-  /** Counts an operation of the store; `result` is `ok` or an error's code. */
+  /** Counts a store operation; `result` is `ok` or an error code. */
   storeOperation(operation: string, result: string, seconds: number): void {
     this.#store.observe({ operation, result }, seconds)
   }
 
-  /** A number that only grows and that somebody else counts, by its labels. */
+  /** A counter that another module keeps; with a label, `read` gives a count for each of its values. */
   counter(
     name: string,
     help: string,
@@ -62,7 +62,7 @@ export class Metrics {
     void counter
   }
 
-  /** A number as it is now; none where it is not known. */
+  /** A gauge; `read` gives undefined while the value is not known. */
   gauge(name: string, help: string, read: () => number | undefined): void {
     const gauge = new Gauge({
       name,
@@ -77,8 +77,14 @@ export class Metrics {
     void gauge
   }
 
-  /** Counts an answer: by its route as it is registered, none where there is no such route. */
-  answer(method: string, route = 'none', status: number, seconds: number, bytes: number): void {
+  /** Counts a response; `route` is the registered pattern, `none` if no route matched. */
+  countResponse(
+    method: string,
+    route = 'none',
+    status: number,
+    seconds: number,
+    bytes: number,
+  ): void {
     this.#requests.observe({ method, route, status }, seconds)
     if (bytes > 0) this.#bytes.inc({ route }, bytes)
   }

@@ -1,4 +1,4 @@
-/* Errors as `application/problem+json` (RFC 9457) with a `code`; the one place where a code becomes a status. */
+/* Errors as `application/problem+json` (RFC 9457) with a `code`; the only place that maps a code to an HTTP status. */
 import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyError, FastifyInstance, FastifyReply } from 'fastify'
@@ -6,7 +6,7 @@ import { BtfError } from '../../bpf/index.ts'
 import { StoreError, type StoreErrorCode } from '../../storage/index.ts'
 import { ServiceError, type ServiceErrorCode } from '../error.ts'
 
-/** Which status an error is answered with. */
+/** The HTTP status of each error code. */
 export const STATUS = {
   pending: 202,
   invalid_request: 400,
@@ -39,14 +39,14 @@ export const STATUS = {
   unavailable: 503,
 } as const satisfies Record<ServiceErrorCode, number>
 
-/** What a failing store means to a client; every other code of a store is a defect of ours. */
+/** Store errors that a client may wait for; every other store error is a bug. */
 const STORE: Partial<Record<StoreErrorCode, ServiceErrorCode>> = {
   unreachable: 'unavailable',
   not_permitted: 'unavailable',
 }
 
-/** What Fastify and its plugins refuse before a handler sees it, by status; any other 4xx is a bad request. */
-const REFUSED: Partial<Record<number, ServiceErrorCode>> = {
+/** Codes for the errors of Fastify and its plugins, by status; any other 4xx is `invalid_request`. */
+const FASTIFY: Partial<Record<number, ServiceErrorCode>> = {
   408: 'timeout',
   413: 'too_large',
   414: 'uri_too_long',
@@ -54,17 +54,17 @@ const REFUSED: Partial<Record<number, ServiceErrorCode>> = {
   429: 'rate_limited',
 }
 
-/** What a connection is refused for before there is a request, by Node's code. */
-const BROKEN: Partial<Record<string, ServiceErrorCode>> = {
+/** Codes for the errors of Node's HTTP parser. */
+const PARSER: Partial<Record<string, ServiceErrorCode>> = {
   HPE_HEADER_OVERFLOW: 'headers_too_large',
   ERR_HTTP_REQUEST_TIMEOUT: 'timeout',
 }
 
 export const PROBLEM_TYPE = 'application/problem+json'
-const BROKEN_DETAIL = 'that is no request that can be read'
+const PARSER_DETAIL = 'the HTTP request could not be read'
 const RETRY_AFTER_SECONDS = 5
 
-/** Makes every error of an app a problem document; what is a defect is logged and not shown. */
+/** Sends every error of an app as a problem document; the details of a bug are logged, not sent. */
 export function registerProblems(app: FastifyInstance): void {
   app.setErrorHandler((error: FastifyError, request, reply) => {
     const problem = toServiceError(error)
@@ -75,10 +75,16 @@ export function registerProblems(app: FastifyInstance): void {
   app.setNotFoundHandler((request, reply) =>
     sendProblem(
       reply,
-      new ServiceError('not_found', `there is no ${request.method} at this address`),
+      new ServiceError('not_found', `no route for ${request.method} ${pathOf(request.url)}`),
     ),
   )
 }
+
+/** Characters of a path that an error quotes. */
+const MAX_PATH = 200
+
+/** The path of a URL, without its query. */
+const pathOf = (url: string): string => url.split('?', 1)[0]!.slice(0, MAX_PATH)
 
 function toServiceError(error: FastifyError): ServiceError {
   if (error instanceof ServiceError) return error
@@ -93,11 +99,11 @@ function toServiceError(error: FastifyError): ServiceError {
     return new ServiceError('invalid_object', error.message, { details: { reason: error.code } })
   const status = error.statusCode ?? 500
   if (status >= 400 && status < 500)
-    return new ServiceError(REFUSED[status] ?? 'invalid_request', error.message)
+    return new ServiceError(FASTIFY[status] ?? 'invalid_request', error.message)
   return new ServiceError('internal', 'internal error')
 }
 
-/** Answers with a problem document; `details.retryAfter` is in seconds, and is said where asking again may help. */
+/** Sends a problem document; `details.retryAfter` is in seconds, with a default where a retry may help. */
 export function sendProblem(reply: FastifyReply, problem: ServiceError): FastifyReply {
   const { status, retryAfter, ...document } = documentOf(problem)
   if (retryAfter !== undefined) reply.header('retry-after', retryAfter)
@@ -109,11 +115,11 @@ export function sendProblem(reply: FastifyReply, problem: ServiceError): Fastify
     .send({ status, ...document })
 }
 
-/** Answers on a connection whose request cannot be parsed, and ends it: there may be no end to what comes. */
-export function sendBroken(error: NodeJS.ErrnoException, socket: Socket): void {
+/** Responds to a request that cannot be parsed, and closes its connection, which may carry endless garbage. */
+export function sendParserError(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
-  const code = BROKEN[error.code ?? ''] ?? 'invalid_request'
-  const { status, ...document } = documentOf(new ServiceError(code, BROKEN_DETAIL))
+  const code = PARSER[error.code ?? ''] ?? 'invalid_request'
+  const { status, ...document } = documentOf(new ServiceError(code, PARSER_DETAIL))
   const body = JSON.stringify({ status, ...document })
   const head = [
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,

@@ -1,11 +1,11 @@
 /*
- * Whether requests can be answered: the catalog is loaded, the store answers, and the service is not stopping. The
- * store is looked at once in a while at most, by one look for all who ask meanwhile, and no look takes long.
+ * Readiness: the catalog is loaded, the store answers, and the service is not stopping. The store is probed at most once per
+ * `age`, concurrent callers share one probe, and a probe has a timeout.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { SNAPSHOT_KEY, type Store, StoreError } from '../../storage/index.ts'
 
-/** Why requests cannot be answered, as clients are told. */
+/** Reasons why the service is not ready, as clients read them. */
 export const UNREADY = {
   loading: 'the catalog is not loaded yet',
   stopping: 'this service is stopping',
@@ -14,58 +14,58 @@ export const UNREADY = {
 export type Unready = keyof typeof UNREADY
 
 export interface ReadinessOptions {
-  /** milliseconds that what was seen is believed */
+  /** milliseconds for which the result of a probe is reused */
   age?: number
-  /** milliseconds that a look may take */
-  patience?: number
+  /** timeout of a probe, in milliseconds */
+  timeout?: number
 }
 
 export class Readiness {
-  /** when the catalog last said what the store says, in milliseconds since 1970 */
+  /** when the catalog was last equal to the store, in milliseconds since 1970 */
   loadedAt: number | undefined
   stopping = false
   readonly #store: Store
   readonly #age: number
-  readonly #patience: number
-  #seen: { at: number; there: Promise<boolean> } | undefined
+  readonly #timeout: number
+  #probed: { at: number; answers: Promise<boolean> } | undefined
 
-  constructor(store: Store, { age = 1000, patience = 5000 }: ReadinessOptions = {}) {
+  constructor(store: Store, { age = 1000, timeout = 5000 }: ReadinessOptions = {}) {
     this.#store = store
     this.#age = age
-    this.#patience = patience
+    this.#timeout = timeout
   }
 
   get loaded(): boolean {
     return this.loadedAt !== undefined
   }
 
-  /** Why requests cannot be answered; nothing where they can. Never throws. */
+  /** The reason why the service is not ready; undefined if it is. Never throws. */
   async unready(): Promise<Unready | undefined> {
     if (this.stopping) return 'stopping'
     if (!this.loaded) return 'loading'
-    return (await this.#storeIsThere()) ? undefined : 'store'
+    return (await this.#storeAnswers()) ? undefined : 'store'
   }
 
-  #storeIsThere(): Promise<boolean> {
+  #storeAnswers(): Promise<boolean> {
     const now = performance.now()
-    if (!this.#seen || now - this.#seen.at > this.#age) {
-      const there = this.#look().finally(() => {
-        this.#seen = { at: performance.now(), there }
+    if (!this.#probed || now - this.#probed.at > this.#age) {
+      const answers = this.#probe().finally(() => {
+        this.#probed = { at: performance.now(), answers }
       })
-      this.#seen = { at: Number.POSITIVE_INFINITY, there } // for who asks while it lasts
+      this.#probed = { at: Number.POSITIVE_INFINITY, answers } // shared while the probe runs
     }
-    return this.#seen.there
+    return this.#probed.answers
   }
 
-  async #look(): Promise<boolean> {
-    const late = new AbortController()
+  async #probe(): Promise<boolean> {
+    const done = new AbortController()
     const head = this.#store.head(SNAPSHOT_KEY).then(
       () => true,
       (error: unknown) => error instanceof StoreError && error.code === 'not_found',
     )
-    const limit = sleep(this.#patience, false, { signal: late.signal, ref: false }).catch(
+    const limit = sleep(this.#timeout, false, { signal: done.signal, ref: false }).catch(
       () => false,
     )
-    return await Promise.race([head, limit]).finally(() => late.abort())
+    return await Promise.race([head, limit]).finally(() => done.abort())
   }
 }

@@ -1,19 +1,19 @@
-/* Sending clients to the bucket for large bodies, so that these pass by the service. */
+/* Redirects of clients to the bucket for large BTF, so that its bytes do not pass through the service. */
 
 import { blobKey, openPresigner, type Presigner } from '../../storage/index.ts'
 import { BTF_TYPE } from '../cache/btf-bodies.ts'
 
-/** For which an address is good: time enough to begin a download. */
+/** Seconds for which a presigned URL is valid: enough to start a download. */
 const SECONDS = 600
 
 export interface Redirects {
-  /** only for BTF of more raw bytes */
+  /** raw bytes of the largest BTF that is not redirected */
   readonly above: number
-  /** The address of a blob, answered as this service would: zstd as an encoding. */
+  /** The presigned URL of a blob; the bucket responds as this service would, with zstd as content encoding. */
   toBlob(sha256: string): Promise<string>
 }
 
-/** Undefined where that is for no size, 0, or the store has no addresses. Errors: those of `openPresigner`. */
+/** Undefined if `above` is 0 or the store cannot presign URLs. Errors: those of `openPresigner`. */
 export async function openRedirects(
   storeUrl: string,
   above: number,

@@ -1,6 +1,6 @@
 /*
- * What every door does for a request for a kernel: looks up its BTF, and where there is none counts that, or says that
- * it is being made.
+ * Requests for the BTF of a kernel, on all routes: the lookup, and for a kernel without BTF an on-demand generation or a
+ * counted miss.
  */
 import type { FastifyRequest } from 'fastify'
 import type { Failure, KernelName } from '../../storage/index.ts'
@@ -10,7 +10,7 @@ import { type Available, type BuildChoice, lookUp } from '../kernel/lookup.ts'
 import type { Context } from './context.ts'
 import { callerOf, mayGenerate } from './requester.ts'
 
-/** The record whose BTF answers for a kernel. Errors: those of `lookUp` and of `Demand.request`, and `pending` with the job. */
+/** The record with a kernel's BTF. Errors: `pending` with the job's URL; those of `lookUp` and `Demand.request`. */
 export async function resolveBtf(
   context: Context,
   request: FastifyRequest,
@@ -22,18 +22,21 @@ export async function resolveBtf(
   } catch (error) {
     if (!(error instanceof ServiceError) || !isMiss(error)) throw error
     const wait = await waitFor(context, request, kernel, error)
-    throw new ServiceError('pending', `the BTF of ${kernel.release} is being made`, {
+    throw new ServiceError('pending', `the BTF of ${kernel.release} is being generated`, {
       details: { job: `/v1/jobs/${wait.id}`, retryAfter: wait.retryAfter },
     })
   }
 }
 
 /**
- * The same for clients that are not ours: they take every 2xx for what they asked for, and would keep a problem document
- * as BTF. Errors: those of `answerFor`, with `unavailable` for `pending`.
+ * `resolveBtf` for clients of other services: they take every 2xx for success and would store a 202's problem document as
+ * BTF. Errors: those of `resolveBtf`, with `unavailable` in place of `pending`.
  */
 export async function resolveBtfForDropIn(
-  ...[context, request, kernel, choice]: Parameters<typeof resolveBtf>
+  context: Context,
+  request: FastifyRequest,
+  kernel: KernelName,
+  choice: BuildChoice = {},
 ): Promise<Available> {
   try {
     return await resolveBtf(context, request, kernel, choice)
@@ -43,7 +46,7 @@ export async function resolveBtfForDropIn(
   }
 }
 
-/** The generation to wait for; where there is none, the miss is counted. Errors: `miss`, and those of `Demand.request`. */
+/** The generation to wait for; without one, counts the miss. Errors: `miss`; those of `Demand.request`. */
 async function waitFor(
   { misses, onDemand, settings }: Context,
   request: FastifyRequest,
@@ -68,7 +71,7 @@ async function waitFor(
 const isMiss = ({ code }: ServiceError): boolean =>
   code === 'unknown_kernel' || code === 'generation_failed'
 
-/** Whether it may be tried: what failed has its time for that, or none. */
+/** Whether generation may be tried: a failed one has a time for its next attempt, or none. */
 function isDue({ details }: ServiceError): boolean {
   const failure = details.failure as Pick<Failure, 'retryAt'> | undefined
   if (!failure) return true

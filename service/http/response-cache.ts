@@ -1,92 +1,69 @@
 /*
- * Answers that were given before, ready to be given again. After a reboot most of a fleet asks for the same few files
- * in the same words, and what an answer says follows from the address, two headers of the request, and the catalog: so
- * who asks as another did gets that answer before anything else is done for it, but for the log and the metrics. Bodies
- * stay where they are, in the bounded memory; an answer whose body had to go, or that is older than the catalog, is
- * worked out anew.
+ * The response cache. After a reboot most of a fleet requests the same few files with the same headers. Such a response
+ * depends only on the URL, two request headers and the catalog, so it is kept with the catalog's version. The cache holds
+ * status and headers. The bytes stay in the bounded body cache; a response whose body was evicted there is built again.
+ *
+ * `sendFromCache` reads the cache as the last step before a handler: every hook, guard and validation has run by then,
+ * and hooks on the response follow. Only the headers that describe the BTF are kept, never those of another request.
  */
-import type { IncomingMessage } from 'node:http'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyRequest } from 'fastify'
 import { LRUCache } from 'lru-cache'
 import type { Catalog } from '../../storage/index.ts'
 import type { Bodies } from '../cache/btf-bodies.ts'
-import type { Config } from '../config.ts'
-import type { Readiness } from './readiness.ts'
 
-/** So many answers are kept; those asked for in more characters than that are not. */
-const ANSWERS = 4096
-const MAX_QUESTION = 1024
+const MAX_RESPONSES = 4096
+/** Characters of the longest key that is kept. */
+const MAX_KEY = 1024
 
-interface StoredResponse {
-  /** the catalog's, when it was given */
-  version: number
-  /** as it is registered */
-  route: string
+/** A response to a GET: 200 with a body, or 304 without. */
+export interface CachedResponse {
   status: number
-  /** names and values in turn, as `writeHead` takes them */
-  headers: string[]
-  /** of its body; a 304 has none */
-  key?: string
+  /** the headers that describe the body; the key is in lower case */
+  headers: Readonly<Record<string, string>>
+  body?: Buffer
 }
 
-/** An answer with its body. */
-export type CachedResponse = Pick<StoredResponse, 'route' | 'status' | 'headers'> & {
-  body?: Buffer
+interface StoredResponse extends Pick<CachedResponse, 'status' | 'headers'> {
+  catalogVersion: number
+  /** the key of the body in the body cache; a 304 has none */
+  bodyKey?: string
 }
 
 export interface ResponseCacheOptions {
   catalog: Pick<Catalog, 'version'>
   bodies: Pick<Bodies, 'held'>
-  readiness: Pick<Readiness, 'stopping'>
-  settings: Pick<Config, 'read' | 'rateLimit' | 'trustProxy'>
 }
 
 export class ResponseCache {
   readonly #catalog: ResponseCacheOptions['catalog']
   readonly #bodies: ResponseCacheOptions['bodies']
-  readonly #readiness: ResponseCacheOptions['readiness']
-  /** whether who asks does not matter */
-  readonly #open: boolean
-  readonly #answers = new LRUCache<string, StoredResponse>({ max: ANSWERS })
+  readonly #responses = new LRUCache<string, StoredResponse>({ max: MAX_RESPONSES })
 
-  constructor({ catalog, bodies, readiness, settings }: ResponseCacheOptions) {
+  constructor({ catalog, bodies }: ResponseCacheOptions) {
     this.#catalog = catalog
     this.#bodies = bodies
-    this.#readiness = readiness
-    const { read, rateLimit, trustProxy } = settings
-    this.#open = read === 'anonymous' && rateLimit === 0 && trustProxy.length === 0
   }
 
-  /** The answer that the same question had, if it is good for this one. */
-  find(request: IncomingMessage): CachedResponse | undefined {
-    if (!this.#open || this.#readiness.stopping) return undefined
-    const answer = this.#answers.get(cacheKey(request))
-    if (answer?.version !== this.#catalog.version) return undefined
-    const { route, status, headers, key } = answer
-    if (key === undefined) return { route, status, headers }
-    const body = this.#bodies.held(key)
-    return body && { route, status, headers, body }
+  /** The response to an equal request, if the catalog has not changed since and its body is still in memory. */
+  find(request: FastifyRequest): CachedResponse | undefined {
+    const stored = this.#responses.get(cacheKey(request))
+    if (stored?.catalogVersion !== this.#catalog.version) return undefined
+    if (stored.bodyKey === undefined) return stored
+    const body = this.#bodies.held(stored.bodyKey)
+    return body && { ...stored, body }
   }
 
-  /** Keeps an answer that was sent: 304, or 200 with the body of that key. */
-  set({ raw, routeOptions }: FastifyRequest, reply: FastifyReply, key: string): void {
-    if (!this.#open) return
-    const { statusCode: status } = reply
-    const question = cacheKey(raw)
-    if (question === '' || question.length > MAX_QUESTION) return
-    if (status !== 200 && status !== 304) return
-    const headers = Object.entries(reply.getHeaders())
-      .filter(([name]) => name !== 'connection') // that is about this one client
-      .flatMap(([name, value]) => [name, String(value)])
-    const { version } = this.#catalog
-    const route = routeOptions.url ?? ''
-    this.#answers.set(question, { version, route, status, headers, ...(status === 200 && { key }) })
+  /** Keeps a response to a GET; `bodyKey` finds a body again. */
+  set(request: FastifyRequest, { status, headers, body }: CachedResponse, bodyKey: string): void {
+    const key = cacheKey(request)
+    if (key === '' || key.length > MAX_KEY || (status !== 200 && status !== 304)) return
+    const catalogVersion = this.#catalog.version
+    this.#responses.set(key, { catalogVersion, status, headers, ...(body && { bodyKey }) })
   }
 }
 
-/** All of a request that its answer depends on; empty where that is more. */
-function cacheKey({ method, url, headers }: IncomingMessage): string {
-  if (method !== 'GET' || headers.range !== undefined || headers.authorization !== undefined)
-    return ''
+/** The parts of a request that its response depends on; '' for a request that is not cached. */
+function cacheKey({ method, url, headers }: FastifyRequest): string {
+  if (method !== 'GET' || headers.range !== undefined) return ''
   return `${url}\n${headers['accept-encoding'] ?? ''}\n${headers['if-none-match'] ?? ''}`
 }

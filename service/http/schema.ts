@@ -1,4 +1,4 @@
-/* The parts of schemas that routes share: names, choices, bodies, problems. */
+/* Schemas that routes share: names, choice of a build, bodies, problems. */
 import type { Readable } from 'node:stream'
 import Type, { type TSchema } from 'typebox'
 import { KernelName } from '../../storage/index.ts'
@@ -13,7 +13,7 @@ export const Sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' })
 
 export const BuildId = Type.String({
   pattern: '^(?:[0-9A-Fa-f]{2}){1,64}$',
-  description: 'hex of the GNU build-id note',
+  description: 'GNU build-id in hex',
 })
 
 const CHOICE = {
@@ -22,35 +22,36 @@ const CHOICE = {
     Type.String({ minLength: 1, maxLength: 256, description: '`uname -v`' }),
   ),
   ambiguous: Type.Optional(
-    Type.Literal('newest', { description: 'of several builds of one kernel, take the newest' }),
+    Type.Literal('newest', { description: 'take the newest build if several builds match' }),
   ),
 }
 
 const FORM = {
   dialect: Type.Optional(
     Type.Unsafe<(typeof DIALECT_NAMES)[number]>(
-      Type.Enum(DIALECT_NAMES, { description: 'only the kinds that this libbpf knows' }),
+      Type.Enum(DIALECT_NAMES, {
+        description: 'use only the BTF kinds that this libbpf version knows',
+      }),
     ),
   ),
 }
 
-/** What picks a build. */
+/** Parameters that select a build. */
 export const ChoiceQuery = Type.Object(CHOICE)
 
-/** What picks a build and says in which form. A name that is not known is refused: it would have asked for other bytes. */
-export const BtfQuery = Type.Object(
-  {
-    ...CHOICE,
-    ...FORM,
-    modules: Type.Optional(
-      Type.Literal('merged', { description: 'with the types of those modules that are known' }),
-    ),
-  },
-  { additionalProperties: false },
-)
+/** Parameters that select a build and the form of its BTF. */
+export const BtfQuery = Type.Object({
+  ...CHOICE,
+  ...FORM,
+  modules: Type.Optional(
+    Type.Literal('merged', {
+      description: 'add the types of the kernel modules whose BTF is stored',
+    }),
+  ),
+})
 export type BtfQuery = Type.Static<typeof BtfQuery>
 
-export const FormQuery = Type.Object(FORM, { additionalProperties: false })
+export const FormQuery = Type.Object(FORM)
 
 export const DigestParams = Type.Object({ digest: Sha256 })
 
@@ -64,7 +65,7 @@ export function choiceOf(query: Omit<BtfQuery, 'dialect'>): BuildChoice {
   }
 }
 
-/** What is sent of a record. */
+/** The BTF of a record that a query asks for. */
 export function wantedOf(
   record: Available,
   { modules, dialect }: Pick<BtfQuery, 'modules' | 'dialect'>,
@@ -76,7 +77,7 @@ export function wantedOf(
   }
 }
 
-/** An answer of bytes. */
+/** A response of bytes. */
 export const bytes = (description: string, type: string) => ({
   description,
   content: {
@@ -86,36 +87,41 @@ export const bytes = (description: string, type: string) => ({
 
 export const NDJSON = 'application/x-ndjson'
 
-/** An answer of lines, each of them JSON of that schema. */
+/** A response of lines, each JSON of one schema. */
 export const lines = (description: string, line: TSchema) => ({
   description,
   content: {
     [NDJSON]: {
       schema: Type.Unsafe<Readable | string>({
-        ...{ type: 'string', description: 'a line each', contentMediaType: 'application/json' },
+        type: 'string',
+        description: 'one JSON object per line',
+        contentMediaType: 'application/json',
         contentSchema: line,
       }),
     },
   },
 })
 
-/** An answer of text. */
+/** A response of text. */
 export const text = (description: string) => ({
   description,
   content: { 'text/plain': { schema: Type.String() } },
 })
 
-/** The answer to a client that has it already. */
-export const KNOWN = Type.Unsafe<undefined>({ type: 'null', description: 'the client has it' })
+/** The response to a client that has the body already. */
+export const KNOWN = Type.Unsafe<undefined>({
+  type: 'null',
+  description: 'not modified: the client has this body',
+})
 
-/** The answers with a body that can be had in part, and that a client may have already. */
+/** The responses of a body with support for ranges and conditional requests. */
 export const bodies = (description: string, type: string = BTF_TYPE) => ({
   200: bytes(description, type),
-  206: bytes('the range that was asked for', type),
+  206: bytes('the requested range', type),
   304: KNOWN,
 })
 
-/** One of several builds that all match. */
+/** One of several matching builds. */
 const Build = Type.Object({
   ...KernelName.properties,
   build: Type.Optional(BuildId),
@@ -131,30 +137,28 @@ const Problem = (codes: readonly ServiceErrorCode[]) =>
     status: Type.Integer(),
     code: Type.Enum([...codes]),
     detail: Type.String(),
-    // of `ambiguous`, `failed`, `pending`, `invalid_object` and `unsupported`
+    // details of `ambiguous`, `generation_failed`, `pending`, `invalid_object` and `unsupported`
     builds: Type.Optional(Type.Array(Build)),
     failure: Type.Optional(PublicFailure),
-    job: Type.Optional(Type.String({ description: 'the address of the generation' })),
-    reason: Type.Optional(
-      Type.String({ description: 'why the bytes are not what they should be' }),
-    ),
+    job: Type.Optional(Type.String({ description: 'URL of the generation' })),
+    reason: Type.Optional(Type.String({ description: 'why the object or BTF is invalid' })),
     findings: Type.Optional(Type.Array(BundleFinding)),
   })
 
-/** What a request for a build may be answered with in place of its BTF, and one for a kernel. */
+/** Errors of a request for the BTF of one build, and of one kernel. */
 export const NO_BUILD = ['unknown_kernel', 'has_own_btf', 'generation_failed', 'ambiguous'] as const
 export const NO_BTF = [...NO_BUILD, 'pending', 'busy'] as const
-/** The same at the doors of others, whose clients take a 202 for what they asked for. */
+/** `NO_BTF` on drop-in routes, whose clients take a 202 for success. */
 export const NO_BTF_FOR_OTHERS = [...NO_BUILD, 'busy'] as const
 
-/** The answers for these errors, by status; and for what any route may say. */
+/** The responses for these errors by status, and `default` for those of any route. */
 export function problems(...codes: ServiceErrorCode[]): Record<string, unknown> {
   const byStatus = Object.groupBy(codes, (code) => String(STATUS[code]))
   const answers = Object.entries(byStatus).map(([status, some = []]) => [
     status,
     answerOf(some, some.join(', ')),
   ])
-  return { ...Object.fromEntries(answers), default: answerOf(undefined, 'any other problem') }
+  return { ...Object.fromEntries(answers), default: answerOf(undefined, 'any other error') }
 }
 
 function answerOf(codes: ServiceErrorCode[] | undefined, description: string) {

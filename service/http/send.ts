@@ -1,9 +1,9 @@
 /*
- * Bytes as the body of an answer. Of BTF the store has zstd, so who takes zstd gets the stored bytes; others get gzip
- * or the raw bytes. The ETag is the SHA-256 of the raw bytes, for an encoded form with `-zstd` or `-gzip` behind it.
- * Ranges are of the raw bytes (RFC 9110, 8.8.3, 12.5.3, 14).
+ * Response bodies of bytes. The store holds BTF as zstd, so a client that accepts zstd gets the stored bytes; others get gzip
+ * or raw bytes. The ETag is the SHA-256 of the raw bytes, with the suffix `-zstd` or `-gzip` for an encoded body. Ranges
+ * apply to the raw bytes (RFC 9110, 8.8.3, 12.5.3, 14).
  */
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest, preHandlerAsyncHookHandler } from 'fastify'
 import type { Body } from '../cache/body-cache.ts'
 import {
   BTF_TYPE,
@@ -16,45 +16,88 @@ import {
 } from '../cache/btf-bodies.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from './context.ts'
+import type { CachedResponse } from './response-cache.ts'
 
-export interface BtfAnswer {
+/** How a response describes its body. */
+interface Description {
+  etag: string
   cacheControl: string
-  /** raw bytes, where it is known; of large BTF a client may be sent elsewhere for them */
+  /** media type */
+  type: string
+  /** headers of this route alone */
+  headers?: Readonly<Record<string, string>>
+}
+
+export interface BtfAnswer extends Pick<Description, 'cacheControl' | 'headers'> {
+  /** raw bytes, where known; clients may be redirected to the bucket for large BTF */
   size?: number
 }
 
-/** Answers with BTF, as the request's headers ask. Errors: those of `Bodies.get`, `invalid_range`. */
+/** The `preHandler` of routes that call `sendBtf`: replies from the response cache, or lets the handler run. */
+export const sendFromCache =
+  ({ responseCache }: Pick<Context, 'responseCache'>): preHandlerAsyncHookHandler =>
+  async (request, reply) => {
+    const cached = responseCache.find(request)
+    if (!cached) return
+    await requestsRead()
+    return send(reply, cached)
+  }
+
+let reading: Promise<void> | undefined
+
+/**
+ * Resolves when all requests that have arrived are read, so that their responses go out together: to wake a waiting client
+ * takes longer than to build its response, and a client on many connections is then woken once.
+ */
+function requestsRead(): Promise<void> {
+  reading ??= new Promise((resolve) => {
+    setImmediate(() => {
+      reading = undefined
+      resolve()
+    })
+  })
+  return reading
+}
+
+/** Sends BTF as the request's headers ask, and keeps the response. Errors: `invalid_range`; those of `Bodies.get`. */
 export async function sendBtf(
   { bodies, responseCache, redirects }: Pick<Context, 'bodies' | 'responseCache' | 'redirects'>,
   request: FastifyRequest,
   reply: FastifyReply,
   wanted: BtfSelector,
-  { cacheControl, size = 0 }: BtfAnswer,
+  { cacheControl, size = 0, headers = {} }: BtfAnswer,
 ): Promise<FastifyReply> {
   const encoding = request.headers.range
     ? 'identity'
     : negotiate(request.headers['accept-encoding'])
-  reply.header('vary', 'accept-encoding')
-  const tagged = (sha256: string) => ({ etag: etagOf(sha256, encoding), cacheControl })
+  const describe = (sha256: string): Description => ({
+    etag: etagOf(sha256, encoding),
+    cacheControl,
+    type: BTF_TYPE,
+    headers: { ...headers, vary: 'accept-encoding' },
+  })
   const key = keyOf(wanted, encoding)
-  if (isAsStored(wanted) && isKnown(request, etagOf(wanted.sha256, encoding))) {
-    sendKnown(reply, tagged(wanted.sha256))
-    responseCache.set(request, reply, key)
-    return reply
+  if (isAsStored(wanted)) {
+    const described = describe(wanted.sha256)
+    if (isKnown(request, described.etag)) {
+      const response = notModified(described)
+      responseCache.set(request, response, key)
+      return send(reply, response)
+    }
+    if (redirects && size > redirects.above && encoding === 'zstd')
+      return reply
+        .headers({ ...described.headers, etag: described.etag })
+        .header('cache-control', 'no-store') // the address expires
+        .redirect(await redirects.toBlob(wanted.sha256), 307)
   }
-  if (redirects && size > redirects.above && encoding === 'zstd' && isAsStored(wanted))
-    return reply
-      .header('etag', etagOf(wanted.sha256, encoding))
-      .header('cache-control', 'no-store') // the address is good for a while only
-      .redirect(await redirects.toBlob(wanted.sha256), 307)
   const { bytes, sha256 } = await bodies.get(wanted, encoding)
-  if (encoding !== 'identity') reply.header('content-encoding', encoding)
-  sendBytes(request, reply, bytes, { ...tagged(sha256), type: BTF_TYPE })
-  responseCache.set(request, reply, key)
-  return reply
+  const response = responseOf(request, reply, bytes, describe(sha256))
+  if (encoding !== 'identity' && response.body) response.headers['content-encoding'] = encoding
+  responseCache.set(request, response, key)
+  return send(reply, response)
 }
 
-/** Answers with BTF that was made for this request, in the encoding that its client likes best. */
+/** Sends BTF that was made for this request, in the encoding that the client prefers. */
 export async function sendMade(
   request: FastifyRequest,
   reply: FastifyReply,
@@ -72,53 +115,67 @@ export async function sendMade(
     .send(await encode(bytes, encoding))
 }
 
-interface Tagged {
-  etag: string
-  cacheControl: string
-}
-
-/** Answers with bytes, or a range of those that are not encoded, or with 304. Errors: `invalid_range`. */
+/** Sends bytes, a range of them, or 304. Errors: `invalid_range`. */
 export function sendBytes(
   request: FastifyRequest,
   reply: FastifyReply,
   bytes: Buffer,
-  { type, ...tagged }: Tagged & { type: string },
+  description: Description,
 ): FastifyReply {
-  if (isKnown(request, tagged.etag)) return sendKnown(reply, tagged)
-  const range = rangeOf(request, tagged.etag, bytes.length)
+  return send(reply, responseOf(request, reply, bytes, description))
+}
+
+interface HttpResponse extends CachedResponse {
+  headers: Record<string, string>
+}
+
+const send = (reply: FastifyReply, { status, headers, body }: CachedResponse): FastifyReply =>
+  reply.code(status).headers(headers).send(body)
+
+/** The response to a request for bytes: 200, 206 or 304. Errors: `invalid_range`. */
+function responseOf(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  bytes: Buffer,
+  description: Description,
+): HttpResponse {
+  const { etag, cacheControl, type } = description
+  if (isKnown(request, etag)) return notModified(description)
+  const range = rangeOf(request, etag, bytes.length)
   if (range === 'unsatisfiable') {
-    reply.removeHeader('vary').header('content-range', `bytes */${bytes.length}`)
-    throw new ServiceError('invalid_range', `the body has ${bytes.length} bytes`)
+    reply.header('content-range', `bytes */${bytes.length}`)
+    throw new ServiceError('invalid_range', `range outside the body of ${bytes.length} bytes`)
   }
-  describe(reply, tagged).type(type)
-  if (!range) return reply.send(bytes)
+  const headers = {
+    ...description.headers,
+    etag,
+    'cache-control': cacheControl,
+    'accept-ranges': 'bytes',
+    'content-type': type,
+  }
+  if (!range) return { status: 200, headers, body: bytes }
   const { start, end } = range
-  reply.code(206).header('content-range', `bytes ${start}-${end}/${bytes.length}`)
-  return reply.send(bytes.subarray(start, end + 1))
+  const contentRange = `bytes ${start}-${end}/${bytes.length}`
+  const body = bytes.subarray(start, end + 1)
+  return { status: 206, headers: { ...headers, 'content-range': contentRange }, body }
 }
 
-/** What every answer at an address says. */
-const OF_ANY = new Set(['vary', 'content-location'])
+/** Headers of a route that a 304 repeats. */
+const NOT_MODIFIED_HEADERS = ['vary', 'content-location']
 
-/** A 304 says what may be new, and nothing of a body that its client has with all its headers (RFC 9110, 15.4.5). */
-function sendKnown(reply: FastifyReply, { etag, cacheControl }: Tagged): FastifyReply {
-  for (const name of Object.keys(reply.getHeaders()))
-    if (!OF_ANY.has(name)) reply.removeHeader(name)
-  return reply.headers({ etag, 'cache-control': cacheControl }).code(304).send()
-}
-
-function describe(reply: FastifyReply, { etag, cacheControl }: Tagged): FastifyReply {
-  return reply
-    .header('etag', etag)
-    .header('cache-control', cacheControl)
-    .header('accept-ranges', 'bytes')
-    .header('x-content-type-options', 'nosniff')
+/** A 304 repeats only what a cache needs to update its entry (RFC 9110, 15.4.5). */
+function notModified({ etag, cacheControl, headers = {} }: Description): HttpResponse {
+  const kept = Object.entries(headers).filter(([name]) => NOT_MODIFIED_HEADERS.includes(name))
+  return {
+    status: 304,
+    headers: { ...Object.fromEntries(kept), etag, 'cache-control': cacheControl },
+  }
 }
 
 const etagOf = (sha256: string, encoding: Encoding): string =>
   encoding === 'identity' ? `"${sha256}"` : `"${sha256}-${encoding}"`
 
-/** The encoding a client likes best of those we have; identity where it says nothing, or nothing we understand. */
+/** The encoding that the client prefers; identity without a header or with none that we support. */
 export function negotiate(header: string | undefined): Encoding {
   if (header === undefined) return 'identity'
   const weights = new Map<string, number>()
@@ -132,7 +189,7 @@ export function negotiate(header: string | undefined): Encoding {
   return best && weight(best) > 0 ? best : 'identity'
 }
 
-/** Whether If-None-Match names this entity tag; weak comparison, as RFC 9110 has it for GET. */
+/** Whether If-None-Match lists this entity tag, by weak comparison (RFC 9110, 13.1.2). */
 function isKnown({ headers }: FastifyRequest, etag: string): boolean {
   const header = headers['if-none-match']
   if (header === undefined) return false
@@ -141,7 +198,7 @@ function isKnown({ headers }: FastifyRequest, etag: string): boolean {
     .some((tag) => tag.trim() === '*' || tag.trim().replace(/^W\//, '') === etag)
 }
 
-/** The range that a request asks for, unless its If-Range names another body. */
+/** The requested range; undefined if If-Range names another body. */
 function rangeOf({ headers }: FastifyRequest, etag: string, size: number): Range {
   const ifRange = headers['if-range']
   return ifRange === undefined || ifRange === etag ? parseRange(headers.range, size) : undefined
@@ -149,7 +206,7 @@ function rangeOf({ headers }: FastifyRequest, etag: string, size: number): Range
 
 type Range = { start: number; end: number } | 'unsatisfiable' | undefined
 
-/** One range of bytes. Several, or another unit, are passed over, as a server may. */
+/** Parses a single byte range. Several ranges or another unit are ignored, as RFC 9110, 14.2 allows. */
 export function parseRange(header: string | undefined, size: number): Range {
   const [, first, last] = /^bytes=(\d{0,15})-(\d{0,15})$/.exec(header ?? '') ?? []
   if (first === undefined || last === undefined || (first === '' && last === '')) return undefined

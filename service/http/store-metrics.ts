@@ -1,4 +1,4 @@
-/* A store whose operations are counted and timed: until they are answered, not until a body is read. */
+/* A store whose operations are counted and timed, up to the store's response and without the reading of a body. */
 import type { ObjectInfo, Store } from '../../storage/index.ts'
 import { StoreError } from '../../storage/index.ts'
 import type { Metrics } from './metrics.ts'

@@ -1,7 +1,7 @@
 /*
- * Bearer tokens. A token is 32 random bytes, so that nobody guesses one and its plain SHA-256 is enough to keep; the
- * file has the hashes, with a name, scopes and perhaps an end. It is read again when it changes, so that a token that
- * was taken out stops working.
+ * Bearer tokens. A token is 32 random bytes: it cannot be guessed, so its plain SHA-256 is safe to store. The token file
+ * has each hash with a name, scopes and an optional expiry. It is read again when it changes, so a removed token stops
+ * working.
  */
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
@@ -11,8 +11,8 @@ import { sha256Of } from '../../storage/index.ts'
 import { writeWhole } from '../atomic-file.ts'
 import { ServiceError } from '../error.ts'
 
-/** What a token lets its holder do; each may read. */
-export const SCOPES = ['read', 'generate', 'write'] as const
+/** The scopes of tokens; every token may read. */
+export const SCOPES = ['read', 'generate'] as const
 export type TokenScope = (typeof SCOPES)[number]
 
 const PREFIX = 'btfmill_'
@@ -20,12 +20,12 @@ const MAX_TOKENS = 10_000
 
 const Token = Type.Object(
   {
-    /** who holds it, for logs and limits */
+    /** the holder, for logs and limits */
     name: Type.String({ pattern: '^[\\w.@-]{1,64}$' }),
-    /** of the token's text */
+    /** of the token's text, in hex */
     sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
     scopes: Type.Array(Type.Enum(SCOPES), { minItems: 1 }),
-    /** when it stops working */
+    /** the time after which it is refused */
     expires: Type.Optional(Type.String({ format: 'date-time' })),
   },
   { additionalProperties: false },
@@ -40,21 +40,21 @@ const TokenFile = Type.Object(
 export class Tokens {
   readonly #path: string
   #tokens: readonly Token[] = []
-  /** of the file that was read last */
+  /** identifies the file content that was read last */
   #version = ''
 
   private constructor(path: string) {
     this.#path = path
   }
 
-  /** The tokens of a file; without a path, none. Errors: `invalid_tokens`, and the system's. */
+  /** The tokens of a file; '' has none. Errors: `invalid_tokens`; the system's. */
   static async open(path: string): Promise<Tokens> {
     const tokens = new Tokens(path)
     await tokens.reload()
     return tokens
   }
 
-  /** Reads the file again where it changed; one that does not read changes nothing. Errors: as of `open`. */
+  /** Reads the file again if it changed; an invalid file changes nothing. Errors: those of `open`. */
   async reload(): Promise<void> {
     if (this.#path === '') return
     const { mtimeMs, ino, size } = await stat(this.#path)
@@ -64,7 +64,7 @@ export class Tokens {
     this.#version = version
   }
 
-  /** The entry of a token, where it is one of ours and still holds. Takes as long whichever it is. */
+  /** The entry of a token that is known and not expired. Takes the same time for every token. */
   find(token: string, now = Date.now()): Token | undefined {
     const hash = Buffer.from(sha256Of(token), 'hex')
     let found: Token | undefined
@@ -75,45 +75,50 @@ export class Tokens {
   }
 }
 
-/** Errors: `invalid_tokens`, and the system's. */
+/** Errors: `invalid_tokens`; the system's. */
 async function readTokens(path: string): Promise<Token[]> {
-  const wrong = (why: string) => new ServiceError('invalid_tokens', `${path}: ${why}`)
+  const invalid = (why: string) => new ServiceError('invalid_tokens', `${path}: ${why}`)
   let file: unknown
   try {
     file = JSON.parse(await readFile(path, 'utf8'))
   } catch (error) {
-    if (error instanceof SyntaxError) throw wrong('is not JSON')
+    if (error instanceof SyntaxError) throw invalid('not valid JSON')
     throw error
   }
-  if (!Check(TokenFile, file)) throw wrong('is not a file of tokens')
+  if (!Check(TokenFile, file))
+    throw invalid('not a token file: expected {"tokens": [{"name", "sha256", "scopes"}]}')
   return file.tokens
 }
 
 /**
- * Makes a token, puts its hash into the file under a name that is not there yet, and gives its text, which is kept
- * nowhere. Errors: `invalid_tokens`, and the system's.
+ * Creates a token, adds its hash to the file under a new name, and returns its text, which is stored nowhere. Errors:
+ * `invalid_tokens`; the system's.
  */
 export async function addToken(path: string, entry: Omit<Token, 'sha256'>): Promise<string> {
-  const there = await readIfThere(path)
-  if (there.some(({ name }) => name === entry.name))
-    throw new ServiceError('invalid_tokens', `${path}: there is a token ${entry.name}`)
+  const existing = await readIfPresent(path)
+  if (existing.some(({ name }) => name === entry.name))
+    throw new ServiceError('invalid_tokens', `${path}: a token named ${entry.name} exists already`)
   const token = `${PREFIX}${randomBytes(32).toString('base64url')}`
   const made = { ...entry, sha256: sha256Of(token) }
-  if (!Check(Token, made)) throw new ServiceError('invalid_tokens', 'that is no name of a token')
-  await writeTokens(path, [...there, made])
+  if (!Check(Token, made))
+    throw new ServiceError(
+      'invalid_tokens',
+      `invalid token name ${JSON.stringify(entry.name)}: expected 1 to 64 of A-Z a-z 0-9 _ . @ -`,
+    )
+  await writeTokens(path, [...existing, made])
   return token
 }
 
-/** Takes a token out of the file. Errors: `invalid_tokens`, and the system's. */
+/** Removes a token from the file. Errors: `invalid_tokens`; the system's. */
 export async function removeToken(path: string, name: string): Promise<void> {
-  const there = await readTokens(path)
-  const kept = there.filter((token) => token.name !== name)
-  if (kept.length === there.length)
-    throw new ServiceError('invalid_tokens', `${path}: there is no token ${name}`)
+  const existing = await readTokens(path)
+  const kept = existing.filter((token) => token.name !== name)
+  if (kept.length === existing.length)
+    throw new ServiceError('invalid_tokens', `${path}: no token named ${name}`)
   await writeTokens(path, kept)
 }
 
-function readIfThere(path: string): Promise<Token[]> {
+function readIfPresent(path: string): Promise<Token[]> {
   return readTokens(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return []
     throw error

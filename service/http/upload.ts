@@ -1,6 +1,6 @@
 /*
- * Files that a client sends as a multipart form, in memory and bounded. What is refused is read to its end all the same,
- * as long as a request may take: a client that is still sending would not see the answer.
+ * Files that a client uploads as a multipart form, in memory and with limits. The body of a refused request is read to its
+ * end, within the request timeout: a client that is still sending would not see the response.
  */
 import { posix } from 'node:path'
 import multipart from '@fastify/multipart'
@@ -11,12 +11,12 @@ import { ServiceError } from '../error.ts'
 
 declare module 'fastify' {
   interface FastifySchema {
-    /** what the form holds that is the body; told, not checked: its files are read one by one */
+    /** the multipart form in the body; documented only: the files are checked one by one as they are read */
     form?: TSchema
   }
 }
 
-/** A form of files under one name. */
+/** The schema of a form with files under one name. */
 export const formOf = (name: string, description: string): TSchema =>
   Type.Object({ [name]: Type.Unsafe<Buffer>({ type: 'string', format: 'binary', description }) })
 
@@ -24,45 +24,47 @@ export interface UploadLimits {
   files: number
   /** bytes of one file */
   fileSize: number
-  /** bytes of all of them, where that is less */
+  /** bytes of all files (default: `files` × `fileSize`) */
   size?: number
 }
 
 export interface UploadedFile {
-  /** as its sender calls it */
+  /** file name that the client gave */
   name: string
   bytes: Buffer
 }
 
-/** Large agents carry some dozen objects. */
+/** Large agents have a few dozen objects. */
 const MAX_OBJECTS = 32
 
-/** The form in which BPF objects come. */
+/** The form of BPF objects. */
 export const OBJECTS = formOf('object', 'BPF objects')
 
-/** What may come in it, where one file has so many bytes at most. */
+/** The limits of a form of BPF objects; `fileSize` is that of one object in bytes. */
 export const objectLimits = (fileSize: number): UploadLimits => ({
-  ...{ files: MAX_OBJECTS, fileSize, size: 2 * fileSize },
+  files: MAX_OBJECTS,
+  fileSize,
+  size: 2 * fileSize,
 })
 
-/** The objects that a request brings. Errors: those of `filesOf`. */
+/** The BPF objects in a request. Errors: those of `filesOf`. */
 export const objectsOf = (request: FastifyRequest, limits: UploadLimits): Promise<UploadedFile[]> =>
   filesOf(request, 'object', limits)
 
-/** The longest name that is kept. */
+/** Characters of a file name that are kept. */
 const MAX_NAME = 100
 
-/** What a form adds to its files, in bytes. */
+/** Bytes that a form adds to its files. */
 const FORM_OVERHEAD = 64 * 1024
 
-/** The longest body that such a form has, in bytes: the `bodyLimit` of its route. */
+/** The largest body of a form in bytes: the `bodyLimit` of its route. */
 export const bodyLimitOf = (limits: UploadLimits): number => sizeOf(limits) + FORM_OVERHEAD
 
 const sizeOf = ({ files, fileSize, size = files * fileSize }: UploadLimits): number => size
 
 /**
- * Lets the routes of an app take forms, as long as there is room for their bytes: a stranger must not fill the memory with
- * many that are each allowed. Errors: `busy`.
+ * Lets the routes of an app take forms. All their bytes count against a quota: many uploads that are allowed one by one must
+ * not fill the memory. Errors: `busy`.
  */
 export async function acceptUploads(
   app: FastifyInstance,
@@ -76,7 +78,7 @@ export async function acceptUploads(
   const most = bodyLimitOf(uploadLimits)
   app.addHook('onRequest', async ({ raw, headers }, reply) => {
     if (raw.method === 'GET' || raw.method === 'HEAD') return
-    // what a client says of the length is true: no more is read
+    // content-length can be trusted: no more than that is read
     const bytes = Math.min(Number(headers['content-length'] ?? most), most)
     try {
       reply.raw.once('close', uploads.take(bytes))
@@ -88,8 +90,8 @@ export async function acceptUploads(
 }
 
 /**
- * The files under one name in a form, in their order. Errors: `invalid_request` for a form with others or none,
- * `too_large`, `unsupported_media_type`.
+ * The files under one name in a form, in order. Errors: `invalid_request` for a form with other files or none, `too_large`,
+ * `unsupported_media_type`.
  */
 export async function filesOf(
   request: FastifyRequest,
@@ -97,33 +99,40 @@ export async function filesOf(
   limits: UploadLimits,
 ): Promise<UploadedFile[]> {
   if (!request.isMultipart())
-    throw new ServiceError('unsupported_media_type', 'the body is no multipart form')
+    throw new ServiceError('unsupported_media_type', 'the body must be multipart/form-data')
   try {
     const files: UploadedFile[] = []
     let left = sizeOf(limits)
     for await (const file of request.files()) {
       const bytes = await file.toBuffer()
       if (file.fieldname !== name)
-        throw new ServiceError('invalid_request', `the form has another file than ${name}`)
+        throw new ServiceError(
+          'invalid_request',
+          `unexpected form field ${JSON.stringify(file.fieldname)}: expected only ${name}`,
+        )
       left -= bytes.length
-      if (left < 0) throw new ServiceError('too_large', 'the files of the form are too large')
-      files.push({ name: shown(file.filename), bytes })
+      if (left < 0)
+        throw new ServiceError(
+          'too_large',
+          `the files together are over the limit of ${sizeOf(limits)} bytes`,
+        )
+      files.push({ name: safeName(file.filename), bytes })
     }
     if (files.length > 0) return files
-    throw new ServiceError('invalid_request', `the form has no file ${name}`)
+    throw new ServiceError('invalid_request', `the form has no file in the field ${name}`)
   } catch (error) {
     request.raw.unpipe()
     request.raw.resume()
-    // what the form's parser says of a form that it cannot read has no status of its own
+    // errors of the form parser have no status
     if (error instanceof ServiceError || (error as FastifyError).statusCode) throw error
-    throw new ServiceError('invalid_request', 'the body is no form that can be read', {
+    throw new ServiceError('invalid_request', 'the multipart form could not be parsed', {
       cause: error,
     })
   }
 }
 
-/** A name so that it does no harm where it is shown. */
-function shown(name: string | undefined): string {
+/** A file name that is safe to print. */
+function safeName(name: string | undefined): string {
   return posix
     .basename(name ?? '')
     .replace(/\p{Cc}/gu, '?')

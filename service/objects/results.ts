@@ -11,6 +11,7 @@ import { getBlob, type Store, sha256Of } from '../../storage/index.ts'
 import { type Body, BodyCache, type CacheEntry } from '../cache/body-cache.ts'
 import type { Bodies } from '../cache/btf-bodies.ts'
 import { Semaphore } from '../concurrency.ts'
+import { type JsonText, jsonOf } from '../json.ts'
 import type { Pool } from '../threads/pool.ts'
 
 /** A BPF object, and the digest of its bytes, in hex. */
@@ -118,7 +119,7 @@ export class Objects {
     sha256: string,
     object: SentObject,
     signal: AbortSignal,
-  ): Promise<string> {
+  ): Promise<JsonText> {
     const make = (nobody: AbortSignal) =>
       lane.gate.run(async () => {
         const btf = await lane.read(sha256)
@@ -126,12 +127,12 @@ export class Objects {
           .run('check', { objects: [object.bytes], btf }, nobody)
           .catch((error) => {
             if (!(error instanceof BtfError)) throw error
-            return [JSON.stringify({ error: { code: error.code, message: error.message } })]
+            return [jsonOf({ error: { code: error.code, message: error.message } })]
           })
         return { bytes: Buffer.from(json!) }
       }, nobody)
     const { bytes } = await this.results.body(`check ${sha256} ${object.sha256}`, make, signal)
-    return bytes.toString()
+    return bytes.toString() as JsonText
   }
 }
 

@@ -1,4 +1,4 @@
-/* /v1/btf: the BTF of a kernel, by its name, by `uname -r` alone, by its build-id, or by the digest of its bytes. */
+/* /v1/btf: the BTF of a kernel, by name, by `uname -r` alone, by build-id, or by the digest of the bytes. */
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
@@ -20,54 +20,54 @@ import {
   text,
   wantedOf,
 } from '../http/schema.ts'
-import { sendBtf } from '../http/send.ts'
+import { sendBtf, sendFromCache } from '../http/send.ts'
 import { ANY, type Available, lookUpBuild } from '../kernel/lookup.ts'
 import { kernelOf, NameParams, Segment } from '../kernel/name.ts'
 
-const ReleaseQuery = Type.Object(
-  {
-    release: Segment,
-    distro: Type.Optional(Segment),
-    version: Type.Optional(Segment),
-    arch: Type.Optional(Segment),
-    ...BtfQuery.properties,
-  },
-  { additionalProperties: false },
-)
+const ReleaseQuery = Type.Object({
+  release: Segment,
+  distro: Type.Optional(Segment),
+  version: Type.Optional(Segment),
+  arch: Type.Optional(Segment),
+  ...BtfQuery.properties,
+})
 
-const BuildQuery = Type.Omit(BtfQuery, ['build', 'uname-version'], { additionalProperties: false })
+const BuildQuery = Type.Omit(BtfQuery, ['build', 'uname-version'])
 
 const BTF = bodies("raw BTF; its ETag is the bytes' SHA-256")
-const REFUSALS = ['invalid_request', 'unknown_blob', 'invalid_range', 'unavailable'] as const
+const ERRORS = ['invalid_request', 'unknown_blob', 'invalid_range', 'unavailable'] as const
 
 export const btfRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
+    const preHandler = sendFromCache(context)
     const send = (
       request: FastifyRequest,
       reply: FastifyReply,
       record: Available,
       query: BtfQuery,
     ) => {
+      const { sha256, size } = record.btf
       const dialect = query.dialect ? `?dialect=${query.dialect}` : ''
-      if (query.modules === undefined)
-        reply.header('content-location', `/v1/btf/sha256/${record.btf.sha256}${dialect}`)
+      const location = { 'content-location': `/v1/btf/sha256/${sha256}${dialect}` }
       return sendBtf(context, request, reply, wantedOf(record, query), {
         cacheControl: SHORT,
-        size: record.btf.size,
+        size,
+        ...(query.modules === undefined && { headers: location }),
       })
     }
 
     app.get(
       '/v1/btf/:distro/:version/:arch/:release',
       {
+        preHandler,
         schema: {
           tags: ['BTF'],
           summary: 'The BTF of a kernel',
-          description: `Any of the first three may be \`${ANY}\`.`,
+          description: `Distribution, version and architecture may each be \`${ANY}\`.`,
           params: NameParams,
           querystring: BtfQuery,
-          response: { ...BTF, ...problems(...REFUSALS, 'invalid_name', ...NO_BTF) },
+          response: { ...BTF, ...problems(...ERRORS, 'invalid_name', ...NO_BTF) },
         },
       },
       async (request, reply) => {
@@ -80,11 +80,13 @@ export const btfRoutes =
     app.get(
       '/v1/btf',
       {
+        preHandler,
         schema: {
           tags: ['BTF'],
-          summary: 'The BTF of a kernel, by uname -r and what else is known of it',
+          summary: 'The BTF of a kernel, by `uname -r`',
+          description: 'Give `distro`, `version` and `arch` to narrow the search.',
           querystring: ReleaseQuery,
-          response: { ...BTF, ...problems(...REFUSALS, 'invalid_name', ...NO_BTF) },
+          response: { ...BTF, ...problems(...ERRORS, 'invalid_name', ...NO_BTF) },
         },
       },
       async (request, reply) => {
@@ -98,12 +100,13 @@ export const btfRoutes =
     app.get(
       '/v1/btf/build-id/:buildId',
       {
+        preHandler,
         schema: {
           tags: ['BTF'],
-          summary: 'The BTF of the kernel with a build-id',
+          summary: 'The BTF of a kernel, by build-id',
           params: Type.Object({ buildId: BuildId }),
           querystring: BuildQuery,
-          response: { ...BTF, ...problems(...REFUSALS, ...NO_BUILD) },
+          response: { ...BTF, ...problems(...ERRORS, ...NO_BUILD) },
         },
       },
       async (request, reply) => {
@@ -116,19 +119,20 @@ export const btfRoutes =
     app.get(
       '/v1/btf/sha256/:digest',
       {
+        preHandler,
         schema: {
           tags: ['BTF'],
-          summary: 'BTF by the digest of its bytes',
+          summary: 'BTF, by the SHA-256 of its bytes',
           params: DigestParams,
           querystring: FormQuery,
-          response: { ...BTF, ...problems(...REFUSALS) },
+          response: { ...BTF, ...problems(...ERRORS) },
         },
       },
       async (request, reply) => {
         const { digest: sha256 } = request.params
         const { dialect } = request.query
         const wanted = { sha256, ...(dialect && { dialect }) }
-        // a later version of ours may make another dialect of it
+        // a later version of btfmill may convert to this dialect differently
         const cacheControl = dialect ? SHORT : IMMUTABLE
         const [record] = context.catalog.findBy('sha256', sha256)
         const size = record?.btf?.size ?? 0
@@ -141,8 +145,9 @@ export const btfRoutes =
       {
         schema: {
           tags: ['BTF'],
-          summary: "The SHA-256 of a kernel's BTF, as a line of sha256sum",
-          description: 'For clients that cannot read headers; the digest then leads to the bytes.',
+          summary: "The SHA-256 of a kernel's BTF, as a line that `sha256sum` reads",
+          description:
+            'For clients that cannot read headers. `/v1/btf/sha256/:digest` has the bytes.',
           params: NameParams,
           querystring: ChoiceQuery,
           response: {

@@ -1,6 +1,6 @@
 /*
- * The three calls of btfhub-online (docs/openapi.yaml there): the list, a kernel's archive, and a kernel's BTF with only
- * what a BPF object needs. Its server answers the last with a tar.gz.
+ * The three calls of btfhub-online (its docs/openapi.yaml): list the kernels, download a kernel's archive, and customize:
+ * the part of a kernel's BTF that a BPF object needs, as a tar.gz.
  */
 
 import { promisify } from 'node:util'
@@ -32,7 +32,7 @@ import { ARCHIVE_TYPE, MOUNTS } from './btfhub.ts'
 
 const GZIP_TYPE = 'application/gzip'
 
-/** Milliseconds for which the list is the same. */
+/** Milliseconds for which the list is reused. */
 const LIST_AGE = 10_000
 
 const Identifier = Type.Object({
@@ -45,10 +45,13 @@ const Identifier = Type.Object({
 const Query = Type.Object({ ...Identifier.properties, ...ChoiceQuery.properties })
 type Query = Type.Static<typeof Query>
 
-const REFUSALS = [
-  ...(['invalid_request', 'invalid_name', 'unknown_blob', 'unavailable'] as const),
+const ERRORS = [
+  'invalid_request',
+  'invalid_name',
+  'unknown_blob',
+  'unavailable',
   ...NO_BTF_FOR_OTHERS,
-]
+] as const
 
 export const onlineRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
@@ -84,7 +87,7 @@ export const onlineRoutes =
           schema: {
             hide: newest,
             tags: ['Drop-ins'],
-            summary: 'All kernels whose BTF can be had, as btfhub-online lists them',
+            summary: 'All kernels with BTF, as btfhub-online lists them',
             response: { 200: Type.Array(Identifier), 304: KNOWN, ...problems() },
           },
         },
@@ -101,11 +104,11 @@ export const onlineRoutes =
           schema: {
             hide: newest,
             tags: ['Drop-ins'],
-            summary: "A kernel's archive, as btfhub-online has it",
+            summary: "A kernel's archive, as btfhub-online serves it",
             querystring: Query,
             response: {
               ...bodies('a tar with one file, `<release>.btf`', ARCHIVE_TYPE),
-              ...problems(...REFUSALS, 'invalid_range'),
+              ...problems(...ERRORS, 'invalid_range'),
             },
           },
         },
@@ -124,31 +127,29 @@ export const onlineRoutes =
           schema: {
             hide: newest,
             tags: ['Drop-ins'],
-            summary: "Of a kernel's BTF what a BPF object needs, as btfhub-online makes it",
+            summary:
+              "The part of a kernel's BTF that a BPF object needs, as btfhub-online returns it",
             consumes: ['multipart/form-data'],
             form: formOf('bpf', 'a BPF object'),
             querystring: Query,
             response: {
               200: bytes('a tar with one file, `<release>.btf`', GZIP_TYPE),
               ...problems(
-                ...REFUSALS,
-                ...([
-                  'too_large',
-                  'unsupported_media_type',
-                  'invalid_object',
-                  'too_complex',
-                ] as const),
-                'busy',
+                ...ERRORS,
+                'too_large',
+                'unsupported_media_type',
+                'invalid_object',
+                'too_complex',
               ),
             },
           },
         },
         async (request, reply) => {
-          const gone = disconnectSignal(reply)
-          const sent = await objects.open(await filesOf(request, 'bpf', form), gone)
+          const signal = disconnectSignal(reply)
+          const sent = await objects.open(await filesOf(request, 'bpf', form), signal)
           const { btf, kernel } = await recordFor(request, request.query)
-          const least = await objects.minimized(objects.one, btf.sha256, sent, gone)
-          const bytes = await promisify(gzip)(await packTar(kernel.release, least.bytes))
+          const minimized = await objects.minimized(objects.one, btf.sha256, sent, signal)
+          const bytes = await promisify(gzip)(await packTar(kernel.release, minimized.bytes))
           return reply.header('cache-control', 'no-store').type(GZIP_TYPE).send(bytes)
         },
       )

@@ -1,7 +1,7 @@
 /*
- * Archives at the addresses that others' clients have built in: btfhub-archive's tree, `<ID>/<VER>/<ARCH>/<K>.btf.tar.xz`,
- * and Datadog's, which is the same below /btfs, with a catalogue of digests. Below /newest the newest of several builds
- * is taken, for clients that can be given a base address but cannot say which build.
+ * Archives at the paths that clients of other services request: the tree of btfhub-archive,
+ * `<ID>/<VER>/<ARCH>/<K>.btf.tar.xz`, and Datadog's, which is the same tree below /btfs with a catalogue of digests. Below
+ * /newest the newest of several builds is chosen, for clients that take a base URL but no build.
  */
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
@@ -24,7 +24,7 @@ import { kernelOf, Segment } from '../kernel/name.ts'
 
 export const ARCHIVE_TYPE = 'application/x-xz'
 
-/** Where the doors are that others know, and whether the newest build is taken there. */
+/** Path prefixes of the drop-in routes, and whether the newest of several builds is chosen there. */
 export const MOUNTS = [
   { prefix: '', newest: false },
   { prefix: '/newest', newest: true },
@@ -37,7 +37,7 @@ const FileParams = Type.Object({
   file: Type.String({
     minLength: 1,
     maxLength: 300,
-    description: `\`uname -r\` and \`${ARCHIVE_SUFFIX}\``,
+    description: `\`uname -r\`, then \`${ARCHIVE_SUFFIX}\``,
   }),
 })
 
@@ -51,8 +51,8 @@ const Catalogue = Type.Record(
 )
 
 const TREES = {
-  '/:distro/:version/:arch/:file': "A kernel's archive, as btfhub-archive has it",
-  '/btfs/:distro/:version/:arch/:file': "A kernel's archive, as Datadog's agent asks for it",
+  '/:distro/:version/:arch/:file': "A kernel's archive, as btfhub-archive serves it",
+  '/btfs/:distro/:version/:arch/:file': "A kernel's archive, as Datadog's agent requests it",
 }
 
 export const archiveTreeRoutes =
@@ -72,9 +72,13 @@ export const archiveTreeRoutes =
               response: {
                 ...bodies('a tar with one file, `<release>.btf`', ARCHIVE_TYPE),
                 ...problems(
-                  ...(['invalid_request', 'invalid_name', 'not_found', 'unknown_blob'] as const),
+                  'invalid_request',
+                  'invalid_name',
+                  'not_found',
+                  'unknown_blob',
                   ...NO_BTF_FOR_OTHERS,
-                  ...(['invalid_range', 'unavailable'] as const),
+                  'invalid_range',
+                  'unavailable',
                 ),
               },
             },
@@ -100,9 +104,9 @@ export const archiveTreeRoutes =
           schema: {
             hide: newest,
             tags: ['Drop-ins'],
-            summary: 'The SHA-256 of the bytes of each archive, as Datadog has it',
+            summary: 'The SHA-256 of every archive, as Datadog serves it',
             description:
-              'Kernels whose archive was never packed are left out, packed from then on, and counted in the header `btfmill-missing`; so are, uncounted, those whose builds differ.',
+              'Kernels whose archive was never packed are left out. Their number is in the header `btfmill-missing`, and the request starts to pack them. Kernels whose builds differ are left out, too, and are not counted.',
             response: {
               200: Catalogue,
               304: KNOWN,
@@ -121,9 +125,12 @@ export const archiveTreeRoutes =
     }
   }
 
-/** The release in the name of a file. Errors: `not_found` where the file is another. */
+/** The release in a file name. Errors: `not_found` for another file name. */
 export function releaseOf(file: string, suffix: string): string {
   if (!file.endsWith(suffix) || file === suffix)
-    throw new ServiceError('not_found', `there is no file of that name; names end with ${suffix}`)
+    throw new ServiceError(
+      'not_found',
+      `no file ${JSON.stringify(file)}: expected a release, then ${suffix}`,
+    )
   return file.slice(0, -suffix.length)
 }

@@ -1,6 +1,6 @@
 /*
- * /v1/bundles: a bundle, made while it is sent. A client that goes away ends the work; what goes wrong once it flows
- * breaks the connection, so that no client takes a part for the whole.
+ * /v1/bundles: a bundle, built while it is sent. The work ends when the client disconnects. An error after the first byte
+ * closes the connection, so that no client takes a part for the whole bundle.
  */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
@@ -15,25 +15,22 @@ import { bytes, problems } from '../http/schema.ts'
 import { acceptUploads, bodyLimitOf, OBJECTS, objectLimits, objectsOf } from '../http/upload.ts'
 import { FilterQuery, filterOf } from '../kernel/filter.ts'
 
-const BundleQuery = Type.Object(
-  {
-    ...FilterQuery.properties,
-    profile: Type.Enum(PROFILE_NAMES, { description: 'who is to read it' }),
-    unsupported: Type.Enum(POLICIES, {
-      description: 'kernels on which an object does not work',
-      default: POLICIES[0],
-    }),
-    zstd: Type.Boolean({
-      description: 'zstd in place of xz; for the profile tree',
-      default: false,
-    }),
-    part: Type.Enum(['archive', 'manifest'], {
-      description: 'the manifest alone is what the archive has in it, or would have',
-      default: 'archive',
-    }),
-  },
-  { additionalProperties: false },
-)
+const BundleQuery = Type.Object({
+  ...FilterQuery.properties,
+  profile: Type.Enum(PROFILE_NAMES, { description: 'the consumer that reads the archive' }),
+  unsupported: Type.Enum(POLICIES, {
+    description: 'what to do with kernels on which an object does not work',
+    default: POLICIES[0],
+  }),
+  zstd: Type.Boolean({
+    description: 'compress with zstd, not xz; only for the profile `tree`',
+    default: false,
+  }),
+  part: Type.Enum(['archive', 'manifest'], {
+    description: 'the archive, or only its manifest',
+    default: 'archive',
+  }),
+})
 
 const ARCHIVES = ['application/x-tar', 'application/gzip', 'application/x-xz', 'application/zstd']
 
@@ -41,7 +38,7 @@ export const bundleRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
     const { store, catalog, pool, settings, uploadQuota } = context
-    const room = new Quota(settings.bundles, 'so many bundles are made already')
+    const bundles = new Quota(settings.bundles, 'too many bundles are being built; retry later')
     const limits = objectLimits(settings.uploadLimit)
     await acceptUploads(app, uploadQuota, limits)
 
@@ -51,9 +48,9 @@ export const bundleRoutes =
         bodyLimit: bodyLimitOf(limits),
         schema: {
           tags: ['Objects'],
-          summary: 'The BTF of many kernels in one archive, as one consumer reads it',
+          summary: 'An archive with the BTF of many kernels, for one consumer',
           description:
-            'The files `object` of a multipart form are BPF objects: then there is of each BTF only what they need. Without a body BTF is whole.',
+            'Send BPF objects as files `object` of a multipart form to get only the parts of the BTF that they need. Without a body the archive has the whole BTF.',
           consumes: ['multipart/form-data'],
           form: OBJECTS,
           querystring: BundleQuery,
@@ -66,30 +63,32 @@ export const bundleRoutes =
               },
             },
             ...problems(
-              ...([
-                'invalid_request',
-                'unknown_kernel',
-                'too_large',
-                'unsupported_media_type',
-              ] as const),
-              ...(['invalid_object', 'too_complex', 'unsupported', 'busy', 'unavailable'] as const),
+              'invalid_request',
+              'unknown_kernel',
+              'too_large',
+              'unsupported_media_type',
+              'invalid_object',
+              'too_complex',
+              'unsupported',
+              'busy',
+              'unavailable',
             ),
           },
         },
       },
       async (request, reply) => {
-        reply.raw.once('close', room.take())
+        reply.raw.once('close', bundles.take())
         const objects = hasBody(request) ? await objectsOf(request, limits) : []
         const { profile, unsupported, zstd, part } = request.query
         const filter = filterOf(request.query)
-        const gone = disconnectSignal(reply)
+        const signal = disconnectSignal(reply)
         const bundle = await Bundle.open(
           { store, catalog, pool, profile, filter, objects, unsupported, zstd },
-          gone,
+          signal,
         )
         reply.header('cache-control', 'no-store')
         if (part === 'manifest')
-          return reply.type('application/json').send((await bundle.survey(gone)).manifest)
+          return reply.type('application/json').send((await bundle.survey(signal)).manifest)
         reply.header('content-disposition', `attachment; filename="${bundle.file}"`)
         return reply.type(bundle.type).send(bundle.archive())
       },

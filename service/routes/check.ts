@@ -1,17 +1,18 @@
 /*
- * /v1/check: would these objects load on a kernel, or on all that match; where not, and why. A line for each object and
- * kernel, as `btfmill check --json` has them.
+ * /v1/check: whether BPF objects load on one kernel, or on all that match, and why not. The response has a line for each
+ * object and kernel, the same as `btfmill check --json` prints.
  */
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { RELOCATION_KINDS } from '../../bpf/index.ts'
 import type { Context } from '../http/context.ts'
 import { lines, NDJSON } from '../http/schema.ts'
 import { lineOf } from '../json.ts'
 import {
-  justOnce,
+  attemptOnce,
+  LineError,
   type ObjectTask,
-  objectRoutes,
-  Refused,
+  registerObjectRoute,
   type TaskAttempt,
 } from './for-kernels.ts'
 
@@ -29,19 +30,22 @@ const Sizes = Type.Object({ old: Type.Integer(), new: Type.Integer() })
 const Outcome = Type.Union(
   [
     Type.Object({
-      ...{ is: Type.Literal('ok'), old: Value, new: Value, bytes: Type.Optional(Sizes) },
+      is: Type.Literal('ok'),
+      old: Value,
+      new: Value,
+      bytes: Type.Optional(Sizes),
     }),
     Type.Object({ is: Type.Literal('absent'), old: Value }),
     Type.Object({ is: Type.Literal('poisoned'), why: Type.Enum(['missing', 'access']) }),
     Type.Object({ is: Type.Literal('fatal'), why: Type.String(), message: Type.String() }),
   ],
-  { description: 'what becomes of the instruction' },
+  { description: 'how libbpf relocates the instruction' },
 )
 
 const Relocation = Type.Object({
-  instruction: Type.Integer({ description: 'its number in the program' }),
+  instruction: Type.Integer({ description: 'index in the program' }),
   kind: Type.Enum([...RELOCATION_KINDS, 'unknown']),
-  access: Type.String({ description: 'what is accessed or asked for, as C' }),
+  access: Type.String({ description: 'the accessed field or queried type, as C' }),
   outcome: Outcome,
   source: Type.Optional(SourceLine),
   guard: Type.Optional(
@@ -50,44 +54,53 @@ const Relocation = Type.Object({
         is: Type.Enum(['guarded', 'unguarded', 'reached only if']),
         onlyIf: Type.Optional(SourceLine),
       },
-      { description: 'whether the verifier reaches a poisoned instruction' },
+      { description: 'whether the verifier can reach a poisoned instruction' },
     ),
   ),
 })
 
 const Program = Type.Object({
-  ...{ name: Type.String(), section: Type.String(), loads: Loads },
+  name: Type.String(),
+  section: Type.String(),
+  loads: Loads,
   relocations: Type.Array(Relocation),
 })
 
 const Line = Type.Object({
-  object: Type.String({ description: 'the name of its file' }),
+  object: Type.String({ description: 'file name' }),
   kernel: Type.String({ description: '`DISTRO/VERSION/ARCH/RELEASE`, or the digest' }),
   build: Type.Optional(
-    Type.String({ description: 'the version of its package, where builds of the kernel differ' }),
+    Type.String({
+      description: 'the package version, if the kernel has several builds with different BTF',
+    }),
   ),
   loads: Type.Optional(Loads),
   programs: Type.Optional(Type.Array(Program)),
-  error: Type.Optional(Refused),
+  error: Type.Optional(LineError),
 })
 
-const linesOf = async (
-  { objects }: Context,
-  { objects: sent, target: { name: kernel, build, sha256 }, gone, lane }: ObjectTask,
+export const checkRoutes =
+  (context: Context): FastifyPluginAsyncTypebox =>
+  (app) =>
+    registerObjectRoute(app, context, {
+      path: '/v1/check',
+      summary: 'Whether BPF objects load on one or many kernels, and why not',
+      response: lines('a line for each kernel and object, in the order of the kernels', Line),
+      sendOne: async (task, _, reply) =>
+        reply.type(NDJSON).send(await linesFor(context, task, attemptOnce)),
+      linesFor: (task, attempt) => linesFor(context, task, attempt),
+    })
+
+/** A line for each object. Errors: those of `attempt`. */
+async function linesFor(
+  context: Context,
+  { objects, target, priority, signal }: ObjectTask,
   attempt: TaskAttempt,
-): Promise<string> => {
-  const said = sent.map(async (object) => {
-    const check = () => objects.checked(lane, sha256, object, gone)
+): Promise<string> {
+  const { name: kernel, build, sha256 } = target
+  const lines = objects.map(async (object) => {
+    const check = () => context.objects.checked(priority, sha256, object, signal)
     return lineOf({ object: object.name, kernel, build }, await attempt(object.sha256, check))
   })
-  return (await Promise.all(said)).join('')
+  return (await Promise.all(lines)).join('')
 }
-
-export const checkRoutes = objectRoutes({
-  path: '/v1/check',
-  summary: 'Whether BPF objects load on one kernel, or on all that match, and why not',
-  answer: lines('for each kernel and each object, as they are done', Line),
-  one: async (context, trial, _, reply) =>
-    reply.type(NDJSON).send(await linesOf(context, trial, justOnce)),
-  many: linesOf,
-})

@@ -1,6 +1,6 @@
 /*
- * /buildid/<build-id>/section/.BTF, as debuginfod has sections of files (debuginfod(8), WEBAPI), so that elfutils'
- * clients find BTF by the build-id of their kernel.
+ * /buildid/<build-id>/section/.BTF: debuginfod's route for a section of a file (debuginfod(8), WEBAPI). With it the clients
+ * of elfutils find BTF by the build-id of their kernel.
  */
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
@@ -8,7 +8,7 @@ import Type from 'typebox'
 import { IMMUTABLE } from '../cache/btf-bodies.ts'
 import type { Context } from '../http/context.ts'
 import { BuildId, bodies, NO_BUILD, problems } from '../http/schema.ts'
-import { sendBtf } from '../http/send.ts'
+import { sendBtf, sendFromCache } from '../http/send.ts'
 import { lookUpBuild } from '../kernel/lookup.ts'
 
 export const debuginfodRoutes =
@@ -17,9 +17,10 @@ export const debuginfodRoutes =
     app.get(
       '/buildid/:buildId/section/.BTF',
       {
+        preHandler: sendFromCache(context),
         schema: {
           tags: ['Drop-ins'],
-          summary: "A kernel's BTF, as debuginfod has a section of it",
+          summary: "A kernel's BTF, as debuginfod serves a section of a file",
           params: Type.Object({ buildId: BuildId }),
           response: {
             ...bodies('raw BTF; its size is in `x-debuginfod-size`'),
@@ -35,14 +36,15 @@ export const debuginfodRoutes =
       },
       async (request, reply) => {
         const { btf } = lookUpBuild(context.catalog, request.params.buildId, {})
-        reply.header('x-debuginfod-size', btf.size)
+        const { sha256, size } = btf
         return await sendBtf(
           context,
           request,
           reply,
-          { sha256: btf.sha256 },
+          { sha256 },
           {
             cacheControl: IMMUTABLE,
+            headers: { 'x-debuginfod-size': String(size) },
           },
         )
       },

@@ -1,4 +1,4 @@
-/* /healthz: the process answers. /readyz: it can answer from its store, and goes on doing so. */
+/* /healthz: the process responds. /readyz: it can serve from its store and is not stopping. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { ServiceError } from '../error.ts'
@@ -6,7 +6,7 @@ import type { Context } from '../http/context.ts'
 import { UNREADY } from '../http/readiness.ts'
 import { problems } from '../http/schema.ts'
 
-const SAID = { tags: ['Operations'] }
+const tags = ['Operations']
 const Healthy = Type.Object({ status: Type.Literal('ok') })
 
 export const healthRoutes =
@@ -15,14 +15,18 @@ export const healthRoutes =
     app.get(
       '/healthz',
       {
-        schema: { ...SAID, summary: 'Whether it runs', response: { 200: Healthy, ...problems() } },
+        schema: {
+          tags,
+          summary: 'Whether the process runs',
+          response: { 200: Healthy, ...problems() },
+        },
       },
       async () => ({ status: 'ok' as const }),
     )
     const ready = { 200: Healthy, ...problems('unavailable') }
     app.get(
       '/readyz',
-      { schema: { ...SAID, summary: 'Whether it can answer', response: ready } },
+      { schema: { tags, summary: 'Whether the service is ready', response: ready } },
       async () => {
         const why = await readiness.unready()
         if (why) throw new ServiceError('unavailable', UNREADY[why])

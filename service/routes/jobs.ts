@@ -1,6 +1,6 @@
 /*
- * /v1/jobs: a generation under way, as JSON, or as server-sent events until it has ended. An event is the whole state,
- * named after it; who reads slowly gets fewer.
+ * /v1/jobs: the progress of a generation, as JSON, or as server-sent events until it ends. Each event has the complete state
+ * and its name. A slow reader gets fewer events.
  */
 import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -17,19 +17,19 @@ import { pathOf } from '../kernel/name.ts'
 import { toPublicFailure } from '../kernel/public-record.ts'
 
 const EVENTS = 'text/event-stream'
-/** Milliseconds without an event after which a comment says that there is still somebody. */
-const SILENCE = 15_000
-/** Milliseconds between two events. */
-const PACE = 200
-/** So many may watch at once. */
-const WATCHERS = 2000
+/** Milliseconds without an event after which a comment keeps the connection alive. */
+const KEEP_ALIVE_INTERVAL = 15_000
+/** Least milliseconds between two events. */
+const MIN_INTERVAL = 200
+/** Clients that may read events at a time. */
+const MAX_WATCHERS = 2000
 
 const Params = Type.Object({ id: Type.String({ pattern: '^[\\w-]{1,64}$' }) })
 const JobStatus = Type.Object({
   ...Generation.properties,
   links: Type.Object({ btf: Type.String() }),
 })
-/** One answer in two forms, by the request's Accept. */
+/** The two forms of the response, chosen by the Accept header. */
 const FORMS = {
   content: {
     'application/json': { schema: JobStatus },
@@ -44,14 +44,14 @@ export const jobRoutes =
     const { generator } = onDemand
     const stopping = new AbortController()
     app.addHook('preClose', async () => stopping.abort())
-    const room = new Quota(WATCHERS, 'too many watch')
+    const watchers = new Quota(MAX_WATCHERS, `too many clients (${MAX_WATCHERS}) watch generations`)
 
     app.get(
       '/v1/jobs/:id',
       {
         schema: {
           tags: ['Kernels'],
-          summary: 'A generation under way, as JSON or as server-sent events',
+          summary: 'The progress of a generation, as JSON or server-sent events',
           params: Params,
           response: { 200: FORMS, ...problems('invalid_request', 'unknown_job', 'busy') },
         },
@@ -59,13 +59,13 @@ export const jobRoutes =
       async (request, reply) => {
         const { id } = request.params
         const generation = generator.get(id)
-        if (!generation) throw new ServiceError('unknown_job', `there is no generation ${id}`)
+        if (!generation) throw new ServiceError('unknown_job', `no generation with the id ${id}`)
         reply.headers({ 'cache-control': 'no-store', vary: 'accept' })
         if (!request.headers.accept?.includes(EVENTS)) {
           if (isEnded(generation)) await onDemand.settled(id)
           return reply.send(jobOf(generation))
         }
-        reply.raw.once('close', room.take())
+        reply.raw.once('close', watchers.take())
         const signal = AbortSignal.any([disconnectSignal(reply), stopping.signal])
         reply.header('x-accel-buffering', 'no').type(EVENTS)
         return reply.send(Readable.from(eventsOf(onDemand, id, signal)))
@@ -85,7 +85,7 @@ function jobOf({ packages, failure, ...generation }: Generation): Static<typeof 
   }
 }
 
-/** The events of a generation, as bytes on the wire, until it has ended or the signal aborts. */
+/** The server-sent events of a generation, until it ends or the signal aborts. */
 async function* eventsOf(
   onDemand: Demand,
   id: string,
@@ -93,21 +93,21 @@ async function* eventsOf(
 ): AsyncGenerator<string> {
   const changes = onDemand.generator.watch(id, signal)[Symbol.asyncIterator]()
   for (let next = changes.next(); ; ) {
-    const seen = await Promise.race([next, pause(SILENCE, signal)])
+    const seen = await Promise.race([next, pause(KEEP_ALIVE_INTERVAL, signal)])
     if (signal.aborted || seen?.done) return
     if (!seen) {
-      yield ': still at it\n\n'
+      yield ': keep-alive\n\n'
       continue
     }
     const generation = seen.value
     if (isEnded(generation)) await onDemand.settled(id)
     yield `event: ${generation.state}\ndata: ${JSON.stringify(jobOf(generation))}\n\n`
     if (isEnded(generation)) return
-    await pause(PACE, signal)
+    await pause(MIN_INTERVAL, signal)
     next = changes.next()
   }
 }
 
-/** Ends with the signal, too. */
+/** Resolves after a time, or when the signal aborts. */
 const pause = (milliseconds: number, signal: AbortSignal): Promise<undefined> =>
   sleep(milliseconds, undefined, { signal, ref: false }).catch(() => undefined)

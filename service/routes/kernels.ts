@@ -1,4 +1,4 @@
-/* /v1/kernels: what the catalog knows, as JSON pages or as one NDJSON stream. */
+/* /v1/kernels: the records of the catalog, as pages of JSON or one NDJSON stream. */
 import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
@@ -16,7 +16,9 @@ const PAGE = 100
 const ListQuery = Type.Object({
   ...FilterQuery.properties,
   limit: Type.Integer({ minimum: 1, maximum: 1000, default: PAGE }),
-  cursor: Type.Optional(Type.String({ maxLength: 2048, description: '`next` of the page before' })),
+  cursor: Type.Optional(
+    Type.String({ maxLength: 2048, description: '`next` of the previous page' }),
+  ),
 })
 
 const Listed = Type.Object({
@@ -27,7 +29,7 @@ const Listed = Type.Object({
 })
 
 const Page = Type.Object({ kernels: Type.Array(Listed), next: Type.Optional(Type.String()) })
-/** One answer in two forms, by the request's Accept. */
+/** The two forms of the response, chosen by the Accept header. */
 const PAGES = {
   content: {
     'application/json': { schema: Page },
@@ -53,7 +55,7 @@ export const kernelRoutes =
       {
         schema: {
           tags: ['Kernels'],
-          summary: 'What is known of kernels: records, a page at a time, or all as NDJSON',
+          summary: 'Records of kernels, in pages or all as NDJSON',
           querystring: ListQuery,
           response: { 200: PAGES, ...problems('invalid_request') },
         },
@@ -97,7 +99,7 @@ export const kernelRoutes =
         if (builds.length === 0) {
           throw new ServiceError(
             'unknown_kernel',
-            `nothing is known of ${Object.values(kernel).join(' ')}`,
+            `no record of ${Object.values(kernel).join(' ')}`,
           )
         }
         return { builds: builds.map(listed) }

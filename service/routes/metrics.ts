@@ -5,7 +5,7 @@ import { collectDefaultMetrics } from 'prom-client'
 import type { Context } from '../http/context.ts'
 import { problems, text } from '../http/schema.ts'
 
-/** Counts and times all requests to an app, and what its parts count; nothing where that is off. */
+/** Counts and times all requests to an app, and exports the counts of its parts; does nothing if metrics are off. */
 export function registerMetrics(app: FastifyInstance, context: Context): void {
   const { metrics, settings, catalog, readiness, bodyCache, misses, bodies, archives, onDemand } =
     context
@@ -13,57 +13,65 @@ export function registerMetrics(app: FastifyInstance, context: Context): void {
   collectDefaultMetrics({ register: metrics.registry })
   app.addHook('onResponse', ({ method, routeOptions }, reply, done) => {
     const length = method === 'HEAD' ? 0 : Number(reply.getHeader('content-length') ?? 0)
-    metrics.answer(method, routeOptions.url, reply.statusCode, reply.elapsedTime / 1000, length)
+    metrics.countResponse(
+      method,
+      routeOptions.url,
+      reply.statusCode,
+      reply.elapsedTime / 1000,
+      length,
+    )
     done()
   })
   metrics.gauge('btfmill_catalog_builds', 'Records in the catalog', () => catalog.size)
-  metrics.gauge('btfmill_catalog_age_seconds', 'Since the catalog said what the store says', () =>
-    readiness.loadedAt === undefined ? undefined : (Date.now() - readiness.loadedAt) / 1000,
+  metrics.gauge(
+    'btfmill_catalog_age_seconds',
+    'Seconds since the catalog was last equal to the store',
+    () => (readiness.loadedAt === undefined ? undefined : (Date.now() - readiness.loadedAt) / 1000),
   )
   metrics.gauge(
     'btfmill_missed_kernels',
-    'Kernels that were asked for and are not there',
+    'Kernels that were requested and have no BTF',
     () => misses.size,
   )
   metrics.counter(
     'btfmill_misses_total',
-    'Requests for kernels that are not there, and kernels that were forgotten to make room',
+    'Requests for kernels without BTF, and kernels dropped from the list of misses to bound it',
     () => misses.counts,
     'result',
   )
   metrics.counter(
-    'btfmill_made_total',
-    'Blobs that were read from the store, BTF that was made of others, archives that were packed',
+    'btfmill_bodies_built_total',
+    'Blobs read from the store, BTF derived from other BTF, archives packed',
     () => ({ ...bodies.counts, ...archives.counts }),
-    'what',
+    'kind',
   )
-  metrics.gauge('btfmill_memory_bytes', 'Bytes of bodies in memory', () => bodyCache.size)
+  metrics.gauge('btfmill_body_cache_bytes', 'Bytes of bodies in memory', () => bodyCache.size)
   metrics.counter(
-    'btfmill_memory_bodies_total',
-    'Bodies that were found in memory, were made, or had to go',
+    'btfmill_body_cache_events_total',
+    'Bodies found in memory, built, or evicted',
     () => bodyCache.counts,
     'result',
   )
   metrics.gauge(
-    'btfmill_result_bytes',
-    'Bytes of what was found out of objects',
+    'btfmill_result_cache_bytes',
+    'Bytes of results for BPF objects in memory',
     () => context.objects.results.size,
   )
   metrics.counter(
-    'btfmill_results_total',
-    'What was asked of objects: found in memory, worked out, or had to go',
+    'btfmill_result_cache_events_total',
+    'Results for BPF objects found in memory, computed, or evicted',
     () => context.objects.results.counts,
     'result',
   )
   if (!onDemand) return
   metrics.gauge(
     'btfmill_generations',
-    'Kernels that are being made, waiting ones among them',
+    'Kernels whose BTF is being generated or waits for it',
     () => onDemand.generator.underWay,
   )
   metrics.counter(
     'btfmill_generations_total',
-    'Kernels asked for and not there: begun, what came of it, refused since too much was under way',
+    'On-demand generations started, by outcome, and refused because of a limit',
     () => onDemand.counts,
     'result',
   )
@@ -76,7 +84,7 @@ export const metricRoutes =
     if (scope === 'off') return
     const schema = {
       tags: ['Operations'],
-      summary: 'What Prometheus scrapes',
+      summary: 'Metrics for Prometheus',
       response: { 200: text('samples'), ...problems() },
     }
     app.get('/metrics', { config: { scope }, schema }, async (_, reply) => {

@@ -1,45 +1,54 @@
 /*
- * /v1/minimize: of a kernel's BTF what some objects need. For one kernel the BTF itself; for all that match a line of JSON
- * each, for who wants them apart: an archive of them is a bundle.
+ * /v1/minimize: the part of a kernel's BTF that BPF objects need. For one kernel the response is BTF, for many it is lines
+ * of JSON. An archive of many is a bundle (/v1/bundles).
  */
-
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { BTF_TYPE } from '../cache/btf-bodies.ts'
+import type { Context } from '../http/context.ts'
 import { bytes, lines, Sha256 } from '../http/schema.ts'
 import { sendMade } from '../http/send.ts'
-import { lineOf } from '../json.ts'
-import { objectRoutes, Refused } from './for-kernels.ts'
+import { jsonOf, lineOf } from '../json.ts'
+import { LineError, registerObjectRoute } from './for-kernels.ts'
 
 const Line = Type.Object({
   kernel: Type.String({ description: '`DISTRO/VERSION/ARCH/RELEASE`' }),
   build: Type.Optional(
-    Type.String({ description: 'the version of its package, where builds of the kernel differ' }),
+    Type.String({
+      description: 'the package version, if the kernel has several builds with different BTF',
+    }),
   ),
   sha256: Type.Optional(Sha256),
   size: Type.Optional(Type.Integer({ description: 'bytes' })),
-  of: Type.Optional(Type.Integer({ description: 'bytes of the whole' })),
+  of: Type.Optional(Type.Integer({ description: "bytes of the kernel's whole BTF" })),
   btf: Type.Optional(Type.String({ contentEncoding: 'base64' })),
-  error: Type.Optional(Refused),
+  error: Type.Optional(LineError),
 })
 
-export const minimizeRoutes = objectRoutes({
-  path: '/v1/minimize',
-  summary: "Of a kernel's BTF, or of all that match, what BPF objects need",
-  description:
-    'For `kernel` or `digest` the answer is BTF; for all that match, lines of JSON. For an archive of many see `/v1/bundles`.',
-  answer: {
-    description: "raw BTF; its ETag is the bytes' SHA-256. Or for each kernel a line",
-    content: { ...bytes('', BTF_TYPE).content, ...lines('', Line).content },
-  },
-  one: async ({ objects }, { objects: sent, target, gone, lane }, request, reply) =>
-    await sendMade(request, reply, await objects.minimized(lane, target.sha256, sent, gone)),
-  many: async ({ objects }, { objects: sent, target, gone, lane }, attempt) => {
-    const minimize = async () => {
-      const { bytes, sha256 } = await objects.minimized(lane, target.sha256, sent, gone)
-      const btf = bytes.toString('base64')
-      return JSON.stringify({ sha256, size: bytes.length, of: target.size, btf })
-    }
-    const { name: kernel, build } = target
-    return lineOf({ kernel, build }, await attempt('all', minimize))
-  },
-})
+export const minimizeRoutes =
+  (context: Context): FastifyPluginAsyncTypebox =>
+  (app) =>
+    registerObjectRoute(app, context, {
+      path: '/v1/minimize',
+      summary: 'The part of the BTF of one or many kernels that BPF objects need',
+      description:
+        'With `kernel` or `digest` the response is BTF. Otherwise it is a line of JSON for each kernel that matches. To get an archive, use `/v1/bundles`.',
+      response: {
+        description: "raw BTF, whose ETag is the bytes' SHA-256; or a line for each kernel",
+        content: { ...bytes('', BTF_TYPE).content, ...lines('', Line).content },
+      },
+      sendOne: async ({ objects, target, priority, signal }, request, reply) => {
+        const { sha256 } = target
+        const made = await context.objects.minimized(priority, sha256, objects, signal)
+        return await sendMade(request, reply, made)
+      },
+      linesFor: async ({ objects, target, priority, signal }, attempt) => {
+        const { name: kernel, build, sha256, size: of } = target
+        const json = await attempt('all', async () => {
+          const made = await context.objects.minimized(priority, sha256, objects, signal)
+          const btf = made.bytes.toString('base64')
+          return jsonOf({ sha256: made.sha256, size: made.bytes.length, of, btf })
+        })
+        return lineOf({ kernel, build }, json)
+      },
+    })

@@ -1,4 +1,4 @@
-/* /v1/misses: kernels that were asked for and are not there, most wanted first. */
+/* /v1/misses: kernels that were requested and have no BTF, most requested first. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { KernelName } from '../../storage/index.ts'
@@ -18,7 +18,7 @@ const Missed = Type.Object({
 
 const Misses = Type.Object({
   misses: Type.Array(Missed),
-  total: Type.Integer({ minimum: 0, description: 'how many kernels match' }),
+  total: Type.Integer({ minimum: 0, description: 'number of kernels that match' }),
 })
 
 const Query = Type.Object({
@@ -34,20 +34,20 @@ export const missRoutes =
       {
         schema: {
           tags: ['Kernels'],
-          summary: 'Kernels that were asked for and are not there, most wanted first',
+          summary: 'Kernels that were requested and have no BTF, most requested first',
           querystring: Query,
           response: { 200: Misses, ...problems('invalid_request') },
         },
       },
       async (request) => {
         const listed = misses.list(filterOf(request.query))
-        // what is there by now is wanted no more
-        const [there, missed] = [[], []] as (typeof listed)[]
+        // kernels that have BTF by now are no longer misses
+        const [found, missed] = [[], []] as (typeof listed)[]
         for (const miss of listed) {
-          const found = findKnown(catalog, miss.kernel).some(({ btf }) => btf)
-          ;(found ? there : missed)!.push(miss)
+          const hasBtf = findKnown(catalog, miss.kernel).some(({ btf }) => btf)
+          ;(hasBtf ? found : missed)!.push(miss)
         }
-        for (const { kernel } of there!) misses.forget(kernel)
+        for (const { kernel } of found!) misses.forget(kernel)
         return { misses: missed!.slice(0, request.query.limit), total: missed!.length }
       },
     )

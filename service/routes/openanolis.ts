@@ -1,6 +1,6 @@
 /*
- * /coolbpf/btf, OpenAnolis' mirror of BTF for coolbpf, which ptcpdump and kyanos ask first. It has files named after
- * the architecture and `uname -r` alone.
+ * /coolbpf/btf: the routes of OpenAnolis' BTF mirror for coolbpf, which ptcpdump and kyanos request first. A file is named
+ * after the architecture and `uname -r` alone.
  */
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
@@ -10,7 +10,7 @@ import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
 import { resolveBtfForDropIn } from '../http/resolve.ts'
 import { bodies, ChoiceQuery, choiceOf, NO_BTF_FOR_OTHERS, problems } from '../http/schema.ts'
-import { sendBtf } from '../http/send.ts'
+import { sendBtf, sendFromCache } from '../http/send.ts'
 import { ANY } from '../kernel/lookup.ts'
 import { kernelOf, Segment } from '../kernel/name.ts'
 import { MOUNTS } from './btfhub.ts'
@@ -22,7 +22,7 @@ const FileParams = Type.Object({
   file: Type.String({
     minLength: 1,
     maxLength: 300,
-    description: `\`${PREFIX}\` and \`uname -r\``,
+    description: `\`${PREFIX}\`, then \`uname -r\``,
   }),
 })
 
@@ -33,18 +33,23 @@ export const openAnolisRoutes =
       app.get(
         `${prefix}/coolbpf/btf/:arch/:file`,
         {
+          preHandler: sendFromCache(context),
           schema: {
             hide: newest,
             tags: ['Drop-ins'],
-            summary: "A kernel's BTF, as OpenAnolis has it",
+            summary: "A kernel's BTF, as OpenAnolis serves it",
             params: FileParams,
             querystring: ChoiceQuery,
             response: {
               ...bodies('raw BTF'),
               ...problems(
-                ...(['invalid_request', 'invalid_name', 'not_found', 'unknown_blob'] as const),
+                'invalid_request',
+                'invalid_name',
+                'not_found',
+                'unknown_blob',
                 ...NO_BTF_FOR_OTHERS,
-                ...(['invalid_range', 'unavailable'] as const),
+                'invalid_range',
+                'unavailable',
               ),
             },
           },
@@ -54,7 +59,7 @@ export const openAnolisRoutes =
           if (!file.startsWith(PREFIX) || file === PREFIX)
             throw new ServiceError(
               'not_found',
-              `there is no file of that name; names begin with ${PREFIX}`,
+              `no file ${JSON.stringify(file)}: expected ${PREFIX}, then a release`,
             )
           const release = file.slice(PREFIX.length)
           const kernel = kernelOf({ distro: ANY, version: ANY, arch, release })
@@ -63,15 +68,8 @@ export const openAnolisRoutes =
             ...choice,
             newest: newest || choice.newest === true,
           })
-          return await sendBtf(
-            context,
-            request,
-            reply,
-            { sha256: record.btf.sha256 },
-            {
-              cacheControl: SHORT,
-            },
-          )
+          const { sha256 } = record.btf
+          return await sendBtf(context, request, reply, { sha256 }, { cacheControl: SHORT })
         },
       )
     }

@@ -1,6 +1,6 @@
 /*
- * What the routes say of themselves: their schemas as /openapi.json, and that as a page to read at /docs. All of the
- * page comes from here; it asks no other host.
+ * /openapi.json, the OpenAPI document of all routes, and /docs, the page that shows it. The page loads nothing from other
+ * hosts.
  */
 import swagger from '@fastify/swagger'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
@@ -9,11 +9,11 @@ import type { FastifyInstance } from 'fastify'
 import Type from 'typebox'
 import { problems } from '../http/schema.ts'
 
-/** The page may run what comes from here, and styles that it makes. */
+/** The page may run scripts of this service, and inline scripts and styles. */
 const PAGE_POLICY =
   "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 
-/** Collects what routes say that are registered after it. */
+/** Collects the schemas of all routes registered later. */
 export function collectDocument(app: FastifyInstance): void {
   app.register(swagger, {
     transform: ({ schema: { form, ...schema }, url }) => ({
@@ -34,23 +34,23 @@ export function collectDocument(app: FastifyInstance): void {
           token: {
             type: 'http',
             scheme: 'bearer',
-            description: 'Where the operator wants one to read, and to have BTF made.',
+            description: 'Needed to generate BTF, and to read if the operator requires it.',
           },
         },
       },
       security: [{}, { token: [] }],
       tags: [
-        { name: 'BTF', description: 'The bytes, by whatever is known of a kernel.' },
+        { name: 'BTF', description: 'The BTF of a kernel, by name, build-id or digest.' },
         {
           name: 'Objects',
-          description: 'What BPF objects need of kernels, and where they would load.',
+          description: 'Minimized BTF and load checks for BPF objects.',
         },
-        { name: 'Kernels', description: 'What is known of kernels.' },
-        { name: 'Operations', description: 'How the service does.' },
+        { name: 'Kernels', description: 'Records, misses and generations of kernels.' },
+        { name: 'Operations', description: 'Health, metrics and this document.' },
         {
           name: 'Drop-ins',
           description:
-            'Addresses that clients of other services have built in. Where a kernel has several builds whose BTF differs, they answer 409, as all others do; with the base address `/newest` they take the newest.',
+            'Paths that clients of other services request. If a kernel has several builds with different BTF, they respond 409 like all routes. With the base URL `/newest` they choose the newest build.',
         },
       ],
     },
@@ -80,13 +80,13 @@ export const documentRoutes = (): FastifyPluginAsyncTypebox => async (app) => {
     routePrefix: '/docs',
     configuration: {
       url: '/openapi.json',
-      ...{ withDefaultFonts: false, telemetry: false }, // which others' hosts would see
-      ...{
-        hideClientButton: true,
-        showDeveloperTools: 'never',
-        agent: { disabled: true },
-        mcp: { disabled: true },
-      },
+      // both would send requests to other hosts
+      withDefaultFonts: false,
+      telemetry: false,
+      hideClientButton: true,
+      showDeveloperTools: 'never',
+      agent: { disabled: true },
+      mcp: { disabled: true },
     },
   })
 }

@@ -1,4 +1,4 @@
-/* /v1/catalog: the snapshot of all records and its signature, as the store has them, for those who trust only a key. */
+/* /v1/catalog: the stored snapshot of all records and its signature, for clients that verify it with a public key. */
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { SNAPSHOT_KEY, StoreError, signatureKey } from '../../storage/index.ts'
@@ -8,28 +8,26 @@ import type { Context } from '../http/context.ts'
 import { bytes, problems } from '../http/schema.ts'
 
 const TYPES = {
-  [SNAPSHOT_KEY]: { type: 'application/zstd', said: 'The snapshot of all records' },
-  [signatureKey(SNAPSHOT_KEY)]: { type: 'text/plain', said: "The snapshot's minisign signature" },
+  [SNAPSHOT_KEY]: { type: 'application/zstd', summary: 'The snapshot of all records' },
+  [signatureKey(SNAPSHOT_KEY)]: {
+    type: 'text/plain',
+    summary: "The snapshot's minisign signature",
+  },
 }
 
 export const snapshotRoutes =
   ({ store }: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
-    for (const [key, { type, said }] of Object.entries(TYPES)) {
+    for (const [key, { type, summary }] of Object.entries(TYPES)) {
       const schema = {
         tags: ['Kernels'],
-        ...{
-          summary: said,
-          response: {
-            200: bytes('as it is stored', type),
-            ...problems('not_found', 'unavailable'),
-          },
-        },
+        summary,
+        response: { 200: bytes('as stored', type), ...problems('not_found', 'unavailable') },
       }
       app.get(`/v1/${key}`, { schema }, async (_, reply) => {
         const { body, size } = await store.get(key).catch((error: unknown) => {
           if (!(error instanceof StoreError) || error.code !== 'not_found') throw error
-          throw new ServiceError('not_found', `there is no ${key}`)
+          throw new ServiceError('not_found', `the store has no ${key}`)
         })
         reply.headers({ 'cache-control': SHORT, 'content-length': size }).type(type)
         return reply.send(body)

@@ -19,7 +19,7 @@ import {
   parseBtf,
   toDialect,
 } from '../../bpf/index.ts'
-import { jsonOf } from '../json.ts'
+import { type JsonText, jsonOf } from '../json.ts'
 
 /** What an object turned out to be. */
 export interface ObjectSummary {
@@ -72,7 +72,7 @@ export interface Tasks {
    * Checks each object, and gives that as JSON: a `Check`, or `{ error: { code, message } }` with an error of
    * `checkObject`, or `too_large` where there is too much to say. Errors: those of `openObject` and `parseBtf`.
    */
-  check: (task: ObjectInput) => string[]
+  check: (task: ObjectInput) => JsonText[]
   /**
    * Minimises for all objects, and says which of them do not work on this kernel. Where one cannot be minimised for, it
    * is the BTF as it is: against that the object meets its refusal as against the kernel. Errors: those of `openObject`
@@ -200,7 +200,7 @@ const TASKS: Tasks = {
 /** Characters of what is said of an object; those of large agents come to some hundred thousand. */
 const MAX_JSON = 64 * 1024 * 1024
 
-function shortJson(check: Check): string {
+function shortJson(check: Check): JsonText {
   let left = MAX_JSON
   const parts = check.programs.map(({ relocations, ...program }) => {
     const said = relocations.map((relocation) => {
@@ -211,7 +211,7 @@ function shortJson(check: Check): string {
     })
     return `${jsonOf(program).slice(0, -1)},"relocations":[${said.join()}]}`
   })
-  return `{"loads":"${check.loads}","programs":[${parts.join()}]}`
+  return `{"loads":"${check.loads}","programs":[${parts.join()}]}` as JsonText
 }
 
 function misfitsOf(objects: readonly BpfObject[], kernel: Btf): Misfit[] {

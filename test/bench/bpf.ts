@@ -1,8 +1,8 @@
-// npm run bench:bpf: minimising one object for many kernels' BTF out of a store, in one process, against a loop over
-// `bpftool gen min_core_btf` on the files as they are; checking it against them, the same way, both in a process that has
-// done it before, and minimising in one that has not; what it cannot be quicker than (floor.ts); and opening one BTF
-// against touching each of its words. All as ratios within one run, medians of several. The kernels are those of
-// kernels.ts, and the little-endian ones of the long tests; the first run downloads them and takes minutes.
+// npm run bench:bpf: minimizes the BTF of many kernels in a store for one object, in one process, against a loop over
+// `bpftool gen min_core_btf` on raw files. Also checks the object on them; both in a warm process, minimizing in a cold one
+// too. Also measures the lower bound (floor.ts), and parsing one BTF against reading each of its words. Results are ratios
+// within one run, medians of several runs. The kernels are those of kernels.ts, and the little-endian ones of the long
+// tests; the first run downloads them and takes minutes.
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -25,16 +25,16 @@ import { debianKernels } from './kernels.ts'
 import { measure, median, mib, nodeAsStarted, table } from './measure.ts'
 
 const RUNS = 5
-/** How often a process goes through all kernels. In the first few its code is compiled meanwhile: they do not count. */
+/** Passes over all kernels per process. The first WARM passes do not count, since V8 still compiles. */
 const PASSES = 8
 const WARM = 3
-/** One of libbpf's tools: 30 relocations of 6 root types. */
+/** One of libbpf-tools: 30 relocations with 6 root types. */
 const OBJECT = /^biosnoop@/
 
 const VERBS = ['minimize', 'check', 'floor'] as const
 type Verb = (typeof VERBS)[number]
 
-/** Seconds for all kernels out of the store, as often in a row, in a process of its own. */
+/** Returns the seconds of each pass over all kernels of the store. Runs in a separate process. */
 async function ours(verb: Verb, directory: string): Promise<number[]> {
   const store = await openStore(`file:${directory}/store`)
   const blobs: BlobInfo[] = JSON.parse(readFileSync(join(directory, 'blobs'), 'utf8'))
@@ -46,7 +46,7 @@ async function ours(verb: Verb, directory: string): Promise<number[]> {
   return await floor(await Promise.all(kernels.map(({ read }) => read())), ALL, PASSES)
 }
 
-/** As `btfmill` works on them. */
+/** Runs the passes as the `btfmill` command does. */
 async function asCommands(
   verb: 'minimize' | 'check',
   directory: string,
@@ -69,7 +69,7 @@ async function asCommands(
   })
 }
 
-/** What one run came to, in seconds. */
+/** Results of one run, in seconds. */
 interface Run extends Record<Verb, number> {
   readonly first: number
   readonly loop: number
@@ -84,7 +84,7 @@ function seconds(work: () => void): number {
   return (performance.now() - started) / 1000
 }
 
-/** Opening against touching each word, in seconds for one; warm, since a process that opens one BTF opens many. */
+/** Times parsing against reading each word, in seconds. Warm, since a process that parses one BTF parses many. */
 function opening(bytes: Uint8Array): { touch: number; open: number } {
   let sum = 0
   const times = (work: () => number) => {
@@ -98,7 +98,7 @@ function opening(bytes: Uint8Array): { touch: number; open: number } {
   return result
 }
 
-/** Raw BTF of all kernels. */
+/** Yields the raw BTF of all kernels. */
 async function* everyBtf(): AsyncGenerator<Buffer> {
   const store = await debianKernels()
   for (const { record } of (await Catalog.open(store)).list())
@@ -107,8 +107,8 @@ async function* everyBtf(): AsyncGenerator<Buffer> {
 }
 
 /**
- * The kernels' raw BTF as files, and as blobs of a store whose digests are listed; an object; a folder for output. Gives
- * one of them.
+ * Writes the kernels' raw BTF as files and as blobs of a store, the list of digests, and an object; makes a folder for
+ * output. Returns one BTF, and their number.
  */
 async function prepare(directory: string): Promise<{ bytes: Buffer; count: number }> {
   const store = await openStore(`file:${directory}/store`)
@@ -168,14 +168,14 @@ async function main(): Promise<void> {
     }
     const rows = [
       ['', 'ours', 'theirs', 'ratio', 'wanted'],
-      row('minimising, against a loop over bpftool', 'minimize', 'loop', 0.3),
-      row('minimising, against xargs -P2 bpftool', 'minimize', 'xargs', 0.5),
-      row('decompressing and touching alone, against that loop', 'floor', 'loop'),
-      row('decompressing and touching alone, against xargs', 'floor', 'xargs'),
-      row('just started, against that loop', 'first', 'loop'),
-      row('just started, against xargs -P2 bpftool', 'first', 'xargs'),
-      row('checking, against minimising', 'check', 'minimize', 1),
-      row(`opening ${mib(bytes.length)}, against touching each word`, 'open', 'touch', 3),
+      row('minimizing, against a loop over bpftool', 'minimize', 'loop', 0.3),
+      row('minimizing, against xargs -P2 bpftool', 'minimize', 'xargs', 0.5),
+      row('lower bound, against that loop', 'floor', 'loop'),
+      row('lower bound, against xargs', 'floor', 'xargs'),
+      row('cold, against that loop', 'first', 'loop'),
+      row('cold, against xargs -P2 bpftool', 'first', 'xargs'),
+      row('checking, against minimizing', 'check', 'minimize', 1),
+      row(`parsing ${mib(bytes.length)}, against reading each word`, 'open', 'touch', 3),
     ]
     console.log(`${count} kernels, medians of ${RUNS} runs\n\n${table(rows)}`)
   } finally {

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the hubs' btfgen.sh and its copies do, as shell: btfgen.sh TREE OBJECT OUT.tar.gz, in an empty directory; TREE is
-# as btfhub-archive.
+# Does what the hubs' btfgen.sh and its copies do: btfgen.sh TREE OBJECT OUT.tar.gz, in an empty directory. TREE has the
+# layout of btfhub-archive.
 set -eu
 tree=$1 object=$2 out=$3
 find "$tree" -name '*.btf.tar.xz' | while read -r archive; do

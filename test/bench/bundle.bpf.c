@@ -1,4 +1,4 @@
-/* A tracer of ordinary size: a task, its credentials and namespaces; the file it opens; the socket it uses. */
+/* A tracer of typical size: a task with its credentials and namespaces, the file it opens, the socket it uses. */
 #include "../fixtures/core/task.bpf.c"
 
 struct qstr {

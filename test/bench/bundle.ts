@@ -1,7 +1,7 @@
-// npm run bench:bundle: bundles of real Debian kernels of three series, against the archives that a BTFHub clone
-// carries for the same kernels: sizes, whole and minimised; the time of exporting a minimised bundle, against the shell
-// loop of the hubs; memory with ten times the kernels; how soon the service's answer flows. The kernels are those of
-// kernels.ts; the archives are kept in .cache/bench/bundle.
+// npm run bench:bundle: bundles of real Debian kernels of three series, against the archives of a BTFHub clone for the same
+// kernels. Measures sizes, complete and minimized; the time to export a minimized bundle, against the hubs' shell loop;
+// memory with three times the kernels; and the time to the service's first byte. The kernels are those of kernels.ts; the
+// archives are kept in .cache/bench/bundle.
 import { execFileSync } from 'node:child_process'
 import {
   existsSync,
@@ -28,7 +28,7 @@ import { debianKernels, KERNELS_STORE } from './kernels.ts'
 import { measure, median, mib, nodeAsStarted, table } from './measure.ts'
 
 const RUNS = 3
-/** How often each kernel is there for the memory: by the first its heaps have grown to what they are. */
+/** Copies of each kernel for the memory rows. With FEW, the heap has already reached its size. */
 const [FEW, MANY] = [20, 60]
 const CHECKOUT = resolve(import.meta.dirname, '../..')
 const FOLDER = join(CHECKOUT, '.cache/bench/bundle')
@@ -56,7 +56,7 @@ const command = (...args: string[]): [string, ...string[]] => [
   ...args,
 ]
 
-/** Bytes of what `tar` finds in an archive, each packed as a `.tar.xz` of its own. */
+/** Returns the bytes of an archive's members if each is packed as a separate `.tar.xz`. */
 async function packedApart(directory: string, archive: string): Promise<number> {
   const root = mkdtempSync(join(directory, 'apart-'))
   execFileSync('tar', ['-xf', archive, '-C', root])
@@ -69,7 +69,7 @@ async function packedApart(directory: string, archive: string): Promise<number> 
   return sum
 }
 
-/** The same kernels under so many more names, each read and fitted again: similar ones are far apart. */
+/** Makes a store with each kernel under `times` names. Similar kernels are far apart in it. */
 async function manyfold(store: Store, directory: string, times: number): Promise<string> {
   const path = join(directory, `times-${times}`)
   execFileSync('cp', ['-r', KERNELS_STORE.slice('file:'.length), path])
@@ -84,7 +84,7 @@ async function manyfold(store: Store, directory: string, times: number): Promise
   return `file:${path}`
 }
 
-/** Milliseconds from the request to the first byte of a bundle of everything, by the service. */
+/** Returns the milliseconds from a request to the first byte of a bundle of all kernels. */
 async function firstByte(url: string, query: string, object?: string): Promise<number> {
   const store = await openStore(url)
   const app = await buildApp({ store, catalog: await Catalog.openSnapshot(store) })
@@ -146,23 +146,23 @@ async function main(directory: string): Promise<void> {
   console.log(`${records.length} kernels\n`)
   console.log(
     table([
-      ['', 'bytes', 'of the sum', 'of the members apart', 'wanted'],
-      size('sum of .btf.tar.xz, as a BTFHub clone has them', sum),
+      ['', 'bytes', 'of the sum', 'of separate members', 'wanted'],
+      size('sum of .btf.tar.xz, as in a BTFHub clone', sum),
       size(
-        `tree, whole, xz (${whole.wall.toFixed(0)} s)`,
+        `tree, complete, xz (${whole.wall.toFixed(0)} s)`,
         sizeOf(at('whole.xz')),
         '≤ 0.55 of the sum',
       ),
-      size(`tree, whole, zstd (${zstd.wall.toFixed(0)} s)`, sizeOf(at('whole.zst'))),
-      size('minimised members, each as .tar.xz', apart),
+      size(`tree, complete, zstd (${zstd.wall.toFixed(0)} s)`, sizeOf(at('whole.zst'))),
+      size('minimized members, each as .tar.xz', apart),
       size(
-        'tree, minimised, manifest and all',
+        'tree, minimized, with manifest',
         sizeOf(at('least.xz')),
-        '≤ 0.002 of the sum, ≤ 0.25 of them apart',
+        '≤ 0.002 of the sum, ≤ 0.25 of separate members',
       ),
-      size('bcc, minimised', sizeOf(at('least.bcc'))),
-      size('inspektor-gadget, minimised', sizeOf(at('least.ig'))),
-      size('datadog, minimised, x86_64', sizeOf(at('least.dd'))),
+      size('bcc, minimized', sizeOf(at('least.bcc'))),
+      size('inspektor-gadget, minimized', sizeOf(at('least.ig'))),
+      size('datadog, minimized, x86_64', sizeOf(at('least.dd'))),
     ]),
   )
 
@@ -202,7 +202,7 @@ async function main(directory: string): Promise<void> {
     `\n${table([
       ['', 'ours', 'theirs', 'ratio', 'wanted'],
       [
-        `exporting minimised, against the shell loop`,
+        `exporting minimized, against the shell loop`,
         `${mine.toFixed(1)} s`,
         `${loop.toFixed(1)} s`,
         median(ours!.map((wall, run) => wall / theirs![run]!)).toFixed(2),
@@ -215,7 +215,7 @@ async function main(directory: string): Promise<void> {
         (more / few).toFixed(2),
         '',
       ],
-    ])}\n\nfirst byte of ${records.length * FEW} kernels: tree ${flow[0]}, minimised ${flow[1]}, bcc minimised ${flow[2]}, btfhub ${flow[3]}`,
+    ])}\n\nfirst byte of ${records.length * FEW} kernels: tree ${flow[0]}, minimized ${flow[1]}, bcc minimized ${flow[2]}, btfhub ${flow[3]}`,
   )
 }
 

@@ -1,5 +1,5 @@
-// npm run bench:catalog: a service's catalog of 50 000 records: started from the snapshot and from the records
-// themselves, each in a process of its own, and asked.
+// npm run bench:catalog: opens a catalog of 50 000 records, from the snapshot and from the records, each in a separate
+// process, and times queries.
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -25,7 +25,7 @@ const hex = (n: number, length: number): string =>
     .padStart(length, '0')
     .slice(0, length)
 
-/** A record as generating leaves it; 25 kernels of each name's series, some with the same BTF. */
+/** Makes a record like a generated one. Two records each share their BTF. */
 function recordOf(n: number): BuildRecord {
   const [distro, version] = [`distro${n % 10}`, String(n % 7)]
   const arch = ['x86_64', 'aarch64', 's390x'][n % 3]!
@@ -84,7 +84,7 @@ function recordOf(n: number): BuildRecord {
   }
 }
 
-/** Fills a disk store with records, past `put`, whose syncs would take minutes, and publishes the snapshot. */
+/** Writes records to a store on disk, without `put`, whose syncs take minutes, and publishes the snapshot. */
 async function fill(directory: string): Promise<void> {
   const store = await openStore(`file:${directory}`)
   for (let n = 0; n < RECORDS; n++) {
@@ -97,16 +97,16 @@ async function fill(directory: string): Promise<void> {
 }
 
 interface Figures {
-  /** seconds until the catalog can be asked */
+  /** seconds until the catalog is ready */
   start: number
   /** bytes */
   rss: number
-  /** seconds for one */
+  /** seconds per query */
   lookUp: number
   page: number
 }
 
-/** In a process of its own: opens the catalog, and asks it. */
+/** Opens the catalog and times queries. Runs in a separate process. */
 async function ask(store: Store, from: 'snapshot' | 'records'): Promise<Figures> {
   const started = performance.now()
   const catalog = await (from === 'snapshot' ? Catalog.openSnapshot(store) : openAll(store))

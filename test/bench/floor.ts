@@ -1,15 +1,15 @@
-// What minimising cannot be quicker than, while the store has BTF as zstd and each word of it is looked at once: to do
-// these two things for all kernels, and nothing else, in as many threads.
+// The lower bound of minimizing BTF from a store: decompress the zstd of all kernels and read each word once, in as many
+// threads, and nothing more.
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 import { zstdDecompressSync } from 'node:zlib'
 
 export interface Frame {
   frame: Uint8Array
-  /** raw bytes */
+  /** size of the raw BTF in bytes */
   size: number
 }
 
-/** Seconds for all frames, as often in a row as there are passes. */
+/** Returns the seconds that each pass over all frames takes. */
 export async function floor(
   frames: readonly Frame[],
   threads: number,
@@ -32,7 +32,7 @@ export async function floor(
   return times
 }
 
-/** Looks at each word once. */
+/** Reads each word once. */
 export function touch(bytes: Uint8Array): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   let sum = 0

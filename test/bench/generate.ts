@@ -1,6 +1,6 @@
-// npm run bench:generate [-- PACKAGE.deb]: the hubs' recipe and `btfmill generate`, in turn, on one package on disk.
-// Without a package it takes the newest Debian 12 686-pae one and keeps it in .cache/bench. The whole package is
-// hashed by ours (no --early-stop); the recipe authenticates nothing.
+// npm run bench:generate [-- PACKAGE.deb]: the hubs' recipe and `btfmill generate`, in turn, on one package on disk
+// (default: the newest Debian 12 686-pae package, kept in .cache/bench). btfmill hashes the whole package; the recipe
+// checks nothing.
 import {
   existsSync,
   globSync,
@@ -18,7 +18,7 @@ const RUNS = 3
 const checkout = resolve(import.meta.dirname, '../..')
 const scratchRoot = join(checkout, '.cache/bench')
 
-/** Node's own peak memory, apart from its children's: what GNU time reports is the largest process, pahole. */
+/** Reports Node's own peak memory. GNU time reports only the largest process, which is pahole. */
 const REPORT_NODE_PEAK = `data:text/javascript,${encodeURIComponent(
   `import { appendFileSync } from 'node:fs'
 process.on('exit', () => appendFileSync(process.env.NODE_PEAK_FILE, process.resourceUsage().maxRSS * 1024 + '\\n'))`,

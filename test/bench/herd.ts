@@ -1,17 +1,17 @@
-/* Agents after a reboot: all start at once, each on a connection of its own, and each asks for one file. */
+/* A herd of agents, as after a reboot: all start at once, each with one connection and one request. */
 import { connect } from 'node:net'
 import { performance } from 'node:perf_hooks'
 
 export interface Herd {
-  /** seconds from the start of all to the last byte of each, in order */
+  /** seconds from the common start to the last byte of each client, ascending */
   times: readonly number[]
-  /** bytes of all answers together */
+  /** bytes of all responses together */
   bytes: number
-  /** answers that were not whole, or not 200 */
+  /** responses that were incomplete, or not 200 */
   failed: number
 }
 
-/** Asks for these addresses in turn, one client each, with zstd. */
+/** Starts `clients` clients at once. Each requests one of the paths, in turn, with zstd. */
 export async function herd(url: string, paths: readonly string[], clients: number): Promise<Herd> {
   const started = performance.now()
   const answers = await Promise.all(
@@ -25,7 +25,7 @@ export async function herd(url: string, paths: readonly string[], clients: numbe
   }
 }
 
-/** Counts what comes, since five thousand answers do not fit into memory. */
+/** Counts a response's bytes without keeping them: five thousand responses do not fit into memory. */
 function askOnce(url: string, path: string, started: number) {
   const { port, host } = new URL(url)
   let [head, bytes, length] = ['', 0, Number.NaN]
@@ -46,7 +46,7 @@ function askOnce(url: string, path: string, started: number) {
       `GET ${path} HTTP/1.1\r\nhost: ${host}\r\naccept-encoding: zstd\r\nconnection: close\r\n\r\n`,
     )
     socket.on('data', read)
-    socket.on('error', () => {}) // then it is not whole
+    socket.on('error', () => {}) // the response is incomplete then
     socket.once('close', () => {
       const whole = head.startsWith('HTTP/1.1 200 ') && bytes === length
       resolve({ time: (performance.now() - started) / 1000, bytes, whole })

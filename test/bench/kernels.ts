@@ -1,18 +1,18 @@
-// Real Debian kernels of three series that benchmarks work on: their own BTF, taken from their images, some 400 MB of which
-// the first run downloads, in a store that is kept in .cache/bench/kernels.
+// Real Debian kernels of three series for benchmarks: their own BTF, taken from their images. The first run downloads about
+// 400 MB; the store is kept in .cache/bench/kernels.
 import { mkdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { generate } from '../../generator/index.ts'
 import { Catalog, type KernelFilter, openStore, type Store } from '../../storage/index.ts'
 
 const FOLDER = resolve(import.meta.dirname, '../../.cache/bench/kernels')
-/** Of each of these so many. */
+/** Kernels per row. */
 const EACH = 4
 
 /** URL of the store. */
 export const KERNELS_STORE = `file:${join(FOLDER, 'store')}`
 
-/** Kernels that carry BTF of their own; the newest of each. */
+/** Kernels with BTF of their own; the newest of each row are used. */
 const KERNELS: readonly KernelFilter[] = [
   { version: '11', arch: 'x86_64', release: '5.10.0-[0-9][0-9]-amd64' },
   { version: '11', arch: 'x86_64', release: '5.10.0-[0-9][0-9]-cloud-amd64' },
@@ -24,7 +24,7 @@ const KERNELS: readonly KernelFilter[] = [
   { version: '13', arch: 'aarch64', release: '6.12.*+deb13-cloud-arm64' },
 ]
 
-/** The store, with all of them. */
+/** Returns the store, filled with all kernels. */
 export async function debianKernels(): Promise<Store> {
   mkdirSync(FOLDER, { recursive: true })
   const store = await openStore(KERNELS_STORE)

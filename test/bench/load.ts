@@ -1,4 +1,4 @@
-/* Mixed load: what agents, people and programs ask a service for, in an order that follows from a seed. */
+/* Mixed load: requests of agents, people and programs, in an order that follows from a seed. */
 import { Pool } from 'undici'
 import { Random } from '../fuzz/random.ts'
 
@@ -7,15 +7,15 @@ const CONNECTIONS = 32
 interface Asked {
   path: string
   headers?: Record<string, string>
-  /** an object that is sent */
+  /** BPF object to upload */
   object?: Uint8Array
   status: number
 }
 
-/** Something that is asked for; the number of a lot picks what of it. */
+/** A kind of request; the random number chooses kernel and object. */
 type Kind = (n: number) => Asked
 
-/** As often as each is asked for; `kernels` are releases of Debian 12 on x86_64. */
+/** Returns the kinds of requests, each as often as its share in percent. `kernels` are releases of Debian 12 on x86_64. */
 function kindsOf(kernels: readonly string[], objects: readonly Uint8Array[]): readonly Kind[] {
   const base = 'debian/12/x86_64'
   const name = (n: number) => `${base}/${kernels[n % kernels.length]}`
@@ -63,7 +63,7 @@ export class Load {
     this.#kinds = kindsOf(kernels, objects)
   }
 
-  /** Asks so many times. Throws where an answer is another than was to be. */
+  /** Sends `requests` requests. Throws if a response has another status than expected. */
   async run(requests: number): Promise<void> {
     let left = requests
     const client = async () => {

@@ -1,4 +1,4 @@
-// Runs a command as a whole process tree and says what it cost, by GNU time: what wait4(2) accounts, children included.
+// Measures a command with its whole process tree, by GNU time: what wait4(2) accounts, children included.
 import { spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -11,11 +11,11 @@ export interface Cost {
   cpu: number
   /** bytes, of the largest process */
   peak: number
-  /** bytes that were written to files, all processes (page-wise; not what a pipe carries) */
+  /** bytes written to files, all processes, in pages; pipes do not count */
   written: number
 }
 
-/** Runs `command` in `cwd`; throws when it does not exit 0. */
+/** Runs `command` in `cwd`. Throws if it does not exit 0. */
 export const measure = async (
   command: readonly [string, ...string[]],
   options: { cwd: string; env?: NodeJS.ProcessEnv },
@@ -42,7 +42,7 @@ export const measure = async (
   }
 }
 
-/** How `npm run btfmill` starts node: its options, and what is in its environment besides ours. */
+/** Returns the options and the environment with which `npm run btfmill` starts node. */
 export const nodeAsStarted = (): { options: string[]; env: NodeJS.ProcessEnv } => {
   const checkout = join(import.meta.dirname, '../..')
   const { scripts } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8'))
@@ -63,7 +63,7 @@ export const median = (values: readonly number[]): number => {
 
 export const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`
 
-/** A table with aligned columns, the first to the left, the others to the right. */
+/** Formats a table: the first column aligned to the left, the others to the right. */
 export const table = (rows: readonly (readonly string[])[]): string => {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
   const line = (row: readonly string[]) =>

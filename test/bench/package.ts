@@ -1,4 +1,4 @@
-// The packages that benchmarks work on: the newest of Debian's kernels without BTF, downloaded once and kept.
+// Packages for benchmarks: the newest Debian kernels without BTF, downloaded once and kept.
 import { createHash } from 'node:crypto'
 import { createReadStream, createWriteStream, existsSync, mkdirSync, renameSync } from 'node:fs'
 import { basename, join } from 'node:path'
@@ -12,21 +12,21 @@ const NEWEST = {
   name: 'linux-image-6.1.0-*[0-9]-686-pae-dbg',
 }
 
-/** Which packages are wanted: of an index, those whose name matches. */
+/** Chooses packages of an index by a glob for their name. */
 export interface Wanted {
   kernel: Pick<KernelName, 'distro' | 'version' | 'arch'>
   name: string
 }
 
-/** Path of the package that most benchmarks work on, below `directory`. */
+/** Returns the path of the package that most benchmarks use, below `directory`. */
 export async function newestPackage(directory: string): Promise<string> {
   const [path] = await newestPackages(directory, NEWEST, 1)
   return path!
 }
 
 /**
- * Paths of the newest so many packages below `directory`, whole and with the digests that the signed index names. One
- * that the mirror no longer has is passed over.
+ * Returns the paths of the newest `count` packages below `directory`, checked against the signed index. Skips packages
+ * that the mirror no longer has.
  */
 export async function newestPackages(
   directory: string,
@@ -39,7 +39,8 @@ export async function newestPackages(
     const path = await keep(directory, found)
     if (path) paths.push(path)
   }
-  if (paths.length < count) throw new Error(`the mirror has ${paths.length} of ${count} ${name}`)
+  if (paths.length < count)
+    throw new Error(`the mirror has only ${paths.length} packages ${name}: expected ${count}`)
   return paths
 }
 
@@ -57,7 +58,8 @@ async function keep(directory: string, { name, url, size, sha256 }: Package) {
   }
   const hash = createHash('sha256')
   await pipeline(createReadStream(`${path}.part`), hash)
-  if (hash.digest('hex') !== sha256) throw new Error(`${url} is not what the index names`)
+  if (hash.digest('hex') !== sha256)
+    throw new Error(`${url}: the digest differs from the signed index`)
   renameSync(`${path}.part`, path)
   return path
 }

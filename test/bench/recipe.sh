@@ -1,6 +1,6 @@
 #!/bin/sh
-# What BTF hubs do for one Debian package (btfhub's kernel_package.go and job_*.go as shell):
-# recipe.sh PACKAGE.deb, in an empty directory; leaves RELEASE.btf.tar.xz.
+# Does what BTF hubs do for one Debian package (btfhub's kernel_package.go and job_*.go as shell):
+# recipe.sh PACKAGE.deb, in an empty directory. Leaves RELEASE.btf.tar.xz.
 set -eu
 name=$(dpkg-deb --field "$1" Package)
 release=${name#linux-image-}

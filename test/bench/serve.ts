@@ -1,8 +1,8 @@
-// npm run bench:serve: the service against nginx with the same files, one process of each, asked by wrk on connections
-// that stay open: small BTF, what a client has already, and a kernel's whole BTF as it lies in the store; neither logs
-// requests, then both do, ours to a pipe and nginx to a file. Then how much memory the service has after one and after
-// ten minutes' worth of mixed load, and a herd of clients that start at once. The first run downloads the kernels of the
-// long tests and takes minutes.
+// npm run bench:serve: the service against nginx with the same files, one process each, under wrk with keep-alive
+// connections. Requests are small BTF, a 304 for the same, and a kernel's complete BTF as stored; first without request
+// logs, then with (ours to a pipe, nginx's to a file). Then the service's memory after one and after ten minutes' worth of
+// mixed load, and a herd of clients that start at once. The first run downloads the kernels of the long tests and takes
+// minutes.
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -21,25 +21,25 @@ import { median, mib, nodeAsStarted, table } from './measure.ts'
 import { type Throughput, wrk } from './wrk.ts'
 
 const RUNS = 5
-/** A cloud kernel of Debian 12: 4.1 MB of BTF, 1.2 with zstd. */
+/** A cloud kernel of Debian 12: 4.1 MB of BTF, 1.2 MB with zstd. */
 const KERNEL = /^x86_64-6\.1/
-/** Of that it needs 2 KB. */
+/** This object needs 2 KB of that. */
 const OBJECT = 'enum64'
 
-/** For memory: kernels, more than memory is to hold in all encodings, and how much is asked. */
+/** Memory part: more kernels than the body cache holds in all encodings, requests per minute, minutes. */
 const VARIANTS = 60
 const MINUTE = 3000
 const MINUTES = 10
 const SEED = 1
-/** For herds. */
+/** Herd part: runs, clients per run, kernels that are not in memory. */
 const HERDS = 3
 const CLIENTS = 5000
 const COLD = 3
 
-/** Where the length of the strings stands in a BTF header. */
+/** Offset of `str_len` in a BTF header. */
 const STR_LEN = 20
 
-/** What has to be ended, last first. */
+/** Functions that clean up, run in reverse order. */
 class Teardown implements Pick<Test, 'teardown'> {
   readonly #ends: (() => unknown)[] = []
 
@@ -54,7 +54,7 @@ class Teardown implements Pick<Test, 'teardown'> {
 
 const pathOf = (release: string) => `/v1/btf/debian/12/x86_64/${release}`
 
-/** A store with the BTF of two kernels: a whole one, and what an object needs of it. */
+/** Makes a store with the BTF of two kernels: a complete one, and one minimized for an object. */
 async function prepare(directory: string, raw: Buffer): Promise<{ large: string; small: Buffer }> {
   const store = await openStore(`file:${directory}`)
   const object = openObject(readFileSync(coreObjects('el').get(OBJECT)!))
@@ -100,7 +100,7 @@ async function throughput(t: Teardown, directory: string, raw: Buffer): Promise<
     const sides = { ours: url + pathOf('small'), nginx: `${nginx}/small.btf` }
     const whole = { ours: url + pathOf('large'), nginx: `${nginx}/store/${large}` }
     const [ours, theirs] = await Promise.all([tagOf(sides.ours), tagOf(sides.nginx)])
-    const how = log ? ', with a line in the log for each' : ''
+    const how = log ? ', with a request log' : ''
     rows.push(
       await compare(`BTF of ${small.length} bytes${how}`, 'requests', log ? '' : '≥ 0.35', [
         () => wrk(sides.ours),
@@ -119,7 +119,7 @@ async function throughput(t: Teardown, directory: string, raw: Buffer): Promise<
   console.log(`medians of ${RUNS} runs\n\n${table(rows)}`)
 }
 
-/** BTF as another build of a kernel has it: with a string more. */
+/** Makes different BTF with the same types: with one more string. */
 function variantOf(raw: Buffer, n: number): Buffer {
   const added = Buffer.from(`variant_${n}\0`)
   const variant = Buffer.concat([raw, added])
@@ -127,7 +127,7 @@ function variantOf(raw: Buffer, n: number): Buffer {
   return variant
 }
 
-/** Releases of so many kernels, each with BTF of its own, in a store. */
+/** Fills a store with `count` kernels, each with different BTF. Returns their releases. */
 async function fill(directory: string, raw: Buffer, count: number): Promise<string[]> {
   const store = await openStore(`file:${directory}`)
   const releases = Array.from({ length: count }, (_, n) => `6.1.0-${n}`)
@@ -136,7 +136,7 @@ async function fill(directory: string, raw: Buffer, count: number): Promise<stri
   return releases
 }
 
-/** Bytes that a process has in memory. */
+/** Returns the resident set size of a process in bytes. */
 function rssOf(pid: number): number {
   const [, kilobytes] = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))!
   return Number(kilobytes) * 1024
@@ -163,16 +163,16 @@ async function memory(t: Teardown, directory: string, raw: Buffer): Promise<void
     ['', 'RSS', 'ratio', 'wanted'],
     row(`after ${MINUTE} requests`, first),
     row(`after ${MINUTE * MINUTES}`, later.at(-1)!, '≤ 1.3'),
-    row('at most after any minute', Math.max(...seen)),
+    row('largest after any minute', Math.max(...seen)),
   ]
   const what = `mixed load on ${VARIANTS} kernels of ${mib(raw.length)}, seed ${SEED}`
   console.log(`\n${what}\n\n${table(rows)}`)
 }
 
-/** How often the store was read. */
+/** Returns how often the service read the store. */
 async function readsOf(url: string): Promise<number> {
   const { body } = await request(`${url}/metrics`)
-  return Number(/btfmill_made_total\{what="read"\} (\d+)/.exec(await body.text())?.[1])
+  return Number(/btfmill_bodies_built_total\{kind="read"\} (\d+)/.exec(await body.text())?.[1])
 }
 
 async function stampede(t: Teardown, directory: string, raw: Buffer): Promise<void> {
@@ -189,7 +189,7 @@ async function stampede(t: Teardown, directory: string, raw: Buffer): Promise<vo
     if (failed > 0 || reads !== COLD) process.exitCode = 1
   }
   const head = ['', 'median', 'p99', 'last', 'bytes', 'failed (0)', `reads (${COLD})`]
-  const what = `${CLIENTS} clients at once, each with a connection of its own, for ${COLD} cold kernels`
+  const what = `${CLIENTS} clients at once, each with one connection, for ${COLD} cold kernels`
   console.log(`\n${what}\n\n${table([head, ...runs])}`)
 }
 

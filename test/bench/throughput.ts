@@ -1,6 +1,6 @@
-// npm run bench:throughput: six of Debian's kernels without BTF from a mirror on this disk, by `btfmill generate` one
-// after the other and two at a time, and by the hubs' recipe two at a time under xargs, in turn. The packages, 2.5 GB,
-// are downloaded once and kept in .cache/bench. Ours hashes every byte of each package; the recipe authenticates nothing.
+// npm run bench:throughput: generates six Debian kernels without BTF from packages on disk: with `btfmill generate` one
+// after the other and two at a time, and with the hubs' recipe two at a time under xargs, in turn. The packages, 2.5 GB,
+// are downloaded once and kept in .cache/bench. btfmill hashes every byte of each package; the recipe checks nothing.
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -8,7 +8,7 @@ import { type Cost, measure, median, mib, nodeAsStarted, table } from './measure
 import { newestPackages, type Wanted } from './package.ts'
 
 const RUNS = 3
-/** What is to be reached. */
+/** Wanted ratios. */
 const TARGETS = { alone: 1.7, recipe: 3 }
 const checkout = resolve(import.meta.dirname, '../..')
 const folder = join(checkout, '.cache/bench')
@@ -28,15 +28,15 @@ const PACKAGES: readonly (readonly [wanted: Wanted, count: number])[] = [
 const paths: string[] = []
 for (const [wanted, count] of PACKAGES) paths.push(...(await newestPackages(folder, wanted, count)))
 
-/** What a way costs, and seconds of CPU that others took meanwhile: with more than a few it is no measurement. */
+/** The cost of one way, and the CPU seconds of other processes. With more than a few of those, discard the result. */
 type Measured = Cost & { others: number }
 
-/** Seconds that this machine's cores have been busy. */
+/** Returns the seconds that this machine's cores have been busy. */
 const busy = (): number =>
   cpus().reduce((sum, { times: { user, nice, sys, irq } }) => sum + user + nice + sys + irq, 0) /
   1000
 
-/** Runs a command in an empty directory, where it makes a file for each package whose path matches. */
+/** Runs a command in an empty directory. It must make one file per package that matches `made`. */
 async function run(
   command: readonly [string, ...string[]],
   made: RegExp,
@@ -124,7 +124,7 @@ console.log(
       ...(Object.keys(WAYS) as Way[]).map(row),
     ]),
     '',
-    `one after the other keeps ${(cpu('one after the other') / wall('one after the other')).toFixed(2)} of ${cpus().length} cores busy already`,
+    `one after the other already keeps ${(cpu('one after the other') / wall('one after the other')).toFixed(2)} of ${cpus().length} cores busy`,
     `wanted: at least ${TARGETS.alone} times one after the other, at least ${TARGETS.recipe} times the recipe`,
   ].join('\n'),
 )

@@ -1,4 +1,4 @@
-/* wrk: as many requests as a server answers, on connections that stay open. */
+/* wrk: measures how many requests a server answers on keep-alive connections. */
 import { execFile } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -8,7 +8,7 @@ import { promisify } from 'node:util'
 const CONNECTIONS = 64
 const SECONDS = 5
 
-/** What it counted, as JSON. */
+/** Lua script that prints wrk's counts as JSON. */
 const SCRIPT = `
 done = function(summary, latency)
   local errors = summary.errors
@@ -20,13 +20,13 @@ end
 `
 
 export interface Throughput {
-  /** in a second */
+  /** per second */
   requests: number
-  /** in a second, with headers */
+  /** per second, with headers */
   bytes: number
 }
 
-/** Asks for one address for some seconds, from one thread. Throws where a request failed. */
+/** Requests one URL for some seconds, from one thread. Throws if a request fails. */
 export async function wrk(url: string, headers: Record<string, string> = {}): Promise<Throughput> {
   const directory = mkdtempSync(join(tmpdir(), 'wrk-'))
   try {

@@ -16,7 +16,7 @@ function codeOf(call: () => unknown): string {
   return 'none'
 }
 
-t.test('every type of every fixture reads as bpftool reads it', (t) => {
+t.test('parseBtf reads every type of every fixture as bpftool does', (t) => {
   for (const name of fixtureNames(/^types-/)) {
     const btf = readBtf(fixture(name))
     t.equal(dump(btf), bpftoolDump(fixtureFolder + name), `${name}: ${btf.typeCount} types`)
@@ -24,7 +24,7 @@ t.test('every type of every fixture reads as bpftool reads it', (t) => {
   t.end()
 })
 
-t.test('split BTF continues the ids and strings of its base', (t) => {
+t.test('split BTF continues the type ids and string offsets of its base', (t) => {
   const btf = parseBtf(fixture('module-x86_64.btf'), { base: x86 })
   const theirs = bpftoolDump(
     `${fixtureFolder}module-x86_64.btf`,
@@ -32,7 +32,7 @@ t.test('split BTF continues the ids and strings of its base', (t) => {
   )
   t.equal(dump(btf), theirs)
   t.equal(btf.startId, x86.typeCount + 1)
-  t.equal(btf.find('list', 'STRUCT'), x86.find('list', 'STRUCT'), 'a name of the base')
+  t.equal(btf.find('list', 'STRUCT'), x86.find('list', 'STRUCT'), 'find gives a type of the base')
   t.equal(btf.name(btf.find('module_only')!), 'module_only')
   t.equal(btf.pointerSize, 8)
   t.equal(btf.type(btf.startId).id, btf.startId)
@@ -50,7 +50,7 @@ t.test('split BTF continues the ids and strings of its base', (t) => {
   t.end()
 })
 
-t.test('what a record of the catalog says: types, kinds, byte order, pointer size', (t) => {
+t.test('Btf gives the values of a catalog record: types, kinds, byte order, pointer size', (t) => {
   const seen = (name: string) => {
     const btf = readBtf(fixture(name))
     return `${btf.byteOrder} ${btf.pointerSize}`
@@ -71,10 +71,10 @@ t.test('what a record of the catalog says: types, kinds, byte order, pointer siz
   t.end()
 })
 
-t.test('names are found without an index', (t) => {
+t.test('find gives types by exact name and kind', (t) => {
   const id = x86.find('everything', 'STRUCT')!
   t.equal(x86.name(id), 'everything')
-  t.equal(x86.find('everything', 'UNION'), undefined, 'of another kind')
+  t.equal(x86.find('everything', 'UNION'), undefined, 'no type has this name and kind')
   t.equal(x86.find('nothing_of_that_name'), undefined)
   t.equal(x86.find('verything'), undefined, 'the tail of a name is not a name')
   t.equal(x86.find(''), undefined)
@@ -82,13 +82,13 @@ t.test('names are found without an index', (t) => {
   t.ok(everything.kind === 'STRUCT' && everything.members.some((m) => m.name === 'word'))
 
   const shared = parseBtf(craft([2, info(7), 0, 1, info(7), 0, 5, info(7), 0], '\0xab\0ab\0'))
-  t.equal(shared.find('ab'), 1, 'a name stored as the tail of another')
+  t.equal(shared.find('ab'), 1, 'a name that is stored as the tail of another is found')
   t.equal(shared.find('xab'), 2)
-  t.equal(shared.name(3), 'ab', 'or twice')
+  t.equal(shared.name(3), 'ab', 'a name that is stored twice is found')
   t.end()
 })
 
-t.test('members have bit offsets and bitfield sizes with kind_flag and without', (t) => {
+t.test('members have bit offsets and bitfield sizes, with kind_flag and without', (t) => {
   const int = [1, info(1), 4, 32]
   const flagged = parseBtf(craft([...int, 0, info(4, 1, 1), 4, 1, 1, (3 << 24) | 5], '\0a\0'))
   const plain = parseBtf(craft([...int, 0, info(4, 1), 1 << 22, 1, 1, 1 << 24], '\0a\0'))
@@ -101,17 +101,17 @@ t.test('members have bit offsets and bitfield sizes with kind_flag and without',
   t.end()
 })
 
-t.test('vlen has 24 bits', (t) => {
+t.test('vlen is read with 24 bits', (t) => {
   const values = Array.from({ length: 70_000 }, (_, i) => [0, i]).flat()
   const type = parseBtf(craft([0, info(6, 70_000), 4, ...values])).type(1)
   t.equal(type.kind === 'ENUM' && type.values.at(-1)?.value, 69_999)
   t.end()
 })
 
-t.test('a layout section lets kinds be stepped over that nobody knows', (t) => {
+t.test('a layout section lets the parser skip unknown kinds', (t) => {
   const types = [0, info(21, 2), 0, 7, 8, 9, 0, info(16), 8]
   const layout = new Array(22).fill(0)
-  layout[21] = 4 | (4 << 8) // one word, and one for each element
+  layout[21] = 4 | (4 << 8) // one word, and one word per element
   const bytes = craft([...types, ...layout], '\0', [types.length * 4, layout.length * 4])
   bytes.writeUInt32LE(types.length * 4, 12)
   const btf = parseBtf(bytes)
@@ -126,7 +126,7 @@ t.test('a layout section lets kinds be stepped over that nobody knows', (t) => {
   t.end()
 })
 
-t.test('whatever does not hold together is refused with its reason and place', (t) => {
+t.test('parseBtf rejects every inconsistency with a code and an offset', (t) => {
   const header = (change: (view: DataView) => void) => {
     const bytes = new Uint8Array(fixture('types-x86_64.btf'))
     change(new DataView(bytes.buffer))
@@ -183,18 +183,18 @@ t.test('whatever does not hold together is refused with its reason and place', (
 
   const refused = (words: number[], strings?: string) =>
     codeOf(() => parseBtf(craft(words, strings)))
-  t.equal(refused([0, info(2), 1]), 'none', 'a pointer to itself is fine as such')
+  t.equal(refused([0, info(2), 1]), 'none', 'a pointer to itself is valid')
   t.equal(refused([0, info(2), 2]), 'invalid_type_id')
-  t.equal(refused([0, info(3), 0, 0, 9, 1]), 'invalid_type_id', 'array index')
+  t.equal(refused([0, info(3), 0, 0, 9, 1]), 'invalid_type_id', 'the index type of an array')
   t.equal(refused([0, info(4, 1), 4, 0, 7, 0]), 'invalid_type_id', 'member')
   t.equal(refused([1, info(16), 4]), 'invalid_name')
   t.equal(refused([0, info(6, 1), 4, 5, 0]), 'invalid_name', 'enumerator')
   t.equal(refused([0, info(0), 0]), 'invalid_kind')
   t.equal(refused([0, info(20), 0]), 'invalid_kind')
-  t.equal(refused([0, info(1), 4]), 'invalid_type', 'INT without its word')
+  t.equal(refused([0, info(1), 4]), 'invalid_type', 'an INT without its word')
   t.equal(refused([0, info(4, 0xffffff), 4]), 'invalid_type', 'too many members')
   t.equal(refused([0, info(12), 1]), 'invalid_type', 'a FUNC without prototype')
-  t.equal(refused([0, 0]), 'invalid_type', 'half a record')
+  t.equal(refused([0, 0]), 'invalid_type', 'a truncated type record')
   t.equal(refused([], 'a\0'), 'invalid_strings')
   t.equal(refused([], '\0a'), 'invalid_strings')
   t.throws(() => parseBtf(craft([0, info(16), 4, 0, info(2), 9])), {
@@ -216,11 +216,15 @@ t.test('whatever does not hold together is refused with its reason and place', (
   t.end()
 })
 
-t.test('ELF without .BTF is named so', (t) => {
+t.test('readBtf rejects ELF without .BTF with a code of its own', (t) => {
   t.equal(
     codeOf(() => readBtf(fixture('vmlinux-mips'))),
     'missing_section',
   )
-  t.equal(readBtf(fixture('vmlinux-x86_64')).typeCount, x86.typeCount, 'an unaligned section reads')
+  t.equal(
+    readBtf(fixture('vmlinux-x86_64')).typeCount,
+    x86.typeCount,
+    'an unaligned .BTF section is read',
+  )
   t.end()
 })

@@ -21,7 +21,7 @@ const machines: Readonly<Record<string, Triple>> = {
   'types-bpfeb.o': 'bpfeb',
 }
 
-t.test('the header compiles, with the sizes and offsets of the BTF', (t) => {
+t.test('the printed header compiles, with the sizes and offsets of the BTF', (t) => {
   for (const [name, triple] of Object.entries(machines)) {
     const { text, count } = withAsserts(readBtf(fixture(name)))
     t.ok(count > 100, `${name}: ${count} asserts`)
@@ -42,7 +42,7 @@ t.test('the header compiles, with the sizes and offsets of the BTF', (t) => {
   t.end()
 })
 
-t.test('an assert that is wrong does not compile', (t) => {
+t.test('a wrong assert in the printed header does not compile', (t) => {
   const { text } = withAsserts(parseBtf(fixture('types-x86_64.btf')))
   const wrong = text.replace('sizeof(struct everything) == 448', 'sizeof(struct everything) == 440')
   t.not(wrong, text)
@@ -50,12 +50,12 @@ t.test('an assert that is wrong does not compile', (t) => {
   t.end()
 })
 
-t.test('BTF made of the header again has the same layouts, bitfields included', (t) => {
+t.test('BTF made from the printed header has the same layouts, including bitfields', (t) => {
   for (const [name, triple] of Object.entries(machines)) {
     const btf = readBtf(fixture(name))
     const again = roundTrip(btf, triple)
     const { same, different, missing } = compareLayouts(btf, again)
-    // a union that is larger than its members has the difference as an anonymous struct
+    // a union that is larger than its members is padded with an anonymous struct
     t.same(
       [...different, ...missing].map((layout) => layout.name).filter((n) => n !== 'value'),
       [],
@@ -66,7 +66,7 @@ t.test('BTF made of the header again has the same layouts, bitfields included', 
   t.end()
 })
 
-t.test('declarations as a reader of C expects them', (t) => {
+t.test('the printed header has declarations in idiomatic C', (t) => {
   const text = [...printHeader(parseBtf(fixture('types-x86_64.btf')))].join('')
   for (const line of [
     'struct list *next;',
@@ -87,7 +87,7 @@ t.test('declarations as a reader of C expects them', (t) => {
   t.end()
 })
 
-/** Member names with what stands in the comment behind them. */
+/** Each member's name with the comment after it. */
 function places(listing: string): string[] {
   return [
     ...listing.matchAll(
@@ -96,7 +96,7 @@ function places(listing: string): string[] {
   ].map(([, name, place]) => `${name} ${place!.replace(/\s+/g, ' ').replace(/: /, ':')}`)
 }
 
-t.test('one type with offsets and sizes is what pahole prints', (t) => {
+t.test('printLayout gives the offsets and sizes that pahole prints', (t) => {
   const btf = parseBtf(fixture('types-x86_64.btf'))
   for (const name of ['list', 'bits', 'packed', 'packed_bits', 'aligned', 'halves', 'everything']) {
     const theirs = execFileSync(
@@ -121,7 +121,7 @@ t.test('one type with offsets and sizes is what pahole prints', (t) => {
   t.end()
 })
 
-t.test('a type that contains itself is an error, not a loop', (t) => {
+t.test('printing a type that contains itself is an error and ends', (t) => {
   const bytes = Buffer.from(fixture('types-x86_64.btf'))
   const btf = parseBtf(bytes)
   const at = btf.recordAt(btf.find('everything', 'STRUCT')!)

@@ -1,4 +1,4 @@
-// Candidates: the kernel's types of the same kind and, but for flavours, the same name.
+// Tests candidates: the kernel's types with the same kind and the same name without flavour.
 import t from 'tap'
 import { findCandidates } from '../../bpf/candidate.ts'
 import type { CoreRelocation } from '../../bpf/ext.ts'
@@ -21,24 +21,39 @@ const relocationsOf = (count: number): CoreRelocation[] =>
 
 const NAMES = ['x', 'ab', 'abc___mine', 'x___old', 'zz', '___', 'tail']
 
-t.test('names of one byte, names that begin alike, and flavours on both sides', async (t) => {
-  const kernel = ['x', 'x___y', 'xy', 'a', 'ab', 'abc', 'ab___z', 'abc___1', '____', '___', 'tail']
-  const local = parseBtf(encodeBtf(structs(NAMES)))
-  const target = parseBtf(encodeBtf(structs(kernel)))
-  const found = findCandidates(local, target, relocationsOf(NAMES.length))
-  const names = NAMES.map((_, i) => (found.get(i + 1) ?? []).map((id) => target.name(id)))
-  t.same(names, [
-    ['x', 'x___y'],
-    ['ab', 'ab___z'],
-    ['abc', 'abc___1'],
-    ['x', 'x___y'],
-    [],
-    ['___'],
-    ['tail'],
-  ])
-})
+t.test(
+  'candidates have the name without flavour, also for one-byte names and shared prefixes',
+  async (t) => {
+    const kernel = [
+      'x',
+      'x___y',
+      'xy',
+      'a',
+      'ab',
+      'abc',
+      'ab___z',
+      'abc___1',
+      '____',
+      '___',
+      'tail',
+    ]
+    const local = parseBtf(encodeBtf(structs(NAMES)))
+    const target = parseBtf(encodeBtf(structs(kernel)))
+    const found = findCandidates(local, target, relocationsOf(NAMES.length))
+    const names = NAMES.map((_, i) => (found.get(i + 1) ?? []).map((id) => target.name(id)))
+    t.same(names, [
+      ['x', 'x___y'],
+      ['ab', 'ab___z'],
+      ['abc', 'abc___1'],
+      ['x', 'x___y'],
+      [],
+      ['___'],
+      ['tail'],
+    ])
+  },
+)
 
-t.test("a module's types, and those of its base under names of the base", async (t) => {
+t.test('candidates come from a module and from its base', async (t) => {
   const base = parseBtf(encodeBtf(structs(['ab', 'other'])))
   const own = structs(['x', 'ab', 'tail'], base.endId)
   const module = parseBtf(encodeBtf(own, { base }), { base })

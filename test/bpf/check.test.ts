@@ -7,7 +7,7 @@ const kernel = readBtf(readFileSync(littleKernels().get('x86_64')!))
 const check = (name: string) =>
   checkObject(openObject(readFileSync(coreObjects('el').get(name)!)), kernel)
 
-/** What is not as it should be, a line each: program, access, answer, guard. */
+/** The failing accesses, one line each: program, access, answer, guard. */
 function findings(name: string): string[] {
   const line = (program: string, { access, outcome, guard }: CheckedRelocation) => {
     const branch = guard?.is === 'reached only if' ? ` line ${guard.onlyIf?.line}` : ''
@@ -24,7 +24,7 @@ const loads = (name: string) =>
   Object.fromEntries(check(name).programs.map((program) => [program.name, program.loads]))
 
 t.test(
-  'guards of every form are seen through: if, else, early return, negation, conjunction',
+  'checkObject recognises every form of guard: if, else, early return, negation, conjunction',
   (t) => {
     t.same(findings('exists'), [
       'combined | sk_buff___never->never_a_member | absent',
@@ -46,12 +46,12 @@ t.test(
       size_of_missing: 'no',
       unguarded: 'depends',
     })
-    t.equal(check('exists').loads, 'no', 'one program that fails fails the object')
+    t.equal(check('exists').loads, 'no', 'one failing program makes the object fail')
     t.end()
   },
 )
 
-t.test('enumerators', (t) => {
+t.test('checkObject reports missing enumerators', (t) => {
   const poisoned = findings('enum').filter((line) => line.includes('poisoned'))
   t.same(poisoned, [
     'guarded | enum zone_stat_item: NR_KERNEL_STACK_B | poisoned | guarded',
@@ -61,7 +61,7 @@ t.test('enumerators', (t) => {
   t.end()
 })
 
-t.test('a subprogram counts where a call to it is reached', (t) => {
+t.test('checkObject judges a subprogram by the calls that are reached', (t) => {
   t.same(findings('subprogram'), [
     'member_of | cgroup->no_such_member | poisoned | guarded',
     'third | cgroup->no_such_member | absent',
@@ -70,7 +70,7 @@ t.test('a subprogram counts where a call to it is reached', (t) => {
   t.end()
 })
 
-t.test('a fatal relocation has its reason, and its object does not load', (t) => {
+t.test('a fatal relocation has a reason and keeps its object from loading', (t) => {
   const { loads, programs } = check('ambiguous')
   t.equal(loads, 'no')
   const fatal = programs.flatMap((p) => p.relocations).filter((r) => r.outcome.is === 'fatal')
@@ -81,7 +81,7 @@ t.test('a fatal relocation has its reason, and its object does not load', (t) =>
   t.end()
 })
 
-t.test('where it is in the source', (t) => {
+t.test('findings name the line and text in the source', (t) => {
   const { programs } = check('exists')
   const [relocation] = programs.find((p) => p.name === 'unguarded')!.relocations
   t.match(relocation, {
@@ -92,7 +92,7 @@ t.test('where it is in the source', (t) => {
   t.end()
 })
 
-t.test('accesses as C', (t) => {
+t.test('findings print accesses as C expressions', (t) => {
   const accesses = (name: string) =>
     check(name).programs.flatMap((p) => p.relocations.map((r) => r.access))
   t.ok(accesses('type').includes('struct task_struct'))
@@ -101,7 +101,7 @@ t.test('accesses as C', (t) => {
   t.end()
 })
 
-t.test('an object of the other byte order is refused with a reason', (t) => {
+t.test('checkObject rejects an object of the other byte order with a code', (t) => {
   const big = openObject(readFileSync(coreObjects('eb').get('task')!))
   t.throws(() => checkObject(big, kernel), { code: 'unsupported', message: /big-endian.*little/ })
   const s390x = readBtf(readFileSync(littleKernels().get('s390x')!))

@@ -28,7 +28,7 @@ const files = [
   ...littleKernels().values(),
 ]
 
-/** The kinds that came after BTF's first 15, and what is in their place. */
+/** The kinds after BTF's first 15, and their replacements. */
 const REPLACED = new Map([
   ['FLOAT', 'STRUCT'],
   ['DECL_TAG', 'INT'],
@@ -42,7 +42,7 @@ const MISSING: Record<Dialect, readonly string[]> = {
   'libbpf-1.0': [],
 }
 
-/** Where a type of a dialect is neither the one it was nor a replacement of its size. */
+/** The types of a dialect that are neither unchanged nor a replacement of equal size. */
 function unlike(full: Btf, btf: Btf, missing: readonly string[]): string[] {
   return [...full.types()].flatMap((type) => {
     const now = btf.type(type.id)
@@ -55,7 +55,7 @@ function unlike(full: Btf, btf: Btf, missing: readonly string[]): string[] {
   })
 }
 
-t.test('every type under its id as it was, or another of its size; bpftool reads the same', (t) => {
+t.test('a dialect keeps every type id and size, and bpftool reads the same types', (t) => {
   const path = join(t.testdir(), 'dialect.btf')
   for (const file of files) {
     const full = readBtf(readFileSync(file))
@@ -82,45 +82,48 @@ t.test('every type under its id as it was, or another of its size; bpftool reads
   t.end()
 })
 
-t.test('CO-RE objects relocate as before, but for what no ENUM can hold', async (t) => {
-  const folder = t.testdir()
-  const path = join(folder, 'dialect.btf')
-  const harness = await buildRelocate(folder)
-  const objects = [...coreObjects('el').values()].map((file) => {
-    return { file, opened: openObject(readFileSync(file)) }
-  })
-  const lost = new Set<string>()
-  for (const file of littleKernels().values()) {
-    const full = readBtf(readFileSync(file))
-    const whole = objects.map(({ opened }) => relocate(opened, full).relocations)
-    for (const dialect of dialects) {
-      const btf = parseBtf(toDialect(full, dialect), { pointerSize: full.pointerSize })
-      for (const [n, { opened }] of objects.entries()) {
-        relocate(opened, btf).relocations.forEach(({ relocation, outcome }, i) => {
-          if (isDeepStrictEqual(outcome, whole[n]![i]!.outcome)) return
-          const { type, access, kind } = relocation
-          lost.add(`${outcome.is}: ${opened.btf.name(type)} ${access} ${kind}`)
-        })
+t.test(
+  'CO-RE objects relocate against a dialect as before, except values that no ENUM can hold',
+  async (t) => {
+    const folder = t.testdir()
+    const path = join(folder, 'dialect.btf')
+    const harness = await buildRelocate(folder)
+    const objects = [...coreObjects('el').values()].map((file) => {
+      return { file, opened: openObject(readFileSync(file)) }
+    })
+    const lost = new Set<string>()
+    for (const file of littleKernels().values()) {
+      const full = readBtf(readFileSync(file))
+      const whole = objects.map(({ opened }) => relocate(opened, full).relocations)
+      for (const dialect of dialects) {
+        const btf = parseBtf(toDialect(full, dialect), { pointerSize: full.pointerSize })
+        for (const [n, { opened }] of objects.entries()) {
+          relocate(opened, btf).relocations.forEach(({ relocation, outcome }, i) => {
+            if (isDeepStrictEqual(outcome, whole[n]![i]!.outcome)) return
+            const { type, access, kind } = relocation
+            lost.add(`${outcome.is}: ${opened.btf.name(type)} ${access} ${kind}`)
+          })
+        }
+      }
+      // libbpf agrees for the dialect with the fewest kinds
+      writeFileSync(path, toDialect(full, 'libbpf-0.3'))
+      const oldest = readBtf(readFileSync(path), { pointerSize: full.pointerSize })
+      for (const { file: object, opened } of objects) {
+        const theirs = await relocateWithLibbpf([harness], object, path)
+        t.same(differences(theirs, relocate(opened, oldest)), [], basename(object))
       }
     }
-    // and so says libbpf, of the dialect that lacks all that others do
-    writeFileSync(path, toDialect(full, 'libbpf-0.3'))
-    const oldest = readBtf(readFileSync(path), { pointerSize: full.pointerSize })
-    for (const { file: object, opened } of objects) {
-      const theirs = await relocateWithLibbpf([harness], object, path)
-      t.same(differences(theirs, relocate(opened, oldest)), [], basename(object))
-    }
-  }
-  t.same([...lost].sort(), [
-    'absent: perf_callchain_context 0 type_matches',
-    'absent: perf_event_sample_format 1 enumval_exists',
-    'poisoned: perf_callchain_context 0 enumval_value',
-    'poisoned: perf_callchain_context 1 enumval_value',
-    'poisoned: perf_event_sample_format 1 enumval_value',
-  ])
-})
+    t.same([...lost].sort(), [
+      'absent: perf_callchain_context 0 type_matches',
+      'absent: perf_event_sample_format 1 enumval_exists',
+      'poisoned: perf_callchain_context 0 enumval_value',
+      'poisoned: perf_callchain_context 1 enumval_value',
+      'poisoned: perf_event_sample_format 1 enumval_value',
+    ])
+  },
+)
 
-t.test('what becomes of each kind', (t) => {
+t.test('each newer kind becomes its documented replacement', (t) => {
   const values = [
     { name: 'MINUS', value: -1n },
     { name: 'LEAST', value: -(2n ** 31n) },
@@ -149,11 +152,11 @@ t.test('what becomes of each kind', (t) => {
     "[5] INT 'long' size=1 bits_offset=0 nr_bits=8 encoding=(none)",
     '',
   ])
-  t.equal(old.pointerSize, 8, 'not told by a tag that is called long')
+  t.equal(old.pointerSize, 8, 'a tag named long does not decide the pointer size')
   t.end()
 })
 
-t.test('what older versions cannot read at all', (t) => {
+t.test('a dialect rejects BTF that older versions cannot represent', (t) => {
   const forward = [1, info(7), 0]
   const sizes = new Array(20).fill(0)
   const bytes = craft([...forward, ...sizes], '\0s\0', [12, 80])

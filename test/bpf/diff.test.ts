@@ -21,7 +21,7 @@ import { fixture, fixtureNames } from '../helpers/fixtures.ts'
 
 const folder = t.testdir()
 
-/** The BTF that clang makes of C; what no variable or function uses is not in it. */
+/** BTF that clang makes of C. It lacks types that no variable or function uses. */
 function compiled(source: string, target = 'bpfel'): Btf {
   const object = join(folder, 'source.o')
   const args = [`--target=${target}`, '-g', '-O2', '-x', 'c', '-c', '-o', object, '-']
@@ -32,7 +32,7 @@ function compiled(source: string, target = 'bpfel'): Btf {
 const diff = (a: string, b: string, type?: string) =>
   diffBtf(compiled(a), compiled(b), type === undefined ? {} : { type })
 
-/** The change of the only type that changed. */
+/** The change of the one type that changed. */
 function changeOf({ added, removed, changed }: BtfDiff): TypeChange {
   if (changed.length !== 1 || added.length + removed.length > 0) {
     throw new Error(`not one change: ${JSON.stringify({ added, removed, changed })}`)
@@ -42,7 +42,7 @@ function changeOf({ added, removed, changed }: BtfDiff): TypeChange {
 
 const text = (value: BtfDiff) => [...printDiff(value)].join('')
 
-t.test('members come, go, move, change their type, and the struct its size', (t) => {
+t.test('diffBtf reports added, removed, moved and retyped members, and the struct size', (t) => {
   const value = diff(
     'struct s { int gone; int moved, too; int typed; char kept; } s;',
     'struct s { long come; int moved, too; unsigned typed; char kept; } s;',
@@ -54,7 +54,7 @@ t.test('members come, go, move, change their type, and the struct its size', (t)
     size: { old: 20, new: 24 },
     members: {
       added: [{ name: 'come', type: 'long', offset: 0, bitfieldSize: 0, size: 8 }],
-      removed: [{ name: 'not_found_upstream', type: 'int', offset: 0, bitfieldSize: 0, size: 4 }],
+      removed: [{ name: 'gone', type: 'int', offset: 0, bitfieldSize: 0, size: 4 }],
       changed: [
         { name: 'moved', offset: { old: 32, new: 64 } },
         { name: 'too', offset: { old: 64, new: 96 } },
@@ -83,7 +83,7 @@ t.test('members come, go, move, change their type, and the struct its size', (t)
   t.end()
 })
 
-t.test('types that come and go, of every sort', (t) => {
+t.test('diffBtf reports added and removed types of every kind', (t) => {
   const value = diff(
     'struct s { int a; } s; enum e { A } e; typedef int number; number n; void f(int a) {}',
     'union u { int a; } u; typedef float real; real r; struct fwd; struct fwd *p; int g(void) { return 0; }',
@@ -108,7 +108,7 @@ t.test('types that come and go, of every sort', (t) => {
   t.end()
 })
 
-t.test('values of enums, of 32 bits and of 64', (t) => {
+t.test('diffBtf reports changed values of 32-bit and 64-bit enums', (t) => {
   const value = diff(
     'enum e { GONE = -1, KEPT, MOVED, LARGE = 7 } e; enum wide { W = 1 } w;',
     'enum e { COME = -1, KEPT, MOVED = 0x10, LARGE = 7 } e; enum wide { W = 0x7fffffffffffffff } w;',
@@ -141,7 +141,7 @@ t.test('values of enums, of 32 bits and of 64', (t) => {
   t.end()
 })
 
-t.test('the order of values, and whether the kernel’s pahole knew of signs, are no change', (t) => {
+t.test('the order of enum values and a missing sign flag are no change', (t) => {
   const of = (signed: boolean, ...names: string[]): Btf => {
     const values = names.map((name) => ({
       name,
@@ -153,7 +153,7 @@ t.test('the order of values, and whether the kernel’s pahole knew of signs, ar
   t.end()
 })
 
-t.test('signatures, with the names of parameters, and what typedefs stand for', (t) => {
+t.test('diffBtf reports signatures with parameter names, and the targets of typedefs', (t) => {
   const value = diff(
     'struct file; typedef int (*call)(int); call c; long f(struct file *file, const char *name) { return 0; }',
     'struct file; typedef int (*call)(long, ...); call c; long f(struct file *f) { return 0; }',
@@ -179,7 +179,7 @@ t.test('signatures, with the names of parameters, and what typedefs stand for', 
   t.end()
 })
 
-t.test('types behind a name are compared by it: each is changed where it is defined', (t) => {
+t.test('named types are compared by name, so a change is reported at its definition only', (t) => {
   const program = (inner: string) =>
     `struct inner { ${inner} }; struct by_value { struct inner inner; int last; } a; struct pointing { struct inner *p; } b;`
   t.same(
@@ -204,7 +204,7 @@ t.test('types behind a name are compared by it: each is changed where it is defi
   t.end()
 })
 
-t.test('anonymous structs and unions are compared by what is in them', (t) => {
+t.test('anonymous structs and unions are compared by their members', (t) => {
   const names = (a: string, b: string) => {
     const { members } = changeOf(diff(a, b, 's'))
     return {
@@ -215,7 +215,7 @@ t.test('anonymous structs and unions are compared by what is in them', (t) => {
   }
   const flat = 'struct s { int a; int b; } s;'
   const nested = 'struct s { int a; union { struct { int b; }; }; } s;'
-  t.same(diff(flat, nested, 's').changed, [], 'as in C, b is where it was')
+  t.same(diff(flat, nested, 's').changed, [], 'b keeps its offset, as in C')
   t.same(names(nested, 'struct s { long a; union { struct { int c; int b; }; }; } s;'), {
     added: ['c'],
     removed: [],
@@ -252,7 +252,7 @@ t.test('anonymous structs and unions are compared by what is in them', (t) => {
   t.end()
 })
 
-t.test('bitfields', (t) => {
+t.test('diffBtf reports changed bitfields', (t) => {
   const value = diff(
     'struct s { int a : 3; int b : 4; int gone : 2; } s;',
     'struct s { int a : 5; int b : 4; } s;',
@@ -268,7 +268,7 @@ t.test('bitfields', (t) => {
   t.end()
 })
 
-t.test('kernels of other pointers and another byte order', (t) => {
+t.test('diffBtf compares kernels of different pointer size and byte order', (t) => {
   const [x86, i686, s390x] = ['x86_64', 'i686', 's390x'].map((machine) =>
     readBtf(readFileSync(littleKernels().get(machine)!)),
   )
@@ -310,7 +310,7 @@ const int: BtfType = {
   bitOffset: 0,
 }
 
-/** BTF with one struct `s` for each list of members, all of them `int`. */
+/** BTF with one struct `s` per list of members; all members are `int`. */
 function structs(...lists: string[]): Btf {
   const types = lists.map((list, i): BtfType => {
     const members = list
@@ -321,7 +321,7 @@ function structs(...lists: string[]): Btf {
   return parseBtf(encodeBtf([int, ...types]))
 }
 
-t.test('several types of one name', (t) => {
+t.test('diffBtf pairs several types of one name by similarity', (t) => {
   t.same(
     diffBtf(structs('a b', 'x y', 'a b'), structs('x y', 'a b')),
     { added: [], removed: [], changed: [] },
@@ -343,14 +343,18 @@ t.test('several types of one name', (t) => {
   })
   const forward: BtfType = { kind: 'FWD', id: 3, name: 's', of: 'struct' }
   const declared = parseBtf(encodeBtf([...structs('a b').types(), forward]))
-  t.same(diffBtf(declared, structs('a b')).removed, [], 'a declaration beside its definition')
+  t.same(
+    diffBtf(declared, structs('a b')).removed,
+    [],
+    'a declaration beside its definition is no change',
+  )
   const many = Array.from({ length: 100 }, (_, i) => `m${i}`)
   const others = diffBtf(structs(...many), structs(...many.map((name) => `${name}x`)))
-  t.equal(others.changed.length, 100, 'and bounded where there are many')
+  t.equal(others.changed.length, 100, 'the number of pairs is bounded')
   t.end()
 })
 
-/** A diff as it is from the other side. */
+/** The diff in the other direction. */
 function mirrored(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(mirrored)
   if (typeof value !== 'object' || value === null) return value
@@ -365,7 +369,7 @@ function mirrored(value: unknown): unknown {
   )
 }
 
-/** As text, without an order: elements that changed are in that of the newer side. */
+/** A diff as text, sorted, since changed elements are in the order of the newer side. */
 function unordered(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(unordered).sort()}]`
   if (typeof value !== 'object' || value === null) return JSON.stringify(value)
@@ -374,7 +378,7 @@ function unordered(value: unknown): string {
     .sort()}}`
 }
 
-t.test('a BTF does not differ from itself, and from either side a diff is the same', (t) => {
+t.test('a BTF does not differ from itself, and a reversed diff is the diff of the reverse', (t) => {
   const files = [
     ...[...littleKernels().values()].map((path) => readFileSync(path)),
     ...fixtureNames(/^types-.*\.(btf|o)$/).map(fixture),
@@ -385,18 +389,21 @@ t.test('a BTF does not differ from itself, and from either side a diff is the sa
       const forth = diffBtf(a, b)
       t.equal(unordered(mirrored(diffBtf(b, a))), unordered(forth))
       for (const change of forth.changed) {
-        t.ok(Object.keys(change).length > 2, `${change.kind} ${change.name} says what changed`)
+        t.ok(
+          Object.keys(change).length > 2,
+          `the change of ${change.kind} ${change.name} has details`,
+        )
       }
-      t.same(JSON.parse(JSON.stringify(forth)), forth, 'it is JSON')
+      t.same(JSON.parse(JSON.stringify(forth)), forth, 'the diff survives JSON')
     }
   }
   t.end()
 })
 
-t.test('what is not meant well ends', (t) => {
+t.test('diffBtf ends with an error or a bounded result for hostile BTF', (t) => {
   const own = parseBtf(craft([1, info(4, 1), 4, 0, 2, 0, 0, info(4, 1), 4, 0, 2, 0], '\0s\0'))
   t.throws(() => diffBtf(own, own), { code: 'cycle' }, 'an anonymous struct in itself')
-  // each holds the next twice
+  // each contains the next twice
   const words = Array.from({ length: 50 }, (_, i) => [
     ...[i === 0 ? 1 : 0, info(4, 2), 4],
     ...[0, Math.min(i + 2, 51), 0, 0, Math.min(i + 2, 51), 0],
@@ -405,13 +412,17 @@ t.test('what is not meant well ends', (t) => {
   t.throws(() => diffBtf(doubling, doubling), { code: 'too_large' })
   const long = `\0${'n'.repeat(60_000)}\0`
   const named = Array.from({ length: 1000 }, (_, i) => [1 + i, info(7), 0]).flat()
-  t.throws(() => parseBtf(craft(named, long)), { code: 'too_large' }, 'names that are tails of one')
+  t.throws(
+    () => parseBtf(craft(named, long)),
+    { code: 'too_large' },
+    'names that are tails of one long string',
+  )
   const bell = diffBtf(parseBtf(craft([], '\0')), parseBtf(craft([1, info(7), 0], '\0\x1b[2J\0')))
-  t.match(text(bell), '+ fwd ?[2J\n', 'a name cannot steer the terminal')
+  t.match(text(bell), '+ fwd ?[2J\n', 'a name cannot send control characters to the terminal')
   t.end()
 })
 
-t.test('mutations give a value or a BtfError', (t) => {
+t.test('diffBtf of mutated BTF gives a value or a BtfError', (t) => {
   const whole = fixture('types-x86_64.btf')
   const sound = parseBtf(whole)
   const { start, end } = sound.header.types
@@ -427,6 +438,6 @@ t.test('mutations give a value or a BtfError', (t) => {
       if (!(error instanceof BtfError)) throw error
     }
   }
-  t.ok(values > 100, `${values} were read`)
+  t.ok(values > 100, `${values} mutations were read`)
   t.end()
 })

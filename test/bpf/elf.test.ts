@@ -5,7 +5,7 @@ import t from 'tap'
 import { memorySource, openElf } from '../../bpf/index.ts'
 import { fixture, fixtureFolder, fixtureNames } from '../helpers/fixtures.ts'
 
-t.test('sections and symbols are those that readelf lists', (t) => {
+t.test('the ELF reader lists the sections and symbols that readelf lists', (t) => {
   for (const name of fixtureNames(/^vmlinux-|\.o$/)) {
     const elf = openElf(memorySource(fixture(name)))
     const theirs = execFileSync('llvm-readelf', ['-SW', fixtureFolder + name], { encoding: 'utf8' })
@@ -37,19 +37,19 @@ t.test('sections and symbols are those that readelf lists', (t) => {
   t.end()
 })
 
-t.test('one symbol by its name, its bytes where its section has them', (t) => {
+t.test('symbol finds a symbol by exact name, with its bytes if its section has any', (t) => {
   for (const name of ['vmlinux-x86_64', 'vmlinux-mips']) {
     const elf = openElf(memorySource(fixture(name)))
     const symbol = elf.symbol('linux_proc_banner')!
     const section = elf.sections[symbol.section]!
     const bytes = elf.read(section, Number(symbol.value - section.address), symbol.size)
     t.equal(Buffer.from(bytes).toString(), '%s version %s (builder@host) (compiler) %s\n\0')
-    t.equal(elf.symbol('proc_banner'), undefined, 'not by the tail of it')
+    t.equal(elf.symbol('proc_banner'), undefined, 'the tail of a name does not match')
   }
   t.end()
 })
 
-t.test('a needle across the pieces in which a section is searched', (t) => {
+t.test('a search finds a needle across two chunks of a section', (t) => {
   const size = (1 << 20) + 10
   const file = t.testdir({ 'data.bin': Buffer.alloc(size).fill('needle', size - 13, size - 7) })
   const object = join(file, 'out.o')
@@ -64,7 +64,7 @@ t.test('a needle across the pieces in which a section is searched', (t) => {
   t.end()
 })
 
-t.test('a compressed section is told from a readable one', (t) => {
+t.test('reading a compressed, missing or truncated section fails with a code of its own', (t) => {
   const folder = t.testdir()
   const packed = join(folder, 'packed')
   execFileSync('llvm-objcopy', [
@@ -81,7 +81,7 @@ t.test('a compressed section is told from a readable one', (t) => {
   t.end()
 })
 
-t.test('a section that begins where numbers are no longer exact', (t) => {
+t.test('a section offset above 2^52 is rejected', (t) => {
   const bytes = Buffer.from(fixture('vmlinux-x86_64'))
   const { index, size } = openElf(memorySource(bytes)).section('.rodata')!
   const header = Number(bytes.readBigUInt64LE(40)) + index * 64

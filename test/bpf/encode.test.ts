@@ -5,13 +5,13 @@ import { type Btf, encodeBtf, parseBtf, readBtf } from '../../bpf/index.ts'
 import { craft, info } from '../helpers/craft.ts'
 import { bpftoolDump, dump, fixture, fixtureNames } from '../helpers/fixtures.ts'
 
-/** The types as they are, in the other byte order. */
+/** Encodes the types in the other byte order. */
 function swapped(btf: Btf): Uint8Array {
   const byteOrder = btf.byteOrder === 'little' ? 'big' : 'little'
   return encodeBtf(btf.types(), { byteOrder })
 }
 
-t.test('what pahole wrote is written with equal bytes', (t) => {
+t.test('encodeBtf writes the bytes that pahole wrote', (t) => {
   for (const name of fixtureNames(/^types-.*btf$/)) {
     const btf = parseBtf(fixture(name))
     const { byteOrder, strings } = btf
@@ -20,14 +20,14 @@ t.test('what pahole wrote is written with equal bytes', (t) => {
   const base = parseBtf(fixture('types-x86_64.btf'))
   const split = parseBtf(fixture('module-x86_64.btf'), { base })
   const written = encodeBtf(split.types(), { base, strings: split.strings })
-  t.ok(fixture('module-x86_64.btf').equals(written), 'split BTF')
+  t.ok(fixture('module-x86_64.btf').equals(written), 'split BTF is written with equal bytes')
   const anew = parseBtf(encodeBtf(split.types(), { base }), { base })
-  t.equal(dump(anew), dump(split), 'and with strings of its own making')
+  t.equal(dump(anew), dump(split), 'the types are equal with a new string section too')
   t.ok(anew.strings.length <= split.strings.length)
   t.end()
 })
 
-t.test('types survive writing in either byte order, as bpftool too sees', (t) => {
+t.test('types survive encoding in either byte order, and bpftool agrees', (t) => {
   const folder = t.testdir()
   for (const name of fixtureNames(/^types-/)) {
     const btf = readBtf(fixture(name))
@@ -37,12 +37,15 @@ t.test('types survive writing in either byte order, as bpftool too sees', (t) =>
     const file = join(folder, name)
     writeFileSync(file, other.bytes)
     t.equal(bpftoolDump(file), dump(btf))
-    t.ok(Buffer.from(swapped(parseBtf(swapped(other)))).equals(other.bytes), 'there and back')
+    t.ok(
+      Buffer.from(swapped(parseBtf(swapped(other)))).equals(other.bytes),
+      'two conversions give the original bytes',
+    )
   }
   t.end()
 })
 
-t.test('strings are written once each', (t) => {
+t.test('encodeBtf writes each string once and drops unused strings', (t) => {
   const btf = parseBtf(craft([1, info(7), 0, 3, info(7), 0, 5, info(7), 0], '\0a\0a\0b\0unused\0'))
   const written = parseBtf(encodeBtf(btf.types()))
   t.equal(Buffer.from(written.strings).toString(), '\0a\0b\0')
@@ -50,7 +53,7 @@ t.test('strings are written once each', (t) => {
   t.end()
 })
 
-t.test('what does not fit its field is refused', (t) => {
+t.test('encodeBtf rejects a value that does not fit its field', (t) => {
   const struct = (bitOffset: number, bitfieldSize: number, flag: boolean) => () =>
     encodeBtf([
       {

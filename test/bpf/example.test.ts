@@ -1,5 +1,5 @@
-// bpf/example on this machine: it builds without a warning, what it reads of others' bytes is bounded, and the tools of
-// its recipes take our BTF. That it runs where there is no BTF is for QEMU: test/e2e and test/long.
+// Tests bpf/example on this machine: it builds without warnings, its readers are bounded, and the tools of its recipes
+// accept our BTF. test/e2e and test/long run it in QEMU on kernels without BTF.
 import { execFile, execFileSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { release } from 'node:os'
@@ -15,7 +15,7 @@ const EXAMPLE = join(import.meta.dirname, '../../bpf/example')
 const STRICT = '-O2 -g -Wall -Wextra -Wno-unused-parameter -Werror'
 const INCLUDE = `/usr/include/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`
 
-/** Runs make in bpf/example, its output in `out`. */
+/** Runs make in bpf/example, with `out` as output directory. */
 const make = (out: string, ...args: string[]): string =>
   execFileSync(
     'make',
@@ -39,7 +39,7 @@ const run = (program: string, ...args: string[]): Promise<Outcome> =>
     ({ code, stderr }) => ({ status: code, stderr }),
   )
 
-t.test('layout: where members are, as our reader has it', async (t) => {
+t.test('the layout script prints the member offsets of our reader', async (t) => {
   for (const [machine, path] of littleKernels()) {
     const btf = parseBtf(readFileSync(path))
     const id = btf.find('task_struct', 'STRUCT')!
@@ -69,7 +69,7 @@ t.test('layout: where members are, as our reader has it', async (t) => {
 })
 
 t.test(
-  'layout: members of a named struct are not those of the one around; unnamed ones are',
+  'the layout script counts members of unnamed inner structs, and not of named ones',
   async (t) => {
     const listing = `struct a {
 	int x;                                           /*     0     4 */
@@ -108,13 +108,13 @@ t.test(
       run('sh', '-c', `echo "$1" | ${join(EXAMPLE, 'layout')} ${wanted}`, 'sh', listing),
     )
     t.match(await Promise.all(missing), [
-      { status: 1, stderr: /no listing of struct b/ },
-      { status: 1, stderr: /not STRUCT.MEMBER: a/ },
+      { status: 1, stderr: /the input has no struct b/ },
+      { status: 1, stderr: /invalid argument a: expected STRUCT.MEMBER/ },
     ])
   },
 )
 
-/** An agent with a bundle of these members; a bundle that is no list is taken as it is. */
+/** Builds an agent with a bundle of these members; a Buffer is used as the bundle. */
 function agentWith(t: Test, members: Record<string, Uint8Array> | Buffer): string {
   const home = t.testdir({})
   const bundle = join(home, 'bundle.tar.gz')
@@ -132,12 +132,12 @@ function agentWith(t: Test, members: Record<string, Uint8Array> | Buffer): strin
   return join(home, 'agent')
 }
 
-/** Whether libbpf and the kernel then load the program depends on who runs this test, and where. */
+/** libbpf and the kernel load the program only with privileges, and only on some machines. */
 const FOUND = /loaded with BTF from the bundle|bundle: it does not load/
 const NOT_FOUND = /bundle: there is none/
 const fromBundle = ['--from', 'bundle', '--seconds', '1', '--events', '0', object]
 
-t.test("the bundle: this machine's kernel among others, in pieces of any size", async (t) => {
+t.test('the agent finds this kernel among bundle members of any size', async (t) => {
   const { distro, version, arch } = thisKernel()
   const btf = readFileSync(kernel)
   const own = `${distro}/${version}/${arch}/${release()}.btf`
@@ -160,7 +160,7 @@ t.test("the bundle: this machine's kernel among others, in pieces of any size", 
   )
 })
 
-t.test('a bundle that is damaged: never a crash', async (t) => {
+t.test('the agent never crashes on a damaged bundle', async (t) => {
   const { distro, version, arch } = thisKernel()
   const tree = t.testdir({})
   const member = join(tree, distro, version, arch, `${release()}.btf`)
@@ -184,24 +184,27 @@ t.test('a bundle that is damaged: never a crash', async (t) => {
   }
 })
 
-t.test('a service that takes too long is ended, and all that it started', async (t) => {
-  const home = t.testdir({})
-  const script = join(home, 'btf-fetch')
-  writeFileSync(
-    script,
-    `#!/bin/sh\nsleep 1000 & echo $! >${home}/pid; trap 'rm ${home}/pid' EXIT; trap 'exit 1' TERM; wait\n`,
-    { mode: 0o755 },
-  )
-  const service = ['--from', 'service', '--server', 'http://127.0.0.1:1', '--patience', '1']
-  const outcome = await run(join(out, 'agent'), ...service, '--fetch', script, object)
-  t.match(outcome, { status: 1, stderr: /service: there is none: Connection timed out/ })
-  t.throws(() => readFileSync(join(home, 'pid')), 'the script could remove what it had begun')
-})
+t.test(
+  'the agent ends a fetch script that takes too long, and the script can clean up',
+  async (t) => {
+    const home = t.testdir({})
+    const script = join(home, 'btf-fetch')
+    writeFileSync(
+      script,
+      `#!/bin/sh\nsleep 1000 & echo $! >${home}/pid; trap 'rm ${home}/pid' EXIT; trap 'exit 1' TERM; wait\n`,
+      { mode: 0o755 },
+    )
+    const service = ['--from', 'service', '--server', 'http://127.0.0.1:1', '--patience', '1']
+    const outcome = await run(join(out, 'agent'), ...service, '--fetch', script, object)
+    t.match(outcome, { status: 1, stderr: /service: there is none: Connection timed out/ })
+    t.throws(() => readFileSync(join(home, 'pid')), 'the trap of the script removed its file')
+  },
+)
 
-t.test('--quiet says only why there is none; wrong usage', async (t) => {
+t.test('the agent with --quiet prints only the reason, and wrong usage exits with 2', async (t) => {
   const agent = join(out, 'agent')
   const quiet = await run(agent, '--quiet', '--from', 'bundle,service', object)
-  t.match(quiet, { status: 1, stderr: /^agent: no BTF for .* was found that loads\n$/ })
+  t.match(quiet, { status: 1, stderr: /^agent: no source of BTF for .* makes the program load\n$/ })
   for (const wrong of [[], ['--from', 'nowhere', object], ['--events', 'x', object], ['--unknown']])
     t.equal((await run(agent, ...wrong)).status, 2, wrong.join(' '))
 })
@@ -210,15 +213,15 @@ const mayLoad =
   (await run(join(out, 'agent'), '--from', 'kernel', '--events', '0', '--seconds', '1', object))
     .status === 0
 t.test(
-  "the kernel's own BTF",
-  mayLoad ? {} : { skip: 'this kernel has none, or lets us not load' },
+  'the agent prefers the BTF of the running kernel',
+  mayLoad ? {} : { skip: 'this kernel has no BTF, or does not allow loading' },
   async (t) => {
     const { stderr } = await run(join(out, 'agent'), '--events', '0', '--seconds', '1', object)
     t.match(stderr, /loaded with the kernel's own BTF\nagent: attached/)
   },
 )
 
-t.test('recipes: bpftool takes our BTF', async (t) => {
+t.test('recipes: bpftool accepts our BTF', async (t) => {
   const small = join(out, 'small.btf')
   execFileSync('bpftool', ['gen', 'min_core_btf', kernel, small, object])
   const text = execFileSync('bpftool', ['btf', 'dump', 'file', small], { encoding: 'utf8' })
@@ -227,7 +230,7 @@ t.test('recipes: bpftool takes our BTF', async (t) => {
   t.match(header.toString(), /struct task_struct \{/)
 })
 
-t.test('recipes: bpftrace takes our BTF', async (t) => {
+t.test('recipes: bpftrace accepts our BTF', async (t) => {
   const env = { ...process.env, BPFTRACE_BTF: kernel }
   const listed = execFileSync('bpftrace', ['-lv', 'struct task_struct'], { env, encoding: 'utf8' })
   t.match(listed, /struct task_struct \{\n\tunsigned int __state;.*real_parent;/s)
@@ -235,7 +238,7 @@ t.test('recipes: bpftrace takes our BTF', async (t) => {
 
 const asRoot =
   process.getuid?.() === 0 ? {} : { skip: 'compiling for tracepoints needs tracefs, and that root' }
-t.test('recipes: exec.bt, compiled for the kernel that our BTF is of', asRoot, async (t) => {
+t.test('recipes: exec.bt compiles for the kernel of our BTF', asRoot, async (t) => {
   const env = { ...process.env, BPFTRACE_BTF: kernel }
   const compile = `mount -t tracefs tracefs /sys/kernel/tracing; bpftrace -d ${EXAMPLE}/exec.bt`
   const code = execFileSync('unshare', ['--mount', 'sh', '-c', compile], { env, encoding: 'utf8' })
@@ -251,7 +254,7 @@ t.test('recipes: exec.bt, compiled for the kernel that our BTF is of', asRoot, a
   )
 })
 
-t.test('the scripts are what shellcheck takes for POSIX sh', async (t) => {
+t.test('shellcheck accepts the scripts as POSIX sh', async (t) => {
   const scripts = ['btf-fetch', 'layout'].map((name) => join(EXAMPLE, name))
   t.match(await run('shellcheck', '--shell=sh', '--severity=warning', ...scripts), { status: 0 })
 })

@@ -1,6 +1,6 @@
 /*
- * The beginning of what `npm run fuzz` goes through, and what that found, as small as it can be: each of these once took
- * minutes, gigabytes or the stack.
+ * The first cases of `npm run fuzz`, and reduced versions of its findings. Each finding once took minutes, gigabytes or
+ * the whole stack.
  */
 import { readFileSync } from 'node:fs'
 import t from 'tap'
@@ -25,7 +25,7 @@ import { fixture } from '../helpers/fixtures.ts'
 
 const CASES = 1500
 
-t.test('mutations give a value or a BtfError at every door', (t) => {
+t.test('every entry point gives a value or a BtfError for mutated input', (t) => {
   const outcomes = new Map<string, Set<string>>()
   for (let seed = 1; seed <= CASES; seed++) {
     for (const { door, outcome } of run(caseOf(seed))) {
@@ -33,17 +33,17 @@ t.test('mutations give a value or a BtfError at every door', (t) => {
     }
   }
   for (const [door, seen] of outcomes) t.ok(seen.has('value'), `${door}: ${[...seen].join(', ')}`)
-  t.ok(outcomes.size > 30, `${outcomes.size} doors`)
+  t.ok(outcomes.size > 30, `${outcomes.size} entry points`)
   t.end()
 })
 
-t.test('a seed makes the same case each time', (t) => {
+t.test('equal seeds make equal cases', (t) => {
   for (let seed = 1; seed <= 100; seed++) t.same(caseOf(seed).bytes, caseOf(seed).bytes)
   t.not(Buffer.compare(caseOf(1).bytes, caseOf(2).bytes), 0)
   t.end()
 })
 
-t.test('a door that throws anything else is a Defect', (t) => {
+t.test('an entry point that throws anything but a BtfError is reported as a Defect', (t) => {
   class Broken extends Random {
     override pick(): never {
       throw new TypeError('a defect')
@@ -60,7 +60,7 @@ const many = <T>(length: number, make: (i: number) => T) =>
 const header = (words: readonly number[], strings: string) =>
   [...printHeader(parseBtf(craft(words, strings)))].join('')
 
-t.test('many types of one name', (t) => {
+t.test('printing many types of one name ends quickly', (t) => {
   const structs = many(MANY, () => [1, info(4), 0]).flat()
   t.match(header(structs, '\0a\0'), `struct a___${MANY} {}`)
   const unions = many(MANY, () => [1, info(5), 0]).flat()
@@ -69,13 +69,13 @@ t.test('many types of one name', (t) => {
   t.end()
 })
 
-t.test('a function that takes itself', (t) => {
+t.test('printing a function that takes itself as parameter fails with cycle', (t) => {
   const btf = parseBtf(craft([0, info(13, 1), 0, 0, 2, 0, info(2), 1]))
   t.throws(() => printLayout(btf, 1), { code: 'cycle' })
   t.end()
 })
 
-t.test('anonymous structs each of which holds the next twice', (t) => {
+t.test('anonymous structs, each of which contains the next twice, fail with too_large', (t) => {
   const next = (i: number) => [0, info(4, 2), 0, 0, i + 2, 0, 0, i + 2, 0]
   const words = [...many(50, next).flat(), 0, info(4), 0, 1, info(4, 1), 0, 0, 1, 0]
   t.throws(() => header(words, '\0a\0'), { code: 'too_large' })
@@ -83,31 +83,39 @@ t.test('anonymous structs each of which holds the next twice', (t) => {
   t.end()
 })
 
-t.test('a struct as large as a header can say', (t) => {
+t.test('a struct with the largest possible size fails with too_large', (t) => {
   const byte = [1, info(1), 1, 8]
   const words = [...byte, 3, info(4, 2), 0xffffffff, 3, 1, 0, 3, 1, 0xfffffff8]
   t.throws(() => header(words, '\0c\0s\0'), { code: 'too_large' })
   t.end()
 })
 
-t.test('members, each of a struct with as many members', (t) => {
+t.test('the layout of many members that are large unions ends quickly', (t) => {
   const members = many(MANY, () => [1, 1, 0]).flat()
   const words = [1, info(5, MANY), 8, ...members, 1, info(5, MANY), 8, ...members]
   t.match(printLayout(parseBtf(craft(words, '\0a\0')), 2), `members: ${MANY}`)
   t.end()
 })
 
-t.test('names that are tails of one long string', (t) => {
+t.test('names that are tails of one long string are rejected as too_large', (t) => {
   const words = many(MANY, (i) => [1 + i, info(7), 0]).flat()
   const strings = `\0${'a'.repeat(2 * MANY)}\0`
   t.throws(() => parseBtf(craft(words, strings)), { code: 'too_large' })
   const base = parseBtf(craft([], strings))
-  t.throws(() => parseBtf(craft(words, ''), { base }), { code: 'too_large' }, 'in the base')
-  t.equal(parseBtf(craft([1, info(7), 0], strings)).name(1).length, 2 * MANY, 'one is fine')
+  t.throws(
+    () => parseBtf(craft(words, ''), { base }),
+    { code: 'too_large' },
+    'the names of the base count too',
+  )
+  t.equal(
+    parseBtf(craft([1, info(7), 0], strings)).name(1).length,
+    2 * MANY,
+    'one long name is valid',
+  )
   t.end()
 })
 
-t.test('many roots and many types of the kernel with one initial', (t) => {
+t.test('many local types and many kernel types with one initial relocate quickly', (t) => {
   const count = MANY / 5
   const names = many(count, (i) => `a${String(i).padStart(5, '0')}`)
   const words = names.flatMap((_, i) => [1 + i * 7, info(4), 0])
@@ -134,7 +142,7 @@ interface Section {
   size: number
 }
 
-/** An ELF file of 64 bits for BPF: bytes from 64 on, then its sections' headers; names are in the first after null. */
+/** A 64-bit BPF ELF file: content from byte 64, then section headers; the first section after null has the names. */
 function elf(content: Buffer, sections: readonly Section[]): Buffer {
   const file = Buffer.alloc(64 + content.length + 64 * (sections.length + 1))
   file.write('\x7fELF\x02\x01\x01', 'latin1')
@@ -155,7 +163,7 @@ function elf(content: Buffer, sections: readonly Section[]): Buffer {
   return file
 }
 
-t.test('sections whose names are tails of one long string', (t) => {
+t.test('section names that are tails of one long string fail with too_large', (t) => {
   const names = Buffer.from(`\0${'a'.repeat(MANY)}\0`)
   const table = { name: 0, type: 3, offset: 64, size: names.length }
   const file = elf(names, [table, ...many(60_000, (i) => ({ ...table, name: i + 1 }))])
@@ -163,7 +171,7 @@ t.test('sections whose names are tails of one long string', (t) => {
   t.end()
 })
 
-t.test('sections that are all the same bytes', (t) => {
+t.test('many sections with the same bytes are rejected as overlapping', (t) => {
   const object = readFileSync(coreObjects('el').get('plain')!)
   const table = Number(object.readBigUInt64LE(40))
   const count = object.readUInt16LE(60)
@@ -179,7 +187,7 @@ t.test('sections that are all the same bytes', (t) => {
   t.end()
 })
 
-t.test('two sections of one name: the first counts, as for libbpf, and its programs alone', (t) => {
+t.test('of two sections of one name only the first and its programs count, as in libbpf', (t) => {
   const object = readFileSync(coreObjects('el').get('type')!)
   const table = Number(object.readBigUInt64LE(40))
   const { code } = openObject(object)
@@ -199,7 +207,7 @@ t.test('two sections of one name: the first counts, as for libbpf, and its progr
   t.end()
 })
 
-t.test('an image full of banners that are none', (t) => {
+t.test('an image full of false banners is searched quickly', (t) => {
   const names = Buffer.from('\0.rodata\0')
   const lie = `Linux version 1 (${') #1'.repeat(200)}`
   const data = Buffer.from('Linux version 1 ('.repeat(MANY / 2) + `${lie}\n\n`.repeat(1000))

@@ -16,7 +16,7 @@ import {
 import { coreObjects, littleKernels } from '../helpers/core.ts'
 import { fixture, fixtureNames } from '../helpers/fixtures.ts'
 
-/** Runs a reader on bad bytes: a value or a BtfError is fine, anything else is a defect. */
+/** Runs a reader on invalid bytes. A value or a BtfError is correct; anything else is a defect. */
 function survives(read: () => unknown): boolean {
   try {
     read()
@@ -38,7 +38,7 @@ function walk(bytes: Uint8Array): void {
 
 const kernel = readBtf(readFileSync(littleKernels().get('x86_64')!))
 
-/** Objects relocate against a sound kernel, and sound objects against whatever kernel. */
+/** Relocates an invalid object against a valid kernel, and a valid object against an invalid kernel. */
 function relocateObject(bytes: Uint8Array): void {
   const object = openObject(bytes)
   relocate(object, kernel)
@@ -76,7 +76,7 @@ const inputs: readonly Input[] = [
   ...files(littleKernels(), ['x86_64', 's390x'], relocateAgainst),
 ]
 
-t.test('cut off at every byte', (t) => {
+t.test('every reader gives a value or a BtfError for input cut at any byte', (t) => {
   for (const { name, bytes, read } of inputs) {
     let cuts = 0
     for (let length = 0; length < bytes.length; length++) {
@@ -92,11 +92,11 @@ t.test('cut off at every byte', (t) => {
       return false
     }
   })
-  t.same(accepted, [], 'no part of a BTF passes for a whole one')
+  t.same(accepted, [], 'no truncated BTF is accepted')
   t.end()
 })
 
-/** A generator of numbers below 2^32 that gives the same ones each run (xorshift32). */
+/** A generator of numbers below 2^32, equal in every run (xorshift32). */
 function randomNumbers(seed: number): () => number {
   let state = seed
   return () => {
@@ -109,7 +109,7 @@ function randomNumbers(seed: number): () => number {
 
 const EXTREMES = [0, 1, 0x7f, 0x80, 0xff, 0xffff, 0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff]
 
-t.test('bytes and words changed at random', (t) => {
+t.test('every reader gives a value or a BtfError for randomly changed input', (t) => {
   for (const { name, bytes: original, read } of inputs) {
     const random = randomNumbers(original.length)
     const rounds = 400
@@ -118,7 +118,7 @@ t.test('bytes and words changed at random', (t) => {
       const bytes = new Uint8Array(original)
       const view = new DataView(bytes.buffer)
       for (let n = random() % 4; n >= 0; n--) {
-        // half of the changes hit the beginning, where headers are
+        // half of the changes are at the beginning, where the headers are
         const range = random() % 2 ? bytes.length : Math.min(bytes.length, 128)
         const at = random() % (range - 4)
         if (random() % 2) bytes[at] = random()

@@ -14,13 +14,13 @@ const told = {
   hasDwarf: false,
 }
 
-/** The one of the fixtures that has a task_struct. */
+/** The fixture that has a task_struct. */
 const KERNEL = [...littleKernels().values()]
   .map((path) => readFileSync(path))
   .find((bytes) => parseBtf(bytes).find('task_struct', 'STRUCT') !== undefined)!
 const BIG = Buffer.from(encodeBtf(parseBtf(KERNEL).types(), { byteOrder: 'big' }))
 
-/** A build-id note and one that follows it. */
+/** A build-id note and another note after it. */
 function notes(order: 'little' | 'big', buildId: string): Buffer {
   const words = (...values: number[]) => {
     const bytes = Buffer.alloc(values.length * 4)
@@ -33,7 +33,7 @@ function notes(order: 'little' | 'big', buildId: string): Buffer {
   return Buffer.concat([words(4, 20, 3), gnu, id, words(6, 4, 0x101), linux, words(0)])
 }
 
-/** What lies in an image before its BTF: code, data, a vDSO with a build-id of its own, the kernel's notes. */
+/** The part of an image before its BTF: code, data, a vDSO with its own build-id, the kernel's notes. */
 function image(
   btf: Buffer,
   order: 'little' | 'big' = 'little',
@@ -48,7 +48,7 @@ function image(
   ])
 }
 
-/** The beginning of a PE file for a machine. */
+/** The first bytes of a PE file for a machine. */
 function pe(machine: number): Buffer {
   const bytes = Buffer.alloc(0x80)
   bytes.write('MZ')
@@ -58,11 +58,11 @@ function pe(machine: number): Buffer {
   return bytes
 }
 
-t.test('what a flat image tells of itself, in either byte order', (t) => {
+t.test('a flat image gives release, build-id and BTF in either byte order', (t) => {
   const { ownBtf, ...rest } = describeImage(image(KERNEL)) ?? {}
   const { pointerSize } = parseBtf(KERNEL)
   t.same(rest, { byteOrder: 'little', pointerSize, machine: 0, ...told })
-  t.ok(KERNEL.equals(ownBtf!), 'all of the BTF and nothing more')
+  t.ok(KERNEL.equals(ownBtf!), 'the bytes are exactly the BTF')
 
   const big = describeImage(image(BIG, 'big'))
   t.match(big, { byteOrder: 'big', ...told })
@@ -70,7 +70,7 @@ t.test('what a flat image tells of itself, in either byte order', (t) => {
   t.end()
 })
 
-t.test('machines by their PE header', (t) => {
+t.test('the machine of a flat image comes from its PE header', (t) => {
   const machines = { aarch64: 0xaa64, riscv64: 0x5064, loongarch64: 0x6264, x86_64: 0x8664 }
   for (const [arch, machine] of Object.entries(machines))
     t.equal(describeImage(image(KERNEL, 'little', pe(machine)))?.arch, arch)
@@ -81,7 +81,7 @@ t.test('machines by their PE header', (t) => {
   t.end()
 })
 
-t.test("other BTF than the kernel's, and what looks like some, is passed over", (t) => {
+t.test("BTF that is not the kernel's, and bytes that resemble BTF, are skipped", (t) => {
   const [other, cut] = [fixture('types-x86_64.btf'), KERNEL.subarray(0, 1000)]
   const found = describeImage(image(Buffer.concat([other, cut, KERNEL])))
   t.ok(KERNEL.equals(found?.ownBtf ?? Buffer.alloc(0)))
@@ -93,14 +93,14 @@ t.test("other BTF than the kernel's, and what looks like some, is passed over", 
   t.end()
 })
 
-t.test("notes that are not the BTF's neighbours are not believed", (t) => {
+t.test('notes that are not next to the BTF are ignored', (t) => {
   const far = Buffer.concat([notes('little', BUILD_ID), Buffer.alloc(70_000), KERNEL])
   t.equal(describeImage(far)?.buildId, undefined)
   t.equal(describeImage(KERNEL)?.buildId, undefined)
   t.end()
 })
 
-t.test('a kernel is known by its banner', (t) => {
+t.test('isKernelImage recognises a kernel by its complete banner only', (t) => {
   t.ok(isKernelImage(image(Buffer.alloc(0))))
   t.notOk(isKernelImage(Buffer.from('Linux version %s (%s)\0Linux version \0')))
   t.notOk(isKernelImage(Buffer.from(BANNER.slice(0, 40))))

@@ -12,14 +12,14 @@ function member(btf: typeof x86, name: string): number {
   return found?.type ?? -1
 }
 
-t.test('sizes follow typedefs, qualifiers, arrays and the size of a pointer', (t) => {
+t.test('sizeOf follows typedefs, qualifiers, arrays and the pointer size', (t) => {
   t.equal(sizeOf(x86, member(x86, 'qualified')), 4)
   t.equal(sizeOf(x86, member(x86, 'matrix')), 48)
   t.equal(sizeOf(x86, member(x86, 'table')), 16)
   t.equal(sizeOf(i386, member(i386, 'table')), 8)
   t.equal(sizeOf(x86, member(x86, 'large')), 8)
   t.equal(sizeOf(x86, member(x86, 'rest')), 0)
-  t.equal(sizeOf(x86, 0), undefined, 'void has none')
+  t.equal(sizeOf(x86, 0), undefined, 'void has no size')
   t.equal(sizeOf(x86, x86.find('forward', 'FWD')!), undefined)
   t.equal(sizeOf(x86, x86.find('entry', 'FUNC')!), undefined)
   t.equal(x86.name(resolve(x86, member(x86, 'qualified'))), 'unsigned int')
@@ -27,7 +27,7 @@ t.test('sizes follow typedefs, qualifiers, arrays and the size of a pointer', (t
   t.end()
 })
 
-t.test('chains without an end and sizes without a bound are errors', (t) => {
+t.test('endless type chains and unbounded sizes are errors', (t) => {
   const loop = parseBtf(craft([1, info(8), 2, 1, info(8), 1], '\0t\0'))
   t.throws(() => sizeOf(loop, 1), { code: 'cycle' })
   t.throws(() => resolve(loop, 1), { code: 'cycle' })
@@ -39,7 +39,7 @@ t.test('chains without an end and sizes without a bound are errors', (t) => {
   t.end()
 })
 
-t.test('two compilers agree on the layout of one source', (t) => {
+t.test('layouts of one source by two compilers are equal', (t) => {
   const bpf = readBtf(fixture('types-bpfel.o'))
   const { same, different, missing } = compareLayouts(x86, bpf)
   t.same([...different, ...missing], [])
@@ -47,10 +47,14 @@ t.test('two compilers agree on the layout of one source', (t) => {
   t.end()
 })
 
-t.test('a difference in size, offset, name or bitfield is found', (t) => {
+t.test('differing layouts are found by size, offset, name or bitfield', (t) => {
   const of32 = compareLayouts(i386, x86)
   const names = of32.different.map((layout) => layout.name).sort()
-  t.same(names, ['bits', 'everything', 'halves', 'list'], 'pointers, and u64 after u32')
+  t.same(
+    names,
+    ['bits', 'everything', 'halves', 'list'],
+    'structs with pointers, or u64 after u32, differ',
+  )
   const int = [1, info(1), 4, 32]
   const struct = (name: number, offset: number, size = 8, bits = 0) =>
     parseBtf(craft([...int, 3, info(4, 1, 1), size, name, 1, (bits << 24) | offset], '\0a\0s\0'))
@@ -63,8 +67,8 @@ t.test('a difference in size, offset, name or bitfield is found', (t) => {
   t.end()
 })
 
-t.test('old bitfields, whose width is the type, compare with new ones', (t) => {
-  // u32 a:3, b:5 as pahole wrote them before kind_flag, and as it does now
+t.test('bitfields from before kind_flag compare equal to new ones', (t) => {
+  // u32 a:3, b:5 as pahole wrote them before kind_flag, and as it writes them now
   const old = parseBtf(
     craft(
       [1, info(1), 4, 3, 1, info(1), 4, (2 << 16) | 5, 5, info(4, 2), 4, 1, 1, 0, 3, 2, 1],

@@ -1,4 +1,4 @@
-/* Modules merged: against pahole, which deduplicates the same modules compiled into one, and by hand-made graphs. */
+/* Tests mergeBtf against pahole, which deduplicates the same modules compiled into one, and with hand-made graphs. */
 import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -23,7 +23,7 @@ import { buildRelocate, relocateWithLibbpf } from './oracle/libbpf.ts'
 const BASE = join(fixtureFolder, 'types-x86_64.btf')
 const base = parseBtf(fixture('types-x86_64.btf'))
 
-/** Two modules that share types, have some alone, know each other's by declaration, and differ in one. */
+/** Two modules with shared and own types, declarations of each other's types, and one differing type. */
 const SHARED = `
   struct list { struct list *next, *prev; };
   struct leaf;
@@ -61,14 +61,14 @@ function compileModule(folder: string, name: string, source: string): string {
   return object
 }
 
-/** What pahole makes of an object over a base; returns the path. */
+/** Makes split BTF of an object over a base with pahole; returns the path. */
 function splitOf(object: string, over = BASE): string {
   const split = object.replace(/\.o$/, '.btf')
   execFileSync('pahole', [`--btf_base=${over}`, `--btf_encode_detached=${split}`, object])
   return split
 }
 
-/** The types of split BTF and of its base, as bpftool reads them. */
+/** The types of split BTF and its base, read by bpftool. */
 async function dumpSplit(split: string, over = BASE): Promise<DumpedType[]> {
   const command = ['-B', over, '--json', 'btf', 'dump', 'file', split]
   const own: DumpedType[] = JSON.parse(execFileSync('bpftool', command, { encoding: 'utf8' })).types
@@ -81,51 +81,63 @@ function merged(folder: string, modules: readonly Btf[], over = base): { btf: Bt
   return { btf: parseBtf(readFileSync(path)), path }
 }
 
-t.test('one module: the base unchanged, then the graph that bpftool sees of both', async (t) => {
-  const module = parseBtf(fixture('module-x86_64.btf'), { base })
-  const { btf, path } = merged(t.testdir(), [module, module])
-  t.same(
-    compareGraphs(await dumpSplit(join(fixtureFolder, 'module-x86_64.btf')), await dumpTypes(path)),
-    [],
-  )
-  t.equal(dump(btf), dump(base) + dump(module), 'with nothing to deduplicate, the ids too')
-  t.equal(bpftoolDump(path), dump(btf))
-  t.ok(base.strings.equals(btf.strings.subarray(0, base.strings.length)))
-  t.ok(fixture('types-x86_64.btf').equals(mergeBtf(base, [])), 'no module: the base itself')
-})
-
-t.test('two modules: the graph that pahole makes of both compiled into one', async (t) => {
-  const folder = t.testdir()
-  const objects = Object.entries(MODULES).map(([name, source]) =>
-    compileModule(folder, name, source),
-  )
-  const both = join(folder, 'both.o')
-  execFileSync('ld.lld', ['-r', ...objects, '-o', both])
-  const theirs = await dumpSplit(splitOf(both))
-  const modules = objects.map((object) => parseBtf(readFileSync(splitOf(object)), { base }))
-  for (const order of [modules, modules.toReversed()]) {
-    const { btf, path } = merged(folder, order)
-    t.same(compareGraphs(theirs, await dumpTypes(path)), [])
-    const named = (name: string) => [...btf.types()].filter((type) => type.name === name)
-    t.equal(named('tree').length, 1, 'a struct in circles, once')
+t.test(
+  'merging one module gives the base unchanged, then the graph that bpftool reads of both',
+  async (t) => {
+    const module = parseBtf(fixture('module-x86_64.btf'), { base })
+    const { btf, path } = merged(t.testdir(), [module, module])
     t.same(
-      named('leaf').map(({ kind }) => kind),
-      ['STRUCT'],
-      'and what one only declares is resolved',
+      compareGraphs(
+        await dumpSplit(join(fixtureFolder, 'module-x86_64.btf')),
+        await dumpTypes(path),
+      ),
+      [],
     )
-    t.same(
-      named('ping').map(({ kind }) => kind),
-      ['STRUCT'],
-      'in both directions',
+    t.equal(dump(btf), dump(base) + dump(module), 'the ids are equal too if nothing is duplicate')
+    t.equal(bpftoolDump(path), dump(btf))
+    t.ok(Buffer.from(base.strings).equals(btf.strings.subarray(0, base.strings.length)))
+    t.ok(
+      fixture('types-x86_64.btf').equals(mergeBtf(base, [])),
+      'merging no module gives the base itself',
     )
-    t.equal(named('variant').length, 2, 'those that differ stay')
-    t.equal(named('forward').length, 1, 'a declaration that the base has is the base’s')
-  }
-  const [first, second] = modules
-  t.ok(first?.find('leaf', 'FWD') && first.find('pong', 'FWD') && second?.find('ping', 'FWD'))
-})
+  },
+)
 
-t.test('big-endian modules merge to the same', (t) => {
+t.test(
+  'merging two modules gives the graph that pahole makes of both compiled into one',
+  async (t) => {
+    const folder = t.testdir()
+    const objects = Object.entries(MODULES).map(([name, source]) =>
+      compileModule(folder, name, source),
+    )
+    const both = join(folder, 'both.o')
+    execFileSync('ld.lld', ['-r', ...objects, '-o', both])
+    const theirs = await dumpSplit(splitOf(both))
+    const modules = objects.map((object) => parseBtf(readFileSync(splitOf(object)), { base }))
+    for (const order of [modules, modules.toReversed()]) {
+      const { btf, path } = merged(folder, order)
+      t.same(compareGraphs(theirs, await dumpTypes(path)), [])
+      const named = (name: string) => [...btf.types()].filter((type) => type.name === name)
+      t.equal(named('tree').length, 1, 'a struct in a cycle occurs once')
+      t.same(
+        named('leaf').map(({ kind }) => kind),
+        ['STRUCT'],
+        'and what one only declares is resolved',
+      )
+      t.same(
+        named('ping').map(({ kind }) => kind),
+        ['STRUCT'],
+        'in both directions',
+      )
+      t.equal(named('variant').length, 2, 'differing structs of one name stay')
+      t.equal(named('forward').length, 1, 'a declaration that the base has is not repeated')
+    }
+    const [first, second] = modules
+    t.ok(first?.find('leaf', 'FWD') && first.find('pong', 'FWD') && second?.find('ping', 'FWD'))
+  },
+)
+
+t.test('big-endian modules merge to the same graph', (t) => {
   const swap = (btf: Btf, over?: Btf) =>
     parseBtf(encodeBtf(btf.types(), { byteOrder: 'big', ...(over && { base: over }) }), {
       ...(over && { base: over }),
@@ -148,7 +160,7 @@ t.test('big-endian modules merge to the same', (t) => {
   t.end()
 })
 
-/** A program that knows types of the base, of both modules, and one that nobody has. */
+/** A program with types of the base, of both modules, and one that exists nowhere. */
 const PROGRAM = `
   #define KERNEL __attribute__((preserve_access_index))
   struct list { struct list *next; } KERNEL;
@@ -169,7 +181,7 @@ const PROGRAM = `
   char LICENSE[] __attribute__((section("license"))) = "GPL";
 `
 
-t.test('CO-RE objects relocate against it as against base and module', async (t) => {
+t.test('CO-RE objects relocate against merged BTF as against base and module', async (t) => {
   const folder = t.testdir()
   const kernels = littleKernels()
   const over = kernels.get('x86_64')!
@@ -208,7 +220,7 @@ t.test('CO-RE objects relocate against it as against base and module', async (t)
   ])
 })
 
-/** Types without ids of their own: they get those that follow each other from 2, over a base that has one int. */
+/** Types without ids. They get consecutive ids from 2, over a base with one int. */
 type Draft = (id: number) => BtfType
 const pointer =
   (type: number): Draft =>
@@ -239,7 +251,7 @@ const INT: BtfType = {
   ...{ signed: true, char: false, bool: false, bits: 32, bitOffset: 0 },
 }
 
-/** Merges modules over a base of an int and what `more` has; returns what they add, by kind, name and references. */
+/** Merges modules over a base of an int and `more`. Returns the added types: id, kind, name, references. */
 function mergeDrafts(
   modules: readonly (readonly Draft[])[],
   more: readonly Draft[] = [],
@@ -261,50 +273,78 @@ function mergeDrafts(
   })
 }
 
-t.test('types in circles are one when no step tells them apart', (t) => {
+t.test('cyclic types are merged if no path tells them apart', (t) => {
   const once = [struct('node', 3), pointer(2)]
   const twice = [struct('node', 3), pointer(4), struct('node', 5), pointer(2)]
   t.same(mergeDrafts([once, once]), ['2 STRUCT node 3', '3 PTR  2'])
-  t.same(mergeDrafts([twice]), ['2 STRUCT node 3', '3 PTR  2'], 'however often one goes around')
-  t.same(mergeDrafts([[struct('node', 5), pointer(4)]], once), [], 'nor from the base')
+  t.same(
+    mergeDrafts([twice]),
+    ['2 STRUCT node 3', '3 PTR  2'],
+    'the number of copies in the cycle does not matter',
+  )
+  t.same(
+    mergeDrafts([[struct('node', 5), pointer(4)]], once),
+    [],
+    'a cycle of the base is not repeated',
+  )
   const other = [struct('node', 3), pointer(4), struct('node', 1)]
   t.equal(
     mergeDrafts([once, other]).length,
     5,
     'a difference further on makes all before it differ',
   )
-  t.same(mergeDrafts([[pointer(2)], [pointer(2)]]), ['2 PTR  2'], 'a circle without any struct')
+  t.same(mergeDrafts([[pointer(2)], [pointer(2)]]), ['2 PTR  2'], 'a cycle without a struct')
   t.same(mergeDrafts([[pointer(3), pointer(2)], [pointer(2)]]), ['2 PTR  2'])
   t.end()
 })
 
-t.test('variables and sections are never one', (t) => {
+t.test('variables and sections are never merged', (t) => {
   t.equal(mergeDrafts([[variable], [variable]], [variable]).length, 2)
   t.end()
 })
 
 t.test(
-  'a declaration becomes the one struct of its name, and stays where there are several',
+  'a declaration is replaced by the only struct of its name, and stays if there are several',
   (t) => {
     const declares = [forward('s'), pointer(2)]
     t.same(mergeDrafts([declares, [struct('s', 1)]]), ['2 PTR  3', '3 STRUCT s 1'])
-    t.same(mergeDrafts([[forward('s'), pointer(3)]], [struct('s', 1)]), ['3 PTR  2'], 'of the base')
+    t.same(
+      mergeDrafts([[forward('s'), pointer(3)]], [struct('s', 1)]),
+      ['3 PTR  2'],
+      'the struct is in the base',
+    )
     t.same(mergeDrafts([declares, declares]), ['2 FWD s', '3 PTR  2'])
-    t.equal(mergeDrafts([declares, [struct('s', 1)], [struct('s')]]).length, 4, 'of two sizes')
+    t.equal(
+      mergeDrafts([declares, [struct('s', 1)], [struct('s')]]).length,
+      4,
+      'there are two structs of different size',
+    )
     t.equal(
       mergeDrafts([declares, [struct('s', 1)], [struct('s', 3), pointer(1)]]).length,
       5,
       'or two types',
     )
-    t.equal(mergeDrafts([[forward('s', 'union')], [struct('s', 1)]]).length, 2, 'of another kind')
-    t.equal(mergeDrafts([[forward('')], [struct('', 1)]]).length, 2, 'without name')
+    t.equal(
+      mergeDrafts([[forward('s', 'union')], [struct('s', 1)]]).length,
+      2,
+      'the struct has another kind',
+    )
+    t.equal(
+      mergeDrafts([[forward('')], [struct('', 1)]]).length,
+      2,
+      'an anonymous declaration stays',
+    )
     t.same(
       mergeDrafts([[forward('s'), pointer(3)], [struct('s', 1)]], [forward('s')]),
       ['3 PTR  2', '4 STRUCT s 1'],
       'the base’s own stays',
     )
     const known = [enumeration('s', 'A'), struct('s', 1)]
-    t.equal(mergeDrafts([[enumeration('s'), pointer(2)], known]).length, 3, 'an enum’s too')
+    t.equal(
+      mergeDrafts([[enumeration('s'), pointer(2)], known]).length,
+      3,
+      'the same holds for enums',
+    )
     t.equal(mergeDrafts([[enumeration('s')], known, [enumeration('s', 'A', 'B')]]).length, 4)
     t.equal(mergeDrafts([[enumeration('s')], [struct('s', 1)]]).length, 2)
     const x = [struct('x', 3), pointer(4), forward('y')]
@@ -319,8 +359,8 @@ t.test(
   },
 )
 
-t.test('declarations that one by one turn out to be ambiguous', (t) => {
-  // s0 is two structs; s1 is one only if `struct s0` is, and so on
+t.test('a chain of declarations that become ambiguous one after the other stays', (t) => {
+  // s0 is two structs; the two s1 are equal only if `struct s0` is unambiguous, and so on
   const length = 20_000
   const known: Draft[] = [struct('s0', 1), pointer(2)]
   const declared: Draft[] = [struct('s0', 3), pointer(1), forward('s0'), pointer(4)]
@@ -338,12 +378,12 @@ t.test('declarations that one by one turn out to be ambiguous', (t) => {
   t.end()
 })
 
-/** Which types of a list are equal, by comparing all pairs until nothing changes: slow, and plainly right. */
+/** The equal types of a list, by comparing all pairs until nothing changes: slow, but simple. */
 function equalPairs(types: readonly BtfType[]): boolean[][] {
   const said = types.map((type) => {
     const ids: number[] = []
     const text = JSON.stringify(renumbered(type, (id) => Math.min(1, ids.push(id))))
-    return { text, ids: ids.slice(1) } // the first is its own
+    return { text, ids: ids.slice(1) } // a type is equal to itself
   })
   const equal = said.map((a) => said.map((b) => a.text === b.text))
   for (let changed = true; changed; ) {
@@ -359,7 +399,7 @@ function equalPairs(types: readonly BtfType[]): boolean[][] {
   return equal
 }
 
-t.test('graphs by chance: every type is kept, and none twice', (t) => {
+t.test('random graphs merge without loss and without duplicates', (t) => {
   let state = 1
   const below = (limit: number) => {
     state = (Math.imul(state, 1103515245) + 12345) >>> 0
@@ -378,7 +418,7 @@ t.test('graphs by chance: every type is kept, and none twice', (t) => {
       return parseBtf(encodeBtf(types, { base: over }), { base: over })
     })
     const merged = parseBtf(mergeBtf(over, modules))
-    // all of them side by side: the merged, with the base in it, then each module's
+    // all types in one list: the merged BTF with the base, then each module
     const types = [...merged.types()]
     for (const module of modules) {
       const shift = types.length + 1 - module.startId
@@ -400,6 +440,6 @@ t.test('graphs by chance: every type is kept, and none twice', (t) => {
       t.same({ round, kept }, {})
     dropped += types.length - 2 * merged.typeCount + over.typeCount
   }
-  t.ok(dropped > 300, `${dropped} were equal to another`)
+  t.ok(dropped > 300, `${dropped} types were equal to another`)
   t.end()
 })

@@ -35,14 +35,14 @@ function minimize(kernel: Btf, objects: readonly BpfObject[]): Uint8Array | stri
   }
 }
 
-/** What an object's relocations come to, but for the ids of types, which a smaller BTF has others of. */
+/** The results of an object's relocations, without type ids, which differ in a smaller BTF. */
 function outcomes(object: BpfObject, kernel: Btf): unknown[] {
   return relocate(object, kernel).relocations.map(({ relocation, outcome }) =>
     relocation.kind === 'target_type_id' && outcome.is === 'ok' ? 'an id' : outcome,
   )
 }
 
-t.test('the type graph is the one bpftool makes', async (t) => {
+t.test('minimizeBtf keeps the type graph that bpftool keeps', async (t) => {
   const folder = t.testdir()
   const [theirs, ours] = [join(folder, 'theirs.btf'), join(folder, 'ours.btf')]
   for (const file of kernels) {
@@ -65,7 +65,7 @@ t.test('the type graph is the one bpftool makes', async (t) => {
         writeFileSync(ours, minimized)
         t.same(compareGraphs(await dumpTypes(theirs), await dumpTypes(ours)), [], title)
         if (kernel.byteOrder === 'little')
-          t.ok(readFileSync(theirs).equals(minimized), 'and so are the bytes')
+          t.ok(readFileSync(theirs).equals(minimized), 'the bytes are equal too')
         equal++
       }
     }
@@ -73,7 +73,7 @@ t.test('the type graph is the one bpftool makes', async (t) => {
   }
 })
 
-t.test('several objects at once', async (t) => {
+t.test('minimizeBtf for several objects keeps what bpftool keeps for them', async (t) => {
   const [file] = kernels
   const paths = ['task', 'bitfield', 'enum', 'match', 'type'].map((name) => little.get(name)!)
   const theirs = join(t.testdir(), 'theirs.btf')
@@ -82,27 +82,33 @@ t.test('several objects at once', async (t) => {
   t.ok(readFileSync(theirs).equals(minimizeBtf(readBtf(readFileSync(file!)), objects)))
 })
 
-t.test('every object relocates against it as against the whole, in either byte order', (t) => {
-  for (const path of [...little.values(), ...coreObjects('eb').values()]) {
-    const object = openObject(readFileSync(path))
-    for (const file of kernels) {
-      const kernel = readBtf(readFileSync(file))
-      const minimized = minimize(kernel, [object])
-      if (typeof minimized === 'string') continue
-      const { pointerSize } = kernel
-      const small = parseBtf(minimized, { pointerSize })
-      const title = `${basename(path)} on ${basename(file)}: ${minimized.length} bytes`
-      t.same(outcomes(object, small), outcomes(object, kernel), title)
-      t.equal(small.byteOrder, kernel.byteOrder)
-      t.ok(small.typeCount < kernel.typeCount)
-      // what is kept is enough for itself, and nothing more
-      t.ok(Buffer.from(minimizeBtf(small, [object])).equals(minimized), 'and minimises to itself')
+t.test(
+  'every object relocates against minimised BTF as against the whole, in either byte order',
+  (t) => {
+    for (const path of [...little.values(), ...coreObjects('eb').values()]) {
+      const object = openObject(readFileSync(path))
+      for (const file of kernels) {
+        const kernel = readBtf(readFileSync(file))
+        const minimized = minimize(kernel, [object])
+        if (typeof minimized === 'string') continue
+        const { pointerSize } = kernel
+        const small = parseBtf(minimized, { pointerSize })
+        const title = `${basename(path)} on ${basename(file)}: ${minimized.length} bytes`
+        t.same(outcomes(object, small), outcomes(object, kernel), title)
+        t.equal(small.byteOrder, kernel.byteOrder)
+        t.ok(small.typeCount < kernel.typeCount)
+        // minimising the result again changes nothing
+        t.ok(
+          Buffer.from(minimizeBtf(small, [object])).equals(minimized),
+          'minimised BTF minimises to itself',
+        )
+      }
     }
-  }
-  t.end()
-})
+    t.end()
+  },
+)
 
-t.test('an object without relocations gives BTF without types', (t) => {
+t.test('minimizeBtf for an object without relocations gives BTF without types', (t) => {
   const minimized = minimizeBtf(readBtf(readFileSync(kernels[0]!)), [
     openObject(readFileSync(little.get('plain')!)),
   ])
@@ -111,7 +117,7 @@ t.test('an object without relocations gives BTF without types', (t) => {
   t.end()
 })
 
-t.test('of several types of one name all are kept that one relocation or another needs', (t) => {
+t.test('minimizeBtf keeps every candidate of one name that some relocation needs', (t) => {
   const int: BtfType = {
     kind: 'INT',
     id: 1,
@@ -155,7 +161,7 @@ t.test('of several types of one name all are kept that one relocation or another
   t.end()
 })
 
-/** The kernel as pahole wrote it before kind_flag: a bitfield's width is that of an INT made for it. */
+/** A kernel as pahole wrote it before kind_flag: each bitfield has an INT of its width. */
 function withoutFlags(kernel: Btf): Btf {
   const ints: BtfType[] = []
   const widths = new Map<string, number>()
@@ -184,52 +190,70 @@ function withoutFlags(kernel: Btf): Btf {
   return parseBtf(encodeBtf([...types, ...ints], { byteOrder }), { pointerSize })
 }
 
-t.test('bitfields from before kind_flag, which bpftool 7.1 refuses', async (t) => {
-  const folder = t.testdir()
-  const [file, theirs, ours] = [join(folder, 'old'), join(folder, 'theirs'), join(folder, 'ours')]
-  const harness = await buildRelocate(folder)
-  const path = little.get('bitfield')!
-  const object = openObject(readFileSync(path))
-  for (const now of littleKernels().values()) {
-    const kernel = withoutFlags(readBtf(readFileSync(now)))
-    const { pointerSize } = kernel
-    const title = basename(now)
-    t.ok(compareLayouts(readBtf(readFileSync(now)), kernel).different.length === 0, title)
+t.test(
+  'minimizeBtf keeps bitfields from before kind_flag, which bpftool 7.1 rejects',
+  async (t) => {
+    const folder = t.testdir()
+    const [file, theirs, ours] = [join(folder, 'old'), join(folder, 'theirs'), join(folder, 'ours')]
+    const harness = await buildRelocate(folder)
+    const path = little.get('bitfield')!
+    const object = openObject(readFileSync(path))
+    for (const now of littleKernels().values()) {
+      const kernel = withoutFlags(readBtf(readFileSync(now)))
+      const { pointerSize } = kernel
+      const title = basename(now)
+      t.ok(compareLayouts(readBtf(readFileSync(now)), kernel).different.length === 0, title)
+      writeFileSync(file, kernel.bytes)
+      const libbpf = await relocateWithLibbpf([harness], path, file)
+      t.same(
+        differences(libbpf, relocate(object, readBtf(readFileSync(file)))),
+        [],
+        'libbpf decides the same',
+      )
+
+      writeFileSync(ours, minimizeBtf(kernel, [object]))
+      const small = readBtf(readFileSync(ours), { pointerSize })
+      t.same(
+        outcomes(object, small),
+        outcomes(object, kernel),
+        'every relocation has the same result',
+      )
+      t.ok([...small.types()].every((type) => !('flag' in type) || !type.flag))
+      t.match(await minimizeWithBpftool(file, [path], theirs), /Invalid argument/)
+    }
+  },
+)
+
+t.test(
+  'minimizeBtf keeps a TYPE_TAG on the way to a type, which bpftool 7.1 cannot keep',
+  async (t) => {
+    const folder = t.testdir()
+    const [file, theirs] = [join(folder, 'tagged.btf'), join(folder, 'theirs.btf')]
+    // typedef struct __key_reference_with_attributes __rcu *key_ref_t, of the object `forward`
+    const path = little.get('forward')!
+    const object = openObject(readFileSync(path))
+    const kernel = parseBtf(
+      encodeBtf([
+        { kind: 'STRUCT', id: 1, name: '__key_reference_with_attributes', size: 0, ...NONE },
+        { kind: 'TYPE_TAG', id: 2, name: 'rcu', type: 1, flag: false },
+        { kind: 'PTR', id: 3, name: '', type: 2, flag: false },
+        { kind: 'TYPEDEF', id: 4, name: 'key_ref_t', type: 3, flag: false },
+      ]),
+      { pointerSize: 8 },
+    )
     writeFileSync(file, kernel.bytes)
+    t.match(await minimizeWithBpftool(file, [path], theirs), /unsupported kind: type_tag/)
+    const small = parseBtf(minimizeBtf(kernel, [object]), { pointerSize: 8 })
+    t.same(small.kinds(), ['PTR', 'STRUCT', 'TYPEDEF', 'TYPE_TAG'])
+    t.same(outcomes(object, small), outcomes(object, kernel))
+    const harness = await buildRelocate(folder)
     const libbpf = await relocateWithLibbpf([harness], path, file)
-    t.same(differences(libbpf, relocate(object, readBtf(readFileSync(file)))), [], 'as libbpf')
-
-    writeFileSync(ours, minimizeBtf(kernel, [object]))
-    const small = readBtf(readFileSync(ours), { pointerSize })
-    t.same(outcomes(object, small), outcomes(object, kernel), 'every relocation as before')
-    t.ok([...small.types()].every((type) => !('flag' in type) || !type.flag))
-    t.match(await minimizeWithBpftool(file, [path], theirs), /Invalid argument/)
-  }
-})
-
-t.test('a TYPE_TAG that a type leads to, which bpftool 7.1 cannot keep', async (t) => {
-  const folder = t.testdir()
-  const [file, theirs] = [join(folder, 'tagged.btf'), join(folder, 'theirs.btf')]
-  // typedef struct __key_reference_with_attributes __rcu *key_ref_t, of the object `forward`
-  const path = little.get('forward')!
-  const object = openObject(readFileSync(path))
-  const kernel = parseBtf(
-    encodeBtf([
-      { kind: 'STRUCT', id: 1, name: '__key_reference_with_attributes', size: 0, ...NONE },
-      { kind: 'TYPE_TAG', id: 2, name: 'rcu', type: 1, flag: false },
-      { kind: 'PTR', id: 3, name: '', type: 2, flag: false },
-      { kind: 'TYPEDEF', id: 4, name: 'key_ref_t', type: 3, flag: false },
-    ]),
-    { pointerSize: 8 },
-  )
-  writeFileSync(file, kernel.bytes)
-  t.match(await minimizeWithBpftool(file, [path], theirs), /unsupported kind: type_tag/)
-  const small = parseBtf(minimizeBtf(kernel, [object]), { pointerSize: 8 })
-  t.same(small.kinds(), ['PTR', 'STRUCT', 'TYPEDEF', 'TYPE_TAG'])
-  t.same(outcomes(object, small), outcomes(object, kernel))
-  const harness = await buildRelocate(folder)
-  const libbpf = await relocateWithLibbpf([harness], path, file)
-  t.same(differences(libbpf, relocate(object, readBtf(readFileSync(file)))), [], 'as libbpf')
-})
+    t.same(
+      differences(libbpf, relocate(object, readBtf(readFileSync(file)))),
+      [],
+      'libbpf decides the same',
+    )
+  },
+)
 
 const NONE = { flag: false, members: [] } as const

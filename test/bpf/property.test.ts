@@ -1,4 +1,4 @@
-/* What holds of every BTF that the fixtures have: pahole's of nine machines, clang's of every CO-RE object. */
+/* Properties of every BTF of the fixtures: pahole's for nine machines, and clang's for every CO-RE object. */
 import { readFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import t from 'tap'
@@ -31,7 +31,7 @@ const all = [...kernels, ...compiled, ...objects].map((path) => {
   return { name: basename(path), btf: readBtf(readFileSync(path)) }
 })
 
-t.test('read, written and read again they are the same', (t) => {
+t.test('BTF that is read, written and read again has the same types', (t) => {
   for (const { name, btf } of all) {
     const again = parseBtf(encodeBtf(btf.types(), { byteOrder: btf.byteOrder }))
     t.equal(dump(again), dump(btf), name)
@@ -44,7 +44,7 @@ t.test('read, written and read again they are the same', (t) => {
   t.end()
 })
 
-/** What a type is, and what is in it: members with their places, values, elements. */
+/** A type with its content: members with their offsets, values, elements. */
 function describe(type: BtfType): { is: string; has: string[] } {
   const size = 'size' in type ? type.size : ''
   const of = type.kind === 'FWD' ? type.of : type.kind === 'ARRAY' ? type.length : ''
@@ -54,7 +54,7 @@ function describe(type: BtfType): { is: string; has: string[] } {
   return { is: `${type.kind} ${type.name} ${size} ${of}`, has: [...members, ...values] }
 }
 
-t.test('minimised: nothing that the whole does not have', (t) => {
+t.test('minimised BTF has only types of the whole', (t) => {
   for (const path of littleKernels().values()) {
     const full = readBtf(readFileSync(path))
     const whole = [...full.types()].map(describe)
@@ -68,12 +68,12 @@ t.test('minimised: nothing that the whole does not have', (t) => {
       if (strange.length > 0) t.same(strange, [])
       types += small.typeCount
     }
-    t.ok(types > 0, `${types} types of ${basename(path)}`)
+    t.ok(types > 0, `${basename(path)} has ${types} types`)
   }
   t.end()
 })
 
-/** Undefined for the object that no kernel takes. */
+/** Minimises a BTF for an object; undefined for the object that no kernel accepts. */
 function minimized(kernel: Btf, object: BpfObject): Btf | undefined {
   try {
     return parseBtf(minimizeBtf(kernel, [object]))
@@ -83,8 +83,8 @@ function minimized(kernel: Btf, object: BpfObject): Btf | undefined {
   }
 }
 
-t.test('merged: all that the base has, and all that was not in it', (t) => {
-  // every BTF as a module over every kernel of its byte order: a copy of the base adds its variables alone
+t.test('merged BTF has all types of the base, and all module types that the base lacks', (t) => {
+  // every BTF is a module over every kernel of its byte order; a copy of the base adds only variables
   for (const path of kernels) {
     const base = readBtf(readFileSync(path))
     const others = all.filter(({ btf }) => btf.byteOrder === base.byteOrder)
@@ -106,14 +106,14 @@ t.test('merged: all that the base has, and all that was not in it', (t) => {
   t.end()
 })
 
-/** Its types as split BTF over a base that it does not refer to. */
+/** The types of a BTF as split BTF over a base that they do not refer to. */
 function over(base: Btf, btf: Btf): Btf {
   const shift = base.endId - 1
   const types = [...btf.types()].map((type) => renumbered(type, (id) => id + shift))
   return parseBtf(encodeBtf(types, { base, byteOrder: base.byteOrder }), { base })
 }
 
-t.test('a dialect is its own, and that of every newer libbpf', (t) => {
+t.test('a dialect does not change if it is applied again, or for a newer libbpf', (t) => {
   const dialects = Object.keys(DIALECTS) as Dialect[]
   for (const { name, btf } of all) {
     for (const dialect of dialects) {

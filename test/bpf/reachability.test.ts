@@ -11,7 +11,7 @@ type Row = [
   immediate?: number,
 ]
 
-/** How each instruction of a program of `raw_tp` is reached, as a letter: never, always, maybe. */
+/** The reachability of each instruction of a `raw_tp` program, as a letter: never, always, maybe. */
 function reach(...rows: Row[]): string {
   const code = new Uint8Array(rows.length * 8)
   rows.forEach(([op, destination = 0, source = 0, offset = 0, immediate = 0], i) => {
@@ -41,10 +41,10 @@ const MOV = 0xb7
 const JEQ = 0x15
 const EXIT: Row = [0x95]
 
-t.test('a branch on a constant has one way', (t) => {
+t.test('a branch on a constant has one successor', (t) => {
   t.equal(reach([MOV, 1, 0, 0, 0], [JEQ, 1, 0, 1, 0], [MOV, 2], EXIT), 'aana')
   t.equal(reach([MOV, 1, 0, 0, 1], [JEQ, 1, 0, 1, 0], [MOV, 2], EXIT), 'aaaa')
-  t.equal(reach([JEQ, 1, 0, 1, 0], [MOV, 2], EXIT), 'ama', 'on something unknown two')
+  t.equal(reach([JEQ, 1, 0, 1, 0], [MOV, 2], EXIT), 'ama', 'a branch on an unknown value has two')
   t.end()
 })
 
@@ -60,11 +60,15 @@ t.test('constants are followed through moves, arithmetic, 32-bit comparison and 
   t.equal(reach(zero, spill, elsewhere, fill, [JEQ, 4, 0, 1, 0], [MOV, 2], EXIT), 'aaaaama')
   const call: Row = [0x85, 0, 0, 0, 1]
   t.equal(reach(zero, call, [JEQ, 1, 0, 1, 0], [MOV, 2], EXIT), 'aaama', 'a call may change r1')
-  t.equal(reach([MOV, 6], call, [JEQ, 6, 0, 1, 0], [MOV, 2], EXIT), 'aaana', 'but not r6')
+  t.equal(
+    reach([MOV, 6], call, [JEQ, 6, 0, 1, 0], [MOV, 2], EXIT),
+    'aaana',
+    'a call does not change r6',
+  )
   t.end()
 })
 
-t.test('where ways meet only what both agree on is known', (t) => {
+t.test('where paths meet only values that are equal on both are known', (t) => {
   const different = reach(
     [MOV, 6, 0, 0, 0],
     [JEQ, 1, 0, 1, 0],
@@ -79,7 +83,7 @@ t.test('where ways meet only what both agree on is known', (t) => {
   t.end()
 })
 
-t.test('code that leaves its program is not judged', (t) => {
+t.test('code that jumps out of its program is not judged', (t) => {
   t.equal(reach([0x05, 0, 0, 100], EXIT), 'mm')
   t.equal(reach([MOV, 1]), 'm')
   t.end()

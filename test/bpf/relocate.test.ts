@@ -11,18 +11,21 @@ const open = (path: string) => openObject(readFileSync(path))
 const outcomes = (object: string, kernel: string) =>
   relocate(open(objects.get(object)!), readBtf(readFileSync(kernels.get(kernel)!))).relocations
 
-t.test('every relocation is decided, and its instruction patched, as libbpf does', async (t) => {
-  const harness = await buildRelocate(t.testdir())
-  for (const [name, path] of objects) {
-    for (const [machine, file] of kernels) {
-      const theirs = await relocateWithLibbpf([harness], path, file)
-      const ours = relocate(open(path), readBtf(readFileSync(file)))
-      t.same(differences(theirs, ours), [], `${name} on ${machine}: ${ours.relocations.length}`)
+t.test(
+  'relocate decides every relocation and patches its instruction as libbpf does',
+  async (t) => {
+    const harness = await buildRelocate(t.testdir())
+    for (const [name, path] of objects) {
+      for (const [machine, file] of kernels) {
+        const theirs = await relocateWithLibbpf([harness], path, file)
+        const ours = relocate(open(path), readBtf(readFileSync(file)))
+        t.same(differences(theirs, ours), [], `${name} on ${machine}: ${ours.relocations.length}`)
+      }
     }
-  }
-})
+  },
+)
 
-t.test('all 13 kinds are among them, and every answer', (t) => {
+t.test('the fixtures have all 13 kinds of relocation and every result', (t) => {
   const kinds = new Set<string>()
   const answers = new Set<string>()
   for (const object of objects.keys()) {
@@ -36,7 +39,7 @@ t.test('all 13 kinds are among them, and every answer', (t) => {
   t.end()
 })
 
-t.test('what the object’s byte order and pointers change', (t) => {
+t.test('the byte order of an object changes no result except offsets, sizes and shifts', (t) => {
   const big = coreObjects('eb')
   for (const [name, path] of objects) {
     const of = (file: string, kernel: string) =>
@@ -52,7 +55,7 @@ t.test('what the object’s byte order and pointers change', (t) => {
   t.end()
 })
 
-t.test('an object of another machine, or without .BTF.ext, has an error with a name', (t) => {
+t.test('openObject rejects an object of another machine, or without .BTF.ext, with a code', (t) => {
   const elf = readFileSync(new URL('../fixtures/bpf/built/vmlinux-x86_64', import.meta.url))
   t.throws(() => openObject(elf), { code: 'unsupported' })
   const bytes = readFileSync(objects.get('plain')!)
@@ -61,7 +64,7 @@ t.test('an object of another machine, or without .BTF.ext, has an error with a n
   t.end()
 })
 
-t.test('a kernel with nothing in it: absent and poisoned, nothing fatal', (t) => {
+t.test('relocating against an empty kernel gives absent and poisoned results, none fatal', (t) => {
   const empty = parseBtf(
     Buffer.from('9feb010018000000000000000000000000000000010000000000', 'hex').subarray(0, 25),
   )

@@ -9,7 +9,7 @@ const told = {
   unameVersion: '#1 SMP Debian 6.1.9-1 (2023-02-01)',
 }
 
-t.test('a 64-bit little-endian image with symbols, DWARF and BTF of its own', (t) => {
+t.test('describeVmlinux reads a 64-bit little-endian image with symbols, DWARF and BTF', (t) => {
   const { ownBtf, ...rest } = describeVmlinux(memorySource(fixture('vmlinux-x86_64')))
   t.same(rest, {
     byteOrder: 'little',
@@ -23,7 +23,7 @@ t.test('a 64-bit little-endian image with symbols, DWARF and BTF of its own', (t
   t.end()
 })
 
-t.test('a stripped 32-bit image: the banner is found among others by its form', (t) => {
+t.test('describeVmlinux finds the banner of a stripped 32-bit image among similar strings', (t) => {
   t.same(describeVmlinux(memorySource(fixture('vmlinux-i386'))), {
     byteOrder: 'little',
     pointerSize: 4,
@@ -35,7 +35,7 @@ t.test('a stripped 32-bit image: the banner is found among others by its form', 
   t.end()
 })
 
-t.test('a big-endian image', (t) => {
+t.test('describeVmlinux reads a big-endian image', (t) => {
   t.same(describeVmlinux(memorySource(fixture('vmlinux-mips'))), {
     byteOrder: 'big',
     pointerSize: 4,
@@ -47,7 +47,7 @@ t.test('a big-endian image', (t) => {
   t.end()
 })
 
-t.test('only parts of the file are read', (t) => {
+t.test('describeVmlinux reads only parts of the file', (t) => {
   const bytes = fixture('vmlinux-i386')
   const padded = new Uint8Array(64 << 20)
   padded.set(bytes)
@@ -60,11 +60,11 @@ t.test('only parts of the file are read', (t) => {
     },
   }
   t.equal(describeVmlinux(source).buildId, BUILD_ID)
-  t.ok(read < 4096, `${read} bytes`)
+  t.ok(read < 4096, `${read} bytes were read`)
   t.end()
 })
 
-t.test('raw notes, as /sys/kernel/notes has them', (t) => {
+t.test('buildIdOf reads raw notes in the format of /sys/kernel/notes', (t) => {
   const note = (bigEndian: boolean, name: string, type: number, text: Buffer) => {
     const bytes = Buffer.alloc(
       12 + Math.ceil((name.length + 1) / 4) * 4 + Math.ceil(text.length / 4) * 4,
@@ -86,7 +86,7 @@ t.test('raw notes, as /sys/kernel/notes has them', (t) => {
       note(big, 'GNU', 3, id),
     ])
     t.equal(buildIdOf(notes, order), BUILD_ID, order)
-    t.equal(buildIdOf(notes.subarray(0, 48), order), undefined, 'without a build-id')
+    t.equal(buildIdOf(notes.subarray(0, 48), order), undefined, 'notes without a build-id')
     t.throws(() => buildIdOf(notes.subarray(0, -4), order), { code: 'truncated' })
   }
   t.equal(buildIdOf(new Uint8Array(0), 'little'), undefined)

@@ -1,5 +1,5 @@
-// Builds bpf/example for a target, on this machine and without its multiarch set-up: by its own Makefile, with the
-// target's own headers and static libraries from a sysroot; clang and lld do the rest.
+// Cross-compiles bpf/example for a target: with the example's own Makefile, clang and lld, and the target's headers and
+// static libraries from a sysroot. The machine needs no multiarch set-up.
 import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -7,7 +7,7 @@ import { btfmill, COMMAND } from './btfmill.ts'
 import type { Target } from './target.ts'
 
 const EXAMPLE = join(import.meta.dirname, '../../bpf/example')
-/** the first LLVM whose lld links for s390x is 18 */
+/** lld links for s390x since LLVM 18 */
 const CLANG = 'clang-19'
 
 export const btfFetch = join(EXAMPLE, 'btf-fetch')
@@ -15,9 +15,9 @@ export const btfFetch = join(EXAMPLE, 'btf-fetch')
 export interface Agent {
   /** path of the agent, a static ELF of the target */
   program: string
-  /** path of the one in Go, another */
+  /** path of the agent in Go */
   go?: string
-  /** paths of the CO-RE object and of the one for one kernel, in the target's byte order */
+  /** paths of the CO-RE object and of the object for one kernel, in the target's byte order */
   objects: string[]
 }
 
@@ -38,7 +38,7 @@ export async function buildGoAgent(target: Target, dir: string): Promise<string>
   return program
 }
 
-/** The kernel that an agent is built for besides all others. */
+/** The kernel whose BTF is in the agent's bundle, and for which one object is built without CO-RE. */
 export interface AgentKernel {
   distro: string
   version: string
@@ -47,13 +47,13 @@ export interface AgentKernel {
   buildId: string
   /** path of its BTF */
   btf: string
-  /** URL of the store that has it */
+  /** URL of the store that holds this BTF */
   store: string
 }
 
 /**
- * Builds the agent into `dir`, with warnings as errors: a bundle with that kernel's BTF is linked into it, and one of its
- * objects is for that kernel alone. Rejects with the messages of make.
+ * Builds the agent into `dir`, with warnings as errors. It contains a bundle with the kernel's BTF, and one of its
+ * objects is for that kernel alone. Rejects with the output of make.
  */
 export async function buildAgent(
   target: Target,
@@ -86,7 +86,7 @@ export async function buildAgent(
   }
 }
 
-/** A bundle of one kernel, and of its BTF only what an object needs. */
+/** Packs a bundle of one kernel, with only the BTF that an object needs. */
 async function packBundle(object: string, kernel: AgentKernel, file: string): Promise<void> {
   const { store, distro, version, arch, release } = kernel
   const named = [

@@ -1,4 +1,4 @@
-// Runs the btfmill command as its users do: a process of its own.
+// Runs the btfmill command as its users do: as a separate process.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
@@ -14,7 +14,7 @@ export const COMMAND = [process.execPath, MAIN] as const
 const start = (args: readonly string[]) =>
   spawn(COMMAND[0], [COMMAND[1], ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
 
-/** Resolves with stdout. Rejects, with stderr, when the command does not exit 0 or takes longer than a minute. */
+/** Resolves with stdout. Rejects with all output if the command does not exit 0, or takes longer than a minute. */
 export async function btfmill(...args: string[]): Promise<string> {
   const child = start(args)
   const timer = setTimeout(() => child.kill('SIGKILL'), SECONDS * 1000)
@@ -35,11 +35,11 @@ export interface Server {
   /** `http://127.0.0.1:PORT` */
   url: string
   port: number
-  /** Stops it as an init system would. Resolves with its exit status. */
+  /** Stops the server with SIGTERM, as an init system does. Resolves with its exit status. */
   stop(): Promise<number | null>
 }
 
-/** Runs `btfmill serve` on a free port and waits until it says where it listens. */
+/** Runs `btfmill serve` on a free port and waits until it logs its address. */
 export async function serve(store: string): Promise<Server> {
   const child = start(['serve', '--store', store, '--listen', '127.0.0.1:0'])
   const closed = once(child, 'close') as Promise<[number | null]>

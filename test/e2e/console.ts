@@ -1,41 +1,40 @@
-// What a guest's console says. init.sh runs the agent several times; what agent, btf-fetch and shell say in a run are
-// lines `[RUN] text`. The agent's claims about a process and the shell's own are of one form, so that the host can
-// compare them.
+// Reads a guest's console. init.sh runs the agent several times; the output of agent, btf-fetch and shell in a run comes
+// as lines `[RUN] text`. Agent and shell describe a process in the same form, so the host can compare them.
 
-/** A process, as the agent's program saw its execve() or as the shell in it knows it. */
+/** A process, as the agent's program saw its execve(), or as the shell in it describes itself. */
 export interface Process {
   pid: number
   comm: string
   parent: number
-  /** what the parent did meanwhile: R, S, … as ps shows it */
+  /** state of the parent, as ps shows it: R, S, … */
   state: string
-  /** of the parent; -1 where the kernel does not tell */
+  /** CPU of the parent; -1 if the kernel does not tell */
   cpu: number
 }
 
 export interface Run {
-  /** exit status of the agent; undefined where it never ended */
+  /** exit status of the agent; undefined if it never ended */
   status: number | undefined
-  /** all that agent, libbpf and btf-fetch said, on either output */
+  /** output of agent, libbpf and btf-fetch, stdout and stderr */
   said: string[]
   /** the processes that the agent reported */
   reported: Process[]
-  /** the processes that told of themselves */
+  /** the processes that described themselves */
   started: Process[]
 }
 
 export interface Console {
   /** the guest's `uname -r` */
   release: string | undefined
-  /** does the guest's kernel say that it carries BTF? */
+  /** true if the guest's kernel has BTF of its own */
   embedded: boolean
-  /** by name, in the order in which they began */
+  /** by name, in the order of their starts */
   runs: Map<string, Run>
 }
 
 const PROCESS = /^(?:exec|shell:) pid=(\d+) comm=(\S+) parent=(\d+) state=(\S) cpu=(-?\d+)$/
 
-/** Reads the lines of a guest's console; the kernel's own lines among them are passed over. */
+/** Reads the lines of a guest's console. Ignores the kernel's own lines. */
 export function readConsole(lines: readonly string[]): Console {
   const byRun = new Map<string, string[]>()
   for (const line of lines) {

@@ -1,4 +1,4 @@
-// `npm run demo [-- --keep]`: the whole path on one real kernel, shown step by step.
+// `npm run demo [-- --keep]` shows the whole path on one real kernel, step by step.
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { Presets, SingleBar } from 'cli-progress'
@@ -16,7 +16,7 @@ const mb = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`
 const say = (text: string): void => console.log(text)
 const detail = (text: string): void => console.log(`    ${text}`)
 
-/** What each step took, for the summary. */
+/** Durations of the steps, for the summary. */
 const took: [step: string, seconds: number][] = []
 
 async function step<T>(name: string, about: string, work: () => Promise<T>): Promise<T> {
@@ -27,7 +27,7 @@ async function step<T>(name: string, about: string, work: () => Promise<T>): Pro
   return result
 }
 
-/** Shows what the generator says, and the bytes read as a bar; as lines where there is no terminal. */
+/** Shows the generator's events, and the bytes read as a progress bar; without a terminal, as lines. */
 function watchGenerator(): (event: GenerateEvent) => void {
   const format = '    read {bar} {megabytes} of {whole} MB, {duration_formatted}'
   const bar = new SingleBar(
@@ -37,7 +37,7 @@ function watchGenerator(): (event: GenerateEvent) => void {
   return (event) => {
     switch (event.event) {
       case 'source-failed':
-        return detail(`left out: ${event.suite}: ${event.failure.message}`)
+        return detail(`skipped: ${event.suite}: ${event.failure.message}`)
       case 'started':
         detail(`package ${event.package}`)
         return bar.start(event.size ?? 0, 0, {
@@ -55,14 +55,14 @@ function watchGenerator(): (event: GenerateEvent) => void {
 
 async function demo(dir: string): Promise<void> {
   say(
-    'btfmill: a kernel that was built without BTF, from its package to a CO-RE program running on it',
+    'btfmill: from the package of a kernel built without BTF to a CO-RE program running on that kernel',
   )
   const url = `file:${join(dir, 'store')}`
   const store = await openStore(url)
 
   const { record, read } = await step(
     'generate',
-    `BTF for the newest Debian 12 kernel ${target.releases[12]}, as \`btfmill generate --early-stop\` does`,
+    `BTF for the newest Debian 12 kernel ${target.releases[12]}, like \`btfmill generate --early-stop\``,
     () =>
       generateNewest(
         store,
@@ -74,10 +74,10 @@ async function demo(dir: string): Promise<void> {
   const size = record.package.size ?? 0
   detail(`${kernel.release}: ${mb(btf.size)} of BTF, ${btf.types} types`)
   detail(
-    `read ${mb(read)} of ${mb(size)}: stopped when vmlinux was whole, so the digest of the package was not`,
+    `read ${mb(read)} of ${mb(size)}: the download stopped when vmlinux was complete, so the package's digest`,
   )
   detail(
-    'compared with the signed index. Without --early-stop it is, and nothing is published before.',
+    'was not checked. Without --early-stop it is checked against the signed index before publishing.',
   )
 
   const server = await step('serve', '`btfmill serve` on 127.0.0.1', () => serve(url))
@@ -91,30 +91,30 @@ async function demo(dir: string): Promise<void> {
 
     const { guest, downloaded } = await step(
       'build',
-      'the example agent, cross-compiled, and an initramfs around it, for that very kernel',
+      'the example agent, cross-compiled, in an initramfs for this kernel',
       () => buildGuest(target, record, { btf: fetched, store: url }, dir),
     )
     detail(`${mb(downloaded)} of packages`)
 
     const boot = (name: string, about: string, types: 'none' | 'some') =>
       step(name, about, () => bootGuest(guest, server.port, { types, onLine: detail }))
-    const { refusal } = await boot('boot without', 'there is no BTF: libbpf has to refuse', 'none')
-    const about = 'with types from one source after the other the agent has to load'
+    const { refusal } = await boot('boot without', 'no BTF: libbpf must refuse the program', 'none')
+    const about = 'with BTF from one source after the other: the agent must load'
     const { runs } = await boot('boot with', about, 'some')
 
     say(
       `\n${kernel.release} (${kernel.unameVersion}) has no BTF. A CO-RE program does not load there:`,
     )
     say(`    ${refusal}`)
-    say('It does with')
+    say('It loads with')
     for (const name of RUNS_OF_C)
       say(
-        `    ${RUNS.get(name)?.about.padEnd(26)}and reports ${runs.get(name)?.reported.length} processes exactly as the guest's shell knows them`,
+        `    ${RUNS.get(name)?.about.padEnd(26)}and reports ${runs.get(name)?.reported.length} processes as the guest's shell knows them`,
       )
     for (const [name, seconds] of took)
       say(`    ${name.padEnd(18)}${seconds.toFixed(1).padStart(6)} s`)
     say(
-      `    ${mb(read)} of ${mb(size)} read, ${mb(btf.size)} of BTF made, ${mb(downloaded)} for the guest`,
+      `    ${mb(read)} of ${mb(size)} read, ${mb(btf.size)} of BTF generated, ${mb(downloaded)} downloaded for the guest`,
     )
     if (keep) await keepServing(server)
   } finally {
@@ -122,10 +122,10 @@ async function demo(dir: string): Promise<void> {
   }
 }
 
-/** Until somebody interrupts. */
+/** Waits for SIGINT or SIGTERM. */
 async function keepServing(server: Server): Promise<void> {
   say(
-    `\n${server.url} stays up, e.g. ${server.url}/v1/kernels. Ctrl-C stops it and removes its store.`,
+    `\n${server.url} stays up: try ${server.url}/v1/kernels. Ctrl-C stops it and removes its store.`,
   )
   await new Promise((resolve) => process.once('SIGINT', resolve).once('SIGTERM', resolve))
 }

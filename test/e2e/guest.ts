@@ -1,5 +1,5 @@
-// The guest: a distribution's kernel with an initramfs of busybox and a few files of ours, in QEMU without KVM. It has
-// no disk; its console is our pipe, and its user network reaches this machine's 127.0.0.1 as 10.0.2.2.
+// The guest: a distribution's kernel in QEMU without KVM, with an initramfs of busybox and a few of our files. It has no
+// disk. Its console is a pipe, and its user network reaches the host's 127.0.0.1 as 10.0.2.2.
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { copyFile, mkdir, readdir, writeFile } from 'node:fs/promises'
@@ -9,7 +9,7 @@ import { promisify } from 'node:util'
 import { type Agent, btfFetch } from './agent.ts'
 import type { Target } from './target.ts'
 
-/** How a guest names this machine, whose servers listen on 127.0.0.1. */
+/** The host's address in a guest; the servers listen on the host's 127.0.0.1. */
 export const HOST_FROM_GUEST = '10.0.2.2'
 
 const DIRECTORIES = ['bin', 'dev', 'etc', 'lib/modules', 'proc', 'sys', 'tmp']
@@ -30,7 +30,7 @@ export interface GuestParts {
   agent: Agent
   /** paths of kernel modules, in the order in which they load */
   modules: readonly string[]
-  /** what the guest's os-release says */
+  /** values of the guest's os-release */
   distro: string
   version: string
 }
@@ -73,14 +73,14 @@ export async function packInitramfs(parts: GuestParts, dir: string): Promise<str
 export interface BootOptions {
   /** for the kernel command line; `name=value` becomes a variable of init.sh */
   parameters?: readonly string[]
-  /** sees each line of the console as it comes */
+  /** receives each line of the console as it arrives */
   onLine?: (line: string) => void
   signal?: AbortSignal
 }
 
 /**
- * Boots the guest and waits until it ends by itself. Returns the lines of its console. Rejects, with the console's
- * last lines, when QEMU fails or the guest does not end in time; QEMU is gone then, too.
+ * Boots the guest and waits until it shuts down. Returns the lines of its console. Rejects, with the last lines of the
+ * console, if QEMU fails or the guest does not shut down in time; QEMU is killed then.
  */
 export async function boot(guest: Guest, options: BootOptions = {}): Promise<string[]> {
   const { target } = guest

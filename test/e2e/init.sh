@@ -1,25 +1,24 @@
 #!/bin/busybox sh
-# Process 1 of the guest: runs the agent again and again, each time with less or more to find types with, and starts
-# processes when the agent says that it is attached. The server's address is in the kernel's command line
-# (server=URL, which the kernel hands to us as a variable), and whether only runs without types or only those with are
-# wanted (types=none, types=some). What the console shows is `[RUN] text`; the host compares what the shell and the agent
-# say. Nothing waits by sleeping.
+# Process 1 of the guest. It runs the agent several times, each time with other sources of BTF, and starts processes when
+# the agent reports that it is attached. The kernel passes its command line on as variables: server=URL is the server's
+# address; types=none and types=some select the runs without or with BTF. The console shows `[RUN] text`; the host compares
+# the lines of shell and agent. Nothing waits by sleeping.
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
-dmesg -n 1 # the console is ours, but for a panic
+dmesg -n 1 # keep the kernel's messages off the console, except a panic
 . /bin/start.sh
 export run
 
 echo "uname $(uname -r)"
 [ -e /sys/kernel/btf/vmlinux ] && echo 'the kernel has BTF'
-taskset -p 2 $$ >/dev/null # all runs on the second CPU, so that its number says something
+taskset -p 2 $$ >/dev/null # run everything on the second CPU, so that its number is not the default 0
 for module in /lib/modules/*.ko; do insmod "$module"; done
 
 network() { ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up; }
 
-# One run of the agent. starter and witness are one script that says what it is; each exec of it is an event.
+# Runs the agent once. starter and witness are one script that describes itself; each exec of it is an event.
 run_agent() { # NAME PROGRAM OPTION…
   run=$1 program=$2
   shift 2
@@ -32,12 +31,12 @@ run_agent() { # NAME PROGRAM OPTION…
   done
 }
 
-# There is no network yet.
+# The network is still down.
 [ "$types" = some ] || run_agent none agent --from kernel,cache,service
-[ "$types" != none ] || reboot -f # QEMU runs with -no-reboot: it ends
+[ "$types" != none ] || reboot -f # QEMU runs with -no-reboot, so it ends
 run_agent object agent --from kernel,cache,service,object
 run_agent bundle agent
-# Now it comes, but only after btf-fetch has asked in vain.
+# The network comes up after the first request of btf-fetch has failed.
 run_agent late agent --from kernel,cache,service --server "$server"
 run_agent cache agent
 run_agent service agent --from kernel,cache,service,object --server "$server" --cache /tmp/other

@@ -1,5 +1,5 @@
-// Real kernels of Debian, from its mirror: one without BTF all the way into a running guest, one of the other byte
-// order, and one that carries BTF of its own to compare with. Packages are read no further than vmlinux.
+// Real Debian kernels from a mirror: one without BTF, up to a running guest; one with the other byte order; and one with
+// BTF of its own, to compare with ours. Downloads stop when vmlinux is complete.
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
@@ -22,41 +22,44 @@ const online =
 const MAX_DOWNLOAD = 400e6
 const debian12 = { distro: 'debian', version: '12' }
 
-/** bytes of packages that this file has downloaded */
+/** bytes of packages downloaded by this file */
 let downloaded = 0
 
-t.test('a kernel without BTF, from its package to a CO-RE program that runs on it', online, (t) =>
-  withScratch(undefined, async (dir) => {
-    const target = TARGETS.i686
-    const url = `file:${join(dir, 'store')}`
-    const store = await openStore(url)
-    const { record, read } = await generateNewest(store, {
-      ...debian12,
-      arch: target.arch,
-      release: target.releases[12],
-    })
-    downloaded += read
-    t.match(record, { embedded: false, package: { authenticated: 'prefix' } })
-    t.match(record.btf, { byteOrder: 'little', pointerSize: 4 })
-    t.ok(read < record.package.size! / 4, `read ${read} of ${record.package.size} bytes`)
+t.test(
+  'a CO-RE program runs on a kernel without BTF, with BTF made from its package',
+  online,
+  (t) =>
+    withScratch(undefined, async (dir) => {
+      const target = TARGETS.i686
+      const url = `file:${join(dir, 'store')}`
+      const store = await openStore(url)
+      const { record, read } = await generateNewest(store, {
+        ...debian12,
+        arch: target.arch,
+        release: target.releases[12],
+      })
+      downloaded += read
+      t.match(record, { embedded: false, package: { authenticated: 'prefix' } })
+      t.match(record.btf, { byteOrder: 'little', pointerSize: 4 })
+      t.ok(read < record.package.size! / 4, `read ${read} of ${record.package.size} bytes`)
 
-    const server = await serve(url)
-    t.teardown(() => server.stop())
-    const btf = join(dir, 'fetched.btf')
-    await fetchBack(server, record, btf)
+      const server = await serve(url)
+      t.teardown(() => server.stop())
+      const btf = join(dir, 'fetched.btf')
+      await fetchBack(server, record, btf)
 
-    const built = await buildGuest(target, record, { btf, store: url }, dir)
-    downloaded += built.downloaded
-    const console = await bootGuest(built.guest, server.port)
-    t.match(console, { release: record.kernel.release, embedded: false })
-    t.same(
-      [...console.runs].map(([name, { reported }]) => [name, reported.length]),
-      [['none', 0], ...RUNS_OF_C.map((name) => [name, 2])],
-    )
-  }),
+      const built = await buildGuest(target, record, { btf, store: url }, dir)
+      downloaded += built.downloaded
+      const console = await bootGuest(built.guest, server.port)
+      t.match(console, { release: record.kernel.release, embedded: false })
+      t.same(
+        [...console.runs].map(([name, { reported }]) => [name, reported.length]),
+        [['none', 0], ...RUNS_OF_C.map((name) => [name, 2])],
+      )
+    }),
 )
 
-t.test('a big-endian kernel', online, (t) =>
+t.test('BTF of a big-endian kernel is big-endian, and bpftool reads it', online, (t) =>
   withScratch(undefined, async (dir) => {
     const store = await openStore(`file:${join(dir, 'store')}`)
     const filter = { ...debian12, arch: 's390x', release: '6.1.0-*[0-9]-s390x' }
@@ -73,7 +76,7 @@ t.test('a big-endian kernel', online, (t) =>
   }),
 )
 
-t.test("a kernel's own BTF and ours", online, (t) =>
+t.test("our BTF has the same layouts as the kernel's own", online, (t) =>
   withScratch(undefined, async (dir) => {
     const name = 'linux-image-6.1.0-*[0-9]-cloud-amd64-dbg'
     const [pkg] = await findPackages({ ...debian12, arch: 'x86_64' }, (other) =>
@@ -93,7 +96,7 @@ t.test("a kernel's own BTF and ours", online, (t) =>
   }),
 )
 
-t.test('what it all downloads', online, async (t) => {
+t.test('together these tests download less than the limit', online, async (t) => {
   t.comment(`${(downloaded / 1e6).toFixed(0)} MB of packages`)
   t.ok(downloaded < MAX_DOWNLOAD)
 })

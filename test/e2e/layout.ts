@@ -1,5 +1,5 @@
-// The layouts of a BTF's named structs and unions, as bpftool reads them: an eye that is not ours, for the comparison
-// of generated BTF with the BTF that the kernel's own build made.
+// Layouts of named structs and unions as bpftool reads them: an independent reader, to compare generated BTF with the BTF
+// of the kernel's own build.
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 
@@ -17,8 +17,8 @@ interface Type {
 }
 
 /**
- * Maps `STRUCT name` and `UNION name` to what a CO-RE relocation rests on: size in bytes, and each member's name, bit
- * offset and bitfield size, in order. Different types of one name are all there, sorted.
+ * Maps `STRUCT name` and `UNION name` to the facts that CO-RE relocations depend on: size in bytes, and each member's
+ * name, bit offset and bitfield size, in order. Different types with one name are all listed, sorted.
  */
 export async function readLayouts(btf: string): Promise<Map<string, string[]>> {
   const { stdout } = await promisify(execFile)('bpftool', ['--json', 'btf', 'dump', 'file', btf], {
@@ -36,7 +36,7 @@ export async function readLayouts(btf: string): Promise<Map<string, string[]>> {
   return layouts
 }
 
-/** The names whose layouts differ, or that one side lacks. */
+/** Returns the names whose layouts differ, or that one side lacks. */
 export function differences(a: Map<string, string[]>, b: Map<string, string[]>): string[] {
   const names = new Set([...a.keys(), ...b.keys()])
   return [...names].filter((name) => a.get(name)?.join('\n') !== b.get(name)?.join('\n'))

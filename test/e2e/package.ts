@@ -1,5 +1,5 @@
-// Packages of a target's distribution, for the guest: found in the signed index, taken only with the digest that it
-// names, by the generator's own code; unpacked by dpkg-deb and tar.
+// Packages of a target's distribution, for the guest. The generator's own code finds them in the signed index and checks
+// their digests; dpkg-deb and tar unpack them.
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
@@ -18,9 +18,9 @@ import { compareVersions, type KernelName } from '../../storage/index.ts'
 export type Package = ReturnType<typeof packageOf>
 
 /**
- * The packages that a distribution has for an architecture (`uname -m`) under the names wanted, newest first. A suite
- * that does not authenticate now, as on a mirror amid its update, offers nothing; backports, whose packages want others
- * of backports, are left out. Rejects where none does.
+ * Finds a distribution's packages for an architecture (`uname -m`) by name, newest first. Skips suites that do not
+ * authenticate now, as on a mirror during its update, and backports, whose packages depend on other backports. Rejects
+ * if no suite has a matching package.
  */
 export async function findPackages(
   kernel: Pick<KernelName, 'distro' | 'version' | 'arch'>,
@@ -40,11 +40,11 @@ export async function findPackages(
   if (found.length > 0) return found.sort((a, b) => compareVersions(b.version, a.version))
   throw new AggregateError(
     read.flatMap((suite) => (suite.status === 'rejected' ? [suite.reason] : [])),
-    `no suite of ${kernel.distro} ${kernel.version} for ${kernel.arch} has what is wanted`,
+    `no suite of ${kernel.distro} ${kernel.version} has these packages for ${kernel.arch}`,
   )
 }
 
-/** Downloads a package and unpacks it, or the members that match tar's `patterns`, into a directory. */
+/** Downloads a package and unpacks it into a directory; with `patterns`, only the members that match for tar. */
 export async function unpackPackage(
   pkg: Package,
   into: string,
@@ -52,16 +52,16 @@ export async function unpackPackage(
 ): Promise<void> {
   const bytes = await downloadAll(pkg.url, pkg.size)
   if (createHash('sha256').update(bytes).digest('hex') !== pkg.sha256)
-    throw new Error(`${pkg.url} is not the package that the signed index names`)
+    throw new Error(`${pkg.url}: the digest differs from the signed index`)
   const deb = spawn('dpkg-deb', ['--fsys-tarfile', '-'], { stdio: ['pipe', 'pipe', 'inherit'] })
   const tar = spawn('tar', ['--extract', '--directory', into, '--wildcards', ...patterns], {
     stdio: ['pipe', 'inherit', 'inherit'],
   })
-  // who does not read to the end breaks its pipe; whether all went well the exit statuses tell
+  // tar may close its pipe early; the exit statuses tell whether it succeeded
   for (const pipe of [deb.stdin, tar.stdin]) pipe.on('error', () => {})
   deb.stdin.end(bytes)
   deb.stdout.pipe(tar.stdin)
   for (const [status] of await Promise.all([once(deb, 'close'), once(tar, 'close')])) {
-    if (status !== 0) throw new Error(`${pkg.name} does not unpack`)
+    if (status !== 0) throw new Error(`${pkg.name}: unpacking failed with status ${status}`)
   }
 }

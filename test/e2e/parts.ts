@@ -1,6 +1,6 @@
-// What a guest is made of that comes from its distribution: a sysroot to build the agent with, busybox, and the
-// kernel's image and network modules. All of it from signed indexes: the kernel's from that of its own distribution, the
-// rest from that of Debian 12, whose libbpf takes a file of BTF; linked statically, it runs on older kernels as well.
+// The parts of a guest that come from packages: a sysroot to build the agent with, busybox, and the kernel's image and
+// network modules. All packages are checked against signed indexes. The kernel comes from its own distribution, the rest
+// from Debian 12: its libbpf takes a BTF file, and the static agent also runs on older kernels.
 import { globSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -17,7 +17,7 @@ const SYSROOT = [
   'zlib1g-dev',
   'busybox-static',
 ]
-/** GCC's runtime library is named after its version: the newest is taken. */
+/** GCC's runtime library has its version in its name; the newest is used. */
 const LIBGCC = /^libgcc-\d+-dev$/
 
 export interface Parts {
@@ -26,11 +26,11 @@ export interface Parts {
   vmlinuz: string
   /** in the order in which they load */
   modules: string[]
-  /** all that was downloaded */
+  /** all downloaded packages */
   packages: Package[]
 }
 
-/** Downloads and unpacks below `dir` what a guest of that very kernel (and version of its package) needs. */
+/** Downloads and unpacks below `dir` the parts of a guest with this kernel, in this version of its package. */
 export async function fetchParts(
   target: Target,
   kernel: Kernel,
@@ -40,7 +40,7 @@ export async function fetchParts(
   const image = `linux-image-${kernel.release}`
   const newest = (found: Package[], wanted: (pkg: Package) => boolean, what: string): Package => {
     const pkg = found.find(wanted)
-    if (!pkg) throw new Error(`there is no ${what} for ${target.debian}`)
+    if (!pkg) throw new Error(`found no ${what} for ${target.debian}`)
     return pkg
   }
   const offered = await findPackages(
@@ -69,7 +69,7 @@ export async function fetchParts(
   const [vmlinuz] = globSync(join(boot, '**/vmlinuz-*'))
   const modules = target.modules.flatMap((name) => globSync(join(boot, `**/${name}.ko`)))
   if (!vmlinuz || modules.length !== target.modules.length)
-    throw new Error(`${image} lacks vmlinuz or ${target.modules}`)
+    throw new Error(`${image} lacks vmlinuz, or a module of ${target.modules.join(', ')}`)
   return {
     sysroot,
     busybox: join(sysroot, 'bin/busybox'),

@@ -1,6 +1,6 @@
-// The whole path, step by step: a kernel's package → BTF in a store → served → fetched back → a CO-RE program on that
-// very kernel, with types from one source after the other. The demo shows these steps, kernels.test.ts asserts what they give. A step throws
-// where it did not come to what it is there for.
+// The whole path, step by step: a kernel's package → BTF in a store → served → fetched → a CO-RE program on that kernel,
+// with BTF from one source after the other. The demo shows these steps; kernels.test.ts asserts their results. A step
+// throws if it does not reach its goal.
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
@@ -15,12 +15,12 @@ import type { Target } from './target.ts'
 
 export interface Generated {
   record: BuildRecord & Required<Pick<BuildRecord, 'btf'>>
-  /** bytes of the package that were read */
+  /** bytes read of the package */
   read: number
   seconds: number
 }
 
-/** Generates BTF for the newest kernel that the filter leaves, and reads no more of its package than vmlinux needs. */
+/** Generates BTF for the newest kernel that matches the filter. Stops the download when vmlinux is complete. */
 export async function generateNewest(
   store: Store,
   filter: KernelFilter,
@@ -39,15 +39,13 @@ export async function generateNewest(
   })
   const published = said.find((event) => event.event === 'published')
   const failures = said.flatMap((event) => ('failure' in event ? [event.failure.message] : []))
-  if (!published?.record.btf)
-    throw new Error(`no kernel's BTF was generated\n${failures.join('\n')}`)
+  if (!published?.record.btf) throw new Error(`no BTF was generated\n${failures.join('\n')}`)
   const { record, read, seconds } = published
   return { record: { ...record, btf: published.record.btf }, read, seconds }
 }
 
 /**
- * Fetches a kernel's BTF into `file` as an agent would, by the kernel's name, and makes sure that it is what was
- * generated.
+ * Fetches a kernel's BTF into `file` by the kernel's name, as an agent does, and asserts that it is the generated one.
  */
 export async function fetchBack(
   server: Server,
@@ -81,8 +79,8 @@ export interface BuiltGuest {
 }
 
 /**
- * Makes the guest of a record's kernel below `dir`; its BTF is in the file `btf`, and in the store of that URL. With `go`
- * the Go agent is in it, too.
+ * Makes a guest with a record's kernel below `dir`. The kernel's BTF is in the file `btf` and in the store with this URL.
+ * `go` adds the agent in Go.
  */
 export async function buildGuest(
   target: Target,
@@ -106,36 +104,36 @@ export async function buildGuest(
   return { guest: { target, vmlinuz, initramfs }, downloaded }
 }
 
-/** What the agent says in each run of init.sh in which it starts, and what it was given then. */
+/** For each run of init.sh that must succeed: where the BTF comes from, and the agent's message. */
 export const RUNS: ReadonlyMap<string, { about: string; says: RegExp }> = new Map([
   ['object', { about: 'no BTF at all', says: /loaded with an object for this kernel alone/ }],
   ['bundle', { about: 'no network', says: /loaded with BTF from the bundle in this agent/ }],
   ['late', { about: 'a network that comes late', says: /loaded with BTF from the service: \S+$/m }],
   ['cache', { about: 'a cache', says: /loaded with BTF from the cache: \S+$/m }],
   ['service', { about: 'the service', says: /loaded with BTF from the service: \/tmp\/other\// }],
-  ['go', { about: 'cilium/ebpf', says: /agent: attached/ }], // where the guest has it
+  ['go', { about: 'cilium/ebpf', says: /agent: attached/ }], // if the guest has the agent in Go
 ])
 
-/** Those of the agent in C, which is in every guest. */
+/** The runs of the agent in C, which is in every guest. */
 export const RUNS_OF_C = [...RUNS.keys()].filter((name) => name !== 'go')
 
-/** What libbpf says where it has no types. */
+/** libbpf's message if it finds no BTF. */
 const REFUSAL = /libbpf: .*failed to find valid kernel BTF/
 
 export interface GuestRuns {
-  /** only the run without types, or only those with; else all, in one boot */
+  /** only the run without BTF, or only those with BTF (default: all, in one boot) */
   types?: 'none' | 'some'
   onLine?: (line: string) => void
 }
 
-/** What the guest's console shows, and libbpf's words for its refusal where it was to refuse. */
+/** The guest's console, and libbpf's message if a run had no BTF. */
 export interface Booted extends Console {
   refusal?: string
 }
 
 /**
- * Boots with a server at `port` of this machine's 127.0.0.1, and makes sure that libbpf refuses where there are no
- * types, and that with types from wherever the agent reports of each process what the guest's shell says of it.
+ * Boots with a server at `port` of the host's 127.0.0.1. Asserts that libbpf refuses without BTF, and that with BTF from
+ * any source the agent reports each process as the guest's shell knows it.
  */
 export async function bootGuest(
   guest: Guest,
@@ -150,7 +148,7 @@ export async function bootGuest(
   for (const [name, { status, said, reported, started: expected }] of Object.entries(started)) {
     assert.equal(status, 0, ['the agent failed', ...said].join('\n'))
     assert.match(said.join('\n'), RUNS.get(name)!.says)
-    assert.deepEqual(reported, expected, 'agent and shell should agree')
+    assert.deepEqual(reported, expected, 'agent and shell must agree')
     assert.partialDeepStrictEqual(expected, [
       { comm: 'starter', state: 'S', cpu: 1 },
       { comm: 'witness', state: 'S', cpu: 1 },
@@ -160,12 +158,12 @@ export async function bootGuest(
   return { ...console, refusal: refusalOf(none) }
 }
 
-/** Makes sure that libbpf refused, and says in which words. */
+/** Asserts that libbpf refused, and returns its message. */
 function refusalOf(run: Run | undefined): string {
   assert(run)
-  assert.equal(run.status, 1, 'the agent should fail where there are no types')
+  assert.equal(run.status, 1, 'the agent must fail without BTF')
   assert.deepEqual(run.reported, [])
   const refusal = run.said.find((line) => REFUSAL.test(line))
-  assert(refusal, ['libbpf should refuse', ...run.said].join('\n'))
+  assert(refusal, ['libbpf must refuse', ...run.said].join('\n'))
   return refusal
 }

@@ -1,14 +1,14 @@
-# Sourced by the scripts of the guest.
+# The guest's scripts source this file.
 
-# Runs a command as a child of this shell, and its execve() only once this shell has fallen asleep waiting for it: so
-# what the agent's program sees of the parent at that moment is the same each time.
+# Runs a command as a child of this shell. The child's execve() waits until this shell sleeps, so the agent's program sees
+# the parent in the same state each time.
 start() {
-  read -r me _ </proc/self/stat # $$ is another process in a subshell
+  read -r me _ </proc/self/stat # in a subshell, $$ names the outer shell
   (
     until asleep "$me"; do :; done
     exec "$@"
   )
-  : # else the subshell above, as the last thing here, would be no child
+  : # without this, the shell would exec the last subshell in its own process, not as a child
 }
 
 asleep() {

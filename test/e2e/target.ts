@@ -1,21 +1,21 @@
-// The machines a guest can be: what differs between architectures, and nothing else knows it. One more is one more row.
+// The architectures of guests. Everything that differs between them is in this table: to add one, add a row.
 
 export interface Target {
-  /** as `uname -m` says it */
+  /** `uname -m` */
   arch: string
-  /** Debian's name for it */
+  /** Debian's name */
   debian: string
-  /** what clang calls it, `--target=` */
+  /** clang's `--target=` */
   triple: string
   /** Debian's directory below /usr/include and /usr/lib */
   multiarch: string
-  /** BPF of the same byte order, `-target` */
+  /** clang's `-target` for BPF with the same byte order */
   bpf: 'bpfel' | 'bpfeb'
-  /** what Go calls it, `GOARCH=` */
+  /** Go's `GOARCH=` */
   go: string
-  /** globs for the `uname -r` of Debian's kernels that are built without BTF and boot in QEMU, by Debian's version */
+  /** by Debian's version: globs for the `uname -r` of kernels without BTF that boot in QEMU */
   releases: Readonly<Record<string, string>>
-  /** kernel modules of the network card, in the order in which they load */
+  /** kernel modules of the network card, in load order */
   modules: readonly string[]
   /** QEMU's program, its arguments for machine and network card, and the console device */
   qemu: { program: string; args: readonly string[]; console: string }

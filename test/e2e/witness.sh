@@ -1,8 +1,8 @@
 #!/bin/sh
-# Says of itself what the agent should say of it, then runs its arguments as a child. In the guest it has two names.
+# Describes itself as the agent must report it, then runs its arguments as a child. The guest has it under two names.
 . /bin/start.sh
 
-describe() { # the fields of /proc/PID/stat of the parent
+describe() { # takes the fields of the parent's /proc/PID/stat
   echo "[$run] shell: pid=$$ comm=$comm parent=$PPID state=$3 cpu=${39}"
 }
 

@@ -1,11 +1,11 @@
-/* Fields of a given width and byte order, and pieces put together. */
+/* Reads and writes fields of a given width and byte order, and joins pieces of bytes. */
 import type { Field } from './field.ts'
 
 export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
-/** What a field holds; of 64 bits as near as a number comes. */
+/** Reads a field. A 64-bit value is rounded to the nearest number. */
 export function readField(bytes: Uint8Array, field: Omit<Field, 'sort'>, little: boolean): number {
   const { at, width } = field
   const view = viewOf(bytes)
@@ -14,7 +14,7 @@ export function readField(bytes: Uint8Array, field: Omit<Field, 'sort'>, little:
   return width === 4 ? view.getUint32(at, little) : Number(view.getBigUint64(at, little))
 }
 
-/** Writes a field; a value that is too wide, or negative, is cut to its width. */
+/** Writes a field. A value that is too wide or negative is truncated to the width. */
 export function writeField(
   bytes: Uint8Array,
   field: Omit<Field, 'sort'>,

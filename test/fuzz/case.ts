@@ -1,19 +1,19 @@
-/* One case: a seed, the input that it makes, and what came of it at every door. */
+/* One case: a seed, the input that it makes, and the outcome of every entry point. */
 import { corpus, type InputSort } from './corpus.ts'
 import { type Visit, visitAll } from './door.ts'
 import { mutate } from './mutation.ts'
 import { Random } from './random.ts'
 
 export interface Case {
-  /** of the fixture that was mutated */
+  /** name of the mutated fixture */
   readonly name: string
   readonly sort: InputSort
   readonly bytes: Uint8Array
-  /** for what is chosen on the way through the doors */
+  /** for the choices while the entry points run */
   readonly random: Random
 }
 
-/** How often there are inputs of a sort, not how many fixtures there are of it. */
+/** The sorts of input by weight, which does not depend on the number of fixtures. */
 const SORTS: readonly InputSort[] = [
   'btf',
   'btf',
@@ -25,7 +25,7 @@ const SORTS: readonly InputSort[] = [
   'split btf',
 ]
 
-/** The case of a seed; equal seeds make equal cases. */
+/** Makes the case of a seed; equal seeds make equal cases. */
 export function caseOf(seed: number): Case {
   const random = new Random(seed)
   const sort = random.pick(SORTS)
@@ -33,7 +33,7 @@ export function caseOf(seed: number): Case {
   return { name: input.name, sort, bytes: mutate(random, input, corpus), random }
 }
 
-/** Takes a case through its doors. Errors: a Defect. */
+/** Runs a case through the entry points for its sort. Errors: `Defect`. */
 export function run({ sort, bytes, random }: Case): Visit[] {
   return visitAll(sort, bytes, random)
 }

@@ -1,4 +1,4 @@
-/* What is mutated: the fixtures of bpf/, raw BTF, ELF files with BTF, and BPF objects of both byte orders. */
+/* The inputs for mutation: raw BTF, ELF files with BTF, and BPF objects of both byte orders, all from the fixtures. */
 import { readFileSync } from 'node:fs'
 import { type Btf, parseBtf } from '../../bpf/index.ts'
 import { coreObjects, littleKernels } from '../helpers/core.ts'
@@ -6,7 +6,7 @@ import { craft, info } from '../helpers/craft.ts'
 import { fixture, fixtureNames } from '../helpers/fixtures.ts'
 import { type Anatomy, anatomyOfBtf, anatomyOfElf } from './field.ts'
 
-/** What bytes claim to be, which decides who reads them. */
+/** The kind of an input, which decides the entry points that read it. */
 export type InputSort = 'btf' | 'split btf' | 'vmlinux' | 'object'
 
 export interface Input {
@@ -16,10 +16,10 @@ export interface Input {
   readonly anatomy: Anatomy
 }
 
-/** What the split BTF of the corpus continues. */
+/** The base of the corpus's split BTF. */
 export const base: Btf = parseBtf(fixture('types-x86_64.btf'))
 
-/** Types of a kind that only a layout section describes, among others. */
+/** BTF with types of an unknown kind, which only the layout section describes. */
 const withLayout = craft(
   [1, info(1), 4, 0x01000020, 5, info(20, 2), 0, 7, 8, 9, 1, info(4, 1), 4, 5, 1, 0].concat(
     Array.from({ length: 21 }, (_, kind) => (kind === 20 ? 0x0404 : 0)),

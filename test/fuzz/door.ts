@@ -1,6 +1,7 @@
 /*
- * Every door of bpf/ that bytes go through, alone or with sound ones on the other side. Whatever the bytes, a door gives
- * a value or a BtfError with a code of the list, one that reads bytes an offset too; what it writes can be read.
+ * Every entry point of bpf/ that takes bytes, alone or together with a valid input. For any bytes it gives a value, or
+ * a BtfError with a code of the list. An entry point that reads bytes gives an offset too. BTF that it writes can be
+ * read.
  */
 import { readFileSync } from 'node:fs'
 import {
@@ -40,7 +41,7 @@ import { fixture } from '../helpers/fixtures.ts'
 import { base, type InputSort } from './corpus.ts'
 import type { Random } from './random.ts'
 
-/** What came of a door: nothing of note, or the code of a BtfError. */
+/** The outcome of an entry point: a value, or the code of a BtfError. */
 export type Outcome = 'value' | BtfErrorCode
 
 export interface Visit {
@@ -48,7 +49,7 @@ export interface Visit {
   readonly outcome: Outcome
 }
 
-/** What no input may bring about. */
+/** A violation of the rules above, which no input may cause. */
 export class Defect extends Error {
   override readonly name = 'Defect'
 
@@ -59,22 +60,22 @@ export class Defect extends Error {
 
 function text(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
-  return `${error.stack}${error.cause ? `\nbecause of ${text(error.cause)}` : ''}`
+  return `${error.stack}${error.cause ? `\ncaused by ${text(error.cause)}` : ''}`
 }
 
-/** Sections of one file that are gone through. */
+/** The largest number of sections per file that are read. */
 const MAX_SECTIONS = 32
 
-/** Codes that are about what is not there, or about a relation of types, not about a byte of the input. */
+/** Codes without an offset: they are about something missing, or about a relation of types. */
 const WITHOUT_OFFSET: ReadonlySet<BtfErrorCode> = new Set(['missing_section', 'cycle', 'too_large'])
 
 const codes: ReadonlySet<string> = new Set(BTF_ERROR_CODES)
 
-/** Goes through doors and keeps account. Errors of its methods: a Defect. */
+/** Calls entry points and records the outcomes. Errors of its methods: `Defect`. */
 class Account {
   readonly visits: Visit[] = []
 
-  /** The value that a door gives; undefined for an error. A door that reads bytes says at which one it fails. */
+  /** Calls an entry point. Returns its value, or undefined for a BtfError; with `reads`, that must have an offset. */
   through<T>(door: string, pass: () => T, reads = false): T | undefined {
     try {
       const value = pass()
@@ -91,12 +92,12 @@ class Account {
     }
   }
 
-  /** The value of a door that reads bytes. */
+  /** Calls an entry point that reads bytes. */
   read<T>(door: string, pass: () => T): T | undefined {
     return this.through(door, pass, true)
   }
 
-  /** Has a door write BTF, which must be readable. */
+  /** Calls an entry point that writes BTF, and reads the BTF again. */
   write(door: string, pass: () => Uint8Array): void {
     const bytes = this.through(door, pass)
     if (!bytes) return
@@ -112,7 +113,7 @@ function isOffset(offset: number): boolean {
   return Number.isSafeInteger(offset) && offset >= 0
 }
 
-/** Takes bytes through all doors that such an input comes to. Errors: a Defect. */
+/** Runs bytes through all entry points for inputs of this sort. Errors: `Defect`. */
 export function visitAll(sort: InputSort, bytes: Uint8Array, random: Random): Visit[] {
   const visitor = new Visitor(random)
   switch (sort) {
@@ -132,7 +133,7 @@ export function visitAll(sort: InputSort, bytes: Uint8Array, random: Random): Vi
   return visitor.visits
 }
 
-/** Objects and kernels that are sound, of either byte order. */
+/** Valid objects and kernels of both byte orders. */
 const objects = (['el', 'eb'] as const).flatMap((order) =>
   [...coreObjects(order).values()].map((path) => openObject(readFileSync(path))),
 )

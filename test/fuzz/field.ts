@@ -1,6 +1,6 @@
 /*
- * Where the fields of sound BTF, `.BTF.ext` and ELF lie, and what each is, so that a mutation can change one for what
- * another of its sort holds, or for what is just out of bounds.
+ * The places and meanings of the fields of valid BTF, `.BTF.ext` and ELF. A mutation replaces a field's value by that
+ * of another field with the same meaning, or by one that is just out of bounds.
  */
 import {
   type Btf,
@@ -16,7 +16,7 @@ export type FieldSort =
   | 'magic'
   /** a distance or length in bytes or bits */
   | 'extent'
-  /** a number of elements, or of an element */
+  /** a number of elements, or the index of one */
   | 'count'
   /** an offset in a string section */
   | 'name'
@@ -24,7 +24,7 @@ export type FieldSort =
   | 'type'
   /** kind, vlen and kind_flag of a type */
   | 'info'
-  /** all else */
+  /** any other field */
   | 'value'
 
 export interface Field {
@@ -34,21 +34,21 @@ export interface Field {
   readonly sort: FieldSort
 }
 
-/** Bytes that belong together: a type's record, a section. */
+/** A range of bytes that belong together: a type's record, a section. */
 export interface Span {
   readonly start: number
   readonly end: number
 }
 
-/** What a mutation knows of a file. */
+/** The structure of a file, as far as mutations use it. */
 export interface Anatomy {
   readonly byteOrder: ByteOrder
   readonly fields: readonly Field[]
-  /** of raw BTF its types; of ELF its sections' bytes */
+  /** the types of raw BTF; the section contents of ELF */
   readonly spans: readonly Span[]
 }
 
-/** The anatomy of raw BTF; `base` where it is split. */
+/** The anatomy of raw BTF; split BTF needs its `base`. */
 export function anatomyOfBtf(bytes: Uint8Array, base?: Btf): Anatomy {
   const btf = parseBtf(bytes, base ? { base } : {})
   return {
@@ -58,7 +58,7 @@ export function anatomyOfBtf(bytes: Uint8Array, base?: Btf): Anatomy {
   }
 }
 
-/** The anatomy of an ELF file, that of its BTF included. */
+/** The anatomy of an ELF file, including its BTF. */
 export function anatomyOfElf(bytes: Uint8Array): Anatomy {
   const elf = openElf(memorySource(bytes))
   const fields = [...elfFields(elf, bytes)]
@@ -106,7 +106,7 @@ function btfFields(btf: Btf, start: number): Field[] {
   return fields
 }
 
-/** The tables of `.BTF.ext`: the size of a record, then for each section its name, a count and records. */
+/** The tables of `.BTF.ext`: a record size, then for each section its name, a count and the records. */
 function extFields(bytes: Uint8Array, start: number, byteOrder: ByteOrder): Field[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const read = (at: number) => view.getUint32(at, byteOrder === 'little')

@@ -1,5 +1,5 @@
-// npm run fuzz [-- --count N --seed S]: that many cases from that seed on, in two processes; `--count 1` runs one again.
-// What is found is printed, and written with the bytes of its case to .cache/fuzz. Exit status 1 when something was.
+// `npm run fuzz [-- --count N --seed S]` runs N cases from seed S on, in two processes; `--count 1` repeats one case.
+// Findings are printed, and written to .cache/fuzz with the bytes of the case. With a finding the exit status is 1.
 import { type ChildProcess, fork } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
@@ -9,11 +9,11 @@ import { caseOf } from './case.ts'
 import type { Report, Tally, Task } from './worker.ts'
 
 const WORKERS = 2
-/** Cases that a worker gets at a time. */
+/** The number of cases in a worker's task. */
 const BATCH = 500
-/** MiB of the heap of a worker. */
+/** The heap limit of a worker, in MiB. */
 const HEAP = 256
-/** Milliseconds of one case, on a machine that may be busy with other things. */
+/** The time limit of one case, in milliseconds; long, since the machine may be busy. */
 const HANG = 60_000
 const folder = join(resolve(import.meta.dirname, '../..'), '.cache/fuzz')
 
@@ -34,7 +34,7 @@ class Fuzzer {
     this.#count = count
   }
 
-  /** Runs all cases; returns the number of findings. */
+  /** Runs all cases. Returns the number of findings. */
   async run(): Promise<number> {
     const progress = setInterval(() => console.log(this.#progress()), 10_000)
     await Promise.all(Array.from({ length: WORKERS }, () => this.#work()))
@@ -46,7 +46,7 @@ class Fuzzer {
   async #work(): Promise<void> {
     for (let task = this.#take(); task; task = this.#take()) {
       let rest: Task | undefined = task
-      // a worker that ended in the middle is followed by another for the rest
+      // if a worker dies, a new one does the rest of its task
       while (rest) rest = await this.#batches(rest)
     }
   }
@@ -58,7 +58,7 @@ class Fuzzer {
     return { first, end: this.#next }
   }
 
-  /** Gives a new worker one task after the other; returns what of a task is left where the worker ended. */
+  /** Starts a worker and gives it one task after the other. Returns the rest of the task if the worker dies. */
   #batches(task: Task): Promise<Task | undefined> {
     const worker = fork(new URL('./worker.ts', import.meta.url), {
       execArgv: [`--max-old-space-size=${HEAP}`],
@@ -101,8 +101,8 @@ class Fuzzer {
           this.#find(
             seed,
             signal === 'SIGKILL'
-              ? `no end in ${HANG} ms`
-              : `more than ${HEAP} MiB of heap, or a crash: ${signal}`,
+              ? `the case did not end within ${HANG} ms`
+              : `the worker crashed or used more than ${HEAP} MiB of heap: ${signal}`,
           )
         }
         this.#done += seed + 1 - current.first
@@ -143,7 +143,7 @@ class Fuzzer {
     return [
       `${this.#done} of ${this.#count} cases`,
       `${this.#findings} findings`,
-      `${Math.round(this.#done / seconds)} a second`,
+      `${Math.round(this.#done / seconds)} cases/s`,
     ].join(', ')
   }
 
@@ -158,21 +158,23 @@ class Fuzzer {
         const codes = errors.map(([code, count]) => `${code} ${count}`).join(', ')
         return { row: [door, String(outcomes.get('value') ?? 0), String(sum)], codes }
       })
-    const lines = table([['door', 'values', 'errors'], ...rows.map(({ row }) => row)]).split('\n')
+    const lines = table([['entry point', 'values', 'errors'], ...rows.map(({ row }) => row)]).split(
+      '\n',
+    )
     const { seed, time } = this.#slowest
     return [
       ...lines.map((line, i) => `${line}  ${rows[i - 1]?.codes ?? ''}`.trimEnd()),
       '',
-      `slowest: seed ${seed}, ${Math.round(time)} ms; most memory of a process: ${mib(this.#memory)}`,
+      `slowest case: seed ${seed}, ${Math.round(time)} ms; peak memory of a worker: ${mib(this.#memory)}`,
     ].join('\n')
   }
 }
 
-/** A number of the command line. Throws for what is none. */
+/** Parses a whole number of the command line. Throws for any other text. */
 function whole(text: string, least: number): number {
   const value = Number(text)
   if (!Number.isSafeInteger(value) || value < least)
-    throw new Error(`${text}: not a number from ${least}`)
+    throw new Error(`invalid number "${text}": expected a whole number from ${least}`)
   return value
 }
 

@@ -1,6 +1,6 @@
 /*
- * What is done to an input: fields are given what others of their sort hold or what is out of bounds, bits flip, bytes
- * go, come and are cut off. One in three is restructured before (see structure.ts).
+ * Mutations of an input: fields get values of fields with the same meaning or values out of bounds, bits flip, and
+ * bytes are removed, inserted and cut off. One input in three is restructured first (structure.ts).
  */
 import { joined, readField, viewOf, writeField } from './bytes.ts'
 import type { Input } from './corpus.ts'
@@ -12,7 +12,7 @@ const EXTREMES = [0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0xffffff, 0x7fffffff, 
   0xfffffffc, 0xfffffffe, 0xffffffff,
 ])
 
-/** A mutated copy of an input; `others` are what else there is to take pieces from. */
+/** A mutated copy of an input. Pieces may come from `others`. */
 export function mutate(random: Random, input: Input, others: readonly Input[]): Uint8Array {
   const donor = random.pick(others)
   let bytes = Uint8Array.from(input.bytes)
@@ -22,11 +22,11 @@ export function mutate(random: Random, input: Input, others: readonly Input[]): 
   return random.once(4) ? recut(random, bytes, donor.bytes) : bytes
 }
 
-/** Gives a field another value. */
+/** Changes the value of a field. */
 function editField(random: Random, bytes: Uint8Array, { anatomy }: Input): void {
   const field = random.pick(anatomy.fields)
   const little = anatomy.byteOrder === 'little'
-  // pieces may have gone since
+  // earlier mutations may have removed bytes
   if (field.at + field.width > bytes.length) return
   const alike = anatomy.fields.filter(
     ({ at, width, sort }) =>
@@ -56,7 +56,7 @@ function newValue(random: Random, field: Field, value: number, other: number): n
   }
 }
 
-/** Changes a bit, a byte or a word anywhere, half of the time near the beginning, where headers are. */
+/** Changes a bit, a byte or a word, in half of the cases near the beginning, where the headers are. */
 function editBytes(random: Random, bytes: Uint8Array): void {
   const range = random.once(2) ? bytes.length : Math.min(bytes.length, 128)
   if (range < 4) return
@@ -73,7 +73,7 @@ function editBytes(random: Random, bytes: Uint8Array): void {
   }
 }
 
-/** Cuts bytes off, takes some out, or brings some in, without a word to any header. */
+/** Cuts off, removes or inserts bytes, and leaves the headers unchanged. */
 function recut(random: Random, bytes: Uint8Array, donor: Uint8Array): Uint8Array<ArrayBuffer> {
   const at = random.below(bytes.length + 1)
   const length = random.below(random.once(2) ? 16 : 1024)

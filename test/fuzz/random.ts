@@ -1,4 +1,4 @@
-/** Numbers that a seed makes, the same ones each time (mulberry32); a seed's neighbour makes others. */
+/** Pseudo-random numbers by mulberry32: equal seeds give equal numbers, neighbouring seeds different ones. */
 export class Random {
   #state: number
 
@@ -6,7 +6,7 @@ export class Random {
     this.#state = seed
   }
 
-  /** An integer from 0 to below `end`. */
+  /** An integer from 0 up to, but without, `end`. */
   below(end: number): number {
     this.#state = (this.#state + 0x6d2b79f5) | 0
     let mixed = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1)
@@ -14,13 +14,14 @@ export class Random {
     return Math.floor((((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32) * end)
   }
 
-  /** True once in `n` times. */
+  /** True with a probability of 1 in `n`. */
   once(n: number): boolean {
     return this.below(n) === 0
   }
 
+  /** One element of a list. Errors: RangeError for an empty list. */
   pick<T>(list: readonly T[]): T {
-    if (list.length === 0) throw new RangeError('nothing to pick from')
+    if (list.length === 0) throw new RangeError('the list to pick from is empty')
     return list[this.below(list.length)] as T
   }
 }

@@ -1,7 +1,7 @@
 /*
- * Inputs of another structure, with headers that agree, so that a reader gets past them: BTF with types taken out,
- * repeated and brought in from elsewhere; ELF with a section replaced by such BTF, by its own rows many times over, or
- * by strings without an end, at the end of the file. A few get very long.
+ * Restructured inputs with matching headers, so that a reader gets past the headers. In BTF, types are removed,
+ * repeated and inserted from other BTF. In ELF, a section is replaced by such BTF, by many copies of its own rows, or
+ * by unterminated strings, at the end of the file. A few inputs get very long.
  */
 
 import { assemble } from '../../bpf/encode.ts'
@@ -17,7 +17,7 @@ import { joined, readField, writeField } from './bytes.ts'
 import { base, type Input } from './corpus.ts'
 import type { Random } from './random.ts'
 
-/** Bytes by which an input grows: mostly few, rarely more, hardly ever the most. */
+/** The number of bytes by which an input grows: usually small, rarely large. */
 const GROWTH = { few: 1 << 14, more: 1 << 17, most: 1 << 20 }
 
 function growth(random: Random): number {
@@ -25,14 +25,14 @@ function growth(random: Random): number {
   return random.once(16) ? GROWTH.most : GROWTH.more
 }
 
-/** An input of another structure; `donor` may give a piece. */
+/** A restructured input. A piece may come from `donor`. */
 export function restructure(random: Random, input: Input, donor: Input): Uint8Array<ArrayBuffer> {
   const { bytes, sort } = input
   if (isElf(bytes)) return regraft(random, bytes, donor)
   return retype(random, parseBtf(bytes, sort === 'split btf' ? { base } : {}), donor)
 }
 
-/** BTF with types taken out, moved, repeated, or brought in from another. */
+/** BTF with types that are removed, moved, repeated, or inserted from another BTF. */
 function retype(random: Random, btf: Btf, donor: Input): Uint8Array<ArrayBuffer> {
   const records = recordsOf(btf)
   const at = random.below(records.length + 1)
@@ -54,7 +54,7 @@ function retype(random: Random, btf: Btf, donor: Input): Uint8Array<ArrayBuffer>
   return Uint8Array.from(assemble(records.flat(), strings, btf.byteOrder))
 }
 
-/** Appends some of the types many times, under their names or others. */
+/** Appends some of the types many times, under their own or other names. */
 function repeat(random: Random, records: number[][], some: number): void {
   const from = random.below(records.length)
   const repeated = records.slice(from, from + some)
@@ -89,7 +89,7 @@ function donorRecords(random: Random, donor: Input, byteOrder: ByteOrder): numbe
   return records.slice(from, from + 1 + random.below(8))
 }
 
-/** Strings as one long one, of which those that were there are tails. */
+/** A string section in which all names are tails of one long string. */
 function endless(random: Random, strings: Uint8Array): Uint8Array {
   const letters = strings.map((byte) => byte || 0x5f)
   const times = 1 + Math.floor(random.below(growth(random)) / (letters.length || 1))
@@ -97,7 +97,7 @@ function endless(random: Random, strings: Uint8Array): Uint8Array {
   return Buffer.concat([nul, ...Array.from({ length: times }, () => letters), nul])
 }
 
-/** ELF with one of its sections, or the table of sections, replaced by another at the end of the file. */
+/** ELF whose section, or section table, is replaced by another one at the end of the file. */
 function regraft(random: Random, file: Uint8Array, donor: Input): Uint8Array<ArrayBuffer> {
   const elf = openElf(memorySource(file))
   const wide = elf.bits === 64
@@ -135,7 +135,7 @@ function appended(
   return { bytes: joined([file, gap, piece]), at: file.length + gap.length }
 }
 
-/** A table with some of its rows many times. */
+/** A table with many copies of some of its rows. */
 function repeated(random: Random, table: Uint8Array, row: number): Uint8Array {
   const first = random.below(Math.max(1, Math.floor(table.length / row)))
   const some = table.subarray(first * row, (first + 1 + random.below(4)) * row)

@@ -1,11 +1,11 @@
 /*
- * A process that runs cases, so that one that has no end or takes all memory can be ended: it says which seed it begins
- * before it does, what it found, and at the end of its task what it counted.
+ * A process that runs cases, so that a case that hangs or takes all memory can be killed. It reports each seed before
+ * it runs the case, each finding, and its counts at the end of a task.
  */
 import { caseOf, run } from './case.ts'
 import { Defect } from './door.ts'
 
-/** Seeds from `first` to below `end`. */
+/** The seeds from `first` up to, but without, `end`. */
 export interface Task {
   readonly first: number
   readonly end: number
@@ -16,19 +16,19 @@ export type Report =
   | { readonly is: 'finding'; readonly seed: number; readonly what: string }
   | { readonly is: 'done'; readonly tally: Tally }
 
-/** What a worker counted in one task. */
+/** A worker's counts for one task. */
 export interface Tally {
-  /** by door and outcome */
+  /** by entry point and outcome */
   readonly counts: Readonly<Record<string, Readonly<Record<string, number>>>>
-  /** the case that took most processor time, in milliseconds */
+  /** the case with the most CPU time, in milliseconds */
   readonly slowest: { readonly seed: number; readonly time: number }
-  /** most memory that the process had so far, in bytes */
+  /** peak memory of the process so far, in bytes */
   readonly memory: number
 }
 
-/** Processor time of one case, in milliseconds. Those of a megabyte take up to a second. */
+/** The limit of CPU time per case, in milliseconds. A case of a megabyte takes up to a second. */
 const MAX_TIME = 10_000
-/** Memory of the whole process, in bytes; 150 MiB of it are Node's and the corpus's. */
+/** The memory limit of the process, in bytes. Node and the corpus take 150 MiB of it. */
 const MAX_MEMORY = 512 << 20
 
 function tell(report: Report): void {
@@ -47,10 +47,10 @@ function runAll({ first, end }: Task): Tally {
     }
     const time = processorTime() - began
     if (time > slowest.time) slowest = { seed, time }
-    if (time > MAX_TIME) tell({ is: 'finding', seed, what: `${Math.round(time)} ms` })
+    if (time > MAX_TIME) tell({ is: 'finding', seed, what: `it took ${Math.round(time)} ms` })
     if (memory() > MAX_MEMORY) {
-      tell({ is: 'finding', seed, what: `${memory() >> 20} MiB` })
-      // the mark stays: whoever comes next would be blamed
+      tell({ is: 'finding', seed, what: `the process used ${memory() >> 20} MiB` })
+      // the peak stays, so every later case would be reported too
       process.exit()
     }
   }

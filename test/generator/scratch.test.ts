@@ -4,28 +4,31 @@ import { join } from 'node:path'
 import t from 'tap'
 import { removeAbandonedScratch, withScratch } from '../../generator/scratch.ts'
 
-t.test('a directory that goes when its work is done, well or not', async (t) => {
-  const parent = join(t.testdir(), 'made', 'here')
-  let inside = ''
-  const result = await withScratch(parent, async (directory) => {
-    inside = directory
-    writeFileSync(join(directory, 'vmlinux'), 'bytes')
-    return 7
-  })
-  t.equal(result, 7)
-  t.ok(inside.startsWith(`${parent}/btfmill-${process.pid}-`))
-  const reason = new Error('failed')
-  await t.rejects(
-    withScratch(parent, async (directory) => {
+t.test(
+  'a scratch directory is removed when its work has ended, whether it succeeded or failed',
+  async (t) => {
+    const parent = join(t.testdir(), 'made', 'here')
+    let inside = ''
+    const result = await withScratch(parent, async (directory) => {
+      inside = directory
       writeFileSync(join(directory, 'vmlinux'), 'bytes')
-      throw reason
-    }),
-    reason,
-  )
-  t.same(readdirSync(parent), [])
-})
+      return 7
+    })
+    t.equal(result, 7)
+    t.ok(inside.startsWith(`${parent}/btfmill-${process.pid}-`))
+    const reason = new Error('failed')
+    await t.rejects(
+      withScratch(parent, async (directory) => {
+        writeFileSync(join(directory, 'vmlinux'), 'bytes')
+        throw reason
+      }),
+      reason,
+    )
+    t.same(readdirSync(parent), [])
+  },
+)
 
-t.test('what a killed process left is removed, and nothing else', async (t) => {
+t.test('the scratch directory of a killed process is removed, and nothing else is', async (t) => {
   const parent = t.testdir({ kept: { file: 'bytes' } })
   const { pid: dead } = spawnSync('true')
   const abandoned = join(parent, `btfmill-${dead}-abcdef`)

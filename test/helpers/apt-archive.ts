@@ -1,4 +1,4 @@
-/* A suite of an apt archive on disk, made by apt-ftparchive (apt-utils) as archives make theirs. */
+/* Suites of an apt archive on disk, made by apt-ftparchive (apt-utils), as archives do. */
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
@@ -6,12 +6,12 @@ import type { Signer } from './signer.ts'
 
 export interface SuiteOptions {
   suite: string
-  /** Debian's name of the architecture */
+  /** Debian's architecture name */
   architecture: string
   /** paths of packages by component */
   components: Readonly<Record<string, readonly string[]>>
   signer: Signer
-  /** of Packages */
+  /** compression of Packages */
   compression?: 'xz' | 'gzip' | 'zstd'
   validUntil?: string
 }

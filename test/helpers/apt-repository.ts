@@ -1,4 +1,4 @@
-/* An apt repository on disk, signed by a throw-away key: as a mirror has it, or wrong in one point. */
+/* An apt repository on disk, signed by a temporary key: valid, or with one fault. */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
@@ -8,34 +8,35 @@ import type { Source } from '../../generator/index.ts'
 import type { Signer } from './signer.ts'
 
 export interface RepositoryOptions {
-  /** paths of the packages on offer */
+  /** paths of its packages */
   packages?: readonly string[]
   signer: Signer
   suite?: string
-  /** the forms that Packages comes in */
+  /** the forms of Packages */
   forms?: readonly ('xz' | 'zst' | 'gz' | 'plain')[]
-  /** with the index under by-hash only, as a mirror amid its update */
+  /** put the index under by-hash only, like a mirror during its update */
   byHash?: boolean
-  /** fields of Release over the usual ones */
+  /** fields of Release that replace the defaults */
   release?: Readonly<Record<string, string>>
-  /** what else Release says, and who else signs it */
+  /** changes Release before it is signed */
   edit?: (release: string) => string
+  /** further signers of Release */
   others?: readonly Signer[]
 }
 
 export interface Repository {
-  /** what `--mirror` takes */
+  /** value for `--mirror` */
   url: string
   directory: string
-  /** path of the file below the suite's directory */
+  /** Returns the path of a file in the suite's directory. */
   path(name: string): string
-  /** a source that names this repository alone */
+  /** a source with this repository only */
   source: Source
 }
 
 const ARCHITECTURE = 'i386'
 
-/** Makes a repository `debian` below a directory. */
+/** Makes the repository `debian` in a directory. */
 export function makeRepository(parent: string, options: RepositoryOptions): Repository {
   const { packages = [], signer, suite = 'bookworm', others = [], edit = (text) => text } = options
   const directory = join(parent, 'debian')
@@ -59,7 +60,7 @@ export function makeRepository(parent: string, options: RepositoryOptions): Repo
   }
 }
 
-/** Writes the forms of Packages; returns the lines that Release has of them. */
+/** Writes the forms of Packages, and returns their lines in Release. */
 function putIndexes(
   directory: string,
   text: Buffer,

@@ -12,7 +12,7 @@ import { type Credentials, type Gateway, startGateway } from './rgw.ts'
 const NAME = 'btf'
 
 interface Opening {
-  /** where requests go, if not to the server itself */
+  /** a proxy's URL; without it requests go to the server */
   endpoint?: string
   user?: Credentials
   bucket?: string
@@ -21,15 +21,15 @@ interface Opening {
 }
 
 export interface Bucket extends Gateway {
-  /** A store below a prefix, by credentials from the environment. */
+  /** Opens a store below a prefix. Sets the credentials in the environment. */
   open(prefix: string, opening?: Opening): Promise<Store>
-  /** The keys below a prefix that have parts which were neither completed nor removed. */
+  /** The keys below a prefix with an incomplete multipart upload. */
   uploads(prefix: string): Promise<string[]>
-  /** Stores an object under a key that no store of ours would make. */
+  /** Stores an object under a key that our store would not make. */
   putForeign(key: string): Promise<unknown>
 }
 
-/** Starts a server with one bucket; it ends with the test. */
+/** Starts a server with one bucket, and stops it after the test. */
 export async function makeBucket(t: Test): Promise<Bucket> {
   const gateway = await startGateway(t)
   const client = new S3Client({

@@ -1,4 +1,4 @@
-/* Proof by compiler: that the C we print for a BTF has the sizes and offsets the BTF says. */
+/* Proof by compiler that the C that we print for a BTF has the BTF's sizes and offsets. */
 
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -15,10 +15,10 @@ import {
 } from '../../bpf/index.ts'
 import { memberBits, resolve, sizeOf } from '../../bpf/layout.ts'
 
-/** A target as clang names it. */
+/** A target triple of clang. */
 export type Triple = `${string}-linux-${string}` | 'bpfel' | 'bpfeb'
 
-/** A static assert for the size of every named struct, union and enum, and one for every member that has an address. */
+/** Static asserts for the size of each named struct, union and enum, and the offset of each addressable member. */
 function staticAsserts(btf: Btf): string[] {
   const names = new Names(btf)
   const asserts: string[] = []
@@ -55,7 +55,7 @@ function offsetAsserts(
     }
     const name = identifier(member.name)
     const text = `_Static_assert(__builtin_offsetof(${tag}, ${name}) == ${at}, "${tag}.${name}");`
-    // of what a function or a flexible array is there is no size
+    // functions and flexible arrays have no size
     const bytes = sizeOf(btf, member.type)
     if (bytes === undefined || bytes === 0) return [text]
     return [
@@ -65,7 +65,7 @@ function offsetAsserts(
   })
 }
 
-/** Compiles text as C for a target; throws with what clang said. */
+/** Compiles C for a target. Throws with clang's messages. */
 export function compile(text: string, triple: Triple, ...options: string[]): void {
   execFileSync('clang', [`--target=${triple}`, '-x', 'c', ...options, '-'], {
     input: text,
@@ -74,15 +74,13 @@ export function compile(text: string, triple: Triple, ...options: string[]): voi
   })
 }
 
-/** The printed header with its asserts, as one text to compile. Returns how many asserts it has. */
+/** The printed header with asserts, as one text to compile, and the number of asserts. */
 export function withAsserts(btf: Btf): { text: string; count: number } {
   const asserts = staticAsserts(btf)
   return { text: [...printHeader(btf), ...asserts, ''].join('\n'), count: asserts.length }
 }
 
-/**
- * The BTF that pahole makes of our header, compiled for the target: what the asserts cannot reach, bitfields, is in it.
- */
+/** The BTF that pahole makes of our header, compiled for a target. It has the bitfields, which asserts cannot reach. */
 export function roundTrip(btf: Btf, triple: Triple): Btf {
   const names = new Names(btf)
   const uses: string[] = []

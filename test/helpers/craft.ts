@@ -1,8 +1,8 @@
-/* BTF of one's own making, for what no compiler writes. */
+/* Hand-made BTF, for tests of BTF that no compiler writes. */
 
 /**
- * Little-endian BTF from the words of its type section, its strings, and further words of the header (offset and
- * length of the layout section, which is then the end of the words).
+ * Builds little-endian BTF from the words of the type section, the strings, and more words of the header: offset and
+ * length of the layout section, which then is the end of `words`.
  */
 export function craft(
   words: readonly number[],

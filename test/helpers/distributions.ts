@@ -1,6 +1,6 @@
 /*
- * Each distribution's repository as its row of the table says it is, made by that ecosystem's own tools: packages under
- * the distribution's names, vmlinux where it has it, beside what looks like kernels and is none.
+ * A repository for each row of the source table, made by the distribution's own tools: packages with its names, and
+ * vmlinux at its path, beside packages that look like kernels but are not.
  */
 import { copyFileSync, writeFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
@@ -16,17 +16,18 @@ import { startNginx } from './nginx.ts'
 import { makePackage } from './package.ts'
 import { makeRpm } from './rpm.ts'
 import { makeRpmRepository, signRepomd } from './rpm-repository.ts'
-import { makeMill } from './run-directory.ts'
+import { makeRunDirectory } from './run-directory.ts'
 import { makeSigner, type Signer } from './signer.ts'
 
-/** Writes a vmlinux of that release; gives the `uname -m` name that the kernel goes by. */
+/** Makes the images of kernels. */
 export interface Images {
-  /** `uname -m` names by those that packages are of */
+  /** Returns the `uname -m` name of the images for an architecture of packages. */
   arch(packaged: 'x86_64' | 'aarch64'): string
+  /** Writes a vmlinux of a release to `path`. */
   make(path: string, release: string, packaged: 'x86_64' | 'aarch64'): void
 }
 
-/** A kernel that must be found. */
+/** A kernel that a run must find. */
 interface Kernel {
   name: string
   version: string
@@ -39,9 +40,9 @@ interface Row {
   version: string
   arch?: 'x86_64' | 'aarch64'
   kernels: readonly Kernel[]
-  /** names of packages that are no kernels with debug info */
+  /** names of packages that are not kernels with debug info */
   others: readonly string[]
-  /** what of it is signed */
+  /** the signed part of the repository */
   signed: 'index' | 'header' | 'nothing'
   authenticated: BuildRecord['package']['authenticated']
 }
@@ -63,7 +64,7 @@ const LEAP_OTHERS = [
   'kernel-rt-debuginfo',
 ]
 
-/** kernel-debuginfo, or another package of the same naming. */
+/** kernel-debuginfo, or another package that is named alike. */
 const rpm = (version: string, name = 'kernel-debuginfo', arch = 'x86_64'): Kernel => ({
   name,
   version,
@@ -258,30 +259,30 @@ export const ROWS: readonly Row[] = [
   },
 ]
 
-/** Where the distribution has vmlinux in a package. */
-const placeOf = ({ name, release }: Kernel): string => {
+/** The distribution's path of vmlinux in a package. */
+const vmlinuxPath = ({ name, release }: Kernel): string => {
   if (name.startsWith('linux-image')) return `usr/lib/debug/boot/vmlinux-${release}`
   if (/^kernel-(default|azure)-/.test(name)) return `usr/lib/debug/boot/vmlinux-${release}.debug`
   return `usr/lib/debug/lib/modules/${release}/vmlinux`
 }
 
-/** What is made once for all rows. */
+/** The input that all rows share. */
 interface Workshop {
   t: Test
   directory: string
   images: Images
   signer: Signer
-  /** whose key has expired since */
+  /** a signer whose key has expired since */
   lapsed: Signer
-  /** as much as a package with debug info has at least */
+  /** path of a file as large as the smallest package with debug info */
   padding: string
-  /** packages that are no kernels, made once, by their names and architectures */
+  /** packages that are not kernels, by name and architecture; each is made once */
   others: Map<string, string>
 }
 
-/** Makes each row's repository, generates from it into a store, and compares what is in the catalog then. */
+/** Makes the repository of each row, generates from it, and compares the catalog with the row. */
 export async function tryDistributions(t: Test, images: Images, rows = ROWS): Promise<void> {
-  const { directory } = await makeMill(t)
+  const { directory } = await makeRunDirectory(t)
   const padding = join(directory, 'padding')
   writeFileSync(padding, Buffer.alloc(10_000_000, 'modules'))
   const signers = { signer: makeSigner(t), lapsed: makeSigner(t, { lapsed: true }) }
@@ -300,23 +301,34 @@ async function tryRow(workshop: Workshop, row: Row): Promise<void> {
   const arch = images.arch(packaged)
   const source = await build(workshop, row, arch)
   const { distro } = source
-  const mill = await makeMill(t)
+  const mill = await makeRunDirectory(t)
   const filter = { distro, version: row.version, arch }
   const mirror = { url: `file://${directory}/debian`, source }
   const summary = await mill.run(mirror, { filter, jobs: 2 })
   const clean = { published: row.kernels.length, failed: {}, sourcesFailed: 0, skipped: 0 }
-  t.match(summary, clean, 'discovered, and generated')
+  t.match(summary, clean, 'all kernels are found and generated')
   if (summary.sourcesFailed > 0) t.same(await mill.sourceFailures(), [])
   t.same(
     (await mill.records()).map(({ kernel, package: from, failure }) => ({
-      ...{ distro: kernel.distro, version: kernel.version, arch: kernel.arch },
-      ...{ release: kernel.release, name: from.name, package: from.version },
-      ...{ authenticated: from.authenticated, failure },
+      distro: kernel.distro,
+      version: kernel.version,
+      arch: kernel.arch,
+      release: kernel.release,
+      name: from.name,
+      package: from.version,
+      authenticated: from.authenticated,
+      failure,
     })),
     row.kernels
       .map(({ name, version, release }) => ({
-        ...{ distro, version: row.version, arch, release, name, package: version },
-        ...{ authenticated: row.authenticated, failure: undefined },
+        distro,
+        version: row.version,
+        arch,
+        release,
+        name,
+        package: version,
+        authenticated: row.authenticated,
+        failure: undefined,
       }))
       .sort((a, b) => (a.release < b.release ? -1 : 1)),
   )
@@ -328,7 +340,7 @@ async function tryRow(workshop: Workshop, row: Row): Promise<void> {
   })
 }
 
-/** Makes the row's repository; gives its source, with only what is about hosts and keys changed. */
+/** Makes the repository of a row, and returns its source: only hosts, keys and architectures differ from the table. */
 async function build(workshop: Workshop, row: Row, arch: string): Promise<Source> {
   const { signer, lapsed, directory } = workshop
   const known = SOURCES.get(row.source)!
@@ -352,14 +364,14 @@ async function build(workshop: Workshop, row: Row, arch: string): Promise<Source
     }
     case 'rpm-md': {
       const source = at(`file://${directory}`)
-      for (const [i, shelf] of indexTargetsOf(source, { version: row.version }).entries())
-        buildRpmMd(workshop, row, shelf, i === 0)
+      for (const [i, target] of indexTargetsOf(source, { version: row.version }).entries())
+        buildRpmMd(workshop, row, target, i === 0)
       return source
     }
     case 'listing': {
       const source = at(await startNginx(workshop.t, directory, { listing: true }))
-      for (const [i, shelf] of indexTargetsOf(source, { version: row.version }).entries())
-        await buildListing(workshop, row, shelf, i === 0)
+      for (const [i, target] of indexTargetsOf(source, { version: row.version }).entries())
+        await buildListing(workshop, row, target, i === 0)
       return source
     }
     case 'launchpad': {
@@ -374,18 +386,18 @@ async function build(workshop: Workshop, row: Row, arch: string): Promise<Source
       return parseSource({ ...changed, versions, mirror: url })
     }
     default:
-      throw new Error(`${known.protocol}?`)
+      throw new Error(`no test repository for the protocol ${known.protocol}`)
   }
 }
 
-/** Those of a version that have the architecture, whatever it is called here. */
+/** The repositories of a version that have the architecture, for any architecture of the test. */
 function repositoriesOf(source: Source, version: string, packaged: string) {
   return source.versions[version]!.filter(({ only }) => only?.includes(packaged) ?? true).map(
     ({ only: _, ...repository }) => repository,
   )
 }
 
-/** The packages of a row: kernels, and others. */
+/** Makes the packages of a row: kernels and others. */
 function debsOf(workshop: Workshop, { kernels, others, arch = 'x86_64' }: Row) {
   const { directory, images, padding } = workshop
   const architecture = { x86_64: 'amd64', aarch64: 'arm64' }[arch]
@@ -393,7 +405,7 @@ function debsOf(workshop: Workshop, { kernels, others, arch = 'x86_64' }: Row) {
     const { name, version, release } = kernel
     const image = join(directory, 'vmlinux')
     images.make(image, release, arch)
-    const files = { [placeOf(kernel)]: image, 'usr/lib/debug/modules': padding }
+    const files = { [vmlinuxPath(kernel)]: image, 'usr/lib/debug/modules': padding }
     const options = { name, version, release, architecture, files, compression: 'none' } as const
     return { name, version, file: makePackage(directory, undefined, options) }
   })
@@ -409,18 +421,18 @@ function buildApt(workshop: Workshop, row: Row, source: Source, signer: Signer):
   const { directory } = workshop
   const all = debsOf(workshop, row).map(({ file }) => file)
   const compressions = ['xz', 'gzip', 'zstd'] as const
-  for (const [i, shelf] of indexTargetsOf(source, { version: row.version }).entries()) {
-    const { repository } = shelf as IndexTarget<Extract<Source, { protocol: 'apt' }>>
-    const base = baseOf(shelf, (name) => `file://${directory}/${name}`).slice('file://'.length)
+  for (const [i, target] of indexTargetsOf(source, { version: row.version }).entries()) {
+    const { repository } = target as IndexTarget<Extract<Source, { protocol: 'apt' }>>
+    const base = baseOf(target, (name) => `file://${directory}/${name}`).slice('file://'.length)
     const components = 'components' in source ? source.components : []
-    // all of them in the last component of the first suite, and again in the second suite
+    // All packages are in the last component of the first suite, and again in the second suite.
     const filled = components.map((name, at) => [
       name,
       at === components.length - 1 && i < 2 ? all : [],
     ])
     makeSuite(base, {
       suite: repository.suite,
-      architecture: source.architectures[shelf.arch]!,
+      architecture: source.architectures[target.arch]!,
       components: Object.fromEntries(filled),
       signer,
       compression: compressions[i % compressions.length]!,
@@ -437,14 +449,14 @@ function rpmsOf(workshop: Workshop, row: Row): string[] {
   const made = kernels.map((kernel) => {
     const [version = '', release = ''] = kernel.version.split(/-(?=[^-]*$)/)
     images.make(image, kernel.release, arch)
-    const files = { [placeOf(kernel)]: image }
+    const files = { [vmlinuxPath(kernel)]: image }
     const { name } = kernel
     return makeRpm(directory, { name, version, release, arch, files, payload: 'zstd', ...sign })
   })
   return [...made, ...otherRpms(workshop, others, arch)]
 }
 
-/** Their versions are such that every distribution's rules would take them, but for their names. */
+/** Makes packages with versions that every distribution's rules accept, so that only their names exclude them. */
 function otherRpms(workshop: Workshop, names: readonly string[], arch: string): string[] {
   const { padding, others } = workshop
   const folder = dirname(padding)
@@ -461,18 +473,18 @@ function otherRpms(workshop: Workshop, names: readonly string[], arch: string): 
   })
 }
 
-/** Kernels in the first repository of the version, none in the others. */
-function buildRpmMd(workshop: Workshop, row: Row, shelf: IndexTarget, first: boolean): void {
+/** Makes an rpm-md repository. The first one of a version has the kernels, the others have none. */
+function buildRpmMd(workshop: Workshop, row: Row, target: IndexTarget, first: boolean): void {
   const { signer } = workshop
-  const template = 'url' in shelf.repository ? shelf.repository.url : ''
-  let base = baseOf(shelf, () => '').slice('file://'.length)
-  if (/mirror\.list$/.test(template)) base = listedAt(base)
+  const template = 'url' in target.repository ? target.repository.url : ''
+  let base = baseOf(target, () => '').slice('file://'.length)
+  if (/mirror\.list$/.test(template)) base = makeMirrorList(base)
   makeRpmRepository(base, { packages: first ? rpmsOf(workshop, row) : [], form: 'both' })
   if (row.signed === 'index') signRepomd(base, signer)
 }
 
-/** Writes a mirror list that names a folder beside it. */
-function listedAt(list: string): string {
+/** Writes a mirror list with a folder beside it as the first mirror. */
+function makeMirrorList(list: string): string {
   const folder = list.replace(/\/mirror\.list$/, '')
   makeRpmRepository(`${folder}/by-id`)
   writeFileSync(list, `file://${folder}/by-id/\nfile:///nowhere/\n`)
@@ -482,11 +494,11 @@ function listedAt(list: string): string {
 async function buildListing(
   workshop: Workshop,
   row: Row,
-  shelf: IndexTarget,
+  target: IndexTarget,
   first: boolean,
 ): Promise<void> {
   const { directory } = workshop
-  const path = new URL(baseOf(shelf, () => '')).pathname
+  const path = new URL(baseOf(target, () => '')).pathname
   const folder = join(directory, path)
   await mkdir(folder, { recursive: true })
   const files = first ? rpmsOf(workshop, row) : otherRpms(workshop, row.others, 'x86_64')

@@ -1,17 +1,17 @@
-/* A server of files as they are served: with ETag and Last-Modified, and 304 to who has the file already. */
+/* A file server with ETag and Last-Modified, which answers 304 if the client has the current file. */
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { startServer } from './test-server.ts'
 
 export interface StaticServer {
-  /** without a slash at its end */
+  /** without a trailing slash */
   url: string
-  /** Path and status of what was answered since it was last asked. */
+  /** Returns path and status of the responses since the last call. */
   answered(): string[]
 }
 
-/** Serves the files below a directory until its test ends; with one kind of validator where that is said. */
+/** Serves the files in a directory until the test ends, with the given validators. */
 export async function serveDirectory(
   t: Test,
   root: string,

@@ -1,4 +1,4 @@
-/* The binary fixtures of test/fixtures/bpf, and what bpftool says of a file. */
+/* The binary fixtures of test/fixtures/bpf, and dumps of BTF by bpftool and by our reader. */
 
 import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
@@ -7,7 +7,7 @@ import type { Btf, BtfType } from '../../bpf/index.ts'
 
 export const fixtureFolder = fileURLToPath(new URL('../fixtures/bpf/built/', import.meta.url))
 
-/** Names of the fixtures that match. */
+/** The names of the fixtures that match a pattern. */
 export function fixtureNames(pattern: RegExp): string[] {
   return readdirSync(fixtureFolder)
     .filter((name) => pattern.test(name))
@@ -19,7 +19,7 @@ export function fixture(name: string): Buffer {
   return readFileSync(fixtureFolder + name)
 }
 
-/** What `bpftool btf dump file FILE format raw` prints; `base` as its option -B. */
+/** The output of `bpftool btf dump file FILE format raw`; `base` is its option -B. */
 export function bpftoolDump(file: string, base?: string): string {
   const args = ['btf', 'dump', 'file', file, 'format', 'raw']
   return execFileSync('bpftool', base ? ['-B', base, ...args] : args, {
@@ -28,7 +28,7 @@ export function bpftoolDump(file: string, base?: string): string {
   })
 }
 
-/** The same text from our own reader, for the types of this BTF without its base's. */
+/** The same text from our reader, for the types of a BTF without those of its base. */
 export function dump(btf: Btf): string {
   let text = ''
   for (const type of btf.types()) text += `[${type.id}] ${describe(btf, type)}\n`

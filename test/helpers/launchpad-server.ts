@@ -1,6 +1,6 @@
 /*
- * Launchpad and snapshot.debian.org as they answer (https://launchpad.net/+apidoc/devel.html,
- * https://salsa.debian.org/snapshot-team/snapshot/blob/master/API), over files of a test.
+ * Servers that answer like Launchpad (https://launchpad.net/+apidoc/devel.html) and snapshot.debian.org
+ * (https://salsa.debian.org/snapshot-team/snapshot/blob/master/API), with files of a test.
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -9,11 +9,11 @@ import { basename } from 'node:path'
 import type { Test } from 'tap'
 import { type Server, startServer } from './test-server.ts'
 
-/** A binary that was published, with what differs from the usual. */
+/** A published binary; fields that are not given have usual values. */
 export interface Binary {
   name: string
   version: string
-  /** path of its file, where that is still there */
+  /** path of its file, if it still exists */
   file?: string
   status?: string
   pocket?: string
@@ -22,9 +22,9 @@ export interface Binary {
 }
 
 export interface LaunchpadOptions {
-  /** how many binaries a page has */
+  /** binaries per page */
   page?: number
-  /** changes each answer */
+  /** changes each response */
   edit?: (answer: string, url: URL) => string
 }
 
@@ -35,7 +35,7 @@ const json = (response: ServerResponse, text: string): void => {
   response.writeHead(200, { 'content-type': 'application/json' }).end(text)
 }
 
-/** The API, and the files, of an archive with these binaries for focal and amd64. */
+/** Serves the API and the files of an archive that has these binaries for focal and amd64. */
 export async function startLaunchpad(
   t: Test,
   binaries: readonly Binary[],
@@ -93,7 +93,7 @@ export async function startLaunchpad(
   return server
 }
 
-/** A .deb of a version of the source package. */
+/** A deb of a version of the source package. */
 export interface SnapshotFile {
   version: string
   path: string
@@ -103,7 +103,7 @@ export interface SnapshotOptions {
   edit?: (answer: string, url: URL) => string
 }
 
-/** A snapshot service that has the source package `linux` with these files. */
+/** Serves the API and the files of the source package `linux`. */
 export async function startSnapshot(
   t: Test,
   files: readonly SnapshotFile[],

@@ -1,4 +1,4 @@
-/* A module as far as the generator looks: a struct of its own that holds one of the kernel's. */
+/* The parts of a module that the generator reads: its own struct, with a struct of the kernel in it. */
 struct list_head {
   struct list_head *next, *prev;
 };

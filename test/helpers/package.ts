@@ -1,4 +1,6 @@
-/* Kernel packages with debug info, made by dpkg-deb as Debian's are, and others byte by byte, as no tool makes them. */
+/*
+ * deb packages: made by dpkg-deb, as Debian does, or assembled byte by byte, as no tool would. Also tar, ar and cpio.
+ */
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -7,13 +9,13 @@ import { pack } from 'tar-stream'
 import { RELEASE } from './vmlinux.ts'
 
 export interface PackageOptions {
-  /** else that of a package of Debian with debug info of this release */
+  /** default: the name of Debian's package with debug info of this release */
   name?: string
   release?: string
-  /** Debian's name */
+  /** Debian's architecture name */
   architecture?: string
   version?: string
-  /** paths of files to put in, by their paths in the package; else `vmlinux` where Debian has it */
+  /** paths of the files on disk, by their paths in the package (default: `vmlinux` at Debian's path) */
   files?: Readonly<Record<string, string>>
   compression?: 'xz' | 'gzip' | 'zstd' | 'none'
 }
@@ -54,10 +56,10 @@ Description: a kernel with debug info
 `
 }
 
-/** An entry of a tar archive: a file's bytes, or where a symlink points to. */
+/** An entry of a tar archive: the bytes of a file, or the target of a symlink. */
 export type Entry = readonly [name: string, content: string | Buffer | { linkname: string }]
 
-/** An uncompressed tar of these entries, in this order, whatever their names. */
+/** An uncompressed tar of these entries, in this order; names are not checked. */
 export async function tarOf(entries: readonly Entry[]): Promise<Buffer> {
   const tar = pack()
   for (const [name, content] of entries) {
@@ -79,7 +81,7 @@ export function arOf(members: readonly (readonly [name: string, bytes: Uint8Arra
   return Buffer.concat(parts.map((part) => Buffer.from(part as string)))
 }
 
-/** A package whose data.tar holds these entries. */
+/** A package with these entries in data.tar. */
 export async function debOf(entries: readonly Entry[]): Promise<Buffer> {
   return arOf([
     ['debian-binary', Buffer.from('2.0\n')],
@@ -88,7 +90,7 @@ export async function debOf(entries: readonly Entry[]): Promise<Buffer> {
   ])
 }
 
-/** What an entry of a cpio archive has that its header would not otherwise say. */
+/** Header fields of a cpio entry that replace the correct ones. */
 interface CpioFields {
   magic?: '070701' | '070702' | '07070X'
   mode?: number
@@ -98,7 +100,7 @@ interface CpioFields {
   sum?: number
 }
 
-/** An entry of a cpio archive; of the large-file form, whose entries have an index for a name, where `magic` says so. */
+/** Encodes an entry of a cpio archive. In the large-file form (magic 07070X), the name is an index. */
 export function cpioEntry(
   name: string | number,
   content: string | Uint8Array,
@@ -114,7 +116,7 @@ export function cpioEntry(
   return Buffer.concat([padded([magic, ...header]), padded([body])])
 }
 
-/** An archive of these entries. */
+/** A cpio archive of these entries. */
 export const cpioOf = (entries: readonly Buffer[]): Buffer =>
   Buffer.concat([...entries, cpioEntry('TRAILER!!!', '')])
 

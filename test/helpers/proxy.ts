@@ -1,6 +1,6 @@
 /*
- * A server in front of a server that loses, cuts, delays and refuses on purpose. It passes requests on as they are, so
- * that their signatures hold, and keeps what it was asked.
+ * A reverse proxy that loses, cuts, delays and rejects requests on purpose. It forwards requests unchanged, so that
+ * their signatures stay valid, and records them.
  */
 import {
   createServer,
@@ -14,26 +14,26 @@ import { Transform, type TransformCallback } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
 
-/** What happens to one request. */
+/** Handles one request, as a proxy with this fault does. */
 export type Fault = (exchange: Exchange) => void
 
 interface Exchange {
   request: IncomingMessage
   response: ServerResponse
-  /** Passes the request on, or so many bytes of its body; `answer` gets what comes back. */
-  forward: (answer: (upstream: IncomingMessage) => void, limit?: number) => void
+  /** Forwards the request, with at most `limit` bytes of its body; `onResponse` gets the response. */
+  forward: (onResponse: (upstream: IncomingMessage) => void, limit?: number) => void
 }
 
 export interface FaultyServer {
-  /** without a slash at its end */
+  /** without a final slash */
   url: string
-  /** method and path of what was asked, in order */
+  /** method and path of each request, in order */
   requests: string[]
-  /** says what happens to the request of this number, counted from 0 */
+  /** the fault for a request, by its number from 0; undefined for none */
   fault: (number: number, request: IncomingMessage) => Fault | undefined
 }
 
-/** Passes everything on to the server at `target` until its test ends. */
+/** Starts a proxy for the server at `target`, and stops it after the test. */
 export async function startProxy(t: Test, target: string): Promise<FaultyServer> {
   const server = createServer((request, response) => {
     const fault = proxy.fault(proxy.requests.length, request) ?? none
@@ -59,16 +59,16 @@ function forwarder(
   request: IncomingMessage,
   response: ServerResponse,
 ): Exchange['forward'] {
-  return (answer, limit) => {
+  return (onResponse, limit) => {
     const { method = '', headers } = request
-    const upstream = send(`${target}${request.url}`, { method, headers }, answer)
+    const upstream = send(`${target}${request.url}`, { method, headers }, onResponse)
     upstream.on('error', () => response.destroy())
     if (limit === undefined) request.pipe(upstream)
     else request.pipe(cut(limit, () => upstream.destroy())).pipe(upstream)
   }
 }
 
-/** Passes an answer on, whole or through `body`. */
+/** Passes a response on, whole or through `body`. */
 function passOn(response: ServerResponse, upstream: IncomingMessage, body?: Transform): void {
   response.writeHead(upstream.statusCode ?? 502, upstream.rawHeaders)
   upstream.on('error', () => response.destroy())
@@ -76,7 +76,7 @@ function passOn(response: ServerResponse, upstream: IncomingMessage, body?: Tran
   else upstream.pipe(response)
 }
 
-/** Lets so many bytes pass, then none. */
+/** Lets a number of bytes pass, then stops and calls `then`. */
 function cut(bytes: number, then: () => void): Transform {
   let left = bytes
   return new Transform({
@@ -89,7 +89,7 @@ function cut(bytes: number, then: () => void): Transform {
   })
 }
 
-/** Passes a few bytes at a time. */
+/** Passes each chunk in four delayed pieces. */
 const trickle = (): Transform =>
   new Transform({
     async transform(chunk: Buffer, _, done: TransformCallback) {
@@ -102,12 +102,12 @@ const trickle = (): Transform =>
     },
   })
 
-/** Half of what a message says its body has, in bytes. */
+/** Half of a message's `Content-Length`, in bytes. */
 const halfOf = ({ headers }: IncomingMessage): number =>
   Math.floor(Number(headers['content-length'] ?? 0) / 2)
 
-/** The first half of a body; where there is none, there is no answer at all. */
-const halfAnswer =
+/** Sends the first half of the response's body; sends no response if it has no body. */
+const halfResponse =
   (then: (response: ServerResponse) => void): Fault =>
   ({ request, response, forward }) =>
     forward((upstream) => {
@@ -121,8 +121,8 @@ const halfAnswer =
         )
     })
 
-/** An answer of S3's own, which the server never gave. */
-const refusal =
+/** Answers with an error of S3 in place of the server. */
+const s3Error =
   (status: number, code: string): Fault =>
   ({ request, response }) => {
     request.resume().on('end', () => {
@@ -133,23 +133,23 @@ const refusal =
 
 const none: Fault = ({ response, forward }) => forward((upstream) => passOn(response, upstream))
 
-/** A server that takes its time. */
+/** A slow server. */
 export const slow: Fault = ({ response, forward }) =>
   forward((upstream) => passOn(response, upstream, trickle()))
 
-/** What keeps a request from being answered, by name. */
+/** The faults by name, each of which prevents a response. */
 export const FAULTS: Record<string, Fault> = {
   'a reset before the request': ({ request }) => request.socket.resetAndDestroy(),
-  'a reset instead of the answer': ({ response, forward }) =>
+  'a reset instead of the response': ({ response, forward }) =>
     forward((upstream) => upstream.resume().on('end', () => response.socket?.resetAndDestroy())),
   'half the request': (exchange) => {
     const half = halfOf(exchange.request)
     if (half === 0) exchange.response.destroy()
     else exchange.forward((upstream) => passOn(exchange.response, upstream), half)
   },
-  'half the answer': halfAnswer((response) => response.destroy()),
-  'half the answer and silence': halfAnswer(() => {}),
-  'no answer': ({ request }) => void request.resume(),
-  '500 InternalError': refusal(500, 'InternalError'),
-  '503 SlowDown': refusal(503, 'SlowDown'),
+  'half the response': halfResponse((response) => response.destroy()),
+  'half the response and silence': halfResponse(() => {}),
+  'no response': ({ request }) => void request.resume(),
+  '500 InternalError': s3Error(500, 'InternalError'),
+  '503 SlowDown': s3Error(503, 'SlowDown'),
 }

@@ -1,5 +1,5 @@
-// A generator to be killed: keeps its records, each with BTF of its own, and publishes now and then. Killed and started
-// again it goes on where it was.
+// A generator for tests that kill it. It stores its records, each with BTF of its own, and publishes now and then. A
+// restarted generator continues where it was killed.
 import { ignoreNotFound } from '../../storage/error.ts'
 import {
   type BtfInfo,
@@ -16,7 +16,7 @@ import {
 const RECORDS = 500
 const PUBLISHED_EVERY = 50
 
-/** What a generator of that name keeps, without its BTF. */
+/** The records of the generator with this name, without BTF. */
 export function recordsOf(name: string): BuildRecord[] {
   const now = '2026-11-01T12:00:00.000Z'
   return Array.from({ length: RECORDS }, (_, i) => ({
@@ -32,8 +32,8 @@ export function recordsOf(name: string): BuildRecord[] {
 
 export const keyOf = (record: BuildRecord): string => recordKey(record.kernel, buildOf(record))
 
-/** Whether it was not there yet. */
-async function keep(store: Store, record: BuildRecord): Promise<boolean> {
+/** Stores a record and its BTF. Returns false if it exists already. */
+async function putNew(store: Store, record: BuildRecord): Promise<boolean> {
   if (await store.head(keyOf(record)).catch(ignoreNotFound)) return false
   const blob = await putBlob(store, Buffer.from(record.kernel.release))
   const btf: BtfInfo = { ...blob, types: 1, kinds: [], byteOrder: 'little', pointerSize: 8 }
@@ -41,14 +41,15 @@ async function keep(store: Store, record: BuildRecord): Promise<boolean> {
   return true
 }
 
-async function keepAll(url: string, name: string): Promise<void> {
+async function putAll(url: string, name: string): Promise<void> {
   const store = await openStore(url)
   process.stdout.write('started\n')
-  let kept = 0
+  let written = 0
   for (const record of recordsOf(name)) {
-    if ((await keep(store, record)) && ++kept % PUBLISHED_EVERY === 0) await Catalog.publish(store)
+    if ((await putNew(store, record)) && ++written % PUBLISHED_EVERY === 0)
+      await Catalog.publish(store)
   }
   await Catalog.publish(store)
 }
 
-if (import.meta.main) await keepAll(process.argv[2]!, process.argv[3]!)
+if (import.meta.main) await putAll(process.argv[2]!, process.argv[3]!)

@@ -1,4 +1,4 @@
-/* Debian's redis-server on a free port of 127.0.0.1, with a directory of its own, which it finds again when it is restarted. */
+/* Debian's redis-server on a free port of 127.0.0.1. Its data survive a restart during the test. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -11,11 +11,11 @@ import type { Test } from 'tap'
 export interface RedisServer {
   url: string
   start(): Promise<void>
-  /** Ends it; it keeps what it holds. */
+  /** Stops the server; its data stay. */
   stop(): Promise<void>
 }
 
-/** Starts one that ends, and forgets, with its test. */
+/** Starts a server, which is stopped and removed after the test. */
 export async function startRedis(t: Test): Promise<RedisServer> {
   const directory = mkdtempSync(join(tmpdir(), 'redis-'))
   const port = await freePort()

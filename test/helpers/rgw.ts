@@ -1,8 +1,7 @@
 /*
- * A real S3 server: Ceph's RADOS gateway on one monitor and one object store in memory, on free ports of 127.0.0.1.
- * It knows two users, the owner of what is made and a stranger to it, and gives back at once the memory of what is
- * deleted. Debian's 16 heeds `If-None-Match` and `If-Match` for one PutObject, and not where it completes an upload in
- * parts.
+ * A real S3 server: Ceph's RADOS gateway with one monitor and one in-memory object store, on free ports of 127.0.0.1.
+ * It has two users, the owner of the buckets and a stranger, and frees the memory of deleted objects at once. Debian's
+ * version 16 applies `If-None-Match` and `If-Match` to PutObject, but not to the completion of a multipart upload.
  */
 import { execFile, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
@@ -18,7 +17,7 @@ import type { Test } from 'tap'
 const run = promisify(execFile)
 
 export interface Gateway {
-  /** without a slash at its end */
+  /** without a final slash */
   endpoint: string
   owner: Credentials
   stranger: Credentials
@@ -32,7 +31,7 @@ export interface Credentials {
 const OWNER = { accessKeyId: 'owner', secretAccessKey: 'secret-of-the-owner' }
 const STRANGER = { accessKeyId: 'stranger', secretAccessKey: 'secret-of-the-stranger' }
 
-/** Starts the server, in some 15 s; it ends with the test, or with this process, however that ends. */
+/** Starts the server, which takes about 15 s. It stops after the test, or when this process dies. */
 export async function startGateway(t: Test): Promise<Gateway> {
   const home = mkdtempSync(join(tmpdir(), 'btfmill-rgw-'))
   const stops: (() => Promise<void>)[] = []
@@ -64,7 +63,7 @@ export async function startGateway(t: Test): Promise<Gateway> {
   daemon('ceph-osd', '-i', '0')
   daemon('radosgw', '-n', 'client.admin')
   const endpoint = `http://127.0.0.1:${gateway}`
-  await answering(endpoint)
+  await waitForResponse(endpoint)
   await Promise.all([OWNER, STRANGER].map((user) => addUser(conf, user)))
   return { endpoint, owner: OWNER, stranger: STRANGER }
 }
@@ -105,24 +104,24 @@ rgw gc processor period = 5
 rgw gc processor max time = 5
 `
 
-/** Starts a daemon in the foreground; `setpriv` has the kernel end it where this process ends first. */
+/** Starts a daemon in the foreground. `setpriv` makes the kernel kill it if this process dies first. */
 function startDaemon(home: string, name: string, args: string[]): () => Promise<void> {
   const log = openSync(join(home, `${name}.log`), 'a')
   const command = ['--pdeathsig', 'KILL', name, '-f', '-c', join(home, 'ceph.conf'), ...args]
   const child = spawn('setpriv', command, { stdio: ['ignore', log, log] })
   const ended = once(child, 'exit')
   return async () => {
-    child.kill('SIGKILL') // there is nothing to keep
+    child.kill('SIGKILL') // its data is not kept
     await ended
   }
 }
 
-async function answering(endpoint: string): Promise<void> {
+async function waitForResponse(endpoint: string): Promise<void> {
   for (let attempt = 0; attempt < 600; attempt++) {
     if (await fetch(endpoint).catch(() => undefined)) return
     await sleep(100)
   }
-  throw new Error(`no answer from ${endpoint}`)
+  throw new Error(`${endpoint} did not answer within 60 s`)
 }
 
 async function addUser(conf: string, { accessKeyId, secretAccessKey }: Credentials): Promise<void> {
@@ -131,7 +130,7 @@ async function addUser(conf: string, { accessKeyId, secretAccessKey }: Credentia
   await run('radosgw-admin', ['-c', conf, 'user', 'create', ...user, ...key], { timeout: 60_000 })
 }
 
-/** Two ports that nobody listens on, found before either is let go. */
+/** Two different free ports. */
 async function freePorts(): Promise<[number, number]> {
   const servers = [createServer(), createServer()] as const
   await Promise.all(servers.map((server) => once(server.listen(0, '127.0.0.1'), 'listening')))

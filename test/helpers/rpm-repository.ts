@@ -1,4 +1,4 @@
-/* An rpm-md repository on disk, made by createrepo_c: as a distribution has it, or wrong in one point. */
+/* An rpm-md repository on disk, made by createrepo_c: valid, or with one fault. */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -7,19 +7,19 @@ import { zstdCompressSync } from 'node:zlib'
 import type { Signer } from './signer.ts'
 
 export interface RpmRepositoryOptions {
-  /** paths of the packages on offer */
+  /** paths of its packages */
   packages?: readonly string[]
-  /** createrepo_c's of Debian 12 does not know zst: then the XML is compressed here */
+  /** createrepo_c of Debian 12 does not support zst, so the XML is compressed here */
   compression?: 'gz' | 'bz2' | 'xz' | 'zst'
-  /** which primary index there is */
+  /** forms of the primary index */
   form?: 'xml' | 'sqlite' | 'both'
-  /** RPM's name of the digests */
+  /** RPM's name of the hash algorithm */
   checksum?: 'sha' | 'sha256' | 'sha384' | 'sha512'
-  /** who signs repomd.xml */
+  /** signer of repomd.xml */
   signer?: Signer
 }
 
-/** Makes a repository in a directory, which need not be there. */
+/** Makes a repository in a directory, which is created if it does not exist. */
 export function makeRpmRepository(directory: string, options: RpmRepositoryOptions = {}): void {
   const { packages = [], compression = 'gz', form = 'both', checksum = 'sha256' } = options
   mkdirSync(join(directory, 'Packages'), { recursive: true })
@@ -33,16 +33,16 @@ export function makeRpmRepository(directory: string, options: RpmRepositoryOptio
   if (options.signer) signRepomd(directory, options.signer)
 }
 
-/** The XML of an index in repomd.xml. */
+/** Matches the element of an index in repomd.xml. */
 const dataOf = (type: string): RegExp => new RegExp(`<data type="${type}">.*?</data>\\s*`, 's')
 
 export const repomdOf = (directory: string): string => join(directory, 'repodata/repomd.xml')
 
-/** Changes repomd.xml, whose signature, where it has one, is then wrong. */
+/** Changes repomd.xml, which makes its signature invalid. */
 export function editRepomd(directory: string, edit: (text: string) => string): void {
   const [path, text] = [repomdOf(directory), readFileSync(repomdOf(directory), 'utf8')]
   const edited = edit(text)
-  if (edited === text) throw new Error('nothing was edited')
+  if (edited === text) throw new Error('the edit changed nothing')
   writeFileSync(path, edited)
 }
 
@@ -50,15 +50,15 @@ export function signRepomd(directory: string, signer: Signer): void {
   writeFileSync(`${repomdOf(directory)}.asc`, signer.detach(readFileSync(repomdOf(directory))))
 }
 
-/** The path of an index whose name ends so. */
-export function indexOf(directory: string, ending: string): string {
+/** The path of the index whose file name contains `part`. */
+export function indexOf(directory: string, part: string): string {
   const folder = join(directory, 'repodata')
-  const name = readdirSync(folder).find((one) => one.includes(ending))
-  if (!name) throw new Error(`no ${ending}`)
+  const name = readdirSync(folder).find((file) => file.includes(part))
+  if (!name) throw new Error(`no index called ${part} in ${folder}`)
   return join(folder, name)
 }
 
-/** Puts another primary.xml in the place of the one there, with the digest that it has. */
+/** Replaces primary.xml, and updates its digest in repomd.xml. */
 export function replacePrimary(directory: string, bytes: Uint8Array, name: string): void {
   rmSync(indexOf(directory, 'primary.xml'))
   writeFileSync(join(directory, 'repodata', name), bytes)
@@ -72,7 +72,7 @@ export function replacePrimary(directory: string, bytes: Uint8Array, name: strin
   )
 }
 
-/** As newer ones of createrepo_c do it. */
+/** Compresses primary.xml with zstd, as newer versions of createrepo_c do. */
 function recompress(directory: string): void {
   const xml = execFileSync('gzip', ['--decompress', '--stdout', indexOf(directory, 'primary.xml')])
   replacePrimary(directory, zstdCompressSync(xml), 'primary.xml.zst')

@@ -1,11 +1,11 @@
-/* .rpm packages, made by rpmbuild as distributions make theirs, and others header by header, as no tool makes them. */
+/* rpm packages: made by rpmbuild, as distributions do, or assembled from headers that no tool would write. */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { copyFileSync, linkSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Signer } from './signer.ts'
 
-/** rpmbuild's names of payloads: program, level, and what it stands for. */
+/** rpmbuild's names of payload compressions: level and library. */
 export const PAYLOADS = {
   gzip: 'w9.gzdio',
   bzip2: 'w9.bzdio',
@@ -19,14 +19,14 @@ export interface RpmOptions {
   name?: string
   version?: string
   release?: string
-  /** rpm's name of the architecture */
+  /** rpm's architecture name */
   arch?: string
-  /** paths of files to put in, by their paths in the package */
+  /** paths of the files on disk, by their paths in the package */
   files: Readonly<Record<string, string>>
   payload?: keyof typeof PAYLOADS
-  /** hard links in the package, by their paths */
+  /** hard links in the package: targets by path */
   links?: Readonly<Record<string, string>>
-  /** whose key signs the header */
+  /** signer of the header */
   signer?: Signer
 }
 
@@ -46,9 +46,19 @@ export function makeRpm(directory: string, options: RpmOptions): string {
     put(to, (path) => linkSync(join(root, from), path))
   const paths = [...Object.keys(files), ...Object.keys(links)].map((path) => `/${path}`)
   const spec = [
-    ...[`Name: ${name}`, `Version: ${version}`, `Release: ${release}`, 'Summary: a kernel'],
-    ...['License: GPL-2.0', 'AutoReqProv: no', '%description', 'A kernel.', '%install'],
-    ...[`cp -a '${root}/.' '%{buildroot}'`, '%files', ...paths, ''],
+    `Name: ${name}`,
+    `Version: ${version}`,
+    `Release: ${release}`,
+    'Summary: a kernel',
+    'License: GPL-2.0',
+    'AutoReqProv: no',
+    '%description',
+    'A kernel.',
+    '%install',
+    `cp -a '${root}/.' '%{buildroot}'`,
+    '%files',
+    ...paths,
+    '',
   ]
   writeFileSync(join(work, 'spec'), spec.join('\n'))
   const defines = {
@@ -72,7 +82,7 @@ export function makeRpm(directory: string, options: RpmOptions): string {
 const asOptions = (defines: Readonly<Record<string, string>>): string[] =>
   Object.entries(defines).flatMap(([name, value]) => ['--define', `${name} ${value}`])
 
-/** A value of a tag: 16, 32 and 64 bit numbers, bytes, a text, or several. */
+/** The value of a tag: 16, 32 or 64-bit numbers, bytes, a string, or several strings. */
 export type RpmValue =
   | { int16: readonly number[] }
   | { int32: readonly number[] }
@@ -81,7 +91,7 @@ export type RpmValue =
   | string
   | readonly string[]
 
-/** A header structure of these tags. */
+/** Encodes a header structure with these tags. */
 export function headerOf(tags: Readonly<Record<number, RpmValue>>): Buffer {
   let store = Buffer.alloc(0)
   const index = Object.entries(tags).map(([tag, value]) => {
@@ -123,7 +133,7 @@ function int32s(numbers: readonly number[]): Buffer {
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
-/** A package of a header with these tags and an uncompressed payload; `signature` is over what is right for them. */
+/** A package with these header tags and an uncompressed payload; tags in `signature` replace the correct ones. */
 export function rpmOf(
   tags: Readonly<Record<number, RpmValue>>,
   payload: Buffer,
@@ -133,7 +143,7 @@ export function rpmOf(
   return rpmAround(header, payload, signature)
 }
 
-/** A package of a header, whatever is in it. */
+/** A package with an encoded header, which may be invalid. */
 export function rpmAround(
   header: Buffer,
   payload: Buffer,

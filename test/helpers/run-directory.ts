@@ -1,4 +1,4 @@
-/* A run's surroundings: a store on disk and a scratch directory, and what is in them afterwards. */
+/* A directory for the runs of a test: a store, a scratch directory and input files, with checks of what is in it. */
 import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -21,32 +21,32 @@ import {
 } from '../../storage/index.ts'
 import type { Repository } from './apt-repository.ts'
 
-export interface Mill {
-  /** where a test puts its input */
+export interface RunDirectory {
+  /** for the input files of a test */
   directory: string
   scratch: string
   storeUrl: string
   store: Store
-  /** Generates from a repository, from sources that say where theirs are, or from files. */
+  /** Generates from a repository, from sources with their own URLs, or from files. */
   run(
     from: Pick<Repository, 'url' | 'source'> | { sources: readonly Source[] } | readonly string[],
     options?: Partial<GenerateOptions>,
   ): Promise<Summary>
-  /** What `list` shows: it fails for a record that does not read. */
+  /** All records of the store. Fails if one is invalid. */
   records(): Promise<BuildRecord[]>
   sourceFailures(): Promise<SourceFailure[]>
-  /** Paths of all files that a run left but for records and what is made of them: blobs, temporary files, scratch directories. */
+  /** Paths of all files but the input, caches, records and the catalog: blobs, temporary files, scratch directories. */
   leftovers(): Promise<string[]>
-  /** Reads every record's BTF. Fails where one is not whole. */
+  /** Reads the BTF of every record. Fails if one is missing or invalid. */
   verify(): Promise<void>
 }
 
-/** Retries without pauses, and gives up soon. */
+/** Options of downloads that retry at once, and give up soon. */
 export const IMPATIENT = { timeout: 1000, retries: 2, minDelay: 1, maxDelay: 5 }
 
-/** Makes what a run needs, in a directory that goes with its test. */
-export async function makeMill(t: Test): Promise<Mill> {
-  const directory = await mkdtemp(join(tmpdir(), 'mill-'))
+/** Makes a run directory that is removed after the test. */
+export async function makeRunDirectory(t: Test): Promise<RunDirectory> {
+  const directory = await mkdtemp(join(tmpdir(), 'run-'))
   t.teardown(() => rm(directory, { recursive: true }))
   const at = (name: string) => join(directory, name)
   await mkdir(at('input'))

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto'
 import type { Test } from 'tap'
 
-/** A seed by lot, or that of the environment; told, so that what it leads to can be had again. */
+/** A random seed, or that of `BTFMILL_TEST_SEED`. It is printed, so that a failure can be reproduced. */
 export function seedOf(t: Test): number {
   const seed = Number(process.env.BTFMILL_TEST_SEED ?? randomInt(2 ** 31))
   t.comment(`BTFMILL_TEST_SEED=${seed}`)

@@ -1,34 +1,37 @@
-/* A throw-away OpenPGP key that signs indexes as archives do. */
+/* A temporary OpenPGP key that signs indexes and packages, as archives do. */
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 
-/** when lapsed keys are made, and sign */
+/** The time at which lapsed keys are made and sign. */
 const LAPSED = '20200101T000000!'
-/** the same of those for which our clock is behind */
+/** The time at which keys are made and sign that are ahead of the clock. */
 const AHEAD = '20900101T000000!'
 
 export interface Signer {
-  /** path of the keyring that has this key alone */
+  /** path of a keyring with only this key */
   keyring: string
-  /** What the key, and those of `others`, clear-sign. */
+  /** Clear-signs a text with this key and those of `others`. */
   sign(text: string, ...others: Signer[]): string
-  /** A detached, armoured signature. */
+  /** Makes a detached, armoured signature. */
   detach(bytes: Uint8Array): Buffer
   /** Signs the header of a package in place, as rpmsign does. */
   signRpm(path: string): void
   /** the public key, armoured */
   armoured: Buffer
   fingerprint: string
-  /** the key with its secret part, for others to sign with */
+  /** the secret key, so that other signers can use it */
   secret: Buffer
 }
 
-/** Makes a key that goes with its test. `lapsed` ones were made, sign, and expired in January 2020; others sign in 2090. */
+/**
+ * Makes a key that is removed after the test. A `lapsed` key was made, signs and expired in January 2020; a key that is
+ * `ahead` signs in 2090.
+ */
 export function makeSigner(t: Test, { lapsed = false, ahead = false } = {}): Signer {
-  // not below the test's own directory: an agent's socket has room for 107 bytes
+  // Not in the test's directory: the path of the agent's socket has at most 107 bytes.
   const home = mkdtempSync(join(tmpdir(), 'signer-'))
   t.teardown(() => {
     execFileSync('gpgconf', ['--homedir', home, '--kill', 'gpg-agent'])

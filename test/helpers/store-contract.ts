@@ -1,6 +1,7 @@
 /*
- * The contract of `Store`, for every backend alike. A backend says how it is opened and how it comes to refuse or not
- * to answer; what it cannot show is skipped by name, with the reason it gives.
+ * The contract of `Store`, which every backend must fulfil. A backend tells how to open it, and how to bring it into a
+ * state where it denies access or does not answer. A case that a backend cannot show is skipped with the backend's
+ * reason.
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { Readable } from 'node:stream'
@@ -12,28 +13,28 @@ import { runInNewContext } from 'node:vm'
 import type { Test } from 'tap'
 import type { Store, StoreErrorCode } from '../../storage/index.ts'
 
-/** Runs `use` with the store, in a state it undoes before it returns. */
+/** Brings the store into a state, runs `use` with it, and undoes the state. */
 type Around = (use: (store: Store) => Promise<void>) => Promise<void>
 
 export interface Backend {
-  /** The store under test, which may be cleared. */
+  /** Opens the store under test. The tests clear it. */
   open(): Promise<Store>
-  /** What is there besides the objects: temporary files, parts of uploads. */
+  /** Lists everything besides the objects: temporary files, parts of uploads. */
   leftovers(store: Store): Promise<string[]>
-  /** The store while it refuses us, or why there is no such state. */
+  /** The state in which the store denies access, or why there is none. */
   refusing: Around | string
-  /** The store while it does not answer, or why there is no such state. */
+  /** The state in which the store does not answer, or why there is none. */
   unreachable: Around | string
-  /** Why `ifAbsent` and `ifMatch` cannot be shown, where they cannot. */
+  /** Why `ifAbsent` and `ifMatch` cannot be tested, if they cannot. */
   unconditional?: string
-  /** Objects are held in memory whole, since they live there. */
+  /** Set if the store keeps its objects in memory. */
   resident?: true
 }
 
 const KIB = 1024
 const MIB = 1024 * KIB
 
-/** Keys as our names make them: `+ ~` as they are, `:` and a leading dot encoded. */
+/** Valid keys: `+ ~` are literal, `:` and a leading dot are encoded. */
 const KEYS = [
   'a',
   'a/b',
@@ -46,7 +47,8 @@ const KEYS = [
   '%2Ehidden',
 ]
 
-const ODD_KEYS = [
+/** Invalid keys. */
+const INVALID_KEYS = [
   ...['', '/', '/a', 'a/', 'a//b', '.', '..', '../a', 'a/../b', 'a/./b', 'a/..', '.tmp/a', 'a/.b'],
   ...['a b', 'a:b', 'a?b', 'a#b', 'a*b', 'a\\b', 'a\nb', 'a\0b', 'ä', '\ud800', 'a\u202eb'],
   ...['a%', 'a%2', 'a%2f', 'a%61', 'a%FF', '%2E%2E', '%2E', 'a/%2E./b'],
@@ -55,9 +57,9 @@ const ODD_KEYS = [
 
 type Case = (t: Test, store: Store, backend: Backend) => Promise<void>
 
-/** What every store does, by what a reader of its contract would say. */
+/** The cases for every store, by the sentence of the contract that they test. */
 const CASES: Record<string, Case> = {
-  async 'what was put is there'(t, store) {
+  async 'get, head and list return what was put'(t, store) {
     for (const key of KEYS.slice(1)) {
       const before = Date.now()
       const put = await store.put(key, Buffer.from(key))
@@ -71,30 +73,34 @@ const CASES: Record<string, Case> = {
     t.same(await keysOf(store, ''), KEYS.slice(1).sort())
   },
 
-  async 'what was not put is not found'(t, store) {
+  async 'a key without an object gives not_found'(t, store) {
     await store.put('a/b', Buffer.from('x'))
     for (const key of ['c', 'a', 'a/c', 'a/b/c', 'a/bc', 'a/B']) {
-      await t.rejects(store.get(key), told('not_found'), `get ${key}`)
-      await t.rejects(store.get(key, { start: 0 }), told('not_found'), `get a range of ${key}`)
-      await t.rejects(store.head(key), told('not_found'), `head ${key}`)
+      await t.rejects(store.get(key), storeError('not_found'), `get ${key}`)
+      await t.rejects(
+        store.get(key, { start: 0 }),
+        storeError('not_found'),
+        `get a range of ${key}`,
+      )
+      await t.rejects(store.head(key), storeError('not_found'), `head ${key}`)
     }
     t.same(await keysOf(store, 'c/'), [])
   },
 
-  async 'deleting twice is no error'(t, store) {
+  async 'delete succeeds for a missing object'(t, store) {
     await store.put('a/b', Buffer.from('x'))
     await store.put('a/c', Buffer.from('y'))
     await store.delete('a/b')
     await store.delete('a/b')
     await store.delete('a')
     await store.delete('a/c/d')
-    await t.rejects(store.get('a/b'), told('not_found'))
+    await t.rejects(store.get('a/b'), storeError('not_found'))
     t.same(await keysOf(store, ''), ['a/c'])
     await store.put('a/b', Buffer.from('z'))
-    t.equal(await textOf(store, 'a/b'), 'z', 'and it can be put again')
+    t.equal(await textOf(store, 'a/b'), 'z', 'a deleted object can be put again')
   },
 
-  async 'a prefix is a plain string'(t, store) {
+  async 'list takes the prefix as a plain string and lists in byte order'(t, store) {
     const keys = ['a-b/c', 'a/b', 'a/b-d', 'a/bb/c', 'a/bc', 'a0', 'b/a/b']
     for (const key of keys.toReversed()) await store.put(key, Buffer.from(key))
     for (const prefix of ['', 'a', 'a/', 'a/b', 'a/bb', 'a/bb/', 'a/b/', 'a/bc', 'a/bcd', 'b', 'c'])
@@ -108,7 +114,7 @@ const CASES: Record<string, Case> = {
       t.same(await keysOf(store, prefix), [], `no key starts with ${JSON.stringify(prefix)}`)
   },
 
-  async 'a key beside and below another is stored or refused, and harms neither'(t, store) {
+  async 'a key below another object is stored or rejected, and no object is lost'(t, store) {
     await store.put('a/b', Buffer.from('file'))
     await store.put('c/d', Buffer.from('below'))
     const stored = new Map([
@@ -120,34 +126,34 @@ const CASES: Record<string, Case> = {
         await store.put(key, Buffer.from('other'))
         stored.set(key, 'other')
       } catch (error) {
-        t.match(error, told('invalid_key'))
+        t.match(error, storeError('invalid_key'))
       }
     }
     t.same(await keysOf(store, ''), [...stored.keys()].sort())
     for (const [key, text] of stored) t.equal(await textOf(store, key), text)
   },
 
-  async 'a key that no name makes is refused'(t, store) {
-    for (const key of ODD_KEYS) {
+  async 'every method rejects a key that encodeName cannot have made'(t, store) {
+    for (const key of INVALID_KEYS) {
       const name = JSON.stringify(key.slice(0, 40))
-      await t.rejects(store.get(key), told('invalid_key'), `get ${name}`)
-      await t.rejects(store.head(key), told('invalid_key'), `head ${name}`)
-      await t.rejects(store.put(key, Buffer.from('x')), told('invalid_key'), `put ${name}`)
-      await t.rejects(store.delete(key), told('invalid_key'), `delete ${name}`)
+      await t.rejects(store.get(key), storeError('invalid_key'), `get ${name}`)
+      await t.rejects(store.head(key), storeError('invalid_key'), `head ${name}`)
+      await t.rejects(store.put(key, Buffer.from('x')), storeError('invalid_key'), `put ${name}`)
+      await t.rejects(store.delete(key), storeError('invalid_key'), `delete ${name}`)
     }
     t.same(await keysOf(store, ''), [])
   },
 
-  async 'an empty object'(t, store) {
+  async 'an empty object is stored and read'(t, store) {
     for (const body of [Buffer.alloc(0), Readable.from([])]) {
       const sha256 = digest('')
       t.match(await store.put('empty', body, { sha256 }), { size: 0 })
       t.equal(await textOf(store, 'empty'), '')
-      await t.rejects(store.get('empty', { start: 0 }), told('invalid_range'))
+      await t.rejects(store.get('empty', { start: 0 }), storeError('invalid_range'))
     }
   },
 
-  async '200 MB, as a stream'(t, store, backend) {
+  async 'an object of 200 MiB streams in and out, without being held in memory'(t, store, backend) {
     const size = 200 * MIB
     const peak = peakMemory()
     const source = randomStream(size, peak.sample)
@@ -155,10 +161,11 @@ const CASES: Record<string, Case> = {
     t.equal(put.size, size)
     const read = await drain(store, 'large', peak.sample)
     t.same(read, { size, sha256: source.sha256() })
-    if (!backend.resident) t.ok(peak.grown() < size / 2, `${peak.grown() / MIB} MiB held at most`)
+    if (!backend.resident)
+      t.ok(peak.grown() < size / 2, `at most ${peak.grown() / MIB} MiB were held`)
   },
 
-  async 'a range is of the bytes it names'(t, store) {
+  async 'get with a range returns exactly these bytes, or rejects the range'(t, store) {
     const bytes = randomBytes(300 * KIB)
     const size = bytes.length
     await store.put('one', bytes)
@@ -173,7 +180,7 @@ const CASES: Record<string, Case> = {
     ] as const) {
       const range = end === undefined ? { start } : { start, end }
       const { body, ...info } = await store.get('one', range)
-      t.equal(info.size, size, 'of the whole object')
+      t.equal(info.size, size, 'the size is that of the whole object')
       t.ok((await buffer(body)).equals(bytes.subarray(start, (end ?? size) + 1)), `${start}-${end}`)
     }
     for (const range of [
@@ -186,15 +193,19 @@ const CASES: Record<string, Case> = {
       { start: Number.NaN },
       { start: 0, end: Number.POSITIVE_INFINITY },
     ])
-      await t.rejects(store.get('one', range), told('invalid_range'), JSON.stringify(range))
+      await t.rejects(store.get('one', range), storeError('invalid_range'), JSON.stringify(range))
   },
 
-  async 'a source that fails midway leaves what was there'(t, store) {
+  async 'a put whose source fails midway leaves the old object'(t, store) {
     await store.put('old', Buffer.from('old'))
     for (const [name, source] of Object.entries(FAILING)) {
       for (const key of ['old', 'new']) {
         const stream = source()
-        await t.rejects(store.put(key, stream), { code: 'ESOURCE' }, `${name}: its own error`)
+        await t.rejects(
+          store.put(key, stream),
+          { code: 'ESOURCE' },
+          `${name}: the source's own error is passed on`,
+        )
         t.ok(stream.destroyed)
       }
     }
@@ -204,7 +215,7 @@ const CASES: Record<string, Case> = {
     t.equal(await textOf(store, 'old'), 'old')
   },
 
-  async 'a put that is aborted leaves what was there'(t, store) {
+  async 'an aborted put leaves the old object'(t, store) {
     await store.put('old', Buffer.from('old'))
     for (const key of ['old', 'new']) {
       const stop = new AbortController()
@@ -218,46 +229,46 @@ const CASES: Record<string, Case> = {
     t.equal(await textOf(store, 'old'), 'old')
   },
 
-  async 'a refused put lets its source go'(t, store) {
+  async 'a rejected put destroys its source'(t, store) {
     const source = Readable.from(chunks(MIB))
-    await t.rejects(store.put('../a', source), told('invalid_key'))
+    await t.rejects(store.put('../a', source), storeError('invalid_key'))
     t.ok(source.destroyed)
   },
 
-  async 'a wrong digest leaves what was there'(t, store) {
+  async 'a put with a wrong digest leaves the old object'(t, store) {
     await store.put('old', Buffer.from('old'))
     for (const key of ['old', 'new']) {
       for (const sha256 of [digest('other'), digest('').slice(1), '']) {
         const put = store.put(key, Buffer.from('some bytes'), { sha256 })
-        await t.rejects(put, told('digest_mismatch'), sha256)
+        await t.rejects(put, storeError('digest_mismatch'), sha256)
       }
       const large = randomStream(20 * MIB)
       const put = store.put(key, large.stream, { sha256: digest('other') })
-      await t.rejects(put, told('digest_mismatch'))
+      await t.rejects(put, storeError('digest_mismatch'))
     }
     t.same(await keysOf(store, ''), ['old'])
     t.equal(await textOf(store, 'old'), 'old')
     await store.put('new', Buffer.from('some bytes'), { sha256: digest('some bytes') })
-    t.equal(await textOf(store, 'new'), 'some bytes', 'the right one is stored')
+    t.equal(await textOf(store, 'new'), 'some bytes', 'a put with the right digest is stored')
   },
 
-  async 'another etag whenever the bytes are others'(t, store) {
+  async 'the etag changes with every put of other bytes'(t, store) {
     const etags = new Set<string>()
     for (let i = 0; i < 200; i++) etags.add((await store.put('one', Buffer.from(`${i}`))).etag)
     t.equal(etags.size, 200)
   },
 
-  async 'of concurrent puts one wins, whole'(t, store) {
+  async 'one of several concurrent puts wins, with all its bytes'(t, store) {
     const bodies = Array.from({ length: 20 }, (_, i) => Buffer.alloc((i + 1) * 50 * KIB, i))
     const puts = await Promise.all(bodies.map((body) => store.put('a/b', body)))
-    t.equal(new Set(puts.map(({ etag }) => etag)).size, bodies.length, 'each has its own etag')
+    t.equal(new Set(puts.map(({ etag }) => etag)).size, bodies.length, 'each put has its own etag')
     const { body, ...info } = await store.get('a/b')
     const winner = puts.findIndex(({ etag }) => etag === info.etag)
     t.same(puts[winner], info)
     t.ok((await buffer(body)).equals(bodies[winner]!))
   },
 
-  async 'a reader during an overwrite sees the old or the new, whole'(t, store) {
+  async 'a reader during an overwrite sees the old or the new object, whole'(t, store) {
     const body = (i: number) => Buffer.alloc((1 + (i % 3)) * 700 * KIB, i % 256)
     await store.put('one', body(0))
     let done = false
@@ -278,7 +289,7 @@ const CASES: Record<string, Case> = {
     for (const torn of await Promise.all(readers)) t.same(torn, [])
   },
 
-  async 'a reader that had begun before an overwrite reads on'(t, store) {
+  async 'a read that began before an overwrite gets one whole object'(t, store) {
     const [old, other] = [Buffer.alloc(8 * MIB, 1), Buffer.alloc(8 * MIB, 2)]
     await store.put('one', old)
     const { body } = await store.get('one')
@@ -289,7 +300,7 @@ const CASES: Record<string, Case> = {
     t.ok(bytes.equals(old) || bytes.equals(other))
   },
 
-  async 'a listing of more than 2500 keys'(t, store) {
+  async 'list returns more than 2500 keys in order, and can be left early'(t, store) {
     const keys = Array.from({ length: 2600 }, (_, i) => `many/${i % 7}/${i}.json`)
     await each(keys, (key) => store.put(key, Buffer.from(key)))
     t.same(await keysOf(store, 'many/'), keys.toSorted())
@@ -303,41 +314,44 @@ const CASES: Record<string, Case> = {
       else if (seen === 5) break
       t.ok(key.startsWith('many/'))
     }
-    t.equal(seen, 5, 'a listing may be left')
+    t.equal(seen, 5, 'the listing was left early')
   },
 }
 
-/** What a store does that can compare and swap. */
+/** The cases for stores with conditional puts. */
 const CONDITIONAL: Record<string, Case> = {
-  async 'ifAbsent stores once'(t, store) {
+  async 'a put with ifAbsent succeeds only if there is no object, for one of many writers'(
+    t,
+    store,
+  ) {
     const first = await store.put('one', Buffer.from('first'), { ifAbsent: true })
     const again = store.put('one', Buffer.from('again'), { ifAbsent: true })
-    await t.rejects(again, told('precondition_failed'))
+    await t.rejects(again, storeError('precondition_failed'))
     t.same(await store.head('one'), first)
     await store.delete('one')
     await store.put('one', Buffer.from('after'), { ifAbsent: true })
     t.equal(await textOf(store, 'one'), 'after')
     const won = await race((i) => store.put('two', Buffer.from(`${i}`), { ifAbsent: true }))
-    t.equal(won.length, 1, 'of twenty one')
+    t.equal(won.length, 1, 'one of twenty succeeds')
     t.equal(await textOf(store, 'two'), `${won[0]}`)
   },
 
-  async 'ifMatch compares and swaps'(t, store) {
+  async 'a put with ifMatch succeeds only over that etag, for one of many writers'(t, store) {
     const none = store.put('one', Buffer.from('x'), { ifMatch: 'none' })
-    await t.rejects(none, told('precondition_failed'), 'not over nothing')
+    await t.rejects(none, storeError('precondition_failed'), 'ifMatch fails if there is no object')
     t.same(await keysOf(store, ''), [])
     const { etag: first } = await store.put('one', Buffer.from('1'))
     const { etag: second } = await store.put('one', Buffer.from('2'), { ifMatch: first })
     t.same((await store.head('one')).etag, second)
     const late = store.put('one', Buffer.from('3'), { ifMatch: first })
-    await t.rejects(late, told('precondition_failed'))
+    await t.rejects(late, storeError('precondition_failed'))
     t.equal(await textOf(store, 'one'), '2')
     const won = await race((i) => store.put('one', Buffer.from(`won ${i}`), { ifMatch: second }))
-    t.equal(won.length, 1, 'of twenty one')
+    t.equal(won.length, 1, 'one of twenty succeeds')
     t.equal(await textOf(store, 'one'), `won ${won[0]}`)
   },
 
-  async 'a counter that many raise by compare-and-swap loses none'(t, store) {
+  async 'a counter that many writers raise by compare-and-swap loses no increment'(t, store) {
     await store.put('count', Buffer.from('0'))
     const raise = async (): Promise<void> => {
       for (;;) {
@@ -359,7 +373,7 @@ export async function testStore(t: Test, backend: Backend): Promise<void> {
     t.test(name, skip === undefined ? {} : { skip }, async (t) => {
       await clear(store)
       await run(t, store, backend)
-      t.same(await backend.leftovers(store), [], 'nothing is left beside the objects')
+      t.same(await backend.leftovers(store), [], 'no temporary files or parts remain')
     })
   t.teardown(() => clear(store))
   for (const [name, run] of Object.entries(CASES)) await test(name, run)
@@ -367,7 +381,7 @@ export async function testStore(t: Test, backend: Backend): Promise<void> {
     await test(name, run, backend.unconditional)
   for (const [state, code] of Object.entries(STATES)) {
     const around = backend[state as keyof typeof STATES]
-    const name = `a store that is ${state} says so`
+    const name = `every method of a store that is ${state} fails with ${code}`
     if (typeof around === 'string') await test(name, async () => {}, around)
     else await test(name, (t, store) => testState(t, store, around, code))
   }
@@ -375,7 +389,7 @@ export async function testStore(t: Test, backend: Backend): Promise<void> {
 
 const STATES = { refusing: 'not_permitted', unreachable: 'unreachable' } as const
 
-/** Every method of a store in such a state fails with `code`, and nothing is lost by it. */
+/** Checks that every method of a store in a state fails with `code`, and that no object is lost. */
 async function testState(
   t: Test,
   store: Store,
@@ -385,20 +399,20 @@ async function testState(
   await store.put('a/b', Buffer.from('x'))
   await around(async (store) => {
     for (const key of ['a/b', 'a/none', 'none']) {
-      await t.rejects(store.get(key), told(code), `get ${key}`)
-      await t.rejects(store.head(key), told(code), `head ${key}`)
-      await t.rejects(store.put(key, Buffer.from('y')), told(code), `put ${key}`)
-      await t.rejects(store.delete(key), told(code), `delete ${key}`)
+      await t.rejects(store.get(key), storeError(code), `get ${key}`)
+      await t.rejects(store.head(key), storeError(code), `head ${key}`)
+      await t.rejects(store.put(key, Buffer.from('y')), storeError(code), `put ${key}`)
+      await t.rejects(store.delete(key), storeError(code), `delete ${key}`)
     }
-    await t.rejects(keysOf(store, 'a/'), told(code), 'list')
-    await t.rejects(keysOf(store, ''), told(code), 'list all')
+    await t.rejects(keysOf(store, 'a/'), storeError(code), 'list')
+    await t.rejects(keysOf(store, ''), storeError(code), 'list all')
   })
   t.same(await keysOf(store, ''), ['a/b'])
-  t.equal(await textOf(store, 'a/b'), 'x', 'and loses nothing')
+  t.equal(await textOf(store, 'a/b'), 'x', 'the object is unchanged')
 }
 
-/** What `t.rejects` expects of an error of a store. */
-export const told = (code: StoreErrorCode) => ({ name: 'StoreError', code })
+/** The properties of a `StoreError`, for `t.rejects` and `t.throws`. */
+export const storeError = (code: StoreErrorCode) => ({ name: 'StoreError', code })
 
 export async function keysOf(store: Store, prefix: string): Promise<string[]> {
   const keys: string[] = []
@@ -414,7 +428,7 @@ async function clear(store: Store): Promise<void> {
   await each(await keysOf(store, ''), (key) => store.delete(key))
 }
 
-/** Runs `use` for every key, 16 at once. */
+/** Runs `use` for every key, 16 at a time. */
 async function each(keys: string[], use: (key: string) => Promise<unknown>): Promise<void> {
   const waiting = keys.values()
   const work = async () => {
@@ -423,7 +437,9 @@ async function each(keys: string[], use: (key: string) => Promise<unknown>): Pro
   await Promise.all(Array.from({ length: 16 }, work))
 }
 
-/** Starts `count` puts at once; the numbers of those that were let through. Throws for any other error. */
+/**
+ * Starts `count` puts at once. Returns the numbers of those that succeed. Throws any error but `precondition_failed`.
+ */
 async function race(put: (i: number) => Promise<unknown>, count = 20): Promise<number[]> {
   const results = await Promise.allSettled(Array.from({ length: count }, (_, i) => put(i)))
   for (const result of results) {
@@ -439,7 +455,7 @@ function* chunks(size: number): Generator<Buffer> {
   for (let at = 0; at < size; at += 64 * KIB) yield Buffer.alloc(Math.min(64 * KIB, size - at), 1)
 }
 
-/** 24 MiB, that call `interrupt` halfway, when more has passed than buffers hold. */
+/** 24 MiB that call `interrupt` halfway, after more bytes than buffers hold. */
 async function* interrupted(interrupt: () => void): AsyncGenerator<Buffer> {
   yield* chunks(12 * MIB)
   interrupt()
@@ -465,7 +481,7 @@ const FAILING: Record<string, () => Readable> = {
     ),
 }
 
-/** Random bytes, each chunk new, and their digest once they have passed. */
+/** A stream of different chunks, and its digest, which is complete once all chunks have passed. */
 function randomStream(
   size: number,
   onChunk = () => {},
@@ -502,7 +518,7 @@ async function drain(
   return { size, sha256: hash.digest('hex') }
 }
 
-/** How much more memory buffers took, at most, than when this was called, in bytes. What is garbage does not count. */
+/** Measures the peak of buffer memory since the call, in bytes, without garbage. */
 function peakMemory(): { sample: () => void; grown: () => number } {
   setFlagsFromString('--expose-gc')
   const collect = runInNewContext('gc') as () => void

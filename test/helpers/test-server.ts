@@ -1,16 +1,16 @@
-/* A server on a free port of 127.0.0.1 that misbehaves on purpose, and keeps what it was asked. */
+/* A server on a free port of 127.0.0.1 with any behaviour, which records its requests. */
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Test } from 'tap'
 
 export interface Server {
-  /** without a slash at its end */
+  /** without a trailing slash */
   url: string
-  /** the requests that came, in their order */
+  /** the requests in the order of their arrival */
   requests: IncomingMessage[]
 }
 
-/** Serves until its test ends; connections that are still open then are cut. */
+/** Serves until the test ends, then closes all connections. */
 export async function startServer(t: Test, answer: RequestListener): Promise<Server> {
   const requests: IncomingMessage[] = []
   const server = createServer((request, response) => {

@@ -1,4 +1,4 @@
-/* Two generators on one store, killed and started again until both are done. */
+/* Two generators on one store, which are killed and restarted until both are done. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
@@ -12,10 +12,10 @@ import { seedOf } from './seed.ts'
 const RECORDER = join(import.meta.dirname, 'recorder.ts')
 const NAMES = ['left', 'right']
 const MAX_KILLS = 4
-/** Milliseconds up to which a generator lives on after its first word. */
-const LIFE = 800
+/** The longest time from a generator's first output until it is killed, in milliseconds. */
+const MAX_LIFE = 800
 
-/** Runs a generator to its end, killed again and again on the way there. Returns how often. */
+/** Runs a generator until it is done, and kills it several times before. Returns the number of kills. */
 async function runKilled(url: string, name: string, random: Random): Promise<number> {
   for (let kills = 0; ; kills++) {
     const child = spawn(process.execPath, [RECORDER, url, name], {
@@ -24,7 +24,7 @@ async function runKilled(url: string, name: string, random: Random): Promise<num
     const closed = once(child, 'close')
     await Promise.race([once(child.stdout, 'data'), closed])
     if (kills < MAX_KILLS) {
-      await Promise.race([sleep(random.below(LIFE)), closed])
+      await Promise.race([sleep(random.below(MAX_LIFE)), closed])
       child.kill('SIGKILL')
     }
     const [status, signal] = await closed
@@ -33,22 +33,26 @@ async function runKilled(url: string, name: string, random: Random): Promise<num
   }
 }
 
-/** Lets them, and looks whether all records are there, and in the snapshot. */
+/** Runs both generators and checks that store and snapshot have all records. */
 export async function writeTogether(t: Test, url: string): Promise<void> {
   const seed = seedOf(t)
   const kills = await Promise.all(
     NAMES.map((name, i) => runKilled(url, name, new Random(seed + i))),
   )
-  t.ok(Math.min(...kills) > 2, `killed ${kills.join(' and ')} times`)
+  t.ok(Math.min(...kills) > 2, `the generators were killed ${kills.join(' and ')} times`)
 
   const store = await openStore(url)
   const keys = NAMES.flatMap((name) => recordsOf(name).map(keyOf)).sort()
   const kept = await Array.fromAsync(store.list('kernels/'), ({ key }) => key)
-  t.same(kept, keys, 'every record')
-  t.same(await snapshotKeys(store), keys, 'the snapshot has them all, whoever wrote it last')
-  t.same(await Array.fromAsync(verifyStore(store)), [], 'clean')
+  t.same(kept, keys, 'the store has every record')
+  t.same(
+    await snapshotKeys(store),
+    keys,
+    'the snapshot has every record, whichever generator wrote it last',
+  )
+  t.same(await Array.fromAsync(verifyStore(store)), [], 'verifyStore finds nothing')
 }
 
-/** The keys of the records that the snapshot has. */
+/** The keys of the records in the snapshot. */
 export const snapshotKeys = async (store: Store): Promise<string[]> =>
   [...(await Catalog.openSnapshot(store)).list()].map(({ key }) => key)

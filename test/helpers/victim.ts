@@ -1,4 +1,5 @@
-// A writer to be killed: puts into a directory for ever, in every way a put goes, and says on stdout what it begins and what is done.
+// A writer for tests that kill it. It puts objects into a directory without end, by every kind of put, and prints the
+// begin and the end of each put.
 import { createHash, randomBytes } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { openDisk } from '../../storage/disk.ts'
@@ -6,14 +7,14 @@ import type { PutOptions, Store } from '../../storage/index.ts'
 
 const CHUNK = 32 * 1024
 
-/** An object that carries its own digest: 32 bytes of SHA-256, then the bytes it is of. */
+/** An object that contains its own digest: 32 bytes of SHA-256, then the hashed bytes. */
 export function makeObject(): { bytes: Buffer; digest: string } {
   const rest = randomBytes(Math.ceil(Math.random() * 10 * CHUNK))
   const digest = createHash('sha256').update(rest).digest()
   return { bytes: Buffer.concat([digest, rest]), digest: digest.toString('hex') }
 }
 
-/** The digest of an object that is whole. */
+/** The digest of an object; undefined if it is not whole. */
 export function digestOf(bytes: Buffer): string | undefined {
   const digest = bytes.subarray(0, 32)
   const whole = createHash('sha256').update(bytes.subarray(32)).digest().equals(digest)
@@ -31,7 +32,7 @@ async function put(store: Store, key: string, options: PutOptions = {}): Promise
   return etag
 }
 
-async function putForEver(store: Store): Promise<never> {
+async function putEndlessly(store: Store): Promise<never> {
   let { etag } = await store.head('swapped')
   for (let i = 0; ; i++) {
     await put(store, `plain/${i % 3}`)
@@ -40,4 +41,4 @@ async function putForEver(store: Store): Promise<never> {
   }
 }
 
-if (import.meta.main) await putForEver(await openDisk(process.argv[2]!))
+if (import.meta.main) await putEndlessly(await openDisk(process.argv[2]!))

@@ -1,4 +1,4 @@
-/* A kernel's image as far as the generator looks: banner, task_struct, DWARF. The linker adds the build-id. */
+/* The parts of a kernel image that the generator reads: banner, task_struct, DWARF. The linker adds the build-id. */
 const char linux_banner[] = "Linux version " RELEASE " (builder@host) (clang) #1 SMP Debian " VERSION " (2023-02-01)\n";
 
 struct list_head {

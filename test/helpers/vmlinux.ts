@@ -1,4 +1,4 @@
-/* Little vmlinux images for the generator, real ELF with real DWARF by clang, in a tenth of a second each. */
+/* Small vmlinux images for the generator: real ELF with real DWARF by clang. Each takes a tenth of a second. */
 import { execFileSync } from 'node:child_process'
 import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -13,15 +13,15 @@ export interface ImageOptions {
   release?: string
   /** hex */
   buildId?: string
-  /** clang's name of the machine */
+  /** clang's machine name */
   machine?: 'i386' | 'mips' | 'x86_64' | 'aarch64'
-  /** with DWARF, as images of packages with debug info are */
+  /** with DWARF, like images in packages with debug info */
   debug?: boolean
-  /** defines over those that make a sound `task_struct` */
+  /** macros that replace those of a valid `task_struct` */
   defines?: Readonly<Record<string, string | number>>
-  /** with BTF of its own */
+  /** with its own BTF */
   btf?: boolean
-  /** assembler text that is linked in: more DWARF */
+  /** assembler text that is linked in, with more DWARF */
   more?: string
 }
 
@@ -40,42 +40,29 @@ export function makeVmlinux(path: string, options: ImageOptions = {}): void {
   const objects = [`${path}.c.o`, `${path}.more.o`]
   const compile = [target, '-O2', '-ffreestanding', '-fno-pic', '-fdebug-compilation-dir=.']
   const macros = Object.entries(all).map(([name, value]) => `-D${name}=${value}`)
-  execFileSync('clang', [
-    ...[...compile, ...macros, ...(debug ? ['-g'] : [])],
-    ...['-c', SOURCE, '-o', objects[0]!],
-  ])
+  const debugInfo = debug ? ['-g'] : []
+  execFileSync('clang', [...compile, ...macros, ...debugInfo, '-c', SOURCE, '-o', objects[0]!])
   execFileSync('clang', [target, '-x', 'assembler', '-c', '-', '-o', objects[1]!], { input: more })
-  execFileSync('ld.lld', [
-    ...[
-      '-T',
-      LAYOUT,
-      '--entry=start_kernel',
-      `--build-id=0x${buildId}`,
-      '-z',
-      'noseparate-code',
-      '-n',
-    ],
-    ...[...objects, '-o', path],
-  ])
+  const link = ['-T', LAYOUT, '--entry=start_kernel', '-z', 'noseparate-code', '-n']
+  execFileSync('ld.lld', [...link, `--build-id=0x${buildId}`, ...objects, '-o', path])
   for (const object of objects) rmSync(object)
   if (btf) addBtf(path)
 }
 
-/** Writes a module with debug info to `path`, whose own struct has that name. */
+/** Writes a module with debug info to `path`; `name` is the name of its own struct. */
 export function makeModule(
   path: string,
   name: string,
   { machine = 'i386', debug = true }: Pick<ImageOptions, 'machine' | 'debug'> = {},
 ): void {
-  const compile = [`--target=${machine}-linux-gnu`, '-O2', '-ffreestanding', '-fno-pic']
+  const target = `--target=${machine}-linux-gnu`
+  const compile = [target, '-O2', '-ffreestanding', '-fno-pic', '-fdebug-compilation-dir=.']
+  const debugInfo = debug ? ['-g'] : []
   const source = join(import.meta.dirname, 'module.c')
-  execFileSync('clang', [
-    ...[...compile, '-fdebug-compilation-dir=.', ...(debug ? ['-g'] : [])],
-    ...[`-DMODULE=${name}`, '-c', source, '-o', path],
-  ])
+  execFileSync('clang', [...compile, ...debugInfo, `-DMODULE=${name}`, '-c', source, '-o', path])
 }
 
-/** Gives an image the BTF that its DWARF makes, as the kernel's own build does. */
+/** Adds the BTF made from its DWARF to an image, as the kernel's build does. */
 function addBtf(path: string): void {
   const btf = `${path}.btf`
   execFileSync('pahole', ['--btf_gen_floats', `--btf_encode_detached=${btf}`, path])
@@ -83,7 +70,7 @@ function addBtf(path: string): void {
   rmSync(btf)
 }
 
-/** What goes into an image for boot loaders: without debug info and symbols. */
+/** An image without debug info and symbols, as in a boot image. */
 export function stripped(path: string): Buffer {
   const copy = `${path}.stripped`
   execFileSync('llvm-objcopy', ['--strip-all', '--keep-section=.BTF', path, copy])
@@ -92,24 +79,24 @@ export function stripped(path: string): Buffer {
   return bytes
 }
 
-/** DWARF of a function whose lexical blocks are nested so deep that a reader that recurses runs out of stack. */
+/** DWARF of a function with deeply nested lexical blocks: a recursive reader runs out of stack. */
 export function nestedBlocks(depth: number): string {
   const opened = `.fill ${depth}, 1, 3`
   const closed = `.fill ${depth + 1}, 1, 0`
   return compileUnit(['.byte 2', '.asciz "deep"', opened, closed])
 }
 
-/** DWARF of a function with so many lexical blocks beside each other: a reader holds all of them, BTF has none. */
+/** DWARF of a function with `count` lexical blocks side by side: a reader keeps all of them, BTF has none. */
 export function manyBlocks(count: number): string {
   return compileUnit(['.byte 2', '.asciz "wide"', `.fill ${count}, 2, 3`, '.byte 0'])
 }
 
-/** DWARF of so many structs, each with another name: what takes some bytes each here takes a reader hundreds. */
+/** DWARF of `count` structs with different names: some bytes each here, hundreds in a reader. */
 export function manyStructs(count: number): string {
   return compileUnit(Array.from({ length: count }, (_, i) => `.byte 4; .asciz "s${i}"; .byte 4`))
 }
 
-/** A compile unit of DWARF 4 around these entries, with the abbreviations of those above. */
+/** A compile unit of DWARF 4 with these entries, and the abbreviations that they use. */
 function compileUnit(entries: readonly string[]): string {
   return `
     .section .debug_abbrev, "", @progbits

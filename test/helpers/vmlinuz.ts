@@ -1,8 +1,8 @@
-/* Boot images around a kernel, each with the header that its machine's boot loaders read. */
+/* Boot images of a kernel, each with the header that the boot loaders of its architecture read. */
 import { execFileSync } from 'node:child_process'
 import { zstdCompressSync } from 'node:zlib'
 
-/** How a kernel's build packs it (scripts/Makefile.lib); all but gzip are followed by the size of what they unpack to. */
+/** The compressions of the kernel's build (scripts/Makefile.lib). All but gzip are followed by the unpacked size. */
 export const PACKERS = {
   gzip: (kernel: Buffer) => run('gzip', ['-n', '-9'], kernel),
   xz: (kernel: Buffer) => run('xz', ['--check=crc32', '--x86', '--lzma2=dict=8MiB'], kernel),
@@ -18,7 +18,7 @@ function run(program: string, options: readonly string[], input: Buffer): Buffer
   return execFileSync(program, [...options, '--stdout'], { input, maxBuffer: 1 << 28 })
 }
 
-/** The kernel packed, as it is put into an image. */
+/** The compressed kernel as it is put into an image. */
 export function packed(kernel: Buffer, packer: Packer): Buffer {
   const bytes = PACKERS[packer](kernel)
   return packer === 'gzip' ? bytes : Buffer.concat([bytes, int32(kernel.length)])
@@ -30,7 +30,7 @@ const int32 = (value: number): Buffer => {
   return bytes
 }
 
-/** x86's: boot sector and setup code, whose header says where the packed kernel is, and a signature at the end. */
+/** An x86 image: boot sector and setup code, whose header has the position of the payload; a signature at the end. */
 export function bzImage(kernel: Buffer, packer: Packer): Buffer {
   const [sectors, unpacker] = [7, Buffer.alloc(3001, 'unpacker')]
   const setup = Buffer.alloc((sectors + 1) * 512)
@@ -43,7 +43,10 @@ export function bzImage(kernel: Buffer, packer: Packer): Buffer {
   return Buffer.concat([setup, unpacker, payload, Buffer.alloc(999, 'signature')])
 }
 
-/** EFI's for arm64 and others: a stub that is told where the packed image is; of gzip without the size at its end. */
+/**
+ * An EFI image for arm64 and others: a stub with the position and size of the payload (for gzip without its last 4
+ * bytes).
+ */
 export function zboot(image: Buffer, packer: Packer): Buffer {
   const stub = Buffer.alloc(0x200)
   const payload = PACKERS[packer](image)
@@ -55,7 +58,7 @@ export function zboot(image: Buffer, packer: Packer): Buffer {
   return Buffer.concat([stub, payload, Buffer.alloc(77, 'size and padding')])
 }
 
-/** ARM's: code that has the packed bytes' beginning for comparison, them, and more. */
+/** A 32-bit ARM image: code that contains the magic of the payload, the payload, and more bytes. */
 export function zImage(kernel: Buffer, packer: Packer): Buffer {
   const payload = packed(kernel, packer)
   const code = Buffer.concat([Buffer.alloc(4093, 'code'), payload.subarray(0, 8)])

@@ -1,4 +1,4 @@
-/* A repository behind a server, and `btfmill` as processes that make BTF of it together. */
+/* A deployment: a repository behind a server, a store, and processes of `btfmill` that work on them together. */
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
@@ -9,42 +9,42 @@ import type { GenerateEvent, Source } from '../../generator/index.ts'
 import { makeRepository } from './apt-repository.ts'
 import { MAIN } from './command.ts'
 import { makePackage } from './package.ts'
-import { type Mill, makeMill } from './run-directory.ts'
+import { makeRunDirectory, type RunDirectory } from './run-directory.ts'
 import { makeSigner } from './signer.ts'
 import { startServer } from './test-server.ts'
 import { makeVmlinux } from './vmlinux.ts'
 
-/** A line of `--json`. */
+/** A line of the output of `--json`. */
 export type Line = GenerateEvent | ({ event: 'summary' } & Record<string, unknown>)
 
 export interface Process {
   child: ChildProcessByStdio<null, Readable, Readable>
-  /** the lines that it has printed so far */
+  /** the lines that the process has printed so far */
   lines: Line[]
-  /** Waits until it has said something to people. */
+  /** Waits until the process has printed a text on stderr. */
   said(what: RegExp): Promise<void>
-  /** Waits for a line, come or yet to come; fails where the process ends before. */
+  /** Waits for a line, which may have been printed already. Fails if the process ends before. */
   line(matches: (line: Line) => boolean): Promise<Line>
   ended: Promise<{ status: number | null; signal: NodeJS.Signals | null; stderr: string }>
 }
 
-export interface Shop extends Mill {
-  /** the repository, as who does not start a process needs it */
-  offer: { sources: Source[]; mirror: string }
+export interface Deployment extends RunDirectory {
+  /** the repository, as options for the generator */
+  repository: { sources: Source[]; mirror: string }
   /** Starts `btfmill generate` for the repository. */
   generate(...args: string[]): Process
-  /** Starts `btfmill serve`, which has made what it is asked for. */
+  /** Starts `btfmill serve`, which generates kernels on demand. */
   serve(...args: string[]): Process
   /** Starts `btfmill worker`. */
   worker(...args: string[]): Process
-  /** how often each package was asked for */
+  /** The number of requests for each package. */
   asked(): number[]
 }
 
-/** A store, and a server with a repository of so many kernels; `more` is linked into each image. */
-export async function makeShop(t: Test, count: number, more = ''): Promise<Shop> {
-  const mill = await makeMill(t)
-  const { directory, scratch, storeUrl } = mill
+/** Makes a deployment whose repository has `count` kernels; the source `more` is linked into each vmlinux. */
+export async function makeDeployment(t: Test, count: number, more = ''): Promise<Deployment> {
+  const env = await makeRunDirectory(t)
+  const { directory, scratch, storeUrl } = env
   const signer = makeSigner(t)
   const image = join(directory, 'vmlinux')
   const packages = Array.from({ length: count }, (_, i) => {
@@ -52,28 +52,28 @@ export async function makeShop(t: Test, count: number, more = ''): Promise<Shop>
     makeVmlinux(image, { release, defines: { STACK: 256 + i }, more })
     return makePackage(directory, image, { release, compression: 'gzip' })
   })
-  const repository = makeRepository(directory, { packages, signer })
+  const { source } = makeRepository(directory, { packages, signer })
   const server = await startServer(t, (request, response) => {
     const path = join(directory, decodeURIComponent(request.url!))
-    // a service asks for what other sources have, too
+    // a service also asks for the indexes of other sources
     if (existsSync(path)) response.end(readFileSync(path))
     else response.writeHead(404).end()
   })
   const sources = join(directory, 'sources.json')
-  writeFileSync(sources, JSON.stringify([repository.source]))
+  writeFileSync(sources, JSON.stringify([source]))
   const common = ['--json', '--store', storeUrl, '--scratch', scratch]
-  const offer = { sources: [repository.source], mirror: `${server.url}/debian` }
-  const named = ['--sources', sources, '--source', 'test', '--mirror', offer.mirror]
+  const repository = { sources: [source], mirror: `${server.url}/debian` }
+  const named = ['--sources', sources, '--source', 'test', '--mirror', repository.mirror]
   const onDemand = ['--listen', '127.0.0.1:0', '--drain', '0', '--generate', 'on-miss'].concat(
     named.filter((word) => word !== '--source' && word !== 'test'),
   )
-  const env = { ...process.env, XDG_CACHE_HOME: join(directory, 'cache') }
+  const variables = { ...process.env, XDG_CACHE_HOME: join(directory, 'cache') }
   return {
-    ...mill,
-    offer,
-    generate: (...args) => start(t, ['generate', ...common, ...named, ...args], env),
-    serve: (...args) => start(t, ['serve', ...common, ...onDemand, ...args], env),
-    worker: (...args) => start(t, ['worker', ...common, ...args], env),
+    ...env,
+    repository,
+    generate: (...args) => start(t, ['generate', ...common, ...named, ...args], variables),
+    serve: (...args) => start(t, ['serve', ...common, ...onDemand, ...args], variables),
+    worker: (...args) => start(t, ['worker', ...common, ...args], variables),
     asked: () => {
       const counts = new Map(packages.map((path) => [path.slice(path.lastIndexOf('/') + 1), 0]))
       for (const { url = '' } of server.requests) {
@@ -86,7 +86,7 @@ export async function makeShop(t: Test, count: number, more = ''): Promise<Shop>
   }
 }
 
-/** Starts `btfmill` in a process group of its own, as a shell does; it is killed with its test. */
+/** Starts `btfmill` in a process group of its own, as a shell does. It is killed after the test. */
 export function start(t: Test, args: readonly string[], env = process.env): Process {
   const child = spawn(process.execPath, [MAIN, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -112,7 +112,7 @@ export function start(t: Test, args: readonly string[], env = process.env): Proc
     return { status, signal, stderr }
   })
   t.teardown(() => child.kill('SIGKILL'))
-  const soon = <T>(find: () => T | undefined): Promise<T> =>
+  const waitFor = <T>(find: () => T | undefined): Promise<T> =>
     new Promise((resolve, reject) => {
       const look = () => {
         const found = find()
@@ -120,7 +120,8 @@ export function start(t: Test, args: readonly string[], env = process.env): Proc
         if (found === undefined && !isOver) return
         waiting.delete(look)
         if (found !== undefined) resolve(found)
-        else reject(new Error(`it ended before: ${JSON.stringify(lines.at(-1))} ${stderr}`))
+        else
+          reject(new Error(`the process ended before: ${JSON.stringify(lines.at(-1))} ${stderr}`))
       }
       waiting.add(look)
       look()
@@ -129,12 +130,12 @@ export function start(t: Test, args: readonly string[], env = process.env): Proc
     child,
     lines,
     ended,
-    said: (what) => soon(() => (what.test(stderr) ? true : undefined)).then(() => {}),
-    line: (matches) => soon(() => lines.find(matches)),
+    said: (what) => waitFor(() => (what.test(stderr) ? true : undefined)).then(() => {}),
+    line: (matches) => waitFor(() => lines.find(matches)),
   }
 }
 
-/** The summary that a process printed when it ended. */
+/** The summary that a process prints when it ends. Fails if there is none. */
 export async function summaryOf({ ended, lines }: Process): Promise<Line | undefined> {
   const { status, stderr } = await ended
   if (lines.at(-1)?.event !== 'summary') throw new Error(`status ${status}: ${stderr}`)

@@ -1,5 +1,5 @@
-// The agent on Debian's kernels without BTF, in QEMU: 5.10 and 6.1, 32-bit little-endian and 64-bit big-endian, with the
-// network there, late and absent. Each boots once, with the agent in C and the one in Go, which say the same.
+// The agents in C and in Go on Debian kernels without BTF, in QEMU: 5.10 and 6.1, 32-bit little-endian and 64-bit
+// big-endian, with the network up, late and absent. Each kernel boots once.
 import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { endianness } from 'node:os'
@@ -15,7 +15,7 @@ import { TARGETS, type Target } from '../e2e/target.ts'
 
 const OWN_ORDER = endianness() === 'LE' ? 'bpfel' : 'bpfeb'
 
-/** Which members of the task_struct a kernel has. */
+/** Members of task_struct that a kernel has and lacks. */
 interface Members {
   has: string[]
   lacks: string[]
@@ -28,7 +28,7 @@ const GUESTS: [target: Target, version: string, members: Members][] = [
 ]
 
 for (const [target, version, { has, lacks }] of GUESTS) {
-  t.test(`Debian ${version} on ${target.arch}`, (t) =>
+  t.test(`the agents report processes on Debian ${version} for ${target.arch}`, (t) =>
     withScratch(undefined, async (dir) => {
       const url = `file:${join(dir, 'store')}`
       const filter = { distro: 'debian', version, arch: target.arch }
@@ -56,11 +56,11 @@ for (const [target, version, { has, lacks }] of GUESTS) {
         [['none', 0], ...[...RUNS.keys()].map((name) => [name, 2])],
       )
 
-      // recipes with tools that only read BTF, on this machine
+      // the recipes for tools that only read BTF, on the host
       const run = promisify(execFile)
       const object = join(dir, 'exec.bpf.o')
       if (target.bpf === OWN_ORDER)
-        // objects of another byte order bpftool does not read
+        // bpftool does not read objects with another byte order
         await run('bpftool', ['gen', 'min_core_btf', btf, join(dir, 'small.btf'), object])
       const env = { ...process.env, BPFTRACE_BTF: btf }
       const { stdout } = await run('bpftrace', ['-lv', 'struct task_struct'], { env })

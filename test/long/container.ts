@@ -1,7 +1,7 @@
 /*
- * Containers without a container engine: what `docker run --read-only --user` does that an image has to bear, by the
- * kernel's own means. A container is an image's root, read-only, in namespaces of its own for mounts, processes and the
- * network, as the image's user with the image's environment. Needs root.
+ * Containers without a container engine: the parts of `docker run --read-only --user` that an image must cope with, done
+ * with the kernel's own means. A container is an image's root, read-only, in separate namespaces for mounts, processes and
+ * the network, with the image's user and environment. Needs root.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -12,7 +12,7 @@ import { promisify } from 'node:util'
 
 const run = promisify(execFile)
 
-/** The part of an image's configuration that says how it runs. */
+/** The runtime part of an image's configuration. */
 interface Config {
   User: string
   Env: string[]
@@ -24,7 +24,7 @@ interface Config {
   Volumes?: Record<string, object>
 }
 
-/** buildah with its storage below a directory; `words` is the command for scripts. */
+/** buildah with its storage below a directory. `words` is the command line for scripts. */
 export class Builder {
   readonly words: string
 
@@ -32,14 +32,14 @@ export class Builder {
     this.words = `buildah --storage-driver vfs --root ${dir}/images --runroot ${dir}/run`
   }
 
-  /** Runs a command of buildah and gives its output. Rejects with what it said. */
+  /** Runs a buildah command and returns its output. Rejects with its messages. */
   async run(...args: string[]): Promise<string> {
     const [program = '', ...words] = [...this.words.split(' '), ...args]
     const { stdout } = await run(program, words, { timeout: 1_200_000, maxBuffer: 1 << 26 })
     return stdout.trim()
   }
 
-  /** An image, with its root in a directory of its own. */
+  /** Mounts an image's root. */
   async open(name: string): Promise<Image> {
     const container = await this.run('from', name)
     const root = await this.run('mount', container)
@@ -72,7 +72,7 @@ export class Image {
     this.config = config
   }
 
-  /** Starts a container; `data` is the directory that is its /data. Its command is the image's, else these words. */
+  /** Starts a container with `data` as its /data (default command: the image's). */
   start(data: string, command: readonly string[] = this.config.Cmd): ChildProcess {
     const { User, Env, Entrypoint, WorkingDir } = this.config
     const namespaces = ['--mount', '--net', '--pid', '--fork', '--kill-child', '--mount-proc']
@@ -87,7 +87,7 @@ export class Image {
     )
   }
 
-  /** Runs a container to its end. Gives its output; rejects with all that it said where it does not exit 0. */
+  /** Runs a container to its end and returns its output. Rejects with all output if it does not exit 0. */
   async run(data: string, command: readonly string[]): Promise<string> {
     const child = this.start(data, command)
     const [[status], stdout, stderr] = await Promise.all([
@@ -99,20 +99,20 @@ export class Image {
     throw new Error(`${command.join(' ')} ended with ${status}\n${stdout}${stderr}`)
   }
 
-  /** The same, with another program than the image's own. */
+  /** The same, with another program instead of the image's entry point. */
   runProgram(data: string, program: readonly string[]): Promise<string> {
     return new Image(this.root, { ...this.config, Entrypoint: [] }).run(data, program)
   }
 }
 
-/** A directory that the image's user can write to. */
+/** Makes a directory that the image's user can write to. */
 export async function dataFor({ config }: Image, dir: string): Promise<string> {
   const data = await mkdtemp(join(dir, 'data-'))
   await run('chown', [config.User, data])
   return data
 }
 
-/** The first process in the namespaces that a child of `unshare --fork` has made. */
+/** Returns the id of the first process in the namespaces of an `unshare --fork`. */
 export async function processIn(child: ChildProcess): Promise<number> {
   const { stdout } = await run('cat', [`/proc/${child.pid}/task/${child.pid}/children`])
   return Number(stdout.trim())

@@ -1,5 +1,5 @@
-// btfmill killed 200 times, at random moments, while it generates, imports and removes: what was published stays,
-// whole, and what is left half done the next run makes right. The moments follow from a seed, which each run tells.
+// Kills btfmill 200 times at random moments while it generates, imports and collects garbage. Published BTF stays intact,
+// and the next run completes what a killed run left unfinished. The moments follow from a seed that each run prints.
 import { mkdtempSync, readdirSync, rmSync, utimesSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -30,17 +30,17 @@ import {
 } from './runs.ts'
 
 const KILLS = 200
-/** Each so many rounds a run may come to its end. */
+/** Every fifth round, a run may finish. */
 const WHOLE = 5
-/** No run takes that long. */
+/** Longer than any run takes. */
 const FOREVER: Life = { from: 'start', milliseconds: 120_000 }
 
-/** What the rounds need of a backend besides its URL, where it has such a thing. */
+/** A store's URL, and backend-specific helpers where they exist. */
 interface Backend {
   url: string
-  /** makes all blobs as old as gc wants them */
+  /** makes all blobs old enough for gc */
   age?: () => void
-  /** what killed writers have there besides objects */
+  /** lists temporary files of killed writers */
   leftovers?: () => string[]
 }
 
@@ -55,7 +55,7 @@ const gone = (before: Iterable<string>, now: readonly string[]): string[] => {
   return [...before].filter((key) => !there.has(key))
 }
 
-/** Fails where the snapshot or the manifest is not as signed. */
+/** Rejects if the signature of the snapshot or the manifest does not verify. */
 async function verifySignatures(store: Store, { publicKey }: Inputs): Promise<void> {
   for (const key of [SNAPSHOT_KEY, MANIFEST_KEY]) {
     const content = await buffer((await store.get(key)).body)
@@ -63,7 +63,7 @@ async function verifySignatures(store: Store, { publicKey }: Inputs): Promise<vo
   }
 }
 
-/** How long each run takes, and writes, the first time; the moments are drawn from these. */
+/** Measures how long each run takes, and how long it writes. The random moments are drawn from these ranges. */
 async function measure(url: string, inputs: Inputs, random: Random): Promise<Map<RunName, Ended>> {
   const times = new Map<RunName, Ended>()
   for (const name of RUN_NAMES) times.set(name, await start(name, FOREVER, url, inputs, random))
@@ -81,7 +81,7 @@ function start(
   return runFor(life, run, [...run.args(inputs, random), '--store', url])
 }
 
-/** Most moments are of those in which it writes; gc may have nothing to do. */
+/** Chooses a moment, mostly while the run writes. gc may have nothing to write. */
 function lifeOf({ start, begin }: Ended, random: Random): Life {
   return random.once(begin === undefined ? 2 : 4)
     ? { from: 'start', milliseconds: random.below(start) }
@@ -101,7 +101,7 @@ async function survive(t: Test, { url, age, leftovers = () => [] }: Backend): Pr
   for (let round = 1; count.killed < KILLS; round++) {
     const whole = round % WHOLE === 0
     const names: RunName[] = whole ? ['generate'] : [random.pick(RUN_NAMES)]
-    if (random.once(4)) names.push('gc') // at once with the other
+    if (random.once(4)) names.push('gc') // at the same time
     age?.()
     const blobs = await keysOf(store, 'blobs/')
     const lives = names.map((name) => (whole ? FOREVER : lifeOf(times.get(name)!, random)))
@@ -109,18 +109,20 @@ async function survive(t: Test, { url, age, leftovers = () => [] }: Backend): Pr
     const ended = await Promise.all(runs)
     const told = ended.map(({ killed }, i) => {
       const { from, milliseconds } = lives[i]!
-      return killed ? `${names[i]} killed ${milliseconds} ms from its ${from}` : `${names[i]} whole`
+      return killed
+        ? `${names[i]} killed ${milliseconds} ms after its ${from}`
+        : `${names[i]} finished`
     })
 
     const findings = await Array.fromAsync(verifyStore(store))
     const wrong = findings.filter(({ behind }) => whole || !behind)
-    t.same(wrong, [], `${round}: ${told.join(', ')}: clean`)
+    t.same(wrong, [], `round ${round}: ${told.join(', ')}: the store verifies`)
     const keys = await keysOf(store, 'kernels/', 'archive/')
-    t.same(gone(published, keys), [], 'nothing is lost')
+    t.same(gone(published, keys), [], 'no record and no archive is lost')
     for (const key of keys) published.add(key)
     if (whole) {
       await verifySignatures(store, inputs)
-      t.same(readdirSync(inputs.scratch), [], 'what was unpacked is gone')
+      t.same(readdirSync(inputs.scratch), [], 'unpacked files are removed')
     }
 
     count.killed += ended.filter(({ killed }) => killed).length
@@ -128,14 +130,14 @@ async function survive(t: Test, { url, age, leftovers = () => [] }: Backend): Pr
     count.removed += gone(blobs, await keysOf(store, 'blobs/')).length
     count.leftovers += leftovers().length
     await openStore(url)
-    t.same(leftovers(), [], 'the next to open the store removes the rest')
+    t.same(leftovers(), [], 'the next process that opens the store removes temporary files')
   }
   t.comment(JSON.stringify(count))
-  t.ok(count.unfinished > KILLS / 20, 'runs were killed in the midst')
-  if (age) t.ok(count.removed > 0, 'gc removed what was superseded')
+  t.ok(count.unfinished > KILLS / 20, 'runs were killed while they wrote')
+  if (age) t.ok(count.removed > 0, 'gc removed superseded blobs')
 }
 
-t.test('on a disk', async (t) => {
+t.test('a store on disk survives 200 kills', async (t) => {
   const root = mkdtempSync(join(tmpdir(), 'crash-store-'))
   t.teardown(() => rmSync(root, { recursive: true }))
   const twoDays = 2 * 24 * 3600
@@ -151,11 +153,13 @@ t.test('on a disk', async (t) => {
   })
 })
 
-t.test('on S3', async (t) => {
+t.test('a store on S3 survives 200 kills', async (t) => {
   const bucket = await makeBucket(t)
-  // nothing there can be made old: gc looks at what the others are doing, and leaves it
-  await t.test('generate, import and gc', async (t) =>
+  // objects on S3 cannot be made old, so gc keeps the blobs of the other runs
+  await t.test('generate, import and gc lose nothing', async (t) =>
     survive(t, { url: (await bucket.open('crash')).url }),
   )
-  await t.test('two generators', async (t) => writeTogether(t, (await bucket.open('together')).url))
+  await t.test('two generators that write together lose nothing', async (t) =>
+    writeTogether(t, (await bucket.open('together')).url),
+  )
 })

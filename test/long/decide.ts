@@ -1,10 +1,10 @@
 import { basename } from 'node:path'
 import { type Relocated, relocateWithLibbpf } from '../bpf/oracle/libbpf.ts'
 
-/** Test data of cilium/ebpf that is bad on purpose, or older than libbpf 1.0 opens. */
+/** Test data of cilium/ebpf that is invalid on purpose, or too old for libbpf 1.0. */
 const UNOPENED = /\.elf@|^btf_map|^xdpfilt/
 
-/** libbpf's decisions; undefined for an object of others that libbpf does not open. */
+/** Returns libbpf's decisions, or undefined for foreign test data that libbpf does not open. */
 export async function decide(
   command: readonly string[],
   object: string,

@@ -1,4 +1,4 @@
-// `npm run demo`: it says what it shows, and ends by itself; with --keep its server stays up until somebody interrupts.
+// `npm run demo` ends by itself and prints a summary; with --keep its server stays up until an interrupt.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync } from 'node:fs'
@@ -14,7 +14,7 @@ interface Shown {
   text: string
 }
 
-/** Runs the demo with a directory for what it leaves; `onLine` sees what it says, and may end it. */
+/** Runs the demo with a temporary directory of its own. `onLine` sees each line, and may interrupt. */
 async function demo(
   t: Test,
   args: readonly string[],
@@ -33,23 +33,23 @@ async function demo(
     await onLine(line, () => child.kill('SIGINT'))
   }
   const [status] = await ended
-  t.same(readdirSync(scratch), [], 'nothing is left')
+  t.same(readdirSync(scratch), [], 'it leaves no files')
   return { status, text }
 }
 
 const SUMMARY =
-  /has no BTF\. A CO-RE program does not load there:\n +libbpf: .*failed to find valid kernel BTF.*\nIt does with\n( {4}.*reports \d+ processes exactly as the guest's shell knows them\n){5}/
+  /has no BTF\. A CO-RE program does not load there:\n +libbpf: .*failed to find valid kernel BTF.*\nIt loads with\n( {4}.*reports \d+ processes as the guest's shell knows them\n){5}/
 
-t.test('the whole path, and its summary', async (t) => {
+t.test('the demo goes the whole path and prints the duration of each step', async (t) => {
   const { status, text } = await demo(t, [])
   t.equal(status, 0)
   t.match(text, SUMMARY)
   for (const step of ['generate', 'serve', 'fetch', 'build', 'boot without', 'boot with'])
     t.match(text, new RegExp(`^    ${step} +\\d+\\.\\d s$`, 'm'))
-  t.match(text, /^ {4}\d+\.\d MB of \d+\.\d MB read, \d+\.\d MB of BTF made/m)
+  t.match(text, /^ {4}\d+\.\d MB of \d+\.\d MB read, \d+\.\d MB of BTF generated/m)
 })
 
-t.test('--keep leaves the server up', async (t) => {
+t.test('with --keep the server stays up until an interrupt', async (t) => {
   let kept = false
   const { status, text } = await demo(t, ['--keep'], async (line, interrupt) => {
     const [, url] = /^(http:\/\/127\.0\.0\.1:\d+) stays up/.exec(line) ?? []

@@ -1,6 +1,6 @@
 /*
- * Every row of the table from its repository to the catalog, with a real kernel: Debian's for ARM, as small as any, in the
- * place and under the names that the distribution uses.
+ * Every row of the source table, from its repository to the catalog, with a real kernel: Debian's for ARM, one of the
+ * smallest, under the paths and names that the distribution uses.
  */
 import { tmpdir } from 'node:os'
 import t from 'tap'
@@ -9,7 +9,7 @@ import { realVmlinux, renamed } from './vmlinux.ts'
 
 const ARCH = 'armv5tel'
 const vmlinux = await realVmlinux(ARCH)
-t.comment(`a kernel of ${ARCH}, unpacked below ${tmpdir()}`)
+t.comment(`kernel for ${ARCH}, unpacked below ${tmpdir()}`)
 
 await tryDistributions(t, {
   arch: () => ARCH,

@@ -1,4 +1,4 @@
-// Real kernels' images: the embedded short cut on Debian's, of every machine whose images differ.
+// `--embedded` on real Debian kernel images, one for each image format.
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,7 +7,7 @@ import { parseBtf } from '../../bpf/index.ts'
 import { generate, type OnEvent } from '../../generator/index.ts'
 import { Catalog, getBlob, openStore } from '../../storage/index.ts'
 
-/** Which kernels carry BTF; an image is packed by lz4, zstd, xz or gzip, or flat, in a header of its machine's or none. */
+/** Kernels with BTF of their own. Images are compressed with lz4, zstd, xz or gzip, or flat, with or without a header. */
 const KERNELS = [
   { version: '11', arch: 'x86_64', release: '5.10.*-cloud-amd64' },
   { version: '12', arch: 'x86_64', release: '6.1.*-cloud-amd64' },
@@ -19,7 +19,7 @@ const KERNELS = [
   { version: '13', arch: 's390x', release: '6.12.107*-s390x' },
 ]
 
-t.test("a kernel's own BTF, out of its image", async (t) => {
+t.test("--embedded takes a kernel's own BTF from its image, without pahole", async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'images-'))
   t.teardown(() => rmSync(directory, { recursive: true }))
   const store = await openStore(`file:${join(directory, 'store')}`)
@@ -34,7 +34,7 @@ t.test("a kernel's own BTF, out of its image", async (t) => {
     }
     const summary = await generate({ store, filter, limit: 1, embedded: true, cache, onEvent })
     if (summary.published === 0) {
-      t.comment(`${kernel.release} ${kernel.arch} is not to be had now: ${JSON.stringify(summary)}`)
+      t.comment(`${kernel.release} ${kernel.arch} is not available now: ${JSON.stringify(summary)}`)
       continue
     }
     had++
@@ -50,5 +50,5 @@ t.test("a kernel's own BTF, out of its image", async (t) => {
       `${name}: ${btf.typeCount} types, ${(read / 1e6).toFixed(0)} MB read`,
     )
   }
-  t.ok(had >= 6, `${had} of them`)
+  t.ok(had >= 6, `${had} kernels were available`)
 })

@@ -1,6 +1,5 @@
-// The images, built and run for real with neither an engine nor a registry: base images by debootstrap, both targets by
-// buildah, and a container of each as its users run it, read-only and as nobody special: BTF is made of a small package
-// by the one, and served by the other.
+// Builds and runs the images without an engine or a registry: base images with debootstrap, both targets with buildah, and
+// a read-only, unprivileged container of each. One generates BTF from a small package, the other serves it.
 import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import { copyFile, mkdir } from 'node:fs/promises'
@@ -21,12 +20,12 @@ const BASES = {
 const KERNEL = { distro: 'debian', version: '12', arch: 'i686', release: RELEASE }
 const run = promisify(execFile)
 
-const root = process.getuid?.() === 0 ? {} : { skip: 'making images needs root' }
+const root = process.getuid?.() === 0 ? {} : { skip: 'building images needs root' }
 
-t.test('both images', root, (t) =>
+t.test('the images build, run read-only and unprivileged, generate BTF and serve it', root, (t) =>
   withScratch(undefined, async (dir) => {
     const builder = new Builder(dir)
-    // tap hooks into each Node that it starts: not into npm's
+    // keep tap's hooks out of npm's Node
     const env = ['--unset=NODE_OPTIONS', `BUILDAH=${builder.words}`]
     const bases = await run('env', [...env, 'sh', join(CHECKOUT, 'docker/bases.sh')], {
       timeout: 1_200_000,
@@ -55,23 +54,23 @@ t.test('both images', root, (t) =>
     const pahole = async (image: Image) =>
       await image.runProgram(await dataFor(image, dir), ['pahole', '--version'])
     t.match(await pahole(generator!), /^v1\.(2[89]|[3-9]\d)/)
-    await t.rejects(pahole(service!), 'the service has no pahole')
+    await t.rejects(pahole(service!), 'the service image has no pahole')
     await path(t, generator!, service!, dir)
   }),
 )
 
-/** Where this machine reaches npm's registry through a certificate of its own: so that the build does, too. */
+/** Gives the build the private certificate authority that this machine uses for npm's registry, if any. */
 async function ownCertificates(dir: string): Promise<string[]> {
   const own = process.env.NODE_EXTRA_CA_CERTS
   if (!own) return []
   await mkdir(join(dir, 'ca'))
   await copyFile(own, join(dir, 'ca/ca.crt'))
-  const place = '/run/ca' // not where ca-certificates is installed to
+  const place = '/run/ca' // outside of ca-certificates' directories
   const known = `NODE_EXTRA_CA_CERTS=${place}/ca.crt`
   return ['--build-arg', known, '--volume', `${join(dir, 'ca')}:${place}:ro`]
 }
 
-/** What an image promises, and a container of it shows. */
+/** Asserts the user, the volume, the health check and the read-only root of an image. */
 async function hardened(t: Test, image: Image, dir: string): Promise<void> {
   const { User, Volumes, Healthcheck } = image.config
   t.equal(User, '10001:10001')
@@ -90,7 +89,7 @@ async function hardened(t: Test, image: Image, dir: string): Promise<void> {
   t.equal(await shell('command -v npm gcc || true'), '')
 }
 
-/** From a package to a file that was fetched. */
+/** Goes the path from a package to a fetched file. */
 async function path(t: Test, generator: Image, service: Image, dir: string): Promise<void> {
   const data = await dataFor(generator, dir)
   const vmlinux = join(dir, 'vmlinux')
@@ -111,7 +110,7 @@ async function path(t: Test, generator: Image, service: Image, dir: string): Pro
     const { stdout: status } = await run('cat', [`/proc/${pid}/status`])
     t.match(status, /^Uid:\t10001\t10001\t10001\t10001$/m)
 
-    // as an engine does it: by a process in the container
+    // runs the health check in the container, as an engine does
     const [kind, ...health] = service.config.Healthcheck!.Test
     t.equal(kind, 'CMD')
     const [user, group] = service.config.User.split(':') as [string, string]
@@ -128,10 +127,10 @@ async function path(t: Test, generator: Image, service: Image, dir: string): Pro
 
     process.kill(Number(pid), 'SIGSTOP')
     const wait = await isWell().catch(({ code }) => code)
-    t.equal(wait, 1, 'a service that does not answer is not well')
+    t.equal(wait, 1, 'the health check fails if the service does not answer')
     process.kill(Number(pid), 'SIGCONT')
     process.kill(Number(pid), 'SIGTERM')
-    t.equal((await closed)[0], 0, 'it stops when told to')
+    t.equal((await closed)[0], 0, 'the service stops on SIGTERM')
   } finally {
     child.kill('SIGKILL')
   }

@@ -1,6 +1,6 @@
 /*
- * Real kernels for the long tests: Debian's, of ten machines and four generations, generated as btfmill generates them
- * (early stop: these are for tests, and the whole of each package is up to a gigabyte) into `.cache/kernels`, once.
+ * Real Debian kernels for the long tests: ten architectures, four generations. btfmill generates them once into
+ * `.cache/kernels`, with early stop, since a whole package has up to a gigabyte.
  */
 import { existsSync } from 'node:fs'
 import { mkdir, rename, writeFile } from 'node:fs/promises'
@@ -10,7 +10,7 @@ import { Catalog, getBlob, type KernelFilter, openStore } from '../../storage/in
 
 const FOLDER = join(import.meta.dirname, '../../.cache/kernels')
 
-/** The newest that matches each; Debian 11 gets no new ones. */
+/** The newest match of each row is used. Debian 11 gets no new kernels. */
 const KERNELS: readonly Required<Omit<KernelFilter, 'distro'>>[] = [
   { version: '11', arch: 'i686', release: '5.10.0-32-686' },
   { version: '11', arch: 'x86_64', release: '5.10.0-32-cloud-amd64' },
@@ -34,13 +34,13 @@ export interface TestKernel {
   name: string
   /** `uname -m` */
   arch: string
-  /** of its raw BTF */
+  /** path of its raw BTF */
   path: string
 }
 
 /**
- * All of them that can be had, at least twelve: a mirror may be out of step with its own index for one suite or another,
- * and then nothing is taken from there. The first call of all downloads and takes minutes.
+ * Returns all available kernels, at least twelve. A suite whose index does not match its mirror now is skipped. The first
+ * call downloads, and takes minutes.
  */
 export async function kernels(): Promise<TestKernel[]> {
   await mkdir(FOLDER, { recursive: true })
@@ -56,11 +56,12 @@ export async function kernels(): Promise<TestKernel[]> {
     }
     all.push({ name, arch, path })
   }
-  if (all.length < 12) throw new Error(`only ${all.length} kernels to be had`)
+  if (all.length < 12)
+    throw new Error(`only ${all.length} kernels are available: expected at least 12`)
   return all
 }
 
-/** The newest there is. A package that fails is put off, so that each attempt takes the next older one. */
+/** Generates the newest match. A package that fails is postponed, so each attempt takes the next older one. */
 async function btfOf(filter: KernelFilter): Promise<Buffer | undefined> {
   const store = await openStore(`file:${join(FOLDER, 'store')}`)
   const cache = join(FOLDER, 'indexes')

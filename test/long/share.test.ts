@@ -1,4 +1,4 @@
-// Identical BTF is stored once: two kernels of Debian of one upstream version, which changed nothing that BTF tells.
+// Identical BTF is stored once: two Debian kernels of one upstream version, whose changes do not touch any type.
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,7 +11,7 @@ import { run } from '../helpers/command.ts'
 const KERNEL = { distro: 'debian', version: '12', arch: 'x86_64' }
 const NAME = /^linux-image-(6\.1\.0-\d+-cloud-amd64)-dbg$/
 
-/** Two releases whose packages have the same upstream version, the newest there are; of 6.1.192-2 that is 6.1.192. */
+/** Finds the newest two releases with the same upstream version, such as 6.1.192 in 6.1.192-2. */
 async function findTwins(): Promise<[string, string] | undefined> {
   const found = await findPackages(KERNEL, (name) => NAME.test(name))
   const upstream = (version: string) => version.slice(0, version.lastIndexOf('-'))
@@ -25,9 +25,9 @@ async function findTwins(): Promise<[string, string] | undefined> {
 }
 
 const twins = await findTwins()
-const there = twins ? {} : { skip: 'Debian has no two of one upstream version now' }
+const there = twins ? {} : { skip: 'Debian has no two kernels of one upstream version now' }
 
-t.test('two kernels, one blob', there, async (t) => {
+t.test('two kernels with identical BTF share one blob', there, async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'share-'))
   t.teardown(() => rmSync(directory, { recursive: true }))
   const url = `file:${join(directory, 'store')}`
@@ -41,15 +41,15 @@ t.test('two kernels, one blob', there, async (t) => {
 
   const records = [...(await Catalog.open(store)).list()].map(({ record }) => record)
   t.same(records.map(({ kernel }) => kernel.release).sort(), twins!.toSorted())
-  t.not(records[0]!.kernel.buildId, records[1]!.kernel.buildId, 'they are two builds')
+  t.not(records[0]!.kernel.buildId, records[1]!.kernel.buildId, 'the kernels are different builds')
   const { sha256, size } = records[0]!.btf!
-  t.match(records[1]!.btf, { sha256, size }, 'with the very same BTF')
+  t.match(records[1]!.btf, { sha256, size }, 'with identical BTF')
   const blobs = await Array.fromAsync(store.list('blobs/'))
-  t.equal(blobs.length, 1, 'which is kept once')
+  t.equal(blobs.length, 1, 'the BTF is stored once')
   t.equal((await getBlob(store, sha256)).length, size)
   t.same(await Array.fromAsync(verifyStore(store)), [], 'clean')
 
   const { stdout } = await run('list', '--store', url)
   const rows = stdout.trimEnd().split('\n')
-  t.equal(rows.filter((row) => /, shared by 2$/.test(row)).length, 2, 'list tells')
+  t.equal(rows.filter((row) => /, shared by 2$/.test(row)).length, 2, 'list shows it')
 })

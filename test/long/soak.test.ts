@@ -1,6 +1,6 @@
-// A service killed 30 times, at random moments, under load: no miss that was answered is lost, what was sent to be worked
-// on is answered right or not at all, and by the next one; and a kernel that somebody was told is being made is there in
-// the end. The moments follow from a seed, which each run tells.
+// Kills a service 30 times at random moments under load. No miss that got a response is lost. Uploads get the right
+// response, or none and then the right one from the next service. A kernel that was announced as pending is there in the
+// end. The moments follow from a seed that each run prints.
 
 import { readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
@@ -23,10 +23,10 @@ import { btfOf, recordOf } from '../helpers/test-service.ts'
 import { makeVmlinux } from '../helpers/vmlinux.ts'
 
 const KILLS = 30
-/** Milliseconds that a service lives at most, once it is ready. */
+/** Longest life of a service after it is ready, in milliseconds. */
 const LIFE = 2000
 const KERNELS = 40
-/** Kernels that a mirror offers. */
+/** Kernels that the mirror offers. */
 const OFFERED = 3
 const MISSED = 7
 
@@ -34,7 +34,7 @@ const signer = makeSigner(t)
 const directory = t.testdir({})
 const random = new Random(seedOf(t))
 
-/** A mirror, and the flags by which a service makes what it has. */
+/** Starts a mirror. Returns the flags for a service that generates its kernels. */
 async function startOffers(): Promise<{ flags: string[]; releases: string[] }> {
   const releases = Array.from({ length: OFFERED }, (_, n) => `6.1.0-${n}-offered`)
   const packages = releases.map((release, n) => {
@@ -70,7 +70,7 @@ const least = Buffer.from(minimizeBtf(parseBtf(raw), [openObject(object)]))
 const HEAD = '--x\r\ncontent-disposition: form-data; name="object"; filename="o"\r\n\r\n'
 const form = Buffer.concat([Buffer.from(HEAD), object, Buffer.from('\r\n--x--\r\n')])
 
-t.test('killed under load', async (t) => {
+t.test('a service killed under load loses no miss and no promised kernel', async (t) => {
   const { flags, releases } = await startOffers()
   const url = `file:${join(directory, 'store')}`
   const store = await openStore(url)
@@ -86,7 +86,7 @@ t.test('killed under load', async (t) => {
     stopping = true
   })
   const count = { misses: 0, minimized: 0, checked: 0, promised: 0, cut: 0 }
-  /** A whole answer; undefined where there is none, since the service was killed. */
+  /** Returns a complete response, or undefined if the service was killed meanwhile. */
   const ask = async (path: string, options: Parameters<typeof request>[1] = {}) => {
     try {
       const { statusCode, body } = await request(`${base}${path}`, options)
@@ -118,7 +118,7 @@ t.test('killed under load', async (t) => {
       const counted = asked.get(release) ?? { most: 0, least: 0 }
       asked.set(release, counted)
       counted.most++
-      // nobody offers kernels of this distribution
+      // no source offers this distribution
       const answer = await ask(`/btf/nobody/1/x86_64/${release}`)
       if (answer?.status !== 404) return
       counted.least++
@@ -166,7 +166,7 @@ t.test('killed under load', async (t) => {
   stopping = true
   await Promise.all(clients)
   t.comment(JSON.stringify(count))
-  for (const many of Object.values(count)) t.ok(many > 0, 'there was load')
+  for (const many of Object.values(count)) t.ok(many > 0, 'each kind of request was answered')
 
   const { body } = await request(`${base}/misses?limit=1000&distro=nobody`)
   const { misses } = (await body.json()) as {
@@ -178,11 +178,11 @@ t.test('killed under load', async (t) => {
     t.ok(least <= count && count <= most, `${kernel.release}: ${least} ≤ ${count} ≤ ${most}`)
   }
   for (const bytes of made) t.ok(parseBtf(bytes!).typeCount > 0)
-  // who is killed before it writes the snapshot leaves that to the next
+  // a service killed before it writes the snapshot leaves it to the next one
   const findings = await Array.fromAsync(verifyStore(store))
   t.same(
     findings.filter(({ behind }) => !behind),
     [],
-    'the store is whole',
+    'the store verifies',
   )
 })

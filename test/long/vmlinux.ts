@@ -1,7 +1,6 @@
 /*
- * A real kernel's vmlinux for tests that need one and not which: the smallest of Debian's packages with debug info has
- * it early, so that it is read for as long as vmlinux needs, once, into `.cache/vmlinux`. It can be given another
- * `uname -r`, by its banner.
+ * A real vmlinux for tests that need any: from Debian's smallest package with debug info, downloaded once, up to the end of
+ * vmlinux, into `.cache/vmlinux`. `renamed` gives it another `uname -r`, through its banner.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { mkdir, rename } from 'node:fs/promises'
@@ -13,7 +12,7 @@ import { openStore } from '../../storage/index.ts'
 
 const FOLDER = join(import.meta.dirname, '../../.cache/vmlinux')
 
-/** The path of it. */
+/** Returns the path of an architecture's vmlinux. */
 export async function realVmlinux(arch: string): Promise<string> {
   await mkdir(FOLDER, { recursive: true })
   const path = join(FOLDER, arch)
@@ -21,7 +20,7 @@ export async function realVmlinux(arch: string): Promise<string> {
   const filter = { distro: 'debian', arch }
   const { packages } = await findPackages({ store: await openStore('memory:'), filter })
   const [minSize] = packages.toSorted((a, b) => (a.size ?? 0) - (b.size ?? 0))
-  if (!minSize) throw new Error(`the mirror has no kernel of ${arch} now`)
+  if (!minSize) throw new Error(`the mirror has no kernel for ${arch} now`)
   const options = { earlyStop: true, onProgress() {} }
   const { vmlinux, done } = await fetchVmlinux(
     jobOf(minSize),
@@ -33,7 +32,7 @@ export async function realVmlinux(arch: string): Promise<string> {
   return path
 }
 
-/** Writes a copy whose banner names another release, in as many bytes. */
+/** Writes a copy whose banner names another release, without changing its length. */
 export function renamed(from: string, to: string, release: string): void {
   const bytes = readFileSync(from)
   for (

@@ -1,22 +1,22 @@
-// Thirty jobs, three workers of which one is killed every few seconds, and a Redis that is restarted amid it: all jobs end,
-// and each is in the catalog exactly once.
+// Thirty jobs and three workers. Every two seconds one worker is killed, and Redis is restarted halfway. All jobs end, and
+// each is in the catalog exactly once.
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { Catalog } from '../../storage/index.ts'
 import { startRedis } from '../helpers/redis.ts'
 import { manyStructs } from '../helpers/vmlinux.ts'
-import { makeShop, type Process, summaryOf } from '../helpers/workers.ts'
+import { makeDeployment, type Process, summaryOf } from '../helpers/workers.ts'
 
 const JOBS = 30
 const WORKERS = 3
 /** Milliseconds between two kills. */
 const PAUSE = 2000
-/** So many have ended when Redis is restarted. */
+/** Jobs that have ended when Redis is restarted. */
 const HALF = JOBS / 2
 
-t.test('workers are killed, and Redis is restarted', { timeout: 900_000 }, async (t) => {
+t.test('killed workers and a restarted Redis lose no job', { timeout: 900_000 }, async (t) => {
   const redis = await startRedis(t)
-  const shop = await makeShop(t, JOBS, manyStructs(200_000))
+  const shop = await makeDeployment(t, JOBS, manyStructs(200_000))
   const args = ['--queue', redis.url, '--lease', '2']
   const workers: Process[] = Array.from({ length: WORKERS }, () => shop.worker(...args))
   const run = shop.generate('--queue', redis.url)
@@ -44,14 +44,14 @@ t.test('workers are killed, and Redis is restarted', { timeout: 900_000 }, async
   await killing
   for (const worker of workers) worker.child.kill('SIGINT')
   for (const { ended } of workers) await ended
-  t.comment(`${kills} workers killed, ${busy} of them amid a job; ${shop.asked()} downloads`)
-  t.ok(busy >= 3, 'workers were killed amid their jobs')
+  t.comment(`${kills} workers killed, ${busy} of them during a job; ${shop.asked()} downloads`)
+  t.ok(busy >= 3, 'workers were killed during their jobs')
 
   const records = await shop.records()
   t.equal(records.length, JOBS)
   t.equal(new Set(records.map(({ kernel: { release } }) => release)).size, JOBS)
   t.ok(records.every(({ btf, failure }) => btf && !failure))
-  t.equal((await Catalog.openSnapshot(shop.store)).size, JOBS, 'the catalog has all')
+  t.equal((await Catalog.openSnapshot(shop.store)).size, JOBS, 'the catalog has all kernels')
   await shop.verify()
   t.match(await summaryOf(shop.generate('--queue', redis.url)), { published: 0, skipped: JOBS })
 })

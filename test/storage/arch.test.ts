@@ -1,8 +1,8 @@
-// Architectures under all their names: what uname, Debian, RPM and Go call them, and btfhub-archive's directories.
+// Tests the table of architecture names: those of uname, Debian, RPM and Go, and btfhub-archive's directories.
 import t from 'tap'
 import { archiveArch, canonicalArch } from '../../storage/index.ts'
 
-/** By `uname -m` name: every other name it goes by. */
+/** All other names of an architecture, by `uname -m` name. */
 const ALIASES: Record<string, string[]> = {
   x86_64: ['amd64', 'x64'],
   aarch64: ['arm64'],
@@ -17,7 +17,7 @@ const ALIASES: Record<string, string[]> = {
   mips64: ['mips64el', 'mips64r6el'],
 }
 
-t.test('every alias is the name that uname -m gives', async (t) => {
+t.test('canonicalArch maps every alias, in any case, to the uname -m name', async (t) => {
   for (const [name, aliases] of Object.entries(ALIASES))
     for (const alias of [name, ...aliases]) {
       t.equal(canonicalArch(alias), name, alias)
@@ -25,14 +25,14 @@ t.test('every alias is the name that uname -m gives', async (t) => {
     }
 })
 
-t.test('one that nobody knows stays as it is', async (t) => {
+t.test('canonicalArch and archiveArch return an unknown name unchanged', async (t) => {
   for (const name of ['sparc64', 'Alpha', '', 'amd64 ', 'constructor', '__proto__', 'toString']) {
     t.equal(canonicalArch(name), name)
     t.equal(archiveArch(name), name)
   }
 })
 
-t.test("btfhub-archive's directories", async (t) => {
+t.test('archiveArch gives the directory name of btfhub-archive', async (t) => {
   for (const name of ['x86_64', 'amd64']) t.equal(archiveArch(name), 'x86_64')
   for (const name of ['aarch64', 'arm64', 'ARM64']) t.equal(archiveArch(name), 'arm64')
   t.equal(archiveArch('i386'), 'i686')

@@ -1,4 +1,4 @@
-// signCatalog and verifyStore with a key: an existing store gets its signatures, and keeps its snapshot.
+// Tests signCatalog, and verifyStore with a key: an existing store gets its signatures and keeps its snapshot.
 import t from 'tap'
 import {
   Catalog,
@@ -69,9 +69,9 @@ for (const [state, key] of [
       (await Array.fromAsync(verifyStore(store, { repair, secretKey }))).map(
         ({ code, key, repaired, behind }) => ({ code, key, repaired, behind }),
       )
-    const finding = (key: string, repaired: boolean) => ({
-      ...{ code: 'unsigned', key, repaired, behind: false },
-    })
+    const finding = (key: string, repaired: boolean) => {
+      return { code: 'unsigned', key, repaired, behind: false }
+    }
     t.same(
       await Array.fromAsync(verifyStore(store)),
       [],

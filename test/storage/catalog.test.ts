@@ -1,4 +1,4 @@
-// The catalog: what the records of a store say, kept up with them, whatever others put there and however the store fails.
+// Tests the catalog: it follows the records of a store, skips what others put there, and survives a failing store.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import t, { type Test } from 'tap'
@@ -15,19 +15,19 @@ import {
   verifyStore,
 } from '../../storage/index.ts'
 import { SNAPSHOT_KEY } from '../../storage/snapshot.ts'
-import { told } from '../helpers/store-contract.ts'
+import { storeError } from '../helpers/store-contract.ts'
 import { recordOf } from '../helpers/test-service.ts'
 
 const keyOf = (record: BuildRecord): string => recordKey(record.kernel, buildOf(record))
 
-/** A build of `release` with a package version, made at an hour of the day. */
+/** A record of `release` with a package version, created at an hour of the day. */
 function build(release: string, version: string, hour = 0, kernel = {}): BuildRecord {
   const createdAt = `2026-11-01T${String(hour).padStart(2, '0')}:00:00.000Z`
   const { package: from, ...rest } = recordOf({ release, ...kernel })
   return { ...rest, package: { ...from, version }, createdAt, updatedAt: createdAt }
 }
 
-/** By release and version, as they come. */
+/** `release version` of each record, in their order. */
 const named = (records: Iterable<BuildRecord>): string[] =>
   [...records].map(({ kernel, package: { version } }) => `${kernel.release} ${version}`)
 
@@ -49,28 +49,31 @@ const OTHER_KERNELS = [
   build('6.1.0-1-amd6', '1'),
 ]
 
-t.test('the builds of a kernel, newest first, under every name of its architecture', async (t) => {
-  const builds = [build('6.1.0-1-amd64', '1~rc1', 3), build('6.1.0-1-amd64', '2:1', 1)]
-  const catalog = await Catalog.open(
-    await storeWith(build('6.1.0-1-amd64', '+1', 2), ...builds, ...OTHER_KERNELS),
-  )
-  t.equal(catalog.size, 9)
-  const kernel = { distro: 'debian', version: '12', release: '6.1.0-1-amd64' }
-  for (const arch of ['x86_64', 'amd64', 'AMD64']) {
-    const found = named(catalog.find({ ...kernel, arch }))
-    const newestFirst = ['6.1.0-1-amd64 2:1', '6.1.0-1-amd64 +1', '6.1.0-1-amd64 1~rc1']
-    t.same(found, newestFirst, `${arch}: by version, whenever it was made`)
-  }
-  for (const other of [
-    { arch: 's390x' },
-    { release: '6.1.0-1' },
-    { version: '*' },
-    { distro: 'x' },
-  ])
-    t.same(catalog.find({ ...kernel, arch: 'x86_64', ...other }), [], JSON.stringify(other))
-})
+t.test(
+  'find returns all builds of a kernel, newest first, for every alias of its architecture',
+  async (t) => {
+    const builds = [build('6.1.0-1-amd64', '1~rc1', 3), build('6.1.0-1-amd64', '2:1', 1)]
+    const catalog = await Catalog.open(
+      await storeWith(build('6.1.0-1-amd64', '+1', 2), ...builds, ...OTHER_KERNELS),
+    )
+    t.equal(catalog.size, 9)
+    const kernel = { distro: 'debian', version: '12', release: '6.1.0-1-amd64' }
+    for (const arch of ['x86_64', 'amd64', 'AMD64']) {
+      const found = named(catalog.find({ ...kernel, arch }))
+      const newestFirst = ['6.1.0-1-amd64 2:1', '6.1.0-1-amd64 +1', '6.1.0-1-amd64 1~rc1']
+      t.same(found, newestFirst, `${arch}: the package version decides, not the time of creation`)
+    }
+    for (const other of [
+      { arch: 's390x' },
+      { release: '6.1.0-1' },
+      { version: '*' },
+      { distro: 'x' },
+    ])
+      t.same(catalog.find({ ...kernel, arch: 'x86_64', ...other }), [], JSON.stringify(other))
+  },
+)
 
-t.test('records by build-id, by release alone, by the digest of the BTF', async (t) => {
+t.test('findBy finds records by build-id, by release and by BTF digest', async (t) => {
   const sha256 = 'ab'.repeat(32)
   const btf = { sha256, size: 1, types: 1, kinds: [], byteOrder: 'little', pointerSize: 8 } as const
   const [first, second, third] = [
@@ -87,12 +90,12 @@ t.test('records by build-id, by release alone, by the digest of the BTF', async 
   await store.delete(keyOf(second))
   await putRecord(store, { ...third, kernel: { ...third.kernel, buildId: 'decaf0' } })
   await catalog.refresh()
-  t.same(catalog.findBy('buildId', 'c0ffee'), [first], 'and follows what changes')
+  t.same(catalog.findBy('buildId', 'c0ffee'), [first], 'the index follows changes')
   t.same(named(catalog.findBy('buildId', 'decaf0')), ['b 1'])
   t.same(catalog.findBy('sha256', sha256), [first])
 })
 
-t.test('a listing: filtered, in order of the keys, from where another ended', async (t) => {
+t.test('list filters, is in byte order of the keys, and continues after a given key', async (t) => {
   const catalog = await Catalog.open(
     await storeWith(
       build('b', '2'),
@@ -122,7 +125,7 @@ t.test('a listing: filtered, in order of the keys, from where another ended', as
   t.same(listed(catalog, { version: '13' }, keys.at(-1)), [])
 })
 
-t.test('refresh reads what came, changed or went, and nothing else', async (t) => {
+t.test('refresh reads new and changed records only, and drops deleted ones', async (t) => {
   const store = await storeWith(build('a', '1'), build('b', '1'), build('c', '1'))
   const { watched, read } = watch(store)
   const catalog = await Catalog.open(watched)
@@ -138,7 +141,7 @@ t.test('refresh reads what came, changed or went, and nothing else', async (t) =
   t.equal([...catalog.list()][0]!.record.embedded, true)
 })
 
-t.test('refresh of one kernel leaves the others as they were', async (t) => {
+t.test('refresh with a prefix leaves all other kernels unchanged', async (t) => {
   const store = await storeWith(build('a', '1'), build('b', '1'))
   const catalog = await Catalog.open(store)
   for (const record of [build('a', '2'), build('b', '2'), build('aa', '1')])
@@ -148,7 +151,7 @@ t.test('refresh of one kernel leaves the others as they were', async (t) => {
   t.same(listed(catalog), ['a 1', 'a 2', 'b 1'])
 })
 
-t.test('refreshes at once undo nothing of each other', async (t) => {
+t.test('concurrent refreshes do not undo each other', async (t) => {
   const store = await storeWith(build('a', '1'), build('b', '1'))
   const slow: Store = Object.assign(Object.create(store), {
     get: (key: string) => store.get(key),
@@ -165,7 +168,7 @@ t.test('refreshes at once undo nothing of each other', async (t) => {
   t.same(listed(catalog), ['a 1', 'a 2', 'b 1', 'b 2'])
 })
 
-t.test('what others put among the records is reported and passed over', async (t) => {
+t.test('invalid objects among the records are reported once each and skipped', async (t) => {
   const good = build('good', '1')
   const store = await storeWith(good, build('bad', '1'))
   const prefix = 'kernels/debian/12/x86_64'
@@ -179,19 +182,19 @@ t.test('what others put among the records is reported and passed over', async (t
     'kernels/README.md': '# kernels',
   }
   for (const [key, text] of Object.entries(wrong)) await store.put(key, Buffer.from(text))
-  const told: StoreError[] = []
-  const catalog = await Catalog.open(store, (error) => told.push(error))
+  const invalid: StoreError[] = []
+  const catalog = await Catalog.open(store, (error) => invalid.push(error))
   t.same(listed(catalog), ['good 1'])
-  t.same([...new Set(told.map(({ code }) => code))], ['invalid_record'])
+  t.same([...new Set(invalid.map(({ code }) => code))], ['invalid_record'])
   for (const key of Object.keys(wrong))
-    t.equal(told.filter(({ message }) => message.startsWith(`${key}:`)).length, 1, key)
+    t.equal(invalid.filter(({ message }) => message.startsWith(`${key}:`)).length, 1, key)
   await Catalog.open(store)
-  t.pass('nor is it fatal where nobody listens')
+  t.pass('an invalid record is not fatal without a listener either')
 })
 
-/** A store of which `method` fails once it was called, or gave, so many times. */
+/** A store whose `get` or `list` fails after `after` calls or listed objects. */
 const failing = (store: Store, method: 'get' | 'list', after = 0): Store => {
-  const error = new StoreError('unreachable', 'not_found_upstream')
+  const error = new StoreError('unreachable', 'the server is gone')
   let calls = 0
   return Object.assign(Object.create(store), {
     head: (key: string) => store.head(key),
@@ -201,13 +204,13 @@ const failing = (store: Store, method: 'get' | 'list', after = 0): Store => {
       for await (const info of store.list(prefix)) {
         if (method === 'list' && calls++ >= after) throw error
         yield info
-        await sleep(2) // what fails meanwhile must not end the process
+        await sleep(2) // a read that fails meanwhile must not end the process
       }
     },
   })
 }
 
-t.test('a failing store leaves the catalog as it was', async (t) => {
+t.test('a refresh that fails leaves the catalog unchanged', async (t) => {
   const store = await storeWith(build('a', '1'))
   let now = store
   const turning: Store = Object.assign(Object.create(store), {
@@ -220,16 +223,16 @@ t.test('a failing store leaves the catalog as it was', async (t) => {
   for (const method of ['get', 'list'] as const)
     for (const after of [0, 1, 20]) {
       now = failing(store, method, after)
-      await t.rejects(catalog.refresh(), told('unreachable'), `${method} after ${after}`)
+      await t.rejects(catalog.refresh(), storeError('unreachable'), `${method} after ${after}`)
       t.same(listed(catalog), ['a 1'])
     }
-  await t.rejects(Catalog.open(turning), told('unreachable'))
+  await t.rejects(Catalog.open(turning), storeError('unreachable'))
   now = store
   await catalog.refresh()
-  t.equal(catalog.size, 41, 'and catches up once it is back')
+  t.equal(catalog.size, 41, 'a later refresh catches up')
 })
 
-t.test('a record that goes while the others are read', async (t) => {
+t.test('a record that is deleted during a refresh is skipped', async (t) => {
   const store = await storeWith(build('a', '1'), build('b', '1'))
   const { watched } = watch(store, async (key) => {
     if (key === keyOf(build('b', '1'))) await store.delete(key)
@@ -237,7 +240,7 @@ t.test('a record that goes while the others are read', async (t) => {
   t.same(listed(await Catalog.open(watched)), ['a 1'])
 })
 
-t.test('the snapshot says what the records do, and is followed', async (t) => {
+t.test('openSnapshot reads the snapshot with one GET, and follow keeps up with it', async (t) => {
   const store = await storeWith(build('b', '1'), ...OTHER_KERNELS)
   const published = await Catalog.publish(store)
   const { watched, read } = watch(store)
@@ -249,24 +252,24 @@ t.test('the snapshot says what the records do, and is followed', async (t) => {
   await putRecord(store, build('c', '1'))
   await store.delete(keyOf(build('b', '1')))
   await catalog.follow()
-  t.same(listed(catalog, { release: '?' }), ['b 1'], 'no further than it')
+  t.same(listed(catalog, { release: '?' }), ['b 1'], 'follow goes no further than the snapshot')
   await Catalog.publish(store)
   await catalog.follow()
   t.same(listed(catalog, { release: '?' }), ['c 1'])
   read.clear()
   await catalog.follow()
-  t.equal(read.size, 0, 'and not again while it is the same')
+  t.equal(read.size, 0, 'an unchanged snapshot is not read again')
 })
 
-t.test("the snapshot, which anybody may read, has nothing that is the operator's", async (t) => {
+t.test('the public snapshot contains no logs, local paths and credentials', async (t) => {
   const failure = {
-    ...{ code: 'pahole_crashed' as const, message: 'pahole ended by SIGSEGV', fingerprint: '1' },
-    ...{
-      log: 'at /home/mill/secret.c:1',
-      attempts: 1,
-      at: '2026-11-01T00:00:00.000Z',
-      retryAt: null,
-    },
+    code: 'pahole_crashed' as const,
+    message: 'pahole ended by SIGSEGV',
+    log: 'at /home/mill/secret.c:1',
+    attempts: 1,
+    fingerprint: '1',
+    at: '2026-11-01T00:00:00.000Z',
+    retryAt: null,
   }
   const failed: BuildRecord = { ...build('failed', '1'), failure }
   const from = (release: string, url: string): BuildRecord => {
@@ -286,14 +289,18 @@ t.test("the snapshot, which anybody may read, has nothing that is the operator's
     return zstdDecompressSync(Buffer.concat(await body.toArray())).toString()
   }
 
-  t.same(recordsOf(await Catalog.publish(store)), full, 'who may read the records has all of them')
+  t.same(
+    recordsOf(await Catalog.publish(store)),
+    full,
+    'the catalog of the publisher has the full records',
+  )
   t.notMatch(await text(), /secret\.c|srv|word/)
-  const { log: _, ...told } = failure
+  const { log: _, ...publicFailure } = failure
   const shown = recordsOf(await Catalog.openSnapshot(store))
   t.same(
     shown.map(({ failure, package: { url } }) => [url, failure]),
     [
-      [failed.package.url, told],
+      [failed.package.url, publicFailure],
       ['linux.deb', undefined],
       ['https://mirror.example/linux.deb', undefined],
       ['https://mirror.example/linux.deb', undefined],
@@ -303,14 +310,18 @@ t.test("the snapshot, which anybody may read, has nothing that is the operator's
   const { watched, read } = watch(store)
   t.same(recordsOf(await Catalog.open(watched)), full)
   const keys = [full[0]!, full[1]!, full[3]!].map(keyOf)
-  t.same([...read].sort(), [SNAPSHOT_KEY, ...keys].sort(), 'those that it has not all of are read')
+  t.same(
+    [...read].sort(),
+    [SNAPSHOT_KEY, ...keys].sort(),
+    'records with a private part are read from the store',
+  )
   const before = await store.head(SNAPSHOT_KEY)
   await Catalog.publish(store)
-  t.equal((await store.head(SNAPSHOT_KEY)).etag, before.etag, 'which is no change')
-  t.same(await Array.fromAsync(verifyStore(store)), [], 'and nothing wrong')
+  t.equal((await store.head(SNAPSHOT_KEY)).etag, before.etag, 'the snapshot is unchanged')
+  t.same(await Array.fromAsync(verifyStore(store)), [], 'verifyStore finds nothing')
 })
 
-t.test('a snapshot with all of the records, of an older version, is replaced', async (t) => {
+t.test('publish replaces a snapshot of an older version that has private data', async (t) => {
   const record = build('a', '1')
   record.package.url = 'file:///srv/mill/linux.deb'
   const store = await storeWith(record)
@@ -325,13 +336,13 @@ t.test('a snapshot with all of the records, of an older version, is replaced', a
   t.equal(entry?.record.package.url, 'linux.deb')
 })
 
-t.test('a snapshot that is missing or does not read is passed over', async (t) => {
+t.test('openSnapshot lists the records if the snapshot is missing or invalid', async (t) => {
   const store = await storeWith(build('a', '1'))
   const open = async (t: Test, name: string, reported: string[]) => {
-    const told: string[] = []
-    const catalog = await Catalog.openSnapshot(store, ({ code }) => told.push(code))
+    const codes: string[] = []
+    const catalog = await Catalog.openSnapshot(store, ({ code }) => codes.push(code))
     t.same(listed(catalog), ['a 1'], name)
-    t.same(told, reported, name)
+    t.same(codes, reported, name)
   }
   await open(t, 'missing', [])
   await Catalog.publish(store)
@@ -346,10 +357,10 @@ t.test('a snapshot that is missing or does not read is passed over', async (t) =
     await open(t, name, ['invalid_snapshot'])
   }
   await Catalog.publish(store)
-  await open(t, 'made anew', [])
+  await open(t, 'published again', [])
 })
 
-/** The store, with the keys that are read from it; `before` is called before each. */
+/** Wraps a store and collects the keys that are read; `before` runs before each read. */
 function watch(
   store: Store,
   before = async (_key: string) => {},

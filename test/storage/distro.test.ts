@@ -1,4 +1,4 @@
-// The names of distributions: what os-release says, and what a kernel is kept under.
+// Tests the rules for names of distributions: from os-release's name to the one that the catalog uses.
 import t from 'tap'
 import { namesOf } from '../../storage/index.ts'
 
@@ -7,7 +7,7 @@ const named = (distro: string, version: string): string[] =>
     (name) => `${name.distro}/${name.version}`,
   )
 
-t.test('a name that no rule touches is looked for once', async (t) => {
+t.test('namesOf returns one name if no rule applies', async (t) => {
   for (const name of [
     'debian/12',
     'ubuntu/20.04',
@@ -19,7 +19,7 @@ t.test('a name that no rule touches is looked for once', async (t) => {
     t.same(named(...(name.split('/') as [string, string])), [name])
 })
 
-t.test('each rule, after the name as it is', async (t) => {
+t.test('namesOf returns the given name first, then the name by the rule', async (t) => {
   const rules = {
     'rhel/7.9': 'rhel/7',
     'ol/8.9': 'ol/8',

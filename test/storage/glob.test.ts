@@ -1,4 +1,4 @@
-// Globs against what fnmatch(3) makes of them, by way of bash, and against hostile ones.
+// Compares our globs with those of bash, and runs hostile patterns.
 import { execFileSync } from 'node:child_process'
 import t from 'tap'
 import { matchGlob } from '../../storage/index.ts'
@@ -35,10 +35,10 @@ const TEXTS = [
   ...['6.1.0+deb13', 'ace', 'abe', 'aXbYc', 'abcabc', '.', '{a,b}', 'é', 'eé', '6', '1a', 'a1'],
 ]
 
-/** Reads the texts, and says of each whether it matches the pattern. */
+/** A shell script: prints 1 or 0 for each line of its input that matches the pattern or not. */
 const MATCH = 'while read -r text; do case $text in $1) printf 1;; *) printf 0;; esac; done'
 
-t.test('every pattern and text, as bash has it', async (t) => {
+t.test('matchGlob agrees with bash for every pattern and text', async (t) => {
   const input = `${TEXTS.join('\n')}\n`
   const env = { LC_ALL: 'C.UTF-8' }
   for (const pattern of PATTERNS) {
@@ -50,11 +50,11 @@ t.test('every pattern and text, as bash has it', async (t) => {
   }
 })
 
-t.test('a slash is a character as any other', async (t) => {
+t.test('matchGlob treats a slash as an ordinary character', async (t) => {
   t.ok(matchGlob('*/vmlinux-*', './usr/lib/debug/boot/vmlinux-6.1.0'))
 })
 
-t.test('a hostile pattern ends', { timeout: 10_000 }, async (t) => {
+t.test('matchGlob ends quickly for hostile patterns', { timeout: 10_000 }, async (t) => {
   const text = 'a'.repeat(5000)
   t.notOk(matchGlob('*a'.repeat(2000), `${'a'.repeat(1999)}b`))
   t.notOk(matchGlob(`${'*a'.repeat(500)}b`, text))

@@ -1,4 +1,4 @@
-// Records as JSON in the store: what was written reads back, and what others wrote is believed only when it is right.
+// Tests records as JSON in a store: they survive a round trip, and invalid ones are rejected.
 import t from 'tap'
 import {
   buildOf,
@@ -13,7 +13,7 @@ import {
   type SourceFailure,
   type StoreError,
 } from '../../storage/index.ts'
-import { keysOf, textOf, told } from '../helpers/store-contract.ts'
+import { keysOf, storeError, textOf } from '../helpers/store-contract.ts'
 import { recordOf } from '../helpers/test-service.ts'
 
 const failure: Failure = {
@@ -49,7 +49,7 @@ const record = recordOf(
 )
 const key = recordKey(record.kernel, buildOf(record))
 
-t.test('what was written reads back', async (t) => {
+t.test('readRecord returns what putRecord wrote', async (t) => {
   const store = await openStore('memory:')
   const long = recordOf({ release: 'r'.repeat(255), distro: 'd'.repeat(255) })
   const bare = recordOf({ distro: 'a/b', version: '2:5', arch: '…' })
@@ -60,23 +60,23 @@ t.test('what was written reads back', async (t) => {
     t.equal((await textOf(store, key)).at(-1), '\n', 'a text file')
   }
   await putRecord(store, { ...record, embedded: true })
-  t.equal((await readRecord(store, key)).embedded, true, 'over the older one')
+  t.equal((await readRecord(store, key)).embedded, true, 'a second put replaces the record')
   t.equal((await keysOf(store, '')).length, 3)
-  await t.rejects(readRecord(store, 'kernels/none'), told('not_found'))
+  await t.rejects(readRecord(store, 'kernels/none'), storeError('not_found'))
 })
 
-t.test('a record that could not be read is not written', async (t) => {
+t.test('putRecord rejects a record that readRecord would reject', async (t) => {
   const store = await openStore('memory:')
   const large = { ...record, failure: { ...failure, log: 'x'.repeat(2 ** 20) } }
-  await t.rejects(putRecord(store, large), told('invalid_record'))
+  await t.rejects(putRecord(store, large), storeError('invalid_record'))
   for (const release of ['', '..', 'r'.repeat(256)])
-    await t.rejects(putRecord(store, recordOf({ release })), told('invalid_key'))
+    await t.rejects(putRecord(store, recordOf({ release })), storeError('invalid_key'))
   const nameless = recordOf({}, { package: { ...record.package, version: '' } })
-  await t.rejects(putRecord(store, nameless), told('invalid_record'))
+  await t.rejects(putRecord(store, nameless), storeError('invalid_record'))
   t.same(await keysOf(store, ''), [])
 })
 
-/** The record with a value at a path in it; `undefined` takes it away. */
+/** The record with another value at a path; `undefined` removes the field. */
 function changed(path: string, value: unknown): unknown {
   const copy = structuredClone(record) as unknown as Record<string, unknown>
   const names = path.split('.')
@@ -86,7 +86,7 @@ function changed(path: string, value: unknown): unknown {
   return copy
 }
 
-/** Values that are not what the record has there. */
+/** Invalid values, by path in the record. */
 const WRONG: Record<string, unknown[]> = {
   schema: [undefined, 0, 2, '1', null],
   kernel: [undefined, null, [], 'x'],
@@ -116,66 +116,81 @@ const WRONG: Record<string, unknown[]> = {
   createdAt: [undefined, '', 'yesterday', '2026-13-01T00:00:00Z', 1700000000],
 }
 
-t.test('a record that is wrong anywhere is refused', async (t) => {
+t.test('readRecord rejects a record with an invalid value in any field', async (t) => {
   const store = await openStore('memory:')
   for (const [path, values] of Object.entries(WRONG))
     for (const value of values) {
       await store.put(key, Buffer.from(JSON.stringify(changed(path, value))))
       const name = `${path}: ${JSON.stringify(value)?.slice(0, 40)}`
-      await t.rejects(readRecord(store, key), told('invalid_record'), name)
+      await t.rejects(readRecord(store, key), storeError('invalid_record'), name)
     }
 })
 
-t.test('what is no record at all', { timeout: 20_000 }, async (t) => {
-  const store = await openStore('memory:')
-  const json = JSON.stringify(record)
-  const wrong = {
-    nothing: '',
-    'cut short': json.slice(0, -1),
-    'more behind it': `${json}{}`,
-    'no JSON': '\0\x01\x02',
-    HTML: '<html>',
-    'a number': '1',
-    null: 'null',
-    'a list': `[${json}]`,
-    'deeply nested': '['.repeat(1e6),
-    'deeply nested in it': `${json.slice(0, -1)},"a":${'['.repeat(2e5)}${']'.repeat(2e5)},"schema":2}`,
-    'too large': json + ' '.repeat(2 ** 20),
-  }
-  for (const [name, text] of Object.entries(wrong)) {
-    await store.put(key, Buffer.from(text))
-    await t.rejects(readRecord(store, key), told('invalid_record'), name)
-  }
-  const polluting = `${json.slice(0, -1)},"__proto__":{"polluted":1}}`
-  await store.put(key, Buffer.from(polluting))
-  await readRecord(store, key).catch(() => {})
-  t.notOk('polluted' in {})
-})
+t.test(
+  'readRecord rejects text that is not a record, and no prototype is polluted',
+  { timeout: 20_000 },
+  async (t) => {
+    const store = await openStore('memory:')
+    const json = JSON.stringify(record)
+    const wrong = {
+      empty: '',
+      'cut short': json.slice(0, -1),
+      'trailing text': `${json}{}`,
+      'control characters': '\0\x01\x02',
+      HTML: '<html>',
+      'a number': '1',
+      null: 'null',
+      'a list': `[${json}]`,
+      'deeply nested': '['.repeat(1e6),
+      'deeply nested in it': `${json.slice(0, -1)},"a":${'['.repeat(2e5)}${']'.repeat(2e5)},"schema":2}`,
+      'too large': json + ' '.repeat(2 ** 20),
+    }
+    for (const [name, text] of Object.entries(wrong)) {
+      await store.put(key, Buffer.from(text))
+      await t.rejects(readRecord(store, key), storeError('invalid_record'), name)
+    }
+    const polluting = `${json.slice(0, -1)},"__proto__":{"polluted":1}}`
+    await store.put(key, Buffer.from(polluting))
+    await readRecord(store, key).catch(() => {})
+    t.notOk('polluted' in {})
+  },
+)
 
-t.test('one kernel is never taken for another', async (t) => {
+t.test('readRecord rejects a record under the key of another kernel', async (t) => {
   const store = await openStore('memory:')
   const text = JSON.stringify(record)
   const other = recordKey({ ...record.kernel, release: '6.1.0-1-amd64' }, buildOf(record))
   for (const wrong of [other, 'kernels/x.json', `${key}/x`]) {
     await store.put(wrong, Buffer.from(text))
-    await t.rejects(readRecord(store, wrong), told('invalid_record'), wrong)
+    await t.rejects(readRecord(store, wrong), storeError('invalid_record'), wrong)
   }
 })
 
-t.test('sources that could not be discovered', async (t) => {
-  const store = await openStore('memory:')
-  const sources: SourceFailure[] = ['bookworm', 'bookworm-security', '../x', 'a/b'].map((suite) => {
-    const unreachable = { ...failure, code: 'unreachable', retryAt: failure.at } as const
-    return { schema: 1, source: 'debian', suite, url: 'http://127.0.0.1/', failure: unreachable }
-  })
-  for (const source of sources) await putSourceFailure(store, source)
-  const [first] = await keysOf(store, 'sources/')
-  t.match(await readSourceFailure(store, first!), { source: 'debian' })
+t.test(
+  'listSourceFailures returns every stored source failure and reports invalid ones',
+  async (t) => {
+    const store = await openStore('memory:')
+    const sources: SourceFailure[] = ['bookworm', 'bookworm-security', '../x', 'a/b'].map(
+      (suite) => {
+        const unreachable = { ...failure, code: 'unreachable', retryAt: failure.at } as const
+        return {
+          schema: 1,
+          source: 'debian',
+          suite,
+          url: 'http://127.0.0.1/',
+          failure: unreachable,
+        }
+      },
+    )
+    for (const source of sources) await putSourceFailure(store, source)
+    const [first] = await keysOf(store, 'sources/')
+    t.match(await readSourceFailure(store, first!), { source: 'debian' })
 
-  await store.put('sources/debian/corrupt.json', Buffer.from('{'))
-  const invalid: StoreError[] = []
-  const listed = await Array.fromAsync(listSourceFailures(store, (error) => invalid.push(error)))
-  t.same(listed.map(({ suite }) => suite).sort(), sources.map(({ suite }) => suite).sort())
-  t.match(invalid, [{ code: 'invalid_record', message: /corrupt/ }])
-  t.equal((await Array.fromAsync(listSourceFailures(store))).length, sources.length)
-})
+    await store.put('sources/debian/corrupt.json', Buffer.from('{'))
+    const invalid: StoreError[] = []
+    const listed = await Array.fromAsync(listSourceFailures(store, (error) => invalid.push(error)))
+    t.same(listed.map(({ suite }) => suite).sort(), sources.map(({ suite }) => suite).sort())
+    t.match(invalid, [{ code: 'invalid_record', message: /corrupt/ }])
+    t.equal((await Array.fromAsync(listSourceFailures(store))).length, sources.length)
+  },
+)

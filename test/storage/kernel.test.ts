@@ -1,11 +1,11 @@
-// Kernels' names as the catalog keeps them, and which of them a filter asks for.
+// Tests the schemas of kernel names, and filters on them.
 import t from 'tap'
 import { Value } from 'typebox/value'
 import { Kernel, type KernelFilter, KernelName, matchesFilter } from '../../storage/index.ts'
 
 const kernel = { distro: 'debian', version: '12', arch: 'i686', release: '6.1.0-49-686-pae' }
 
-t.test('a kernel has all four parts of its name', async (t) => {
+t.test('KernelName requires all four parts, each a string that is not empty', async (t) => {
   t.ok(Value.Check(KernelName, kernel))
   for (const field of Object.keys(kernel)) {
     const { [field]: _, ...rest } = kernel as Record<string, string>
@@ -16,14 +16,14 @@ t.test('a kernel has all four parts of its name', async (t) => {
   for (const value of [null, undefined, 'debian', [], 1]) t.notOk(Value.Check(KernelName, value))
 })
 
-t.test('a build-id is hex of whole bytes, as the note has it', async (t) => {
+t.test('Kernel accepts a build-id of 1 to 64 bytes in lower-case hex', async (t) => {
   for (const buildId of ['c0ffee', 'ab'.repeat(20), undefined])
     t.ok(Value.Check(Kernel, { ...kernel, ...(buildId && { buildId }) }), String(buildId))
   for (const buildId of ['', 'a', 'abc', 'C0FFEE', '../x', 'ab'.repeat(65), 'ab\n', 12])
     t.notOk(Value.Check(Kernel, { ...kernel, buildId }), JSON.stringify(buildId))
 })
 
-t.test('a filter wants all that it names', async (t) => {
+t.test('matchesFilter requires every field of the filter to match', async (t) => {
   const wanted: KernelFilter[] = [
     {},
     kernel,

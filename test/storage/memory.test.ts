@@ -1,4 +1,4 @@
-// The contract of `Store`, in memory.
+// Tests that the memory store fulfils the contract of `Store`.
 import t from 'tap'
 import { openStore } from '../../storage/index.ts'
 import { testStore } from '../helpers/store-contract.ts'
@@ -6,7 +6,7 @@ import { testStore } from '../helpers/store-contract.ts'
 await testStore(t, {
   open: () => openStore('memory:'),
   leftovers: async () => [],
-  refusing: 'memory refuses no one',
-  unreachable: 'memory is always there',
+  refusing: 'memory has no permissions',
+  unreachable: 'memory is always reachable',
   resident: true,
 })

@@ -1,4 +1,4 @@
-// Names as segments of keys, file names and URLs, both ways; and the keys of the store's layout.
+// Tests the encoding of names as segments of keys, file names and URLs, and the keys of the store's layout.
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,9 +13,9 @@ import {
   sourceFailureKey,
 } from '../../storage/index.ts'
 import { isKey } from '../../storage/name.ts'
-import { told } from '../helpers/store-contract.ts'
+import { storeError } from '../helpers/store-contract.ts'
 
-/** Names as they are met, and as nobody should meet them; and their segments. */
+/** Real and hostile names, with their segments. */
 const NAMES = {
   '6.12.107+deb13-amd64': '6.12.107+deb13-amd64',
   '6.1.0-49-686-pae': '6.1.0-49-686-pae',
@@ -42,7 +42,7 @@ const NAMES = {
   '🐝': '%F0%9F%90%9D',
 } as const
 
-t.test('a name makes one segment, and the segment the name', async (t) => {
+t.test('decodeName inverts encodeName, and no two names share a segment', async (t) => {
   for (const [name, segment] of Object.entries(NAMES)) {
     t.equal(encodeName(name), segment)
     t.equal(decodeName(segment), name)
@@ -51,7 +51,7 @@ t.test('a name makes one segment, and the segment the name', async (t) => {
   t.equal(new Set(Object.values(NAMES)).size, Object.keys(NAMES).length, 'no two names share one')
 })
 
-t.test('every character, alone and in the midst of others', async (t) => {
+t.test('every character survives encoding, alone and inside a name', async (t) => {
   const wrong: string[] = []
   for (let code = 0; code <= 0xffff; code++) {
     const char = String.fromCharCode(code)
@@ -64,7 +64,7 @@ t.test('every character, alone and in the midst of others', async (t) => {
   t.same(wrong, [])
 })
 
-t.test('a segment passes through a URL and a file system as it is', async (t) => {
+t.test('a segment passes through a URL and a file system unchanged', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'btfmill-name-'))
   t.teardown(() => rmSync(directory, { recursive: true }))
   for (const segment of Object.values(NAMES)) {
@@ -74,14 +74,14 @@ t.test('a segment passes through a URL and a file system as it is', async (t) =>
   }
 })
 
-t.test('what is no name', async (t) => {
+t.test('encodeName rejects empty, dot-only, ill-formed and too long names', async (t) => {
   for (const name of ['', '.', '..', '\ud800', 'a\udfffb', 'n'.repeat(256), ':'.repeat(86)])
-    t.throws(() => encodeName(name), told('invalid_key'), JSON.stringify(name.slice(0, 20)))
+    t.throws(() => encodeName(name), storeError('invalid_key'), JSON.stringify(name.slice(0, 20)))
   t.equal(encodeName('n'.repeat(255)).length, 255)
   t.equal(encodeName(':'.repeat(85)).length, 255)
 })
 
-t.test('a segment that no name makes is refused', async (t) => {
+t.test('decodeName and isKey reject a segment that encodeName cannot have made', async (t) => {
   const unclean = ['a%2fb', '%61', 'a:b', 'a b', 'ä', 'a/b', '.a', '\0', 'a\n']
   const broken = [
     '',
@@ -99,7 +99,7 @@ t.test('a segment that no name makes is refused', async (t) => {
   ]
   for (const segment of [...unclean, ...broken, '%2E%2E', 'n'.repeat(256), '%'.repeat(1e6)]) {
     const name = JSON.stringify(segment.slice(0, 20))
-    t.throws(() => decodeName(segment), told('invalid_key'), name)
+    t.throws(() => decodeName(segment), storeError('invalid_key'), name)
     t.notOk(isKey(`a/${segment}`) && !segment.includes('/'), name)
   }
 })
@@ -107,7 +107,7 @@ t.test('a segment that no name makes is refused', async (t) => {
 const kernel = { distro: 'debian', version: '13', arch: 'x86_64', release: '6.12.107+deb13-amd64' }
 const prefix = 'kernels/debian/13/x86_64/6.12.107+deb13-amd64/'
 
-t.test('the keys of the layout', async (t) => {
+t.test('the key functions make the documented keys and reject invalid parts', async (t) => {
   t.equal(kernelPrefix(kernel), prefix)
   t.equal(recordKey(kernel, '2:6.12~rc1-1'), `${prefix}2%3A6.12~rc1-1.json`)
   t.equal(recordKey({ ...kernel, release: 'a/../b' }, 'c').split('/').length, 6)
@@ -115,23 +115,26 @@ t.test('the keys of the layout', async (t) => {
   const sha256 = '0f'.repeat(32)
   t.equal(blobKey(sha256), `blobs/0f/${sha256}.btf.zst`)
   for (const digest of ['', '../x', sha256.slice(1), sha256.toUpperCase(), `${sha256}\n`])
-    t.throws(() => blobKey(digest), told('invalid_key'), JSON.stringify(digest))
+    t.throws(() => blobKey(digest), storeError('invalid_key'), JSON.stringify(digest))
   for (const field of ['distro', 'version', 'arch', 'release'])
     for (const name of ['', '..', 'n'.repeat(256)])
-      t.throws(() => kernelPrefix({ ...kernel, [field]: name }), told('invalid_key'))
+      t.throws(() => kernelPrefix({ ...kernel, [field]: name }), storeError('invalid_key'))
 })
 
-t.test('a record is named after its package, else its build-id, else its BTF', async (t) => {
-  const named = { name: 'p', url: '', authenticated: 'none' } as const
-  const btf = { sha256: 'ab'.repeat(32), size: 1, types: 1, kinds: [] }
-  const measured = { ...btf, byteOrder: 'little', pointerSize: 8 } as const
-  const built = { ...kernel, buildId: 'c0ffee' }
-  const [versioned, nameless] = [
-    { ...named, version: '1:2' },
-    { ...named, version: '' },
-  ]
-  t.equal(buildOf({ kernel: built, package: versioned, btf: measured }), '1:2')
-  t.equal(buildOf({ kernel: built, package: nameless, btf: measured }), 'c0ffee')
-  t.equal(buildOf({ kernel, package: nameless, btf: measured }), `btf-${'ab'.repeat(8)}`)
-  t.throws(() => buildOf({ kernel, package: nameless }), told('invalid_record'))
-})
+t.test(
+  'buildOf takes the package version, without it the build-id, and without that the BTF digest',
+  async (t) => {
+    const named = { name: 'p', url: '', authenticated: 'none' } as const
+    const btf = { sha256: 'ab'.repeat(32), size: 1, types: 1, kinds: [] }
+    const measured = { ...btf, byteOrder: 'little', pointerSize: 8 } as const
+    const built = { ...kernel, buildId: 'c0ffee' }
+    const [versioned, nameless] = [
+      { ...named, version: '1:2' },
+      { ...named, version: '' },
+    ]
+    t.equal(buildOf({ kernel: built, package: versioned, btf: measured }), '1:2')
+    t.equal(buildOf({ kernel: built, package: nameless, btf: measured }), 'c0ffee')
+    t.equal(buildOf({ kernel, package: nameless, btf: measured }), `btf-${'ab'.repeat(8)}`)
+    t.throws(() => buildOf({ kernel, package: nameless }), storeError('invalid_record'))
+  },
+)

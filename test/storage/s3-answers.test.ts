@@ -1,13 +1,13 @@
 /*
- * What S3 servers answer that Ceph does not, and what servers answer that are not S3 at all: conditions where parts are
- * completed, refusals by other names, listings without an end.
+ * Tests responses that Ceph does not give, but other S3 servers do, and responses of servers that are not S3:
+ * conditions on completed uploads, other error names, endless listings.
  */
 import type { RequestListener } from 'node:http'
 import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
 import { openStore, type Store, type StoreErrorCode } from '../../storage/index.ts'
-import { keysOf, told } from '../helpers/store-contract.ts'
+import { keysOf, storeError } from '../helpers/store-contract.ts'
 import { type Server, startServer } from '../helpers/test-server.ts'
 
 const MIB = 1024 * 1024
@@ -16,7 +16,7 @@ const DAY = 24 * 3600 * 1000
 process.env.AWS_ACCESS_KEY_ID = 'someone'
 process.env.AWS_SECRET_ACCESS_KEY = 'a-secret'
 
-/** A store on a server that answers in this way. */
+/** Opens a store on a server that gives this response to every request. */
 async function openOn(t: Test, answer: RequestListener): Promise<{ store: Store; server: Server }> {
   const server = await startServer(t, (request, response) => {
     request.resume().on('end', () => answer(request, response))
@@ -48,17 +48,17 @@ const USES: Record<string, Use> = {
   'put ifMatch': (store) => store.put('key', Buffer.from('x'), { ifMatch: 'tag' }),
 }
 
-/** What a use of the store says where the server gives this answer to everything. */
+/** The expected code of some methods if the server gives this response to every request. */
 const ANSWERS: Record<string, [RequestListener, StoreErrorCode, (keyof typeof USES)[]]> = {
   'a page of another server': [page, 'unreachable', ['get', 'head', 'list', 'put']],
-  'no such page': [refusal(404, ''), 'unreachable', ['get', 'head', 'list', 'put', 'delete']],
+  'status 404 without a code': [
+    refusal(404, ''),
+    'unreachable',
+    ['get', 'head', 'list', 'put', 'delete'],
+  ],
   'no such bucket': [refusal(404, 'NoSuchBucket'), 'unreachable', Object.keys(USES)],
   'an expired token': [refusal(400, 'ExpiredToken'), 'not_permitted', Object.keys(USES)],
-  'a clock that is wrong': [
-    refusal(403, 'RequestTimeTooSkewed'),
-    'not_permitted',
-    Object.keys(USES),
-  ],
+  'a wrong clock': [refusal(403, 'RequestTimeTooSkewed'), 'not_permitted', Object.keys(USES)],
   'a wrong region': [
     refusal(400, 'AuthorizationHeaderMalformed'),
     'not_permitted',
@@ -72,18 +72,18 @@ const ANSWERS: Record<string, [RequestListener, StoreErrorCode, (keyof typeof US
     'precondition_failed',
     ['put ifAbsent', 'put ifMatch'],
   ],
-  'conditions it does not know': [refusal(501, 'NotImplemented'), 'unsupported', ['put ifAbsent']],
+  'unknown conditions': [refusal(501, 'NotImplemented'), 'unsupported', ['put ifAbsent']],
 }
 
 for (const [name, [answer, code, uses]] of Object.entries(ANSWERS)) {
-  t.test(`${name} is ${code}`, async (t) => {
+  t.test(`the store maps this response to ${code}: ${name}`, async (t) => {
     const { store } = await openOn(t, answer)
     for (const use of uses) {
       const error = await USES[use]!(store).then(
         () => undefined,
         (error) => error,
       )
-      t.match(error, told(code), use)
+      t.match(error, storeError(code), use)
       t.notMatch(`${error?.message}`, /a-secret/)
     }
   })
@@ -96,7 +96,7 @@ const element = (name: string, content: string | number): string => `<${name}>${
 
 const KEPT = { etag: '"tag"', 'last-modified': 'Thu, 01 Jan 2026 00:00:00 GMT' }
 
-/** Uploads in parts as AWS has them: a condition is looked at where they are completed. */
+/** A server with multipart uploads like those of AWS, which checks conditions on completion. */
 const partsServer =
   (complete: RequestListener, abandoned = ''): RequestListener =>
   (request, response) => {
@@ -118,34 +118,40 @@ const partsServer =
 const requestsOf = ({ requests }: Server): string[] =>
   requests.map(({ method, url }) => `${method} ${url?.replace(/^[^?]*\?/, '')}`)
 
-t.test('a condition is kept where parts are completed', async (t) => {
-  for (const options of [{ ifAbsent: true }, { ifMatch: 'tag' }]) {
-    const { store, server } = await openOn(t, partsServer(refusal(412, 'PreconditionFailed')))
-    const put = store.put('key', Buffer.alloc(33 * MIB), options)
-    await t.rejects(put, told('precondition_failed'))
-    const completing = server.requests.find(
-      ({ method, url }) => method === 'POST' && url?.includes('uploadId'),
-    )
-    t.match(
-      completing?.headers,
-      options.ifAbsent ? { 'if-none-match': '*' } : { 'if-match': 'tag' },
-    )
-    t.match(requestsOf(server).at(-1), /^DELETE uploadId=one/, 'and the parts are removed')
-  }
-})
+t.test(
+  'a conditional put in parts sends its condition on completion and removes the parts on failure',
+  async (t) => {
+    for (const options of [{ ifAbsent: true }, { ifMatch: 'tag' }]) {
+      const { store, server } = await openOn(t, partsServer(refusal(412, 'PreconditionFailed')))
+      const put = store.put('key', Buffer.alloc(33 * MIB), options)
+      await t.rejects(put, storeError('precondition_failed'))
+      const completing = server.requests.find(
+        ({ method, url }) => method === 'POST' && url?.includes('uploadId'),
+      )
+      t.match(
+        completing?.headers,
+        options.ifAbsent ? { 'if-none-match': '*' } : { 'if-match': 'tag' },
+      )
+      t.match(requestsOf(server).at(-1), /^DELETE uploadId=one/, 'the parts are removed')
+    }
+  },
+)
 
-t.test('an upload that fails only after it was said to have gone well', async (t) => {
+t.test('an upload whose completion answers 200 with an error fails with unreachable', async (t) => {
   const failing: RequestListener = (_, response) =>
     response.end(`<?xml version="1.0"?><Error>${element('Code', 'InternalError')}</Error>`)
   for (const complete of [failing, page]) {
     const { store, server } = await openOn(t, partsServer(complete))
-    await t.rejects(store.put('key', Readable.from([Buffer.alloc(6 * MIB)])), told('unreachable'))
+    await t.rejects(
+      store.put('key', Readable.from([Buffer.alloc(6 * MIB)])),
+      storeError('unreachable'),
+    )
     if (complete === failing)
       t.ok(requestsOf(server).some((asked) => /^DELETE uploadId/.test(asked)))
   }
 })
 
-t.test('parts that a killed writer left are removed when they are old', async (t) => {
+t.test('a multipart put removes parts of killed writers that are a day old, once', async (t) => {
   const upload = (id: string, age: number) =>
     element(
       'Upload',
@@ -161,10 +167,10 @@ t.test('parts that a killed writer left are removed when they are old', async (t
   await store.put('key', Buffer.alloc(6 * MIB))
   const removed = requestsOf(server).filter((asked) => asked.startsWith('DELETE'))
   t.match(removed, [/uploadId=old/])
-  t.equal(removed.length, 1, 'once, and not those that are being written')
+  t.equal(removed.length, 1, 'recent parts stay, and a second put removes nothing')
 })
 
-t.test('a listing in another order, or without an end, is none', async (t) => {
+t.test('list rejects a listing that is not in byte order or never ends', async (t) => {
   const listing =
     (...keys: string[]): RequestListener =>
     (_, response) => {
@@ -182,21 +188,21 @@ t.test('a listing in another order, or without an end, is none', async (t) => {
     }
   for (const keys of [['some/b', 'some/a'], ['some/a']]) {
     const { store } = await openOn(t, listing(...keys))
-    await t.rejects(keysOf(store, ''), told('unreachable'), keys.join(', '))
+    await t.rejects(keysOf(store, ''), storeError('unreachable'), keys.join(', '))
   }
 })
 
-t.test('a range that is answered with something else is refused', async (t) => {
+t.test('get rejects a response that does not have the requested range', async (t) => {
   const answer: RequestListener = (_, response) => {
     response.writeHead(200, { ...KEPT, 'content-length': 10 }).end('0123456789')
   }
   const { store } = await openOn(t, answer)
   t.equal((await buffer((await store.get('key')).body)).toString(), '0123456789')
-  await t.rejects(store.get('key', { start: 3 }), told('unreachable'))
+  await t.rejects(store.get('key', { start: 3 }), storeError('unreachable'))
 })
 
 t.test(
-  'an object that is replaced while its connection breaks is not mixed with the new one',
+  'a resumed read fails if the object was replaced, and never mixes two objects',
   async (t) => {
     let asked = 0
     const { store } = await openOn(t, (request, response) => {
@@ -205,6 +211,6 @@ t.test(
       response.write('01234', () => setTimeout(() => response.destroy(), 10))
     })
     const { body } = await store.get('key')
-    await t.rejects(buffer(body), told('unreachable'))
+    await t.rejects(buffer(body), storeError('unreachable'))
   },
 )

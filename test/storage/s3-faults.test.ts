@@ -1,6 +1,6 @@
 /*
- * S3 through a network and a server that lose, cut, delay and refuse. What is asked once more is done once; what cannot
- * be done says that the server was not reached, and never that there is no object; and data is whole or absent.
+ * Tests S3 through a proxy that loses, cuts, delays and rejects requests. A repeated request is carried out once. A
+ * failed operation gives `unreachable` and never `not_found`. Objects are whole or absent.
  */
 import { createHash } from 'node:crypto'
 import { Readable } from 'node:stream'
@@ -9,25 +9,25 @@ import t, { type Test } from 'tap'
 import type { Store } from '../../storage/index.ts'
 import { makeBucket } from '../helpers/bucket.ts'
 import { FAULTS, type FaultyServer, slow, startProxy } from '../helpers/proxy.ts'
-import { keysOf, told } from '../helpers/store-contract.ts'
+import { keysOf, storeError } from '../helpers/store-contract.ts'
 
 const bucket = await makeBucket(t)
-/** What is there, as one sees it whom nothing keeps from it. */
+/** The store without the proxy. */
 const direct = await bucket.open('faults')
 
 const OLD = Buffer.alloc(20_000, 'old')
 const NEW = Buffer.alloc(10_000, 'new')
-/** two parts */
+/** An object of two parts. */
 const LARGE = Buffer.alloc(6 * 1024 * 1024, 'large')
 
-/** Whether an object is the old one or a new one, whole. */
+/** `old` or `new` for an object that is whole; else a description. */
 async function stateOf(key: string): Promise<string> {
   const bytes = await buffer((await direct.get(key)).body)
   if (bytes.equals(OLD)) return 'old'
   return bytes.equals(NEW) || bytes.equals(LARGE) ? 'new' : `${bytes.length} other bytes`
 }
 
-/** What can be done to a store that holds `OLD` at `key`, with what must have come of it where it did not fail. */
+/** Operations on a store with `OLD` at `key`. Each returns the state that a successful operation leaves. */
 const OPERATIONS: Record<string, (t: Test, store: Store, key: string) => Promise<string>> = {
   async get(t, store, key) {
     const { body, size } = await store.get(key)
@@ -74,7 +74,7 @@ const OPERATIONS: Record<string, (t: Test, store: Store, key: string) => Promise
   },
 }
 
-/** Says that the key is not there, or fails as any other request. */
+/** Expects `not_found`, and throws any other error. */
 async function absent(t: Test, found: Promise<unknown>): Promise<void> {
   const error = await found.then(
     () => t.fail('found'),
@@ -84,13 +84,13 @@ async function absent(t: Test, found: Promise<unknown>): Promise<void> {
 }
 
 interface Round {
-  /** what the server was asked */
+  /** the requests that reached the proxy */
   requests: string[]
   /** why the operation failed, if it did */
   error?: unknown
 }
 
-/** Runs an operation through a proxy, in a place of its own; whatever comes of it, the object there is whole. */
+/** Runs an operation through a proxy, under a prefix of its own, and checks that the object is whole afterwards. */
 async function runThrough(
   t: Test,
   name: string,
@@ -106,17 +106,17 @@ async function runThrough(
   const { requests } = proxy
   try {
     const expected = await OPERATIONS[name]!(t, store, 'key')
-    t.equal(await stateOf(there), expected, `${place}: as it said`)
+    t.equal(await stateOf(there), expected, `${place}: the object is as the operation says`)
     return { requests }
   } catch (error) {
-    t.match(await stateOf(there), /^(old|new)$/, `${place}: whole`)
+    t.match(await stateOf(there), /^(old|new)$/, `${place}: the object is whole`)
     return { requests, error }
   }
 }
 
 const place = (...names: (string | number)[]): string => names.join('/').replaceAll(' ', '-')
 
-/** What each operation asks of the server, where nothing comes between. */
+/** The requests of each operation without faults. */
 const asked = new Map<string, string[]>()
 
 t.before(async () => {
@@ -126,7 +126,7 @@ t.before(async () => {
   }
 })
 
-t.test('a slow server is waited for', async (t) => {
+t.test('every operation succeeds on a slow server', async (t) => {
   const rounds = [...asked.keys()].map(async (name) => {
     const { error } = await runThrough(t, name, place('slow', name), () => slow)
     t.error(error, name)
@@ -135,25 +135,28 @@ t.test('a slow server is waited for', async (t) => {
 })
 
 for (const [fault, run] of Object.entries(FAULTS)) {
-  t.test(`${fault}, once: what is asked again is done`, async (t) => {
+  t.test(`every operation succeeds after one fault of this kind: ${fault}`, async (t) => {
     const rounds = [...asked].flatMap(([name, requests]) =>
       requests.map(async (request, at) => {
         const here = place(fault, name, at)
         const { error } = await runThrough(t, name, here, (i) => (i === at ? run : undefined))
         t.error(error, `${name}: ${request}`)
-        // An upload whose id was lost with the answer stays, until a later writer finds it old.
+        // If the response with the upload id is lost, the upload stays until a later writer finds it old.
         const lost = /^POST .*\?uploads/.test(request) ? 1 : 0
-        t.ok((await bucket.uploads(`faults/${here}/`)).length <= lost, 'no parts are left')
+        t.ok((await bucket.uploads(`faults/${here}/`)).length <= lost, 'no parts remain')
       }),
     )
     await Promise.all(rounds)
   })
 
-  t.test(`${fault}, always: not reached`, async (t) => {
-    const rounds = [...asked.keys()].map(async (name) => {
-      const { error } = await runThrough(t, name, place(fault, 'always', name), () => run, 0.5)
-      t.match(error, told('unreachable'), name)
-    })
-    await Promise.all(rounds)
-  })
+  t.test(
+    `every operation fails with unreachable if all requests meet this fault: ${fault}`,
+    async (t) => {
+      const rounds = [...asked.keys()].map(async (name) => {
+        const { error } = await runThrough(t, name, place(fault, 'always', name), () => run, 0.5)
+        t.match(error, storeError('unreachable'), name)
+      })
+      await Promise.all(rounds)
+    },
+  )
 }

@@ -1,14 +1,14 @@
-// What the URL of an S3 store says, as a server sees it, and what is no such URL.
+// Tests S3 store URLs: the requests that they cause, and the URLs that are rejected.
 import t, { type Test } from 'tap'
 import { openStore } from '../../storage/index.ts'
-import { told } from '../helpers/store-contract.ts'
+import { storeError } from '../helpers/store-contract.ts'
 import { type Server, startServer } from '../helpers/test-server.ts'
 
 process.env.AWS_ACCESS_KEY_ID = 'someone'
 process.env.AWS_SECRET_ACCESS_KEY = 'a-secret'
 process.env.AWS_EC2_METADATA_DISABLED = 'true'
 
-/** What a server is asked for `key` by a store with this prefix and these parameters. */
+/** The request that a server gets for `a/key` from a store with this prefix and these parameters. */
 async function ask(t: Test, prefix: string, parameters = ''): Promise<Server['requests'][number]> {
   const server = await startServer(t, (request, response) => {
     request.resume().on('end', () => response.writeHead(204).end())
@@ -21,19 +21,19 @@ async function ask(t: Test, prefix: string, parameters = ''): Promise<Server['re
 const regionOf = ({ headers }: Server['requests'][number]): string | undefined =>
   /Credential=someone\/\d+\/([^/]+)\/s3\//.exec(headers.authorization ?? '')?.[1]
 
-t.test('bucket and prefix stand before the key', async (t) => {
+t.test('a request has bucket and prefix before the key', async (t) => {
   const paths = {
     '': '/btf/a/key',
     '/': '/btf/a/key',
     '/one': '/btf/one/a/key',
-    '/one/two%3A2/': '/btf/one/two%253A2/a/key', // as in keys, the percent sign is its own
+    '/one/two%3A2/': '/btf/one/two%253A2/a/key', // a percent sign is encoded again, as in keys
     '/one two': '/btf/one%2520two/a/key',
   }
   for (const [prefix, path] of Object.entries(paths))
     t.equal((await ask(t, prefix)).url?.replace(/\?.*/, ''), path, prefix)
 })
 
-t.test('the region is the URL’s, else the environment’s, else the first there was', async (t) => {
+t.test('the region comes from the URL, then from the environment, then is us-east-1', async (t) => {
   t.equal(regionOf(await ask(t, '')), 'us-east-1')
   process.env.AWS_REGION = 'eu-central-1'
   t.teardown(() => delete process.env.AWS_REGION)
@@ -41,20 +41,20 @@ t.test('the region is the URL’s, else the environment’s, else the first ther
   t.equal(regionOf(await ask(t, '', '&region=garage')), 'garage')
 })
 
-t.test('what is signed is the key’s, never the secret', async (t) => {
+t.test('a signed request names the access key and never contains the secret', async (t) => {
   const { headers } = await ask(t, '')
   t.match(headers.authorization, /^AWS4-HMAC-SHA256 Credential=someone/)
   t.notMatch(JSON.stringify(headers), /a-secret/)
 })
 
-t.test('its URL opens a store again', async (t) => {
+t.test('the URL of an open store opens it again', async (t) => {
   const url = 's3://btf/one?endpoint=https://s3.example&region=here&path-style=false&timeout=2.5'
   const store = await openStore(url)
   t.equal(store.url, url)
   t.equal((await openStore(store.url)).url, url)
 })
 
-t.test('what is no such URL is refused, and not repeated', async (t) => {
+t.test('openStore rejects an invalid S3 URL, and the error repeats no secret', async (t) => {
   const urls = [
     ...['s3:', 's3:btf', 's3:/btf', 's3://', 's3:///one', 's3://b', 's3://b tf/', 's3://btf:80/'],
     ...['s3://key:hunter2@btf/', 's3://hunter2@btf/', 's3://btf/#hunter2', 's3://bücket/'],
@@ -67,15 +67,19 @@ t.test('what is no such URL is refused, and not repeated', async (t) => {
     ...['s3://btf?timeout=1e9', 's3://btf?timeout=0', 's3://btf?region=a&region=b'],
   ]
   for (const url of urls)
-    await t.rejects(openStore(url), { ...told('unsupported'), message: /^(?!.*hunter2)/s }, url)
+    await t.rejects(
+      openStore(url),
+      { ...storeError('unsupported'), message: /^(?!.*hunter2)/s },
+      url,
+    )
 })
 
-t.test('who has no credentials is not permitted', async (t) => {
+t.test('a store without credentials gives not_permitted', async (t) => {
   const kept = { ...process.env }
   for (const name of Object.keys(kept)) if (name.startsWith('AWS_')) delete process.env[name]
   Object.assign(process.env, { AWS_EC2_METADATA_DISABLED: 'true', HOME: t.testdir({}) })
   t.teardown(() => Object.assign(process.env, kept))
   const store = await openStore('s3://btf?endpoint=http://127.0.0.1:1')
-  await t.rejects(store.get('key'), told('not_permitted'))
-  await t.rejects(store.put('key', Buffer.from('x')), told('not_permitted'))
+  await t.rejects(store.get('key'), storeError('not_permitted'))
+  await t.rejects(store.put('key', Buffer.from('x')), storeError('not_permitted'))
 })

@@ -1,4 +1,4 @@
-// Signatures, against Debian's minisign.
+// Tests signatures against Debian's minisign.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createPrivateKey, generateKeyPairSync } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -10,14 +10,14 @@ const content = Buffer.from('what a catalog says\n')
 const keys = generateKeys()
 const signature = signContent(content, keys.secretKey, 'made in a test')
 
-/** Writes files for minisign; gives a function from their names to their paths. */
+/** Writes files for minisign. Returns a function from file name to path. */
 function written(t: Test, files: Record<string, string | Buffer>): (name: string) => string {
   const directory = t.testdir({})
   for (const [name, bytes] of Object.entries(files)) writeFileSync(join(directory, name), bytes)
   return (name) => join(directory, name)
 }
 
-t.test('minisign -V takes ours, by key file and by key', async (t) => {
+t.test('minisign -V accepts our signature, with the key file and with the bare key', async (t) => {
   const at = written(t, { file: content, 'file.minisig': signature, 'key.pub': keys.publicKey })
   const said = execFileSync('minisign', ['-V', '-m', at('file'), '-p', at('key.pub')], {
     encoding: 'utf8',
@@ -30,7 +30,7 @@ t.test('minisign -V takes ours, by key file and by key', async (t) => {
   t.not(spawnSync('minisign', ['-V', '-m', at('file'), '-p', at('key.pub')]).status, 0)
 })
 
-t.test("we take minisign's", async (t) => {
+t.test('verifyContent accepts a signature and a key of minisign', async (t) => {
   const at = written(t, { file: content })
   execFileSync('minisign', ['-G', '-W', '-p', at('key.pub'), '-s', at('key.sec')])
   execFileSync('minisign', ['-S', '-s', at('key.sec'), '-m', at('file'), '-t', 'by minisign'])
@@ -38,34 +38,37 @@ t.test("we take minisign's", async (t) => {
   t.equal(verifyContent(content, theirs, readFileSync(at('key.pub'), 'utf8')), 'by minisign')
 })
 
-t.test('the secret key is enough for all', async (t) => {
+t.test('the public key can be derived from the secret key', async (t) => {
   t.equal(publicKeyOf(keys.secretKey), keys.publicKey)
   t.equal(createPrivateKey(keys.secretKey).asymmetricKeyType, 'ed25519')
 })
 
-t.test('what is not right is refused', async (t) => {
-  const refuse = (bytes: Uint8Array, text: string, key = keys.publicKey) =>
-    t.throws(
-      () => verifyContent(bytes, text, key),
-      { code: 'invalid_signature' },
-      JSON.stringify(text),
-    )
-  refuse(Buffer.from('other'), signature)
-  refuse(content, signature, generateKeys().publicKey)
-  refuse(content, signature.replace('made in', 'made by'))
-  const lines = signature.split('\n')
-  for (let n = 1; n < 4; n++) refuse(content, lines.with(n, '').join('\n'))
-  for (let n = 0; n <= 3; n++) refuse(content, lines.slice(0, n).join('\n'))
-  const flipped = Buffer.from(lines[1]!, 'base64')
-  for (const at of [0, 1, 5, 10, 73]) {
-    const bytes = Buffer.from(flipped)
-    bytes[at]! ^= 1
-    refuse(content, lines.with(1, bytes.toString('base64')).join('\n'))
-  }
-  refuse(content, '')
-})
+t.test(
+  'verifyContent rejects other content, another key, and every damaged signature',
+  async (t) => {
+    const refuse = (bytes: Uint8Array, text: string, key = keys.publicKey) =>
+      t.throws(
+        () => verifyContent(bytes, text, key),
+        { code: 'invalid_signature' },
+        JSON.stringify(text),
+      )
+    refuse(Buffer.from('other'), signature)
+    refuse(content, signature, generateKeys().publicKey)
+    refuse(content, signature.replace('made in', 'made by'))
+    const lines = signature.split('\n')
+    for (let n = 1; n < 4; n++) refuse(content, lines.with(n, '').join('\n'))
+    for (let n = 0; n <= 3; n++) refuse(content, lines.slice(0, n).join('\n'))
+    const flipped = Buffer.from(lines[1]!, 'base64')
+    for (const at of [0, 1, 5, 10, 73]) {
+      const bytes = Buffer.from(flipped)
+      bytes[at]! ^= 1
+      refuse(content, lines.with(1, bytes.toString('base64')).join('\n'))
+    }
+    refuse(content, '')
+  },
+)
 
-t.test('keys that are none', async (t) => {
+t.test('an invalid key is rejected as invalid_key', async (t) => {
   for (const key of ['', 'x', keys.secretKey, 'RWQ='])
     t.throws(() => verifyContent(content, signature, key), { code: 'invalid_key' })
   const rsa = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
@@ -78,7 +81,7 @@ t.test('keys that are none', async (t) => {
     t.throws(() => signContent(content, key, ''), { code: 'invalid_key' })
 })
 
-t.test('a comment stays one line', async (t) => {
+t.test('signContent replaces line breaks in the comment', async (t) => {
   const signed = signContent(content, keys.secretKey, 'a\nb\r\nc')
   t.equal(verifyContent(content, signed, keys.publicKey), 'a b  c')
 })

@@ -1,4 +1,4 @@
-// verify, repair and gc on stores with damage of every kind.
+// Tests verifyStore, its repair, and collectGarbage, on stores with every kind of damage.
 import { createHash } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -34,7 +34,7 @@ interface Filled {
   other: BuildRecord
 }
 
-/** A store of two kernels with different BTF, an archive tree and a snapshot; clean. */
+/** A clean store of two kernels with different BTF, an archive tree and a snapshot. */
 async function filled(t: Test, url = 'memory:'): Promise<Filled> {
   const store = await openStore(url)
   const [record, other] = [
@@ -58,7 +58,7 @@ async function findings(store: Store, repair = false): Promise<string[]> {
     .sort()
 }
 
-/** BTF that says the same in other bytes. */
+/** BTF with the same meaning and other bytes. */
 const newer = (raw: Buffer) => Buffer.concat([raw, Buffer.alloc(1)])
 
 const littleBlob = blobKey(sha256(RAW.little))
@@ -68,22 +68,22 @@ const DAMAGE: Record<
   {
     damage: (filled: Filled) => Promise<unknown>
     found: (filled: Filled) => string[]
-    mends?: false
+    repairable?: false
   }
 > = {
   'a blob with other bytes': {
     damage: ({ store }) => store.put(littleBlob, Buffer.from('x')),
     found: () => [`digest_mismatch ${littleBlob}`],
   },
-  'a blob of another': {
+  'a blob with the bytes of another': {
     damage: async ({ store }) => store.put(littleBlob, await text(store, blobKey(sha256(RAW.big)))),
     found: () => [`digest_mismatch ${littleBlob}`],
   },
-  'a blob that is gone': {
+  'a missing blob': {
     damage: ({ store }) => store.delete(littleBlob),
     found: () => [`missing_blob ${littleBlob}`],
   },
-  'an archive that is cut short': {
+  'a truncated archive': {
     damage: async ({ store, record }) => {
       const key = archiveKey(record.kernel)
       await store.put(key, (await text(store, key)).subarray(0, 100))
@@ -103,76 +103,80 @@ const DAMAGE: Record<
       'stale_snapshot catalog/snapshot.ndjson.zst',
     ],
   },
-  'an archive that is gone': {
+  'a missing archive': {
     damage: ({ store, record }) => store.delete(archiveKey(record.kernel)),
     found: ({ record }) => [`missing_archive ${archiveKey(record.kernel)}`],
   },
-  'a manifest that does not read': {
+  'an invalid manifest': {
     damage: ({ store }) => store.put('archive/manifest.json', Buffer.from('{')),
     found: () => ['invalid_record archive/manifest.json'],
   },
-  'a manifest that is gone': {
+  'a missing manifest': {
     damage: ({ store }) => store.delete('archive/manifest.json'),
     found: () => ['stale_manifest archive/manifest.json'],
   },
-  'a snapshot that does not read': {
+  'an invalid snapshot': {
     damage: ({ store }) => store.put('catalog/snapshot.ndjson.zst', Buffer.from('x')),
     found: () => ['invalid_snapshot catalog/snapshot.ndjson.zst'],
   },
-  'a snapshot that is behind': {
+  'a snapshot that is behind the records': {
     damage: ({ store, record }) =>
       putRecord(store, { ...record, updatedAt: '2026-11-02T00:00:00.000Z' }),
     found: () => ['stale_snapshot catalog/snapshot.ndjson.zst'],
   },
-  'what is nothing of ours': {
+  'a foreign object': {
     damage: ({ store }) => store.put('blobs/aa/x', Buffer.from('x')),
     found: () => ['unknown_object blobs/aa/x'],
-    mends: false,
+    repairable: false,
   },
-  'a record that does not read': {
+  'an invalid record': {
     damage: ({ store }) => store.put('kernels/debian/12/x86_64/k/1.json', Buffer.from('{}')),
     found: () => ['invalid_record kernels/debian/12/x86_64/k/1.json'],
-    mends: false,
+    repairable: false,
   },
   "a record under another kernel's name": {
     damage: ({ store, record }) =>
       store.put('kernels/debian/12/x86_64/k/1.json', Buffer.from(JSON.stringify(record))),
     found: () => ['invalid_record kernels/debian/12/x86_64/k/1.json'],
-    mends: false,
+    repairable: false,
   },
 }
 
-for (const [name, { damage, found, mends = true }] of Object.entries(DAMAGE)) {
-  t.test(`${name}: named${mends ? ', and made again' : ''}`, async (t) => {
-    const all = await filled(t)
-    await damage(all)
-    const expected = found(all)
-    t.same(await findings(all.store), expected)
-    t.same(await findings(all.store), expected, 'looking changes nothing')
-    const repaired = await findings(all.store, true)
-    t.same(repaired, mends ? expected.map((line) => `${line} repaired`) : expected)
-    if (!mends) return
-    t.same(await findings(all.store), [], 'clean again')
-    t.ok((await getBlob(all.store, sha256(RAW.little))).equals(RAW.little))
-  })
+for (const [name, { damage, found, repairable = true }] of Object.entries(DAMAGE)) {
+  t.test(
+    `verifyStore reports ${repairable ? 'and repairs' : 'but cannot repair'} ${name}`,
+    async (t) => {
+      const all = await filled(t)
+      await damage(all)
+      const expected = found(all)
+      t.same(await findings(all.store), expected)
+      t.same(await findings(all.store), expected, 'verifyStore without repair changes nothing')
+      const repaired = await findings(all.store, true)
+      t.same(repaired, repairable ? expected.map((line) => `${line} repaired`) : expected)
+      if (!repairable) return
+      t.same(await findings(all.store), [], 'the store is clean after the repair')
+      t.ok((await getBlob(all.store, sha256(RAW.little))).equals(RAW.little))
+    },
+  )
 }
 
-t.test(
-  'a blob with its archive gone too cannot be made again, and is not claimed to be',
-  async (t) => {
-    const { store, record } = await filled(t)
-    await store.delete(littleBlob)
-    await store.delete(archiveKey(record.kernel))
-    const lost = (await findings(store)).filter((line) => line.startsWith('missing_blob'))
-    t.same(lost, [`missing_blob ${littleBlob}`])
-    const repaired = await findings(store, true)
-    t.ok(repaired.includes(`missing_blob ${littleBlob}`), 'and not repaired')
-  },
-)
-
-t.test('the archive tree follows the records, and is signed', async (t) => {
+t.test('verifyStore does not claim to repair a blob whose archive is missing too', async (t) => {
   const { store, record } = await filled(t)
-  t.equal(await publishArchive(store, await Catalog.open(store)), 0, 'nothing to do')
+  await store.delete(littleBlob)
+  await store.delete(archiveKey(record.kernel))
+  const lost = (await findings(store)).filter((line) => line.startsWith('missing_blob'))
+  t.same(lost, [`missing_blob ${littleBlob}`])
+  const repaired = await findings(store, true)
+  t.ok(repaired.includes(`missing_blob ${littleBlob}`), 'the blob is reported as not repaired')
+})
+
+t.test('publishArchive follows the records and signs the manifest', async (t) => {
+  const { store, record } = await filled(t)
+  t.equal(
+    await publishArchive(store, await Catalog.open(store)),
+    0,
+    'a current tree is not written',
+  )
   await putRecord(store, { ...record, btf: await btfOf(store, RAW.big) })
   const { publicKey, secretKey } = generateKeys()
   t.equal(await publishArchive(store, await Catalog.publish(store, secretKey), { secretKey }), 1)
@@ -183,19 +187,19 @@ t.test('the archive tree follows the records, and is signed', async (t) => {
   }
 })
 
-t.test('gc takes what no record names, when it is old', async (t) => {
+t.test('collectGarbage removes a blob that no record names once it is old', async (t) => {
   const { store } = await filled(t)
   const orphan = blobKey((await putBlob(store, Buffer.from('orphan'))).sha256)
   const gc = async (options = {}) =>
     (await Array.fromAsync(collectGarbage(store, options))).map(({ key }) => key)
   const tomorrow = new Date(Date.now() + 25 * 3600 * 1000)
-  t.same(await gc(), [], 'it is young: its record may be on its way')
+  t.same(await gc(), [], 'a recent blob stays, since its record may follow')
   t.same(await gc({ now: tomorrow }), [orphan])
   t.same(await gc({ now: tomorrow }), [])
   t.same(await findings(store), [])
 })
 
-t.test('gc and a clock that goes backwards: what is written in the future is young', async (t) => {
+t.test('collectGarbage keeps blobs from the future when the clock goes backwards', async (t) => {
   const { store } = await filled(t)
   const { sha256: digest } = await putBlob(store, Buffer.from('orphan'))
   const before = new Date(Date.now() - 365 * 24 * 3600 * 1000)
@@ -203,16 +207,19 @@ t.test('gc and a clock that goes backwards: what is written in the future is you
   t.equal((await getBlob(store, digest)).toString(), 'orphan')
 })
 
-t.test('gc takes nothing while a record does not read: it might name any', async (t) => {
-  const { store, record } = await filled(t)
-  await store.put(recordKey(record.kernel, record.package.version), Buffer.from('{}'))
-  await t.rejects(Array.fromAsync(collectGarbage(store, { minAge: -1 })), {
-    code: 'invalid_record',
-  })
-  t.ok((await getBlob(store, sha256(RAW.little))).equals(RAW.little))
-})
+t.test(
+  'collectGarbage removes nothing while a record is invalid, since it might name any blob',
+  async (t) => {
+    const { store, record } = await filled(t)
+    await store.put(recordKey(record.kernel, record.package.version), Buffer.from('{}'))
+    await t.rejects(Array.fromAsync(collectGarbage(store, { minAge: -1 })), {
+      code: 'invalid_record',
+    })
+    t.ok((await getBlob(store, sha256(RAW.little))).equals(RAW.little))
+  },
+)
 
-t.test('gc leaves a blob that is written again while it looks', async (t) => {
+t.test('collectGarbage keeps a blob that is written again while it runs', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'gc-'))
   t.teardown(() => rmSync(directory, { recursive: true }))
   const { store, record } = await filled(t, `file:${directory}`)

@@ -1,3 +1,4 @@
+// Tests several writers on one store: their records, snapshots and signatures.
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,7 +18,7 @@ import {
 import { keyOf, recordsOf } from '../helpers/recorder.ts'
 import { snapshotKeys, writeTogether } from '../helpers/two-generators.ts'
 
-t.test('on one disk', async (t) => {
+t.test('two generators that share a directory lose no record, even when killed', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'writers-'))
   t.teardown(() => rmSync(directory, { recursive: true }))
   await writeTogether(t, `file:${directory}`)
@@ -25,7 +26,7 @@ t.test('on one disk', async (t) => {
 
 const [FIRST, SECOND] = recordsOf('rival') as [BuildRecord, BuildRecord]
 
-/** The store, but for what happens once: just after the first listing of `key`, or before the first put. */
+/** The store, with one interruption: after the first listing of `key`, or before the first put to it. */
 function interrupted(store: Store, key: string, meanwhile: () => Promise<unknown>): Store {
   let left = 1
   const interrupt = async (at: string) => {
@@ -46,20 +47,23 @@ function interrupted(store: Store, key: string, meanwhile: () => Promise<unknown
 }
 
 for (const [state, before] of Object.entries({
-  'there is none yet': undefined,
-  'there is one that does not read': Buffer.from('x'),
+  'there is no snapshot yet': undefined,
+  'the existing snapshot is invalid': Buffer.from('x'),
 }))
-  t.test(`of two that publish a snapshot at once the later has both, where ${state}`, async (t) => {
-    const store = await openStore('memory:')
-    if (before) await store.put(SNAPSHOT_KEY, before)
-    await putRecord(store, FIRST)
-    const rival = async () => {
-      await putRecord(store, SECOND)
-      await Catalog.publish(store)
-    }
-    await Catalog.publish(interrupted(store, 'kernels/', rival))
-    t.same(await snapshotKeys(store), [FIRST, SECOND].map(keyOf).sort())
-  })
+  t.test(
+    `two concurrent publishers leave a snapshot with the records of both when ${state}`,
+    async (t) => {
+      const store = await openStore('memory:')
+      if (before) await store.put(SNAPSHOT_KEY, before)
+      await putRecord(store, FIRST)
+      const rival = async () => {
+        await putRecord(store, SECOND)
+        await Catalog.publish(store)
+      }
+      await Catalog.publish(interrupted(store, 'kernels/', rival))
+      t.same(await snapshotKeys(store), [FIRST, SECOND].map(keyOf).sort())
+    },
+  )
 
 const bytesOf = async (store: Store, key: string): Promise<Buffer> =>
   await buffer((await store.get(key)).body)
@@ -69,7 +73,7 @@ async function isSigned(store: Store, publicKey: string): Promise<string> {
   return verifyContent(await bytesOf(store, SNAPSHOT_KEY), signature.toString(), publicKey)
 }
 
-t.test('of two that sign at once the signature is of what is there', async (t) => {
+t.test('two concurrent signers leave a signature that fits the final snapshot', async (t) => {
   const store = await openStore('memory:')
   const { publicKey, secretKey } = generateKeys()
   await putRecord(store, FIRST)
@@ -81,14 +85,18 @@ t.test('of two that sign at once the signature is of what is there', async (t) =
   t.match(await isSigned(store, publicKey), SNAPSHOT_KEY)
 })
 
-t.test('a writer killed before it signed is made up for by the next that publishes', async (t) => {
+t.test('publish signs a snapshot that a killed writer left unsigned', async (t) => {
   const store = await openStore('memory:')
   const { publicKey, secretKey } = generateKeys()
   await putRecord(store, FIRST)
   await Catalog.publish(store, secretKey)
   const signature = await bytesOf(store, signatureKey(SNAPSHOT_KEY))
   await Catalog.publish(store, secretKey)
-  t.same(await bytesOf(store, signatureKey(SNAPSHOT_KEY)), signature, 'it is signed once')
+  t.same(
+    await bytesOf(store, signatureKey(SNAPSHOT_KEY)),
+    signature,
+    'an unchanged snapshot is not signed again',
+  )
   await putRecord(store, SECOND)
   await Catalog.publish(store)
   await t.rejects(isSigned(store, publicKey), { code: 'invalid_signature' })

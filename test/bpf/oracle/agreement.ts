@@ -1,24 +1,24 @@
 /*
- * Where two deciders on relocations part: libbpf and us, a line for each difference, in words that name the
- * relocation. Ours may know more: after a fatal relocation libbpf goes no further with that program.
+ * Compares libbpf's relocation results with ours, and gives one line per difference, which names the relocation. We may
+ * have more results: after a fatal relocation libbpf stops with that program.
  */
 import { memorySource, openElf, type RelocatedObject } from '../../../bpf/index.ts'
 import type { Decision, Outcome, Relocated } from './libbpf.ts'
 
-/** Bytes of an Elf64_Rel. */
+/** The size of an Elf64_Rel in bytes. */
 const REL_SIZE = 16
 
-/** What one decider made of one relocation. */
+/** The result of one side for one relocation. */
 export type Ours = Pick<Decision, 'section' | 'index' | 'instruction' | 'outcome'>
 
-/** Our relocations in the oracle's terms. */
+/** Our results in the form of the oracle's. */
 function oursOf({ relocations }: RelocatedObject): (Ours & { candidates: number[] })[] {
   return relocations.map(({ relocation: { section, index }, candidates, ...rest }) => {
     return { section, index, candidates: [...candidates], ...rest }
   })
 }
 
-/** Where decisions part. */
+/** The differing results. */
 export function disagreements(theirs: Relocated, ours: readonly Ours[]): string[] {
   const mine = new Map(ours.map((one) => [`${one.section} #${one.index}`, one]))
   const lines: string[] = []
@@ -37,8 +37,8 @@ export function disagreements(theirs: Relocated, ours: readonly Ours[]): string[
 }
 
 /**
- * Where decisions, candidates or the instructions as they were left part. Of a tampered object its bytes are needed: a
- * record may have come to lie on a load of a map's address, into which libbpf writes that after all CO-RE is done.
+ * The differences in results, candidates and patched instructions. For a tampered object its bytes are needed: a record
+ * may point to a load of a map's address, and libbpf writes that address after all CO-RE relocations.
  */
 export function differences(
   theirs: Relocated,
@@ -56,7 +56,7 @@ export function differences(
   }
   for (const { relocation, program, instruction } of ours.relocations) {
     const loaded = theirs.programs.get(program.name)
-    // what a load that failed left is not all relocated, and subprograms have moved
+    // a failed load leaves instructions unrelocated, and subprograms have moved
     if (loaded?.result !== 0) continue
     const { section, offset } = relocation
     if (linked.has(`${section} ${offset}`)) continue
@@ -67,7 +67,7 @@ export function differences(
   return lines
 }
 
-/** `SECTION OFFSET` of the instructions that the relocations of ELF write to: loads of 64 bits, which are two. */
+/** `SECTION OFFSET` of the instructions that ELF relocations patch: 64-bit loads, each of two instructions. */
 function linkedIn(object: Uint8Array, sections: Iterable<string>): Set<string> {
   const elf = openElf(memorySource(object))
   const linked = new Set<string>()
@@ -86,7 +86,7 @@ function linkedIn(object: Uint8Array, sections: Iterable<string>): Set<string> {
 function same(decision: Decision, ours: Ours): boolean {
   const { instruction, outcome } = decision
   if (instruction !== undefined && instruction !== ours.instruction) return false
-  // The reason is told in each one's own words.
+  // Each side words the reason in its own way, so it is not compared.
   if (outcome.is === 'fatal') return ours.outcome.is === 'fatal'
   return say(decision) === say({ ...ours, instruction })
 }

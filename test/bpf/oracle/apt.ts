@@ -1,6 +1,6 @@
 /*
- * Debian packages for the oracles, through the machine's own apt: its mirrors, its keys, its checks. What it downloads
- * and unpacks lies below `.cache/oracle/` and nowhere else; nothing is installed.
+ * Debian packages for the oracles, by the machine's own apt with its mirrors, keys and checks. Packages are downloaded
+ * and unpacked below `.cache/oracle/` only; nothing is installed.
  */
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
@@ -10,10 +10,10 @@ import { promisify } from 'node:util'
 
 const run = promisify(execFile)
 
-/** The git-ignored folder that the oracles keep what they fetched in. */
+/** The folder with the oracles' downloads; git ignores it. */
 export const ORACLE_CACHE = join(import.meta.dirname, '../../../.cache/oracle')
 
-/** Unpacks packages of this machine's architecture, without what they depend on, into one folder; once. */
+/** Unpacks packages of this machine's architecture into one folder, without dependencies; only once. */
 export async function unpackPackages(names: readonly string[], folder: string): Promise<string> {
   return once(folder, async (directory) => {
     await run('apt-get', ['download', ...names], { cwd: directory })
@@ -21,7 +21,7 @@ export async function unpackPackages(names: readonly string[], folder: string): 
   })
 }
 
-/** Unpacks packages of another architecture with all that they depend on, so that their programs run in an emulator. */
+/** Unpacks packages of another architecture with all dependencies, so that their programs run in an emulator. */
 export async function unpackForeign(
   architecture: string,
   names: readonly string[],
@@ -40,7 +40,7 @@ export async function unpackForeign(
       'Debug::NoLocking=true',
       'APT::Sandbox::User=root',
     ].flatMap((option) => ['-o', option])
-    // One index of several may be out of step with its mirror; what is then missing, install says.
+    // One of several indexes may be out of step with its mirror; `install` reports what is missing then.
     await run('apt-get', [...options, 'update']).catch(() => undefined)
     const install = ['install', '--download-only', '--yes', '--no-install-recommends']
     await run('apt-get', [...options, ...install, ...names])
@@ -48,7 +48,7 @@ export async function unpackForeign(
   })
 }
 
-/** Fills a folder of the cache whole or not at all; returns the path of the `root` in it. */
+/** Fills a folder of the cache completely or not at all. Returns the path of its `root`. */
 async function once(folder: string, fill: (directory: string) => Promise<void>): Promise<string> {
   const directory = join(ORACLE_CACHE, folder)
   if (!existsSync(directory)) {

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { compareGraphs, type DumpedType } from './bpftool.ts'
 
-/** task → pointer → task, in two orders of ids. */
+/** task → pointer → task, with two orders of ids. */
 const task = (id: number, pointer: number, offset = 64): DumpedType => ({
   id,
   kind: 'STRUCT',
@@ -16,18 +16,18 @@ const pointer = (id: number, target: number): DumpedType => ({
   type_id: target,
 })
 
-t.test('graphs are equal whatever their ids', async (t) => {
+t.test('graphs that differ only in type ids are equal', async (t) => {
   t.same(compareGraphs([task(1, 2), pointer(2, 1)], [pointer(1, 2), task(2, 1)]), [])
 })
 
-t.test('a difference in what a type says is one line for either side', async (t) => {
+t.test('a type with other content gives one line for each side', async (t) => {
   const lines = compareGraphs([task(1, 2), pointer(2, 1)], [task(1, 2, 96), pointer(2, 1)])
   t.equal(lines.length, 2)
   t.match(lines[0], /^- .*"bits_offset":64/)
   t.match(lines[1], /^\+ .*"bits_offset":96/)
 })
 
-t.test('types that say the same and lead elsewhere differ', async (t) => {
+t.test('types with equal content and different targets differ', async (t) => {
   const first: DumpedType = { id: 3, kind: 'STRUCT', name: '(anon)', size: 8, members: [{ a: 1 }] }
   const second: DumpedType = { ...first, id: 4, members: [{ b: 1 }] }
   const lines = compareGraphs(
@@ -38,6 +38,6 @@ t.test('types that say the same and lead elsewhere differ', async (t) => {
   t.match(lines.join('\n'), /leads elsewhere: .*"PTR"/)
 })
 
-t.test('a type more is a difference', async (t) => {
+t.test('an additional type is a difference', async (t) => {
   t.equal(compareGraphs([pointer(1, 0)], [pointer(1, 0), pointer(2, 0)]).length, 1)
 })

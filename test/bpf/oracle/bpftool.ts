@@ -1,7 +1,6 @@
 /*
- * The oracle for minimising and for reading: bpftool. `gen min_core_btf` makes the BTF to compare with, and
- * `btf dump -j` reads both, so that two files are compared through the same eyes, as graphs: type ids do not count,
- * what a type says and what it leads to do.
+ * The oracle for minimising and reading: bpftool. `gen min_core_btf` makes the BTF to compare with, and `btf dump -j`
+ * reads both files. They are compared as graphs, by the content and the targets of types; type ids do not count.
  */
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
@@ -9,18 +8,18 @@ import { promisify } from 'node:util'
 const run = promisify(execFile)
 const MAX_DUMP = 1 << 29
 
-/** A type as bpftool prints it, references by id. */
+/** A type as bpftool prints it, with references by id. */
 export interface DumpedType {
   id: number
   kind: string
-  /** '(anon)' where it has none */
+  /** `(anon)` for an anonymous type */
   name: string
   size?: number
   type_id?: number
   [property: string]: unknown
 }
 
-/** `bpftool gen min_core_btf`; resolves to bpftool's message when it refuses, else to undefined. */
+/** Runs `bpftool gen min_core_btf`. Returns bpftool's message if it fails, undefined otherwise. */
 export async function minimizeWithBpftool(
   btf: string,
   objects: readonly string[],
@@ -36,7 +35,7 @@ export async function minimizeWithBpftool(
   }
 }
 
-/** The types of a BTF file in order, `types[0]` being id 1. Integers that a number cannot hold are bigint. */
+/** The types of a BTF file in order; `types[0]` has id 1. Integers beyond the safe range are bigint. */
 export async function dumpTypes(file: string): Promise<DumpedType[]> {
   const command = ['btf', 'dump', 'file', file, '--json', 'format', 'raw']
   const { stdout } = await run('bpftool', command, { maxBuffer: MAX_DUMP })
@@ -44,8 +43,8 @@ export async function dumpTypes(file: string): Promise<DumpedType[]> {
 }
 
 /**
- * What differs between two graphs, a line each: types that only one has (`-` the first, `+` the second) by what they
- * say themselves, or, where they all say the same, those that lead to something else. Empty when the graphs are equal.
+ * The differences of two graphs, one line each: types that only the first (`-`) or second (`+`) graph has, by content.
+ * If all contents are equal, the types with different targets. Empty if the graphs are equal.
  */
 export function compareGraphs(
   first: readonly DumpedType[],
@@ -56,7 +55,7 @@ export function compareGraphs(
   const numbers = new Map<string, number>()
   let before = 0
   let [a, b] = [first.map(() => 0), second.map(() => 0)]
-  // Types are told apart by what they say, then by what those they refer to say, until no round finds more of them.
+  // Types are classed by content, then by the classes of their targets, until a round gives no new classes.
   for (;;) {
     a = refine(first, a, numbers)
     b = refine(second, b, numbers)
@@ -78,7 +77,7 @@ export function compareGraphs(
 
 const REFERENCES = new Set(['type_id', 'ret_type_id', 'index_type_id'])
 
-/** One round: a class for each type, from what it says and from the classes of what it refers to. */
+/** One round: gives each type a class, from its content and the classes of its targets. */
 function refine(types: readonly DumpedType[], classes: number[], numbers: Map<string, number>) {
   return types.map((type) => {
     const key = JSON.stringify(type, (property, value) => {
@@ -91,7 +90,7 @@ function refine(types: readonly DumpedType[], classes: number[], numbers: Map<st
   })
 }
 
-/** A type in one line, with what it refers to by name or, where that has none, by kind and size. */
+/** A type in one line. References are shown by name; anonymous ones by kind and size. */
 function describer(types: readonly DumpedType[]): (type: DumpedType) => string {
   const short = (id: number, depth = 0): string => {
     const type = types[id - 1]
@@ -110,7 +109,7 @@ function describer(types: readonly DumpedType[]): (type: DumpedType) => string {
     })
 }
 
-/** What only one of two bags has, `-` before what the first has more often and `+` before the second's. */
+/** The difference of two multisets: `-` before elements that the first has more often, `+` before the second's. */
 function difference(first: readonly unknown[], second: readonly unknown[]): string[] {
   const count = new Map<string, number>()
   for (const item of first) count.set(`${item}`, (count.get(`${item}`) ?? 0) - 1)

@@ -1,8 +1,8 @@
 /*
- * The oracles on other machines. libbpf 1.1 opens only objects of its host's byte order, computes shifts by it, and
- * gives pointers its host's size where a (minimised) BTF does not tell; bpftool writes in its host's byte order. So the
- * s390x and i386 builds of both run in QEMU's user-mode emulator, which needs no privilege: relocate.c answers bpf(2)
- * itself, and bpftool's min_core_btf asks for nothing of the kernel.
+ * The oracles on other machines. libbpf 1.1 opens only objects of its host's byte order and computes shifts by it. If a
+ * (minimised) BTF does not tell the pointer size, it takes its host's. bpftool writes in its host's byte order. So the
+ * s390x and i386 builds of both run in QEMU's user-mode emulator. This needs no privileges: relocate.c answers bpf(2)
+ * itself, and min_core_btf of bpftool needs nothing from the kernel.
  */
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
@@ -12,10 +12,10 @@ import { ORACLE_CACHE, unpackForeign, unpackPackages } from './apt.ts'
 
 const run = promisify(execFile)
 
-/** Debian's names: a big-endian machine of 64 bits, a little-endian one of 32. */
+/** Debian's names of a 64-bit big-endian and a 32-bit little-endian machine. */
 export type Machine = 's390x' | 'i386'
 
-/** Commands that stand for `relocate` and `bpftool`; the first call of all downloads some 100 MB. */
+/** The commands that replace `relocate` and `bpftool`. The first call of all downloads about 100 MB. */
 export async function foreignOracles(
   machine: Machine,
 ): Promise<{ relocate: string[]; bpftool: string[] }> {
@@ -34,7 +34,7 @@ export async function foreignOracles(
   }
 }
 
-/** Without GCC's own files, which libbpf-dev does not bring and this program does not need. */
+/** Compiles without GCC's own files: libbpf-dev does not depend on them, and this program does not need them. */
 async function link(machine: Machine, host: string, sysroot: string, output: string) {
   const triple = `${machine}-linux-gnu`
   const libraries = join(sysroot, 'usr/lib', triple)

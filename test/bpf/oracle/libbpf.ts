@@ -1,7 +1,7 @@
 /*
- * The oracle for relocating: libbpf itself, run by `relocate.c`, and its log parsed into one value for each relocation.
- * The wording is libbpf's (src/relo_core.c, src/libbpf.c); a line about a relocation that is not known here throws,
- * since a decision misread would be worse than none.
+ * The oracle for relocating: libbpf itself, run by `relocate.c`. Its log is parsed into one value per relocation. The
+ * wording is that of src/relo_core.c and src/libbpf.c. An unknown line about a relocation throws, since a misread
+ * result would be worse than none.
  */
 import { execFile } from 'node:child_process'
 import { join } from 'node:path'
@@ -10,7 +10,7 @@ import { promisify } from 'node:util'
 const run = promisify(execFile)
 const MAX_LOG = 1 << 28
 
-/** What libbpf did with one relocation. */
+/** libbpf's result for one relocation. */
 export type Outcome =
   | { is: 'ok'; old: bigint; new: bigint; bytes?: { old: number; new: number } }
   | { is: 'absent'; old: bigint }
@@ -19,27 +19,27 @@ export type Outcome =
 
 export interface Decision {
   section: string
-  /** its number among the relocations of the section in `.BTF.ext` */
+  /** index among the section's relocations in `.BTF.ext` */
   index: number
-  /** the program or subprogram it lies in */
+  /** the program or subprogram with the relocation */
   program: string
-  /** libbpf's short name of the kind, `byte_off` for instance; not known where the local spec is malformed */
+  /** libbpf's short name of the kind, such as `byte_off`; unknown if the local spec is malformed */
   kind: string | undefined
-  /** the number of the instruction in its program; not known for what is fatal before patching */
+  /** index of the instruction in its program; unknown for an error before patching */
   instruction: number | undefined
-  /** type ids of the target that match, in libbpf's order */
+  /** ids of the matching target types, in libbpf's order */
   candidates: number[]
   outcome: Outcome
 }
 
 export interface Relocated {
-  /** by section and index, each once, whatever number of programs it was seen with */
+  /** by section and index; a relocation that several programs use occurs once */
   decisions: Decision[]
-  /** per program: what `bpf_object__load()` returned, and the instructions as the relocations left them */
+  /** per program: the return value of `bpf_object__load()` and the relocated instructions */
   programs: Map<string, { result: number; instructions: Buffer; log: string }>
 }
 
-/** Compiles the harness into `directory`, against the libbpf that is installed; returns its path. */
+/** Compiles the harness into `directory`, with the installed libbpf. Returns its path. */
 export async function buildRelocate(directory: string): Promise<string> {
   const program = join(directory, 'relocate')
   const source = join(import.meta.dirname, 'relocate.c')
@@ -47,7 +47,7 @@ export async function buildRelocate(directory: string): Promise<string> {
   return program
 }
 
-/** libbpf's decisions for an object against a raw BTF file; `command` is the harness, or an emulator and the harness. */
+/** libbpf's results for an object against a raw BTF file. `command` is the harness, or an emulator and the harness. */
 export async function relocateWithLibbpf(
   command: readonly string[],
   object: string,
@@ -58,7 +58,7 @@ export async function relocateWithLibbpf(
   return parseRelocated(stdout)
 }
 
-/** The harness's output as values. */
+/** Parses the harness's output. */
 function parseRelocated(output: string): Relocated {
   const decisions = new Map<string, Decision>()
   const programs: Relocated['programs'] = new Map()
@@ -82,14 +82,14 @@ function parseRelocated(output: string): Relocated {
   return { decisions: [...decisions.values()], programs }
 }
 
-/** A decision as far as the log has told it. */
+/** A result as far as it is parsed. */
 interface Draft {
   decision: Decision
   missing: boolean
   why: string
 }
 
-/** What libbpf says about one relocation, and what it means; the first that matches counts. */
+/** libbpf's lines about one relocation, with their meaning. The first pattern that matches counts. */
 const LINES: readonly (readonly [RegExp, (draft: Draft, match: RegExpMatchArray) => void])[] = [
   [/^non-matching candidate #/, () => {}],
   [
@@ -122,7 +122,7 @@ const LINES: readonly (readonly [RegExp, (draft: Draft, match: RegExpMatchArray)
   [
     /^substituting insn #(\d+) w\/ invalid insn$/,
     ({ decision, why }, [, instruction]) => {
-      // of an LDIMM64 the second half is substituted first
+      // the second half of an LDIMM64 is substituted first
       decision.instruction = Number(instruction)
       decision.outcome = { is: 'poisoned', why: why === '' ? 'missing' : 'access' }
     },

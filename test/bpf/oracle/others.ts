@@ -1,7 +1,7 @@
 /*
- * CO-RE objects that others wrote, from Debian's packages: bcc's libbpf tools, xdp-tools and PCP carry them in their
- * programs (`bpftool gen skeleton` puts the whole object into the read-only data), cilium/ebpf has its test data, in
- * both byte orders. None of them is committed.
+ * CO-RE objects of other projects, from Debian's packages. bcc's libbpf tools, xdp-tools and PCP have them in their
+ * programs: `bpftool gen skeleton` puts the whole object into the read-only data. cilium/ebpf has test data in both
+ * byte orders. None of them is committed.
  */
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -14,7 +14,7 @@ const MACHINE_BPF = 247
 const SHT_NOBITS = 8
 const MAGIC = Buffer.from('\x7fELF', 'latin1')
 
-/** Paths of all objects with `.BTF.ext` in those packages, below the cache; downloads them once. */
+/** The paths of all objects with `.BTF.ext` in these packages, below the cache. Downloads the packages once. */
 export async function objectsOfOthers(): Promise<string[]> {
   const root = await unpackPackages(PACKAGES, 'others')
   const directory = join(ORACLE_CACHE, 'objects')
@@ -31,7 +31,7 @@ export async function objectsOfOthers(): Promise<string[]> {
   return [...objects.keys()].sort().map((name) => join(directory, name))
 }
 
-/** Every BPF object in the bytes of a file, with its offset; what merely looks like one is left out. */
+/** All valid BPF objects in the bytes of a file, with their offsets. */
 function embeddedObjects(file: Buffer): { offset: number; object: Buffer }[] {
   const found: { offset: number; object: Buffer }[] = []
   for (let at = file.indexOf(MAGIC); at >= 0; at = file.indexOf(MAGIC, at + 1)) {
@@ -41,7 +41,7 @@ function embeddedObjects(file: Buffer): { offset: number; object: Buffer }[] {
   return found
 }
 
-/** The bytes of an object that begins here: to the end of its last section or of the section table. */
+/** The bytes of an object that begins here, to the end of its last section or its section table. */
 function sizeOfObject(bytes: Buffer): number | undefined {
   if (bytes.length < 64 || bytes[4] !== 2) return undefined
   const little = bytes[5] === 1

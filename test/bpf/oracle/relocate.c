@@ -1,13 +1,12 @@
 /*
- * What libbpf decides for every CO-RE relocation of an object against a kernel's BTF: `relocate OBJECT BTF`.
+ * Prints libbpf's result for every CO-RE relocation of an object against a kernel's BTF. Usage: relocate OBJECT BTF
  *
  * libbpf relocates within bpf_object__load(), between probing the running kernel and loading programs into it. So this
- * answers bpf(2) itself: every command succeeds, and neither a privilege nor a kernel is asked for. Each program is
- * loaded alone, since the first fatal relocation ends a load.
+ * program answers bpf(2) itself: every command succeeds, without privileges and without a kernel. It loads each program
+ * alone, since the first fatal relocation ends a load.
  *
- * Standard output, per program: `program NAME`, libbpf's messages as they come, each line after `| `, `result ERRNO`
- * of bpf_object__load(), and `instructions HEX`, the program as the relocations left it (with its subprograms, where
- * the load came that far).
+ * Standard output, per program: `program NAME`, libbpf's messages, each line after `| `, `result ERRNO` of
+ * bpf_object__load(), and `instructions HEX`, the relocated program (with its subprograms, if the load came that far).
  *
  *   clang relocate.c -lbpf -o relocate
  */
@@ -24,7 +23,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Stands before libc's, for libbpf too: a bpf(2) that would make a file descriptor makes one, any other gives 0. */
+/* Replaces libc's, also for libbpf: a bpf(2) command that creates a file descriptor returns one, any other returns 0. */
 long syscall(long number, ...)
 {
 	long (*real)(long, ...) = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
@@ -54,7 +53,7 @@ long syscall(long number, ...)
 static int print(enum libbpf_print_level level, const char *format, va_list arguments)
 {
 	static char text[1 << 16];
-	static int inside; /* a line begun by one message and ended by another */
+	static int inside; /* one message began a line that another ends */
 
 	(void)level;
 	vsnprintf(text, sizeof(text), format, arguments);
@@ -92,7 +91,7 @@ static struct bpf_program *program_at(struct bpf_object *object, int index)
 	return NULL;
 }
 
-/* Returns 0 when there is no program of that number. */
+/* Returns 0 if there is no program with this number. */
 static int load_alone(const char *path, const char *btf, int index)
 {
 	LIBBPF_OPTS(bpf_object_open_opts, options, .btf_custom_path = btf, .kconfig = "CONFIG_BPF=y\n");

@@ -1,10 +1,10 @@
 /*
- * CO-RE objects that no compiler makes: one relocation record, or the instruction it patches, changed by a seed. The
- * object stays well-formed as ELF and BTF, so that libbpf gets as far as deciding, and what it decides can be compared.
+ * CO-RE objects that no compiler makes: a seed changes one relocation record, or the instruction that it patches. The
+ * object stays valid as ELF and BTF, so libbpf processes the relocation, and its result can be compared.
  */
 import { type ByteOrder, memorySource, openElf } from '../../../bpf/index.ts'
 
-/** A record of the CO-RE section, by its offset in the file, and where the section's instructions begin. */
+/** A CO-RE record: its offset in the file, and the offset of its section's instructions. */
 interface Record {
   at: number
   instructions: number
@@ -12,11 +12,13 @@ interface Record {
 
 export interface Tampered {
   object: Buffer
-  /** what was changed, for a failing test to say */
+  /** the change, for the message of a failing test */
   change: string
 }
 
-/** One tampered copy of an object for a seed; equal seeds give equal copies. Undefined where it has no relocations. */
+/**
+ * The tampered copy of an object for a seed; equal seeds give equal copies. undefined if the object has no relocations.
+ */
 export function tamper(original: Buffer, seed: number): Tampered | undefined {
   const object = Buffer.from(original)
   const elf = openElf(memorySource(object))
@@ -88,7 +90,7 @@ function stringAt(file: Buffer, at: number): string {
   return file.toString('latin1', at, file.indexOf(0, at))
 }
 
-/** mulberry32: a seed's neighbour gives something else. */
+/** mulberry32: neighbouring seeds give different numbers. */
 function randomFrom(seed: number): (below: number) => number {
   let state = seed
   return (below) => {

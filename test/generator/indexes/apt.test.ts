@@ -14,7 +14,7 @@ import { startServer } from '../../helpers/test-server.ts'
 
 const signer = makeSigner(t)
 
-/** A directory that goes with its test, with a cache in it. */
+/** Makes a directory that is removed after the test, and the path of a cache in it. */
 function directoryOf(t: Test): { directory: string; cache: string } {
   const directory = mkdtempSync(join(tmpdir(), 'apt-'))
   t.teardown(() => rmSync(directory, { recursive: true }))
@@ -32,26 +32,26 @@ function suiteOf({ url }: Repository, { keyring }: Signer, rest: Partial<AptSuit
   return { base: url, ...fields, keyrings: [keyring], ...rest }
 }
 
-/** The names of the packages that a suite has. */
+/** Reads the names of the packages in a suite. */
 async function names(suite: AptSuite, options: AptOptions): Promise<string[]> {
   const stanzas = await readPackages(suite, () => true, options)
   return stanzas.map((stanza) => stanza.get('package') ?? '').sort()
 }
 
-/** A repository of these packages, read with its own keyring. */
+/** Makes a repository of the test packages and reads it with its own keyring. */
 async function read(t: Test, options: Partial<RepositoryOptions> = {}): Promise<string[]> {
   const { directory, cache } = directoryOf(t)
   const repository = makeRepository(directory, { packages, signer, ...options })
   return await names(suiteOf(repository, options.signer ?? signer), { cache })
 }
 
-t.test('every form that Packages comes in', async (t) => {
+t.test('Packages is read in every compression', async (t) => {
   for (const form of ['xz', 'zst', 'gz', 'plain'] as const) {
     t.same(await read(t, { forms: [form] }), NAMES, form)
   }
 })
 
-t.test('fields as the index has them, of the packages that are wanted', async (t) => {
+t.test('readPackages returns the fields of wanted packages as the index has them', async (t) => {
   const { directory, cache } = directoryOf(t)
   const repository = makeRepository(directory, { packages, signer })
   const wanted = (name: string) => name === NAMES[1]
@@ -67,54 +67,57 @@ t.test('fields as the index has them, of the packages that are wanted', async (t
   })
 })
 
-t.test('an architecture that the suite does not have offers nothing', async (t) => {
+t.test('a suite without the architecture has no packages', async (t) => {
   const { directory, cache } = directoryOf(t)
   const suite = suiteOf(makeRepository(directory, { packages, signer }), signer)
   t.same(await names({ ...suite, architecture: 's390x' }, { cache }), [])
 })
 
-t.test('signed by several keys, of which we know one', async (t) => {
-  t.same(await read(t, { others: [makeSigner(t)] }), NAMES)
-})
+t.test(
+  'a release signed by several keys is accepted if one of them is in the keyring',
+  async (t) => {
+    t.same(await read(t, { others: [makeSigner(t)] }), NAMES)
+  },
+)
 
-t.test('signatures that are not believed', async (t) => {
+t.test('a release without a valid signature by a known key is rejected', async (t) => {
   const { directory, cache } = directoryOf(t)
   const repository = makeRepository(directory, { packages, signer })
   const suite = suiteOf(repository, signer)
   const path = repository.path('InRelease')
   const signed = readFileSync(path, 'utf8')
-  const refuses = async (
+  const rejects = async (
     what: string,
     text: string,
     code = 'invalid_signature',
-    suited = suite,
+    target = suite,
   ) => {
     writeFileSync(path, text)
     await t.rejects(
-      readPackages(suited, () => true, { cache }),
+      readPackages(target, () => true, { cache }),
       { code },
       what,
     )
   }
   const unsigned = signed.replace(/^.*?\n\n/s, '').replace(/-----BEGIN.*/s, '')
   t.match(unsigned, /^Origin: Test\n/)
-  await refuses('unsigned', unsigned)
-  await refuses('by a key that is not in the keyring', makeSigner(t).sign(unsigned))
-  await refuses('another text under the signature', signed.replace('Origin: Test', 'Origin: Tesa'))
-  await refuses('cut off', signed.slice(0, -60))
-  await refuses('no keyring', signed, 'no_keyring', { ...suite, keyrings: ['/nowhere.gpg'] })
-  await refuses('empty', '')
+  await rejects('unsigned', unsigned)
+  await rejects('signed by a key that is not in the keyring', makeSigner(t).sign(unsigned))
+  await rejects('changed after it was signed', signed.replace('Origin: Test', 'Origin: Tesa'))
+  await rejects('cut off', signed.slice(0, -60))
+  await rejects('no keyring', signed, 'no_keyring', { ...suite, keyrings: ['/nowhere.gpg'] })
+  await rejects('empty', '')
 
   const lapsed = makeSigner(t, { lapsed: true })
   const old = { ...suite, keyrings: [lapsed.keyring] }
-  await refuses('by a key that has expired', lapsed.sign(unsigned), 'expired_signature', old)
+  await rejects('signed by a key that has expired', lapsed.sign(unsigned), 'expired_signature', old)
 
   const ahead = makeSigner(t, { ahead: true })
   writeFileSync(path, ahead.sign(unsigned))
   await t.rejects(
     readPackages(suiteOf(repository, ahead), () => true, { cache }),
-    { code: 'invalid_signature', message: /of a time that has not come by this machine's clock/ },
-    'our clock is behind',
+    { code: 'invalid_signature', message: /in the future by this machine's clock/ },
+    'the clock of this machine is behind',
   )
 
   const evil = unsigned.replace('Origin: Test', 'Origin: Evil')
@@ -124,10 +127,10 @@ t.test('signatures that are not believed', async (t) => {
     (stanzas) => stanzas.length,
     (error) => error.code,
   )
-  t.ok(outcome === 2 || outcome === 'invalid_signature', 'text around the signed one is not read')
+  t.ok(outcome === 2 || outcome === 'invalid_signature', 'text outside the signed part is ignored')
 })
 
-t.test('Valid-Until', async (t) => {
+t.test('a release is rejected after its Valid-Until', async (t) => {
   const { directory, cache } = directoryOf(t)
   const release = { 'Valid-Until': 'Sat, 07 Nov 2026 08:12:33 UTC' }
   const suite = suiteOf(makeRepository(directory, { packages, signer, release }), signer)
@@ -135,45 +138,51 @@ t.test('Valid-Until', async (t) => {
   t.same(await at('2026-11-07T08:12:32Z'), NAMES)
   await t.rejects(at('2026-11-07T08:12:34Z'), {
     code: 'expired_signature',
-    message: /was valid until/,
+    message: /it was valid until/,
   })
   await t.rejects(read(t, { release: { 'Valid-Until': 'soon' } }), { code: 'expired_signature' })
 })
 
-t.test('a Packages file that is not the one the release names', async (t) => {
-  const { directory, cache } = directoryOf(t)
-  const repository = makeRepository(directory, { packages, signer, forms: ['plain'] })
-  const path = repository.path('main/binary-i386/Packages')
-  const text = readFileSync(path, 'utf8')
-  const suite = suiteOf(repository, signer)
-  writeFileSync(path, text.replace('6.1.9-1', '6.1.9-2'))
-  await t.rejects(names(suite, { cache }), { code: 'index_mismatch' })
-  writeFileSync(path, `${text}\nPackage: one-more\n`)
-  await t.rejects(names(suite, { cache }), { code: 'too_large' })
-  rmSync(path)
-  await t.rejects(names(suite, { cache }), { code: 'not_found_upstream' })
-  t.notOk(existsSync(cache), 'nothing of it is kept')
-})
+t.test(
+  'a Packages file that differs from the one in the release is rejected and not cached',
+  async (t) => {
+    const { directory, cache } = directoryOf(t)
+    const repository = makeRepository(directory, { packages, signer, forms: ['plain'] })
+    const path = repository.path('main/binary-i386/Packages')
+    const text = readFileSync(path, 'utf8')
+    const suite = suiteOf(repository, signer)
+    writeFileSync(path, text.replace('6.1.9-1', '6.1.9-2'))
+    await t.rejects(names(suite, { cache }), { code: 'index_mismatch' })
+    writeFileSync(path, `${text}\nPackage: one-more\n`)
+    await t.rejects(names(suite, { cache }), { code: 'too_large' })
+    rmSync(path)
+    await t.rejects(names(suite, { cache }), { code: 'not_found_upstream' })
+    t.notOk(existsSync(cache), 'nothing is cached')
+  },
+)
 
-t.test('by-hash, and the plain name where the mirror has only that', async (t) => {
-  const release = { 'Acquire-By-Hash': 'yes' }
-  t.same(await read(t, { release, byHash: true }), NAMES, 'by hash alone')
-  t.same(await read(t, { release, byHash: false }), NAMES, 'by name alone')
-  await t.rejects(
-    read(t, { byHash: true }),
-    { code: 'not_found_upstream' },
-    'who does not say it is not asked',
-  )
-})
+t.test(
+  'Packages is read by hash, and by name from a mirror that has no by-hash paths',
+  async (t) => {
+    const release = { 'Acquire-By-Hash': 'yes' }
+    t.same(await read(t, { release, byHash: true }), NAMES, 'the mirror has by-hash paths only')
+    t.same(await read(t, { release, byHash: false }), NAMES, 'the mirror has names only')
+    await t.rejects(
+      read(t, { byHash: true }),
+      { code: 'not_found_upstream' },
+      'by-hash is used only if the release announces it',
+    )
+  },
+)
 
-t.test('a Packages file is downloaded once, and the cache is not trusted', async (t) => {
+t.test('a Packages file is downloaded once, and again if its cached copy is damaged', async (t) => {
   const { directory, cache } = directoryOf(t)
   const repository = makeRepository(directory, { packages, signer })
   const server = await startServer(t, (request, response) => {
     response.end(readFileSync(join(directory, request.url!)))
   })
   const suite = suiteOf({ ...repository, url: `${server.url}/debian` }, signer)
-  const asked = async () => {
+  const requests = async () => {
     const before = server.requests.length
     t.same(await names(suite, { cache }), NAMES)
     return server.requests
@@ -181,36 +190,36 @@ t.test('a Packages file is downloaded once, and the cache is not trusted', async
       .map(({ url }) => url?.replace('/debian/dists/bookworm', ''))
   }
   const both = ['/InRelease', '/main/binary-i386/Packages.xz']
-  t.same(await asked(), both)
-  t.same(await asked(), both.slice(0, 1))
+  t.same(await requests(), both)
+  t.same(await requests(), both.slice(0, 1))
   const [file] = readdirSync(cache)
   writeFileSync(join(cache, file!), 'tampered')
-  t.same(await asked(), both, 'what has another digest is fetched again')
+  t.same(await requests(), both, 'a file with another digest is downloaded again')
   t.same(readdirSync(cache), [file])
 })
 
-t.test('a cache that cannot be written is no reason to fail', async (t) => {
+t.test('a cache that cannot be written is not an error', async (t) => {
   const { directory } = directoryOf(t)
   const suite = suiteOf(makeRepository(directory, { packages, signer }), signer)
   t.same(await names(suite, { cache: '/dev/null/cache' }), NAMES)
 })
 
-t.test('signed nonsense', async (t) => {
+t.test('a signed but invalid release is rejected', async (t) => {
   const edited = (edit: (text: string) => string) => read(t, { edit })
-  const bad = { code: 'invalid_index' }
+  const invalid = { code: 'invalid_index' }
   await t.rejects(
     edited(() => 'Origin: Test\n'),
-    bad,
+    invalid,
     'no files',
   )
   await t.rejects(
     edited(() => 'nonsense\n'),
-    bad,
+    invalid,
     'no fields',
   )
   await t.rejects(
     edited((text) => text.replaceAll(/[0-9a-f]{64}/g, 'zz')),
-    bad,
+    invalid,
     'no digests',
   )
   const huge = (text: string) => text.replaceAll(/ (\d+) main/g, ' 999999999999 main')

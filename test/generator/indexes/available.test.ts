@@ -1,6 +1,6 @@
 /*
- * Sources that cannot be read, by whatever goes wrong on the way: each has its code, is told and kept, leaves nothing
- * behind, hides no other source, and is forgotten when it is mended.
+ * Sources that cannot be read. Each gives a failure with a code, which is reported and stored, leaves no files, and
+ * does not affect other sources. The failure is removed once the source can be read again.
  */
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import type { RequestListener } from 'node:http'
@@ -14,7 +14,7 @@ import { serveDirectory } from '../../helpers/file-server.ts'
 import { makePackage } from '../../helpers/package.ts'
 import { makeRpm } from '../../helpers/rpm.ts'
 import { makeRpmRepository, signRepomd } from '../../helpers/rpm-repository.ts'
-import { type Mill, makeMill } from '../../helpers/run-directory.ts'
+import { makeRunDirectory, type RunDirectory } from '../../helpers/run-directory.ts'
 import { makeSigner } from '../../helpers/signer.ts'
 import { type Server, startServer } from '../../helpers/test-server.ts'
 import { makeVmlinux } from '../../helpers/vmlinux.ts'
@@ -23,8 +23,8 @@ const signer = makeSigner(t)
 
 type Answer = RequestListener
 
-/** A server of a mill's input that answers some paths otherwise. */
-async function serve(t: Test, mill: Mill, odd: [RegExp, Answer][] = []): Promise<Server> {
+/** Serves the input directory, and answers the paths in `odd` in another way. */
+async function serve(t: Test, mill: RunDirectory, odd: [RegExp, Answer][] = []): Promise<Server> {
   return await startServer(t, (request, response) => {
     const path = decodeURIComponent(request.url!.replace(/[?].*/, ''))
     const answer = odd.find(([pattern]) => pattern.test(path))?.[1]
@@ -37,8 +37,8 @@ async function serve(t: Test, mill: Mill, odd: [RegExp, Answer][] = []): Promise
   })
 }
 
-/** A kernel in an apt suite, and one in an rpm-md repository, below a mill's input. */
-function fill(mill: Mill): void {
+/** Makes an apt suite and an rpm-md repository in the input directory, each with one kernel. */
+function fill(mill: RunDirectory): void {
   const image = join(mill.directory, 'vmlinux')
   makeVmlinux(image, { release: '5.4.0-42-generic', machine: 'x86_64' })
   const name = 'linux-image-unsigned-5.4.0-42-generic-dbgsym'
@@ -62,8 +62,11 @@ const x86_64 = { x86_64: 'x86_64' }
 const ubuntuAt = (url: string, rest: object = {}): Source =>
   parseSource({
     ...SOURCES.get('ubuntu'),
-    ...{ mirror: `${url}/ubuntu`, architectures: amd64, keyrings: [signer.keyring] },
-    ...{ components: ['main'], minSize: 0 },
+    mirror: `${url}/ubuntu`,
+    architectures: amd64,
+    keyrings: [signer.keyring],
+    components: ['main'],
+    minSize: 0,
     versions: { '20.04': [{ url: '{mirror}', suite: 'focal' }] },
     ...rest,
   })
@@ -71,15 +74,18 @@ const ubuntuAt = (url: string, rest: object = {}): Source =>
 const almaAt = (url: string, rest: object = {}): Source =>
   parseSource({
     ...SOURCES.get('alma'),
-    ...{ mirror: `${url}/alma`, architectures: x86_64, keyrings: [signer.keyring], signed: true },
+    mirror: `${url}/alma`,
+    architectures: x86_64,
+    keyrings: [signer.keyring],
+    signed: true,
     versions: { 9: [{ name: '9', url: '{mirror}' }] },
     ...rest,
   })
 
-/** Runs over sources, and asserts that as many cannot be read, and why. */
+/** Runs over sources and asserts that none of them can be read, with this code and message. */
 async function fails(
   t: Test,
-  mill: Mill,
+  mill: RunDirectory,
   sources: readonly Source[],
   code: FailureCode,
   message = /./,
@@ -93,16 +99,16 @@ async function fails(
       .map(({ id }) => ({ source: id, failure: { code, message, attempts: 1 } }))
       .toSorted((a, b) => (a.source < b.source ? -1 : 1)),
   )
-  t.same(await mill.leftovers(), [], 'nothing is left')
+  t.same(await mill.leftovers(), [], 'no files are left')
 }
 
-t.test('what an index server does wrong', async (t) => {
+t.test('each fault of an index server gives its own error code', async (t) => {
   const index = /InRelease$|repomd\.xml$/
-  const lie: Answer = (_, response) => {
+  const short: Answer = (_, response) => {
     response.writeHead(200, { 'content-length': 100_000, connection: 'close' })
     response.write('Origin: Test\n', () => response.socket?.end())
   }
-  const more: Answer = (_, response) => {
+  const endless: Answer = (_, response) => {
     response.writeHead(200)
     const pour = () => {
       while (response.write(Buffer.alloc(65536, 'x')));
@@ -115,96 +121,107 @@ t.test('what an index server does wrong', async (t) => {
     response.writeHead(200, headers).end('<html><body><h1>Sign in, please</h1></body></html>')
   }
   for (const [what, answer, apt, rpm = apt] of [
-    ['stalls', () => {}, 'stalled'],
-    ['resets', (request) => void request.socket.resetAndDestroy(), 'unreachable'],
-    ['says more than it sends', lie, 'truncated'],
-    ['sends without end', more, 'too_large'],
-    ['answers 200 with HTML', html, 'invalid_signature', 'invalid_index'],
+    ['the server stalls', () => {}, 'stalled'],
     [
-      'answers 200 with nothing',
+      'the server resets the connection',
+      (request) => void request.socket.resetAndDestroy(),
+      'unreachable',
+    ],
+    ['the server announces more than it sends', short, 'truncated'],
+    ['the server sends without end', endless, 'too_large'],
+    ['the server answers 200 with HTML', html, 'invalid_signature', 'invalid_index'],
+    [
+      'the server answers 200 with an empty body',
       (_, response) => void response.end(),
       'invalid_signature',
       'invalid_index',
     ],
-    ['answers 403', (_, response) => void response.writeHead(403).end(), 'unreachable'],
-    ['has no such file', (_, response) => void response.writeHead(404).end(), 'not_found_upstream'],
+    ['the server answers 403', (_, response) => void response.writeHead(403).end(), 'unreachable'],
     [
-      'leads in circles',
+      'the server answers 404',
+      (_, response) => void response.writeHead(404).end(),
+      'not_found_upstream',
+    ],
+    [
+      'the server redirects in a circle',
       (r, response) => void response.writeHead(302, { location: r.url }).end(),
       'unreachable',
     ],
   ] as [string, Answer, FailureCode, FailureCode?][]) {
     await t.test(what, async (t) => {
-      const mill = await makeMill(t)
+      const mill = await makeRunDirectory(t)
       const { url } = await serve(t, mill, [[index, answer]])
       await fails(t, mill, [ubuntuAt(url)], apt)
-      const other = await makeMill(t)
+      const other = await makeRunDirectory(t)
       await fails(t, other, [almaAt(url, { keyrings: undefined, signed: false })], rpm)
     })
   }
 })
 
-t.test('signatures', async (t) => {
-  const mill = await makeMill(t)
-  fill(mill)
-  const { url } = await serve(t, mill)
-  const both = (rest: object) => [ubuntuAt(url, rest), almaAt(url, rest)]
-  const stranger = makeSigner(t)
-  await fails(
-    t,
-    mill,
-    both({ keyrings: [stranger.keyring] }),
-    'invalid_signature',
-    /no key of the keyring/,
-  )
-  await fails(t, mill, both({ keyrings: ['/nowhere.gpg'] }), 'no_keyring', /\/nowhere\.gpg/)
+t.test(
+  'a source with a missing, wrong or expired signature is not read until it is repaired',
+  async (t) => {
+    const mill = await makeRunDirectory(t)
+    fill(mill)
+    const { url } = await serve(t, mill)
+    const both = (rest: object) => [ubuntuAt(url, rest), almaAt(url, rest)]
+    const stranger = makeSigner(t)
+    await fails(
+      t,
+      mill,
+      both({ keyrings: [stranger.keyring] }),
+      'invalid_signature',
+      /not made by a key in the keyring/,
+    )
+    await fails(t, mill, both({ keyrings: ['/nowhere.gpg'] }), 'no_keyring', /\/nowhere\.gpg/)
 
-  const release = join(mill.directory, 'ubuntu/dists/focal/InRelease')
-  const repomd = join(mill.directory, 'alma/repodata/repomd.xml')
-  const [signed, described] = [readFileSync(release, 'utf8'), readFileSync(repomd, 'utf8')]
-  writeFileSync(release, signed.replace('Origin: Test', 'Origin: Tesa'))
-  writeFileSync(repomd, described.replace('<revision>', '<revision>1'))
-  await fails(t, mill, both({}), 'invalid_signature', /does not fit the text/)
-  writeFileSync(repomd, described)
+    const release = join(mill.directory, 'ubuntu/dists/focal/InRelease')
+    const repomd = join(mill.directory, 'alma/repodata/repomd.xml')
+    const [signed, described] = [readFileSync(release, 'utf8'), readFileSync(repomd, 'utf8')]
+    writeFileSync(release, signed.replace('Origin: Test', 'Origin: Tesa'))
+    writeFileSync(repomd, described.replace('<revision>', '<revision>1'))
+    await fails(t, mill, both({}), 'invalid_signature', /does not match the content/)
+    writeFileSync(repomd, described)
 
-  const lapsed = makeSigner(t, { lapsed: true })
-  const text = signed.replace(/^.*?\n\n/s, '').replace(/-----BEGIN.*/s, '')
-  writeFileSync(release, lapsed.sign(text))
-  signRepomd(join(mill.directory, 'alma'), lapsed)
-  await fails(t, mill, both({ keyrings: [lapsed.keyring] }), 'expired_signature', /has expired/)
-  rmSync(`${repomd}.asc`)
-  await fails(t, mill, [almaAt(url)], 'invalid_signature', /no signature/)
+    const lapsed = makeSigner(t, { lapsed: true })
+    const text = signed.replace(/^.*?\n\n/s, '').replace(/-----BEGIN.*/s, '')
+    writeFileSync(release, lapsed.sign(text))
+    signRepomd(join(mill.directory, 'alma'), lapsed)
+    await fails(t, mill, both({ keyrings: [lapsed.keyring] }), 'expired_signature', /has expired/)
+    rmSync(`${repomd}.asc`)
+    await fails(t, mill, [almaAt(url)], 'invalid_signature', /does not exist/)
 
-  writeFileSync(release, signed)
-  signRepomd(join(mill.directory, 'alma'), signer)
-  const sources = both({})
-  t.match(await mill.run({ sources }), { published: 2, sourcesFailed: 0 })
-  t.same(await mill.sourceFailures(), [], 'mended, it is shown no more')
-})
+    writeFileSync(release, signed)
+    signRepomd(join(mill.directory, 'alma'), signer)
+    const sources = both({})
+    t.match(await mill.run({ sources }), { published: 2, sourcesFailed: 0 })
+    t.same(await mill.sourceFailures(), [], 'the failures of repaired sources are removed')
+  },
+)
 
-t.test('indexes and packages that are not what the index above them names', async (t) => {
-  const mill = await makeMill(t)
+t.test('an index or a package with another digest than its index names is rejected', async (t) => {
+  const mill = await makeRunDirectory(t)
   fill(mill)
   const { url } = await serve(t, mill)
   const at = (folder: string, pattern: RegExp) => {
     const files = readdirSync(join(mill.directory, folder), { recursive: true }) as string[]
     return join(mill.directory, folder, files.find((file) => pattern.test(file))!)
   }
-  /** Runs with a byte of this file changed. */
-  const changed = async (path: string, run: () => Promise<void>) => {
-    const sound = readFileSync(path)
-    const bytes = Buffer.from(sound)
+  /** Changes a byte of a file during `run`. */
+  const withChangedByte = async (path: string, run: () => Promise<void>) => {
+    const original = readFileSync(path)
+    const bytes = Buffer.from(original)
     bytes[bytes.length - 5]! ^= 1
     writeFileSync(path, bytes)
     await run()
-    writeFileSync(path, sound)
+    writeFileSync(path, original)
   }
   const [ubuntu, alma] = [ubuntuAt(url), almaAt(url)]
-  await changed(at('ubuntu', /Packages\.xz$/), () =>
+  await withChangedByte(at('ubuntu', /Packages\.xz$/), () =>
     fails(t, mill, [ubuntu], 'index_mismatch', /Packages/),
   )
-  const others = await makeMill(t)
-  await changed(at('alma', /primary\.xml/), () =>
+  const others = await makeRunDirectory(t)
+  await withChangedByte(at('alma', /primary\.xml/), () =>
     fails(t, others, [alma], 'index_mismatch', /primary/),
   )
 
@@ -212,8 +229,8 @@ t.test('indexes and packages that are not what the index above them names', asyn
     [ubuntu, at('ubuntu', /\.deb$/)],
     [alma, at('alma', /Packages\/.*\.rpm$/)],
   ] as const) {
-    const fresh = await makeMill(t)
-    await changed(path, async () => {
+    const fresh = await makeRunDirectory(t)
+    await withChangedByte(path, async () => {
       t.match(await fresh.run({ sources: [source] }), {
         published: 0,
         failed: { digest_mismatch: 1 },
@@ -225,47 +242,44 @@ t.test('indexes and packages that are not what the index above them names', asyn
   }
 })
 
-t.test('one that cannot be read hides no other', async (t) => {
-  const mill = await makeMill(t)
+t.test('a source that cannot be read does not affect the others', async (t) => {
+  const mill = await makeRunDirectory(t)
   fill(mill)
   const { url } = await serve(t, mill, [
     [/InRelease$/, (_, response) => void response.writeHead(500).end()],
   ])
   const sources = [ubuntuAt(url), almaAt(url)]
-  const told: string[] = []
+  const events: string[] = []
   const summary = await mill.run(
     { sources },
     {
       onEvent: (event) => {
         if ('suite' in event)
-          told.push(`${event.event} ${event.source} ${event.suite} ${event.arch}`)
+          events.push(`${event.event} ${event.source} ${event.suite} ${event.arch}`)
       },
     },
   )
   t.match(summary, { published: 1, sourcesFailed: 1 })
-  t.same(told.sort(), ['discovered alma 9 9 x86_64', 'source-failed ubuntu focal x86_64'])
+  t.same(events.sort(), ['discovered alma 9 9 x86_64', 'source-failed ubuntu focal x86_64'])
 })
 
-t.test(
-  'an unchanged repository is read once: then only whether it has changed is asked',
-  async (t) => {
-    const mill = await makeMill(t)
-    fill(mill)
-    const { url, answered } = await serveDirectory(t, mill.directory)
-    const sources = [ubuntuAt(url), almaAt(url)]
-    const run = async () => {
-      const summary = await mill.run({ sources })
-      return {
-        summary,
-        answers: answered()
-          .map((answer) => answer.replace(/^.*\//, ''))
-          .sort(),
-      }
+t.test('an unchanged repository is read once, and later runs only revalidate it', async (t) => {
+  const mill = await makeRunDirectory(t)
+  fill(mill)
+  const { url, answered } = await serveDirectory(t, mill.directory)
+  const sources = [ubuntuAt(url), almaAt(url)]
+  const run = async () => {
+    const summary = await mill.run({ sources })
+    return {
+      summary,
+      answers: answered()
+        .map((answer) => answer.replace(/^.*\//, ''))
+        .sort(),
     }
-    t.match(await run(), { summary: { published: 2 } })
-    t.match(await run(), {
-      summary: { published: 0, skipped: 2 },
-      answers: ['InRelease 304', 'repomd.xml 304', 'repomd.xml.asc 304'],
-    })
-  },
-)
+  }
+  t.match(await run(), { summary: { published: 2 } })
+  t.match(await run(), {
+    summary: { published: 0, skipped: 2 },
+    answers: ['InRelease 304', 'repomd.xml 304', 'repomd.xml.asc 304'],
+  })
+})

@@ -16,7 +16,7 @@ const OTHERS = [
 ]
 const FILES = [...KERNELS, ...OTHERS]
 
-/** What a page lists, by name, version, revision and architecture. */
+/** Reads a page: name, version, revision and architecture of each package. */
 async function read(t: Test, base: string): Promise<string[][]> {
   const cache = mkdtempSync(join(tmpdir(), 'listing-'))
   t.teardown(() => rmSync(cache, { recursive: true }))
@@ -32,24 +32,28 @@ const EXPECTED = [
   ['libstdc++-debuginfo', '4.8.5', '36.el7', 'x86_64'],
 ]
 
-/** A page as a server that we have not at hand writes it. */
+/** Reads a page that is given as text, for servers that are not installed here. */
 async function readPage(t: Test, html: string): Promise<string[][]> {
   const { url } = await startServer(t, (_, response) => void response.end(html))
   return await read(t, `${url}/7/x86_64`)
 }
 
-t.test("nginx's own listing", async (t) => {
+t.test('a listing of nginx is read', async (t) => {
   const root = t.testdir({})
   mkdirSync(join(root, '7/x86_64/repodata'), { recursive: true })
   for (const file of FILES) writeFileSync(join(root, '7/x86_64', file), file)
   const url = await startNginx(t, root, { listing: true })
   t.same(await read(t, `${url}/7/x86_64`), EXPECTED)
-  await t.rejects(read(t, `${url}/7`), { code: 'invalid_index' }, 'a directory of directories')
+  await t.rejects(
+    read(t, `${url}/7`),
+    { code: 'invalid_index' },
+    'a directory that has only directories',
+  )
   await t.rejects(read(t, `${url}/8`), { code: 'not_found_upstream' })
 })
 
-// mod_autoindex with FancyIndexing and HTMLTable: icons, sorting links, the parent as a path
-t.test("Apache's", async (t) => {
+// mod_autoindex with FancyIndexing and HTMLTable: icons, links for sorting, the parent directory as a path
+t.test('a listing of Apache is read', async (t) => {
   const row = (
     file: string,
   ) => `<tr><td valign="top"><img src="/icons/unknown.gif" alt="[   ]"></td>
@@ -66,7 +70,7 @@ ${FILES.map(row).join('\n')}
 })
 
 // mod_dirlisting: XHTML, every name percent-encoded
-t.test("lighttpd's", async (t) => {
+t.test('a listing of lighttpd is read', async (t) => {
   const encode = (file: string) =>
     file.replaceAll(/[-_.+]/g, (char) => `%${char.charCodeAt(0).toString(16)}`)
   const row = (file: string) => `<tr><td class="n"><a href="${encode(file)}">${file}</a></td>
@@ -81,7 +85,7 @@ ${FILES.map(row).join('\n')}
   t.same(await readPage(t, page), EXPECTED)
 })
 
-t.test('links that lead elsewhere, and what is no package, are left out', async (t) => {
+t.test('links that leave the directory or are not packages are ignored', async (t) => {
   const [file] = KERNELS
   const hostile = [
     `http://other.example/7/x86_64/${file}`,
@@ -102,12 +106,15 @@ t.test('links that lead elsewhere, and what is no package, are left out', async 
     'kernel-debuginfo-1&#0;-1.x86_64.rpm',
     '-1-1.x86_64.rpm',
   ].map((href) => `<a href="${href}">x</a>`)
-  const sound = `<base href="http://other.example/"><A HREF='${KERNELS[1]}'>x</A><a href=${KERNELS[1]}?x#y>`
-  t.same(await readPage(t, `${hostile.join('\n')}${sound}<a name="x"><a href`), [EXPECTED[0]])
-  await t.rejects(readPage(t, hostile.join('\n')), { code: 'invalid_index', message: /not list/ })
+  const valid = `<base href="http://other.example/"><A HREF='${KERNELS[1]}'>x</A><a href=${KERNELS[1]}?x#y>`
+  t.same(await readPage(t, `${hostile.join('\n')}${valid}<a name="x"><a href`), [EXPECTED[0]])
+  await t.rejects(readPage(t, hostile.join('\n')), {
+    code: 'invalid_index',
+    message: /no link to an .rpm file/,
+  })
 })
 
-t.test('a page that is no listing', async (t) => {
+t.test('a page without packages, or with too many links, is rejected', async (t) => {
   for (const page of [
     '',
     '{}',

@@ -20,14 +20,18 @@ import { makePackage } from '../../helpers/package.ts'
 import { makeSigner } from '../../helpers/signer.ts'
 
 const debian = SOURCES.get('debian') as AptSource
-const of = (shelf: IndexTarget) => `${shelf.version} ${nameOfTarget(shelf)} ${shelf.arch}`
+const label = (target: IndexTarget) => `${target.version} ${nameOfTarget(target)} ${target.arch}`
 
-t.test('the shelves that a filter leaves', (t) => {
+t.test('indexTargetsOf returns the targets of a source that match a filter', (t) => {
   const i686 = { distro: 'debian', version: '12', arch: 'i686' }
   const suites = ['bookworm', 'bookworm-updates', 'bookworm-backports', 'bookworm-security']
   const four = suites.map((suite) => `12 ${suite} i686`)
-  t.same(indexTargetsOf(debian, i686).map(of), four)
-  t.same(indexTargetsOf(debian, { ...i686, arch: 'i386' }).map(of), four, 'by any name of it')
+  t.same(indexTargetsOf(debian, i686).map(label), four)
+  t.same(
+    indexTargetsOf(debian, { ...i686, arch: 'i386' }).map(label),
+    four,
+    'by another name of the architecture',
+  )
   t.same(indexTargetsOf(debian, { distro: 'ubuntu' }), [])
   t.same(indexTargetsOf(debian, { version: '99' }), [])
   t.same(indexTargetsOf(debian, { arch: 'vax' }), [])
@@ -36,7 +40,7 @@ t.test('the shelves that a filter leaves', (t) => {
   t.end()
 })
 
-t.test('the index that covers a shelf', async (t) => {
+t.test('suiteOf returns the apt suite of a target on the mirror', async (t) => {
   const security = indexTargetsOf(debian, { version: '12', arch: 's390x' }).at(-1)!
   const mirror = await findMirror('http://host.example/debian')
   t.same(suiteOf(security, mirror), {
@@ -49,20 +53,20 @@ t.test('the index that covers a shelf', async (t) => {
   })
 })
 
-t.test('kernel packages, and of those what a filter leaves', async (t) => {
+t.test('discover returns the kernel packages of an index that match a filter', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'discover-'))
   t.teardown(() => rmSync(directory, { recursive: true }))
   const releases = ['6.1.0-1-test', '6.1.0-2-test', '6.1.0-2-other', 'test']
   const files = releases.map((release) => makePackage(directory, undefined, { release }))
   const repository = makeRepository(directory, { packages: files, signer: makeSigner(t) })
-  const [shelf] = indexTargetsOf(repository.source, {})
+  const [target] = indexTargetsOf(repository.source, {})
   const mirror = await findMirror(repository.url)
-  const offered = (filter: object) =>
-    discover(shelf!, mirror, filter, { cache: join(directory, 'cache') })
+  const discovered = (filter: object) =>
+    discover(target!, mirror, filter, { cache: join(directory, 'cache') })
 
-  const all = await offered({})
+  const all = await discovered({})
   t.same(all.map(({ kernel }) => kernel.release).sort(), releases.slice(0, 3).sort())
-  const [one, ...others] = await offered({ release: '6.1.0-2-t*' })
+  const [one, ...others] = await discovered({ release: '6.1.0-2-t*' })
   t.same(others, [])
   const name = 'linux-image-6.1.0-2-test-dbg'
   t.same(one, {
@@ -86,8 +90,8 @@ t.test('kernel packages, and of those what a filter leaves', async (t) => {
   })
 })
 
-t.test('what a stanza says is not believed blindly', (t) => {
-  const sound = {
+t.test('a stanza with an invalid field is rejected', (t) => {
+  const valid = {
     package: 'linux-image-6.12.107+deb13-amd64-dbg',
     version: '1:6.12.107-1~bpo12+1',
     filename: 'pool/main/l/linux/linux-image-6.12.107+deb13-amd64-dbg_6.12.107-1_amd64.deb',
@@ -95,11 +99,11 @@ t.test('what a stanza says is not believed blindly', (t) => {
     sha256: 'a'.repeat(64),
   }
   const read = (fields: object) =>
-    packageOf(new Map(Object.entries({ ...sound, ...fields })), 'http://host.example/debian')
+    packageOf(new Map(Object.entries({ ...valid, ...fields })), 'http://host.example/debian')
   t.equal(
     read({}).url,
-    `http://host.example/debian/${sound.filename.replaceAll('+', '%2B')}`,
-    'each part of the path escaped',
+    `http://host.example/debian/${valid.filename.replaceAll('+', '%2B')}`,
+    'each part of the path is escaped',
   )
   for (const fields of [
     { filename: '../../etc/passwd' },
@@ -125,8 +129,8 @@ t.test('what a stanza says is not believed blindly', (t) => {
   t.end()
 })
 
-t.test('newest first, and what several suites have once', (t) => {
-  const offer = (release: string, version: string, source = 'debian'): KernelPackage => ({
+t.test('newestFirst sorts packages and lists a package of several suites once', (t) => {
+  const kernelPackage = (release: string, version: string, source = 'debian'): KernelPackage => ({
     source,
     kernel: { distro: 'debian', version: '12', arch: 'i686', release },
     name: `linux-image-${release}-dbg`,
@@ -139,12 +143,12 @@ t.test('newest first, and what several suites have once', (t) => {
     vmlinux: [],
   })
   const sorted = newestFirst([
-    offer('6.1.0-50-686', '6.1.190-1~bpo11+1'),
-    offer('6.1.0-3-686', '6.1.195-1'),
-    offer('6.1.0-9-686', '6.1.90-1'),
-    offer('6.1.0-50-686', '6.1.190-1'),
-    offer('6.1.0-10-686', '6.1.90-1'),
-    offer('6.1.0-50-686', '6.1.190-1', 'security'),
+    kernelPackage('6.1.0-50-686', '6.1.190-1~bpo11+1'),
+    kernelPackage('6.1.0-3-686', '6.1.195-1'),
+    kernelPackage('6.1.0-9-686', '6.1.90-1'),
+    kernelPackage('6.1.0-50-686', '6.1.190-1'),
+    kernelPackage('6.1.0-10-686', '6.1.90-1'),
+    kernelPackage('6.1.0-50-686', '6.1.190-1', 'security'),
   ])
   t.same(
     sorted.map(({ kernel, version }) => `${kernel.release} ${version}`),

@@ -10,7 +10,7 @@ import { startServer } from '../../helpers/test-server.ts'
 const sha = (algorithm: 'sha1' | 'sha256' | 'sha512', text: string) =>
   ({ algorithm, hex: createHash(algorithm).update(text).digest('hex') }) as const
 
-/** A directory with a file that says `one`, and a cache. */
+/** Makes a directory with the file `index`, whose content is `one`, and the path of a cache. */
 function files(t: Test) {
   const root = t.testdir({ files: { index: 'one' } })
   const [directory, cache] = [join(root, 'files'), join(root, 'cache')]
@@ -22,7 +22,7 @@ function files(t: Test) {
   }
 }
 
-t.test('what has not changed is not sent again, by either validator', async (t) => {
+t.test('an unchanged file is not sent again, with either validator', async (t) => {
   for (const validator of ['etag', 'last-modified', 'both'] as const) {
     await t.test(validator, async (t) => {
       const { directory, file, options } = files(t)
@@ -33,14 +33,14 @@ t.test('what has not changed is not sent again, by either validator', async (t) 
       t.same(answered(), ['/index 200', '/index 304'])
       writeFileSync(file, 'two')
       utimesSync(file, 1e9, 1e9)
-      t.equal(await read(), 'two', 'and what has, is')
+      t.equal(await read(), 'two', 'a changed file is')
       t.equal(await read(), 'two')
       t.same(answered(), ['/index 200', '/index 304'])
     })
   }
 })
 
-t.test('a server without validators is asked, and nothing is kept', async (t) => {
+t.test('a response without validators is not cached', async (t) => {
   const { directory, cache, options } = files(t)
   const { url, answered } = await serveDirectory(t, directory, 'none')
   await readIndex(`${url}/index`, 100, options)
@@ -49,23 +49,23 @@ t.test('a server without validators is asked, and nothing is kept', async (t) =>
   t.throws(() => readdirSync(cache), { code: 'ENOENT' })
 })
 
-t.test('the cache is not trusted', async (t) => {
+t.test('a damaged cache entry is downloaded again', async (t) => {
   const { directory, cache, options } = files(t)
   const { url, answered } = await serveDirectory(t, directory)
   const read = async () => (await readIndex(`${url}/index`, 100, options)).toString()
   await read()
-  const [answer] = readdirSync(cache).filter((name) => name.endsWith('.json'))
+  const [entry] = readdirSync(cache).filter((name) => name.endsWith('.json'))
   const content = sha('sha256', 'one').hex
-  t.same(readdirSync(cache).sort(), [answer, content].sort())
-  const kept = readFileSync(join(cache, answer!), 'utf8')
-  const spoil: readonly (readonly [string, string])[] = [
+  t.same(readdirSync(cache).sort(), [entry, content].sort())
+  const stored = readFileSync(join(cache, entry!), 'utf8')
+  const damages: readonly (readonly [string, string])[] = [
     [content, 'tampered'],
-    [answer!, ''],
-    [answer!, '[]'],
-    [answer!, kept.replace(url, 'http://other.example')],
-    [answer!, kept.replace(content, '../../../etc/passwd')],
+    [entry!, ''],
+    [entry!, '[]'],
+    [entry!, stored.replace(url, 'http://other.example')],
+    [entry!, stored.replace(content, '../../../etc/passwd')],
   ]
-  for (const [name, text] of spoil) {
+  for (const [name, text] of damages) {
     answered()
     writeFileSync(join(cache, name), text)
     t.equal(await read(), 'one')
@@ -73,24 +73,24 @@ t.test('the cache is not trusted', async (t) => {
   }
 })
 
-t.test('304 to who has nothing', async (t) => {
+t.test('a 304 for a file that is not cached is an error', async (t) => {
   const { options } = files(t)
   const { url } = await startServer(t, (_, response) => void response.writeHead(304).end())
   await t.rejects(readIndex(url, 100, options), { code: 'unreachable' })
 })
 
-t.test('within a run a URL is asked once, however many want it, and fails once', async (t) => {
+t.test('a run requests a URL once, even if several readers want it or it fails', async (t) => {
   const { directory, options } = files(t)
   const { url, answered } = await serveDirectory(t, directory, 'none')
-  const asked = new Map<string, Promise<Buffer>>()
-  const read = (path: string) => readIndex(`${url}/${path}`, 100, { ...options, asked })
+  const responses = new Map<string, Promise<Buffer>>()
+  const read = (path: string) => readIndex(`${url}/${path}`, 100, { ...options, responses })
   await Promise.all([read('index'), read('index')])
   await read('index')
   await t.rejects(Promise.all([read('missing'), read('missing')]), { code: 'not_found_upstream' })
   t.same(answered(), ['/index 200', '/missing 404'])
 })
 
-t.test('what never changes is asked for once and for all', async (t) => {
+t.test('an immutable file is requested once', async (t) => {
   const { directory, options } = files(t)
   const { url, answered } = await serveDirectory(t, directory, 'none')
   for (let i = 0; i < 3; i++)
@@ -98,31 +98,31 @@ t.test('what never changes is asked for once and for all', async (t) => {
   t.same(answered(), ['/index 200'])
 })
 
-t.test('no more than it may have, and files as they are', async (t) => {
+t.test('readIndex enforces its limit, and reads local files', async (t) => {
   const { directory, file, options } = files(t)
   const { url } = await serveDirectory(t, directory)
   await t.rejects(readIndex(`${url}/index`, 2, options), { code: 'too_large' })
   t.equal(String(await readIndex(`file://${file}`, 100, options)), 'one')
 })
 
-t.test('what nobody wants any more is removed, and nothing that is not of the cache', async (t) => {
+t.test('cached files that are unused for a month are removed, and no other files', async (t) => {
   const { directory, cache, options } = files(t)
   const { url } = await serveDirectory(t, directory)
   mkdirSync(cache)
-  const [old, young] = ['a'.repeat(64), 'b'.repeat(64)]
+  const [old, recent] = ['a'.repeat(64), 'b'.repeat(64)]
   const month = 31 * 24 * 3600
-  for (const name of [old, `${old}.json`, young, 'mine', 'package.json']) {
+  for (const name of [old, `${old}.json`, recent, 'mine', 'package.json']) {
     writeFileSync(join(cache, name), name)
-    const when = Date.now() / 1000 - (name === young ? month - 2 * 24 * 3600 : month)
+    const when = Date.now() / 1000 - (name === recent ? month - 2 * 24 * 3600 : month)
     utimesSync(join(cache, name), when, when)
   }
   await readIndex(`${url}/index`, 100, options)
   const left = readdirSync(cache)
-  t.same(left.filter((name) => [young, 'mine', 'package.json'].includes(name)).length, 3)
-  t.equal(left.length, 5, 'they, and what was read now')
+  t.same(left.filter((name) => [recent, 'mine', 'package.json'].includes(name)).length, 3)
+  t.equal(left.length, 5, 'these, and the two files of the new response')
 })
 
-t.test('a file that is named by its digest', async (t) => {
+t.test('a file with a known digest is requested once, and rejected if it differs', async (t) => {
   const { directory, cache, options } = files(t)
   const { url, answered } = await serveDirectory(t, directory)
   const urls = [`${url}/index`]
@@ -130,13 +130,13 @@ t.test('a file that is named by its digest', async (t) => {
     const file = { urls, checksum: sha(algorithm, 'one'), size: 3 }
     t.equal(String(await readExact(file, options)), 'one')
     t.equal(String(await readExact(file, options)), 'one')
-    t.same(answered(), ['/index 200'], `${algorithm}: not even asked for`)
+    t.same(answered(), ['/index 200'], `${algorithm}: the second read makes no request`)
   }
   const other = { urls, checksum: sha('sha256', 'two'), size: 3 }
   await t.rejects(readExact(other, options), { code: 'index_mismatch' })
   await t.rejects(readExact({ ...other, size: 2 }, options), { code: 'too_large' })
   mkdirSync(cache, { recursive: true })
-  t.notOk(readdirSync(cache).includes(other.checksum.hex), 'nothing of it is kept')
+  t.notOk(readdirSync(cache).includes(other.checksum.hex), 'the wrong file is not cached')
   const elsewhere = [`${url}/missing`, ...urls]
   const fresh = { ...options, cache: join(cache, 'fresh') }
   t.equal(

@@ -17,14 +17,14 @@ t.teardown(() => rmSync(directory, { recursive: true }))
 
 const NAME = 'linux-image-unsigned-5.4.0-42-generic-dbgsym'
 
-/** A binary whose file is there. */
+/** Makes a binary and its file. */
 function binary(name: string, version: string, rest: Partial<Binary> = {}): Binary {
   const file = join(directory, `${name}_${version}_amd64.ddeb`)
   writeFileSync(file, `${name} ${version}`)
   return { name, version, file, ...rest }
 }
 
-/** Serves binaries; gives how they are read, and the paths that were asked for since. */
+/** Serves binaries, and returns the server and a function that reads them. */
 async function launchpad(t: Test, binaries: readonly Binary[], options: LaunchpadOptions = {}) {
   const server = await startLaunchpad(t, binaries, options)
   const cache = mkdtempSync(join(directory, 'cache-'))
@@ -42,7 +42,7 @@ async function launchpad(t: Test, binaries: readonly Binary[], options: Launchpa
   return { server, read }
 }
 
-t.test('all pages, and of each binary its file with its digest', async (t) => {
+t.test('readLaunchpad reads all pages, and the file of each wanted binary once', async (t) => {
   const versions = ['5.4.0-40.44', '5.4.0-41.45', '5.4.0-42.46', '5.4.0-43.47', '5.4.0-44.48']
   const binaries = versions.map((version) => binary(NAME, version))
   const { server, read } = await launchpad(t, [
@@ -69,31 +69,38 @@ t.test('all pages, and of each binary its file with its digest', async (t) => {
     distro_arch_series: `${server.url}/devel/ubuntu/focal/amd64`,
     'ws.size': '300',
   })
-  t.equal(server.requests.length, 3 + versions.length, 'three pages, a request for each wanted')
+  t.equal(
+    server.requests.length,
+    3 + versions.length,
+    'three pages, and one request per wanted binary',
+  )
   const before = server.requests.length
   t.same(await read(), found)
-  t.equal(server.requests.length - before, 3, 'files never change, so they are not asked for again')
+  t.equal(server.requests.length - before, 3, 'files never change, so they are not requested again')
   t.same(await read({ architecture: 's390x' }), [])
 })
 
-t.test('what is only proposed, withdrawn or hidden, and what has no file', async (t) => {
-  const { read } = await launchpad(t, [
-    binary(NAME, '1', { pocket: 'Proposed' }),
-    binary(NAME, '2', { status: 'Deleted', superseded: null }),
-    binary(NAME, '3', { build: 'tag:launchpad.net:2008:redacted' }),
-    { name: NAME, version: '4' },
-    binary(NAME, '5', { status: 'Deleted' }),
-    binary(NAME, '5', { pocket: 'Security', build: null }),
-    binary(NAME, '6', { status: 'Published', superseded: null }),
-  ])
-  t.same(
-    (await read()).map(({ version }) => version),
-    ['5', '6'],
-    'and what two pockets have, once',
-  )
-})
+t.test(
+  'proposed, withdrawn and hidden binaries, and those without files, are left out',
+  async (t) => {
+    const { read } = await launchpad(t, [
+      binary(NAME, '1', { pocket: 'Proposed' }),
+      binary(NAME, '2', { status: 'Deleted', superseded: null }),
+      binary(NAME, '3', { build: 'tag:launchpad.net:2008:redacted' }),
+      { name: NAME, version: '4' },
+      binary(NAME, '5', { status: 'Deleted' }),
+      binary(NAME, '5', { pocket: 'Security', build: null }),
+      binary(NAME, '6', { status: 'Published', superseded: null }),
+    ])
+    t.same(
+      (await read()).map(({ version }) => version),
+      ['5', '6'],
+      'a binary in two pockets is returned once',
+    )
+  },
+)
 
-t.test('pages without end', async (t) => {
+t.test('pages that repeat or have no end are rejected', async (t) => {
   const binaries = [binary(NAME, '1'), binary(NAME, '2'), binary(NAME, '3')]
   const loops = await launchpad(t, binaries, {
     edit: (answer, url) => {
@@ -103,17 +110,17 @@ t.test('pages without end', async (t) => {
         : JSON.stringify({ ...value, next_collection_link: url.href })
     },
   })
-  await t.rejects(loops.read(), { code: 'invalid_index', message: /have no end/ })
+  await t.rejects(loops.read(), { code: 'invalid_index', message: /repeat, or are more than/ })
   t.equal(loops.server.requests.length, 1)
 
   const counts = await launchpad(t, [], {
     edit: (_, { href }) => JSON.stringify({ entries: [], next_collection_link: `${href}0` }),
   })
-  await t.rejects(counts.read(), { code: 'invalid_index', message: /have no end/ })
+  await t.rejects(counts.read(), { code: 'invalid_index', message: /repeat, or are more than/ })
   t.equal(counts.server.requests.length, 2000)
 })
 
-t.test('answers that lead elsewhere', async (t) => {
+t.test('a link to another host is rejected, unless the source names the host', async (t) => {
   const binaries = [binary(NAME, '1'), binary(NAME, '2'), binary(NAME, '3')]
   const edits: Record<string, (answer: string) => string> = {
     'the next page': (answer) =>
@@ -125,22 +132,22 @@ t.test('answers that lead elsewhere', async (t) => {
   }
   for (const [what, edit] of Object.entries(edits)) {
     const { read } = await launchpad(t, binaries, { edit })
-    await t.rejects(read(), { code: 'invalid_index', message: /leads out/ }, what)
+    await t.rejects(read(), { code: 'invalid_index', message: /outside its repository/ }, what)
   }
   const { read } = await launchpad(t, binaries, { edit: edits['a file']! })
   t.match(
     await read({ hosts: ['evil.example'] }),
     [{ url: /^http:\/\/evil\.example\// }],
-    'the hosts that the source names',
+    'a host that the source names',
   )
 })
 
-t.test('answers that are none', async (t) => {
+t.test('a response that is not the expected JSON is rejected', async (t) => {
   const binaries = [binary(NAME, '1')]
   for (const [what, text] of [
     ['HTML', '<!DOCTYPE html><title>Timeout</title>'],
-    ['nothing', ''],
-    ['another shape', '{"entries": [{}]}'],
+    ['an empty body', ''],
+    ['an entry without fields', '{"entries": [{}]}'],
     ['no entries', '{}'],
     ['null', 'null'],
     ['a number', '{"entries": 1}'],

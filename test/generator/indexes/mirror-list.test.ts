@@ -19,38 +19,45 @@ const read = async (text: string) => {
   return await readFromMirrors(`${server.url}/mirror.list`, options, same)
 }
 
-t.test('the first line that is one', async (t) => {
+t.test('the first mirror of a list is used', async (t) => {
   const mirror = 'https://cdn.example/2/core/2.0/x86_64/4ea4'
   t.equal(await read(`${mirror}\nhttps://other.example/\n`), mirror)
   t.equal(await read(`\n# comment\r\n  ${mirror}/  \r\nnonsense`), mirror)
-  t.equal(await read('http://plain.example/x'), 'http://plain.example/x', 'the list came so, too')
+  t.equal(
+    await read('http://plain.example/x'),
+    'http://plain.example/x',
+    'the list came over HTTP, too',
+  )
 })
 
-t.test('the next where the first is away, and no other reason', async (t) => {
-  list = ['https://a.example/', 'nonsense', 'https://b.example/', 'https://c.example/'].join('\n')
-  const tried: string[] = []
-  const from = (codes: Record<string, GeneratorError['code']>) =>
-    readFromMirrors(`${server.url}/mirror.list`, options, async (mirror) => {
-      tried.push(mirror)
-      const code = codes[mirror]
-      if (code) throw new GeneratorError(code, mirror)
-      return mirror
+t.test(
+  'the next mirror is tried if one is not available, but not after other errors',
+  async (t) => {
+    list = ['https://a.example/', 'nonsense', 'https://b.example/', 'https://c.example/'].join('\n')
+    const tried: string[] = []
+    const from = (codes: Record<string, GeneratorError['code']>) =>
+      readFromMirrors(`${server.url}/mirror.list`, options, async (mirror) => {
+        tried.push(mirror)
+        const code = codes[mirror]
+        if (code) throw new GeneratorError(code, mirror)
+        return mirror
+      })
+    const [a, b, c] = ['https://a.example', 'https://b.example', 'https://c.example'] as const
+    t.equal(await from({ [a]: 'unreachable' }), b)
+    t.equal(await from({ [a]: 'not_found_upstream', [b]: 'stalled' }), c)
+    tried.length = 0
+    await t.rejects(from({ [a]: 'invalid_signature' }), { code: 'invalid_signature' })
+    t.same(tried, [a])
+    await t.rejects(from({ [a]: 'not_found_upstream', [b]: 'invalid_signature' }), {
+      code: 'invalid_signature',
     })
-  const [a, b, c] = ['https://a.example', 'https://b.example', 'https://c.example'] as const
-  t.equal(await from({ [a]: 'unreachable' }), b)
-  t.equal(await from({ [a]: 'not_found_upstream', [b]: 'stalled' }), c)
-  tried.length = 0
-  await t.rejects(from({ [a]: 'invalid_signature' }), { code: 'invalid_signature' })
-  t.same(tried, [a])
-  await t.rejects(from({ [a]: 'not_found_upstream', [b]: 'invalid_signature' }), {
-    code: 'invalid_signature',
-  })
-  await t.rejects(from({ [a]: 'not_found_upstream', [b]: 'stalled', [c]: 'truncated' }), {
-    code: 'not_found_upstream',
-  })
-})
+    await t.rejects(from({ [a]: 'not_found_upstream', [b]: 'stalled', [c]: 'truncated' }), {
+      code: 'not_found_upstream',
+    })
+  },
+)
 
-t.test('hostile lists', async (t) => {
+t.test('a list whose first line is not a mirror is rejected', async (t) => {
   for (const text of [
     '',
     '\n\n# nothing\n',
@@ -69,7 +76,7 @@ t.test('hostile lists', async (t) => {
   await t.rejects(read('#'.repeat(100_000)), { code: 'too_large' })
 })
 
-t.test('a list in a folder names folders', async (t) => {
+t.test('a list in a local file may name local mirrors only', async (t) => {
   const path = join(directory, 'mirror.list')
   writeFileSync(path, 'file:///srv/mirror/\n')
   t.equal(await readFromMirrors(`file://${path}`, options, same), 'file:///srv/mirror')

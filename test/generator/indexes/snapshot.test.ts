@@ -35,12 +35,12 @@ async function snapshot(t: Test, options: SnapshotOptions = {}) {
   const cache = mkdtempSync(join(directory, 'cache-'))
   const packages = { base: server.url, package: 'linux', matching: '4[.]19[.].*' }
   const wanted = (name: string) => /^linux-image-\d.*-dbg$/.test(name)
-  const read = (architecture = 'amd64', asked = new Map<string, Promise<Buffer>>()) =>
-    readSnapshot({ ...packages, architecture }, wanted, { cache, asked, retry: IMPATIENT })
+  const read = (architecture = 'amd64', responses = new Map<string, Promise<Buffer>>()) =>
+    readSnapshot({ ...packages, architecture }, wanted, { cache, responses, retry: IMPATIENT })
   return { server, read }
 }
 
-t.test('each version that matches, with where its files are and their SHA-1', async (t) => {
+t.test('readSnapshot returns the wanted packages of all matching versions', async (t) => {
   const { server, read } = await snapshot(t)
   const pool = `${server.url}/archive/debian/20190513T205533Z/pool/main/l/linux`
   t.same(
@@ -61,30 +61,33 @@ t.test('each version that matches, with where its files are and their SHA-1', as
   )
 })
 
-t.test('another architecture of the same run asks for nothing more', async (t) => {
+t.test('another architecture in the same run makes no further request', async (t) => {
   const { server, read } = await snapshot(t)
-  const asked = new Map<string, Promise<Buffer>>()
-  await read('amd64', asked)
+  const responses = new Map<string, Promise<Buffer>>()
+  await read('amd64', responses)
   const before = server.requests.length
-  t.match(await read('i386', asked), [{ version: '4.19.37-5', url: /_i386\.deb$/ }])
-  t.same(await read('s390x', asked), [])
+  t.match(await read('i386', responses), [{ version: '4.19.37-5', url: /_i386\.deb$/ }])
+  t.same(await read('s390x', responses), [])
   t.equal(server.requests.length, before)
 })
 
-t.test('answers that lead elsewhere, and answers that are none', async (t) => {
-  for (const [what, from, to] of [
-    ['a path that climbs', '/pool/main', '/../../../etc'],
-    ['no path', '"/pool', '"pool'],
-    ['an archive elsewhere', '"archive_name":"debian"', '"archive_name":"../x"'],
-    ['no time', '20190513T205533Z', '../..'],
-    ['a negative size', /"size":\d+/g, '"size":-1'],
-    ['no digest', /"[0-9a-f]{40}":\[/g, '"zz":['],
-    ['no files', '"fileinfo"', '"info"'],
-    ['no versions', '"version"', '"v"'],
-    ['HTML', /^.+$/gs, '<html></html>'],
-    ['nothing', /^.+$/gs, ''],
-  ] as const) {
-    const { read } = await snapshot(t, { edit: (answer) => answer.replaceAll(from, to) })
-    await t.rejects(read(), { code: 'invalid_index' }, what)
-  }
-})
+t.test(
+  'a response with a path outside the archive, or not the expected JSON, is rejected',
+  async (t) => {
+    for (const [what, from, to] of [
+      ['a path outside', '/pool/main', '/../../../etc'],
+      ['a relative path', '"/pool', '"pool'],
+      ['an archive that is a path', '"archive_name":"debian"', '"archive_name":"../x"'],
+      ['no time', '20190513T205533Z', '../..'],
+      ['a negative size', /"size":\d+/g, '"size":-1'],
+      ['no digest', /"[0-9a-f]{40}":\[/g, '"zz":['],
+      ['no files', '"fileinfo"', '"info"'],
+      ['no versions', '"version"', '"v"'],
+      ['HTML', /^.+$/gs, '<html></html>'],
+      ['an empty body', /^.+$/gs, ''],
+    ] as const) {
+      const { read } = await snapshot(t, { edit: (answer) => answer.replaceAll(from, to) })
+      await t.rejects(read(), { code: 'invalid_index' }, what)
+    }
+  },
+)

@@ -1,13 +1,13 @@
-// Every row of the table from its repository to the catalog, with little images; test/long has it with a real kernel.
+// Each source of the table, from its repository to the catalog, with small images; test/long has real kernels.
 import { join } from 'node:path'
 import t from 'tap'
 import { SOURCES } from '../../../generator/sources/sources.ts'
 import { ROWS, tryDistributions } from '../../helpers/distributions.ts'
 import { makeRpm } from '../../helpers/rpm.ts'
-import { makeMill } from '../../helpers/run-directory.ts'
+import { makeRunDirectory } from '../../helpers/run-directory.ts'
 import { makeVmlinux } from '../../helpers/vmlinux.ts'
 
-t.test('no row with debug info is left out', async (t) => {
+t.test('every source with debug info is tested', async (t) => {
   const rows = [...SOURCES.values()].filter(({ versions }) =>
     Object.values<{ images?: boolean }[]>(versions).some((all) => !all.every((one) => one.images)),
   )
@@ -19,17 +19,20 @@ await tryDistributions(t, {
   make: (path, release, machine) => makeVmlinux(path, { release, machine }),
 })
 
-t.test('custom: a file, by what its name tells', async (t) => {
-  const mill = await makeMill(t)
-  const [image, release] = [join(mill.directory, 'vmlinux'), '5.3.18-57.3-default']
-  makeVmlinux(image, { release, machine: 'x86_64' })
-  const files = { [`usr/lib/debug/boot/vmlinux-${release}.debug`]: image }
-  const name = { name: 'kernel-default-debuginfo', version: '5.3.18', release: '57.3.1' }
-  t.match(await mill.run([makeRpm(mill.directory, { ...name, files })]), { published: 1 })
-  t.match(await mill.records(), [
-    {
-      kernel: { distro: 'custom', version: 'rolling', arch: 'x86_64', release },
-      package: { version: '5.3.18-57.3.1', authenticated: 'none' },
-    },
-  ])
-})
+t.test(
+  "a file that a user gives becomes a kernel of the distribution custom, named by the file's name",
+  async (t) => {
+    const env = await makeRunDirectory(t)
+    const [image, release] = [join(env.directory, 'vmlinux'), '5.3.18-57.3-default']
+    makeVmlinux(image, { release, machine: 'x86_64' })
+    const files = { [`usr/lib/debug/boot/vmlinux-${release}.debug`]: image }
+    const name = { name: 'kernel-default-debuginfo', version: '5.3.18', release: '57.3.1' }
+    t.match(await env.run([makeRpm(env.directory, { ...name, files })]), { published: 1 })
+    t.match(await env.records(), [
+      {
+        kernel: { distro: 'custom', version: 'rolling', arch: 'x86_64', release },
+        package: { version: '5.3.18-57.3.1', authenticated: 'none' },
+      },
+    ])
+  },
+)

@@ -1,6 +1,6 @@
 /*
- * The packages with the kernel itself, of each distribution that has them in repositories of their own: under its names,
- * with the kernel where it has it, beside what is called alike and has none.
+ * Packages with the kernel image, of each distribution that has them in repositories of their own: with the
+ * distribution's names and paths, beside packages of similar names that have no kernel.
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -12,7 +12,7 @@ import { makeSuite } from '../../helpers/apt-archive.ts'
 import { makePackage } from '../../helpers/package.ts'
 import { makeRpm } from '../../helpers/rpm.ts'
 import { makeRpmRepository } from '../../helpers/rpm-repository.ts'
-import { type Mill, makeMill } from '../../helpers/run-directory.ts'
+import { makeRunDirectory, type RunDirectory } from '../../helpers/run-directory.ts'
 import { makeSigner } from '../../helpers/signer.ts'
 import { makeVmlinux, stripped } from '../../helpers/vmlinux.ts'
 import { bzImage } from '../../helpers/vmlinuz.ts'
@@ -21,27 +21,33 @@ interface Row {
   source: string
   version: string
   name: string
-  /** of the package */
+  /** version of the package */
   packaged: string
   /** `uname -r` */
   release: string
-  /** of the kernel in the package */
+  /** path of the kernel in the package */
   path: string
-  /** packages without one */
+  /** names of packages without a kernel */
   others?: readonly string[]
 }
 
 const rpm = (packaged: string) => ({ packaged, release: `${packaged}.x86_64` })
 const core = (source: string, version: string, packaged: string): Row => ({
-  ...{ source, version, name: 'kernel-core', ...rpm(packaged) },
+  source,
+  version,
+  name: 'kernel-core',
+  ...rpm(packaged),
   path: `lib/modules/${packaged}.x86_64/vmlinuz`,
   others: ['kernel', 'kernel-debug-core', 'kernel-modules-core'],
 })
 
 const ROWS: readonly Row[] = [
   {
-    ...{ source: 'ubuntu-images', version: '22.04', name: 'linux-image-5.15.0-100-generic' },
-    ...{ packaged: '5.15.0-100.110', release: '5.15.0-100-generic' },
+    source: 'ubuntu-images',
+    version: '22.04',
+    name: 'linux-image-5.15.0-100-generic',
+    packaged: '5.15.0-100.110',
+    release: '5.15.0-100-generic',
     path: 'boot/vmlinuz-5.15.0-100-generic',
     others: ['linux-image-generic', 'linux-headers-5.15.0-100-generic'],
   },
@@ -52,40 +58,59 @@ const ROWS: readonly Row[] = [
   core('fedora', '42', '6.14.0-63.fc42'),
   core('anolis', '8', '5.10.134-16.an8'),
   {
-    ...{ source: 'ol-images', version: '9', name: 'kernel-uek-core' },
+    source: 'ol-images',
+    version: '9',
+    name: 'kernel-uek-core',
     ...rpm('5.15.0-300.163.18.el9uek'),
     path: 'lib/modules/5.15.0-300.163.18.el9uek.x86_64/vmlinuz',
     others: ['kernel-uek', 'kernel-uek-debug-core', 'kernel-uek-modules'],
   },
   {
-    ...{ source: 'amzn', version: '2', name: 'kernel', ...rpm('5.10.230-223.885.amzn2') },
+    source: 'amzn',
+    version: '2',
+    name: 'kernel',
+    ...rpm('5.10.230-223.885.amzn2'),
     path: 'boot/vmlinuz-5.10.230-223.885.amzn2.x86_64',
     others: ['kernel-devel', 'kernel-tools', 'kernel-livepatch-5.10.230-223.885'],
   },
   {
-    ...{ source: 'amzn', version: '2023', name: 'kernel6.12', ...rpm('6.12.8-14.28.amzn2023') },
+    source: 'amzn',
+    version: '2023',
+    name: 'kernel6.12',
+    ...rpm('6.12.8-14.28.amzn2023'),
     path: 'lib/modules/6.12.8-14.28.amzn2023.x86_64/vmlinuz',
     others: ['kernel6.12-modules-extra'],
   },
   {
-    ...{ source: 'sles', version: '15.4', name: 'kernel-default' },
-    ...{ packaged: '5.14.21-150400.24.46.1', release: '5.14.21-150400.24.46-default' },
+    source: 'sles',
+    version: '15.4',
+    name: 'kernel-default',
+    packaged: '5.14.21-150400.24.46.1',
+    release: '5.14.21-150400.24.46-default',
     path: 'boot/vmlinuz-5.14.21-150400.24.46-default',
     others: ['kernel-default-base', 'kernel-default-devel', 'kernel-macros', 'kernel-preempt'],
   },
   {
-    ...{ source: 'opensuse-leap', version: '15.6', name: 'kernel-default' },
-    ...{ packaged: '6.4.0-150600.23.25.1', release: '6.4.0-150600.23.25-default' },
+    source: 'opensuse-leap',
+    version: '15.6',
+    name: 'kernel-default',
+    packaged: '6.4.0-150600.23.25.1',
+    release: '6.4.0-150600.23.25-default',
     path: 'usr/lib/modules/6.4.0-150600.23.25-default/vmlinuz',
     others: ['kernel-default-extra', 'kernel-source', 'kernel-debug'],
   },
   {
-    ...{ source: 'alinux', version: '3', name: 'kernel-core', ...rpm('5.10.134-16.1.al8') },
+    source: 'alinux',
+    version: '3',
+    name: 'kernel-core',
+    ...rpm('5.10.134-16.1.al8'),
     path: 'lib/modules/5.10.134-16.1.al8.x86_64/vmlinuz',
     others: ['kernel'],
   },
   {
-    ...{ source: 'openeuler', version: '22.03', name: 'kernel' },
+    source: 'openeuler',
+    version: '22.03',
+    name: 'kernel',
     ...rpm('5.10.0-60.18.0.50.oe2203'),
     path: 'boot/vmlinuz-5.10.0-60.18.0.50.oe2203.x86_64',
     others: ['kernel-headers', 'kernel-tools'],
@@ -95,12 +120,12 @@ const ROWS: readonly Row[] = [
 const hasImages = ({ versions }: Source) =>
   Object.values<{ images?: boolean }[]>(versions).some((all) => all.some((one) => one.images))
 
-t.test('no row with images is left out', async (t) => {
+t.test('every source with images is tested', async (t) => {
   const rows = [...SOURCES.values()].filter(hasImages).map(({ id }) => id)
   t.same([...new Set(ROWS.map(({ source }) => source))].sort(), rows.sort())
 })
 
-/** The row's source, with the first of its repositories of images alone, below a directory. */
+/** The row's source with only the first of its repositories of images, below a directory. */
 function sourceOf({ source: id, version }: Row, directory: string): Source {
   const known = SOURCES.get(id)!
   const { access: _, ...open } = known
@@ -109,7 +134,8 @@ function sourceOf({ source: id, version }: Row, directory: string): Source {
   const url = 'suite' in repository ? { url: `file://${directory}` } : {}
   return parseSource({
     ...open,
-    ...{ mirror: `file://${directory}`, architectures: { x86_64: known.architectures.x86_64 } },
+    mirror: `file://${directory}`,
+    architectures: { x86_64: known.architectures.x86_64 },
     versions: { [version]: [{ ...repository, ...url }] },
     ...('keyrings' in known && { keyrings: [keyring] }),
     ...('signed' in known && { signed: false }),
@@ -119,8 +145,8 @@ function sourceOf({ source: id, version }: Row, directory: string): Source {
 const signer = makeSigner(t)
 const { keyring } = signer
 
-/** Makes the row's repository, where its source says; of a kernel with BTF of its own, or without. */
-function build({ directory }: Mill, row: Row, source: Source, btf = true): void {
+/** Makes the row's repository at its source's URL; `btf` tells whether the kernel has BTF of its own. */
+function build({ directory }: RunDirectory, row: Row, source: Source, btf = true): void {
   const [image, vmlinuz, note] = ['vmlinux', 'vmlinuz', 'note'].map((name) => join(directory, name))
   makeVmlinux(image!, { release: row.release, machine: 'x86_64', btf })
   writeFileSync(vmlinuz!, bzImage(stripped(image!), 'zstd'))
@@ -129,8 +155,8 @@ function build({ directory }: Mill, row: Row, source: Source, btf = true): void 
     const path = name === row.name ? row.path : 'usr/share/doc/note'
     return { name, files: { [path]: path === row.path ? vmlinuz! : note! } }
   })
-  const [shelf] = indexTargetsOf(source, {}, true)
-  const base = baseOf(shelf!, () => '').slice('file://'.length)
+  const [target] = indexTargetsOf(source, {}, true)
+  const base = baseOf(target!, () => '').slice('file://'.length)
   if (source.protocol === 'apt') {
     const { suite } = source.versions[row.version]![0]!
     const [version, architecture] = [row.packaged, 'amd64'] as const
@@ -149,52 +175,65 @@ function build({ directory }: Mill, row: Row, source: Source, btf = true): void 
 }
 
 for (const row of ROWS) {
-  t.test(`${row.source} ${row.version}`, async (t) => {
-    const mill = await makeMill(t)
-    const source = sourceOf(row, mill.directory)
-    build(mill, row, source)
+  t.test(`BTF of ${row.source} ${row.version} is taken from its kernel image`, async (t) => {
+    const env = await makeRunDirectory(t)
+    const source = sourceOf(row, env.directory)
+    build(env, row, source)
     const from = { sources: [source] }
     const filter = { distro: source.distro, version: row.version }
-    t.match(await mill.run(from, { filter, embedded: true }), {
-      ...{ published: 1, failed: {}, sourcesFailed: 0 },
+    t.match(await env.run(from, { filter, embedded: true }), {
+      published: 1,
+      failed: {},
+      sourcesFailed: 0,
     })
-    t.match(await mill.records(), [
+    t.match(await env.records(), [
       {
         kernel: { version: row.version, arch: 'x86_64', release: row.release },
         package: { name: row.name, version: row.packaged },
-        ...{ origin: 'embedded', embedded: true },
+        origin: 'embedded',
+        embedded: true,
       },
     ])
     t.match(
-      await mill.run(from, { filter }),
+      await env.run(from, { filter }),
       { published: 0, sourcesFailed: 0 },
-      'not asked without',
+      'images are not read without the option',
     )
   })
 }
 
-t.test('without BTF in the image: the debug package that another source has', async (t) => {
-  const [row] = ROWS as [Row]
-  const mill = await makeMill(t)
-  const images = sourceOf(row, mill.directory)
-  build(mill, row, images, false)
-  const { packaged: version, release } = row
-  const [image, modules] = [join(mill.directory, 'vmlinux'), join(mill.directory, 'modules')]
-  writeFileSync(modules, Buffer.alloc(10_000_000))
-  const files = { [`usr/lib/debug/boot/vmlinux-${release}`]: image, 'usr/lib/debug/rest': modules }
-  const name = `linux-image-unsigned-${release}-dbgsym`
-  const options = { name, version, architecture: 'amd64', files, compression: 'none' } as const
-  const components = { main: [makePackage(mill.directory, undefined, options)] }
-  const [suite, folder] = ['debug', join(mill.directory, 'ddebs')]
-  makeSuite(folder, { suite, architecture: 'amd64', components, signer, compression: 'xz' })
-  const ddebs = parseSource({
-    ...SOURCES.get('ubuntu')!,
-    ...{ architectures: images.architectures, keyrings: [keyring], components: ['main'] },
-    versions: { [row.version]: [{ url: `file://${folder}`, suite }] },
-  })
-  const filter = { distro: 'ubuntu', version: row.version }
-  t.match(await mill.run({ sources: [ddebs, images] }, { filter, embedded: true }), {
-    ...{ published: 1, failed: {}, sourcesFailed: 0 },
-  })
-  t.match(await mill.records(), [{ package: { name }, origin: 'pahole', embedded: false }])
-})
+t.test(
+  'a kernel image without BTF falls back on the debug package of another source',
+  async (t) => {
+    const [row] = ROWS as [Row]
+    const env = await makeRunDirectory(t)
+    const images = sourceOf(row, env.directory)
+    build(env, row, images, false)
+    const { packaged: version, release } = row
+    const [image, modules] = [join(env.directory, 'vmlinux'), join(env.directory, 'modules')]
+    writeFileSync(modules, Buffer.alloc(10_000_000))
+    const files = {
+      [`usr/lib/debug/boot/vmlinux-${release}`]: image,
+      'usr/lib/debug/rest': modules,
+    }
+    const name = `linux-image-unsigned-${release}-dbgsym`
+    const options = { name, version, architecture: 'amd64', files, compression: 'none' } as const
+    const components = { main: [makePackage(env.directory, undefined, options)] }
+    const [suite, folder] = ['debug', join(env.directory, 'ddebs')]
+    makeSuite(folder, { suite, architecture: 'amd64', components, signer, compression: 'xz' })
+    const ddebs = parseSource({
+      ...SOURCES.get('ubuntu')!,
+      architectures: images.architectures,
+      keyrings: [keyring],
+      components: ['main'],
+      versions: { [row.version]: [{ url: `file://${folder}`, suite }] },
+    })
+    const filter = { distro: 'ubuntu', version: row.version }
+    t.match(await env.run({ sources: [ddebs, images] }, { filter, embedded: true }), {
+      published: 1,
+      failed: {},
+      sourcesFailed: 0,
+    })
+    t.match(await env.records(), [{ package: { name }, origin: 'pahole', embedded: false }])
+  },
+)

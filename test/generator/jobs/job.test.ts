@@ -2,7 +2,7 @@ import t from 'tap'
 import { jobIdOf, jobOf, jobOfFile, nameOf } from '../../../generator/jobs/job.ts'
 import type { KernelPackage } from '../../../generator/sources/source.ts'
 
-t.test("what a package's file name tells", (t) => {
+t.test("a .deb's file name tells the kernel, the package and its version", (t) => {
   const kernel = { distro: 'custom', version: 'rolling', arch: 'i686', release: '6.1.0-54-686-pae' }
   const file = 'linux-image-6.1.0-54-686-pae-dbg_6.1.190-1_i386.deb'
   for (const url of [file, `/tmp/a_b/${file}`, `http://host.example/pool/${file}?a=/b#c`]) {
@@ -20,12 +20,12 @@ t.test("what a package's file name tells", (t) => {
     jobOfFile('linux-image-6.12.107%2bdeb13-amd64-dbg_1%3a6.12.107-1_amd64.deb', {}).package
       .version,
     '1:6.12.107-1',
-    'an epoch, as mirrors and apt escape it',
+    'the epoch, which mirrors and apt escape, is decoded',
   )
   t.end()
 })
 
-t.test("what an .rpm's file name tells", (t) => {
+t.test("an .rpm's file name tells the kernel, the package and its version", (t) => {
   const rpm = (file: string) => jobOfFile(`https://host.example/debug/${file}`, {})
   t.match(rpm('kernel-debuginfo-5.14.0-611.5.1.el9_7.x86_64.rpm'), {
     kernel: { arch: 'x86_64', release: '5.14.0-611.5.1.el9_7.x86_64' },
@@ -44,14 +44,14 @@ t.test("what an .rpm's file name tells", (t) => {
   t.end()
 })
 
-t.test('what is given wins over it', (t) => {
+t.test('the kernel that the user names wins over the file name', (t) => {
   const given = { distro: 'debian', version: '12', arch: 'x86_64', release: '6.1.0-1-amd64' }
   const job = jobOfFile('linux-image-6.1.0-54-686-pae-dbg_6.1.190-1_i386.deb', given)
   t.same(job.kernel, given)
   t.end()
 })
 
-t.test('other files: the image itself will tell', (t) => {
+t.test("a file whose name tells nothing leaves the kernel's name to vmlinux", (t) => {
   const deb = jobOfFile('/tmp/kernel.deb', {})
   t.match(deb, { format: 'deb', package: { name: 'kernel.deb', version: '' } })
   const image = jobOfFile('/boot/vmlinux-6.1.0-9-test', {})
@@ -66,7 +66,7 @@ t.test('other files: the image itself will tell', (t) => {
   t.end()
 })
 
-t.test('names that nobody meant well', (t) => {
+t.test('a hostile file name never throws, nor takes long', (t) => {
   for (const name of [
     '%',
     '%zz.deb',
@@ -83,23 +83,30 @@ t.test('names that nobody meant well', (t) => {
   t.end()
 })
 
-t.test('one id for one piece of work, whoever plans it', (t) => {
+t.test('equal jobs have one id whatever the mirror, and different jobs have different ids', (t) => {
   const kernel = { distro: 'debian', version: '12', arch: 'i686', release: '6.1.0-9-686' }
   const sha256 = (hex: string) => ({ algorithm: 'sha256', hex: hex.repeat(64) }) as const
-  const offer: KernelPackage = {
-    ...{ source: 'debian', kernel, name: 'linux-image-6.1.0-9-686-dbg', version: '6.1.90-1' },
-    ...{ url: 'http://host.example/a.deb', size: 1000, checksum: sha256('a'), vmlinux: [] },
-    ...{ trust: 'index', format: 'deb' },
+  const found: KernelPackage = {
+    source: 'debian',
+    kernel,
+    name: 'linux-image-6.1.0-9-686-dbg',
+    version: '6.1.90-1',
+    url: 'http://host.example/a.deb',
+    size: 1000,
+    checksum: sha256('a'),
+    vmlinux: [],
+    trust: 'index',
+    format: 'deb',
   }
-  const id = jobIdOf(jobOf(offer), 'current')
+  const id = jobIdOf(jobOf(found), 'current')
   t.match(id, /^[0-9a-f]{32}$/)
-  t.equal(jobIdOf(jobOf({ ...offer, url: 'http://mirror.example/a.deb' }), 'current'), id)
+  t.equal(jobIdOf(jobOf({ ...found, url: 'http://mirror.example/a.deb' }), 'current'), id)
   const others = [
-    jobIdOf(jobOf(offer), 'newer'),
-    jobIdOf(jobOf(offer, { earlyStop: true }), 'current'),
-    jobIdOf(jobOf({ ...offer, version: '6.1.90-2' }), 'current'),
-    jobIdOf(jobOf({ ...offer, checksum: sha256('b') }), 'current'),
-    jobIdOf(jobOf({ ...offer, kernel: { ...kernel, version: '13' } }), 'current'),
+    jobIdOf(jobOf(found), 'newer'),
+    jobIdOf(jobOf(found, { earlyStop: true }), 'current'),
+    jobIdOf(jobOf({ ...found, version: '6.1.90-2' }), 'current'),
+    jobIdOf(jobOf({ ...found, checksum: sha256('b') }), 'current'),
+    jobIdOf(jobOf({ ...found, kernel: { ...kernel, version: '13' } }), 'current'),
     jobIdOf(jobOfFile('http://host.example/a', kernel), 'current'),
     jobIdOf(jobOfFile('http://host.example/b', kernel), 'current'),
   ]

@@ -21,7 +21,7 @@ import {
 } from '../../../generator/jobs/pahole.ts'
 import { type ImageOptions, makeVmlinux, manyStructs, nestedBlocks } from '../../helpers/vmlinux.ts'
 
-/** An image in a directory that goes with its test. */
+/** A vmlinux in a directory that is removed after the test. */
 function imageOf(t: Test, options: ImageOptions = {}): { directory: string; image: string } {
   const directory = mkdtempSync(join(tmpdir(), 'pahole-'))
   t.teardown(() => rmSync(directory, { recursive: true }))
@@ -30,7 +30,7 @@ function imageOf(t: Test, options: ImageOptions = {}): { directory: string; imag
   return { directory, image }
 }
 
-/** Puts a script in place of pahole, for as long as its test takes; the real one is `$PAHOLE`. */
+/** Replaces pahole by a script during the test; the real one is `$PAHOLE`. */
 function standIn(t: Test, script: string): void {
   const directory = t.testdir({
     pahole: `#!/bin/sh\nPAHOLE=$(PATH=$PATH_BEFORE command -v pahole)\n${script}\n`,
@@ -44,7 +44,7 @@ function standIn(t: Test, script: string): void {
   })
 }
 
-/** Writes half a BTF and no more. */
+/** Writes a part of the BTF, and hangs. */
 const SLOW = `
   case $1 in --version) exec "$PAHOLE" "$1" ;; esac
   for option; do
@@ -52,7 +52,7 @@ const SLOW = `
   done
   exec sleep 600`
 
-/** Encodes, and asserts that it fails so and leaves nothing but the image. */
+/** Asserts that encoding fails as expected, and leaves no file but vmlinux. */
 async function fails(
   t: Test,
   options: ImageOptions,
@@ -66,7 +66,7 @@ async function fails(
   t.same(readdirSync(directory), ['vmlinux'])
 }
 
-t.test("the kernel's own options by version", (t) => {
+t.test("each version of pahole gets the options that the kernel's build gives it", (t) => {
   const features = ['encode_force', 'var', 'float', 'decl_tag', 'type_tag', 'enum64']
   t.same(optionsFor(118, []), ['--skip_encoding_btf_vars', '--btf_gen_floats'])
   t.same(optionsFor(122, []), ['--btf_gen_floats'])
@@ -86,15 +86,18 @@ t.test("the kernel's own options by version", (t) => {
   t.end()
 })
 
-t.test('the installed one says what it is, and its options are those of its version', async (t) => {
-  const tool = await findPahole()
-  const [, major, minor] = /^(\d+)\.(\d+)$/.exec(tool.version) ?? []
-  t.ok(Number(major) * 100 + Number(minor) >= 118, tool.version)
-  t.equal(tool.fingerprint, `1 pahole ${tool.version} ${tool.options.join(' ')}`)
-  t.comment(tool.fingerprint)
-})
+t.test(
+  'the installed pahole is found, and its version and options are in the fingerprint',
+  async (t) => {
+    const tool = await findPahole()
+    const [, major, minor] = /^(\d+)\.(\d+)$/.exec(tool.version) ?? []
+    t.ok(Number(major) * 100 + Number(minor) >= 118, tool.version)
+    t.equal(tool.fingerprint, `1 pahole ${tool.version} ${tool.options.join(' ')}`)
+    t.comment(tool.fingerprint)
+  },
+)
 
-t.test('newer ones are asked for their features', async (t) => {
+t.test('pahole 1.26 and later is asked for the features that it supports', async (t) => {
   standIn(
     t,
     `
@@ -108,14 +111,14 @@ t.test('newer ones are asked for their features', async (t) => {
   t.same(options, ['--btf_features=encode_force,var,float', '--lang_exclude=rust'])
 })
 
-t.test('too old, or no pahole at all', async (t) => {
+t.test('a pahole that is too old or not installed is reported as missing', async (t) => {
   standIn(t, 'echo v1.17')
   await t.rejects(findPahole(), { code: 'pahole_missing', message: /1\.17 is too old/ })
   process.env.PATH = t.testdir({})
   await t.rejects(findPahole(), { code: 'pahole_missing', message: /not installed/ })
 })
 
-t.test('the same image gives the same bytes', async (t) => {
+t.test('the same vmlinux always gives the same BTF', async (t) => {
   const { directory, image } = imageOf(t)
   const tool = await findPahole()
   const targets = ['one', 'two'].map((name) => join(directory, name))
@@ -125,34 +128,34 @@ t.test('the same image gives the same bytes', async (t) => {
   t.ok(parseBtf(one!).find('task_struct', 'STRUCT'))
 })
 
-t.test('it crashes', async (t) => {
+t.test('a crash of pahole is a failure with its signal', async (t) => {
   const options = { more: nestedBlocks(1_000_000) }
   await fails(t, options, {}, { code: 'pahole_crashed', message: /SIGSEGV/ })
 })
 
-t.test('it takes more memory than we let it', async (t) => {
+t.test('a pahole that exceeds its memory limit is killed', async (t) => {
   const message = /more than 16 MiB/
   const limits = { memory: 16 * 1024 ** 2 }
   await fails(t, { more: manyStructs(100_000) }, limits, { code: 'pahole_out_of_memory', message })
 })
 
-t.test('it takes more memory than the machine gives it', async (t) => {
+t.test('a pahole that cannot allocate memory fails with pahole_out_of_memory', async (t) => {
   standIn(t, 'case $1 in --version) ;; *) ulimit -v 30000 ;; esac; exec "$PAHOLE" "$@"')
   const expected = { code: 'pahole_out_of_memory', log: /memory/ }
   await fails(t, { more: manyStructs(100_000) }, {}, expected)
 })
 
-t.test('it takes too long', async (t) => {
+t.test('a pahole that exceeds its time limit is killed', async (t) => {
   standIn(t, SLOW)
   await fails(t, {}, { seconds: 0.2 }, { code: 'pahole_timeout' })
 })
 
-t.test('it writes too much', async (t) => {
+t.test('a pahole that exceeds its output limit fails', async (t) => {
   const expected = { code: 'pahole_failed', message: /wrote more than/ }
   await fails(t, {}, { output: 100 }, expected)
 })
 
-t.test('it refuses: what it said is kept', async (t) => {
+t.test('a failure of pahole has its exit status and its stderr', async (t) => {
   const { directory, image } = imageOf(t)
   writeFileSync(image, 'no image')
   const target = join(directory, 'btf')
@@ -161,7 +164,7 @@ t.test('it refuses: what it said is kept', async (t) => {
   t.same(readdirSync(directory), ['vmlinux'])
 })
 
-t.test('aborted', async (t) => {
+t.test('an abort kills pahole and removes its output', async (t) => {
   standIn(t, SLOW)
   const { directory, image } = imageOf(t)
   const reason = new Error('enough')

@@ -1,6 +1,6 @@
 /*
- * From packages to what agents get, over the life of a store: what is there is not downloaded again, another pahole makes
- * it anew while the old is served, and builds that share a `uname -r` are kept apart.
+ * From packages to what agents get, over the life of a store: a package is not downloaded twice, another pahole makes
+ * new BTF while the old is served, and builds that share a `uname -r` are kept apart.
  */
 import { execFileSync } from 'node:child_process'
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -9,7 +9,7 @@ import t, { type Test } from 'tap'
 import { getBlob } from '../../../storage/index.ts'
 import { makeRepository } from '../../helpers/apt-repository.ts'
 import { makePackage } from '../../helpers/package.ts'
-import { makeMill } from '../../helpers/run-directory.ts'
+import { makeRunDirectory } from '../../helpers/run-directory.ts'
 import { makeSigner } from '../../helpers/signer.ts'
 import { startServer } from '../../helpers/test-server.ts'
 import { ask, startMill } from '../../helpers/test-service.ts'
@@ -18,7 +18,7 @@ import { makeVmlinux, RELEASE } from '../../helpers/vmlinux.ts'
 const PATH = `/v1/btf/debian/12/i686/${RELEASE}`
 const signer = makeSigner(t)
 
-/** The installed pahole under another version's name, which decides on the options that it gets. */
+/** Makes the installed pahole report another version, which decides which options it gets. */
 function pretend(t: Test, version: string): void {
   const directory = join(t.testdirName, version)
   const pahole = execFileSync('which', ['pahole'], { encoding: 'utf8' }).trim()
@@ -33,11 +33,11 @@ function pretend(t: Test, version: string): void {
   })
 }
 
-/** Packages by build behind a server, a store to make them into, and a service that answers from it. */
+/** A server with a package for each build, a store, and a service that serves it. */
 async function open(t: Test, builds: readonly number[]) {
   t.testdir()
-  const mill = await makeMill(t)
-  const { directory, store } = mill
+  const env = await makeRunDirectory(t)
+  const { directory, store } = env
   const image = join(directory, 'vmlinux')
   const packages = builds.map((build) => {
     const version = `6.1.9-${build}`
@@ -54,8 +54,8 @@ async function open(t: Test, builds: readonly number[]) {
   })
   const service = await startMill(t, undefined, { store })
   return {
-    ...mill,
-    run: () => mill.run({ ...repository, url: `${server.url}/debian` }),
+    ...env,
+    run: () => env.run({ ...repository, url: `${server.url}/debian` }),
     downloads: () => server.requests.filter(({ url }) => url?.endsWith('.deb')).length,
     get: async (query = '') => {
       await service.catalog.refresh()
@@ -64,11 +64,11 @@ async function open(t: Test, builds: readonly number[]) {
   }
 }
 
-t.test('another pahole: made anew, and then nothing is to be done', async (t) => {
+t.test('another pahole makes the BTF again, once', async (t) => {
   const { run, records, downloads, get } = await open(t, [1])
   t.match(await run(), { published: 1 })
   t.match(await run(), { published: 0, skipped: 1 })
-  t.equal(downloads(), 1, 'what is there is not downloaded again')
+  t.equal(downloads(), 1, 'the package is not downloaded again')
   const [old] = await records()
   const before = await get()
   t.equal(before.status, 200)
@@ -78,7 +78,7 @@ t.test('another pahole: made anew, and then nothing is to be done', async (t) =>
   t.match(await run(), { published: 0, skipped: 1 })
   t.equal(downloads(), 2)
   const [made, ...others] = await records()
-  t.same(others, [], 'in the place of the old one')
+  t.same(others, [], 'the record replaces the old one')
   t.equal(made?.tool.version, '1.23')
   t.not(made?.tool.fingerprint, old?.tool.fingerprint)
   t.equal(made?.createdAt, old?.createdAt)
@@ -88,14 +88,14 @@ t.test('another pahole: made anew, and then nothing is to be done', async (t) =>
 })
 
 t.test(
-  'while a newer one fails the old one is served, and it is tried again in time',
+  'while a newer pahole fails, the old BTF is served, and another pahole is tried',
   async (t) => {
     const { run, records, downloads, get, store, verify } = await open(t, [1])
     await run()
     const [old] = await records()
     const before = await get()
 
-    pretend(t, '1.25') // it is given options that the installed one does not know
+    pretend(t, '1.25') // it gets options that the installed version does not know
     t.match(await run(), { published: 0, failed: { pahole_failed: 1 } })
     const [kept] = await records()
     t.match(kept, {
@@ -109,33 +109,40 @@ t.test(
     t.same(after.bytes, await getBlob(store, old!.btf!.sha256))
     await verify()
 
-    t.match(await run(), { published: 0, failed: {}, postponed: 1 }, 'not again by the same pahole')
+    t.match(
+      await run(),
+      { published: 0, failed: {}, postponed: 1 },
+      'the same pahole is not tried again',
+    )
     t.equal(downloads(), 2)
     pretend(t, '1.23')
-    t.match(await run(), { published: 1 }, 'but by another')
+    t.match(await run(), { published: 1 }, 'another one is')
     t.match(await records(), [{ tool: { version: '1.23' }, failure: undefined }])
   },
 )
 
-t.test('several builds under one uname -r', async (t) => {
-  const { run, records, downloads, get } = await open(t, [1, 2])
-  t.match(await run(), { published: 2 })
-  t.match(await run(), { published: 0, skipped: 2 })
-  t.equal(downloads(), 2)
-  const made = new Map((await records()).map((record) => [record.package.version, record]))
-  t.equal(made.size, 2)
-  const shas = [...made.values()].map(({ btf }) => btf!.sha256)
-  t.equal(new Set(shas).size, 2, 'they differ')
+t.test(
+  'builds that share a uname -r are served by build-id or uname -v, and are ambiguous without',
+  async (t) => {
+    const { run, records, downloads, get } = await open(t, [1, 2])
+    t.match(await run(), { published: 2 })
+    t.match(await run(), { published: 0, skipped: 2 })
+    t.equal(downloads(), 2)
+    const made = new Map((await records()).map((record) => [record.package.version, record]))
+    t.equal(made.size, 2)
+    const shas = [...made.values()].map(({ btf }) => btf!.sha256)
+    t.equal(new Set(shas).size, 2, 'the builds have different BTF')
 
-  const which = await get()
-  t.equal(which.status, 409, 'a wrong one would be worse than none')
-  t.match(which.json, { code: 'ambiguous' })
-  for (const build of [1, 2]) {
-    const { btf, kernel } = made.get(`6.1.9-${build}`)!
-    const by = async (query: string) => (await get(query)).headers.etag
-    t.equal(await by(`?build=${String(build).repeat(40)}`), `"${btf!.sha256}"`)
-    const unameVersion = `#1 SMP Debian 6.1.9-${build} (2023-02-01)`
-    t.equal(kernel.unameVersion, unameVersion)
-    t.equal(await by(`?uname-version=${encodeURIComponent(unameVersion)}`), `"${btf!.sha256}"`)
-  }
-})
+    const which = await get()
+    t.equal(which.status, 409, 'wrong BTF is worse than none')
+    t.match(which.json, { code: 'ambiguous' })
+    for (const build of [1, 2]) {
+      const { btf, kernel } = made.get(`6.1.9-${build}`)!
+      const by = async (query: string) => (await get(query)).headers.etag
+      t.equal(await by(`?build=${String(build).repeat(40)}`), `"${btf!.sha256}"`)
+      const unameVersion = `#1 SMP Debian 6.1.9-${build} (2023-02-01)`
+      t.equal(kernel.unameVersion, unameVersion)
+      t.equal(await by(`?uname-version=${encodeURIComponent(unameVersion)}`), `"${btf!.sha256}"`)
+    }
+  },
+)

@@ -4,12 +4,12 @@ import t from 'tap'
 import { readAr } from '../../../generator/packages/ar.ts'
 import { arOf, makePackage } from '../../helpers/package.ts'
 
-/** Bytes as a stream gives them, so many at once. */
+/** Yields bytes in chunks of `size`. */
 async function* chunks(bytes: Uint8Array, size = bytes.length): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size)
 }
 
-/** All members by name, each read to its end. */
+/** Reads all members to their end, by name. */
 async function read(source: AsyncIterable<Uint8Array>): Promise<Record<string, Buffer>> {
   const members: Record<string, Buffer> = {}
   for await (const { name, size, body } of readAr(source)) {
@@ -27,7 +27,7 @@ const SMALL = arOf([
   ['last', Buffer.from('bytes')],
 ])
 
-t.test('a package of dpkg-deb, as ar(1) reads it', async (t) => {
+t.test('readAr reads the same members of a deb as ar(1)', async (t) => {
   const path = makePackage(t.testdir(), undefined)
   const members = await read(chunks(readFileSync(path)))
   const names = execFileSync('ar', ['t', path], { encoding: 'utf8' }).trim().split('\n')
@@ -35,7 +35,7 @@ t.test('a package of dpkg-deb, as ar(1) reads it', async (t) => {
   for (const name of names) t.ok(members[name]?.equals(execFileSync('ar', ['p', path, name])), name)
 })
 
-t.test('in chunks of every size', async (t) => {
+t.test('the size of chunks makes no difference', async (t) => {
   const whole = await read(chunks(SMALL))
   t.same(whole, {
     'debian-binary': Buffer.from('2.0\n'),
@@ -46,7 +46,7 @@ t.test('in chunks of every size', async (t) => {
   for (let size = 1; size < 70; size++) t.same(await read(chunks(SMALL, size)), whole, `${size}`)
 })
 
-t.test('bodies that are not read, or not to their end, are passed over', async (t) => {
+t.test('unread bytes of a body are skipped', async (t) => {
   const names: string[] = []
   for await (const { name, body } of readAr(chunks(SMALL, 3))) {
     names.push(name)
@@ -55,7 +55,7 @@ t.test('bodies that are not read, or not to their end, are passed over', async (
   t.same(names, ['debian-binary', 'odd', 'empty', 'last'])
 })
 
-t.test('cut off anywhere, it says so or ends between two members', async (t) => {
+t.test('an archive that is cut off is an error, or ends between two members', async (t) => {
   const whole = await read(chunks(SMALL))
   let truncated = 0
   for (let length = 0; length < SMALL.length; length++) {
@@ -70,18 +70,18 @@ t.test('cut off anywhere, it says so or ends between two members', async (t) => 
   t.ok(truncated > SMALL.length - 16)
 })
 
-t.test('no ar archive, and headers that lie', async (t) => {
-  const refuses = async (what: string, bytes: Buffer, code = 'invalid_package') =>
+t.test('a file that is not an ar archive, or has an invalid header, is rejected', async (t) => {
+  const rejects = async (what: string, bytes: Buffer, code = 'invalid_package') =>
     t.rejects(read(chunks(bytes)), { code }, what)
   const header = (field: string, at: number) => {
     const bytes = Buffer.from(SMALL)
     bytes.write(field, 8 + at)
     return bytes
   }
-  await refuses('another file', Buffer.alloc(1000))
-  await refuses('a thin archive', Buffer.from('!<thin>\nand more'))
-  await refuses('a size that is no number', header('zzzzzzzzzz', 48))
-  await refuses('a size below zero', header('-1        ', 48))
-  await refuses('no end of the header', header('xx', 58))
-  await refuses('a size beyond the file', header('9999999999', 48), 'truncated')
+  await rejects('another file', Buffer.alloc(1000))
+  await rejects('a thin archive', Buffer.from('!<thin>\nand more'))
+  await rejects('a size that is not a number', header('zzzzzzzzzz', 48))
+  await rejects('a negative size', header('-1        ', 48))
+  await rejects('a header without its magic', header('xx', 58))
+  await rejects('a size beyond the file', header('9999999999', 48), 'truncated')
 })

@@ -5,14 +5,14 @@ import t from 'tap'
 import { type ListedFile, readCpio } from '../../../generator/packages/cpio.ts'
 import { cpioEntry, cpioOf } from '../../helpers/package.ts'
 
-/** Bytes as a stream gives them, so many at once. */
+/** Yields bytes in chunks of `size`. */
 async function* chunks(bytes: Uint8Array, size = bytes.length): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size)
 }
 
 type Listed = (index: number) => ListedFile | undefined
 
-/** All files by name, each read to its end; null where one is not regular. */
+/** Reads all files to their end, by name; null for a file that is not regular. */
 async function read(
   source: AsyncIterable<Uint8Array>,
   listed?: Listed,
@@ -41,7 +41,7 @@ const CONTENT = {
   './summed': 'bytes',
 }
 
-t.test('archives of cpio(1), as bsdtar reads them', async (t) => {
+t.test('readCpio reads the same files of archives by cpio(1) as bsdtar', async (t) => {
   const root = t.testdir({ file: 'text', odd: 'x', none: '', deep: { er: 'and deeper' } })
   writeFileSync(join(root, 'large'), Buffer.alloc(300_000, 'large'))
   mkdirSync(join(root, 'n'.repeat(200)))
@@ -56,8 +56,8 @@ t.test('archives of cpio(1), as bsdtar reads them', async (t) => {
     t.same(Object.keys(files).sort(), listed.trim().split('\n').sort(), form)
     for (const name of ['large', 'odd', 'none', 'deep/er']) {
       const options = { input: archive, encoding: 'utf8', maxBuffer: 1e9 } as const
-      const wanted = execFileSync('bsdtar', ['-xOf', '-', name], options)
-      t.ok(files[name] === wanted, `${form}: ${name}`)
+      const expected = execFileSync('bsdtar', ['-xOf', '-', name], options)
+      t.ok(files[name] === expected, `${form}: ${name}`)
     }
     const { '.': dot, deep, symlink, file, zlink } = files
     t.same({ dot, deep, symlink }, { dot: null, deep: null, symlink: null }, 'not regular')
@@ -65,11 +65,11 @@ t.test('archives of cpio(1), as bsdtar reads them', async (t) => {
   }
 })
 
-t.test('in chunks of every size', async (t) => {
+t.test('the size of chunks makes no difference', async (t) => {
   for (let size = 1; size < 130; size++) t.same(await read(chunks(SMALL, size)), CONTENT, `${size}`)
 })
 
-t.test('bodies that are not read, or not to their end, are passed over', async (t) => {
+t.test('unread bytes of a body are skipped', async (t) => {
   const names: string[] = []
   for await (const { name, body } of readCpio(chunks(SMALL, 2))) {
     names.push(name)
@@ -78,7 +78,7 @@ t.test('bodies that are not read, or not to their end, are passed over', async (
   t.same(names, Object.keys(CONTENT))
 })
 
-t.test('the large-file form: names and sizes are those of the package', async (t) => {
+t.test('in the large-file form, names and sizes come from the header of the package', async (t) => {
   const files = [
     { name: '/first', regular: true, size: 5 },
     { name: '/dir', regular: false, size: 0 },
@@ -102,22 +102,22 @@ t.test('the large-file form: names and sizes are those of the package', async (t
     read(chunks(cpioOf([stripped(4, '')])), (index) => files[index]),
     { code },
   )
-  await t.rejects(read(chunks(archive)), { code }, 'of no package')
+  await t.rejects(read(chunks(archive)), { code }, 'there is no list of files')
   const large: Listed = () => ({ name: '/large', regular: true, size: 5 * 1024 ** 3 })
   for await (const { size } of readCpio(chunks(archive), large)) {
-    t.equal(size, 5 * 1024 ** 3, 'more than newc has room for')
+    t.equal(size, 5 * 1024 ** 3, 'larger than newc allows')
     break
   }
 })
 
-t.test('cut off anywhere, it says so', async (t) => {
+t.test('an archive that is cut off anywhere is an error', async (t) => {
   for (let length = 0; length < SMALL.length; length++) {
     const cut = read(chunks(SMALL.subarray(0, length)))
     await t.rejects(cut, { code: 'invalid_package' }, `${length} bytes`)
   }
 })
 
-t.test('what follows the trailer is not read', async (t) => {
+t.test('bytes after the trailer are not read', async (t) => {
   async function* source() {
     yield SMALL
     throw new Error('read on')
@@ -125,22 +125,22 @@ t.test('what follows the trailer is not read', async (t) => {
   t.same(await read(source()), CONTENT)
 })
 
-t.test('headers that lie, and other forms', async (t) => {
-  const refuses = async (what: string, bytes: Buffer, message: RegExp) =>
+t.test('an invalid header, or another form of cpio, is rejected', async (t) => {
+  const rejects = async (what: string, bytes: Buffer, message: RegExp) =>
     t.rejects(read(chunks(bytes)), { code: 'invalid_package', message }, what)
   const entry = (name: string, fields: Parameters<typeof cpioEntry>[2]) =>
     cpioOf([cpioEntry(name, 'body', fields)])
-  await refuses('no cpio', Buffer.alloc(1000), /no form we know/)
-  await refuses('the old portable form', Buffer.from('070707'.padEnd(200, '0')), /no form we know/)
-  await refuses('a size beyond the archive', entry('a', { size: 0xffffffff }), /middle of a file/)
-  await refuses('a name without end', entry('name', { nameSize: 4 }), /does not end/)
-  await refuses('no name', entry('name', { nameSize: 0 }), /does not end/)
-  await refuses('a name with an end in it', entry('a\0b', {}), /does not end/)
-  await refuses('a name too long', entry('a', { nameSize: 0xffffffff }), /4294967295 bytes/)
-  await refuses('another sum', entry('a', { magic: '070702', sum: 1 }), /another sum/)
+  await rejects('not cpio', Buffer.alloc(1000), /unknown magic/)
+  await rejects('the old portable form', Buffer.from('070707'.padEnd(200, '0')), /unknown magic/)
+  await rejects('a size beyond the archive', entry('a', { size: 0xffffffff }), /middle of a file/)
+  await rejects('a name without NUL', entry('name', { nameSize: 4 }), /does not end with NUL/)
+  await rejects('an empty name', entry('name', { nameSize: 0 }), /does not end with NUL/)
+  await rejects('a name with a NUL in it', entry('a\0b', {}), /does not end with NUL/)
+  await rejects('a name too long', entry('a', { nameSize: 0xffffffff }), /4294967295 bytes/)
+  await rejects('a wrong sum', entry('a', { magic: '070702', sum: 1 }), /expected 1/)
   for (const digits of ['0000000g', '0x000001', '-0000001', '       1']) {
     const bytes = Buffer.from(SMALL)
     bytes.write(digits, 6 + 6 * 8)
-    await refuses(`a size of ${digits}`, bytes, /no number/)
+    await rejects(`a size of ${digits}`, bytes, /invalid number/)
   }
 })

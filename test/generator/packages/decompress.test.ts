@@ -29,7 +29,7 @@ const PACKED: Record<Exclude<Compression, 'none'>, Buffer> = {
   lzo: pack('lzop'),
 }
 const KINDS = Object.entries(PACKED) as [Compression, Buffer][]
-/** Those with a checksum: in the others some nonsense decodes. */
+/** The formats with a checksum. The others decode some invalid data. */
 const CHECKED = KINDS.filter(([kind]) => kind !== 'lzma' && kind !== 'lz4')
 
 async function* chunks(bytes: Uint8Array, size = 65_536): AsyncGenerator<Uint8Array> {
@@ -39,17 +39,17 @@ async function* chunks(bytes: Uint8Array, size = 65_536): AsyncGenerator<Uint8Ar
 const read = (bytes: Uint8Array, kind: Compression, size?: number): Promise<Buffer> =>
   buffer(decompress(chunks(bytes, size), kind))
 
-/** The processes that this one has started and that still run. */
+/** The running child processes. */
 const children = (): string[] =>
   readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(' ').filter(Boolean)
 
-/** Whether a condition comes to hold; a stream is closed a little after it is destroyed. */
-async function soon(holds: () => boolean): Promise<boolean> {
+/** Waits up to 5 s for a condition: a stream is closed a little after it is destroyed. */
+async function eventually(holds: () => boolean): Promise<boolean> {
   for (let i = 0; i < 500 && !holds(); i++) await pause(10)
   return holds()
 }
 
-t.test('the compression that a name tells', (t) => {
+t.test('compressionOf tells the compression by the file name', (t) => {
   t.equal(compressionOf('data.tar'), 'none')
   t.equal(compressionOf('data.tar.xz'), 'xz')
   t.equal(compressionOf('data.tar.gz'), 'gz')
@@ -61,14 +61,14 @@ t.test('the compression that a name tells', (t) => {
   t.end()
 })
 
-t.test('the compression that the first bytes tell', (t) => {
+t.test('compressionIn tells the compression by the first bytes', (t) => {
   for (const [kind, bytes] of KINDS) t.equal(compressionIn(bytes.subarray(0, MAGIC_SIZE)), kind)
   for (const start of [TEXT.subarray(0, MAGIC_SIZE), Buffer.alloc(MAGIC_SIZE), Buffer.alloc(0)])
     t.equal(compressionIn(start), 'none')
   t.end()
 })
 
-t.test('every compression, whole and in small chunks', async (t) => {
+t.test('every compression is decompressed, whole and in small chunks', async (t) => {
   t.ok(TEXT.equals(await read(TEXT, 'none')))
   for (const [kind, bytes] of KINDS) {
     t.ok(TEXT.equals(await read(bytes, kind)), kind)
@@ -76,22 +76,22 @@ t.test('every compression, whole and in small chunks', async (t) => {
   }
 })
 
-t.test('corrupt in the middle, and cut off', async (t) => {
-  const bad = { code: 'invalid_package', message: /does not decompress: \S/ }
+t.test('corrupt, truncated and other data is rejected', async (t) => {
+  const invalid = { code: 'invalid_package', message: /does not decompress: \S/ }
   for (const [kind, bytes] of CHECKED) {
     const corrupt = Buffer.from(bytes)
     corrupt.fill(0xff, bytes.length >> 1, (bytes.length >> 1) + 32)
-    await t.rejects(read(corrupt, kind), bad, `${kind} corrupt`)
+    await t.rejects(read(corrupt, kind), invalid, `${kind} corrupt`)
   }
   for (const [kind, bytes] of KINDS) {
     const half = bytes.length >> 1
-    await t.rejects(read(bytes.subarray(0, -20), kind), bad, `${kind} cut off`)
-    await t.rejects(read(bytes.subarray(0, half), kind), bad, `half of ${kind}`)
-    await t.rejects(read(randomBytes(1000), kind), bad, `no ${kind}`)
+    await t.rejects(read(bytes.subarray(0, -20), kind), invalid, `${kind} cut off`)
+    await t.rejects(read(bytes.subarray(0, half), kind), invalid, `half of ${kind}`)
+    await t.rejects(read(randomBytes(1000), kind), invalid, `not ${kind}`)
   }
 })
 
-t.test('a source that fails is the failure', async (t) => {
+t.test('an error of the source is the error of the result', async (t) => {
   const reason = new Error('the run was stopped')
   for (const [kind, bytes] of [...KINDS, ['none', TEXT]] as const) {
     async function* failing() {
@@ -100,10 +100,10 @@ t.test('a source that fails is the failure', async (t) => {
     }
     await t.rejects(buffer(decompress(failing(), kind)), reason, kind)
   }
-  t.ok(await soon(() => children().length === 0), 'no program is left')
+  t.ok(await eventually(() => children().length === 0), 'no program is still running')
 })
 
-t.test('whoever has enough destroys it, and nothing is left running', async (t) => {
+t.test('destroying the result ends the source and the program', async (t) => {
   for (const [kind, bytes] of KINDS) {
     let ended = false
     async function* endless() {
@@ -116,15 +116,18 @@ t.test('whoever has enough destroys it, and nothing is left running', async (t) 
     const stream = decompress(endless(), kind)
     for await (const _ of stream) break
     t.ok(stream.destroyed, kind)
-    t.ok(await soon(() => ended && children().length === 0), `the source of ${kind} is ended`)
+    t.ok(
+      await eventually(() => ended && children().length === 0),
+      `the source of ${kind} has ended`,
+    )
   }
 })
 
-t.test('a program that somebody ends says nothing of the package', async (t) => {
+t.test('a program that a signal ends gives aborted, not invalid_package', async (t) => {
   for (const signal of ['SIGINT', 'SIGKILL'] as const) {
     async function* slow() {
       yield PACKED.xz.subarray(0, 1000)
-      await soon(() => children().length > 0)
+      await eventually(() => children().length > 0)
       for (const pid of children()) process.kill(Number(pid), signal)
       await pause(10_000, undefined, { ref: false })
     }
@@ -133,8 +136,8 @@ t.test('a program that somebody ends says nothing of the package', async (t) => 
   }
 })
 
-t.test('what would take more memory than a package may', async (t) => {
+t.test('a dictionary above the memory limit is rejected', async (t) => {
   const greedy = Buffer.from(PACKED.lzma)
-  greedy.writeUInt32LE(2 ** 31, 1) // the dictionary's size
+  greedy.writeUInt32LE(2 ** 31, 1) // size of the dictionary
   await t.rejects(read(greedy, 'lzma'), { code: 'too_large', message: /[Mm]emory/ })
 })

@@ -11,7 +11,7 @@ import { startServer } from '../../helpers/test-server.ts'
 
 const PATH = 'usr/lib/debug/boot/vmlinux-6.1.0-9-test'
 const IMAGE = randomBytes(500_000)
-/** vmlinux, and then eight times as much */
+/** vmlinux, followed by eight times as many bytes */
 const PACKAGE = await debOf([
   [PATH, IMAGE],
   ['modules', randomBytes(4_000_000)],
@@ -29,7 +29,7 @@ function jobOf(url: string, { size, sha256 }: { size?: number; sha256?: string }
   }
 }
 
-/** Starts fetching to a file that goes with its test. */
+/** Starts a fetch to a file that is removed after the test. */
 async function fetch(t: Test, job: Job, earlyStop = false) {
   const directory = mkdtempSync(join(tmpdir(), 'fetch-'))
   t.teardown(() => rmSync(directory, { recursive: true }))
@@ -40,7 +40,7 @@ async function fetch(t: Test, job: Job, earlyStop = false) {
   return { ...(await fetchVmlinux(job, { vmlinux: target }, options)), target, progress }
 }
 
-t.test('vmlinux is there while the rest of the package is still to come', async (t) => {
+t.test('vmlinux is written while the rest of the package is still arriving', async (t) => {
   let send = () => {}
   const { url } = await startServer(t, (_, response) => {
     response.writeHead(200, { 'content-length': PACKAGE.length })
@@ -65,7 +65,7 @@ t.test('vmlinux is there while the rest of the package is still to come', async 
   )
 })
 
-t.test('--early-stop ends the download when vmlinux is whole', async (t) => {
+t.test('early stop ends the download when vmlinux is written', async (t) => {
   let closed: Promise<unknown> | undefined
   const { url } = await startServer(t, (request, response) => {
     closed = new Promise((resolve) => request.socket.once('close', resolve))
@@ -84,7 +84,7 @@ t.test('--early-stop ends the download when vmlinux is whole', async (t) => {
   t.ok(readFileSync(fetched.target).equals(IMAGE))
 })
 
-t.test('a package that does not unpack is still hashed to its end', async (t) => {
+t.test('a package that cannot be unpacked is still hashed to its end', async (t) => {
   const shim = await debOf([['modules', randomBytes(1_000_000)]])
   const sha256 = createHash('sha256').update(shim).digest('hex')
   const { url } = await startServer(t, (_, response) => void response.end(shim))
@@ -93,7 +93,7 @@ t.test('a package that does not unpack is still hashed to its end', async (t) =>
   t.match(await fetched.done, { authenticated: 'whole', sha256 })
 })
 
-t.test('no more is read than the index promises', async (t) => {
+t.test('no more bytes are read than the index says', async (t) => {
   const { url } = await startServer(t, (_, response) => {
     const pour = () => {
       while (response.write(PACKAGE));
@@ -106,9 +106,9 @@ t.test('no more is read than the index promises', async (t) => {
   await t.rejects(fetched.done, { code: 'digest_mismatch', message })
 })
 
-t.test('other bytes, fewer bytes, and no promise at all', async (t) => {
+t.test('a package with another digest or size than the index says is rejected', async (t) => {
   const { url } = await startServer(t, (_, response) => void response.end(PACKAGE))
-  const done = async (promised: object) => (await fetch(t, jobOf(url, promised))).done
+  const done = async (expected: object) => (await fetch(t, jobOf(url, expected))).done
   const size = PACKAGE.length
   await t.rejects(done({ size, sha256: 'a'.repeat(64) }), { code: 'digest_mismatch' })
   await t.rejects(done({ size: size + 1, sha256: SHA256 }), { code: 'truncated' })
@@ -121,7 +121,7 @@ t.test('other bytes, fewer bytes, and no promise at all', async (t) => {
   await t.rejects(other, { code: 'digest_mismatch', message: /SHA-1 [0-9a-f]{40}, the index says/ })
 })
 
-t.test('a bare vmlinux', async (t) => {
+t.test('a bare vmlinux is fetched', async (t) => {
   const { url } = await startServer(t, (_, response) => void response.end(IMAGE))
   const fetched = await fetch(t, { ...jobOf(url), format: 'vmlinux' })
   await fetched.vmlinux

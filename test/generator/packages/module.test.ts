@@ -16,19 +16,23 @@ import { makeRepository } from '../../helpers/apt-repository.ts'
 import { run } from '../../helpers/command.ts'
 import { makePackage } from '../../helpers/package.ts'
 import { makeRpm } from '../../helpers/rpm.ts'
-import { type Mill, makeMill } from '../../helpers/run-directory.ts'
+import { makeRunDirectory, type RunDirectory } from '../../helpers/run-directory.ts'
 import { makeSigner } from '../../helpers/signer.ts'
 import { makeModule, makeVmlinux, RELEASE, stripped } from '../../helpers/vmlinux.ts'
 import { bzImage } from '../../helpers/vmlinuz.ts'
 
 const signer = makeSigner(t)
 
-t.test('which files of a package are which modules', (t) => {
+t.test('ModuleSet takes each wanted module of the kernel once, by its path', (t) => {
   const set = new ModuleSet([ALL_MODULES], '6.1.0-9-test')
   const at = (path: string) => `usr/lib/debug/lib/modules/6.1.0-9-test/${path}`
   t.equal(set.take(at('kernel/fs/ext4/ext4.ko')), 'ext4')
-  t.equal(set.take(at('updates/ext4.ko')), undefined, 'the first of that name')
-  t.equal(set.take(at('kernel/net/nf-x_tables.ko.debug')), 'nf_x_tables', 'as the kernel has it')
+  t.equal(set.take(at('updates/ext4.ko')), undefined, 'only the first file of a name is taken')
+  t.equal(
+    set.take(at('kernel/net/nf-x_tables.ko.debug')),
+    'nf_x_tables',
+    'with underscores, as in the kernel',
+  )
   t.equal(set.take('lib/modules/6.1.0-9-test/kernel/xfs.ko.xz'), 'xfs')
   t.equal(set.take('usr/lib/modules/6.1.0-9-test/kernel/btrfs.ko.zst'), 'btrfs')
   for (const path of [
@@ -43,7 +47,7 @@ t.test('which files of a package are which modules', (t) => {
   t.same([set.isComplete, set.missing], [false, []])
 
   const some = new ModuleSet(['ext4', 'nf-x-tables'], undefined)
-  t.equal(some.take(at('kernel/fs/ext3.ko')), undefined, 'not wanted')
+  t.equal(some.take(at('kernel/fs/ext3.ko')), undefined, 'the module is not wanted')
   t.equal(some.take(at('kernel/fs/ext4.ko')), 'ext4')
   t.same([some.isComplete, some.missing], [false, ['nf_x_tables']])
   t.equal(some.take(at('kernel/net/nf_x_tables.ko')), 'nf_x_tables')
@@ -54,8 +58,8 @@ t.test('which files of a package are which modules', (t) => {
 
 const MODULES = `usr/lib/debug/lib/modules/${RELEASE}`
 
-/** Files of a package with debug info: modules before and after vmlinux, some of them bad. */
-function filesOf({ directory }: Mill): Record<string, string> {
+/** Files of a package with debug info: modules before and after vmlinux, some of them invalid. */
+function filesOf({ directory }: RunDirectory): Record<string, string> {
   const at = (name: string) => join(directory, name)
   makeVmlinux(at('vmlinux'), { btf: true })
   makeModule(at('early.ko'), 'early')
@@ -73,14 +77,14 @@ function filesOf({ directory }: Mill): Record<string, string> {
   }
 }
 
-/** The BTF of a module, opened over the kernel's, and the kernel's. */
-async function open({ store }: Mill, { btf, modules }: BuildRecord, name: string) {
+/** Opens the BTF of a kernel, and that of one of its modules as split BTF over it. */
+async function open({ store }: RunDirectory, { btf, modules }: BuildRecord, name: string) {
   const base = parseBtf(await getBlob(store, btf!.sha256))
   return { base, module: parseBtf(await getBlob(store, modules![name]!.sha256), { base }) }
 }
 
-t.test('all modules of a package, and what is wrong with some', async (t) => {
-  const mill = await makeMill(t)
+t.test('all modules of a package get BTF, and invalid ones a failure', async (t) => {
+  const mill = await makeRunDirectory(t)
   const file = makePackage(mill.directory, undefined, { files: filesOf(mill) })
   const repository = makeRepository(mill.directory, { packages: [file], signer })
   const stages: string[] = []
@@ -99,7 +103,7 @@ t.test('all modules of a package, and what is wrong with some', async (t) => {
 
   const { base, module } = await open(mill, record, 'early')
   const id = module.find('early', 'STRUCT')!
-  t.ok(id >= base.endId, 'its own type')
+  t.ok(id >= base.endId, 'the type is in the split BTF')
   t.match(module.type(id), {
     size: 20,
     members: [{ name: 'list', type: base.find('list_head') }, {}, {}],
@@ -111,23 +115,27 @@ t.test('all modules of a package, and what is wrong with some', async (t) => {
   const path = join(mill.directory, 'early.ko')
   const options = ['--btf_gen_floats', `--btf_base=${over}`, `--btf_encode_detached=${own}`]
   execFileSync('pahole', [...options, path])
-  t.ok(readFileSync(own!).equals(module.bytes), 'as pahole makes it over that base')
+  t.ok(readFileSync(own!).equals(module.bytes), 'pahole makes the same BTF over this base')
 
   const { module: late } = await open(mill, record, 'late_one')
   const merged = parseBtf(mergeBtf(base, [module, parseBtf(late.bytes, { base })]))
   for (const name of ['task_struct', 'early', 'late']) t.ok(merged.find(name, 'STRUCT'), name)
 
-  t.match(await mill.run(repository, { modules: ['early'] }), { skipped: 1 }, 'it is there')
+  t.match(
+    await mill.run(repository, { modules: ['early'] }),
+    { skipped: 1 },
+    'the module has BTF already',
+  )
   t.match(await mill.run(repository), { skipped: 1 })
 })
 
-t.test('named ones, and more of them later', async (t) => {
-  const mill = await makeMill(t)
+t.test('later runs add modules to those of earlier runs', async (t) => {
+  const mill = await makeRunDirectory(t)
   const file = makePackage(mill.directory, undefined, { files: filesOf(mill) })
   const repository = makeRepository(mill.directory, { packages: [file], signer })
   t.match(await mill.run(repository), { published: 1 })
   t.match(await mill.run(repository, { modules: ['early', 'nosuch'] }), { published: 1 })
-  const failed = { nosuch: { code: 'no_module', message: /no nosuch/ } }
+  const failed = { nosuch: { code: 'no_module', message: /no module nosuch/ } }
   t.match(await mill.records(), [
     { modules: { early: {}, late_one: undefined }, moduleFailures: failed },
   ])
@@ -142,24 +150,24 @@ t.test('named ones, and more of them later', async (t) => {
   ])
 })
 
-t.test('from the command line: generate --modules, dump --with-modules', async (t) => {
-  const mill = await makeMill(t)
+t.test('generate --modules makes BTF of modules, and dump --modules shows it', async (t) => {
+  const mill = await makeRunDirectory(t)
   const file = makePackage(mill.directory, undefined, { files: filesOf(mill) })
   const btfmill = (...args: string[]) => run(...args, '--store', mill.storeUrl)
   const made = await btfmill('generate', '--modules', 'early,late-one', '--json', file)
   t.match(made, { status: 0, stdout: /"late_one":\{/ })
   const kernel = `custom/rolling/i686/${RELEASE}`
   t.match(await btfmill('dump', kernel, '--type', 'late'), { status: 1 })
-  const dumped = await btfmill('dump', kernel, '--type', 'late', '--with-modules')
+  const dumped = await btfmill('dump', kernel, '--type', 'late', '--modules')
   t.match(dumped, { status: 0, stdout: /^struct late \{\n\tstruct list_head list;/ })
   t.match(await btfmill('generate', '--modules', '../ext4', file), { status: 2 })
   const all = await btfmill('generate', '--modules', 'all', '--json', file)
   t.match(all, { status: 0, stdout: /"wantedModules":\["\*"/ })
 })
 
-t.test('--early-stop reads as far as what is wanted needs', async (t) => {
+t.test('early stop reads a package only up to the last wanted module', async (t) => {
   const read = async (modules: string[]): Promise<[number, number]> => {
-    const mill = await makeMill(t)
+    const mill = await makeRunDirectory(t)
     const options = { files: filesOf(mill), compression: 'none' } as const
     const file = makePackage(mill.directory, undefined, options)
     const repository = makeRepository(mill.directory, { packages: [file], signer })
@@ -175,8 +183,8 @@ t.test('--early-stop reads as far as what is wanted needs', async (t) => {
   t.ok(some < whole / 2, `${some} of ${whole} bytes`)
 })
 
-t.test('.ko.debug of an .rpm', async (t) => {
-  const mill = await makeMill(t)
+t.test('modules called .ko.debug in an rpm are found', async (t) => {
+  const mill = await makeRunDirectory(t)
   const release = '5.14.0-1.el9.i686'
   const at = (name: string) => join(mill.directory, name)
   makeVmlinux(at('vmlinux'), { release })
@@ -194,9 +202,9 @@ t.test('.ko.debug of an .rpm', async (t) => {
 })
 
 t.test(
-  "embedded: a module's own BTF out of the image's package; else the debug package",
+  "--embedded takes a module's own BTF from the image package, or makes it from debug info",
   async (t) => {
-    const mill = await makeMill(t)
+    const mill = await makeRunDirectory(t)
     const at = (name: string) => join(mill.directory, name)
     const files = filesOf(mill)
     const debug = makePackage(mill.directory, undefined, { files })
@@ -226,9 +234,9 @@ t.test(
     const [record] = (await mill.records()) as [BuildRecord]
     t.match(record, { origin: 'embedded', package: { name: `linux-image-${RELEASE}` } })
     const { module } = await open(mill, record, 'early')
-    t.ok(readFileSync(split).equals(module.bytes), 'as the kernel has it')
+    t.ok(readFileSync(split).equals(module.bytes), 'the BTF is that of the file in the package')
 
-    const other = await makeMill(t)
+    const other = await makeRunDirectory(t)
     t.match(await other.run(repository, { embedded: true, modules: ['late_one'] }), {
       published: 1,
     })
@@ -242,8 +250,8 @@ t.test(
   },
 )
 
-t.test('their blobs are named by the record: gc keeps them, verify misses them', async (t) => {
-  const mill = await makeMill(t)
+t.test('gc keeps the blobs of modules, and verify reports a missing one', async (t) => {
+  const mill = await makeRunDirectory(t)
   const file = makePackage(mill.directory, undefined, { files: filesOf(mill) })
   await mill.run([file], { modules: ['early'] })
   const { store } = mill

@@ -1,4 +1,4 @@
-/* From an .rpm, or a bare vmlinux, to a record: what a run makes of it, and what it leaves where it makes nothing. */
+/* From an rpm, or a bare vmlinux, to a record. A failed run leaves nothing but the failure. */
 import { execFileSync } from 'node:child_process'
 import { readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -6,14 +6,17 @@ import t, { type Test } from 'tap'
 import type { FailureCode } from '../../../storage/index.ts'
 import { cpioEntry, cpioOf } from '../../helpers/package.ts'
 import { makeRpm, type RpmOptions, rpmOf } from '../../helpers/rpm.ts'
-import { type Mill, makeMill } from '../../helpers/run-directory.ts'
+import { makeRunDirectory, type RunDirectory } from '../../helpers/run-directory.ts'
 import { makeVmlinux } from '../../helpers/vmlinux.ts'
 
 const RELEASE = '5.14.0-1.el9.i686'
 const PATH = `usr/lib/debug/lib/modules/${RELEASE}/vmlinux`
 
-/** An image, and the package that has it. */
-function packaged(mill: Mill, options: Partial<RpmOptions> = {}): { image: string; file: string } {
+/** Makes an image, and a package that contains it. */
+function packaged(
+  mill: RunDirectory,
+  options: Partial<RpmOptions> = {},
+): { image: string; file: string } {
   const image = join(mill.directory, 'vmlinux')
   makeVmlinux(image, { release: RELEASE })
   return {
@@ -22,15 +25,21 @@ function packaged(mill: Mill, options: Partial<RpmOptions> = {}): { image: strin
   }
 }
 
-/** Generates from a file, and asserts how that fails and that nothing is left. */
-async function fails(t: Test, mill: Mill, file: string, code: FailureCode, message: RegExp) {
+/** Generates from a file and asserts that this fails with a code and message, and leaves no files. */
+async function fails(
+  t: Test,
+  mill: RunDirectory,
+  file: string,
+  code: FailureCode,
+  message: RegExp,
+) {
   t.match(await mill.run([file]), { published: 0, failed: { [code]: 1 } }, code)
   t.match(await mill.records(), [{ failure: { code, message }, btf: undefined }])
   t.same(await mill.leftovers(), [])
 }
 
-t.test('an .rpm becomes the record that its image alone becomes', async (t) => {
-  const mill = await makeMill(t)
+t.test('an rpm gives the same BTF and kernel as its bare vmlinux', async (t) => {
+  const mill = await makeRunDirectory(t)
   const { image, file } = packaged(mill)
   t.match(await mill.run([image]), { published: 1 })
   const [bare] = await mill.records()
@@ -43,32 +52,32 @@ t.test('an .rpm becomes the record that its image alone becomes', async (t) => {
   })
 })
 
-t.test('a vmlinux in every compression', async (t) => {
-  const mill = await makeMill(t)
+t.test('a bare vmlinux is read in every compression', async (t) => {
+  const mill = await makeRunDirectory(t)
   const { image } = packaged(mill)
   await mill.run([image])
-  for (const [program, ending] of Object.entries({
+  for (const [program, extension] of Object.entries({
     gzip: 'gz',
     xz: 'xz',
     bzip2: 'bz2',
     zstd: 'zst',
   })) {
     const bytes = execFileSync(program, ['--stdout', image], { maxBuffer: 1e8 })
-    const file = `${image}.${ending}`
+    const file = `${image}.${extension}`
     writeFileSync(file, bytes)
-    t.match(await mill.run([file]), { published: 1 }, ending)
+    t.match(await mill.run([file]), { published: 1 }, extension)
     writeFileSync(file, bytes.subarray(0, -20))
-    t.match(await mill.run([file]), { failed: { invalid_package: 1 } }, `${ending}, cut off`)
+    t.match(await mill.run([file]), { failed: { invalid_package: 1 } }, `${extension}, cut off`)
   }
 })
 
-t.test('an .rpm without vmlinux, or with a symlink for one', async (t) => {
-  const mill = await makeMill(t)
+t.test('an rpm without vmlinux, or with a symlink instead, is rejected', async (t) => {
+  const mill = await makeRunDirectory(t)
   const { image } = packaged(mill)
   const shim = makeRpm(mill.directory, { files: { 'usr/share/doc/copyright': image } })
   await fails(t, mill, shim, 'no_vmlinux', /usr\/lib\/debug\/lib\/modules/)
 
-  const other = await makeMill(t)
+  const other = await makeRunDirectory(t)
   const link = join(other.directory, 'link')
   symlinkSync('/etc/passwd', link)
   const linked = join(other.directory, 'linked.rpm')
@@ -77,8 +86,8 @@ t.test('an .rpm without vmlinux, or with a symlink for one', async (t) => {
   await fails(t, other, linked, 'no_vmlinux', /none of/)
 })
 
-t.test('a member named ../../etc/passwd is a name that nobody looks for', async (t) => {
-  const mill = await makeMill(t)
+t.test('a file in a package with a path like ../../etc/passwd is not written', async (t) => {
+  const mill = await makeRunDirectory(t)
   const names = ['../../etc/passwd', `../../${PATH}`, `/../../${PATH}`]
   const payload = cpioOf(names.map((name) => cpioEntry(name, 'root::0:0')))
   const file = join(mill.directory, 'climbing.rpm')
@@ -86,25 +95,25 @@ t.test('a member named ../../etc/passwd is a name that nobody looks for', async 
   await fails(t, mill, file, 'no_vmlinux', /none of/)
 })
 
-t.test('an .rpm that ends early, and ones whose bytes are not what it says', async (t) => {
-  const mill = await makeMill(t)
+t.test('an rpm that is truncated or has a changed payload is rejected', async (t) => {
+  const mill = await makeRunDirectory(t)
   const { file } = packaged(mill, { payload: 'xz' })
   const bytes = readFileSync(file)
   writeFileSync(file, bytes.subarray(0, -100))
   await fails(t, mill, file, 'truncated', /header and payload have \d+ of \d+ bytes/)
 
-  const other = await makeMill(t)
+  const other = await makeRunDirectory(t)
   const changed = packaged(other, { payload: 'xz' }).file
   bytes[bytes.length - 10]! ^= 1
   writeFileSync(changed, bytes)
-  await fails(t, other, changed, 'digest_mismatch', /payload is not/)
+  await fails(t, other, changed, 'digest_mismatch', /payload does not match/)
 })
 
-t.test('a file that its package lists with another digest', async (t) => {
-  const mill = await makeMill(t)
+t.test('a file with another digest than its package lists is rejected', async (t) => {
+  const mill = await makeRunDirectory(t)
   const payload = cpioOf([cpioEntry(`./${PATH}`, 'other bytes')])
   const file = join(mill.directory, 'other.rpm')
   const tags = { 1117: [`/${PATH}`], 1035: ['00'.repeat(32)], 5011: { int32: [8] } }
   writeFileSync(file, rpmOf(tags, payload))
-  await fails(t, mill, file, 'digest_mismatch', /not the file that the package lists/)
+  await fails(t, mill, file, 'digest_mismatch', /has sha256 [0-9a-f]{64}, the package says 0{64}/)
 })

@@ -23,14 +23,14 @@ async function* chunks(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += 4096) yield bytes.subarray(at, at + 4096)
 }
 
-/** An empty directory that goes with its test. */
+/** Makes an empty directory that is removed after the test. */
 function emptyDirectory(t: Test): string {
   const directory = mkdtempSync(join(tmpdir(), 'unpack-'))
   t.teardown(() => rmSync(directory, { recursive: true }))
   return directory
 }
 
-/** What is unpacked, or the code of the failure; then nothing may be there. */
+/** Returns the unpacked vmlinux, or the error code; in this case no file may be left. */
 async function unpack(
   t: Test,
   bytes: Uint8Array,
@@ -42,14 +42,14 @@ async function unpack(
     const target = join(directory, 'target')
     await unpackFiles(files, PATHS, { vmlinux: target, room: atMost(vmlinux) })
   } catch (error) {
-    t.same(readdirSync(directory), [], 'a failure leaves nothing')
+    t.same(readdirSync(directory), [], 'a failure leaves no file')
     return (error as { code: string }).code
   }
-  t.same(readdirSync(directory), ['target'], 'vmlinux and nothing else')
+  t.same(readdirSync(directory), ['target'], 'vmlinux is the only file')
   return readFileSync(join(directory, 'target'))
 }
 
-t.test('packages of dpkg-deb in every compression', async (t) => {
+t.test('packages by dpkg-deb are unpacked in every compression', async (t) => {
   const directory = emptyDirectory(t)
   const [image, module] = ['image', 'module'].map((name) => join(directory, name))
   writeFileSync(image!, IMAGE)
@@ -63,43 +63,53 @@ t.test('packages of dpkg-deb in every compression', async (t) => {
   }
 })
 
-t.test('both layouts, in both orders, and symlinks before and after', async (t) => {
-  const module: Entry = ['./usr/lib/debug/lib/modules/6.1.0-9-test/kernel/fs/ext4.ko', MODULE]
-  const link: Entry = [`./${BOOT}`, { linkname: `../../../../${MODULES}` }]
-  const orders: Record<string, Entry[]> = {
-    'vmlinux before the modules': [[`./${BOOT}`, IMAGE], module],
-    'after the modules': [module, [`./${MODULES}`, IMAGE]],
-    'with symlinks to it that come later': [module, [`./${MODULES}`, IMAGE], link],
-    'with a symlink to it that comes before': [link, module, [`./${MODULES}`, IMAGE]],
-    'without ./': [[BOOT, IMAGE]],
-    'the first of two': [
-      [BOOT, IMAGE],
-      [MODULES, MODULE],
-    ],
-  }
-  for (const [what, entries] of Object.entries(orders))
-    t.same(await unpack(t, await debOf(entries)), IMAGE, what)
-})
+t.test(
+  'vmlinux is found at each path, in any order, and with symlinks before or after it',
+  async (t) => {
+    const module: Entry = ['./usr/lib/debug/lib/modules/6.1.0-9-test/kernel/fs/ext4.ko', MODULE]
+    const link: Entry = [`./${BOOT}`, { linkname: `../../../../${MODULES}` }]
+    const orders: Record<string, Entry[]> = {
+      'vmlinux before the modules': [[`./${BOOT}`, IMAGE], module],
+      'after the modules': [module, [`./${MODULES}`, IMAGE]],
+      'with symlinks to it that come later': [module, [`./${MODULES}`, IMAGE], link],
+      'with a symlink to it that comes before': [link, module, [`./${MODULES}`, IMAGE]],
+      'without ./': [[BOOT, IMAGE]],
+      'the first of two': [
+        [BOOT, IMAGE],
+        [MODULES, MODULE],
+      ],
+    }
+    for (const [what, entries] of Object.entries(orders))
+      t.same(await unpack(t, await debOf(entries)), IMAGE, what)
+  },
+)
 
-t.test('members of a .deb in any order, among others, and with the slash of GNU ar', async (t) => {
-  const [data, control] = [await tarOf([[BOOT, IMAGE]]), await tarOf([['./control', 'shim']])]
-  const members = (...names: string[]) =>
-    arOf(
-      names.map((name) => {
-        const tar = name.startsWith('data') ? data : name.startsWith('control') ? control : '2.0\n'
-        return [name, Buffer.from(tar as string)]
-      }),
-    )
-  for (const names of [
-    ['debian-binary', 'control.tar', 'data.tar'],
-    ['debian-binary', 'data.tar', 'control.tar'],
-    ['debian-binary', '_gpgorigin', 'control.tar', 'data.tar', '_gpgbuilder'],
-    ['debian-binary/', 'control.tar/', 'data.tar/'],
-  ])
-    t.same(await unpack(t, members(...names)), IMAGE, names.join())
-})
+t.test(
+  'the members of a deb may have any order, other members, and the slash of GNU ar',
+  async (t) => {
+    const [data, control] = [await tarOf([[BOOT, IMAGE]]), await tarOf([['./control', 'shim']])]
+    const members = (...names: string[]) =>
+      arOf(
+        names.map((name) => {
+          const tar = name.startsWith('data')
+            ? data
+            : name.startsWith('control')
+              ? control
+              : '2.0\n'
+          return [name, Buffer.from(tar as string)]
+        }),
+      )
+    for (const names of [
+      ['debian-binary', 'control.tar', 'data.tar'],
+      ['debian-binary', 'data.tar', 'control.tar'],
+      ['debian-binary', '_gpgorigin', 'control.tar', 'data.tar', '_gpgbuilder'],
+      ['debian-binary/', 'control.tar/', 'data.tar/'],
+    ])
+      t.same(await unpack(t, members(...names)), IMAGE, names.join())
+  },
+)
 
-t.test('names are compared, never followed', async (t) => {
+t.test('paths in an archive are only compared, never followed', async (t) => {
   const outside = join(tmpdir(), 'unpack-outside')
   const entries: Entry[] = [
     ['../../etc/passwd', 'root::0:0'],
@@ -117,7 +127,7 @@ t.test('names are compared, never followed', async (t) => {
   t.equal(await unpack(t, await debOf(entries.slice(0, -1))), 'no_vmlinux')
 })
 
-t.test('no vmlinux: the message names what was looked for', async (t) => {
+t.test('a package without vmlinux gives no_vmlinux, and the message has the paths', async (t) => {
   t.equal(await unpack(t, await debOf([])), 'no_vmlinux')
   t.equal(await unpack(t, await debOf([[BOOT, { linkname: '/boot/vmlinux' }]])), 'no_vmlinux')
   const target = join(emptyDirectory(t), 'target')
@@ -127,7 +137,7 @@ t.test('no vmlinux: the message names what was looked for', async (t) => {
   await t.rejects(unpackFiles(files, PATHS, { vmlinux: target }), { code: 'no_vmlinux', message })
 })
 
-t.test('a target that is there already is not written over', async (t) => {
+t.test('an existing file is not overwritten', async (t) => {
   const directory = emptyDirectory(t)
   execFileSync('ln', ['-s', '/dev/null', join(directory, 'target')])
   const deb = await debOf([[BOOT, IMAGE]])
@@ -135,17 +145,17 @@ t.test('a target that is there already is not written over', async (t) => {
   await t.rejects(unpackFiles(files, PATHS, { vmlinux: join(directory, 'target') }))
 })
 
-t.test('no package, other members, other compressions', async (t) => {
+t.test('a deb without a valid data.tar is rejected', async (t) => {
   t.equal(await unpack(t, Buffer.from('no package')), 'invalid_package')
   const plain = await tarOf([[BOOT, IMAGE]])
   const deb = (name: string, bytes: Buffer) => arOf([[name, bytes]])
   t.equal(await unpack(t, deb('control.tar', plain)), 'invalid_package')
   t.equal(await unpack(t, deb('data.tar.lz', plain)), 'unsupported_package')
   t.equal(await unpack(t, deb('data.tar.xz', plain)), 'invalid_package')
-  t.equal(await unpack(t, deb('data.tar', MODULE)), 'invalid_package', 'no tar')
+  t.equal(await unpack(t, deb('data.tar', MODULE)), 'invalid_package', 'not a tar archive')
 })
 
-t.test('cut off in the middle of vmlinux', async (t) => {
+t.test('a package that is cut off within vmlinux is rejected', async (t) => {
   const deb = await debOf([[BOOT, IMAGE]])
   t.equal(await unpack(t, deb.subarray(0, deb.length / 2)), 'truncated')
   const tar = await tarOf([[BOOT, IMAGE]])
@@ -154,13 +164,13 @@ t.test('cut off in the middle of vmlinux', async (t) => {
   t.equal(await unpack(t, arOf([['data.tar.zst', zstdCompressSync(short)]])), 'invalid_package')
 })
 
-t.test('bombs: a vmlinux too large, and too much on the way to one', async (t) => {
+t.test('a vmlinux, or all unpacked files, over the limit are rejected', async (t) => {
   const zeros: Entry = ['zeros', Buffer.alloc(8 * 1024 ** 2)]
   const tar = await tarOf([zeros, [BOOT, IMAGE]])
   const bomb = arOf([['data.tar.zst', zstdCompressSync(tar)]])
   t.ok(bomb.length < 4096, `${bomb.length} bytes`)
   const limits = { vmlinux: IMAGE.length, unpacked: tar.length }
-  t.same(await unpack(t, bomb, limits), IMAGE, 'just within')
+  t.same(await unpack(t, bomb, limits), IMAGE, 'exactly at the limit')
   t.equal(await unpack(t, bomb, { ...limits, unpacked: 4 * 1024 ** 2 }), 'too_large')
   t.equal(await unpack(t, bomb, { ...limits, vmlinux: IMAGE.length - 1 }), 'too_large')
 })

@@ -11,29 +11,32 @@ makeVmlinux(path)
 const KERNEL = readFileSync(path)
 const ALL = Object.keys(PACKERS) as Packer[]
 
-t.test('a kernel that is not packed is itself', async (t) => {
+t.test('an unpacked kernel is returned unchanged', async (t) => {
   t.equal(await unpackVmlinuz(KERNEL), KERNEL)
 })
 
-t.test('x86: where the setup header says, in every compression', async (t) => {
-  for (const packer of ALL)
-    t.ok(KERNEL.equals(await unpackVmlinuz(bzImage(KERNEL, packer))), packer)
-})
+t.test(
+  'the payload of an x86 image is found by its setup header, in every compression',
+  async (t) => {
+    for (const packer of ALL)
+      t.ok(KERNEL.equals(await unpackVmlinuz(bzImage(KERNEL, packer))), packer)
+  },
+)
 
-t.test('EFI zboot, and what is packed twice', async (t) => {
+t.test('EFI zboot images and kernels with two layers of compression are unpacked', async (t) => {
   for (const packer of ALL.filter((packer) => packer !== 'lzo'))
     t.ok(KERNEL.equals(await unpackVmlinuz(zboot(KERNEL, packer))), packer)
   t.ok(KERNEL.equals(await unpackVmlinuz(gzipSync(zboot(KERNEL, 'zstd')))))
 })
 
-t.test('without a header the packed kernel is searched', async (t) => {
-  // where lz4 ends is told by what follows: a size that no block has
+t.test('without a header, the payload is found by its magic', async (t) => {
+  // The end of lz4 is recognised by the bytes after it: a size that no block has.
   const large = Buffer.concat([KERNEL, Buffer.alloc(9_000_000)])
   for (const packer of ALL.filter((packer) => packer !== 'lzo'))
     t.ok(large.equals(await unpackVmlinuz(zImage(large, packer))), packer)
 })
 
-t.test('no kernel in there: not packed, packed something else, packed too often', async (t) => {
+t.test('an image without a kernel, or with too many layers, is rejected', async (t) => {
   const none = { code: 'invalid_elf' }
   await t.rejects(unpackVmlinuz(Buffer.alloc(0)), none)
   await t.rejects(unpackVmlinuz(Buffer.alloc(5000, 'no kernel')), none)
@@ -46,7 +49,7 @@ t.test('no kernel in there: not packed, packed something else, packed too often'
   await t.rejects(unpackVmlinuz(deep), none)
 })
 
-t.test('headers that lead beyond the image, and packed kernels that end early', async (t) => {
+t.test('a header outside the image is ignored, and a truncated payload is rejected', async (t) => {
   const none = { code: 'invalid_elf' }
   const image = bzImage(KERNEL, 'xz')
   for (const [field, value] of [
@@ -57,7 +60,7 @@ t.test('headers that lead beyond the image, and packed kernels that end early', 
     const bad = Buffer.from(image)
     bad.writeUInt32LE(value, field)
     const found = await unpackVmlinuz(bad).catch((error) => error)
-    // an image whose header leads astray is searched
+    // If the position is outside the image, the payload is searched.
     if (value === 100) t.match(found, none)
     else t.ok(KERNEL.equals(found))
   }
@@ -67,7 +70,7 @@ t.test('headers that lead beyond the image, and packed kernels that end early', 
   }
 })
 
-t.test('a bomb', async (t) => {
+t.test('a kernel over the size limit is rejected', async (t) => {
   const huge = Buffer.alloc(600 * 1024 ** 2)
   await t.rejects(unpackVmlinuz(gzipSync(huge, { level: 1 })), { code: 'too_large' })
 })

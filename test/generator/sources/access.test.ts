@@ -1,4 +1,4 @@
-// Repositories that are not for everybody: a client certificate, credentials, and what they are not sent to.
+// Restricted repositories: client certificates and credentials, and the servers that must not get them.
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import type { IncomingMessage, RequestListener } from 'node:http'
@@ -13,7 +13,7 @@ import type { Source } from '../../../generator/sources/source.ts'
 import { readSources } from '../../../generator/sources/sources.ts'
 import { makeRpm } from '../../helpers/rpm.ts'
 import { makeRpmRepository } from '../../helpers/rpm-repository.ts'
-import { IMPATIENT, makeMill } from '../../helpers/run-directory.ts'
+import { IMPATIENT, makeRunDirectory } from '../../helpers/run-directory.ts'
 import { startServer } from '../../helpers/test-server.ts'
 import { makeVmlinux } from '../../helpers/vmlinux.ts'
 
@@ -21,7 +21,7 @@ const directory = mkdtempSync(join(tmpdir(), 'access-'))
 t.teardown(() => rmSync(directory, { recursive: true }))
 const at = (name: string) => join(directory, name)
 
-/** A certificate for 127.0.0.1, by an authority or by itself; paths of it and its key. */
+/** Makes a certificate for 127.0.0.1, signed by an authority or by itself. Returns the paths of it and its key. */
 function certificate(name: string, authority?: string): { certificate: string; key: string } {
   const paths = { certificate: at(`${name}.pem`), key: at(`${name}-key.pem`) }
   const signer = authority
@@ -41,7 +41,7 @@ const stranger = certificate('stranger')
 const credentials = at('credentials')
 writeFileSync(credentials, '# by the registration\nusername=SCC_1\npassword = se=cret \n')
 
-/** A server with TLS that asks for a certificate; its address. */
+/** Starts a TLS server that requests a client certificate, and returns its URL. */
 async function startTls(t: Test, answer: RequestListener): Promise<string> {
   const options = {
     key: readFileSync(server.key),
@@ -64,19 +64,26 @@ const read = async (url: string, access: object) =>
 
 const isKnown = (request: IncomingMessage) => (request.socket as TLSSocket).authorized
 
-t.test('a client certificate', async (t) => {
-  const url = await startTls(t, (request, response) => {
-    response.writeHead(isKnown(request) ? 200 : 403).end('for subscribers')
-  })
-  t.equal(await read(url, { ...client, authority }), 'for subscribers')
-  await t.rejects(read(url, { authority }), { code: 'unreachable', message: /403/ })
-  await t.rejects(read(url, { ...stranger, authority }), { code: 'unreachable', message: /403/ })
-  await t.rejects(read(url, client), { code: 'unreachable' }, 'a server of an authority unknown')
-  const missing = { certificate: at('missing.pem'), key: client.key, authority }
-  await t.rejects(read(url, missing), { code: 'no_access', message: /missing\.pem/ })
-})
+t.test(
+  'a client certificate opens a server that requires it, and a missing or other one does not',
+  async (t) => {
+    const url = await startTls(t, (request, response) => {
+      response.writeHead(isKnown(request) ? 200 : 403).end('for subscribers')
+    })
+    t.equal(await read(url, { ...client, authority }), 'for subscribers')
+    await t.rejects(read(url, { authority }), { code: 'unreachable', message: /403/ })
+    await t.rejects(read(url, { ...stranger, authority }), { code: 'unreachable', message: /403/ })
+    await t.rejects(
+      read(url, client),
+      { code: 'unreachable' },
+      'the authority of the server is unknown',
+    )
+    const missing = { certificate: at('missing.pem'), key: client.key, authority }
+    await t.rejects(read(url, missing), { code: 'no_access', message: /missing\.pem/ })
+  },
+)
 
-t.test('credentials, over TLS alone and to this host alone', async (t) => {
+t.test('credentials are sent over TLS only, and not to the target of a redirect', async (t) => {
   const seen: (string | undefined)[] = []
   const other = await startTls(t, (request, response) => {
     seen.push(request.headers.authorization)
@@ -99,52 +106,55 @@ t.test('credentials, over TLS alone and to this host alone', async (t) => {
     await t.rejects(read(url, { authority, credentials }), { code: 'no_access' })
 })
 
-t.test('a redirect does not lead out of TLS', async (t) => {
+t.test('a redirect from HTTPS to HTTP is an error', async (t) => {
   const plain = await startServer(t, (_, response) => void response.end('changed on the way'))
   const url = await startTls(t, (_, response) => {
     response.writeHead(302, { location: plain.url }).end()
   })
-  await t.rejects(read(url, { authority }), { code: 'unreachable', message: /out of TLS/ })
+  await t.rejects(read(url, { authority }), { code: 'unreachable', message: /from HTTPS to HTTP/ })
 })
 
-t.test('a source for subscribers, from its index to the catalog', async (t) => {
-  const mill = await makeMill(t)
-  const [image, release] = [join(mill.directory, 'vmlinux'), '4.18.0-80.el8.x86_64']
-  makeVmlinux(image, { release, machine: 'x86_64' })
-  const files = { [`usr/lib/debug/lib/modules/${release}/vmlinux`]: image }
-  const packages = [makeRpm(mill.directory, { files, version: '4.18.0', release: '80.el8' })]
-  makeRpmRepository(join(mill.directory, 'dist/rhel8/8/x86_64/baseos/debug'), { packages })
-  const asked: string[] = []
-  const url = await startTls(t, (request, response) => {
-    asked.push(
-      `${isKnown(request)} ${request.url!.replace(/.*[/]/, '').replace(/^[0-9a-f]{64}/, '')}`,
-    )
-    if (!isKnown(request)) return void response.writeHead(403).end()
-    const path = join(mill.directory, request.url!)
-    response.writeHead(existsSync(path) ? 200 : 404).end(existsSync(path) && readFileSync(path))
-  })
-  const rows = [
-    { id: 'rhel', mirror: url, access: { ...client, authority }, keyrings: ['/nowhere'] },
-  ]
-  writeFileSync(at('sources.json'), JSON.stringify(rows))
-  const rhel = (await readSources(at('sources.json'))).get('rhel')!
-  const run = (source: Source) =>
-    mill.run({ sources: [source] }, { filter: { distro: 'rhel', version: '8', arch: 'x86_64' } })
+t.test(
+  'a restricted source is read with its certificate, from its index to its packages',
+  async (t) => {
+    const mill = await makeRunDirectory(t)
+    const [image, release] = [join(mill.directory, 'vmlinux'), '4.18.0-80.el8.x86_64']
+    makeVmlinux(image, { release, machine: 'x86_64' })
+    const files = { [`usr/lib/debug/lib/modules/${release}/vmlinux`]: image }
+    const packages = [makeRpm(mill.directory, { files, version: '4.18.0', release: '80.el8' })]
+    makeRpmRepository(join(mill.directory, 'dist/rhel8/8/x86_64/baseos/debug'), { packages })
+    const asked: string[] = []
+    const url = await startTls(t, (request, response) => {
+      asked.push(
+        `${isKnown(request)} ${request.url!.replace(/.*[/]/, '').replace(/^[0-9a-f]{64}/, '')}`,
+      )
+      if (!isKnown(request)) return void response.writeHead(403).end()
+      const path = join(mill.directory, request.url!)
+      response.writeHead(existsSync(path) ? 200 : 404).end(existsSync(path) && readFileSync(path))
+    })
+    const rows = [
+      { id: 'rhel', mirror: url, access: { ...client, authority }, keyrings: ['/nowhere'] },
+    ]
+    writeFileSync(at('sources.json'), JSON.stringify(rows))
+    const rhel = (await readSources(at('sources.json'))).get('rhel')!
+    const run = (source: Source) =>
+      mill.run({ sources: [source] }, { filter: { distro: 'rhel', version: '8', arch: 'x86_64' } })
 
-  const { access: _, ...open } = rhel
-  t.match(await run({ ...open, access: { authority } }), { published: 0, sourcesFailed: 1 })
-  const missing = { ...rhel, access: { authority, certificate: at('missing'), key: client.key } }
-  t.match(await run(missing), { published: 0, sourcesFailed: 1 })
-  t.match(await mill.sourceFailures(), [{ source: 'rhel', failure: { code: 'no_access' } }])
+    const { access: _, ...open } = rhel
+    t.match(await run({ ...open, access: { authority } }), { published: 0, sourcesFailed: 1 })
+    const missing = { ...rhel, access: { authority, certificate: at('missing'), key: client.key } }
+    t.match(await run(missing), { published: 0, sourcesFailed: 1 })
+    t.match(await mill.sourceFailures(), [{ source: 'rhel', failure: { code: 'no_access' } }])
 
-  asked.splice(0)
-  t.match(await run(rhel), { published: 1, sourcesFailed: 0 })
-  t.same(asked, [
-    'true repomd.xml',
-    'true -primary.xml.gz',
-    'true kernel-debuginfo-4.18.0-80.el8.x86_64.rpm',
-  ])
-  t.match(await mill.records(), [
-    { kernel: { distro: 'rhel', version: '8', release }, package: { authenticated: 'digest' } },
-  ])
-})
+    asked.splice(0)
+    t.match(await run(rhel), { published: 1, sourcesFailed: 0 })
+    t.same(asked, [
+      'true repomd.xml',
+      'true -primary.xml.gz',
+      'true kernel-debuginfo-4.18.0-80.el8.x86_64.rpm',
+    ])
+    t.match(await mill.records(), [
+      { kernel: { distro: 'rhel', version: '8', release }, package: { authenticated: 'digest' } },
+    ])
+  },
+)

@@ -3,7 +3,7 @@ import { fileBelow, linkBelow, urlAt } from '../../../generator/sources/location
 
 const BASE = 'http://host.example/repo'
 
-t.test('a path below its repository, each part escaped', (t) => {
+t.test('a path in an index must stay in its repository, and each part is escaped', (t) => {
   for (const [path, url] of [
     ['a.rpm', '/a.rpm'],
     ['./pool/a.deb', '/pool/a.deb'],
@@ -39,7 +39,7 @@ t.test('a path below its repository, each part escaped', (t) => {
   t.end()
 })
 
-t.test('a link on a page', (t) => {
+t.test('a link on a page must stay in the directory of the page', (t) => {
   for (const [href, path] of [
     ['a.rpm', 'a.rpm'],
     ['./a.rpm', 'a.rpm'],
@@ -70,7 +70,7 @@ t.test('a link on a page', (t) => {
   t.end()
 })
 
-t.test('a URL that an answer gives', (t) => {
+t.test('a URL in a response must have the protocol and a host of its source', (t) => {
   const api = 'https://api.host.example/devel'
   t.equal(urlAt(api, 'https://api.host.example/x?y'), 'https://api.host.example/x?y')
   const hosts = ['files.example']

@@ -7,7 +7,7 @@ import { canonicalArch, namesOf } from '../../../storage/index.ts'
 const debian = SOURCES.get('debian') as AptSource
 const ANY = { arch: 'x86_64', release: 'any' }
 
-t.test('the sources that btfmill knows', (t) => {
+t.test('every row of the source table is valid, and its rules name kernels only', (t) => {
   for (const [id, source] of SOURCES) {
     t.equal(source.id, id)
     t.same(parseSource(source), source)
@@ -17,14 +17,14 @@ t.test('the sources that btfmill knows', (t) => {
       t.equal(
         namesOf({ ...ANY, distro: source.distro, version }).length,
         1,
-        'the words of the catalog',
+        'the version is spelled as in the catalog',
       )
   }
   const naming = namingOf(debian.packages)
   t.equal(naming({ name: 'linux-image-6.1.0-50-686-pae-dbg' })?.release, '6.1.0-50-686-pae')
   for (const flavour of ['amd64', '686', '686-pae', '4kc-malta', 'rt-686-pae'])
     t.notOk(naming({ name: `linux-image-${flavour}-dbg` }), 'a metapackage')
-  t.notOk(naming({ name: 'linux-image-6.1.0-50-686-pae' }), 'without debug info')
+  t.notOk(naming({ name: 'linux-image-6.1.0-50-686-pae' }), 'a package without debug info')
   const image = namingOf(debian.images!)
   const kernels = {
     'linux-image-6.1.0-50-rt-amd64': [3, '6.1.0-50-rt-amd64'],
@@ -38,26 +38,34 @@ t.test('the sources that btfmill knows', (t) => {
   t.end()
 })
 
-t.test('what is not a source is refused, with where it is wrong', (t) => {
+t.test('an invalid source is rejected, and the message names the field at fault', (t) => {
   const { keyrings: _, ...unsigned } = debian
   for (const [what, value, message] of [
-    ['nothing', undefined, /./],
-    ['no object', 'debian', /./],
+    ['undefined', undefined, /./],
+    ['a string', 'debian', /./],
     ['no keyring', unsigned, /keyring/],
-    ['a keyring somewhere', { ...debian, keyrings: ['keys.gpg'] }, /keyring/],
-    ['another protocol', { ...debian, protocol: 'ftp' }, /protocol/],
-    ['a protocol that objects have', { ...debian, protocol: 'toString' }, /protocol/],
-    ['an id that climbs', { ...debian, id: '../debian' }, /id/],
-    ['no suite', { ...debian, versions: { 12: [] } }, /versions/],
+    ['a keyring with a relative path', { ...debian, keyrings: ['keys.gpg'] }, /keyring/],
+    ['an unknown protocol', { ...debian, protocol: 'ftp' }, /protocol/],
     [
-      'a suite that climbs',
+      'a protocol with the name of a property of all objects',
+      { ...debian, protocol: 'toString' },
+      /protocol/,
+    ],
+    ['an id that is a path', { ...debian, id: '../debian' }, /id/],
+    ['a version without suites', { ...debian, versions: { 12: [] } }, /versions/],
+    [
+      'a suite that is a path',
       { ...debian, versions: { 12: [{ url: 'debian', suite: '../../etc' }] } },
       /suite/,
     ],
-    ['no path', { ...debian, vmlinux: [] }, /vmlinux/],
-    ['images nowhere', { ...debian, vmlinuz: undefined }, /vmlinuz/],
+    ['no path of vmlinux', { ...debian, vmlinux: [] }, /vmlinux/],
+    ['images without vmlinuz', { ...debian, vmlinuz: undefined }, /vmlinuz/],
     ['no rule', { ...debian, packages: [] }, /packages/],
-    ['no expression', { ...debian, packages: [{ name: '(', release: 'x' }] }, /does not read/],
+    [
+      'an invalid expression',
+      { ...debian, packages: [{ name: '(', release: 'x' }] },
+      /regular expression/,
+    ],
   ] as const) {
     t.throws(() => parseSource(value), { code: 'invalid_index', message }, what)
   }

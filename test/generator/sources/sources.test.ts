@@ -1,4 +1,4 @@
-// The table: each row is what its distribution's page says, and a user's file changes it.
+// The source table, and a user's file that changes it.
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
@@ -8,7 +8,7 @@ import { keyringsOf, type RpmMdSource } from '../../../generator/sources/source.
 import { readSources, SOURCES, sourcesFor } from '../../../generator/sources/sources.ts'
 import { sourceFailureKey } from '../../../storage/index.ts'
 
-t.test('every distribution has its rows', (t) => {
+t.test('the table has a row for every supported distribution', (t) => {
   const distros = new Set([...SOURCES.values()].map(({ distro }) => distro))
   const wanted = ['debian', 'ubuntu', 'centos', 'rhel', 'almalinux', 'rocky', 'fedora', 'ol']
   const more = ['amzn', 'sles', 'opensuse-leap', 'alinux', 'anolis', 'openeuler', 'custom']
@@ -16,15 +16,15 @@ t.test('every distribution has its rows', (t) => {
   t.end()
 })
 
-t.test('every repository has a URL, and a name of its own', (t) => {
+t.test('every repository of the table has a complete URL and a unique name', (t) => {
   const mirror = (repository: string) => `http://mirror.example/${repository}`
   const keys = new Set<string>()
   let count = 0
   for (const source of SOURCES.values()) {
-    for (const shelf of indexTargetsOf(source, {})) {
-      const url = baseOf(shelf, mirror)
+    for (const target of indexTargetsOf(source, {})) {
+      const url = baseOf(target, mirror)
       if (!/^https?:$/.test(new URL(url).protocol) || /[{}]|undefined|\/$/.test(url)) t.fail(url)
-      keys.add(sourceFailureKey(source.id, `${nameOfTarget(shelf)}-${shelf.arch}`))
+      keys.add(sourceFailureKey(source.id, `${nameOfTarget(target)}-${target.arch}`))
       count++
     }
     for (const version of Object.keys(source.versions))
@@ -34,7 +34,7 @@ t.test('every repository has a URL, and a name of its own', (t) => {
   t.end()
 })
 
-t.test('uname -r, as each distribution makes it', (t) => {
+t.test('the rules of each distribution build the release that its kernels report', (t) => {
   const read = (id: string, name: string, of: object = {}) =>
     namingOf(SOURCES.get(id)!.packages)({ name, ...of })?.release
   const rpm = (version: string, revision: string, arch = 'x86_64') => ({ version, revision, arch })
@@ -97,25 +97,29 @@ t.test('uname -r, as each distribution makes it', (t) => {
   t.end()
 })
 
-t.test('which are asked', (t) => {
-  const ids = (filter: object, named?: string) =>
-    sourcesFor(filter, undefined, named).map(({ id }) => id)
-  const usual = ids({})
-  for (const id of ['debian', 'ubuntu', 'centos', 'alma', 'opensuse-leap']) t.ok(usual.includes(id))
-  for (const id of ['debian-archive', 'debian-snapshot', 'ubuntu-launchpad', 'rhel', 'sles'])
-    t.notOk(usual.includes(id), id)
-  t.same(ids({ distro: 'debian' }), usual)
-  t.same(ids({ distro: 'debian', version: '12' }), usual, 'the live archive has it')
-  const more = (filter: object) => ids(filter).filter((id) => !usual.includes(id))
-  t.same(more({ distro: 'debian', version: '10' }), ['debian-archive', 'debian-snapshot'])
-  t.same(more({ distro: 'rhel', version: '8' }), ['rhel'])
-  t.same(more({ distro: 'sles', version: '15.3' }), ['sles'])
-  t.same(more({ distro: 'rhel', version: '99' }), [])
-  t.same(ids({}, 'ubuntu-launchpad'), ['ubuntu-launchpad'], 'the one that is named')
-  t.end()
-})
+t.test(
+  'a run reads the default sources, and opt-in ones only for versions that no other has',
+  (t) => {
+    const ids = (filter: object, source?: string) =>
+      sourcesFor(filter, undefined, source).map(({ id }) => id)
+    const defaults = ids({})
+    for (const id of ['debian', 'ubuntu', 'centos', 'alma', 'opensuse-leap'])
+      t.ok(defaults.includes(id))
+    for (const id of ['debian-archive', 'debian-snapshot', 'ubuntu-launchpad', 'rhel', 'sles'])
+      t.notOk(defaults.includes(id), id)
+    t.same(ids({ distro: 'debian' }), defaults)
+    t.same(ids({ distro: 'debian', version: '12' }), defaults, 'a default source has this version')
+    const more = (filter: object) => ids(filter).filter((id) => !defaults.includes(id))
+    t.same(more({ distro: 'debian', version: '10' }), ['debian-archive', 'debian-snapshot'])
+    t.same(more({ distro: 'rhel', version: '8' }), ['rhel'])
+    t.same(more({ distro: 'sles', version: '15.3' }), ['sles'])
+    t.same(more({ distro: 'rhel', version: '99' }), [])
+    t.same(ids({}, 'ubuntu-launchpad'), ['ubuntu-launchpad'], 'an opt-in source that is named')
+    t.end()
+  },
+)
 
-t.test("a user's file overrides rows, and adds some", async (t) => {
+t.test("a user's file overrides and adds rows, and an invalid file is rejected", async (t) => {
   const directory = t.testdir({})
   const file = join(directory, 'sources.json')
   const { id: _, ...alma } = SOURCES.get('alma') as RpmMdSource
@@ -136,17 +140,17 @@ t.test("a user's file overrides rows, and adds some", async (t) => {
   t.equal(await readSources(), SOURCES)
 
   for (const [what, text, message] of [
-    ['no JSON', 'alma:', /JSON/],
-    ['no array', '{}', /no array/],
+    ['not JSON', 'alma:', /JSON/],
+    ['an object', '{}', /expected a JSON array/],
     ['a row without an id', '[{}]', /protocol/],
     ['null', '[null]', /protocol/],
-    ['a row that is wrong', '[{"id": "alma", "mirror": "ftp://host.example"}]', /mirror/],
+    ['a row with an invalid mirror', '[{"id": "alma", "mirror": "ftp://host.example"}]', /mirror/],
     [
-      'another that is',
+      'a row with an invalid expression',
       '[{"id": "alma", "packages": [{"name": "(", "release": "x"}]}]',
-      /does not read/,
+      /regular expression/,
     ],
-    ['a keyring somewhere', '[{"id": "alma", "keyrings": ["key"]}]', /keyrings/],
+    ['a keyring with a relative path', '[{"id": "alma", "keyrings": ["key"]}]', /keyrings/],
   ] as const) {
     writeFileSync(file, text)
     await t.rejects(readSources(file), { code: 'invalid_index', message }, what)

@@ -27,9 +27,9 @@ t.test(
       '  unguarded: nowhere->at_all (byte_off) is not there; reached only if ./exists.bpf.c:104: if (ctx[1])',
       '    ./exists.bpf.c:104: if (ctx[1])',
       `limit.el.o on ${x86}: does not load: 3 relocated, 2 absent, 2 fatal`,
-      '  far_load: pglist_data->node_id (byte_off): the offset in the kernel is more than an instruction can hold: 80000',
+      '  far_load: pglist_data->node_id (byte_off): the offset in the kernel does not fit an instruction: 80000',
       '    ./limit.bpf.c:32: out[0] = node->node_id;',
-      '  far_store: rcu_state->gp_seq (byte_off): the offset in the kernel is more than an instruction can hold: 80000',
+      '  far_store: rcu_state->gp_seq (byte_off): the offset in the kernel does not fit an instruction: 80000',
       '    ./limit.bpf.c:41: state->gp_seq = 5;',
       '',
     ])

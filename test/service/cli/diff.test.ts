@@ -87,7 +87,7 @@ t.test('diff refuses what is neither BTF nor a kernel of the store', async (t) =
       'debian/12/x86_64/7',
       'unknown_kernel: "debian/12/x86_64/7" is not a file and names no kernel',
     ],
-    [broken, `invalid_header: ${broken}: no BTF magic`],
+    [broken, `invalid_header: ${broken}: not BTF: the magic 0xeb9f is missing`],
     [directory, 'EISDIR'],
   ] as const) {
     const { status, stdout, stderr } = await run('diff', '--store', store, x86!, what)

@@ -113,7 +113,7 @@ t.test('export writes to standard output, and writes nothing where it fails', as
   })
   t.match(failed, { status: 1, stdout: '', stderr: leftOut })
   t.match(failed.stderr, /unsupported: there is a kernel for which/)
-  t.match(object, { status: 1, stderr: /unsupported: object 1: ELF for machine/ })
+  t.match(object, { status: 1, stderr: /unsupported: object 1: the ELF file is for machine/ })
   t.notOk(existsSync(at('none')))
 })
 

@@ -7,11 +7,11 @@ import { request } from 'undici'
 import { buildOf, recordKey } from '../../../storage/index.ts'
 import { MAIN, run } from '../../helpers/command.ts'
 import { makePackage } from '../../helpers/package.ts'
-import { makeMill } from '../../helpers/run-directory.ts'
+import { makeRunDirectory } from '../../helpers/run-directory.ts'
 import { startServer } from '../../helpers/test-server.ts'
 import { makeVmlinux, manyStructs } from '../../helpers/vmlinux.ts'
 import { until } from '../../helpers/wait-until.ts'
-import { makeShop, type Process, summaryOf } from '../../helpers/workers.ts'
+import { makeDeployment, type Process, summaryOf } from '../../helpers/workers.ts'
 
 const SLOW = manyStructs(200_000)
 
@@ -21,7 +21,7 @@ const ESCAPES = new RegExp(`${ESCAPE}|\\r`)
 
 /** A good package and four broken ones. */
 async function makeBroken(t: Test) {
-  const mill = await makeMill(t)
+  const mill = await makeRunDirectory(t)
   const { directory } = mill
   const image = join(directory, 'vmlinux')
   const make = (number: number, debug = true, empty = false) => {
@@ -110,7 +110,7 @@ function onTerminal(command: string): { status: number | null; shown: string } {
 t.test(
   'generate on a terminal shows a line for the run, a bar for each job, and past events',
   async (t) => {
-    const { directory, storeUrl, scratch } = await makeMill(t)
+    const { directory, storeUrl, scratch } = await makeRunDirectory(t)
     const image = join(directory, 'vmlinux')
     const files = [1, 2, 3].map((number) => {
       const release = `6.1.0-${number}-test`
@@ -169,7 +169,7 @@ function processesOf(path: string): string[] {
 }
 
 t.test('the first SIGINT lets running jobs finish and starts no other', async (t) => {
-  const shop = await makeShop(t, 3, SLOW)
+  const shop = await makeDeployment(t, 3, SLOW)
   for (const stage of ['unpack', 'pahole']) {
     const before = (await shop.records()).length
     const run = shop.generate()
@@ -184,11 +184,11 @@ t.test('the first SIGINT lets running jobs finish and starts no other', async (t
 })
 
 t.test('SIGINT while indexes are read lets them finish and starts no job', async (t) => {
-  const shop = await makeShop(t, 3)
+  const shop = await makeDeployment(t, 3)
   const { promise: released, resolve: release } = Promise.withResolvers<void>()
   const mirror = await startServer(t, async ({ url }, response) => {
     await released
-    const answer = await request(new URL(url!, shop.offer.mirror))
+    const answer = await request(new URL(url!, shop.repository.mirror))
     response.writeHead(answer.statusCode).end(Buffer.from(await answer.body.arrayBuffer()))
   })
   const begin = async () => {
@@ -217,7 +217,7 @@ t.test('SIGINT while indexes are read lets them finish and starts no job', async
 t.test(
   'a second SIGINT, or SIGTERM, stops all jobs at once and leaves nothing half-written',
   async (t) => {
-    const shop = await makeShop(t, 2, SLOW)
+    const shop = await makeDeployment(t, 2, SLOW)
     for (const stage of ['unpack', 'pahole', 'check', 'publish']) {
       for (const signals of [['SIGINT', 'SIGINT'], ['SIGTERM']] as const) {
         const run = shop.generate('--jobs', '2')

@@ -18,7 +18,7 @@ import { Catalog, generateKeys } from '../../../storage/index.ts'
 import { makeRepository } from '../../helpers/apt-repository.ts'
 import { MAIN, run } from '../../helpers/command.ts'
 import { makePackage } from '../../helpers/package.ts'
-import { IMPATIENT, makeMill } from '../../helpers/run-directory.ts'
+import { IMPATIENT, makeRunDirectory } from '../../helpers/run-directory.ts'
 import { makeSigner } from '../../helpers/signer.ts'
 import { startServer as startMirror } from '../../helpers/test-server.ts'
 import { ask } from '../../helpers/test-service.ts'
@@ -46,7 +46,7 @@ interface Said {
 
 /** A service that makes what a repository offers: one kernel. */
 async function start(t: Test, config: Partial<Config> = {}, options: Options = {}) {
-  const { directory, store, scratch } = await makeMill(t)
+  const { directory, store, scratch } = await makeRunDirectory(t)
   const image = join(directory, 'vmlinux')
   makeVmlinux(image, options.image)
   const repository = makeRepository(directory, {

@@ -33,8 +33,14 @@ t.test('the command makes one, whose hash alone is kept', async (t) => {
   t.equal(tokens.find(''), undefined)
   t.equal(tokens.find(token, Date.now() + 31 * 24 * 3600 * 1000), undefined, 'it has ended')
 
-  t.match(await run('token', 'ci', '--tokens', path), { status: 1, stderr: /there is a token ci/ })
-  t.match(await run('token', 'a b', '--tokens', path), { status: 1, stderr: /no name/ })
+  t.match(await run('token', 'ci', '--tokens', path), {
+    status: 1,
+    stderr: /a token named ci exists/,
+  })
+  t.match(await run('token', 'a b', '--tokens', path), {
+    status: 1,
+    stderr: /invalid token name "a b"/,
+  })
   t.match(await run('token', 'x', '--tokens', path, '--scope', 'all'), { status: 2 })
   t.match(await run('token', 'ci', '--tokens', path, '--revoke'), { status: 0 })
   await tokens.reload()

@@ -1,10 +1,15 @@
 // Answers that were given before: the same again to the same question, and never to another, or when they are no longer
 // true.
 
+import { join } from 'node:path'
 import { Writable } from 'node:stream'
+import type { FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
-import { putRecord } from '../../../storage/index.ts'
+import { SECURITY_HEADERS } from '../../../service/http/security.ts'
+import { addToken, Tokens } from '../../../service/http/token.ts'
+import { buildApp } from '../../../service/index.ts'
+import { Catalog, openStore, putRecord } from '../../../storage/index.ts'
 import {
   type Answer,
   ask,
@@ -78,13 +83,78 @@ t.test('bodies that had to go are read again', async (t) => {
   }
 })
 
-t.test('limits and tokens hold for what was answered before', async (t) => {
+t.test('rate limits and tokens apply to cached responses', async (t) => {
   const limited = await start(t, { settings: { rateLimit: 3 } })
   for (const status of [200, 200, 200, 429]) t.equal((await ask(limited.url + PATH)).status, status)
   const { url } = await start(t)
   await often(t, url + PATH)
   t.equal((await ask(url + PATH, { authorization: 'Bearer none' })).status, 401)
+
+  const file = join(t.testdir({}), 'tokens.json')
+  const token = await addToken(file, { name: 'reader', scopes: ['read'] })
+  const tokens = await Tokens.open(file)
+  const closed = await start(t, { tokens, settings: { read: 'token' } })
+  await often(t, closed.url + PATH, { authorization: `Bearer ${token}` })
+  t.equal((await ask(closed.url + PATH)).status, 401)
 })
+
+/** How often a response's body was found in memory, as /metrics reports it. */
+const bodiesFound = async (app: FastifyInstance): Promise<string | undefined> =>
+  /^btfmill_body_cache_events_total\{result="found"\} (\d+)$/m.exec(
+    (await app.inject('/metrics')).body,
+  )?.[1]
+
+t.test(
+  'a hook, a guard and a header that are added to the app apply to cached responses',
+  async (t) => {
+    const store = await openStore('memory:')
+    await putRecord(store, recordOf({}, { btf: await btfOf(store, RAW.little) }))
+    const app = await buildApp({ store, catalog: await Catalog.open(store) })
+    t.teardown(() => app.close())
+    const seen: string[] = []
+    app.addHook('onRequest', (request, reply, done) => {
+      seen.push(`onRequest ${request.headers['x-request-id']}`)
+      reply.header('x-request', String(request.headers['x-request-id']))
+      done()
+    })
+    app.addHook('preHandler', ({ headers }, reply, done) => {
+      if (headers['x-refuse'] === undefined) done()
+      else reply.code(403).send('refused by the guard')
+    })
+    app.addHook('onSend', (request, reply, payload, done) => {
+      reply.header('x-sent', String(request.headers['x-request-id']))
+      done(null, payload)
+    })
+    app.addHook('onResponse', (request, _, done) => {
+      seen.push(`onResponse ${request.headers['x-request-id']}`)
+      done()
+    })
+    const get = (id: string, headers: Record<string, string> = {}) =>
+      app.inject({ url: PATH, headers: { 'x-request-id': id, ...headers } })
+
+    for (const id of ['first', 'second']) {
+      const { statusCode, headers, rawPayload } = await get(id)
+      t.equal(statusCode, 200)
+      t.match(headers, { 'x-request': id, 'x-sent': id, ...SECURITY_HEADERS }, id)
+      t.ok(rawPayload.equals(RAW.little), id)
+    }
+    t.equal(await bodiesFound(app), '1', 'the second response comes from the cache')
+    const { etag } = (await get('third')).headers
+    for (const id of ['fourth', 'fifth']) {
+      const { statusCode, headers } = await get(id, { 'if-none-match': String(etag) })
+      t.equal(statusCode, 304)
+      t.match(headers, { 'x-request': id, 'x-sent': id, etag }, id)
+    }
+    const refused = await get('sixth', { 'x-refuse': 'yes' })
+    t.match(refused, { statusCode: 403, body: 'refused by the guard' })
+    t.equal(refused.headers.etag, undefined)
+    const ids = ['first', 'second', 'third', 'fourth', 'fifth', 'sixth']
+    t.same(
+      seen.filter((line) => !line.endsWith('undefined')),
+      ids.flatMap((id) => [`onRequest ${id}`, `onResponse ${id}`]),
+    )
+  },
+)
 
 t.test('they are logged and counted as others are', async (t) => {
   const lines: Record<string, unknown>[] = []
@@ -99,7 +169,7 @@ t.test('they are logged and counted as others are', async (t) => {
   const metrics = String((await ask(`${url}/metrics`)).bytes)
   const route = 'method="GET",route="/v1/btf/:distro/:version/:arch/:release",status="200"'
   t.match(metrics, `btfmill_http_request_duration_seconds_count{${route}} 3`)
-  t.match(metrics, /btfmill_memory_bodies_total\{result="found"\} 2/)
+  t.match(metrics, /btfmill_body_cache_events_total\{result="found"\} 2/)
   const answered = lines.filter(({ url }) => url === PATH)
   t.same(
     answered.map(({ reqId }) => reqId),

@@ -1,14 +1,21 @@
 // What stands before every route: headers, limits, and who counts as one client.
 import t from 'tap'
+import { SECURITY_HEADERS } from '../../../service/http/security.ts'
 import { ask, sendRaw, startMill } from '../../helpers/test-service.ts'
 
-t.test('headers that keep browsers in check', async (t) => {
-  const { url } = await startMill(t)
-  for (const path of ['/v1/kernels', '/v1/btf/a/b/c/d', '/openapi.json']) {
-    const { headers } = await ask(`${url}${path}`)
-    t.match(headers, { 'x-content-type-options': 'nosniff', 'x-frame-options': 'SAMEORIGIN' }, path)
-    t.match(headers['content-security-policy'], /default-src 'none'/)
+t.test('every response carries the headers that keep browsers in check', async (t) => {
+  const pinned = {
+    'content-security-policy': "default-src 'none';frame-ancestors 'none'",
+    'cross-origin-opener-policy': 'same-origin',
+    'cross-origin-resource-policy': 'same-origin',
+    'referrer-policy': 'no-referrer',
+    'x-content-type-options': 'nosniff',
+    'x-frame-options': 'SAMEORIGIN',
   }
+  t.same(SECURITY_HEADERS, pinned)
+  const { url } = await startMill(t)
+  for (const path of ['/v1/kernels', '/v1/btf/a/b/c/d', '/openapi.json'])
+    t.match((await ask(`${url}${path}`)).headers, pinned, path)
   const page = await ask(`${url}/docs/`)
   t.equal(page.status, 200)
   t.match(page.headers['content-security-policy'], /script-src 'self'/, 'the page may run its own')

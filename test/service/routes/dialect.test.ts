@@ -105,7 +105,7 @@ t.test('it is made once, and read once', async (t) => {
   const metrics = (await ask(`${url}/metrics`)).bytes.toString()
   t.match(
     metrics,
-    /btfmill_made_total\{what="derived"\} 4\n/,
+    /btfmill_bodies_built_total\{kind="derived"\} 4\n/,
     'two dialects, merged, both, and this',
   )
   for (const [key, times] of gets) if (key.startsWith('blobs/')) t.equal(times, 1, key)

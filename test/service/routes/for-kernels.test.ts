@@ -167,7 +167,7 @@ t.test('what is refused is a problem', async (t) => {
 t.test('what was found out is kept by object and BTF', async (t) => {
   const { url } = await startMill(t, () => [], { store })
   const counted = async () =>
-    /btfmill_results_total\{result="made"\} (\d+)/.exec(
+    /btfmill_result_cache_events_total\{result="made"\} (\d+)/.exec(
       (await ask(`${url}/metrics`)).bytes.toString(),
     )?.[1]
   await Promise.all(Array.from({ length: 20 }, () => post('/v1/check', [task], { url })))
@@ -214,7 +214,7 @@ t.test('who does not read is waited for, who goes away ends the work', async (t)
   const mill = await startMill(t, () => [], { store, settings: { bulkRequests: 1 } })
   const found = async () =>
     Number(
-      /btfmill_results_total\{result="found"\} (\d+)/.exec(
+      /btfmill_result_cache_events_total\{result="found"\} (\d+)/.exec(
         (await ask(`${mill.url}/metrics`)).bytes.toString(),
       )?.[1],
     )

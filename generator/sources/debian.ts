@@ -1,0 +1,133 @@
+/* Debian: the current releases, the archive of old ones, and snapshot.debian.org, which has every package ever. */
+import type { NamingRule } from './naming.ts'
+import type { Source } from './source.ts'
+
+/** Debian's architecture names by `uname -m` name. */
+export const DEBIAN_ARCHITECTURES = {
+  x86_64: 'amd64',
+  aarch64: 'arm64',
+  i686: 'i386',
+  armv7l: 'armhf',
+  armv5tel: 'armel',
+  ppc64le: 'ppc64el',
+  s390x: 's390x',
+  mips: 'mipsel',
+  mips64: 'mips64el',
+  riscv64: 'riscv64',
+  loongarch64: 'loong64',
+}
+
+// Metapackages have no full version in their name: linux-image-686-pae-dbg, linux-image-6.1-686-pae-dbg in backports.
+const DEBIAN_UNAME = '(?<uname>[0-9]+[.][0-9]+([.]|-rc)[0-9].*)'
+// 64-bit kernels for the 32-bit userland of mipsel
+const DEBIAN_MIPS64 = '(?<uname>[0-9].*-(5kc-malta|loongson-3|mips64r2el|octeon))'
+export const DEBIAN_DEBUG: NamingRule[] = [
+  { name: `linux-image-${DEBIAN_MIPS64}-dbg`, machine: 'mips64', release: '{uname}' },
+  { name: `linux-image-${DEBIAN_UNAME}-dbg`, release: '{uname}' },
+]
+export const DEBIAN_VMLINUX = [
+  'usr/lib/debug/boot/vmlinux-{release}',
+  'usr/lib/debug/lib/modules/{release}/vmlinux',
+]
+
+// From 7.x on, linux-image-… is a metapackage and linux-binary-… has the kernel.
+export const DEBIAN_IMAGES: NamingRule[] = [
+  ...['linux-binary', 'linux-image'].flatMap((name) => [
+    { name: `${name}-${DEBIAN_MIPS64}`, machine: 'mips64', release: '{uname}' },
+    { name: `${name}-${DEBIAN_UNAME}`, except: '.*-(dbg|unsigned)', release: '{uname}' },
+  ]),
+  { name: `linux-(binary|image)-${DEBIAN_UNAME}-unsigned`, release: '{uname}' },
+]
+// Some architectures do not compress their kernel and call the image vmlinux.
+export const DEBIAN_VMLINUZ = [
+  'boot/vmlinuz-{release}',
+  'boot/vmlinux-{release}',
+  'usr/lib/modules/{release}/vmlinuz',
+  'usr/lib/modules/{release}/vmlinux',
+]
+
+export const DEBIAN_SOURCES: readonly Source[] = [
+  {
+    id: 'debian',
+    distro: 'debian',
+    protocol: 'apt',
+    keyrings: ['/usr/share/keyrings/debian-archive-keyring.gpg'],
+    components: ['main'],
+    versions: {
+      11: [
+        { url: 'debian', suite: 'bullseye' },
+        { url: 'debian', suite: 'bullseye-updates' },
+        { url: 'debian-security', suite: 'bullseye-security' },
+      ],
+      ...Object.fromEntries(
+        Object.entries({ 12: 'bookworm', 13: 'trixie' }).map(([version, name]) => [
+          version,
+          [
+            { url: 'debian', suite: name },
+            { url: 'debian', suite: `${name}-updates` },
+            { url: 'debian', suite: `${name}-backports` },
+            { url: 'debian-security', suite: `${name}-security` },
+          ],
+        ]),
+      ),
+      sid: [{ url: 'debian', suite: 'sid' }],
+    },
+    architectures: DEBIAN_ARCHITECTURES,
+    packages: DEBIAN_DEBUG,
+    vmlinux: DEBIAN_VMLINUX,
+    images: DEBIAN_IMAGES,
+    vmlinuz: DEBIAN_VMLINUZ,
+  },
+  {
+    id: 'debian-archive',
+    distro: 'debian',
+    protocol: 'apt',
+    mirror: 'http://archive.debian.org',
+    optIn: true,
+    endOfLife: true,
+    keyrings: [
+      '/usr/share/keyrings/debian-archive-keyring.gpg',
+      '/usr/share/keyrings/debian-archive-removed-keys.gpg',
+    ],
+    components: ['main'],
+    versions: {
+      9: [
+        { url: '{mirror}/debian', suite: 'stretch' },
+        { url: '{mirror}/debian', suite: 'stretch-backports' },
+        { url: '{mirror}/debian-security', suite: 'stretch/updates' },
+      ],
+      10: [
+        { url: '{mirror}/debian', suite: 'buster' },
+        { url: '{mirror}/debian', suite: 'buster-backports' },
+        { url: '{mirror}/debian-security', suite: 'buster/updates' },
+      ],
+    },
+    architectures: DEBIAN_ARCHITECTURES,
+    packages: DEBIAN_DEBUG,
+    vmlinux: DEBIAN_VMLINUX,
+  },
+  {
+    id: 'debian-snapshot',
+    distro: 'debian',
+    protocol: 'snapshot',
+    mirror: 'https://snapshot.debian.org',
+    optIn: true,
+    versions: {
+      9: [
+        { url: '{mirror}', package: 'linux', matching: '4[.]9[.].*' },
+        { url: '{mirror}', package: 'linux-4.19', matching: '4[.]19[.].*' },
+      ],
+      10: [
+        { url: '{mirror}', package: 'linux', matching: '4[.]19[.].*' },
+        { url: '{mirror}', package: 'linux-5.10', matching: '5[.]10[.].*' },
+      ],
+      11: [{ url: '{mirror}', package: 'linux', matching: '5[.]10[.].*' }],
+      12: [{ url: '{mirror}', package: 'linux', matching: '6[.]1[.].*' }],
+    },
+    architectures: DEBIAN_ARCHITECTURES,
+    packages: DEBIAN_DEBUG,
+    vmlinux: DEBIAN_VMLINUX,
+    images: DEBIAN_IMAGES,
+    vmlinuz: DEBIAN_VMLINUZ,
+  },
+]
