@@ -8,7 +8,7 @@ import {
   readSources,
 } from '../../generator/index.ts'
 import { openStore } from '../../storage/index.ts'
-import { findSimilar } from '../kernel/similar.ts'
+import { didYouMean, findSimilar } from '../kernel/similar.ts'
 import {
   budgetOf,
   type CommonOptions,
@@ -82,7 +82,6 @@ export async function run(files: string[], options: GenerateCommandOptions): Pro
 
 function unknownSource(source: string, known: readonly string[]): InvalidArgumentError {
   const near = findSimilar(source, known)
-  const hint =
-    near.length > 0 ? `did you mean ${near.join(' or ')}?` : `expected one of ${known.join(', ')}`
+  const hint = near.length > 0 ? didYouMean(near) : `expected one of ${known.join(', ')}`
   return new InvalidArgumentError(`unknown source "${source}": ${hint}`)
 }

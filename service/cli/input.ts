@@ -16,6 +16,7 @@ import * as kernelFilter from '../kernel/filter.ts'
 import { type Available, lookUp, moduleDigests } from '../kernel/lookup.ts'
 import { nameOf, parseName } from '../kernel/name.ts'
 import { explainNoMatch, findNamed } from '../kernel/named.ts'
+import { didYouMean } from '../kernel/similar.ts'
 import { selectTargets, type TargetKernel } from '../kernel/targets.ts'
 import type { BtfInput } from '../threads/worker.ts'
 
@@ -50,8 +51,7 @@ export function noMatchMessage(catalog: Catalog, filter: KernelFilter, store: st
   const reason = explainNoMatch(catalog, filter)
   if (!reason) return `no kernels in ${store}`
   const { field, value, near, values } = reason
-  const hint =
-    near.length > 0 ? `did you mean ${near.join(' or ')}?` : `there are ${values.join(', ')}`
+  const hint = near.length > 0 ? didYouMean(near) : `there are ${values.join(', ')}`
   return `no kernels match ${FLAGS[field]} ${value}: ${hint}`
 }
 
@@ -106,7 +106,7 @@ export async function openKernel(
 
 /** A full name is looked up by itself; any other needs the whole catalog, as do the names near it. */
 async function findRecord(store: Store, what: string, withModules: boolean): Promise<Available> {
-  const kernel = parseName(what)
+  const kernel = /[*?[]/.test(what) ? undefined : parseName(what) // names hold no glob
   const exact = kernel && (await lookUpOrNone(new Catalog(store), kernel, withModules))
   if (exact) return exact
   const catalog = await Catalog.open(store)

@@ -13,7 +13,7 @@ import {
 } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
 import { nameOf } from './name.ts'
-import { findSimilar } from './similar.ts'
+import { didYouMean, findSimilar } from './similar.ts'
 
 const NEWEST = 'newest'
 /** The most names that an error lists. */
@@ -78,7 +78,7 @@ function unknown(catalog: Catalog, text: string): ServiceError {
   const near = findSimilar(text, names)
   const hint =
     near.length > 0
-      ? `did you mean ${near.join(' or ')}?`
+      ? didYouMean(near)
       : 'expected DISTRO/VERSION/ARCH/RELEASE, a release, newest, or a glob'
   return new ServiceError('unknown_kernel', `"${text}" is not a file and names no kernel: ${hint}`)
 }

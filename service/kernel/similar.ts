@@ -25,6 +25,10 @@ export function findSimilar(wanted: string, names: Iterable<string>, limit = 3):
     .map(({ name }) => name)
 }
 
+/** A question for people: `did you mean a, b, or c?` */
+export const didYouMean = (near: readonly string[]): string =>
+  `did you mean ${new Intl.ListFormat('en', { type: 'disjunction' }).format(near)}?`
+
 /** A part of a name is as near as one wrong letter: a release without its flavour is a part of the whole. */
 function distanceOf(wanted: string, name: string, max: number): number {
   return wanted.length >= 3 && name.includes(wanted) ? 1 : editDistance(wanted, name, max)

@@ -109,7 +109,7 @@ t.test('export writes to standard output, and writes nothing where it fails', as
   ]
   t.match(nothing, {
     status: 1,
-    stderr: /unknown_kernel: no kernels match --arch riscv64: there are aarch64, s390x, x86_64/,
+    stderr: /unknown_kernel: no kernels match --arch riscv64: there are x86_64, s390x/,
   })
   t.match(failed, { status: 1, stdout: '', stderr: leftOut })
   t.match(failed.stderr, /unsupported: there is a kernel for which/)

@@ -62,8 +62,11 @@ t.test('a name of several kernels lists them, at most ten', async (t) => {
 
 t.test('a name of no kernel lists the names near it', async (t) => {
   const unknown = (text: string, message: string) =>
-    t.throws(() => named(text), { code: 'unknown_kernel', message })
-  unknown('6.1.0-90-amd64', 'did you mean 6.1.0-9-amd64')
+    t.throws(() => named(text), {
+      code: 'unknown_kernel',
+      message: new RegExp(RegExp.escape(message)),
+    })
+  unknown('6.1.0-90-amd64', 'did you mean 6.1.0-10-amd64, 6.1.0-9-amd64, or 6.1.0-11-amd64?')
   unknown('5.14.0', 'did you mean 5.14.0-1.el9?')
   unknown('debian/12/x86-64/6.1.0-9-amd64', 'did you mean debian/12/x86_64/6.1.0-9-amd64')
   for (const text of ['', 'nothing like it', 'a/b', 'a/b/c/d/e', 'a//c/d'])
