@@ -25,7 +25,7 @@ import {
 } from '../../storage/index.ts'
 import { memoizeFor, Semaphore, SingleFlight } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
-import { type Available, among, type BuildChoice } from '../kernel/lookup.ts'
+import { type Available, type BuildChoice, selectBuild } from '../kernel/lookup.ts'
 import type { Body, BodyCache } from './body-cache.ts'
 import type { Bodies } from './btf-bodies.ts'
 import { Journal } from './journal.ts'
@@ -243,13 +243,13 @@ export function* answering(catalog: Catalog, choice: BuildChoice): Generator<Ava
   for (const { record } of catalog.list()) {
     const [other] = shelf
     if (other && kernelPrefix(other.kernel) !== kernelPrefix(record.kernel)) {
-      const one = among(catalog.find(other.kernel), choice)
+      const one = selectBuild(catalog.find(other.kernel), choice)
       if (one) yield one
       shelf = []
     }
     shelf.push(record)
   }
   const [last] = shelf
-  const one = last && among(catalog.find(last.kernel), choice)
+  const one = last && selectBuild(catalog.find(last.kernel), choice)
   if (one) yield one
 }

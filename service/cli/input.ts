@@ -49,9 +49,9 @@ const FLAGS: Readonly<Record<keyof KernelFilter, string>> = {
 export function noMatchMessage(catalog: Catalog, filter: KernelFilter, store: string): string {
   const reason = explainNoMatch(catalog, filter)
   if (!reason) return `no kernels in ${store}`
-  const { field, value, near, values } = reason
+  const { field, value, similar, values } = reason
   const hint =
-    near.length > 0 ? `did you mean ${near.join(' or ')}?` : `there are ${values.join(', ')}`
+    similar.length > 0 ? `did you mean ${similar.join(' or ')}?` : `there are ${values.join(', ')}`
   return `no kernels match ${FLAGS[field]} ${value}: ${hint}`
 }
 
