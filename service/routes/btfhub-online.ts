@@ -9,7 +9,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import Type from 'typebox'
 import { archiveArch, packTar, sha256Of } from '../../storage/index.ts'
-import { answering } from '../cache/archives.ts'
+import { servedRecords } from '../cache/archives.ts'
 import { SHORT } from '../cache/btf-bodies.ts'
 import { memoizeFor } from '../concurrency.ts'
 import type { Context } from '../http/context.ts'
@@ -76,7 +76,7 @@ export const onlineRoutes =
       }
 
       const list = memoizeFor(LIST_AGE, () => {
-        const listed = Array.from(answering(context.catalog, { newest }), identifierOf)
+        const listed = Array.from(servedRecords(context.catalog, { newest }), identifierOf)
         const bytes = Buffer.from(JSON.stringify(listed))
         return { bytes, sha256: sha256Of(bytes) }
       })
