@@ -148,7 +148,7 @@ export const onlineRoutes =
           const signal = disconnectSignal(reply)
           const sent = await objects.open(await filesOf(request, 'bpf', form), signal)
           const { btf, kernel } = await recordFor(request, request.query)
-          const minimized = await objects.minimized(objects.one, btf.sha256, sent, signal)
+          const minimized = await objects.minimized(objects.interactive, btf.sha256, sent, signal)
           const bytes = await promisify(gzip)(await packTar(kernel.release, minimized.bytes))
           return reply.header('cache-control', 'no-store').type(GZIP_TYPE).send(bytes)
         },

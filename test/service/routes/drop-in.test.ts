@@ -310,7 +310,7 @@ t.test("Datadog's catalogue: the archive tree of the store is what is served", a
   t.equal(missing, 0)
   await agrees(t, url, catalogue)
   t.ok((await ask(`${url}/${key.slice('archive/'.length)}`)).bytes.equals(kept))
-  t.match((await ask(`${url}/metrics`)).bytes.toString(), /what="packed"\} 0\n/)
+  t.match((await ask(`${url}/metrics`)).bytes.toString(), /kind="packed"\} 0\n/)
 
   // a damaged one is not sent
   const damaged = await startMill(t, () => [], { store })
@@ -324,5 +324,5 @@ t.test('a herd for one archive packs it once', async (t) => {
   const path = `${url}/debian/13/x86_64/6.12.107+deb13-amd64.btf.tar.xz`
   const all = await Promise.all(Array.from({ length: 100 }, () => ask(path)))
   t.ok(all.every(({ status }) => status === 200))
-  t.match((await ask(`${url}/metrics`)).bytes.toString(), /what="packed"\} 1\n/)
+  t.match((await ask(`${url}/metrics`)).bytes.toString(), /kind="packed"\} 1\n/)
 })
