@@ -3,8 +3,8 @@
  * clients ask. They have a cache of their own, so that they do not evict the BTF that agents need to start.
  *
  * Requests for one kernel (interactive) and for many kernels (bulk) have separate queues, so that a client that asks
- * for one kernel does not wait for thousands. Interactive work reads BTF through the body cache. Bulk work bypasses that
- * cache, since it reads each kernel only once. Work is aborted when no client waits for it.
+ * for one kernel does not wait for thousands. Interactive work reads BTF through the body cache. Bulk work bypasses
+ * that cache, since it reads each kernel only once. Work is aborted when no client waits for it.
  */
 import { LRUCache } from 'lru-cache'
 import { BtfError } from '../../bpf/index.ts'
