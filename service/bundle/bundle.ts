@@ -1,8 +1,10 @@
 /*
- * A bundle: the BTF of many kernels in one archive, whole or with what some objects need, as one consumer reads it. It is
- * made as a stream: kernels are made ready a few ahead of what is written, in an order that compresses well, so memory
- * does not depend on how many there are; when nobody reads any more, what is under way is ended. Equal BTF is there once
- * where the consumer makes hard links. The manifest comes last, when all is known.
+ * A bundle: an archive with the BTF of many kernels, in the format that one consumer reads. The BTF is whole, or
+ * minimised to what given BPF objects need.
+ *
+ * The archive is a stream. A few kernels are prepared ahead of the writer, so memory does not grow with the number of
+ * kernels. If the reader goes away, the work stops. Kernels are sorted for compression. Equal BTF is stored once if the
+ * consumer supports hard links. The manifest is the last entry, since it lists what was left out.
  */
 import { posix } from 'node:path'
 import { PassThrough, pipeline, type Readable } from 'node:stream'
@@ -37,38 +39,38 @@ export interface BundleOptions {
   pool: Pool
   profile: ProfileName
   filter: KernelFilter
-  /** without any, BTF is whole */
+  /** BPF objects to minimise for; without any the BTF is whole */
   objects?: readonly ObjectFile[]
-  /** else `skip` */
+  /** default: `skip` */
   unsupported?: BundlePolicy
-  /** zstd in place of xz, where the profile allows it */
+  /** zstd instead of xz; not every profile supports it */
   zstd?: boolean
-  /** signs the manifest */
+  /** minisign secret key: signs the manifest */
   secretKey?: string
 }
 
-/** What became of a bundle. */
+/** The outcome of a bundle. */
 export interface BundleResult {
   manifest: Buffer
-  /** as minisign has it, where there is a key */
+  /** minisign signature; undefined without a key */
   signature: Buffer | undefined
-  /** so many are in it */
+  /** number of kernels in the bundle */
   kernels: number
   findings: readonly BundleFinding[]
 }
 
-/** How many kernels are made ready, beside those that the threads work on. */
+/** kernels that are prepared in addition to one per thread */
 const AHEAD = 2
-/** Whole BTF has some megabytes; what objects need of it mostly less than this, which chooses a window. */
-const MINIMIZED = 64 * 1024
+/** bytes that a kernel's minimised BTF rarely exceeds; an estimate for the compressor's window */
+const MINIMIZED_SIZE = 64 * 1024
 
-const ENDINGS: Readonly<Record<BundleCompression, string>> = {
+const EXTENSIONS: Readonly<Record<BundleCompression, string>> = {
   none: '',
   gz: '.gz',
   xz: '.xz',
   zstd: '.zst',
 }
-const TYPES: Readonly<Record<BundleCompression, string>> = {
+const MEDIA_TYPES: Readonly<Record<BundleCompression, string>> = {
   none: 'application/x-tar',
   gz: 'application/gzip',
   xz: 'application/x-xz',
@@ -88,18 +90,18 @@ export class Bundle {
     this.#profile = PROFILES[options.profile]
     this.#selection = selection
     this.#objects = options.objects ?? []
-    this.#result.promise.catch(() => {}) // who reads the archive hears of it, too
+    this.#result.promise.catch(() => {}) // the reader of the archive gets the error, too
   }
 
   /**
-   * Errors: `invalid_request` where the profile does not go with the kernels or the compression; `unknown_kernel` where none
-   * with BTF matches; those of `openObject`, as `BtfError`; `too_complex`, `busy`; `unsupported`, with what was found,
-   * where that was to fail.
+   * Selects the kernels and checks the objects. Errors: `invalid_request` if the profile does not support the kernels or
+   * the compression; `unknown_kernel` if no kernel with BTF matches; `too_complex`, `busy`; `unsupported`, with
+   * `details.findings`, for the policy `fail`; those of `openObject`, as `BtfError`.
    */
   static async open(options: BundleOptions, signal?: AbortSignal): Promise<Bundle> {
     const { catalog, filter, profile, objects = [], pool } = options
     if (options.zstd && !PROFILES[profile].zstd)
-      throw new ServiceError('invalid_request', `nobody reads a ${profile} bundle with zstd`)
+      throw new ServiceError('invalid_request', `the profile ${profile} does not support zstd`)
     if (objects.length > 0)
       await pool.run('open', { objects: objects.map(({ bytes }) => bytes) }, signal)
     const selection = select(catalog, filter, PROFILES[profile])
@@ -110,42 +112,45 @@ export class Bundle {
     return bundle
   }
 
-  /** What the archive is called. */
+  /** The default name of the archive's file. */
   get file(): string {
     const { file, zstd } = this.#profile
-    return zstd ? `${file}${ENDINGS[this.#compression]}` : file
+    return zstd ? `${file}${EXTENSIONS[this.#compression]}` : file
   }
 
-  /** Its media type. */
+  /** The archive's media type. */
   get type(): string {
-    return TYPES[this.#compression]
+    return MEDIA_TYPES[this.#compression]
   }
 
-  /** Where the manifest goes. */
+  /** Whether the manifest belongs inside the archive or beside it. */
   get manifestPlace(): Profile['manifest'] {
     return this.#profile.manifest
   }
 
-  /** What became of it; once what `archive` or `survey` gives has come to its end. */
+  /** The outcome; resolves at the end of the stream of `archive`, or of `dryRun`. */
   get result(): Promise<BundleResult> {
     return this.#result.promise
   }
 
-  /** The archive. Destroying it ends the work. It fails as the store and the threads do. */
+  /** Returns the archive. Destroying the stream stops the work. Errors: those of the store and of `Pool.run`. */
   archive(): Readable {
     const { size, kernels } = this.#selection
-    const about = this.#objects.length > 0 ? Math.min(size, kernels.length * MINIMIZED) : size
-    const pieces = compress(tarOf(this.#entries()), this.#compression, about)
+    const minimizedSize = kernels.length * MINIMIZED_SIZE
+    const estimate = this.#objects.length > 0 ? Math.min(size, minimizedSize) : size
+    const chunks = compress(tarOf(this.#entries()), this.#compression, estimate)
     const output = new PassThrough()
-    output.once('close', () => this.#stop.abort(new Error('nobody reads the bundle')))
-    pipeline(pieces, output, (error) => {
+    output.once('close', () =>
+      this.#stop.abort(new Error('the reader of the bundle closed the stream')),
+    )
+    pipeline(chunks, output, (error) => {
       if (error) this.#result.reject(error)
     })
     return output
   }
 
-  /** Does all but make the archive. */
-  async survey(signal?: AbortSignal): Promise<BundleResult> {
+  /** Prepares every kernel without writing an archive, and returns the outcome. Errors: those of `archive`. */
+  async dryRun(signal?: AbortSignal): Promise<BundleResult> {
     signal?.addEventListener('abort', () => this.#stop.abort(signal.reason), { once: true })
     for await (const _ of this.#entries());
     return await this.result
@@ -156,11 +161,12 @@ export class Bundle {
   }
 
   async #failOnFindings(signal: AbortSignal | undefined): Promise<void> {
-    const survey = new Bundle({ ...this.#options, unsupported: 'skip' }, this.#selection)
-    const { findings } = await survey.survey(signal)
+    const trial = new Bundle({ ...this.#options, unsupported: 'skip' }, this.#selection)
+    const { findings } = await trial.dryRun(signal)
     if (findings.length === 0) return
-    const some = findings.length === 1 ? 'a kernel' : `${findings.length} kernels`
-    throw new ServiceError('unsupported', `there is ${some} for which the bundle cannot be made`, {
+    const count = new Set(findings.map(({ kernel }) => kernel)).size
+    const kernels = count === 1 ? '1 kernel' : `${count} kernels`
+    throw new ServiceError('unsupported', `the bundle cannot hold ${kernels}: see the findings`, {
       details: { findings },
     })
   }
@@ -172,22 +178,23 @@ export class Bundle {
         return { kernel, code: 'not_representable', message, included: false }
       },
     )
-    const paths = new Paths(this.#profile.links)
+    const paths = new Paths(this.#profile.hardLinks)
     const [first] = this.#selection.kernels
-    if (first) yield* paths.above(first.path) // for who waits, before any BTF is read
-    for await (const { member, findings: found } of this.#prepared()) {
-      findings.push(...found)
+    // the first bytes reach the reader before any BTF is read
+    if (first) yield* paths.parents(first.path)
+    for await (const { member, findings: memberFindings } of this.#preparedMembers()) {
+      findings.push(...memberFindings)
       if (!member) continue
       yield* paths.entries(member)
-      kernels.push(described(member))
+      kernels.push(toBundledKernel(member))
     }
     const manifest = encodeManifest({
       schema: 1,
       btfmill: VERSION,
       profile: this.#options.profile,
-      objects: this.#objects.map(({ name, bytes }) => ({
-        ...{ name, sha256: sha256Of(bytes), size: bytes.length },
-      })),
+      objects: this.#objects.map(({ name, bytes }) => {
+        return { name, sha256: sha256Of(bytes), size: bytes.length }
+      }),
       kernels,
       findings,
     })
@@ -200,10 +207,13 @@ export class Bundle {
     this.#result.resolve({ manifest, signature, kernels: kernels.length, findings })
   }
 
-  #prepared(): AsyncGenerator<PreparedMember> {
+  #preparedMembers(): AsyncGenerator<PreparedMember> {
     const { store, pool, unsupported } = this.#options
     const members = new Members({
-      ...{ store, pool, profile: this.#profile, objects: this.#objects },
+      store,
+      pool,
+      profile: this.#profile,
+      objects: this.#objects,
       policy: unsupported === 'include' ? 'include' : 'skip',
       signal: this.#stop.signal,
     })
@@ -215,38 +225,37 @@ export class Bundle {
   }
 }
 
-/** Paths that are taken in an archive, and what they hold. */
+/** The paths in an archive. Archives with hard links are unpacked to disk, and get entries for their directories, too. */
 class Paths {
-  readonly #links: boolean
+  readonly #hardLinks: boolean
   readonly #directories = new Set<string>()
-  /** by the digest of what it holds, the first path of all that hold it */
-  readonly #firsts = new Map<string, string>()
+  /** key: SHA-256 of the content; value: the first path with that content */
+  readonly #firstPaths = new Map<string, string>()
 
-  /** Who makes hard links unpacks the archive, and is given its directories. */
-  constructor(links: boolean) {
-    this.#links = links
+  constructor(hardLinks: boolean) {
+    this.#hardLinks = hardLinks
   }
 
   *entries({ path, sha256, bytes }: BundleMember): Generator<TarEntry> {
-    yield* this.above(path)
-    const target = this.#firsts.get(sha256)
-    if (this.#links && target !== undefined) yield { kind: 'link', path, target }
+    yield* this.parents(path)
+    const target = this.#firstPaths.get(sha256)
+    if (this.#hardLinks && target !== undefined) yield { kind: 'link', path, target }
     else if (bytes) yield { kind: 'file', path, content: bytes }
-    else throw new ServiceError('internal', `${path} has no bytes, and no member before has them`)
-    if (this.#links && target === undefined) this.#firsts.set(sha256, path)
+    else throw new ServiceError('internal', `${path} has no bytes and no earlier copy`)
+    if (this.#hardLinks && target === undefined) this.#firstPaths.set(sha256, path)
   }
 
-  /** The directories above a path that are not there yet. */
-  *above(path: string): Generator<TarEntry> {
+  /** Yields the parent directories of a path that have no entry yet. */
+  *parents(path: string): Generator<TarEntry> {
     const directory = posix.dirname(path)
-    if (!this.#links || directory === '.' || this.#directories.has(directory)) return
-    yield* this.above(directory)
+    if (!this.#hardLinks || directory === '.' || this.#directories.has(directory)) return
+    yield* this.parents(directory)
     this.#directories.add(directory)
     yield { kind: 'directory', path: directory }
   }
 }
 
-function described({ path, sha256, size, record }: BundleMember): BundledKernel {
+function toBundledKernel({ path, sha256, size, record }: BundleMember): BundledKernel {
   const { kernel, package: from, btf, tool } = record
   return {
     path: path.replace(/^\.\//, ''),

@@ -1,7 +1,7 @@
 /*
- * Compressing a bundle: one compressor over everything, with a window so long that it still sees the kernels before.
- * gzip and zstd in process, xz by its own program. The bytes depend on the input alone. The first piece is compressed
- * and let go by itself, so that whoever waits knows that something comes.
+ * The compression of a bundle: one compressor for the whole archive, with a window that still covers the preceding
+ * kernels. gzip and zstd run in this process, xz is its own program. The output depends on the input only. The first
+ * chunk is flushed at once, so that a client gets its first bytes early.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -13,17 +13,17 @@ import type { BundleCompression } from './profile.ts'
 
 const MIB = 1024 ** 2
 
-/** What every reader of a profile takes: Datadog's agent no more than 64 MiB, `zstd -d` no more than 128. */
+/** The limits of the decoders: 64 MiB in Datadog's agent, 128 MiB in `zstd -d`. */
 const MAX_WINDOW = { xz: 64 * MIB, zstd: 128 * MIB }
-/** xz takes 11 times its dictionary. */
+/** The encoder of xz allocates 11 times its dictionary. */
 const MIN_WINDOW = MIB
 
-/** zlib's own default is a quarter of the speed. */
+/** The default of node:zlib, 16 KiB, is four times slower. */
 const CHUNK = 256 * 1024
 
 /**
- * The compressed bytes. `size` is about how many will come, by which the window is chosen. Ending early ends the
- * compressor. Errors: the source's; `internal` where xz fails or is not installed.
+ * Compresses a stream. `size` is an estimate of its bytes, and determines the window. Closing the result stops the
+ * compressor. Errors: those of the source; `internal` if xz fails.
  */
 export function compress(
   source: AsyncIterable<Uint8Array>,
@@ -44,10 +44,10 @@ export function compress(
   }
 }
 
-/** A power of two, no larger than what is to come. */
-function windowFor(size: number, most: number): number {
+/** The smallest power of two that covers `size`, between `MIN_WINDOW` and `max`; all in bytes. */
+function windowFor(size: number, max: number): number {
   let window = MIN_WINDOW
-  while (window < size && window < most) window *= 2
+  while (window < size && window < max) window *= 2
   return window
 }
 
@@ -57,46 +57,46 @@ function zstdParams(size: number): Record<number, number> {
     [constants.ZSTD_c_windowLog]: Math.log2(windowFor(size, MAX_WINDOW.zstd)),
     [constants.ZSTD_c_enableLongDistanceMatching]: 1,
     [constants.ZSTD_c_checksumFlag]: 1,
-    // the level's own tables would take half a gigabyte
+    // the default tables of level 19 take half a gigabyte
     [constants.ZSTD_c_chainLog]: 22,
     [constants.ZSTD_c_hashLog]: 22,
   }
 }
 
-interface Flushing extends Transform {
+interface Compressor extends Transform {
   flush(done: () => void): void
 }
 
 async function* through(
   source: AsyncIterable<Uint8Array>,
-  compressor: Flushing,
+  compressor: Compressor,
 ): AsyncGenerator<Uint8Array> {
   const feeding = pipeline(async function* () {
     let first = true
-    for await (const piece of source) {
-      yield piece
+    for await (const chunk of source) {
+      yield chunk
       if (first) await new Promise<void>((done) => compressor.flush(done))
       first = false
     }
   }, compressor)
-  feeding.catch(() => {}) // whoever reads the compressor hears of it
+  feeding.catch(() => {}) // reading the compressor throws the same error
   yield* compressor
   await feeding
 }
 
-/** The first piece is an .xz stream of its own: xz has no other way to let it go, and a file may have several. */
+/** Compresses the first chunk as its own .xz stream: xz cannot flush, and an .xz file may have several streams. */
 async function* xz(source: AsyncIterable<Uint8Array>, window: number): AsyncGenerator<Uint8Array> {
-  const pieces = source[Symbol.asyncIterator]()
+  const iterator = source[Symbol.asyncIterator]()
   try {
-    const first = await pieces.next()
+    const first = await iterator.next()
     if (!first.done) yield* runXz([first.value], MIN_WINDOW)
-    yield* runXz({ [Symbol.asyncIterator]: () => pieces }, window)
+    yield* runXz({ [Symbol.asyncIterator]: () => iterator }, window)
   } finally {
-    await pieces.return?.()
+    await iterator.return?.()
   }
 }
 
-/** `preset` says how hard it looks; `dict` how far back. */
+/** Runs xz with a dictionary of `window` bytes. */
 async function* runXz(
   source: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
   window: number,
@@ -104,14 +104,14 @@ async function* runXz(
   const args = ['--stdout', '--threads=1', '--check=crc64', `--lzma2=preset=6,dict=${window}`]
   const child = spawn('xz', args, { stdio: ['pipe', 'pipe', 'ignore'] })
   const ended = once(child, 'close')
-  ended.catch(() => {}) // told below
+  ended.catch(() => {}) // awaited below
   const feeding = pipeline(Readable.from(source, { objectMode: false }), child.stdin)
-  feeding.catch(() => {}) // either the source failed, which is told below, or xz did
+  feeding.catch(() => {}) // awaited below
   try {
     yield* child.stdout
     const [status] = await ended
     await feeding
-    if (status !== 0) throw new ServiceError('internal', `xz ended with ${status}`)
+    if (status !== 0) throw new ServiceError('internal', `xz failed with status ${status}`)
   } finally {
     child.kill('SIGKILL')
   }

@@ -1,7 +1,7 @@
 /*
- * What is in a bundle, as JSON: each kernel with the digest of its member, of the BTF that was made of, and what made
- * that; the objects it was minimised for; what was left out, and why. It is signed as the catalog is, and says nothing
- * of the time: equal bundles have equal manifests.
+ * The manifest of a bundle, as JSON. It lists each kernel with the digests of its member and of its whole BTF, and the
+ * tool that generated the BTF; the BPF objects; and the kernels that were left out, with reasons. It is signed like the
+ * catalog. It has no timestamp, so equal bundles have equal manifests.
  */
 import Type from 'typebox'
 import { Check, Errors } from 'typebox/value'
@@ -12,7 +12,7 @@ import { PROFILE_NAMES } from './profile.ts'
 export const MANIFEST = 'manifest.json'
 export const SIGNATURE = `${MANIFEST}.minisig`
 
-/** Where the manifest of an archive is that has none inside, and its signature. */
+/** The paths of the manifest and its signature beside an archive that does not contain them. */
 export const besideOf = (path: string) => ({
   manifest: `${path}.${MANIFEST}`,
   signature: `${path}.${SIGNATURE}`,
@@ -20,21 +20,20 @@ export const besideOf = (path: string) => ({
 
 const Sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' })
 
-/** Bytes by their digest. */
 const Content = Type.Object({ sha256: Sha256, size: Type.Integer({ minimum: 0 }) })
 
 const BundledObject = Type.Object({ name: Type.String(), ...Content.properties })
 export type BundledObject = Type.Static<typeof BundledObject>
 
 const BundledKernel = Type.Object({
-  /** in the archive, without a leading `./` */
+  /** path in the archive, without a leading `./` */
   path: Type.String(),
-  /** of the member's bytes */
+  /** digest and size of the member */
   ...Content.properties,
   kernel: Kernel,
-  /** the version of its package */
+  /** version of the kernel's package */
   package: Type.String(),
-  /** the kernel's whole BTF */
+  /** digest and size of the kernel's whole BTF */
   btf: Content,
   tool: Type.Object({ name: Type.String(), version: Type.String() }),
 })
@@ -44,12 +43,12 @@ export const BundleFinding = Type.Object({
   kernel: Kernel,
   code: Type.Enum(['unsupported', 'ambiguous', 'not_representable', 'damaged'], {
     description:
-      'an object does not work there; builds of one name differ; the profile cannot hold it; its BTF is not whole',
+      '`unsupported`: an object does not work on the kernel; `ambiguous`: builds of one name have different BTF; `not_representable`: the profile cannot hold the kernel; `damaged`: its BTF in the store is damaged',
   }),
-  /** of `unsupported` */
+  /** file name of the object, for `unsupported` */
   object: Type.Optional(Type.String()),
   message: Type.String(),
-  /** whether it is in the bundle all the same */
+  /** whether the kernel is in the bundle nevertheless */
   included: Type.Boolean(),
 })
 export type BundleFinding = Type.Static<typeof BundleFinding>
@@ -67,7 +66,7 @@ export type BundleManifest = Type.Static<typeof BundleManifest>
 export const encodeManifest = (manifest: BundleManifest): Buffer =>
   Buffer.from(`${JSON.stringify(manifest, undefined, 1)}\n`)
 
-/** Errors: `invalid_bundle`. */
+/** Parses and validates a manifest. Errors: `invalid_bundle`. */
 export function decodeManifest(bytes: Uint8Array): BundleManifest {
   try {
     const value: unknown = JSON.parse(Buffer.from(bytes).toString('utf8'))
@@ -75,16 +74,16 @@ export function decodeManifest(bytes: Uint8Array): BundleManifest {
     const [first] = Errors(BundleManifest, value)
     throw new Error(`${first?.instancePath} ${first?.message}`)
   } catch (cause) {
-    const why = (cause as Error).message
-    throw new ServiceError('invalid_bundle', `its manifest does not read: ${why}`, { cause })
+    const { message } = cause as Error
+    throw new ServiceError('invalid_bundle', `invalid manifest: ${message}`, { cause })
   }
 }
 
-/** Errors: `invalid_key`. */
+/** Returns the minisign signature of a manifest. Errors: `invalid_key`. */
 export const signManifest = (bytes: Uint8Array, secretKey: string): Buffer =>
   Buffer.from(signContent(bytes, secretKey, `file:${MANIFEST}`))
 
-/** Errors: `invalid_key`, `invalid_signature`. */
+/** Verifies the minisign signature of a manifest. Errors: `invalid_key`, `invalid_signature`. */
 export function verifyManifest(bytes: Uint8Array, signature: Uint8Array, publicKey: string): void {
   verifyContent(bytes, Buffer.from(signature).toString('utf8'), publicKey)
 }

@@ -1,6 +1,7 @@
 /*
- * A kernel made ready for a bundle: its BTF read, or fitted to the objects in a thread, and packed as the profile has
- * it. What stands in the way of a kernel is found here, and what becomes of it then decided.
+ * Prepares the members of a bundle. The BTF of each kernel is read from the store, minimised for the objects in a
+ * thread, and packed as the profile requires. Problems of a kernel become findings, and the policy decides whether the
+ * kernel is included.
  */
 import { LRUCache } from 'lru-cache'
 import { BtfError } from '../../bpf/index.ts'
@@ -22,8 +23,8 @@ import type { MemberForm, Profile } from './profile.ts'
 import type { Selected } from './selection.ts'
 import { frameXz } from './xz-stored.ts'
 
-/** What becomes of a kernel on which an object does not work, or whose builds need different BTF. */
-export type Policy = 'include' | 'skip'
+/** The treatment of kernels on which an object does not work, or whose builds have different BTF. */
+type FindingPolicy = 'include' | 'skip'
 
 /** A BPF object to minimise for. */
 export interface ObjectFile {
@@ -34,15 +35,15 @@ export interface ObjectFile {
 export interface BundleMember {
   path: string
   record: Available
-  /** of the bytes of the member */
+  /** SHA-256 of the member, hex */
   sha256: string
   size: number
-  /** undefined where a member before has the same: then nobody needs them again */
+  /** undefined if an earlier member has the same content, to which a hard link suffices */
   bytes: Buffer | undefined
 }
 
 export interface PreparedMember {
-  /** undefined where the kernel is left out */
+  /** undefined if the kernel is left out */
   member: BundleMember | undefined
   findings: readonly BundleFinding[]
 }
@@ -52,36 +53,37 @@ interface MembersOptions {
   pool: Pool
   profile: Profile
   objects: readonly ObjectFile[]
-  policy: Policy
+  policy: FindingPolicy
   signal: AbortSignal
 }
 
-/** Of so many the fitted BTF is kept, for others with the same; similar kernels come one after the other. */
-const REMEMBERED = 8
+/** the number of minimised BTF results in memory; kernels with equal BTF are close to each other in the order */
+const MAX_CACHED = 8
 
 export class Members {
-  readonly #parts: MembersOptions
-  readonly #fitted = new LRUCache<string, Promise<Fitted>>({ max: REMEMBERED })
-  /** by the digest of whole BTF, whether it could be read */
-  readonly #read = new Map<string, Promise<boolean>>()
+  readonly #options: MembersOptions
+  readonly #minimizedBtf = new LRUCache<string, Promise<Fitted>>({ max: MAX_CACHED })
+  /** key: SHA-256 of the whole BTF; value: whether it could be read */
+  readonly #readable = new Map<string, Promise<boolean>>()
 
-  constructor(parts: MembersOptions) {
-    this.#parts = parts
+  constructor(options: MembersOptions) {
+    this.#options = options
   }
 
   /**
-   * Makes a kernel ready; called for each in its turn, though others may still be under way. Errors: those of the
-   * store, but for BTF that is not whole; those of `Pool.run`, but for BTF that does not read; the signal's reason.
+   * Prepares a kernel. Calls are made in the order of the archive, and may overlap. Damaged and invalid BTF is a
+   * finding. Errors: other errors of the store and of `Pool.run`; the signal's reason.
    */
   async prepare(selected: Selected): Promise<PreparedMember> {
     const [record] = selected.builds as [Available]
     try {
-      const { objects, profile } = this.#parts
-      if (objects.length > 0) return await this.#minimized(selected)
+      const { objects, profile } = this.#options
+      if (objects.length > 0) return await this.#minimize(selected)
       const findings = selected.builds.length > 1 ? [this.#ambiguous(selected)] : []
       if (this.#isLeftOut(findings)) return { member: undefined, findings }
-      if (profile.links && profile.member === 'raw') return await this.#once(selected, findings)
-      const raw = await getBlob(this.#parts.store, record.btf.sha256)
+      if (profile.hardLinks && profile.member === 'raw')
+        return await this.#readOnce(selected, findings)
+      const raw = await getBlob(this.#options.store, record.btf.sha256)
       return { member: await this.#pack(selected, raw), findings }
     } catch (error) {
       const finding = this.#damaged(record, error)
@@ -89,23 +91,24 @@ export class Members {
     }
   }
 
-  /** Whole BTF, which is not read where it was before. */
-  async #once(selected: Selected, findings: readonly BundleFinding[]): Promise<PreparedMember> {
+  /** Prepares whole BTF. BTF that an earlier member read is not read again. */
+  async #readOnce(selected: Selected, findings: readonly BundleFinding[]): Promise<PreparedMember> {
     const [record] = selected.builds as [Available]
     const { sha256, size } = record.btf
     const member = { path: selected.path, record, sha256, size }
-    const before = this.#read.get(sha256)
-    if (before && (await before)) return { member: { ...member, bytes: undefined }, findings }
-    const reading = getBlob(this.#parts.store, sha256)
-    const succeeding = reading.then(
+    // no await before the set below: of two calls that overlap only one may read
+    const earlier = this.#readable.get(sha256)
+    if (earlier && (await earlier)) return { member: { ...member, bytes: undefined }, findings }
+    const reading = getBlob(this.#options.store, sha256)
+    const readable = reading.then(
       () => true,
       () => false,
     )
-    this.#read.set(sha256, succeeding)
+    this.#readable.set(sha256, readable)
     return { member: { ...member, bytes: await reading }, findings }
   }
 
-  async #minimized(selected: Selected): Promise<PreparedMember> {
+  async #minimize(selected: Selected): Promise<PreparedMember> {
     const [newest, ...older] = await Promise.all(selected.builds.map(({ btf }) => this.#fit(btf)))
     const findings = newest!.misfits.map((misfit) => this.#unsupported(selected, misfit))
     const different = older.some(({ btf }) => !Buffer.from(btf).equals(newest!.btf))
@@ -115,20 +118,20 @@ export class Members {
   }
 
   #fit({ sha256, size }: BtfInfo): Promise<Fitted> {
-    const known = this.#fitted.get(sha256)
-    if (known) return known
-    const { store, pool, objects, signal } = this.#parts
+    const cached = this.#minimizedBtf.get(sha256)
+    if (cached) return cached
+    const { store, pool, objects, signal } = this.#options
     const files = objects.map(({ bytes }) => bytes)
     const fitting = readCompressedBlob(store, sha256).then((frame) =>
       pool.run('fit', { objects: files, btf: { frame, sha256, size } }, signal),
     )
-    this.#fitted.set(sha256, fitting)
+    this.#minimizedBtf.set(sha256, fitting)
     return fitting
   }
 
   async #pack({ path, builds }: Selected, btf: Uint8Array): Promise<BundleMember> {
     const [record] = builds as [Available]
-    const { profile, signal } = this.#parts
+    const { profile, signal } = this.#options
     const bytes = Buffer.from(await PACKERS[profile.member](record.kernel.release, btf, signal))
     return { path, record, sha256: sha256Of(bytes), size: bytes.length, bytes }
   }
@@ -141,9 +144,9 @@ export class Members {
     return {
       kernel: builds[0]!.kernel,
       code: 'unsupported',
-      object: this.#parts.objects[object]!.name,
+      object: this.#options.objects[object]!.name,
       message: code === 'does_not_load' ? message : `${code}: ${message}`,
-      included: this.#parts.policy === 'include',
+      included: this.#options.policy === 'include',
     }
   }
 
@@ -154,8 +157,8 @@ export class Members {
     return {
       kernel: builds[0]!.kernel,
       code: 'ambiguous',
-      message: `it has builds with different BTF: ${versions.join(', ')}`,
-      included: this.#parts.policy === 'include',
+      message: `the kernel has builds with different BTF: ${versions.join(', ')}`,
+      included: this.#options.policy === 'include',
     }
   }
 
@@ -165,7 +168,7 @@ export class Members {
   }
 }
 
-/** Whether something is wrong with BTF or an object; anything else is wrong with us. */
+/** Whether the BTF or an object causes the error. Other errors are those of the service. */
 export function isDamaged(error: unknown): error is BtfError | StoreError {
   if (error instanceof BtfError) return true
   return error instanceof StoreError && ['not_found', 'digest_mismatch'].includes(error.code)

@@ -1,16 +1,17 @@
 /*
- * Profiles: what each consumer of a bundle reads, as a table. Rules come from the readers:
+ * Profiles: a table with the archive format that each consumer of a bundle reads. The rules come from the consumers'
+ * sources:
  *
- * - btfhub: the btfhub-archive tree as a tar.
- * - bcc: libbpf-tools/btf_helpers.c `ensure_core_btf`, `tar_file_start`. It inflates the whole, compares the first 100
- *   bytes of each header with `./ID/VERSION_ID/MACHINE/RELEASE.btf` and believes the size there: no links, no long
- *   names. ID keeps the quotes that os-release has; VERSION_ID is only read where it has some.
- * - inspektor-gadget: pkg/operators/btfgen `getBTFFile`, pkg/btfgen `GetOSInfo`. The name in Go's tar reader is
- *   compared with `ID/VERSION_ID/MACHINE/RELEASE.btf`; ID keeps its quotes, and without VERSION_ID nothing is read.
- * - datadog: pkg/ebpf/btf.go. A regular file `ID/RELEASE.btf.tar.xz`, for Ubuntu `ubuntu/VERSION_ID/…`, of a platform
- *   it knows, in a tar.xz whose dictionary has at most 64 MiB (github.com/xi2/xz); in it a tar.xz with `RELEASE.btf`.
- *   The architecture is not named, so a bundle is of one.
- * - tree: `ID/VERSION_ID/ARCH/RELEASE.btf`, for who unpacks or embeds it (Tracee and others).
+ * - btfhub: the tree of btfhub-archive as a tar.
+ * - bcc: libbpf-tools/btf_helpers.c `ensure_core_btf`, `tar_file_start`. It decompresses the whole file, compares the
+ *   first 100 bytes of each header with `./ID/VERSION_ID/MACHINE/RELEASE.btf`, and uses the size there: no links, no
+ *   long names. ID keeps its quotes from os-release; VERSION_ID is read only if it is quoted.
+ * - inspektor-gadget: pkg/operators/btfgen `getBTFFile`, pkg/btfgen `GetOSInfo`. It compares the name in Go's tar
+ *   reader with `ID/VERSION_ID/MACHINE/RELEASE.btf`. ID keeps its quotes; without VERSION_ID nothing is read.
+ * - datadog: pkg/ebpf/btf.go. It reads a regular file `ID/RELEASE.btf.tar.xz` (Ubuntu: `ubuntu/VERSION_ID/…`) of a known
+ *   platform, from a tar.xz with a dictionary of at most 64 MiB (github.com/xi2/xz). The file is a tar.xz with
+ *   `RELEASE.btf`. The path does not name the architecture, so a bundle has one architecture only.
+ * - tree: `ID/VERSION_ID/ARCH/RELEASE.btf`, for consumers that unpack or embed it (Tracee and others).
  */
 import { archiveArch, archivePath, encodeName, type KernelName } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
@@ -18,41 +19,41 @@ import { ServiceError } from '../error.ts'
 export const PROFILE_NAMES = ['btfhub', 'bcc', 'inspektor-gadget', 'datadog', 'tree'] as const
 export type ProfileName = (typeof PROFILE_NAMES)[number]
 
-/** What to do about kernels on which an object does not work, or whose builds need different BTF. */
+/** The treatment of kernels on which an object does not work, or whose builds have different BTF. */
 export const POLICIES = ['skip', 'include', 'fail'] as const
 export type BundlePolicy = (typeof POLICIES)[number]
 
 export type BundleCompression = 'none' | 'gz' | 'xz' | 'zstd'
 
-/** How a member holds BTF: as it is, or as a tar.xz, which is compressed or, where the outer file is, only framed. */
+/** The format of a member: raw BTF, a compressed tar.xz, or a tar.xz with stored data (if the outer file is compressed). */
 export type MemberForm = 'raw' | 'tar.xz' | 'framed tar.xz'
 
 export interface Profile {
-  /** what the bundle is called, where its name matters; else its stem */
+  /** default name of the archive; with `zstd` an extension is appended */
   readonly file: string
   readonly compression: BundleCompression
-  /** whether zstd will do, too */
+  /** whether zstd is supported, too */
   readonly zstd: boolean
   readonly member: MemberForm
-  /** whether who unpacks it makes hard links */
-  readonly links: boolean
-  /** whether the manifest may lie in it; programs that carry a bundle within them should not carry that */
+  /** whether the consumer supports hard links */
+  readonly hardLinks: boolean
+  /** `beside` for bundles that are embedded in a program, which has no use for the manifest */
   readonly manifest: 'inside' | 'beside'
-  /** whether it can hold kernels of one architecture alone */
-  readonly oneArch: boolean
-  /** The path of a kernel's member. Errors: `not_representable` where the consumer could not ask for it. */
+  /** whether a bundle holds kernels of one architecture only */
+  readonly singleArch: boolean
+  /** Returns the path of a kernel's member. Errors: `not_representable` if the consumer cannot look it up. */
   readonly path: (kernel: KernelName) => string
 }
 
 export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
   btfhub: {
     file: 'btfhub.tar',
-    compression: 'none', // its members are
+    compression: 'none', // the members are compressed
     zstd: false,
     member: 'tar.xz',
-    links: true,
+    hardLinks: true,
     manifest: 'inside',
-    oneArch: false,
+    singleArch: false,
     path: archivePath,
   },
   bcc: {
@@ -60,23 +61,23 @@ export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
     compression: 'gz',
     zstd: false,
     member: 'raw',
-    links: false,
+    hardLinks: false,
     manifest: 'beside',
-    oneArch: false,
-    path: (kernel) => shortPath(`./${[quotedId(kernel), ...rest(kernel)].join('/')}.btf`),
+    singleArch: false,
+    path: (kernel) => shortPath(`./${[quotedId(kernel), ...bccNames(kernel)].join('/')}.btf`),
   },
   'inspektor-gadget': {
     file: 'btfs.tar.gz',
     compression: 'gz',
     zstd: false,
     member: 'raw',
-    links: false,
+    hardLinks: false,
     manifest: 'beside',
-    oneArch: false,
+    singleArch: false,
     path: (kernel) => {
       if (!hasVersionId(kernel))
-        throw notRepresentable(kernel, 'its distribution has no VERSION_ID')
-      return `${[quotedId(kernel), kernel.version, kernel.arch, plain(kernel)].join('/')}.btf`
+        throw notRepresentable(kernel, 'its distribution has no numeric VERSION_ID')
+      return `${[quotedId(kernel), kernel.version, kernel.arch, plainRelease(kernel)].join('/')}.btf`
     },
   },
   datadog: {
@@ -84,15 +85,15 @@ export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
     compression: 'xz',
     zstd: false,
     member: 'framed tar.xz',
-    links: false,
+    hardLinks: false,
     manifest: 'beside',
-    oneArch: true,
+    singleArch: true,
     path: (kernel) => {
       const { distro, version } = kernel
       if (!DATADOG_PLATFORMS.has(distro))
-        throw notRepresentable(kernel, `the agent does not know ${distro}`)
+        throw notRepresentable(kernel, `the agent does not know the distribution ${distro}`)
       const directory = distro === 'ubuntu' ? `${distro}/${version}` : distro
-      return `${directory}/${plain(kernel)}.btf.tar.xz`
+      return `${directory}/${plainRelease(kernel)}.btf.tar.xz`
     },
   },
   tree: {
@@ -100,9 +101,9 @@ export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
     compression: 'xz',
     zstd: true,
     member: 'raw',
-    links: true,
+    hardLinks: true,
     manifest: 'inside',
-    oneArch: false,
+    singleArch: false,
     path: ({ distro, version, arch, release }) =>
       [distro, version, archiveArch(arch), `${release}.btf`].map(encodeName).join('/'),
   },
@@ -121,7 +122,7 @@ const DATADOG_PLATFORMS: ReadonlySet<string> = new Set([
   'ubuntu',
 ])
 
-/** Distributions whose os-release has no quotes around ID, and around VERSION_ID. All others have both. */
+/** Distributions whose os-release has VERSION_ID, and ID, without quotes. All others quote both. */
 const BARE_VERSION_ID: ReadonlySet<string> = new Set([
   'alpine',
   'cos',
@@ -145,32 +146,34 @@ const BARE_ID: ReadonlySet<string> = new Set([
 
 const quotedId = ({ distro }: KernelName): string => (BARE_ID.has(distro) ? distro : `"${distro}"`)
 
-/** Catalogs name a distribution that has none by its codename, or `rolling`. */
+/** Whether the version is a VERSION_ID. Otherwise the catalog has a codename or `rolling` in its place. */
 const hasVersionId = ({ version }: KernelName): boolean => /^\d/.test(version)
 
-/** What bcc makes of VERSION_ID, MACHINE and RELEASE. */
-function rest(kernel: KernelName): string[] {
-  const read = hasVersionId(kernel) && !BARE_VERSION_ID.has(kernel.distro)
-  return [read ? kernel.version : '', kernel.arch, plain(kernel)]
+/** VERSION_ID, MACHINE and RELEASE as bcc reads them. */
+function bccNames(kernel: KernelName): string[] {
+  const isRead = hasVersionId(kernel) && !BARE_VERSION_ID.has(kernel.distro)
+  return [isRead ? kernel.version : '', kernel.arch, plainRelease(kernel)]
 }
 
-/** Bytes of a path that a tar header holds with the NUL that ends it. */
-const MAX_NAME = 99
+/** bytes of the longest path in a tar header with its final NUL */
+const MAX_PATH = 99
 
 function shortPath(path: string): string {
   const size = Buffer.byteLength(path)
-  if (size > MAX_NAME)
-    throw notRepresentable({ release: path }, `that has ${size} bytes, and bcc reads ${MAX_NAME}`)
-  if (/[^ -~]/.test(path)) throw notRepresentable({ release: path }, 'a plain header holds ASCII')
+  if (size > MAX_PATH)
+    throw notRepresentable({ release: path }, `it has ${size} bytes, but bcc reads ${MAX_PATH}`)
+  if (/[^ -~]/.test(path))
+    throw notRepresentable({ release: path }, 'a plain tar header holds ASCII only')
   return path
 }
 
-/** A release as a path's end. */
-function plain(kernel: KernelName): string {
+/** Returns the release, if every part of the name is safe in a path. Errors: `not_representable`. */
+function plainRelease(kernel: KernelName): string {
   for (const name of Object.values(kernel))
-    if (/[\p{Cc}/]|^\.{0,2}$/u.test(name)) throw notRepresentable(kernel, 'its name makes no path')
+    if (/[\p{Cc}/]|^\.{0,2}$/u.test(name))
+      throw notRepresentable(kernel, `"${name}" is not a valid path component`)
   return kernel.release
 }
 
 const notRepresentable = ({ release }: Pick<KernelName, 'release'>, why: string): ServiceError =>
-  new ServiceError('not_representable', `${release} cannot be in such a bundle: ${why}`)
+  new ServiceError('not_representable', `the profile cannot hold ${release}: ${why}`)

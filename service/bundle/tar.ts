@@ -1,7 +1,10 @@
-/* A tar as it is made: the next entry is asked for when there is room for it. Its bytes depend on the entries alone. */
+/*
+ * Writes a tar as a stream with backpressure: an entry is pulled from the source only when the reader has taken the last
+ * one. The output depends on the entries only.
+ */
 import { type Pack, pack } from 'tar-stream'
 
-/** A regular file, a hard link to one that came before, or a directory. */
+/** A regular file, a hard link to an earlier file, or a directory. */
 export type TarEntry =
   | { kind: 'file'; path: string; content: Buffer }
   | { kind: 'link'; path: string; target: string }
@@ -11,7 +14,7 @@ const OWNER = { uid: 0, gid: 0, uname: 'root', gname: 'root', mtime: new Date(0)
 const FILE_MODE = 0o444
 const DIRECTORY_MODE = 0o755
 
-/** The bytes of a tar, each entry's header as a piece of its own. Errors: those of the entries' source. */
+/** Yields the bytes of a tar; each header is its own chunk. Errors: those of `entries`. */
 export async function* tarOf(entries: AsyncIterable<TarEntry>): AsyncGenerator<Buffer> {
   const tar = pack()
   const feeding = feed(tar, entries).catch((error: Error) => tar.destroy(error))

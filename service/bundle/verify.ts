@@ -1,50 +1,51 @@
-/* A bundle against its manifest, offline: every member by its digest, none too few, none too many. */
+/* Verifies a bundle against its manifest, offline: every member has its digest, and none is missing or unlisted. */
 import { sha256Of } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
 import { decodeManifest, MANIFEST, SIGNATURE, verifyManifest } from './manifest.ts'
 
-/** A file of an archive; its path without a leading `./`. */
+/** A file in an archive. */
 export interface BundleFile {
+  /** without a leading `./` */
   path: string
-  /** undefined for what is no regular file, or too large */
+  /** undefined for a file that is not regular, or too large */
   bytes: Buffer | undefined
-  /** of a hard link the path before it */
+  /** target of a hard link: the path of an earlier file */
   link?: string
 }
 
-/** What is beside the archive. */
-export interface Beside {
+/** The files beside the archive. */
+export interface DetachedManifest {
   manifest?: Buffer
   signature?: Buffer
 }
 
 export interface Verification {
   kernels: number
-  /** whether the manifest is signed by the key that was given */
+  /** whether the manifest has a valid signature of the given key */
   signed: boolean
   problems: readonly { path: string; message: string }[]
 }
 
 /**
- * Compares a bundle with the manifest in it, else with that beside it, and that with its signature where there is a key.
- * Errors: `invalid_bundle` without a manifest that reads, or with a key and without a signature; `invalid_signature`,
- * `invalid_key`; those of the files' source.
+ * Compares the files of a bundle with its manifest, and verifies the manifest's signature if there is a key. A manifest
+ * inside the bundle precedes a detached one. Errors: `invalid_bundle` without a valid manifest, or without a signature
+ * for the key; `invalid_signature`, `invalid_key`; those of `files`.
  */
 export async function verifyBundle(
   files: AsyncIterable<BundleFile>,
-  beside: Beside,
+  detached: DetachedManifest,
   publicKey?: string,
 ): Promise<Verification> {
   const digests = new Map<string, string | undefined>()
-  let { manifest, signature } = beside
+  let { manifest, signature } = detached
   for await (const { path, bytes, link } of files) {
     if (path === MANIFEST) manifest = bytes
     else if (path === SIGNATURE) signature = bytes
     else digests.set(path, bytes ? sha256Of(bytes) : digests.get(link ?? ''))
   }
-  if (!manifest) throw new ServiceError('invalid_bundle', 'there is no manifest in it or beside it')
+  if (!manifest) throw new ServiceError('invalid_bundle', 'no manifest in the bundle or beside it')
   if (publicKey !== undefined) {
-    if (!signature) throw new ServiceError('invalid_bundle', 'its manifest is not signed')
+    if (!signature) throw new ServiceError('invalid_bundle', 'the manifest is not signed')
     verifyManifest(manifest, signature, publicKey)
   }
   const { kernels } = decodeManifest(manifest)
@@ -56,12 +57,13 @@ function* compare(
   kernels: readonly { path: string; sha256: string }[],
   digests: ReadonlyMap<string, string | undefined>,
 ): Generator<{ path: string; message: string }> {
-  const wanted = new Set<string>()
+  const listed = new Set<string>()
   for (const { path, sha256 } of kernels) {
-    wanted.add(path)
+    listed.add(path)
     if (!digests.has(path)) yield { path, message: 'is missing' }
-    else if (digests.get(path) !== sha256) yield { path, message: `is not ${sha256}` }
+    else if (digests.get(path) !== sha256)
+      yield { path, message: `does not have the SHA-256 ${sha256}` }
   }
   for (const path of digests.keys())
-    if (!wanted.has(path)) yield { path, message: 'is not in the manifest' }
+    if (!listed.has(path)) yield { path, message: 'is not in the manifest' }
 }

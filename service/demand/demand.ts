@@ -1,10 +1,11 @@
 /*
- * Generation on demand: which request may have which kernel made. A stranger must not start a thousand downloads, so
- * there are rules of which kernels, limits for each client, and one for all; and who has no token may have nothing
- * made, unless the service is for its own machine alone or its operator says so.
+ * Generation on demand: decides which request may start the generation of which kernel's BTF. A stranger must not start
+ * a thousand downloads. Allow and deny rules select the kernels; quotas limit each client; the generator's queue limits
+ * all clients together. Without a token a client starts nothing, unless the service listens on localhost only or its
+ * operator allows it.
  *
- * What came of a kernel is remembered: a client that asks again for a build that was not among those made is told so,
- * instead of waiting again.
+ * Outcomes are remembered: a client that requests a build which the generation did not produce gets `unknown_kernel` at
+ * once, and does not wait again.
  */
 import { LRUCache } from 'lru-cache'
 import {
@@ -21,49 +22,52 @@ import { ANY } from '../kernel/lookup.ts'
 import { toPublicFailure } from '../kernel/public-record.ts'
 import { type BtfGenerator, type Generation, isEnded } from './generation.ts'
 
-/** How long it is remembered what came of a kernel, in milliseconds. */
-const REMEMBERED = 10 * 60 * 1000
+/** milliseconds for which the outcome of a generation is remembered */
+const OUTCOME_TTL = 10 * 60 * 1000
 const HOUR = 3600 * 1000
-/** seconds */
-const LONGEST_WAIT = 30
-/** So many kernels, and clients, are remembered. */
-const KEPT = 10_000
+/** seconds; the upper bound of the pause between two requests for a generation under way */
+const MAX_RETRY_AFTER = 30
+/** seconds until a client that has its share of generations under way may try again */
+const CONCURRENCY_RETRY_AFTER = 5
+/** the bound of remembered kernels, and of remembered clients */
+const MAX_ENTRIES = 10_000
 
-/** A generation that a request is to wait for. */
+/** A generation that a request waits for. */
 export interface Wait {
   id: string
-  /** seconds after which to ask again: soon at first, then seldom */
+  /** seconds until the next request; grows with the age of the generation */
   retryAfter: number
 }
 
-/** A client, as far as a generation depends on it. */
+/** The client of a request. */
 export interface Requester {
-  /** the name that its generations are counted under */
+  /** the name for which its generations are counted */
   caller: string
   /** whether it may start a generation */
   mayGenerate: boolean
 }
 
-interface Begun {
+interface TrackedGeneration {
   id: string
   caller: string
-  /** as `Date.now()` has it */
-  at: number
-  readonly ended: Generation | undefined
+  /** `Date.now()` at the start */
+  startedAt: number
+  /** undefined while it is under way */
+  readonly outcome: Generation | undefined
 }
 
 export class Demand {
   readonly generator: BtfGenerator
   readonly #catalog: Catalog
   readonly #settings: Config
-  /** by the prefix of the kernel's keys */
-  readonly #begun = new LRUCache<string, Begun>({ max: KEPT })
-  /** when each client had something begun, in the last hour */
-  readonly #times = new LRUCache<string, number[]>({ max: KEPT, ttl: HOUR })
-  /** by generation, until it is told */
-  readonly #following = new Map<string, Promise<void>>()
-  /** since the start */
-  readonly counts = { begun: 0, published: 0, unknown: 0, failed: 0, refused: 0 }
+  /** key: the prefix of the kernel's keys in the store */
+  readonly #tracked = new LRUCache<string, TrackedGeneration>({ max: MAX_ENTRIES })
+  /** times at which each client started generations, within the last hour */
+  readonly #starts = new LRUCache<string, number[]>({ max: MAX_ENTRIES, ttl: HOUR })
+  /** key: the generation's id; resolves when its outcome is remembered */
+  readonly #watchers = new Map<string, Promise<void>>()
+  /** since the start of the process */
+  readonly counts = { started: 0, published: 0, unknown: 0, failed: 0, refused: 0 }
 
   constructor(generator: BtfGenerator, catalog: Catalog, settings: Config) {
     this.generator = generator
@@ -72,99 +76,103 @@ export class Demand {
   }
 
   /**
-   * The generation that makes this kernel's BTF, begun where this request may have it begun. Undefined where there is
-   * none, and asking again is of no use: none may be begun, no source offers the kernel, or it has just been made.
-   * Errors: `busy`, `quota_exceeded`, and `generation_failed` with the failure.
+   * Returns the generation of this kernel's BTF, and starts it if the requester may do so. Returns undefined if a retry
+   * is of no use: the requester may not start it, no source has the kernel, or the generation has just ended.
+   * Errors: `busy`, `quota_exceeded`; `generation_failed` with `details.failure`.
    */
   request(kernel: KernelName, requester: Requester): Wait | undefined {
     if ([kernel.distro, kernel.version, kernel.arch].includes(ANY)) return undefined
     const key = kernelPrefix(namesOf(kernel).at(-1)!)
-    const begun = this.#begun.get(key)
-    if (begun) return waitFor(begun)
-    if (!this.#mayBegin(kernel, requester)) return undefined
-    return waitFor(this.#begin(key, kernel, requester.caller))
+    const tracked = this.#tracked.get(key)
+    if (tracked) return waitFor(tracked)
+    if (!this.#mayStart(kernel, requester)) return undefined
+    return waitFor(this.#start(key, kernel, requester.caller))
   }
 
-  /** Waits until what an ended generation made is answered with. */
+  /** Resolves when requests are answered with the outcome of an ended generation. */
   async settled(id: string): Promise<void> {
-    await this.#following.get(id)
+    await this.#watchers.get(id)
   }
 
-  #mayBegin(kernel: KernelName, { mayGenerate }: Requester): boolean {
+  #mayStart(kernel: KernelName, { mayGenerate }: Requester): boolean {
     if (!mayGenerate) return false
     const { generateAllow, generateDeny } = this.#settings
     const { distro, version, arch, release } = namesOf(kernel).at(-1)!
     const name = [distro, version, arch, release].map(encodeName).join('/')
-    const among = (globs: readonly string[]) => globs.some((glob) => matchGlob(glob, name))
-    return !among(generateDeny) && (generateAllow.length === 0 || among(generateAllow))
+    const matches = (globs: readonly string[]) => globs.some((glob) => matchGlob(glob, name))
+    return !matches(generateDeny) && (generateAllow.length === 0 || matches(generateAllow))
   }
 
   /** Errors: `busy`, `quota_exceeded`. */
-  #begin(key: string, kernel: KernelName, caller: string): Begun {
+  #start(key: string, kernel: KernelName, caller: string): TrackedGeneration {
     const { generatePerClient, generatePerHour } = this.#settings
     const now = Date.now()
-    const times = (this.#times.get(caller) ?? []).filter((time) => time > now - HOUR)
-    if (times.length >= generatePerHour)
+    const starts = (this.#starts.get(caller) ?? []).filter((time) => time > now - HOUR)
+    if (starts.length >= generatePerHour)
       throw this.#refused(
         'quota_exceeded',
         `quota exceeded: ${generatePerHour} generations per hour and client`,
-        HOUR - (now - times[0]!),
+        Math.ceil((HOUR - (now - starts[0]!)) / 1000),
       )
-    if (this.#underWayOf(caller) >= generatePerClient)
+    if (this.#underWayFor(caller) >= generatePerClient)
       throw this.#refused(
         'quota_exceeded',
         `quota exceeded: ${generatePerClient} generations at once per client`,
+        CONCURRENCY_RETRY_AFTER,
       )
     const generation = this.generator.submit(kernel)
-    if (!generation) throw this.#refused('busy', 'the generation queue is full')
-    const begun: Begun = { id: generation.id, caller, at: now, ended: undefined }
-    if (isEnded(generation)) return this.#end(key, begun, generation)
-    this.#begun.set(key, begun)
-    this.#times.set(caller, [...times, now])
-    this.counts.begun++
-    const following = this.#follow(key, begun)
-      .catch(() => void this.#begun.delete(key))
-      .finally(() => this.#following.delete(begun.id))
-    this.#following.set(begun.id, following)
-    return begun
+    if (!generation) throw this.#refused('busy', 'the generation queue is full; retry later')
+    const tracked = { id: generation.id, caller, startedAt: now, outcome: undefined }
+    if (isEnded(generation)) return this.#remember(key, tracked, generation)
+    this.#tracked.set(key, tracked)
+    this.#starts.set(caller, [...starts, now])
+    this.counts.started++
+    const watcher = this.#watch(key, tracked)
+      .catch(() => void this.#tracked.delete(key))
+      .finally(() => this.#watchers.delete(tracked.id))
+    this.#watchers.set(tracked.id, watcher)
+    return tracked
   }
 
-  #underWayOf(caller: string): number {
-    return this.#begun
+  #underWayFor(caller: string): number {
+    return this.#tracked
       .values()
-      .reduce((sum, begun) => sum + (begun.caller === caller && !begun.ended ? 1 : 0), 0)
+      .reduce((sum, tracked) => sum + (tracked.caller === caller && !tracked.outcome ? 1 : 0), 0)
   }
 
-  #refused(code: 'busy' | 'quota_exceeded', message: string, after?: number): ServiceError {
+  /** `retryAfter` is in seconds. */
+  #refused(code: 'busy' | 'quota_exceeded', message: string, retryAfter?: number): ServiceError {
     this.counts.refused++
-    const details = after === undefined ? {} : { retryAfter: Math.ceil(after / 1000) }
-    return new ServiceError(code, message, { details })
+    return new ServiceError(code, message, {
+      details: retryAfter === undefined ? {} : { retryAfter },
+    })
   }
 
-  /** Sees a generation to its end; what it made is in the catalog before anybody is told. */
-  async #follow(key: string, begun: Begun): Promise<void> {
-    let last = this.generator.get(begun.id)
-    for await (const generation of this.generator.watch(begun.id)) last = generation
-    if (!last || !isEnded(last)) return void this.#begun.delete(key)
-    if (last.state === 'published') await this.#catalog.refresh(key).catch(() => {}) // it is in time
-    this.#end(key, begun, last)
+  /** Follows a generation to its end. The catalog has the new BTF before any client is told. */
+  async #watch(key: string, tracked: TrackedGeneration): Promise<void> {
+    let last = this.generator.get(tracked.id)
+    for await (const generation of this.generator.watch(tracked.id)) last = generation
+    if (!last || !isEnded(last)) return void this.#tracked.delete(key)
+    // a failed refresh only delays the BTF until the next one
+    if (last.state === 'published') await this.#catalog.refresh(key).catch(() => {})
+    this.#remember(key, tracked, last)
     this.counts[last.state as 'published' | 'unknown' | 'failed']++
   }
 
-  #end(key: string, begun: Begun, ended: Generation): Begun {
-    const remembered = { ...begun, ended }
-    this.#begun.set(key, remembered, { ttl: REMEMBERED })
+  #remember(key: string, tracked: TrackedGeneration, outcome: Generation): TrackedGeneration {
+    const remembered = { ...tracked, outcome }
+    this.#tracked.set(key, remembered, { ttl: OUTCOME_TTL })
     return remembered
   }
 }
 
-/** Errors: `generation_failed` with the failure. */
-function waitFor({ id, at, ended }: Begun): Wait | undefined {
-  const seconds = Math.round((Date.now() - at) / 2000)
-  if (!ended) return { id, retryAfter: Math.min(Math.max(seconds, 1), LONGEST_WAIT) }
-  if (ended.state !== 'failed') return undefined
-  const failure = toPublicFailure(ended.failure!)
-  throw new ServiceError('generation_failed', `generating it failed: ${failure.message}`, {
+/** Errors: `generation_failed` with `details.failure`. */
+function waitFor({ id, startedAt, outcome }: TrackedGeneration): Wait | undefined {
+  const seconds = Math.round((Date.now() - startedAt) / 2000)
+  if (!outcome) return { id, retryAfter: Math.min(Math.max(seconds, 1), MAX_RETRY_AFTER) }
+  if (outcome.state !== 'failed') return undefined
+  const failure = toPublicFailure(outcome.failure!)
+  throw new ServiceError('generation_failed', `the generation failed: ${failure.message}`, {
     details: { failure },
   })
 }

@@ -1,49 +1,52 @@
 /*
- * What makes BTF when somebody asks for it, as the service sees it: whoever puts a process together plugs a generator
- * in. A generation is plain data, and goes out as it is.
+ * The generator, as the service sees it: the composition root of a process passes an implementation in. A generation is
+ * plain data, and the API returns it unchanged.
  */
 import Type, { type Static } from 'typebox'
 import { KernelName } from '../../storage/index.ts'
 import { PublicFailure } from '../kernel/public-record.ts'
 
-const Made = Type.Object({
+const GenerationPackage = Type.Object({
   name: Type.String(),
   version: Type.String(),
   state: Type.Enum(['waiting', 'working', 'published', 'failed']),
   stage: Type.Optional(Type.String()),
-  /** bytes that were read */
+  /** bytes read so far */
   read: Type.Integer(),
-  /** bytes in all, where they are known */
+  /** total bytes, if known */
   size: Type.Optional(Type.Integer()),
 })
 
 export const Generation = Type.Object({
   id: Type.String(),
   kernel: KernelName,
-  /** the first two change yet; then its BTF is there, no source offers it, or it failed */
+  /**
+   * `searching` and `working` are under way; the end is `published` (the BTF is in the store), `unknown` (no source has
+   * the kernel) or `failed`
+   */
   state: Type.Enum(['searching', 'working', 'published', 'unknown', 'failed']),
-  /** of each build under the kernel's name */
-  packages: Type.Array(Made),
+  /** one for each build of the kernel */
+  packages: Type.Array(GenerationPackage),
   failure: Type.Optional(PublicFailure),
 })
-type Sent = Static<typeof Generation>
-type Part = Sent['packages'][number]
+type WireGeneration = Static<typeof Generation>
+type WirePackage = WireGeneration['packages'][number]
 
-export type Generation = Omit<Sent, 'packages'> & {
-  packages: (Omit<Part, 'size'> & { size?: number | undefined })[]
+export type Generation = Omit<WireGeneration, 'packages'> & {
+  packages: (Omit<WirePackage, 'size'> & { size?: number | undefined })[]
 }
 
 export interface BtfGenerator {
-  /** How many generations are under way. */
+  /** the number of generations under way */
   readonly underWay: number
-  /** The generation of a kernel, begun where none is under way; undefined where too many are. */
+  /** Returns the generation of a kernel, and starts it if there is none. Returns undefined if the queue is full. */
   submit(kernel: KernelName): Generation | undefined
-  /** A generation that is under way, or ended not long ago. */
+  /** Returns a generation that is under way or has ended recently. */
   get(id: string): Generation | undefined
-  /** A generation as it is now, and after each change, until it has ended or the signal aborts. */
+  /** Yields a generation as it is now, and after each change, until it ends or the signal aborts. */
   watch(id: string, signal?: AbortSignal): AsyncIterable<Generation>
 }
 
-/** Whether nothing more becomes of it. */
+/** Whether the state is final. */
 export const isEnded = ({ state }: Pick<Generation, 'state'>): boolean =>
   state !== 'searching' && state !== 'working'

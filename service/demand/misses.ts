@@ -1,33 +1,33 @@
 /*
- * Kernels that were asked for and are not there, counted by name over restarts. A name comes from a stranger, so there
- * is a bound to them: where it is reached, those that were wanted least, and of these the oldest, make room. Names that
- * somebody made up and asked for once thus push out each other, not what a fleet wants.
+ * Misses: requested kernels that have no BTF, counted by name. The counts survive a restart. Names come from strangers,
+ * so their number is bounded: at the bound the names with the fewest requests are dropped, oldest first. Made-up names,
+ * requested once each, therefore evict each other, and not the kernels of a fleet.
  */
 import { type KernelFilter, type KernelName, matchesFilter, namesOf } from '../../storage/index.ts'
 import { Journal } from '../cache/journal.ts'
 
-/** Kernels that are counted at most; a tenth of them makes room at a time. */
+/** The maximum number of kernels; a tenth is dropped at a time. */
 export const MAX_MISSES = 10_000
 
 export interface Miss {
   kernel: KernelName
   count: number
-  /** when it was asked for, first and last: ISO 8601 */
+  /** times of the first and the last request: ISO 8601 */
   first: string
   last: string
 }
 
-/** A line: what is added to the count of a kernel. */
+/** A line of the journal: an increment of a kernel's count. */
 type Line = [count: number, first: string, last: string, ...name: string[]]
 
 export class Misses {
-  /** kernels by their names, in the order in which they were last asked for */
+  /** key: `keyOf(kernel)`; in the order of the last request */
   readonly #misses = new Map<string, Miss>()
   #journal: Journal | undefined
-  /** since the start */
+  /** since the start of the process */
   readonly counts = { counted: 0, forgotten: 0 }
 
-  /** Those that a file has; without one they are forgotten with the process. Errors: the system's. */
+  /** Reads the misses in a file; without a path they are kept in memory only. Errors: the system's. */
   static async open(path: string | undefined, onError: (error: unknown) => void): Promise<Misses> {
     const misses = new Misses()
     if (path === undefined) return misses
@@ -43,7 +43,7 @@ export class Misses {
     return this.#misses.size
   }
 
-  /** Counts that a kernel was asked for, under the name that the rules for its distribution give it. */
+  /** Counts a request for a kernel, under the canonical name that its distribution's rules give. */
   async count(kernel: KernelName, now = new Date()): Promise<void> {
     const { distro, version, arch, release } = namesOf(kernel).at(-1)!
     const at = now.toISOString()
@@ -53,16 +53,16 @@ export class Misses {
     await this.#journal?.append(line)
   }
 
-  /** Forgets a kernel, which is there by now. */
+  /** Drops a kernel that has BTF by now. */
   forget(kernel: KernelName): void {
     this.#misses.delete(keyOf(kernel))
   }
 
-  /** Those that match a filter, most wanted first, then last asked for first. */
+  /** Returns the misses that match a filter, most requested first, then most recent first. */
   list(filter: KernelFilter = {}): Miss[] {
     return [...this.#misses.values()]
       .filter(({ kernel }) => matchesFilter(kernel, filter))
-      .reverse() // last asked for first, which the sort leaves where counts are equal
+      .reverse() // most recent first; the sort is stable
       .sort((a, b) => b.count - a.count)
   }
 
@@ -73,12 +73,12 @@ export class Misses {
   #add([count, first, last, distro, version, arch, release]: Line): void {
     const kernel = { distro, version, arch, release } as KernelName
     const key = keyOf(kernel)
-    const known = this.#misses.get(key)
-    this.#misses.delete(key) // to the end
+    const previous = this.#misses.get(key)
+    this.#misses.delete(key) // moves the kernel to the end of the order
     this.#misses.set(key, {
-      kernel: known?.kernel ?? kernel,
-      count: (known?.count ?? 0) + count,
-      first: known?.first ?? first,
+      kernel: previous?.kernel ?? kernel,
+      count: (previous?.count ?? 0) + count,
+      first: previous?.first ?? first,
       last,
     })
     if (this.#misses.size > MAX_MISSES) this.#makeRoom()
@@ -93,8 +93,13 @@ export class Misses {
 
   #read(value: unknown): void {
     const [count, ...texts] = value as Line
-    const sound = Number.isSafeInteger(count) && count > 0 && texts.length === 6
-    if (!sound || texts.some((text) => typeof text !== 'string')) throw new Error('no line of ours')
+    const valid =
+      Number.isSafeInteger(count) &&
+      count > 0 &&
+      texts.length === 6 &&
+      texts.every((text) => typeof text === 'string')
+    if (!valid)
+      throw new Error('invalid line of the journal of misses: expected a count and 6 strings')
     this.#add(value as Line)
   }
 

@@ -88,7 +88,7 @@ export const bundleRoutes =
         )
         reply.header('cache-control', 'no-store')
         if (part === 'manifest')
-          return reply.type('application/json').send((await bundle.survey(signal)).manifest)
+          return reply.type('application/json').send((await bundle.dryRun(signal)).manifest)
         reply.header('content-disposition', `attachment; filename="${bundle.file}"`)
         return reply.type(bundle.type).send(bundle.archive())
       },

@@ -1,4 +1,4 @@
-// Bundles for tests: kernels of several distributions with little BTF, and what became of an archive of them.
+// Bundles for tests: kernels of several distributions with small BTF, and readers for the archives.
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { basename } from 'node:path'
@@ -19,23 +19,23 @@ export function objectFile(name: string, order: 'el' | 'eb' = 'el'): ObjectFile 
   return { name: basename(path), bytes: readFileSync(path) }
 }
 
-/** A form that sends objects. */
+/** Returns a multipart form with objects. */
 export function formOf(...objects: readonly ObjectFile[]): FormData {
   const form = new FormData()
   for (const { name, bytes } of objects) form.append('object', new Blob([Buffer.from(bytes)]), name)
   return form
 }
 
-/** A kernel with the BTF of a little kernel. */
-export type Shelved = Partial<Kernel> & {
-  /** the little kernel's machine */
+/** A kernel in the store, with the BTF of a test kernel. */
+export type StoredKernel = Partial<Kernel> & {
+  /** machine of the test kernel; default: x86_64 */
   btf?: string
-  /** of its package */
+  /** version of its package; default: 1 */
   package?: string
 }
 
-/** A kernel of each way that os-release is written, and one with the BTF of another. */
-export const KERNELS: readonly Shelved[] = [
+/** One kernel for each style of os-release. Some share their BTF. */
+export const KERNELS: readonly StoredKernel[] = [
   { distro: 'debian', version: '12', release: '6.1.0-9-amd64' },
   { distro: 'debian', version: '12', release: '6.1.0-10-amd64' },
   { distro: 'debian', version: 'sid', release: '7.0.1-amd64' },
@@ -44,26 +44,26 @@ export const KERNELS: readonly Shelved[] = [
   { distro: 'fedora', version: '31', release: '5.3.7-301.fc31.x86_64' },
 ]
 
-/** Puts kernels into a store. */
-export async function shelve(store: Store, kernels: readonly Shelved[]): Promise<void> {
+/** Puts the records and BTF of kernels into a store. */
+export async function putKernels(store: Store, kernels: readonly StoredKernel[]): Promise<void> {
   for (const { btf: machine = 'x86_64', package: version = '1', ...kernel } of kernels) {
     const btf = await btfOf(store, rawOf(machine))
-    const { package: from } = recordOf({})
-    await putRecord(store, recordOf(kernel, { btf, package: { ...from, version } }))
+    const { package: defaults } = recordOf({})
+    await putRecord(store, recordOf(kernel, { btf, package: { ...defaults, version } }))
   }
 }
 
 const pool = new Pool({ threads: 2 })
 t.teardown(() => pool.close())
 
-/** Bundles of these kernels, in a store in memory. */
-export async function shelfOf(kernels: readonly Shelved[]) {
+/** Returns functions that bundle these kernels, from a store in memory. */
+export async function bundlesOfKernels(kernels: readonly StoredKernel[]) {
   const store = await openStore('memory:')
-  await shelve(store, kernels)
+  await putKernels(store, kernels)
   return await bundlesOf(store)
 }
 
-/** Bundles of what is in a store. */
+/** Returns functions that bundle the kernels in a store. */
 export async function bundlesOf(store: Store) {
   const catalog = await Catalog.open(store)
   const open = (options: Partial<BundleOptions>) =>
@@ -81,8 +81,8 @@ async function packed(bundle: Bundle): Promise<Packed> {
   return { archive, ...(await bundle.result) }
 }
 
-/** What programs that everybody has make of an archive. */
-export const PLAIN: Readonly<Record<string, (bytes: Buffer) => Buffer>> = {
+/** Decompressors: the standard programs. */
+export const DECOMPRESSORS: Readonly<Record<string, (bytes: Buffer) => Buffer>> = {
   none: (bytes) => bytes,
   gz: (input) => execFileSync('gzip', ['-dc'], { input }),
   xz: (input) => execFileSync('xz', ['-dc'], { input }),
@@ -96,7 +96,7 @@ export interface TarMember {
   bytes: Buffer
 }
 
-/** The entries of a tar, without directories. */
+/** Returns the entries of a tar, without directories. */
 export async function membersOf(tar: Buffer): Promise<TarMember[]> {
   const reader = extract()
   reader.end(tar)

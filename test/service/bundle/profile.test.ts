@@ -1,4 +1,4 @@
-// Each profile, read as its consumer reads it. The readers here do what the consumers' own do, by their sources' rules.
+// Each profile is read by a reader that follows the rules in the source of its consumer.
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,10 +8,17 @@ import { decodeManifest } from '../../../service/bundle/manifest.ts'
 import { PROFILES } from '../../../service/bundle/profile.ts'
 import type { KernelName } from '../../../storage/index.ts'
 import { buildRelocate, relocateWithLibbpf } from '../../bpf/oracle/libbpf.ts'
-import { KERNELS, membersOf, objectFile, PLAIN, rawOf, shelfOf } from '../../helpers/bundles.ts'
+import {
+  bundlesOfKernels,
+  DECOMPRESSORS,
+  KERNELS,
+  membersOf,
+  objectFile,
+  rawOf,
+} from '../../helpers/bundles.ts'
 import { coreObjects, littleKernels } from '../../helpers/core.ts'
 
-/** A machine: os-release as its distribution writes it, and uname. */
+/** A machine: its os-release, as the distribution writes it, and uname. */
 interface Machine {
   osRelease: string
   machine: string
@@ -44,19 +51,19 @@ const MACHINES: readonly (Machine & { btf: string })[] = [
   { ...CENTOS, btf: 'i686' },
   { ...UBUNTU, machine: 'aarch64', btf: 'i686' },
 ]
-const shelf = await shelfOf([
+const bundles = await bundlesOfKernels([
   ...KERNELS,
   { distro: 'ubuntu', version: '20.04', arch: 'aarch64', release: UBUNTU.release, btf: 'i686' },
 ])
 
-/** The line `NAME=…` of an os-release, without the name. */
+/** Returns the value in the line `NAME=…` of an os-release, with its quotes. */
 const field = (osRelease: string, name: string): string =>
   osRelease
     .split('\n')
     .find((line) => line.startsWith(`${name}=`))
     ?.slice(name.length + 1) ?? ''
 
-/** libbpf-tools/btf_helpers.c `tar_file_start`: the content of the first header of that name. */
+/** As libbpf-tools/btf_helpers.c `tar_file_start`: returns the content behind the first header with this name. */
 function readAsBcc(tar: Buffer, name: string): Buffer | undefined {
   const text = (at: number, size: number) => tar.toString('latin1', at, at + size).split('\0')[0]!
   for (let at = 0; tar[at] !== 0; ) {
@@ -67,8 +74,8 @@ function readAsBcc(tar: Buffer, name: string): Buffer | undefined {
   return undefined
 }
 
-t.test('bcc: ensure_core_btf finds each in its tar.gz', async (t) => {
-  const { archive } = await shelf.pack({ profile: 'bcc' })
+t.test('bcc: ensure_core_btf finds the BTF of each machine in the tar.gz', async (t) => {
+  const { archive } = await bundles.pack({ profile: 'bcc' })
   const tar = gunzipSync(archive)
   for (const { osRelease, machine, release, btf } of MACHINES) {
     // get_os_info: "ID=%64s", "VERSION_ID=\"%64s" without the last character
@@ -79,36 +86,43 @@ t.test('bcc: ensure_core_btf finds each in its tar.gz', async (t) => {
   }
 })
 
-t.test('bcc: headers are plain, and what they cannot hold is refused', async (t) => {
-  const long = (length: number) => {
-    const release = 'x'.repeat(length - './debian/12/x86_64/.btf'.length)
-    return { distro: 'debian', version: '12', arch: 'x86_64', release }
-  }
-  t.equal(PROFILES.bcc.path(long(99)).length, 99)
-  t.throws(() => PROFILES.bcc.path(long(100)), {
-    code: 'not_representable',
-    message: /100 bytes.*reads 99/,
-  })
-  t.throws(() => PROFILES.bcc.path({ ...long(50), release: 'é' }), { code: 'not_representable' })
-  const { pack, open } = await shelfOf([long(99), long(100)])
-  const { archive, findings, kernels } = await pack({ profile: 'bcc' })
-  t.equal(kernels, 1)
-  t.match(findings, [{ code: 'not_representable', kernel: long(100), included: false }])
-  const tar = gunzipSync(archive)
-  t.ok(readAsBcc(tar, PROFILES.bcc.path(long(99)))?.equals(rawOf('x86_64')))
-  t.equal(tar.length, 512 + Math.ceil(rawOf('x86_64').length / 512) * 512 + 1024, 'no other header')
-  t.equal(tar[156], 0x30, 'a regular file')
-  t.equal(tar[345], 0, 'no prefix')
-  await t.rejects(open({ profile: 'bcc', unsupported: 'fail' }), { code: 'unsupported' })
-})
+t.test(
+  'bcc: headers are plain, and a path that does not fit a plain header is refused',
+  async (t) => {
+    const long = (length: number) => {
+      const release = 'x'.repeat(length - './debian/12/x86_64/.btf'.length)
+      return { distro: 'debian', version: '12', arch: 'x86_64', release }
+    }
+    t.equal(PROFILES.bcc.path(long(99)).length, 99)
+    t.throws(() => PROFILES.bcc.path(long(100)), {
+      code: 'not_representable',
+      message: /100 bytes.*reads 99/,
+    })
+    t.throws(() => PROFILES.bcc.path({ ...long(50), release: 'é' }), { code: 'not_representable' })
+    const { pack, open } = await bundlesOfKernels([long(99), long(100)])
+    const { archive, findings, kernels } = await pack({ profile: 'bcc' })
+    t.equal(kernels, 1)
+    t.match(findings, [{ code: 'not_representable', kernel: long(100), included: false }])
+    const tar = gunzipSync(archive)
+    t.ok(readAsBcc(tar, PROFILES.bcc.path(long(99)))?.equals(rawOf('x86_64')))
+    t.equal(
+      tar.length,
+      512 + Math.ceil(rawOf('x86_64').length / 512) * 512 + 1024,
+      'no other header',
+    )
+    t.equal(tar[156], 0x30, 'a regular file')
+    t.equal(tar[345], 0, 'no prefix')
+    await t.rejects(open({ profile: 'bcc', unsupported: 'fail' }), { code: 'unsupported' })
+  },
+)
 
 t.test(
-  'inspektor-gadget: btfgen finds each in its tar.gz, but where there is no VERSION_ID',
+  'inspektor-gadget: btfgen finds the BTF of each machine with a VERSION_ID in the tar.gz',
   async (t) => {
-    const { archive, findings } = await shelf.pack({ profile: 'inspektor-gadget' })
+    const { archive, findings } = await bundles.pack({ profile: 'inspektor-gadget' })
     const members = await membersOf(gunzipSync(archive))
     for (const { osRelease, machine, release, btf } of MACHINES) {
-      // GetOSInfo: ID as it stands, VERSION_ID without quotes, both wanted
+      // GetOSInfo: ID with its quotes, VERSION_ID without; both are required
       const version = field(osRelease, 'VERSION_ID').replaceAll('"', '')
       if (version === '') continue
       const name = `${field(osRelease, 'ID')}/${version}/${machine}/${release}.btf`
@@ -121,9 +135,9 @@ t.test(
 )
 
 t.test(
-  "datadog: the agent finds each of one architecture in its tar.xz, and in that member's",
+  'datadog: the agent finds a tar.xz for each machine of one architecture in the tar.xz',
   async (t) => {
-    const { archive } = await shelf.pack({ profile: 'datadog', filter: { arch: 'amd64' } })
+    const { archive } = await bundles.pack({ profile: 'datadog', filter: { arch: 'amd64' } })
     const file = join(t.testdir(), 'minimized-btfs.tar.xz')
     writeFileSync(file, archive)
     const listed = execFileSync('xz', ['--list', '-vv', file], { encoding: 'utf8' })
@@ -132,44 +146,51 @@ t.test(
     )
     t.ok(
       windows.length > 0 && Math.max(...windows) <= 64 * 1024,
-      'xi2/xz takes dictionaries of 64 MiB',
+      'xi2/xz supports dictionaries up to 64 MiB',
     )
-    const members = await membersOf(PLAIN.xz!(archive))
+    const members = await membersOf(DECOMPRESSORS.xz!(archive))
     for (const { osRelease, machine, release, btf } of MACHINES) {
       if (machine !== 'x86_64') continue
-      // getEmbeddedBTF: platform, for Ubuntu the version, then the release
+      // getEmbeddedBTF: the platform, the version (Ubuntu only), the release
       const id = field(osRelease, 'ID').replaceAll('"', '')
       const version = field(osRelease, 'VERSION_ID').replaceAll('"', '')
       const path = [id, ...(id === 'ubuntu' ? [version] : []), `${release}.btf.tar.xz`].join('/')
       const member = members.find(({ name, type }) => type === 'file' && name === path)
-      const [inner, ...more] = await membersOf(PLAIN.xz!(member!.bytes))
+      const [inner, ...others] = await membersOf(DECOMPRESSORS.xz!(member!.bytes))
       t.match(inner, { type: 'file', name: `${release}.btf` }, path)
       t.ok(inner!.bytes.equals(rawOf(btf)))
-      t.same(more, [])
+      t.same(others, [])
     }
-    const { findings } = await (await shelfOf([{ distro: 'arch', version: 'rolling' }])).pack({
+    const { findings } = await (
+      await bundlesOfKernels([{ distro: 'arch', version: 'rolling' }])
+    ).pack({
       profile: 'datadog',
     })
-    t.match(findings, [{ code: 'not_representable', message: /does not know arch/ }])
+    t.match(findings, [
+      { code: 'not_representable', message: /does not know the distribution arch/ },
+    ])
   },
 )
 
-t.test('btfhub: the archive tree, each member a tar.xz with one file', async (t) => {
-  const { archive, manifest } = await shelf.pack({ profile: 'btfhub' })
-  const directory = t.testdir()
-  execFileSync('tar', ['-x', '-C', directory], { input: archive })
-  for (const { osRelease, machine, release, btf } of MACHINES) {
-    const id = field(osRelease, 'ID').replaceAll('"', '')
-    const version = field(osRelease, 'VERSION_ID').replaceAll('"', '') || 'sid'
-    const path = `${id}/${version}/${machine === 'aarch64' ? 'arm64' : machine}/${release}.btf.tar.xz`
-    execFileSync('tar', ['-xJf', join(directory, path), '-C', directory])
-    t.ok(readFileSync(join(directory, `${release}.btf`)).equals(rawOf(btf)), path)
-    t.ok(decodeManifest(manifest).kernels.some((kernel) => kernel.path === path))
-  }
-})
+t.test(
+  'btfhub: the tar has the tree of btfhub-archive, and each member is a tar.xz with one file',
+  async (t) => {
+    const { archive, manifest } = await bundles.pack({ profile: 'btfhub' })
+    const directory = t.testdir()
+    execFileSync('tar', ['-x', '-C', directory], { input: archive })
+    for (const { osRelease, machine, release, btf } of MACHINES) {
+      const id = field(osRelease, 'ID').replaceAll('"', '')
+      const version = field(osRelease, 'VERSION_ID').replaceAll('"', '') || 'sid'
+      const path = `${id}/${version}/${machine === 'aarch64' ? 'arm64' : machine}/${release}.btf.tar.xz`
+      execFileSync('tar', ['-xJf', join(directory, path), '-C', directory])
+      t.ok(readFileSync(join(directory, `${release}.btf`)).equals(rawOf(btf)), path)
+      t.ok(decodeManifest(manifest).kernels.some((kernel) => kernel.path === path))
+    }
+  },
+)
 
-t.test('tree: libbpf relocates against an unpacked member as against the whole', async (t) => {
-  const { archive } = await shelf.pack({ objects: [objectFile('task')] })
+t.test('tree: libbpf relocates against an unpacked member as against the whole BTF', async (t) => {
+  const { archive } = await bundles.pack({ objects: [objectFile('task')] })
   const directory = t.testdir()
   mkdirSync(join(directory, 'tree'))
   execFileSync('tar', ['-xJ', '-C', join(directory, 'tree')], { input: archive })
@@ -183,7 +204,7 @@ t.test('tree: libbpf relocates against an unpacked member as against the whole',
   t.same(await decisions(member), await decisions(littleKernels().get('x86_64')!))
 })
 
-t.test('names that would lead elsewhere', async (t) => {
+t.test('no profile gives a path that leads out of the directory', async (t) => {
   const kernel: KernelName = {
     distro: 'debian',
     version: '12',

@@ -1,13 +1,13 @@
-// A bundle against its manifest: what is missing, too much or different; and whose word the manifest is.
+// The verification of a bundle: missing, unlisted and changed members; the signature of the manifest.
 import t from 'tap'
 import { decodeManifest, encodeManifest, signManifest } from '../../../service/bundle/manifest.ts'
 import { type BundleFile, verifyBundle } from '../../../service/bundle/verify.ts'
 import { generateKeys } from '../../../storage/index.ts'
-import { KERNELS, membersOf, PLAIN, shelfOf } from '../../helpers/bundles.ts'
+import { bundlesOfKernels, DECOMPRESSORS, KERNELS, membersOf } from '../../helpers/bundles.ts'
 
-const mine = generateKeys()
-const bundle = await (await shelfOf(KERNELS)).pack({ secretKey: mine.secretKey })
-const files: BundleFile[] = (await membersOf(PLAIN.xz!(bundle.archive))).map(
+const keys = generateKeys()
+const bundle = await (await bundlesOfKernels(KERNELS)).pack({ secretKey: keys.secretKey })
+const files: BundleFile[] = (await membersOf(DECOMPRESSORS.xz!(bundle.archive))).map(
   ({ name, link, bytes }) => ({
     path: name,
     bytes: link ? undefined : bytes,
@@ -26,13 +26,13 @@ async function verify(changed: readonly BundleFile[], publicKey?: string, beside
 const without = (...paths: string[]) => files.filter(({ path }) => !paths.includes(path))
 const replaced = (path: string, bytes: Buffer) => [...without(path), { path, bytes }]
 
-t.test('a whole one, hard links and all', async (t) => {
+t.test('a complete bundle with hard links has no problems', async (t) => {
   t.ok(files.some(({ link }) => link))
   t.same(await verify(files), { kernels: 6, signed: false, problems: [] })
-  t.same(await verify(files, mine.publicKey), { kernels: 6, signed: true, problems: [] })
+  t.same(await verify(files, keys.publicKey), { kernels: 6, signed: true, problems: [] })
 })
 
-t.test('members that are missing, different, or too many', async (t) => {
+t.test('missing, changed and unlisted members are reported', async (t) => {
   const last = files.filter(({ link }) => link).at(-1)!.path
   t.same((await verify(without(last))).problems, [{ path: last, message: 'is missing' }])
   const more = [...files, { path: 'more.btf', bytes: Buffer.from('x') }]
@@ -49,15 +49,15 @@ t.test('members that are missing, different, or too many', async (t) => {
   t.match((await verify(device)).problems, [{ path: first.path }])
 })
 
-t.test('a manifest that is not ours, or none', async (t) => {
+t.test('a manifest that is missing, invalid or not signed by the key is refused', async (t) => {
   const other = generateKeys()
   await t.rejects(verify(files, other.publicKey), { code: 'invalid_signature' })
   await t.rejects(verify(files, 'nonsense'), { code: 'invalid_key' })
   const changed = replaced('manifest.json', encodeManifest({ ...manifest, btfmill: '9' }))
-  await t.rejects(verify(changed, mine.publicKey), { code: 'invalid_signature' })
+  await t.rejects(verify(changed, keys.publicKey), { code: 'invalid_signature' })
   const unsigned = without('manifest.json.minisig')
   t.match(await verify(unsigned), { problems: [] })
-  await t.rejects(verify(unsigned, mine.publicKey), {
+  await t.rejects(verify(unsigned, keys.publicKey), {
     code: 'invalid_bundle',
     message: /not signed/,
   })
@@ -70,10 +70,10 @@ t.test('a manifest that is not ours, or none', async (t) => {
     )
 })
 
-t.test('beside the archive', async (t) => {
+t.test('a manifest beside the archive is verified like one inside', async (t) => {
   const members = without('manifest.json', 'manifest.json.minisig')
-  const signature = signManifest(bundle.manifest, mine.secretKey)
-  t.ok(signature.equals(bundle.signature!), 'a signature says nothing of the time')
+  const signature = signManifest(bundle.manifest, keys.secretKey)
+  t.ok(signature.equals(bundle.signature!), 'a signature has no timestamp')
   const beside = { manifest: bundle.manifest, signature }
-  t.same(await verify(members, mine.publicKey, beside), { kernels: 6, signed: true, problems: [] })
+  t.same(await verify(members, keys.publicKey, beside), { kernels: 6, signed: true, problems: [] })
 })

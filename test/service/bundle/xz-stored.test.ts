@@ -1,4 +1,4 @@
-// .xz around bytes as they are: xz itself takes it, and a compressor sees through it.
+// .xz files with stored data: xz decodes them, and an outer compressor finds their repetitions.
 import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -9,7 +9,7 @@ import { frameXz } from '../../../service/bundle/xz-stored.ts'
 const SIZES = [0, 1, 2, 3, 4, 127, 128, 65_535, 65_536, 65_537, 131_073, 1_000_000]
 const bytesOf = (size: number) => Buffer.from(Array.from({ length: size }, (_, i) => (i * i) >> 3))
 
-t.test('xz decodes it, and all its checks hold', async (t) => {
+t.test('xz decodes a stored file of any size, and its checks hold', async (t) => {
   for (const size of SIZES) {
     const [bytes, framed] = [bytesOf(size), frameXz(bytesOf(size))]
     const plain = execFileSync('xz', ['-dc'], { input: framed, maxBuffer: 2 * size + 1024 })
@@ -21,7 +21,7 @@ t.test('xz decodes it, and all its checks hold', async (t) => {
   }
 })
 
-t.test('a damaged one is refused', async (t) => {
+t.test('xz refuses a damaged file', async (t) => {
   const framed = frameXz(bytesOf(1000))
   for (let at = 0; at < framed.length; at += 41) {
     const damaged = Buffer.from(framed)
@@ -30,7 +30,7 @@ t.test('a damaged one is refused', async (t) => {
   }
 })
 
-t.test('what is the same in two of them is found again', async (t) => {
+t.test('a compressor finds the content that two stored files share', async (t) => {
   const bytes = bytesOf(60_000)
   const twice = Buffer.concat([frameXz(bytes), frameXz(bytes)])
   t.ok(zstdCompressSync(twice).length < zstdCompressSync(frameXz(bytes)).length * 1.1)

@@ -6,7 +6,7 @@ import t from 'tap'
 import { importTree } from '../../../generator/index.ts'
 import { PROFILE_NAMES } from '../../../service/bundle/profile.ts'
 import { Catalog, openStore, putRecord, type Store } from '../../../storage/index.ts'
-import { bundlesOf, KERNELS, shelve } from '../../helpers/bundles.ts'
+import { bundlesOf, KERNELS, putKernels } from '../../helpers/bundles.ts'
 import { run } from '../../helpers/command.ts'
 import { coreObjects } from '../../helpers/core.ts'
 import { btfOf, recordOf } from '../../helpers/test-service.ts'
@@ -16,7 +16,7 @@ const directory = t.testdir()
 const at = (...path: string[]) => join(directory, ...path)
 const store = ['--store', `file:${at('store')}`]
 const task = coreObjects('el').get('task')!
-await shelve(await openStore(`file:${at('store')}`), [
+await putKernels(await openStore(`file:${at('store')}`), [
   ...KERNELS,
   { release: '6.1.0-9-s390x', arch: 's390x', btf: 's390x' },
 ])
@@ -56,7 +56,7 @@ t.test('export --verify reports a file that differs from the manifest', async (t
     .split('\n')
     .map((line) => JSON.parse(line))
   t.same(lines, [
-    { path, message: `is not ${'0'.repeat(64)}` },
+    { path, message: `does not have the SHA-256 ${'0'.repeat(64)}` },
     { summary: { path: file, kernels: 6, signed: false, wrong: 1 } },
   ])
 })
@@ -112,7 +112,7 @@ t.test('export writes to standard output, and writes nothing where it fails', as
     stderr: /unknown_kernel: no kernels match --arch riscv64: there are x86_64, s390x/,
   })
   t.match(failed, { status: 1, stdout: '', stderr: leftOut })
-  t.match(failed.stderr, /unsupported: there is a kernel for which/)
+  t.match(failed.stderr, /unsupported: the bundle cannot hold 1 kernel/)
   t.match(object, { status: 1, stderr: /unsupported: object 1: the ELF file is for machine/ })
   t.notOk(existsSync(at('none')))
 })

@@ -8,18 +8,18 @@ import { decodeManifest } from '../../../service/bundle/manifest.ts'
 import { blobKey, openStore, sha256Of } from '../../../storage/index.ts'
 import {
   bundlesOf,
+  DECOMPRESSORS,
   formOf,
   KERNELS,
   membersOf,
   objectFile,
-  PLAIN,
+  putKernels,
   rawOf,
-  shelve,
 } from '../../helpers/bundles.ts'
 import { slowly, startMill } from '../../helpers/test-service.ts'
 
 const store = await openStore('memory:')
-await shelve(store, KERNELS)
+await putKernels(store, KERNELS)
 const mill = await startMill(t, () => [], { store, settings: { bundles: 1 } })
 const bundles = await bundlesOf(store)
 const task = objectFile('task')
@@ -56,7 +56,7 @@ t.test(
     const same = await bundles.pack({ zstd: true, objects, filter })
     t.equal(least.headers.get('content-type'), 'application/zstd')
     t.ok(least.bytes.equals(same.archive))
-    t.equal((await membersOf(PLAIN.zstd!(least.bytes))).length, 2)
+    t.equal((await membersOf(DECOMPRESSORS.zstd!(least.bytes))).length, 2)
   },
 )
 
@@ -122,12 +122,12 @@ t.test(
     const all = [first.value]
     for (let next = await pieces.next(); !next.done; next = await pieces.next())
       all.push(next.value)
-    t.equal((await membersOf(PLAIN.xz!(Buffer.concat(all)))).length, KERNELS.length + 1)
+    t.equal((await membersOf(DECOMPRESSORS.xz!(Buffer.concat(all)))).length, KERNELS.length + 1)
   },
 )
 
 t.test('a client that disconnects ends the work and returns its quota', async (t) => {
-  await shelve(
+  await putKernels(
     store,
     Array.from({ length: 30 }, (_, n) => ({
       distro: 'ol',

@@ -12,7 +12,7 @@ import type { ObjectFile } from '../../../service/bundle/member.ts'
 import { ServiceError } from '../../../service/error.ts'
 import { untilTooComplex } from '../../../service/routes/for-kernels.ts'
 import { blobKey, openStore, type Store, sha256Of } from '../../../storage/index.ts'
-import { formOf, objectFile, rawOf, shelve } from '../../helpers/bundles.ts'
+import { formOf, objectFile, putKernels, rawOf } from '../../helpers/bundles.ts'
 import { run, storeOf } from '../../helpers/command.ts'
 import { coreObjects } from '../../helpers/core.ts'
 import { heavyObject } from '../../helpers/heavy-object.ts'
@@ -189,7 +189,7 @@ t.test('results are cached by object and BTF', async (t) => {
 async function many(kernels: number): Promise<Store> {
   const store = await openStore('memory:')
   const releases = Array.from({ length: kernels }, (_, n) => ({ release: `4.1-${n}` }))
-  await shelve(store, releases)
+  await putKernels(store, releases)
   return store
 }
 
@@ -254,7 +254,7 @@ t.test('a client that disconnects does not abort the work that others wait for',
 
 t.test('a store that fails midway closes the connection', async (t) => {
   const store = await many(3)
-  await shelve(store, [{ release: '9', btf: 'i686' }])
+  await putKernels(store, [{ release: '9', btf: 'i686' }])
   const { url } = await startMill(t, () => [], { store })
   const get = store.get.bind(store)
   const fails = blobKey(sha256Of(rawOf('i686')))
@@ -293,7 +293,7 @@ async function meanwhile(t: Test, url: string, requests: Promise<unknown>[]): Pr
 t.test('a too complex object is refused while other requests are answered', async (t) => {
   const heavy = { name: 'heavy', bytes: heavyObject(t.testdir({})) }
   const store = await many(1)
-  await shelve(store, [{ release: '5', btf: 'i686' }])
+  await putKernels(store, [{ release: '5', btf: 'i686' }])
   const { url } = await startMill(t, () => [], { store, settings: { taskTime: 6 } })
   const surveyed = post('/v1/check', [heavy, task], { url })
   const refused = ['check', 'minimize'].map((route) =>
