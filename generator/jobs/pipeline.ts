@@ -22,7 +22,7 @@ import {
 } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import type { Instead, OnJobEvent, Stage } from '../event.ts'
-import { codeOf, failureOf } from '../failure.ts'
+import { codeOf, failureOf, messageOf } from '../failure.ts'
 import type { DownloadRetryOptions } from '../packages/download.ts'
 import { type Fetched, fetchVmlinux, type PackageReceipt } from '../packages/fetch.ts'
 import { ALL_MODULES, type ModuleFile, ModuleSet, moduleName } from '../packages/module.ts'
@@ -115,7 +115,7 @@ export async function runJob(
     if (denial?.want) return { state: 'deferred', want: denial.want }
     const { code } = codeOf(error)
     if (job.fallback && !denial && isLost(code)) {
-      const { message } = error as Error
+      const message = messageOf(error)
       return await runJob(job.fallback, lease, options, { package: name, code, message })
     }
     const outcome = await recordFailure(job, denial?.error ?? error, options)
