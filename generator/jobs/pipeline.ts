@@ -31,6 +31,7 @@ import { readVmlinux } from '../packages/vmlinux.ts'
 import { withScratch } from '../scratch.ts'
 import type { Source } from '../sources/source.ts'
 import { ALL_SOURCES } from '../sources/sources.ts'
+import { accessTo } from './belonging.ts'
 import { type Amount, type Denial, type Lease, memoryWith, needsOf } from './budget.ts'
 import { checkBtf, checkVmlinux, originOf } from './check.ts'
 import { type Job, nameOf } from './job.ts'
@@ -181,7 +182,8 @@ const imageIn = (directory: string): string => join(directory, 'vmlinux')
 function startFetch(run: JobRun, directory: string): Promise<Fetched> {
   const { job, options, modules: set, signal } = run
   const { onEvent, retry, sources = ALL_SOURCES } = options
-  const access = sources.find(({ id }) => id === job.source)?.access
+  const source = sources.find(({ id }) => id === job.source)
+  const access = accessTo(source, job.package.url)
   const moduleLimit = atMost(UNPACK_LIMITS.unpacked, 'the modules')
   const modules = set && { set, directory, room: diskLimit(run, 'modules', moduleLimit) }
   const room = diskLimit(run, 'vmlinux', atMost(UNPACK_LIMITS.vmlinux))
