@@ -1,4 +1,5 @@
 /* JSON from servers, validated against a schema before use. */
+import { showable } from '../storage/index.ts'
 import { GeneratorError } from './error.ts'
 
 /** The part of a compiled TypeBox schema that is used here. */
@@ -14,7 +15,7 @@ export function parseJson<T>(bytes: Buffer, schema: Schema<T>, url: string): T {
   const [first] = schema.Errors(value)
   throw new GeneratorError(
     'invalid_index',
-    `${url}: invalid JSON at ${first?.instancePath || '/'}: ${first?.message}`,
+    `${showable(url)}: invalid JSON at ${first?.instancePath || '/'}: ${first?.message}`,
   )
 }
 
@@ -22,8 +23,12 @@ function parse(bytes: Buffer, url: string): unknown {
   try {
     return JSON.parse(bytes.toString('utf8'))
   } catch (cause) {
-    throw new GeneratorError('invalid_index', `${url}: invalid JSON: ${(cause as Error).message}`, {
-      cause,
-    })
+    throw new GeneratorError(
+      'invalid_index',
+      `${showable(url)}: invalid JSON: ${(cause as Error).message}`,
+      {
+        cause,
+      },
+    )
   }
 }

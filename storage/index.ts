@@ -50,7 +50,7 @@ export {
   readRecord,
   readSourceFailure,
 } from './json.ts'
-export { publicRecord } from './public.ts'
+export { publicFailure, publicRecord } from './public.ts'
 export {
   BtfInfo,
   BuildRecord,
@@ -60,6 +60,10 @@ export {
   SourceFailure,
   Tool,
 } from './record.ts'
+
+// URLs, paths and messages that anyone may see.
+
+export { scrubbed, showable, withoutCredentials } from './showable.ts'
 
 // The catalog.
 

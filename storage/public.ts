@@ -3,29 +3,40 @@
  * private: they reveal directories and code of the operator's machine, or grant access to a server.
  */
 import type { Failure } from './failure.ts'
-import type { BuildRecord } from './record.ts'
+import type { BuildRecord, ModuleFailure } from './record.ts'
+import { scrubbed, showable } from './showable.ts'
 
 /** A record without its private data. A record that has none is returned unchanged. */
 export function publicRecord(record: BuildRecord): BuildRecord {
   if (isPublic(record)) return record
-  const { package: from, failure, ...rest } = record
+  const { package: from, failure, moduleFailures, ...rest } = record
   return {
     ...rest,
-    package: { ...from, url: publicUrl(from.url) },
-    ...(failure && { failure: withoutLog(failure) }),
+    package: { ...from, url: showable(from.url) },
+    ...(failure && { failure: publicFailure(failure) }),
+    ...(moduleFailures && { moduleFailures: publicModules(moduleFailures) }),
   }
 }
 
-const withoutLog = ({ log: _, ...failure }: Failure): Failure => failure
-
-/** Whether a record has no private data. */
-export function isPublic({ package: { url }, failure }: BuildRecord): boolean {
-  return failure?.log === undefined && publicUrl(url) === url
+/** A failure without its log. Its message is scrubbed, in case whoever made it forgot to. */
+export function publicFailure({ log: _, ...failure }: Failure): Failure {
+  return { ...failure, message: scrubbed(failure.message) }
 }
 
-/** An HTTP URL without credentials; of any other URL or path only the file name. */
-function publicUrl(url: string): string {
-  return /^https?:/.test(url)
-    ? url.replace(/^(https?:\/\/)[^/?#]*@/, '$1') // up to the last @: a password may contain one
-    : url.replace(/^.*[/\\]/s, '')
+const publicModules = (failures: Record<string, ModuleFailure>): Record<string, ModuleFailure> =>
+  Object.fromEntries(
+    Object.entries(failures).map(([name, failure]) => [
+      name,
+      { ...failure, message: scrubbed(failure.message) },
+    ]),
+  )
+
+/** Whether a record has no private data. */
+export function isPublic({ package: { url }, failure, moduleFailures }: BuildRecord): boolean {
+  const failures = [...(failure ? [failure] : []), ...Object.values(moduleFailures ?? {})]
+  return (
+    failure?.log === undefined &&
+    showable(url) === url &&
+    failures.every(({ message }) => scrubbed(message) === message)
+  )
 }

@@ -2,7 +2,9 @@
  * apt repositories (apt-ftparchive(1), https://wiki.debian.org/DebianRepository/Format): InRelease is signed and has
  * the digest of each Packages file, which has the digest of each package. Unsigned repositories are rejected.
  */
+
 import { Readable } from 'node:stream'
+import { showable } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import { type Compression, capped, decompress } from '../packages/decompress.ts'
 import { readKeyrings, verifyClearSigned } from '../signature.ts'
@@ -84,14 +86,14 @@ async function readRelease(
   const document = await readIndex(url, MAX_RELEASE, options)
   const text = await verifyClearSigned(document, { keyrings, endOfLife, signal })
   const [fields] = parseStanzas(text)
-  if (!fields) throw new GeneratorError('invalid_index', `${url}: the file is empty`)
+  if (!fields) throw new GeneratorError('invalid_index', `${showable(url)}: the file is empty`)
   const until = fields.get('valid-until')
   if (
     until !== undefined &&
     !endOfLife &&
     !(Date.parse(until) > (options.now ?? new Date()).getTime())
   ) {
-    throw new GeneratorError('expired_signature', `${url}: it was valid until ${until}`)
+    throw new GeneratorError('expired_signature', `${showable(url)}: it was valid until ${until}`)
   }
   const files = new Map<string, { size: number; sha256: string }>()
   for (const line of (fields.get('sha256') ?? '').split('\n')) {
@@ -99,7 +101,7 @@ async function readRelease(
     if (sha256 && path) files.set(path, { size: Number(size), sha256 })
   }
   if (files.size === 0)
-    throw new GeneratorError('invalid_index', `${url}: it names no file with a SHA-256`)
+    throw new GeneratorError('invalid_index', `${showable(url)}: it names no file with a SHA-256`)
   return { files, byHash: fields.get('acquire-by-hash') === 'yes' }
 }
 

@@ -9,6 +9,7 @@ import {
   namesOf,
   putSourceFailure,
   type Store,
+  showable,
   sourceFailureKey,
 } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
@@ -113,7 +114,7 @@ async function readTarget(
     signal?.throwIfAborted()
     if (!(error instanceof GeneratorError)) throw error
     const failure = failureOf(error, 1)
-    const url = baseOf(target, mirror)
+    const url = showable(baseOf(target, mirror))
     await putSourceFailure(store, { schema: 1, source, suite, url, failure })
     onEvent?.({ event: 'source-failed', ...about, failure })
     return failure

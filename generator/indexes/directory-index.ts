@@ -2,7 +2,9 @@
  * Directory listings of web servers: HTML, from which only the links to files in the directory itself are taken. nginx,
  * Apache and lighttpd differ in everything else.
  */
+
 import { Parser } from 'htmlparser2'
+import { showable } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import { rpmNameOf } from '../sources/file-name.ts'
 import { linkBelow } from '../sources/location.ts'
@@ -30,7 +32,10 @@ export async function readListing(base: string, options: IndexOptions): Promise<
     if (name) found.set(link.url, { ...name, url: link.url })
   }
   if (found.size === 0)
-    throw new GeneratorError('invalid_index', `${base}/: the page has no link to an .rpm file`)
+    throw new GeneratorError(
+      'invalid_index',
+      `${showable(base)}/: the page has no link to an .rpm file`,
+    )
   return [...found.values()]
 }
 

@@ -10,7 +10,7 @@ import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
-import { sha256Of } from '../../storage/index.ts'
+import { sha256Of, showable } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import {
   type DownloadOptions,
@@ -65,7 +65,7 @@ async function revalidate(url: string, limit: number, options: ReadOptions): Pro
     if (cached) return cached.bytes
     throw new GeneratorError(
       'unreachable',
-      `${url}: the server answers 304 to a request without ETag`,
+      `${showable(url)}: the server answers 304 to a request without ETag`,
     )
   }
   const { bytes, validators } = response
@@ -118,7 +118,7 @@ export async function readExact(
   if (digest !== checksum.hex) {
     throw new GeneratorError(
       'index_mismatch',
-      `${urls.at(-1)}: ${checksum.algorithm} ${digest}, but the index has ${checksum.hex}`,
+      `${showable(urls.at(-1)!)}: ${checksum.algorithm} ${digest}, but the index has ${checksum.hex}`,
     )
   }
   await write(join(cache, checksum.hex), bytes)

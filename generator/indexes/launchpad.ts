@@ -5,7 +5,7 @@
  */
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
-import { mapConcurrent } from '../../storage/index.ts'
+import { mapConcurrent, showable } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import { parseJson } from '../json.ts'
 import { urlAt } from '../sources/location.ts'
@@ -105,7 +105,7 @@ async function* readBinaries(
     if (seen.has(url) || seen.size === MAX_PAGES)
       throw new GeneratorError(
         'invalid_index',
-        `${api}: the pages of ${series} repeat, or are more than ${MAX_PAGES}`,
+        `${showable(api)}: the pages of ${series} repeat, or are more than ${MAX_PAGES}`,
       )
     seen.add(url)
     const bytes = await readIndex(url, MAX_PAGE, options)

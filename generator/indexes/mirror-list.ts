@@ -1,5 +1,7 @@
 /* mirror.list, the list of mirrors of Amazon's repositories: one URL per line, the best first. */
+
 import type { FailureCode } from '../../storage/index.ts'
+import { showable, withoutCredentials } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import { type IndexOptions, readIndex } from './index-cache.ts'
 
@@ -53,7 +55,7 @@ async function mirrorsIn(url: string, options: IndexOptions): Promise<[string, .
   if (best === undefined)
     throw new GeneratorError(
       'invalid_index',
-      `${url}: invalid mirror ${JSON.stringify(first.slice(0, 80))}: expected a URL`,
+      `${showable(url)}: invalid mirror ${JSON.stringify(withoutCredentials(first).slice(0, 80))}: expected a URL`,
     )
   return [best, ...rest.slice(0, MAX_MIRRORS - 1).flatMap((line) => mirrorOf(line, url) ?? [])]
 }

@@ -3,7 +3,9 @@
  * package. If the distribution signs repomd.xml (repomd.xml.asc) and its key is on this machine, the signature
  * authenticates all of them. Otherwise they are as trustworthy as the connection.
  */
+
 import { Readable } from 'node:stream'
+import { showable, withoutCredentials } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import { type Compression, capped, decompress } from '../packages/decompress.ts'
 import { findKeyrings, verifyDetached } from '../signature.ts'
@@ -90,7 +92,7 @@ async function verify(
     if (signed)
       throw new GeneratorError(
         'invalid_signature',
-        `${url}: its signature ${url}.asc does not exist`,
+        `${showable(url)}: its signature does not exist`,
       )
     return false
   }
@@ -148,7 +150,7 @@ function chooseIndex(all: readonly RepomdData[], url: string): PrimaryIndex {
   }
   throw new GeneratorError(
     'invalid_index',
-    `${url}: it names no primary index in XML or SQLite with a supported compression`,
+    `${showable(url)}: it names no primary index in XML or SQLite with a supported compression`,
   )
 }
 
@@ -220,6 +222,6 @@ function baseBelow(base: string, other: string): string {
   if (link) return link.url.replace(/\/+$/, '')
   throw new GeneratorError(
     'invalid_index',
-    `the index names packages outside its repository: ${JSON.stringify(other.slice(0, 80))}`,
+    `the index names packages outside its repository: ${JSON.stringify(withoutCredentials(other).slice(0, 80))}`,
   )
 }

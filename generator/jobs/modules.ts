@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { type Btf, parseBtf } from '../../bpf/index.ts'
 import type { ModuleFailure, ModuleInfo, Tool } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
+import { messageOf } from '../failure.ts'
 import type { ModuleFile } from '../packages/module.ts'
 import { readModule } from '../packages/vmlinux.ts'
 import { checkModuleBtf } from './check.ts'
@@ -49,7 +50,7 @@ export async function encodeModules(
     } catch (error) {
       options.signal.throwIfAborted()
       if (!(error instanceof GeneratorError) || COMMON.has(error.code)) throw error
-      modules.failed[file.name] = { code: error.code, message: error.message }
+      modules.failed[file.name] = { code: error.code, message: messageOf(error) }
     }
     await rm(file.path)
   }

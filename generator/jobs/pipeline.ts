@@ -22,7 +22,7 @@ import {
 } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import type { Instead, OnJobEvent, Stage } from '../event.ts'
-import { codeOf, failureOf } from '../failure.ts'
+import { codeOf, failureOf, messageOf } from '../failure.ts'
 import type { DownloadRetryOptions } from '../packages/download.ts'
 import { type Fetched, fetchVmlinux, type PackageReceipt } from '../packages/fetch.ts'
 import { ALL_MODULES, type ModuleFile, ModuleSet, moduleName } from '../packages/module.ts'
@@ -31,6 +31,7 @@ import { readVmlinux } from '../packages/vmlinux.ts'
 import { withScratch } from '../scratch.ts'
 import type { Source } from '../sources/source.ts'
 import { ALL_SOURCES } from '../sources/sources.ts'
+import { accessTo } from './belonging.ts'
 import { type Amount, type Denial, type Lease, memoryWith, needsOf } from './budget.ts'
 import { checkBtf, checkVmlinux, originOf } from './check.ts'
 import { type Job, nameOf } from './job.ts'
@@ -115,7 +116,7 @@ export async function runJob(
     if (denial?.want) return { state: 'deferred', want: denial.want }
     const { code } = codeOf(error)
     if (job.fallback && !denial && isLost(code)) {
-      const { message } = error as Error
+      const message = messageOf(error)
       return await runJob(job.fallback, lease, options, { package: name, code, message })
     }
     const outcome = await recordFailure(job, denial?.error ?? error, options)
@@ -181,7 +182,8 @@ const imageIn = (directory: string): string => join(directory, 'vmlinux')
 function startFetch(run: JobRun, directory: string): Promise<Fetched> {
   const { job, options, modules: set, signal } = run
   const { onEvent, retry, sources = ALL_SOURCES } = options
-  const access = sources.find(({ id }) => id === job.source)?.access
+  const source = sources.find(({ id }) => id === job.source)
+  const access = accessTo(source, job.package.url)
   const moduleLimit = atMost(UNPACK_LIMITS.unpacked, 'the modules')
   const modules = set && { set, directory, room: diskLimit(run, 'modules', moduleLimit) }
   const room = diskLimit(run, 'vmlinux', atMost(UNPACK_LIMITS.vmlinux))

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
-import { Failure, KernelName, sha256Of } from '../../storage/index.ts'
+import { Failure, KernelName, sha256Of, showable } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import { type OnEvent, STAGES } from '../event.ts'
 import { Job, jobIdOf } from './job.ts'
@@ -92,7 +92,10 @@ export function checkJob(value: unknown, id: string | undefined, fingerprint: st
 /** Checks that any machine can run a job, and not only this one. Errors: `queue_failed`. */
 export function checkRemote({ package: { url }, fallback }: Job): void {
   if (!/^https?:\/\//.test(url))
-    throw new GeneratorError('queue_failed', `workers need an http or https URL, not ${url}`)
+    throw new GeneratorError(
+      'queue_failed',
+      `workers need an http or https URL, not ${showable(url)}`,
+    )
   if (fallback) checkRemote(fallback)
 }
 

@@ -8,6 +8,9 @@
 import { type Job as Queued, UnrecoverableError, WaitingError, Worker } from 'bullmq'
 import { buildOf, recordKey, type Tool } from '../../storage/index.ts'
 import type { JobEvent } from '../event.ts'
+import { findMirror, type Mirror } from '../sources/mirror.ts'
+import { ALL_SOURCES } from '../sources/sources.ts'
+import { believed } from './belonging.ts'
 import { type Job, jobIdOf } from './job.ts'
 import { openLocalQueue } from './local-queue.ts'
 import { findPahole } from './pahole.ts'
@@ -38,6 +41,8 @@ export interface WorkerOptions extends Omit<QueueOptions, 'tool' | 'queue' | 'de
   queue: string
   /** seconds without a heartbeat before the worker's jobs are reassigned; default: 30 */
   lease?: number
+  /** URL of Debian's main archive; jobs from it are believed; default: where apt on this machine has it */
+  mirror?: string
   /** minisign secret key: signs the snapshot of the catalog and the archive tree's manifest */
   secretKey?: string
   /** maintain the btfhub-archive tree, too */
@@ -61,7 +66,8 @@ export async function work(options: WorkerOptions): Promise<Work> {
   const tool = await findPahole(signal)
   const { redis, close } = await connect(queue, onEvent)
   try {
-    const handler = new JobHandler(options, tool, await openLocalQueue({ ...options, tool }))
+    const local = await openLocalQueue({ ...options, tool })
+    const handler = new JobHandler(options, tool, local, await findMirror(options.mirror))
     const lease = (options.lease ?? DEFAULT_LEASE) * 1000
     const worker = new Worker(
       queueNameOf(tool.fingerprint),
@@ -103,16 +109,18 @@ class JobHandler {
   readonly #options: WorkerOptions
   readonly #tool: Tool
   readonly #local: Queue
+  readonly #mirror: Mirror
   #busy = 0
   /** whether records are missing in the published catalog */
   #catalogIsStale = false
   #publishing: Promise<void> = Promise.resolve()
   #idle: NodeJS.Timeout | undefined
 
-  constructor(options: WorkerOptions, tool: Tool, local: Queue) {
+  constructor(options: WorkerOptions, tool: Tool, local: Queue, mirror: Mirror) {
     this.#options = options
     this.#tool = tool
     this.#local = local
+    this.#mirror = mirror
   }
 
   /** Runs a job, unless the store has its record. Errors: `UnrecoverableError`, `WaitingError` of BullMQ. */
@@ -142,7 +150,8 @@ class JobHandler {
 
   #check({ data, id }: Queued): Job {
     try {
-      return checkJob(data, id, this.#tool.fingerprint)
+      const job = checkJob(data, id, this.#tool.fingerprint)
+      return believed(job, this.#options.sources ?? ALL_SOURCES, this.#mirror)
     } catch (error) {
       throw new UnrecoverableError((error as Error).message)
     }

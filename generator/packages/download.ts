@@ -8,6 +8,7 @@ import { readFile, stat } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { type Dispatcher, interceptors, request } from 'undici'
+import { scrubbed, showable } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import type { Access } from '../sources/source.ts'
 import { HttpAgents, type TlsFiles } from './http-agents.ts'
@@ -102,7 +103,8 @@ async function readAll(url: string, { body }: Download, limit: number): Promise<
   let size = 0
   for await (const chunk of body as AsyncIterable<Buffer>) {
     size += chunk.length
-    if (size > limit) throw new GeneratorError('too_large', `${url}: more than ${limit} bytes`)
+    if (size > limit)
+      throw new GeneratorError('too_large', `${showable(url)}: more than ${limit} bytes`)
     chunks.push(chunk)
   }
   return Buffer.concat(chunks)
@@ -112,15 +114,15 @@ async function fromFile(url: string): Promise<Download> {
   try {
     const path = url.startsWith('file:') ? fileURLToPath(url) : url
     const file = await stat(path)
-    if (!file.isFile()) throw new GeneratorError('unreachable', `${url}: not a regular file`)
+    if (!file.isFile())
+      throw new GeneratorError('unreachable', `${showable(url)}: not a regular file`)
     return { size: file.size, body: createReadStream(path, { highWaterMark: 256 * 1024 }) }
   } catch (cause) {
     if (cause instanceof GeneratorError) throw cause
-    const { code, message } = cause as NodeJS.ErrnoException
-    const isMissing = code === 'ENOENT'
+    const isMissing = (cause as NodeJS.ErrnoException).code === 'ENOENT'
     throw new GeneratorError(
       isMissing ? 'not_found_upstream' : 'unreachable',
-      `${url}: ${message}`,
+      `${showable(url)}: ${scrubbed((cause as Error).message)}`,
       { cause },
     )
   }
@@ -154,7 +156,7 @@ async function fromServer(
     body.on('error', () => {}) // Readers get the error anyway; without one it must not end the process.
     if (isTls && hasLeftTls(context)) {
       body.destroy()
-      throw new GeneratorError('unreachable', `${url}: redirected from HTTPS to HTTP`)
+      throw new GeneratorError('unreachable', `${showable(url)}: redirected from HTTPS to HTTP`)
     }
     const isUnchanged = statusCode === 304 && Object.keys(conditions).length > 0
     if (statusCode !== 200 && !isUnchanged) {
@@ -241,7 +243,8 @@ async function authorization({ credentials }: Access): Promise<Record<string, st
   if (user === undefined || password === undefined) {
     throw new GeneratorError(
       'no_access',
-      `${credentials}: expected the lines username=… and password=…`,
+      `${showable(credentials)}: expected the lines username=… and password=…`,
+      { log: credentials },
     )
   }
   return { authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}` }
@@ -250,9 +253,11 @@ async function authorization({ credentials }: Access): Promise<Record<string, st
 async function readSecret(path: string): Promise<Buffer> {
   return await readFile(path).catch((cause) => {
     const { message } = cause as Error
-    throw new GeneratorError('no_access', `the repository needs a file to open it: ${message}`, {
-      cause,
-    })
+    throw new GeneratorError(
+      'no_access',
+      `the repository needs the file ${showable(path)} to open it: ${scrubbed(message)}`,
+      { cause, log: message },
+    )
   })
 }
 
@@ -288,7 +293,7 @@ function statusError(url: string, status: number): GeneratorError {
   const isMissing = status === 404 || status === 410
   return new GeneratorError(
     isMissing ? 'not_found_upstream' : 'unreachable',
-    `${url}: the server answers ${status}`,
+    `${showable(url)}: the server answers ${status}`,
   )
 }
 
@@ -301,11 +306,13 @@ function asGeneratorError(url: string, cause: unknown, hasStarted: boolean): Gen
   } = cause as { code?: string; statusCode?: number; message: string }
   if (statusCode !== undefined && !hasStarted) return statusError(url, statusCode)
   if (/TIMEOUT/.test(code)) {
-    return new GeneratorError('stalled', `${url}: the server stopped responding`, { cause })
+    return new GeneratorError('stalled', `${showable(url)}: the server stopped responding`, {
+      cause,
+    })
   }
   return new GeneratorError(
     hasStarted ? 'truncated' : 'unreachable',
-    `${url}: ${message || code}`,
+    `${showable(url)}: ${scrubbed(message || code)}`,
     { cause },
   )
 }

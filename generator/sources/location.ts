@@ -1,4 +1,5 @@
 /* The locations that an index gives for its files. They must lie within the index's own repository. */
+import { withoutCredentials } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 
 /**
@@ -51,5 +52,5 @@ function unescaped(text: string): string | undefined {
 const outsideError = (location: string): GeneratorError =>
   new GeneratorError(
     'invalid_index',
-    `the index names a file outside its repository: ${JSON.stringify(location.slice(0, 80))}`,
+    `the index names a file outside its repository: ${JSON.stringify(withoutCredentials(location).slice(0, 80))}`,
   )

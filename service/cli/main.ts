@@ -202,7 +202,7 @@ worker
       .default(30),
   )
   .option('--archive', 'keep a btfhub-archive tree in the store too')
-withSettings(worker, 'jobs', 'jobMemory', 'scratch', 'sources', 'secretKey')
+withSettings(worker, 'jobs', 'jobMemory', 'scratch', 'sources', 'mirror', 'secretKey')
 runs(withStore(worker), () => import('./worker.ts'))
 
 const importing = command(

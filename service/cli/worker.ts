@@ -7,6 +7,7 @@ import { stopOnSignals } from './signals.ts'
 interface WorkerCommandOptions extends CommonOptions {
   queue: string
   sources?: string
+  mirror: string
   jobs: number
   lease: number
   jobMemory: number
@@ -17,7 +18,7 @@ interface WorkerCommandOptions extends CommonOptions {
 
 /** `btfmill worker`: works on jobs until a signal ends it. Returns the exit status. */
 export async function run(options: WorkerCommandOptions): Promise<number> {
-  const { queue, jobs, lease, jobMemory, scratch, archive, json = false } = options
+  const { queue, mirror, jobs, lease, jobMemory, scratch, archive, json = false } = options
   const secretKey = await readSecretKey(options.secretKey)
   const view = progress(json)
   const stop = stopOnSignals(view.say)
@@ -27,6 +28,7 @@ export async function run(options: WorkerCommandOptions): Promise<number> {
       sources: [...(await readSources(options.sources || undefined)).values()],
       ...{ queue, jobs, lease, onEvent: view.onEvent, ...stop },
       ...budgetOf(jobMemory, scratch),
+      ...(mirror && { mirror }),
       ...(archive !== undefined && { archive }),
       ...(secretKey !== undefined && { secretKey }),
     })

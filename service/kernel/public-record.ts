@@ -1,12 +1,12 @@
 /* Records as clients see them: without private properties, and with the parts of a failure that clients can use. */
 import Type, { type Static } from 'typebox'
-import { type BuildRecord, Failure, publicRecord } from '../../storage/index.ts'
+import { type BuildRecord, Failure, publicFailure, publicRecord } from '../../storage/index.ts'
 
 const { code, message, attempts, at, retryAt } = Failure.properties
 export const PublicFailure = Type.Object({ code, message, attempts, at, retryAt })
 
 export function toPublicFailure(failure: Failure): Static<typeof PublicFailure> {
-  const { code, message, attempts, at, retryAt } = failure
+  const { code, message, attempts, at, retryAt } = publicFailure(failure)
   return { code, message, attempts, at, retryAt }
 }
 

@@ -1,5 +1,6 @@
 // Restricted repositories: client certificates and credentials, and the servers that must not get them.
 import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import type { IncomingMessage, RequestListener } from 'node:http'
 import { createServer, type Server } from 'node:https'
@@ -7,10 +8,17 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TLSSocket } from 'node:tls'
+import { Queue as RedisJobs } from 'bullmq'
+import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
+import { work } from '../../../generator/index.ts'
+import { type Job, jobIdOf, jobOfFile } from '../../../generator/jobs/job.ts'
+import { findPahole } from '../../../generator/jobs/pahole.ts'
+import { PREFIX, queueNameOf } from '../../../generator/jobs/redis.ts'
 import { downloadAll } from '../../../generator/packages/download.ts'
 import type { Source } from '../../../generator/sources/source.ts'
-import { readSources } from '../../../generator/sources/sources.ts'
+import { readSources, SOURCES } from '../../../generator/sources/sources.ts'
+import { startRedis } from '../../helpers/redis.ts'
 import { makeRpm } from '../../helpers/rpm.ts'
 import { makeRpmRepository } from '../../helpers/rpm-repository.ts'
 import { IMPATIENT, makeRunDirectory } from '../../helpers/run-directory.ts'
@@ -158,3 +166,42 @@ t.test(
     ])
   },
 )
+
+t.test('a job in the queue takes no credentials and no trust to a foreign server', async (t) => {
+  const redis = await startRedis(t)
+  const { store, scratch, directory, records } = await makeRunDirectory(t)
+  const image = join(directory, 'vmlinux')
+  makeVmlinux(image)
+  const bytes = readFileSync(image)
+  const seen: (string | undefined)[] = []
+  const url = await startTls(t, (request, response) => {
+    seen.push(request.headers.authorization)
+    response.end(bytes)
+  })
+  const sles: Source = { ...SOURCES.get('sles')!, access: { authority, credentials } }
+  // as an attacker writes it: the source is right, the URL is not
+  const job: Job = {
+    ...jobOfFile(`${url}/vmlinux`, { distro: 'sles', version: '15.6' }),
+    checksum: { algorithm: 'sha256', hex: createHash('sha256').update(bytes).digest('hex') },
+    trust: 'index',
+    source: 'sles',
+  }
+  const { fingerprint } = await findPahole()
+  const connection = new Redis(redis.url, { maxRetriesPerRequest: null })
+  const jobs = new RedisJobs(queueNameOf(fingerprint), { connection, prefix: PREFIX })
+  await jobs.add('job', job, { jobId: jobIdOf(job, fingerprint) })
+  const drain = new AbortController()
+  const options = { store, scratch, sources: [sles], queue: redis.url, drain: drain.signal }
+  const ended = Promise.withResolvers<void>()
+  const working = work({
+    ...options,
+    retry: IMPATIENT,
+    onEvent: ({ event }) => (event === 'failed' || event === 'published') && ended.resolve(),
+  })
+  await ended.promise
+  drain.abort()
+  await working
+  connection.disconnect()
+  t.ok(seen.every((header) => header === undefined))
+  for (const { package: from } of await records()) t.equal(from.authenticated, 'none')
+})

@@ -1,0 +1,67 @@
+/*
+ * The URLs that belong to a source: what lies below its repositories. Credentials go only there, and a job from a queue
+ * is believed only about them: whoever can write to the queue may name any source with any URL.
+ */
+import { baseOf, indexTargetsOf } from '../indexes/discover.ts'
+import type { Mirror } from '../sources/mirror.ts'
+import { type Access, keyringsOf, type Source } from '../sources/source.ts'
+import type { Job } from './job.ts'
+
+/** Whether a URL is below a repository of a source. Repositories that only a mirror has need `mirror`. */
+export function belongsTo(source: Source, url: string, mirror?: Mirror, version?: string): boolean {
+  const wanted = URL.parse(url)
+  if (!wanted) return false
+  const isBelow = (base: string) => wanted.href.startsWith(`${base.replace(/\/+$/, '')}/`)
+  return indexTargetsOf(source, version === undefined ? {} : { version }, true).some((target) => {
+    const base = URL.parse(baseOf(target, mirror ?? noMirror))
+    if (!base || base.protocol !== wanted.protocol) return false
+    if ('hosts' in source && source.hosts.includes(wanted.host)) return true
+    const isList = 'list' in target.repository && target.repository.list
+    return isList ? wanted.origin === base.origin : isBelow(base.href)
+  })
+}
+
+const noMirror: Mirror = () => ''
+
+/** The files that open a URL: those of the source that it belongs to, and none for any other URL. */
+export function accessTo(source: Source | undefined, url: string): Access | undefined {
+  return source?.access && belongsTo(source, url) ? source.access : undefined
+}
+
+/**
+ * A job from a queue with as much trust as this machine can check again: its package is below a repository of its
+ * source for that distribution version, and its keys are the source's. Without that, its digest is vouched for by
+ * nobody.
+ */
+export function believed(job: Job, sources: readonly Source[], mirror: Mirror): Job {
+  const { fallback } = job
+  return {
+    ...believedAlone(job, sources, mirror),
+    ...(fallback && { fallback: believedAlone(fallback, sources, mirror) }),
+  }
+}
+
+function believedAlone<J extends Omit<Job, 'fallback'>>(
+  { keys = [], ...job }: J,
+  sources: readonly Source[],
+  mirror: Mirror,
+): Omit<J, 'keys'> & Pick<Job, 'keys' | 'trust'> {
+  const { distro, version } = job.kernel
+  const source = sources.find(({ id }) => id === job.source)
+  const isOfSource = source?.distro === distro && Object.hasOwn(source.versions, version)
+  const keyrings = isOfSource ? keyringsOf(source, version) : []
+  const known = keys.filter((path) => keyrings.includes(path))
+  const { url } = job.package
+  const belongs = isOfSource && belongsTo(source, url, mirror, version)
+  return {
+    ...job,
+    trust: belongs ? atMost(job.trust, keyrings.length > 0, url) : 'none',
+    ...(known.length > 0 && { keys: known }),
+  }
+}
+
+/** Only keys can sign an index, and only TLS protects an unsigned one. */
+function atMost(trust: Job['trust'], hasKeys: boolean, url: string): Job['trust'] {
+  if (trust === 'index' && hasKeys) return 'index'
+  return trust !== 'none' && url.startsWith('https:') ? 'digest' : 'none'
+}
