@@ -111,7 +111,7 @@ export class Btf {
    * as in libbpf's `determine_ptr_size`; 8 where there is no `long`.
    */
   get pointerSize(): 4 | 8 {
-    this.#pointerSize ??= this.base?.pointerSize ?? guessPointerSize(this) ?? 8
+    this.#pointerSize ??= this.base?.pointerSize ?? guessPointerSize(this)
     return this.#pointerSize
   }
 
@@ -288,11 +288,21 @@ const LONGS = new Set([
   'int long unsigned',
 ])
 
-function guessPointerSize(btf: Btf): 4 | 8 | undefined {
-  for (let id = btf.startId; id < btf.endId; id++) {
+function guessPointerSize(btf: Btf): 4 | 8 {
+  const long = longAmong(btf, ownIds(btf))
+  return long !== undefined && btf.sizeOrType(long) === 4 ? 4 : 8
+}
+
+function* ownIds({ startId, endId }: Btf): Generator<number> {
+  for (let id = startId; id < endId; id++) yield id
+}
+
+/** The first `long` among some types; a reader takes the size of a pointer from the first of a whole BTF. */
+export function longAmong(btf: Btf, ids: Iterable<number>): number | undefined {
+  for (const id of ids) {
     if (btf.kind(id) !== KIND.INT) continue
     const size = btf.sizeOrType(id)
-    if ((size === 4 || size === 8) && LONGS.has(btf.name(id))) return size
+    if ((size === 4 || size === 8) && LONGS.has(btf.name(id))) return id
   }
   return undefined
 }

@@ -13,6 +13,7 @@ import type { BpfObject } from './object.ts'
 import { Reachability, type Reached } from './reachability.ts'
 import { type Relocated, type RelocationOutcome, relocate } from './relocate.ts'
 import { RelocationError } from './relocation-error.ts'
+import { MAX_NAME, short } from './short.ts'
 import { parseSpec, subjectOf } from './spec.ts'
 
 /** The source line of an instruction. */
@@ -80,7 +81,8 @@ export function checkObject(object: BpfObject, kernel: Btf): Check {
       checkRelocation(relocated, reachability, descriptions),
     )
     const { name, section } = program
-    return { name, section, loads: worst(checked.map(loadsWith)), relocations: checked }
+    const names = { name: short(name), section: short(section) }
+    return { ...names, loads: worst(checked.map(loadsWith)), relocations: checked }
   })
   return { loads: worst(programs.map((program) => program.loads)), programs }
 }
@@ -102,7 +104,7 @@ function describe(object: BpfObject): Descriptions {
     object.ext.relocations.map((relocation) => {
       const { kind, section, offset } = relocation
       const source = lines.at(section, offset)
-      const access = accessText(object, relocation)
+      const access = short(accessText(object, relocation))
       return [relocation, { kind, access, ...(source && { source }) }]
     }),
   )
@@ -167,24 +169,30 @@ class Lines {
   }
 }
 
+function nameText(name: Uint8Array): string {
+  // a character has at most 4 bytes
+  return short(decodeText(name.subarray(0, 4 * MAX_NAME + 4)))
+}
+
 /** The access or query of a relocation as C. */
 function accessText(object: BpfObject, relocation: CoreRelocation): string {
   const { btf } = object
-  const type = btf.type(relocation.type)
+  const { kind, name } = btf.type(relocation.type)
+  const type = { kind, name: short(name) }
   const sort = { STRUCT: 'struct ', UNION: 'union ', ENUM: 'enum ', ENUM64: 'enum ' }
   const named = `${sort[type.kind as keyof typeof sort] ?? ''}${type.name || '(anonymous)'}`
   try {
     const subject = subjectOf(relocation.kind)
     if (subject === 'type') return named
     const [first, ...rest] = parseSpec(btf, relocation).accessors
-    if (subject === 'enumerator') return `${named}: ${decodeText(first!.name!)}`
+    if (subject === 'enumerator') return `${named}: ${nameText(first!.name!)}`
     const root = first!.index > 0 ? `${type.name}[${first!.index}]` : type.name
     return rest.reduce((text, step, i) => {
       if (step.name === undefined) return `${text}[${step.index}]`
-      return `${text}${i === 0 && first!.index === 0 ? '->' : '.'}${decodeText(step.name)}`
+      return `${text}${i === 0 && first!.index === 0 ? '->' : '.'}${nameText(step.name)}`
     }, root)
   } catch (error) {
-    if (error instanceof RelocationError) return `${named} + ${relocation.access}`
+    if (error instanceof RelocationError) return `${named} + ${short(relocation.access)}`
     throw error
   }
 }

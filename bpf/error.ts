@@ -1,3 +1,5 @@
+import { MAX_MESSAGE, short } from './short.ts'
+
 /** The defects of bytes that claim to be ELF, BTF, `.BTF.ext` or BPF. Bad input causes no other errors. */
 export const BTF_ERROR_CODES = [
   'truncated', // the data ends before a header or count in it says
@@ -24,7 +26,8 @@ export class BtfError extends Error {
   readonly offset: number | undefined
 
   constructor(code: BtfErrorCode, message: string, offset?: number) {
-    super(offset === undefined ? message : `${message} (at byte ${offset})`)
+    const said = short(message, MAX_MESSAGE)
+    super(offset === undefined ? said : `${said} (at byte ${offset})`)
     this.code = code
     this.offset = offset
   }

@@ -9,6 +9,7 @@ import type { Btf } from './btf.ts'
 import { viewOf } from './bytes.ts'
 import { BtfError } from './error.ts'
 import { BTF_VERSION, btfByteOrder } from './header.ts'
+import { short } from './short.ts'
 
 /** A function and the instruction at which it begins. */
 export interface FunctionInfo {
@@ -24,6 +25,7 @@ export interface FunctionInfo {
 export interface LineInfo {
   readonly section: string
   readonly offset: number
+  /** at most 300 characters, like `text` */
   readonly file: string
   /** the text of the line, '' where the compiler did not have it */
   readonly text: string
@@ -95,8 +97,8 @@ export function parseExt(bytes: Uint8Array, btf: Btf): BtfExt {
     lines: tables.records(16, 16, (section, at) => ({
       section,
       offset: tables.word(at),
-      file: tables.string(at + 4),
-      text: tables.string(at + 8),
+      file: short(tables.string(at + 4)),
+      text: short(tables.string(at + 8)),
       line: tables.word(at + 12) >>> 10,
       column: tables.word(at + 12) & 0x3ff,
     })),

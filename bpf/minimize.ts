@@ -9,9 +9,15 @@
  *
  * bpftool keeps the kernel's first matching type. That is enough unless relocations with the same root match different
  * types first: then a type kept for one relocation would hide the other's. In this case all matching types are kept.
+ *
+ * What is left out can change an answer: a pointer whose target is gone points to void, and void matches where the
+ * target did not; a member that is now the last counts as a flexible array. Therefore every relocation is resolved
+ * against the result too. Where the answers differ, all candidates of the root type are kept with everything that a
+ * comparison reads, so that it reads the same as in the whole BTF. bpftool leaves such answers wrong.
  */
 
-import type { Btf } from './btf.ts'
+import { type Btf, longAmong, parseBtf } from './btf.ts'
+import { findCandidates } from './candidate.ts'
 import { isComposite } from './compatible.ts'
 import { encodeBtf } from './encode.ts'
 import { BtfError } from './error.ts'
@@ -20,7 +26,7 @@ import { KIND, KINDS } from './kind.ts'
 import type { BpfObject } from './object.ts'
 import { RelocationError } from './relocation-error.ts'
 import { renumbered } from './renumber.ts'
-import { Resolver } from './resolve.ts'
+import { type Resolution, Resolver } from './resolve.ts'
 import { type Spec, subjectOf } from './spec.ts'
 import type { BtfType, StructType } from './type.ts'
 
@@ -29,13 +35,22 @@ import type { BtfType, StructType } from './type.ts'
  * Errors: `invalid_relocation` if libbpf refuses an object on this kernel, `cycle`.
  */
 export function minimizeBtf(kernel: Btf, objects: readonly BpfObject[]): Uint8Array {
+  const { byteOrder, pointerSize } = kernel
   const kept = new Kept(kernel)
-  for (const object of objects) {
-    for (const { relocation, targets } of matches(kernel, object)) {
+  const demands = objects.map((object) => demandOf(kernel, object))
+  for (const { matches } of demands) {
+    for (const { relocation, targets } of matches) {
       for (const target of targets) kept.keep(relocation.kind, target)
     }
   }
-  return encodeBtf(kept.types(), { byteOrder: kernel.byteOrder })
+  const extended = new Set<CoreRelocation>()
+  for (;;) {
+    const bytes = encodeBtf(kept.types(), { byteOrder })
+    const small = parseBtf(bytes, { pointerSize })
+    const changed = demands.flatMap((demand) => changedAnswers(demand, small))
+    if (changed.length === 0) return bytes
+    for (const { object, type } of changed) keepCandidates(kept, kernel, object, type, extended)
+  }
 }
 
 interface Match {
@@ -43,27 +58,80 @@ interface Match {
   readonly targets: readonly Spec[]
 }
 
-/** The kernel's types that each relocation of an object needs. */
-function matches(kernel: Btf, object: BpfObject): Match[] {
+/** An object, the kernel's types that its relocations need, and each relocation's answer in the whole BTF. */
+interface Demand {
+  readonly object: BpfObject
+  readonly matches: readonly Match[]
+  readonly answers: readonly string[]
+}
+
+function demandOf(kernel: Btf, object: BpfObject): Demand {
   const resolver = new Resolver(object, kernel)
   const all: Match[] = []
+  const answers: string[] = []
   const firsts = new Map<number, number>()
   const divided = new Set<number>()
   for (const relocation of object.ext.relocations) {
-    const { targets } = resolveOrThrow(resolver, relocation)
+    const resolution = resolveOrThrow(resolver, relocation)
+    const { targets } = resolution
+    answers.push(answerOf(relocation, resolution))
     if (targets.length === 0) continue
     const first = firsts.get(relocation.type) ?? targets[0]!.root
     firsts.set(relocation.type, first)
     if (targets[0]!.root !== first) divided.add(relocation.type)
     all.push({ relocation, targets })
   }
-  return all.map(({ relocation, targets }) => ({
+  const matches = all.map(({ relocation, targets }) => ({
     relocation,
     targets: divided.has(relocation.type) ? targets : targets.slice(0, 1),
   }))
+  return { object, matches, answers }
 }
 
-function resolveOrThrow(resolver: Resolver, relocation: CoreRelocation) {
+/** All that patching an instruction depends on. The id of a type is another one in other BTF. */
+function answerOf({ kind }: CoreRelocation, { targets, result }: Resolution): string {
+  const value = kind === 'target_type_id' ? 'id' : result.new?.value
+  return `${targets.length > 0} ${value} ${result.new?.size} ${result.wrongAccess}`
+}
+
+/** The root types of an object whose relocations have another answer in the smaller BTF. */
+function changedAnswers(
+  { object, answers }: Demand,
+  small: Btf,
+): { object: BpfObject; type: number }[] {
+  const resolver = new Resolver(object, small)
+  const changed = new Set<number>()
+  for (const [i, relocation] of object.ext.relocations.entries()) {
+    let answer: string | undefined
+    try {
+      answer = answerOf(relocation, resolver.resolve(relocation))
+    } catch (error) {
+      if (!(error instanceof RelocationError)) throw error
+    }
+    if (answer !== answers[i]) changed.add(relocation.type)
+  }
+  return [...changed].map((type) => ({ object, type }))
+}
+
+/** Keeps all that the relocations with one root type read in the kernel, whether it matches or not. */
+function keepCandidates(
+  kept: Kept,
+  kernel: Btf,
+  object: BpfObject,
+  type: number,
+  extended: Set<CoreRelocation>,
+): void {
+  const relocations = object.ext.relocations.filter((relocation) => relocation.type === type)
+  const candidates = findCandidates(object.btf, kernel, relocations).get(type) ?? []
+  for (const relocation of relocations) {
+    // everything that was read is kept by now: another round would find the same
+    if (extended.has(relocation)) throw new Error(`the answer for root type ${type} changes again`)
+    extended.add(relocation)
+    for (const candidate of candidates) kept.keepRead(relocation.kind, candidate)
+  }
+}
+
+function resolveOrThrow(resolver: Resolver, relocation: CoreRelocation): Resolution {
   try {
     return resolver.resolve(relocation)
   } catch (error) {
@@ -95,8 +163,17 @@ class Kept {
     else this.#keepType(spec.root, kind === 'type_matches' ? 'match' : 'type')
   }
 
+  /** Keeps all of a candidate that a comparison can read. */
+  keepRead(kind: CoreRelocation['kind'], candidate: number): void {
+    const subject = subjectOf(kind)
+    if (subject === 'enumerator') this.#keepType(candidate, 'field')
+    else
+      this.#keepType(candidate, subject === 'field' || kind === 'type_matches' ? 'match' : 'type')
+  }
+
   /** The kept types in order, with new ids; references to other types become void. */
   *types(): Generator<BtfType> {
+    this.#keepPointerSize()
     const ids = [...this.#types].sort((a, b) => a - b)
     const numbers = new Map(ids.map((id, i) => [id, i + 1]))
     for (const id of ids) {
@@ -104,6 +181,19 @@ class Kept {
       const whole = type.kind === 'STRUCT' || type.kind === 'UNION' ? this.#reduced(type) : type
       yield renumbered(whole, (old) => numbers.get(old) ?? 0)
     }
+  }
+
+  /** Keeps a `long` where pointers are kept and a reader would not find their size without it. */
+  #keepPointerSize(): void {
+    const btf = this.#btf
+    const kept = [...this.#types].sort((a, b) => a - b)
+    if (!kept.some((id) => btf.kind(id) === KIND.PTR)) return
+    const sizeBy = (long: number | undefined) => (long === undefined ? 8 : btf.sizeOrType(long))
+    if (sizeBy(longAmong(btf, kept)) === btf.pointerSize) return
+    const all = Array.from({ length: btf.endId - 1 }, (_, i) => i + 1)
+    const long = longAmong(btf, all)
+    // without one, the reader of the whole BTF was told the size as well
+    if (long !== undefined) this.#types.add(long)
   }
 
   #reduced(type: StructType): StructType {

@@ -6,6 +6,7 @@
 import { type Btf, parseBtf } from './btf.ts'
 import { type ByteOrder, memorySource } from './bytes.ts'
 import { type Elf, type ElfSection, type ElfSymbol, openElf } from './elf.ts'
+import { encodeBtf } from './encode.ts'
 import { BtfError } from './error.ts'
 import { type BtfExt, parseExt } from './ext.ts'
 import { CALL, INSTRUCTION_SIZE, LDIMM64, PSEUDO_CALL, readInstruction } from './instruction.ts'
@@ -52,8 +53,8 @@ export interface BpfObject {
 }
 
 /**
- * Opens a BPF object. Errors: `missing_section` without `.BTF` or `.BTF.ext` (an object built without -g cannot be
- * relocated), `unsupported` for ELF of another machine; those of `openElf`, `parseBtf` and `parseExt`.
+ * Opens a BPF object. One without `.BTF` (built without -g) or `.BTF.ext` has no relocations; libbpf loads it as it is.
+ * Errors: `unsupported` for ELF of another machine; those of `openElf`, `parseBtf` and `parseExt`.
  */
 export function openObject(bytes: Uint8Array): BpfObject {
   if (bytes.length > MAX_OBJECT) {
@@ -72,9 +73,7 @@ export function openObject(bytes: Uint8Array): BpfObject {
       18,
     )
   }
-  // pointers in BPF have 8 bytes, even if the headers were made for a 32-bit `long`
-  const btf = parseBtf(elf.read('.BTF'), { pointerSize: 8 })
-  const ext = parseExt(elf.read('.BTF.ext'), btf)
+  const { btf, ext } = readTypes(elf)
   checkOverlap(elf, bytes.length)
   const named = new Map<string, ElfSection>()
   for (const section of elf.sections) {
@@ -88,6 +87,18 @@ export function openObject(bytes: Uint8Array): BpfObject {
   const programs = readPrograms(elf, symbols, executable)
   const calls = executable.flatMap((section) => readCalls(elf, symbols, section, programs))
   return { byteOrder: elf.byteOrder, btf, ext, programs, calls, code }
+}
+
+const NO_EXT: BtfExt = { functions: [], lines: [], relocations: [] }
+
+/** The types and relocations; none where the section is missing. libbpf ignores `.BTF.ext` without `.BTF`. */
+function readTypes(elf: Elf): Pick<BpfObject, 'btf' | 'ext'> {
+  const types = elf.section('.BTF')
+  const bytes = types ? elf.read(types) : encodeBtf([], { byteOrder: elf.byteOrder })
+  // pointers in BPF have 8 bytes, even if the headers were made for a 32-bit `long`
+  const btf = parseBtf(bytes, { pointerSize: 8 })
+  const ext = types && elf.section('.BTF.ext')
+  return { btf, ext: ext ? parseExt(elf.read(ext), btf) : NO_EXT }
 }
 
 /** Rejects sections that share bytes, which would be read again and again. Errors: `invalid_elf`. */

@@ -1,5 +1,7 @@
 /* The reasons why libbpf refuses a whole object for one of its relocations. */
 
+import { short } from './short.ts'
+
 export const REFUSALS = {
   invalid_spec: 'the access string does not fit the root type',
   unknown_kind: 'libbpf does not know this kind of relocation',
@@ -27,7 +29,7 @@ export class RelocationError extends Error {
   readonly code: RefusalCode
 
   constructor(code: RefusalCode, detail = '') {
-    super(detail ? `${REFUSALS[code]}: ${detail}` : REFUSALS[code])
+    super(detail ? `${REFUSALS[code]}: ${short(detail)}` : REFUSALS[code])
     this.code = code
   }
 }

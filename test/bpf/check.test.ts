@@ -1,6 +1,16 @@
-import { readFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
-import { type CheckedRelocation, checkObject, openObject, readBtf } from '../../bpf/index.ts'
+import {
+  BtfError,
+  type CheckedRelocation,
+  checkObject,
+  encodeBtf,
+  minimizeBtf,
+  openObject,
+  readBtf,
+} from '../../bpf/index.ts'
 import { coreObjects, littleKernels } from '../helpers/core.ts'
 
 const kernel = readBtf(readFileSync(littleKernels().get('x86_64')!))
@@ -106,5 +116,58 @@ t.test('checkObject rejects an object of the other byte order with a code', (t) 
   t.throws(() => checkObject(big, kernel), { code: 'unsupported', message: /big-endian.*little/ })
   const s390x = readBtf(readFileSync(littleKernels().get('s390x')!))
   t.equal(checkObject(big, s390x).loads, 'yes')
+  t.end()
+})
+
+/** An object with relocations that share long strings: their access, the name of their type, their source line. */
+function longStrings(folder: string, length: number, count: number): Buffer {
+  const [section, access, line] = ['kprobe/x', 'x'.repeat(length), `y${'z'.repeat(length)}`]
+  const start = Buffer.from(`\0${section}\0${access}\0${line}\0`)
+  const struct = { kind: 'STRUCT', id: 1, name: `s${access}`, size: 4, flag: false } as const
+  const btf = encodeBtf([{ ...struct, members: [] }], { strings: start })
+  const [sectionAt, accessAt, lineAt] = [1, section.length + 2, section.length + access.length + 3]
+  const lines = [16, sectionAt, 1, 0, lineAt, lineAt, 1 << 10]
+  const relocations = [16, sectionAt, count]
+  // byte_off, and type_exists with an access that it cannot have
+  for (let i = 0; i < count; i++) relocations.push(0, 1, accessAt, i % 2 === 0 ? 0 : 8)
+  const sizes = [lines.length * 4, relocations.length * 4]
+  const head = [0x1eb9f, 32, 0, 0, 0, sizes[0]!, sizes[0]!, sizes[1]!]
+  const ext = Buffer.from(Uint32Array.from([...head, ...lines, ...relocations]).buffer)
+  const [file, btfFile, extFile] = ['o', 'btf', 'ext'].map((name) => join(folder, name))
+  copyFileSync(coreObjects('el').get('task')!, file!)
+  writeFileSync(btfFile!, btf)
+  writeFileSync(extFile!, ext)
+  const code = [...openObject(readFileSync(file!)).code.keys()].find((name) => name !== '.text')!
+  const updates = ['--rename-section', `${code}=${section}`]
+  for (const [name, from] of [
+    ['.BTF', btfFile],
+    ['.BTF.ext', extFile],
+  ]) {
+    updates.push('--update-section', `${name}=${from}`)
+  }
+  execFileSync('llvm-objcopy', [...updates, file!])
+  return readFileSync(file!)
+}
+
+t.test('checkObject bounds every text that it takes from an object', (t) => {
+  const bytes = longStrings(t.testdir(), 100_000, 330)
+  t.ok(bytes.length < 600_000, 'the object is small')
+  const object = openObject(bytes)
+  const checked = checkObject(object, kernel)
+  const relocations = checked.programs.flatMap((program) => program.relocations)
+  t.equal(relocations.length, 330)
+  for (const { access, outcome, source } of relocations) {
+    if (access.length > 300) t.fail(`an access of ${access.length} characters`)
+    if (!access.endsWith('…')) t.fail('the access does not end with an ellipsis')
+    if (outcome.is !== 'fatal' || outcome.message.length > 600) t.fail('a long message')
+    if (!source || source.file.length > 300 || source.text.length > 300) t.fail('a long line')
+  }
+  t.ok(JSON.stringify(checked).length < 330 * 1500, 'the answer is bounded')
+  try {
+    minimizeBtf(kernel, [object])
+    t.fail('the relocations are invalid')
+  } catch (error) {
+    t.ok(error instanceof BtfError && error.message.length < 650, 'so is the message')
+  }
   t.end()
 })
