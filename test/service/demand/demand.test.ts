@@ -199,6 +199,16 @@ t.test('who may have something made', async (t) => {
   const local = await start(t, { tokens: path }, { mirror: silent })
   for (const header of ['x-forwarded-for', 'forwarded', 'via', 'x-real-ip'])
     t.match(await local.get(PATH, { [header]: '192.0.2.1' }), refused, `passed on: ${header}`)
+  for (const headers of [
+    { origin: 'https://evil.example' },
+    { 'sec-fetch-site': 'cross-site' },
+    { host: 'rebound.evil.example' },
+  ])
+    t.match(
+      await local.get(PATH, headers as Record<string, string>),
+      refused,
+      'a page of another site',
+    )
   t.match(await local.get(PATH, { ...reader, via: 'proxy' }), refused)
   t.equal(local.mill.underWay, 0)
   t.equal((await local.get(PATH)).status, 202, 'this machine itself')
