@@ -9,7 +9,7 @@ import { ServiceError } from './error.ts'
 import { type Context, type ContextOptions, openContext } from './http/context.ts'
 import { RequestLog, requestId } from './http/log.ts'
 import { registerProblems, sendParserError, sendProblem } from './http/problem.ts'
-import { refuseUnknownQuery } from './http/query.ts'
+import { parseQuery, refuseUnknownQuery } from './http/query.ts'
 import { registerGuards } from './http/security.ts'
 import { btfRoutes } from './routes/btf.ts'
 import { archiveTreeRoutes } from './routes/btfhub.ts'
@@ -65,7 +65,7 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
     logController: new RequestLog({ disableRequestLogging: !logger || !logRequests }),
     genReqId: requestId,
     ajv: { customOptions: { removeAdditional: false } }, // refuse unknown properties, never drop them
-    routerOptions: { maxParamLength: MAX_PARAMETER },
+    routerOptions: { maxParamLength: MAX_PARAMETER, querystringParser: parseQuery },
     forceCloseConnections: 'idle',
     return503OnClosing: false, // requests on open connections are answered while the service stops
     clientErrorHandler: sendParserError,

@@ -2,11 +2,27 @@
  * Query parameters. A route refuses a parameter that it does not know: a misspelt `build` would be answered with the BTF of
  * another build. The check is a hook on every route, so that no schema can leave it out.
  */
+import { parse } from 'node:querystring'
 import type { FastifyInstance, preValidationHookHandler, RouteOptions } from 'fastify'
 import { ServiceError } from '../error.ts'
 
 /** Characters of an unknown name that the error quotes. */
 const MAX_QUOTED = 64
+
+/** The only parameter whose values contain spaces: the output of `uname -v`. */
+const WITH_SPACES = 'uname-version='
+
+/**
+ * Parses a query string. HTML forms write a space as `+`, but `uname -r` contains `+` and no space, and people paste it into
+ * URLs. So `+` is `+`, except in `uname-version`.
+ */
+export function parseQuery(text: string): object {
+  const plain = text.replaceAll(/[^&]+/g, (pair) =>
+    pair.startsWith(WITH_SPACES) ? pair : pair.replaceAll('+', '%2B'),
+  )
+  // every parameter is parsed: the refusal of unknown ones would not see a dropped one
+  return parse(plain, '&', '=', { maxKeys: 0 })
+}
 
 /** Makes every route that is registered after it refuse unknown query parameters. Errors: `invalid_request`. */
 export function refuseUnknownQuery(app: FastifyInstance): void {

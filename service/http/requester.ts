@@ -1,4 +1,5 @@
 /* The client of a request: its key for limits, whether it is on this machine, its rights, and when it disconnects. */
+import type { IncomingHttpHeaders } from 'node:http'
 import { isIPv6 } from 'node:net'
 import rateLimit from '@fastify/rate-limit'
 import type { FastifyReply, FastifyRequest } from 'fastify'
@@ -9,6 +10,12 @@ import { mayDo } from './auth.ts'
 /** Headers that proxies add, trusted or not. */
 const FORWARDED = ['forwarded', 'x-forwarded-for', 'x-real-ip', 'via']
 
+/** What a browser reports of a request by the user or by this service's own pages. */
+const OWN_SITE = ['same-origin', 'none']
+
+/** The Host header of a request to this machine. A page that rebinds its DNS name to 127.0.0.1 still sends that name. */
+const LOCAL_HOST = /^(?:localhost|127\.[\d.]+|\[::1\])(?::\d+)?$/i
+
 /** The key that limits count a client under: its token's name or its IP; for IPv6 its /64, which one client owns. */
 export function callerOf({ holder, ip }: FastifyRequest): string {
   if (holder) return `token ${holder.name}`
@@ -16,10 +23,18 @@ export function callerOf({ holder, ip }: FastifyRequest): string {
   return isIPv6(ip) ? rateLimit.normalizeIP(ip) : ip
 }
 
-/** Whether a request comes from this machine and not through a proxy. */
+/** Whether a request comes from this machine, not through a proxy, and not from another site's page in a browser here. */
 export function isLocalCaller({ ip, headers }: FastifyRequest): boolean {
   if (FORWARDED.some((name) => headers[name] !== undefined)) return false
-  return !ip || /^(?:::ffff:)?127\.|^::1$/.test(ip)
+  if (isCrossSite(headers)) return false
+  if (!ip) return true // a unix socket: browsers cannot use one, and its clients send any Host
+  return /^(?:::ffff:)?127\.|^::1$/.test(ip) && LOCAL_HOST.test(headers.host ?? '')
+}
+
+/** Whether a browser says that a page of another origin sent the request (Fetch Metadata; RFC 6454). */
+function isCrossSite({ origin, host, 'sec-fetch-site': site }: IncomingHttpHeaders): boolean {
+  if (site !== undefined && !OWN_SITE.includes(String(site))) return true
+  return origin !== undefined && origin !== `http://${host}` && origin !== `https://${host}`
 }
 
 /** Whether a request may start a generation: with the scope `generate`, or as `generateAnonymous` allows. */

@@ -30,6 +30,15 @@ export const MOUNTS = [
   { prefix: '/newest', newest: true },
 ] as const
 
+/** First segments of the paths of other routes, so never the name of a distribution; versions of the API are `v` and a number. */
+const RESERVED = new Set(
+  'api btfs buildid coolbpf docs healthz metrics newest openapi.json readyz'.split(' '),
+)
+
+/** Whether a first segment of a path belongs to other routes than the tree. */
+export const isReserved = (segment: string): boolean =>
+  RESERVED.has(segment) || /^v\d+$/.test(segment)
+
 const FileParams = Type.Object({
   distro: Segment,
   version: Segment,
@@ -63,6 +72,9 @@ export const archiveTreeRoutes =
         app.get(
           `${prefix}${path}`,
           {
+            onRequest: async (request, reply) => {
+              if (isReserved((request.params as { distro: string }).distro)) reply.callNotFound()
+            },
             schema: {
               hide: newest,
               tags: ['Drop-ins'],

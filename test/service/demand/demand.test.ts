@@ -217,6 +217,13 @@ t.test(
     const local = await start(t, { tokens: path }, { mirror: silent })
     for (const header of ['x-forwarded-for', 'forwarded', 'via', 'x-real-ip'])
       t.match(await local.get(PATH, { [header]: '192.0.2.1' }), refused, `forwarded: ${header}`)
+    const crossSite: Record<string, string>[] = [
+      { origin: 'https://evil.example' },
+      { 'sec-fetch-site': 'cross-site' },
+      { host: 'rebound.evil.example' },
+    ]
+    for (const headers of crossSite)
+      t.match(await local.get(PATH, headers), refused, 'a page of another site')
     t.match(await local.get(PATH, { ...reader, via: 'proxy' }), refused)
     t.equal(local.generator.underWay, 0)
     t.equal((await local.get(PATH)).status, 202, 'a client on this machine')

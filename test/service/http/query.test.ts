@@ -1,10 +1,41 @@
-// Query parameters that no route knows.
+// Query strings: `+` in the names of kernels, and parameters that no route knows.
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { FastifyInstance, RouteOptions } from 'fastify'
 import t from 'tap'
+import { request } from 'undici'
 import { buildApp } from '../../../service/index.ts'
 import { Catalog, openStore } from '../../../storage/index.ts'
-import { ask, startMill } from '../../helpers/test-service.ts'
+import { formOf, objectFile } from '../../helpers/bundles.ts'
+import { ask, btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
+
+t.test('a plus sign in a query is a plus sign, encoded or not', async (t) => {
+  const release = '7.3.4+deb13-amd64'
+  const unameVersion = '#1 SMP Debian 7.3.4-1+deb13u1'
+  const { url } = await startMill(t, async (store) => [
+    recordOf({ release, unameVersion, version: '13' }, { btf: await btfOf(store, RAW.little) }),
+  ])
+  for (const asked of [release, release.replace('+', '%2B')]) {
+    t.ok((await ask(`${url}/v1/btf?release=${asked}`)).bytes.equals(RAW.little), asked)
+    const { json } = await ask(`${url}/v1/kernels?release=${asked}`)
+    t.match(json?.kernels, [{ kernel: { release } }], `a filter by ${asked}`)
+    t.match((await ask(`${url}/v1/kernels?release=*${asked.slice(5)}`)).json?.kernels, [{}])
+    const { statusCode, body } = await request(`${url}/v1/check?kernel=debian/13/x86_64/${asked}`, {
+      method: 'POST',
+      body: formOf(objectFile('exists')) as never,
+    })
+    t.match(await body.text(), '7.3.4+deb13-amd64')
+    t.equal(statusCode, 200, `kernel=debian/13/x86_64/${asked}`)
+    const identifier = `distribution=debian&distribution_version=13&arch=x86_64&kernel_version=${asked}`
+    t.equal((await ask(`${url}/api/v1/download?${identifier}`)).status, 200, 'btfhub-online')
+  }
+  // clients encode the spaces of `uname -v` in both ways
+  const query = new URLSearchParams({ 'uname-version': unameVersion }).toString()
+  t.match(query, /\+SMP\+/)
+  for (const version of [query, query.replaceAll('+', '%20')])
+    t.equal((await ask(`${url}/v1/btf?release=${release}&${version}`)).status, 200, version)
+  const many = `${'&'.repeat(1200)}unknown=1`
+  t.equal((await ask(`${url}/v1/kernels?${many}`)).status, 400, 'no parameter is dropped')
+})
 
 /** An app, and all routes that are registered in it. */
 async function appWithRoutes(): Promise<{ app: FastifyInstance; routes: RouteOptions[] }> {

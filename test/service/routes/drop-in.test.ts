@@ -8,6 +8,7 @@ import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { request } from 'undici'
 import { minimizeBtf, openObject, parseBtf } from '../../../bpf/index.ts'
+import { isReserved } from '../../../service/routes/btfhub.ts'
 import {
   Catalog,
   openStore,
@@ -110,6 +111,34 @@ t.test('an archive has an ETag, 304, ranges, and the same bytes on every route',
   })
   for (const door of [`btfs/${name}`, `newest/${name}`, `api/v1/download?${query}`])
     t.ok((await ask(`${mill.url}/${door}`)).bytes.equals(bytes), door)
+})
+
+t.test("a path that starts like another route's is never a kernel in the tree", async (t) => {
+  const firsts = 'v1 v2 api btfs buildid coolbpf docs healthz metrics newest openapi.json readyz'
+  const misses = async () => (await ask(`${mill.url}/v1/misses`)).bytes.toString()
+  const before = await misses()
+  for (const first of [...firsts.split(' '), '%761'])
+    for (const path of [
+      '/v1/btf/debian/12',
+      `/${first}/kernel/debian/12`,
+      `/${first}/kernel/debian/12?unknown=1`,
+      `/${first}/kernel/x86_64/6.1.0.btf.tar.xz`,
+      `/newest/${first}/kernel/x86_64/6.1.0.btf.tar.xz`,
+    ]) {
+      const { status, headers, json } = await ask(`${mill.url}${path}`)
+      t.equal(status, 404, path)
+      t.equal(headers['x-content-type-options'], 'nosniff', 'the guards of routes hold')
+      t.match(json, { code: 'not_found', detail: /^no route for GET / }, path)
+    }
+  t.equal(await misses(), before, 'no miss is counted')
+})
+
+t.test('the first segments of all routes are reserved', async (t) => {
+  const { json } = await ask(`${mill.url}/openapi.json`)
+  const firsts = new Set(Object.keys(json!.paths as object).map((path) => path.split('/')[1]!))
+  firsts.delete('{distro}')
+  t.ok(firsts.size > 7, [...firsts].join(' '))
+  for (const first of firsts) t.ok(isReserved(first), first)
 })
 
 t.test('a kernel without BTF gets the reason on every drop-in route', async (t) => {
