@@ -4,7 +4,6 @@
  * the user and the umask have no influence. The format follows btfhub's own archives and the clients that read them.
  */
 import { buffer } from 'node:stream/consumers'
-import { extract, pack } from 'tar-stream'
 import { archiveArch, canonicalArch } from './arch.ts'
 import { MAX_BTF } from './blob.ts'
 import { unquoted } from './distro.ts'
@@ -68,6 +67,7 @@ export async function packArchive(
 
 /** Packs a kernel's raw BTF as an uncompressed tar with one member, `<release>.btf`. */
 export async function packTar(release: string, raw: Uint8Array): Promise<Buffer> {
+  const { pack } = await import('tar-stream') // the client package never packs, and does not depend on it
   const tar = pack()
   const owner = { uid: 0, gid: 0, uname: 'root', gname: 'root' }
   const header = { name: `${release}.btf`, mode: 0o444, ...owner, mtime: new Date(0) }
@@ -83,6 +83,7 @@ export async function packTar(release: string, raw: Uint8Array): Promise<Buffer>
 export async function unpackArchive(bytes: Uint8Array, signal?: AbortSignal): Promise<Buffer> {
   const tar = await decompressXz(bytes, MAX_BTF + TAR_OVERHEAD, signal)
   const found: Buffer[] = []
+  const { extract } = await import('tar-stream')
   const reader = extract()
   reader.end(tar)
   try {

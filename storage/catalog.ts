@@ -2,6 +2,7 @@
  * The catalog: all records of a store, in memory. The records are the truth. A reader that starts from the snapshot may
  * be behind them and calls `refresh` when it must not be. An invalid record is reported and skipped, never fatal.
  */
+import { forEachConcurrent } from './concurrency.ts'
 import { StoreError } from './error.ts'
 import { readRecord } from './json.ts'
 import type { KernelFilter, KernelName } from './kernel.ts'
@@ -100,30 +101,16 @@ export class Catalog {
       [...known.keys()].map((key) => [prefixOfKey(key), []]),
     )
     let [read, kept] = [0, 0]
-    const reading = new Set<Promise<void>>()
-    try {
-      for await (const { key, etag } of this.#store.list(prefix)) {
-        const entry = known.get(key)
-        const same = entry?.etag === etag
-        if (same) kept++
-        if (same && !entry.partial) {
-          addToGroup(entry, groups)
-          continue
-        }
-        const done = this.#read(key).then((record) => {
-          if (!same && record) read++
-          if (same && !record) kept--
-          if (record) addToGroup({ key, etag, record }, groups)
-          reading.delete(done)
-        })
-        done.catch(() => {}) // `all` below throws it; unhandled until then, it would end the process
-        reading.add(done)
-        if (reading.size >= CONCURRENT_READS) await Promise.race(reading)
-      }
-      await Promise.all(reading)
-    } finally {
-      await Promise.allSettled(reading)
-    }
+    await forEachConcurrent(this.#store.list(prefix), CONCURRENT_READS, async ({ key, etag }) => {
+      const entry = known.get(key)
+      const same = entry?.etag === etag
+      if (same) kept++
+      if (same && !entry.partial) return addToGroup(entry, groups)
+      const record = await this.#read(key)
+      if (!same && record) read++
+      if (same && !record) kept--
+      if (record) addToGroup({ key, etag, record }, groups)
+    })
     for (const [kernel, entries] of groups) this.#records.set(kernel, entries)
     return read > 0 || kept < known.size
   }

@@ -91,6 +91,8 @@ export { xzVersion } from './xz.ts'
 // Signatures.
 
 export { signCatalog } from './catalog-signature.ts'
+// Concurrent work.
+export { mapConcurrent, mapOrdered } from './concurrency.ts'
 export { generateKeys, publicKeyOf, signContent, verifyContent } from './signature.ts'
 export { signatureKey } from './signed.ts'
 

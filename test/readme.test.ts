@@ -155,7 +155,7 @@ t.test('every command and option in the READMEs exists', async (t) => {
   }
   const top = (await runBtfmill('--help')).stdout
   const used = READMES.slice(0, 3).flatMap((file) => [
-    ...read(file).matchAll(/(?:\bbtfmill(?: --)?|`) ?(?<command>[a-z]+)(?<rest> [^\n`]*)/g),
+    ...read(file).matchAll(/(?:\bbtfmill(?: --)?|`) ?(?<command>[a-z]+)(?<rest> [^\n`|]*)/g),
   ])
   const commands = [...top.matchAll(/^ {2}(?!btfmill )([a-z]+) /gm)].map(([, name]) => name!)
   const checked = used.filter(({ groups }) => commands.includes(groups!.command!))

@@ -5,12 +5,12 @@
 import {
   type Failure,
   type KernelFilter,
+  mapConcurrent,
   namesOf,
   putSourceFailure,
   type Store,
   sourceFailureKey,
 } from '../../storage/index.ts'
-import { mapConcurrent } from '../concurrency.ts'
 import { GeneratorError } from '../error.ts'
 import type { OnEvent } from '../event.ts'
 import { failureOf } from '../failure.ts'

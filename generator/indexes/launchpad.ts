@@ -5,7 +5,7 @@
  */
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
-import { mapConcurrent } from '../concurrency.ts'
+import { mapConcurrent } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import { parseJson } from '../json.ts'
 import { urlAt } from '../sources/location.ts'

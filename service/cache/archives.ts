@@ -1,17 +1,18 @@
 /*
- * A kernel's BTF as btfhub-archive has it, `<release>.btf.tar.xz`. The archive tree of the store has it, if somebody
- * keeps one; else it is packed when it is asked for, by xz as a child process, once for all who wait.
+ * The BTF of kernels in the format of btfhub-archive, `<release>.btf.tar.xz`. An archive comes from the archive tree of
+ * the store, if the tree has it. Otherwise a child process, xz, packs it on request; concurrent requests share one
+ * child.
  *
- * Datadog's catalogue names the SHA-256 of each archive, and its client takes no other bytes. Packing takes a second
- * or two of a processor, so the digest of what was packed is kept, with the version of xz, on which the bytes depend;
- * digests that are not known yet are found one by one from the first time that somebody reads the catalogue.
+ * Datadog's catalogue lists the SHA-256 of each archive, and Datadog's client rejects other bytes. Packing takes one or
+ * two seconds of CPU time, so a journal keeps the digests of packed archives. It keeps the version of xz too, because
+ * the bytes depend on it. The first request for the catalogue starts to pack the archives with unknown digests, one by
+ * one.
  */
 import { buffer } from 'node:stream/consumers'
 import {
   type ArchiveManifest,
   archiveArch,
   archiveKey,
-  type BuildRecord,
   type Catalog,
   findInManifest,
   kernelPrefix,
@@ -25,128 +26,134 @@ import {
 } from '../../storage/index.ts'
 import { memoizeFor, Semaphore, SingleFlight } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
-import { type Available, among, type BuildChoice } from '../kernel/lookup.ts'
+import { type Available, type BuildChoice, selectBuild } from '../kernel/lookup.ts'
 import type { Body, BodyCache } from './body-cache.ts'
 import type { Bodies } from './btf-bodies.ts'
 import { Journal } from './journal.ts'
 
-/** Children at a time, and how many archives wait for one. */
+/** Concurrent child processes, and the number of archives that may wait for one. */
 const CHILDREN = 2
-const WAITING = 64
-/** Milliseconds between two looks at the manifest, and for which a catalogue is the same. */
+const MAX_WAITING = 64
+/** Milliseconds before the manifest is read again, and before a catalogue is built again. */
 const MANIFEST_AGE = 30_000
 const CATALOGUE_AGE = 2000
-/** Those that Datadog's client runs on, as it calls them. */
+/** The architectures of Datadog's client, by its own names. */
 const DATADOG_ARCHS: readonly string[] = ['x86_64', 'arm64']
 
 interface ArchivesOptions {
   store: Store
   catalog: Catalog
-  memory: BodyCache
+  cache: BodyCache
   bodies: Bodies
   onError: (error: unknown) => void
 }
 
-/** By a chain of names, the last of which has the digest of an archive. */
+/** A level of the catalogue: levels by name; the innermost ones have the digest of an archive as `sha256`. */
 interface Level {
   [name: string]: Level | string
 }
 
 export interface CatalogueAnswer extends Body {
-  /** kernels whose archives' digests are not known yet */
+  /** number of kernels whose archives have no known digest yet */
   missing: number
 }
 
 export class Archives {
-  readonly #parts: ArchivesOptions
-  readonly #gate = new Semaphore(CHILDREN, WAITING)
+  readonly #options: ArchivesOptions
+  readonly #gate = new Semaphore(CHILDREN, MAX_WAITING)
   readonly #stop = new AbortController()
   readonly #reading = new SingleFlight<void>()
-  /** digests of what was packed, by release and BTF */
+  /** digests of packed archives, by `keyOf` */
   readonly #digests = new Map<string, string>()
-  readonly #sure = memoizeFor(CATALOGUE_AGE, () => this.#catalogue({}))
-  readonly #newest = memoizeFor(CATALOGUE_AGE, () => this.#catalogue({ newest: true }))
+  readonly #unambiguous = memoizeFor(CATALOGUE_AGE, () => this.#buildCatalogue({}))
+  readonly #newest = memoizeFor(CATALOGUE_AGE, () => this.#buildCatalogue({ newest: true }))
   #journal: Journal | undefined
   #manifest: ArchiveManifest | undefined
-  /** when the manifest is to be looked at again */
+  /** time at which the manifest is read again, in milliseconds since the epoch */
   #due = 0
-  #filling: Promise<void> | undefined
+  #packing: Promise<void> | undefined
   /** since the start */
   readonly counts = { packed: 0 }
 
-  private constructor(parts: ArchivesOptions) {
-    this.#parts = parts
+  private constructor(options: ArchivesOptions) {
+    this.#options = options
   }
 
-  /** Digests are kept in the file; without one they are forgotten with the process. Errors: the system's. */
-  static async open(parts: ArchivesOptions, path?: string): Promise<Archives> {
-    const archives = new Archives(parts)
+  /** `path` is the journal of digests; without it, the process keeps them in memory only. Errors: the system's. */
+  static async open(options: ArchivesOptions, path?: string): Promise<Archives> {
+    const archives = new Archives(options)
     if (path === undefined) return archives
     const version = await xzVersion().catch(() => 'none')
     archives.#journal = await Journal.open(path, {
-      read: (value) => archives.#remember(value as string[], version),
+      read: (value) => archives.#readLine(value as string[], version),
       state: () => archives.#lines(version),
-      onError: parts.onError,
+      onError: options.onError,
     })
     return archives
   }
 
-  /** The archive of a record's BTF, and the digest of its bytes. Errors: `busy`, those of `Bodies.get`. */
+  /**
+   * Returns the archive of a record's BTF, and the digest of its bytes. Errors: `busy`; those of `Bodies.get` and of
+   * `packArchive`.
+   */
   async get(record: Available): Promise<Body> {
-    await this.#look()
+    await this.#refreshManifest()
     return (await this.#stored(record)) ?? (await this.#packed(record))
   }
 
-  /** What Datadog's client is told of all archives that one answers for. Errors: none but defects. */
+  /** Returns Datadog's catalogue of all archives with a known digest. Errors: none. */
   async catalogue(choice: BuildChoice): Promise<CatalogueAnswer> {
-    await this.#look()
-    return choice.newest ? this.#newest() : this.#sure()
+    await this.#refreshManifest()
+    return choice.newest ? this.#newest() : this.#unambiguous()
   }
 
-  /** Ends what is being packed. */
+  /** Aborts the packing. */
   async close(): Promise<void> {
-    this.#stop.abort(new ServiceError('unavailable', 'the service ends'))
-    await this.#filling
+    this.#stop.abort(new ServiceError('unavailable', 'the service is shutting down'))
+    await this.#packing
     await this.#journal?.close()
   }
 
-  /** Sees to it that the manifest is that of the store, or was lately. */
-  async #look(): Promise<void> {
+  /** Reads the store's manifest, unless it was read less than `MANIFEST_AGE` ago. */
+  async #refreshManifest(): Promise<void> {
     if (this.#due > Date.now()) return
     await this.#reading.run('manifest', async () => {
       try {
-        this.#manifest = await readManifest(this.#parts.store)
+        this.#manifest = await readManifest(this.#options.store)
       } catch (error) {
-        this.#parts.onError(error) // the one before is as good
+        this.#options.onError(error) // the last manifest stays in use
       }
       this.#due = Date.now() + MANIFEST_AGE
     })
   }
 
-  /** The archive in the store's tree, where that is of this BTF. */
+  /** Returns the archive of the store's tree; undefined if the tree has none of this BTF. */
   async #stored({ kernel, btf }: Available): Promise<Body | undefined> {
     const file = this.#manifest && findInManifest(this.#manifest, kernel)
     if (file?.btf !== btf.sha256) return undefined
     try {
-      return await this.#parts.memory.body(`archive ${file.sha256}`, async () => {
-        const { body, size } = await this.#parts.store.get(archiveKey(kernel))
+      return await this.#options.cache.body(`archive ${file.sha256}`, async () => {
+        const { body, size } = await this.#options.store.get(archiveKey(kernel))
         if (size !== file.size) body.destroy()
         else {
           const bytes = await buffer(body)
           if (sha256Of(bytes) === file.sha256) return { bytes, sha256: file.sha256 }
         }
-        throw new StoreError('digest_mismatch', 'the archive is not the one of the manifest')
+        throw new StoreError(
+          'digest_mismatch',
+          `${archiveKey(kernel)} differs from its size or SHA-256 in the manifest`,
+        )
       })
     } catch (error) {
       if (!(error instanceof StoreError)) throw error
       if (!['not_found', 'digest_mismatch'].includes(error.code)) throw error
-      removeFromManifest(this.#manifest!, kernel) // until the next look
+      removeFromManifest(this.#manifest!, kernel) // until the manifest is read again
       return undefined
     }
   }
 
   #packed(record: Available): Promise<Body> {
-    return this.#parts.memory.body(`archive ${keyOf(record)}`, () => this.#pack(record))
+    return this.#options.cache.body(`archive ${keyOf(record)}`, () => this.#pack(record))
   }
 
   async #pack(record: Available): Promise<Body> {
@@ -154,7 +161,7 @@ export class Archives {
     const signal = this.#stop.signal
     const bytes = await this.#gate.run(async () => {
       signal.throwIfAborted()
-      const raw = await this.#parts.bodies.raw(btf.sha256)
+      const raw = await this.#options.bodies.raw(btf.sha256)
       return await packArchive(kernel.release, raw, signal)
     })
     this.counts.packed++
@@ -166,23 +173,23 @@ export class Archives {
     return { bytes, sha256 }
   }
 
-  #catalogue(choice: BuildChoice): CatalogueAnswer {
+  #buildCatalogue(choice: BuildChoice): CatalogueAnswer {
     const { catalogue, missing } = this.#describe(choice)
     const bytes = Buffer.from(JSON.stringify(catalogue))
-    if (missing.length > 0) this.#fill(missing)
+    if (missing.length > 0) this.#packInBackground(missing)
     return { bytes, sha256: sha256Of(bytes), missing: missing.length }
   }
 
   #describe(choice: BuildChoice): { catalogue: Level; missing: Available[] } {
     const catalogue = levelOf(DATADOG_ARCHS)
     const missing: Available[] = []
-    for (const record of answering(this.#parts.catalog, choice)) {
+    for (const record of servedRecords(this.#options.catalog, choice)) {
       const { distro, version, arch, release } = record.kernel
       const archive = archiveArch(arch)
       if (!DATADOG_ARCHS.includes(archive)) continue
       const sha256 = this.#digestOf(record)
       if (sha256 === undefined) missing.push(record)
-      else put(catalogue, [archive, distro, version, release], sha256)
+      else addDigest(catalogue, [archive, distro, version, release], sha256)
     }
     return { catalogue, missing }
   }
@@ -192,39 +199,40 @@ export class Archives {
     return file?.btf === record.btf.sha256 ? file.sha256 : this.#digests.get(keyOf(record))
   }
 
-  /** Packs these one by one, for their digests. */
-  #fill(records: readonly Available[]): void {
-    this.#filling ??= (async () => {
+  /** Packs archives one by one, to learn their digests. */
+  #packInBackground(records: readonly Available[]): void {
+    this.#packing ??= (async () => {
       for (const record of records) {
         if (this.#stop.signal.aborted) return
         if (this.#digests.has(keyOf(record))) continue
-        await this.#pack(record).catch((error) => this.#parts.onError(error))
+        await this.#pack(record).catch((error) => this.#options.onError(error))
       }
     })().finally(() => {
-      this.#filling = undefined
+      this.#packing = undefined
     })
   }
 
-  #remember(line: string[], version: string): void {
+  #readLine(line: string[], version: string): void {
     const [xz, key = '', sha256 = ''] = line
     if (xz === version && /^[0-9a-f]{64}$/.test(sha256)) this.#digests.set(key, sha256)
   }
 
   *#lines(version: string): Generator<string[]> {
-    const { catalog } = this.#parts
+    const { catalog } = this.#options
     for (const [key, sha256] of this.#digests) {
       const btf = key.slice(0, key.indexOf(' '))
-      const gone = catalog.size > 0 && catalog.findBy('sha256', btf).length === 0
-      if (!gone) yield [version, key, sha256]
+      // an empty catalog is not loaded yet
+      const inUse = catalog.size === 0 || catalog.findBy('sha256', btf).length > 0
+      if (inUse) yield [version, key, sha256]
     }
   }
 }
 
-/** A level with these below it, and without what every object has: names are others' texts. */
+/** A level with empty levels below it. It has no prototype: names come from outside, and may be `__proto__`. */
 const levelOf = (names: readonly string[] = []): Level =>
   Object.assign(Object.create(null), Object.fromEntries(names.map((name) => [name, levelOf()])))
 
-function put(catalogue: Level, names: readonly string[], sha256: string): void {
+function addDigest(catalogue: Level, names: readonly string[], sha256: string): void {
   let level = catalogue
   for (const name of names) {
     const next = (level[name] ?? levelOf()) as Level
@@ -234,22 +242,18 @@ function put(catalogue: Level, names: readonly string[], sha256: string): void {
   level.sha256 = sha256
 }
 
-/** Equal BTF under one release is one archive, whatever the distribution. */
+/** Kernels with equal BTF and one release share an archive, whatever their distribution. */
 const keyOf = ({ kernel, btf }: Available): string => `${btf.sha256} ${kernel.release}`
 
-/** For each kernel that can be answered the record that answers. */
-export function* answering(catalog: Catalog, choice: BuildChoice): Generator<Available> {
-  let shelf: BuildRecord[] = []
+/** Yields the record that is served for each kernel, if there is one: see `selectBuild`. */
+export function* servedRecords(catalog: Catalog, choice: BuildChoice): Generator<Available> {
+  let previous: string | undefined
+  // the records of one kernel are neighbours in the list
   for (const { record } of catalog.list()) {
-    const [other] = shelf
-    if (other && kernelPrefix(other.kernel) !== kernelPrefix(record.kernel)) {
-      const one = among(catalog.find(other.kernel), choice)
-      if (one) yield one
-      shelf = []
-    }
-    shelf.push(record)
+    const prefix = kernelPrefix(record.kernel)
+    if (prefix === previous) continue
+    previous = prefix
+    const served = selectBuild(catalog.find(record.kernel), choice)
+    if (served) yield served
   }
-  const [last] = shelf
-  const one = last && among(catalog.find(last.kernel), choice)
-  if (one) yield one
 }

@@ -1,30 +1,31 @@
 /*
- * Bodies of answers in memory, bounded in bytes: what was not asked for longest goes first. What is not there is made
- * once for all who ask meanwhile; an error is told to all of them, and the next one tries again.
+ * A cache of response bodies in memory, bounded in bytes; the least recently used body is evicted first. Concurrent
+ * callers for a missing key share one call of `make`. Errors are not cached: all waiting callers get the error, and the
+ * next caller tries again.
  */
 import { LRUCache } from 'lru-cache'
 import { SingleFlight } from '../concurrency.ts'
 
-/** An entry: its bytes, and whatever its maker adds to them. */
+/** An entry of a cache: its bytes, and properties that `make` adds. */
 export interface CacheEntry {
   bytes: Buffer
 }
 
 export interface Body extends CacheEntry {
-  /** hex; what it is the digest of is the maker's to say */
+  /** hex; of the raw BTF for BTF in any encoding, of `bytes` for other bodies */
   sha256: string
 }
 
-/** What an entry takes beside its bytes. */
+/** The estimated memory of an entry in addition to its bytes. */
 const OVERHEAD = 512
 
 export class BodyCache<E extends CacheEntry = Body> {
   readonly #bodies: LRUCache<string, E>
   readonly #making = new SingleFlight<E>()
-  /** since the start; a body that was being made already counts as found */
+  /** since the start; a caller that joins a running `make` counts as `found` */
   readonly counts = { found: 0, made: 0, evicted: 0 }
 
-  /** `size` in bytes; what is larger than all of it is made whenever it is asked for. */
+  /** `size` is in bytes; a body larger than that is never kept. */
   constructor(size: number) {
     this.#bodies = new LRUCache({
       maxSize: size,
@@ -35,12 +36,12 @@ export class BodyCache<E extends CacheEntry = Body> {
     })
   }
 
-  /** Bytes that are held. */
+  /** Bytes of all entries, with their overhead. */
   get size(): number {
     return this.#bodies.calculatedSize
   }
 
-  /** The body of that key, if it is there. */
+  /** Returns the body of a key if it is cached. */
   find(key: string): E | undefined {
     const body = this.#bodies.get(key)
     if (body) this.counts.found++
@@ -48,20 +49,20 @@ export class BodyCache<E extends CacheEntry = Body> {
   }
 
   /**
-   * The body of that key, made where it is not there. Errors: those of `make`, whose signal aborts when nobody waits for it
-   * any more, and the reason of one's own signal.
+   * Returns the body of a key; calls `make` if it is not cached. The signal that `make` gets aborts when all waiting
+   * callers have aborted. Errors: those of `make`, and the reason of `signal`.
    */
   async body(
     key: string,
-    make: (nobody: AbortSignal) => Promise<E>,
+    make: (abandoned: AbortSignal) => Promise<E>,
     signal?: AbortSignal,
   ): Promise<E> {
-    const there = this.find(key)
-    if (there) return there
+    const cached = this.find(key)
+    if (cached) return cached
     let made = false
-    const making = async (nobody: AbortSignal) => {
+    const making = async (abandoned: AbortSignal) => {
       made = true
-      const body = await make(nobody)
+      const body = await make(abandoned)
       this.#bodies.set(key, body)
       return body
     }

@@ -1,7 +1,7 @@
 /*
- * BTF in the form in which it is sent, from memory, else from the store: read and compared with its digest once,
- * however many ask for it meanwhile. The first form is zstd: the store has it, and what is made of BTF is kept as it.
- * The others are made of that.
+ * Response bodies of BTF in each content encoding. A body comes from the body cache, or is read from the store and
+ * checked against its digest; concurrent requests share one read. zstd is the primary encoding: the store keeps blobs
+ * in it, and derived BTF is cached in it. The other encodings are made from the zstd body.
  */
 import { promisify } from 'node:util'
 import { constants, gzip, zstdCompress } from 'node:zlib'
@@ -12,48 +12,49 @@ import { ServiceError } from '../error.ts'
 import type { Pool } from '../threads/pool.ts'
 import type { Body, BodyCache } from './body-cache.ts'
 
-/** Media type of BTF, and the two `Cache-Control` values: of an address that names a digest, and of any other. */
+/** The media type of BTF. */
 export const BTF_TYPE = 'application/octet-stream'
+/** `Cache-Control` of a URL that names a digest, and of any other URL. */
 export const IMMUTABLE = 'public, max-age=31536000, immutable'
 export const SHORT = 'public, max-age=60'
 
-/** In order of preference. */
+/** Content encodings of BTF, in order of preference. */
 export const ENCODINGS = ['zstd', 'gzip', 'identity'] as const
 export type Encoding = (typeof ENCODINGS)[number]
 
-/** BTF as somebody wants it: that with a digest of its raw bytes, or what is made of it. */
+/** Selects a blob, or BTF that is derived from it: with modules merged in, or in an older dialect. */
 export interface BtfSelector {
-  /** hex */
+  /** of the raw bytes of the blob, in hex */
   sha256: string
-  /** digests of the BTF of modules, to be merged in, in this order */
+  /** digests of the BTF of the modules to merge in, in this order */
   modules?: readonly string[]
   dialect?: Dialect
 }
 
-/** So many blobs are read and decompressed at a time, each of some megabytes; the others wait. */
+/** Concurrent reads of blobs, each of some megabytes, and the number of reads that may wait. */
 const READS = 8
-const WAITING = 10_000
+const MAX_WAITING = 10_000
 
 export class Bodies {
   readonly #store: Store
-  readonly #memory: BodyCache
+  readonly #cache: BodyCache
   readonly #pool: Pool
-  readonly #gate = new Semaphore(READS, WAITING)
-  /** since the start: blobs read from the store, and BTF made of others */
+  readonly #gate = new Semaphore(READS, MAX_WAITING)
+  /** since the start: blobs read from the store, and BTF derived from other BTF */
   readonly counts = { read: 0, derived: 0 }
 
-  constructor(store: Store, memory: BodyCache, pool: Pool) {
+  constructor(store: Store, cache: BodyCache, pool: Pool) {
     this.#store = store
-    this.#memory = memory
+    this.#cache = cache
     this.#pool = pool
   }
 
   /**
-   * The bytes of BTF in an encoding, and the digest of its raw bytes. Errors: `unknown_blob`, `busy`, those of
-   * `Pool.run`, those of the store.
+   * Returns the bytes of BTF in an encoding, and the digest of its raw bytes. Errors: `unknown_blob`, `busy`; those of
+   * `Pool.run` and of `Store.get`.
    */
   get(wanted: BtfSelector, encoding: Encoding): Promise<Body> {
-    return this.#memory.body(keyOf(wanted, encoding), async () => {
+    return this.#cache.body(keyOf(wanted, encoding), async () => {
       if (encoding === 'zstd')
         return isAsStored(wanted) ? await this.#read(wanted.sha256) : await this.#derive(wanted)
       const { bytes, sha256 } = await this.get(wanted, 'zstd')
@@ -61,12 +62,12 @@ export class Bodies {
     })
   }
 
-  /** The bytes that `get` gave, by `keyOf`, while they are in memory. */
+  /** Returns the bytes for a key of `keyOf` while they are cached. */
   held(key: string): Buffer | undefined {
-    return this.#memory.find(key)?.bytes
+    return this.#cache.find(key)?.bytes
   }
 
-  /** The raw bytes of a blob. Errors: those of `get`. */
+  /** Returns the raw bytes of a blob. Errors: those of `get`. */
   async raw(sha256: string): Promise<Buffer> {
     return (await this.get({ sha256 }, 'identity')).bytes
   }
@@ -78,7 +79,7 @@ export class Bodies {
       return { bytes: compressed, sha256 }
     } catch (error) {
       if (!(error instanceof StoreError) || error.code !== 'not_found') throw error
-      throw new ServiceError('unknown_blob', `there is no BTF with SHA-256 ${sha256}`)
+      throw new ServiceError('unknown_blob', `no BTF has the SHA-256 digest ${sha256}`)
     }
   }
 
@@ -93,7 +94,7 @@ export class Bodies {
   }
 }
 
-/** Raw bytes in an encoding; made while somebody waits for them: 0.1 s for 4 MB. */
+/** Encodes raw bytes. The levels are low enough for a request to wait for the result: 0.1 s for 4 MB. */
 export async function encode(raw: Uint8Array, encoding: Encoding): Promise<Buffer> {
   switch (encoding) {
     case 'zstd':
@@ -110,11 +111,11 @@ export async function encode(raw: Uint8Array, encoding: Encoding): Promise<Buffe
   }
 }
 
-/** Whether the store has it, so that its digest is known without its bytes. */
+/** True if the selector names a blob of the store: its digest is known without its bytes. */
 export const isAsStored = ({ modules = [], dialect }: BtfSelector): boolean =>
   modules.length === 0 && dialect === undefined
 
-/** What BTF in an encoding is kept as. */
+/** The cache key of BTF in an encoding. */
 export const keyOf = ({ sha256, modules = [], dialect }: BtfSelector, encoding: Encoding): string =>
   `${encoding} ${sha256} ${dialect ?? ''} ${modules.length > 0 ? sha256Of(modules.join()) : ''}`
 

@@ -1,24 +1,26 @@
 /*
- * What a server remembers by itself, as JSON lines in a file: appended, many in one write, and written anew from what
- * they come to when they are too many. Who is killed loses no line whose append was awaited; a last line that is half
- * is passed over. A disk that fails costs no answer: what it did not take is written with the next.
+ * An append-only journal of a server's own state: JSON lines in a file. Concurrent appends share one write. When the
+ * file has grown too much, it is rewritten from the current state. A process that is killed loses no line whose append
+ * was awaited; an incomplete last line is skipped. A failing disk fails no request: the next write stores the whole
+ * state again.
  *
- * A file is one process's.
+ * Only one process may use a file.
  */
 import { type FileHandle, mkdir, open, readFile, rename } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
-/** Bytes of a file that we read. */
+/** The maximum size of a file, in bytes: a larger file is discarded. */
 const MAX_SIZE = 256 * 1024 * 1024
-/** Lines that are appended before the file is written anew, and at least so many times what it would have then. */
+/** The file is rewritten after this many appended lines, or after this multiple of its last state if that is more. */
 const MIN_LINES = 10_000
 const GROWTH = 2
 
 export interface JournalOptions {
-  /** takes a value of the file; what it throws means that it is none of ours, and is passed over */
+  /** receives each value of the file; a value for which it throws is skipped */
   read(value: unknown): void
-  /** all values that are to be known the next time */
+  /** all values that the next process must read */
   state(): Iterable<unknown>
+  /** receives errors of the disk */
   onError(error: unknown): void
 }
 
@@ -27,8 +29,9 @@ export class Journal {
   readonly #options: JournalOptions
   #file: FileHandle | undefined
   #queued: string[] = []
-  /** lines that were appended since the file was written anew, and had then */
+  /** lines appended since the last rewrite */
   #appended = 0
+  /** lines of the last rewrite */
   #base = 0
   #writing: Promise<void> = Promise.resolve()
   #next: Promise<void> | undefined
@@ -38,7 +41,7 @@ export class Journal {
     this.#options = options
   }
 
-  /** Reads a file, or begins one, and the directories it is in. Errors: the system's. */
+  /** Reads the file, or creates it and its directories. Errors: the system's. */
   static async open(path: string, options: JournalOptions): Promise<Journal> {
     const journal = new Journal(path, options)
     await mkdir(dirname(path), { recursive: true })
@@ -47,7 +50,7 @@ export class Journal {
     return journal
   }
 
-  /** Keeps a value; when it returns, the value outlives the process. */
+  /** Appends a value. Once the promise resolves, a killed process does not lose it, unless `onError` was called. */
   append(value: unknown): Promise<void> {
     this.#queued.push(JSON.stringify(value))
     if (!this.#next) this.#writing = this.#next = this.#writing.then(() => this.#write())
@@ -63,7 +66,7 @@ export class Journal {
     if (line === '') return
     try {
       this.#options.read(JSON.parse(line))
-    } catch {} // half a line, or another's
+    } catch {} // an incomplete line, or one of another version
   }
 
   async #write(): Promise<void> {
@@ -72,17 +75,17 @@ export class Journal {
     this.#queued = []
     try {
       this.#appended += lines.length
-      const many = this.#appended > Math.max(MIN_LINES, GROWTH * this.#base)
-      if (many || !this.#file) await this.#rewrite()
+      const grown = this.#appended > Math.max(MIN_LINES, GROWTH * this.#base)
+      if (grown || !this.#file) await this.#rewrite()
       else await this.#file.appendFile(textOf(lines))
     } catch (error) {
       await this.#file?.close().catch(() => {})
-      this.#file = undefined // the next write is of all
+      this.#file = undefined // the next write is a rewrite
       this.#options.onError(error)
     }
   }
 
-  /** Writes what the lines come to, beside the file, then in its place. */
+  /** Writes the state to a temporary file, then renames it over the old file. */
   async #rewrite(): Promise<void> {
     const lines = Array.from(this.#options.state(), (value) => JSON.stringify(value))
     const temporary = `${this.#path}.tmp`

@@ -23,7 +23,7 @@ export type Swept<T> = { kernel: ChosenKernel } & (
 
 /** Calls `work` with a pool, then closes the pool. `ready` threads start at once: they load while the catalog does. */
 export async function withPool<T>(ready: number, work: (pool: Pool) => Promise<T>): Promise<T> {
-  const pool = new Pool({ ...LIMITS, ready })
+  const pool = new Pool({ ...LIMITS, minThreads: ready })
   try {
     return await work(pool)
   } finally {

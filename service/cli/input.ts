@@ -50,8 +50,8 @@ const FLAGS: Readonly<Record<keyof KernelFilter, string>> = {
 export function noMatchMessage(catalog: Catalog, filter: KernelFilter, store: string): string {
   const reason = explainNoMatch(catalog, filter)
   if (!reason) return `no kernels in ${store}`
-  const { field, value, near, values } = reason
-  const hint = near.length > 0 ? didYouMean(near) : `there are ${values.join(', ')}`
+  const { field, value, similar, values } = reason
+  const hint = similar.length > 0 ? didYouMean(similar) : `there are ${values.join(', ')}`
   return `no kernels match ${FLAGS[field]} ${value}: ${hint}`
 }
 

@@ -1,14 +1,16 @@
 /*
- * The agent's side: BTF for a kernel, as a file to give to a loader. The kernel's own comes first, then the cache, then
- * the server. What arrives is compared with its SHA-256 and put in place in one step; a file in the cache is named
- * after its SHA-256, and is believed only while that is right.
+ * The agent's side: BTF for a kernel, as a file to pass to a loader. The kernel's own BTF comes first, then the cache,
+ * then the server. The SHA-256 of each response is checked, and the file is written by one rename. A file in the cache is
+ * named after its SHA-256, which is checked again on each read.
  *
- * It is the door `btfmill/client`, too, for agents in Node: loading it loads neither the HTTP service nor S3.
+ * This file is also the entry point of the package `@btfmill/client` and of `btfmill/client`, for agents in Node: it
+ * loads neither the HTTP service nor S3.
  *
- * With a public key the server is not believed either: the signed snapshot of the catalog says which SHA-256 the
- * kernel's BTF has.
+ * With a public key, the server is not trusted: the signed snapshot of the catalog says which SHA-256 the kernel's BTF
+ * has.
  */
 import { access, readdir, readFile } from 'node:fs/promises'
+import type { IncomingHttpHeaders } from 'node:http'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -29,7 +31,7 @@ import { ServiceError } from '../error.ts'
 import { type BuildChoice, lookUp } from '../kernel/lookup.ts'
 import { pathOf } from '../kernel/name.ts'
 import { KERNEL_BTF, thisKernel } from './host.ts'
-import { FetchError, type Headers, type RetryOptions, requestWithRetry } from './request.ts'
+import { FetchError, type RetryOptions, requestWithRetry } from './request.ts'
 
 export type { Kernel } from '../../storage/index.ts'
 export { thisKernel } from './host.ts'
@@ -38,38 +40,38 @@ export { FetchError, type FetchErrorCode } from './request.ts'
 const MAX_BTF = 256 * 1024 * 1024
 
 export interface FetchOptions extends RetryOptions {
-  /** `http://host:port`; without it only the kernel's own and the cache are looked at */
+  /** `http://host:port`; without a server, only the kernel's own BTF and the cache are used */
   server?: string
-  /** the kernel; else this machine's, and then its own BTF is preferred */
+  /** the kernel (default: this machine's, whose own BTF is preferred) */
   kernel?: Kernel
-  /** where to write; else into the cache */
+  /** output file (default: a file in the cache) */
   output?: string
-  /** else `$XDG_CACHE_HOME/btfmill/btf` */
+  /** directory of the cache (default: `$XDG_CACHE_HOME/btfmill/btf`) */
   cache?: string
-  /** the text of a minisign public key: take only what it vouches for */
+  /** the text of a minisign public key: accept only BTF that the catalog signed with it names */
   publicKey?: string
-  /** directory below which the machine's files are read */
+  /** directory below which the machine's files are read (default: /) */
   root?: string
 }
 
 export interface FetchedBtf {
   path: string
   origin: 'kernel' | 'cache' | 'server'
-  /** hex; absent for the kernel's own */
+  /** hex; absent for the kernel's own BTF */
   sha256?: string
 }
 
-/** Gets BTF for a kernel and gives its path. Errors: `FetchError`. */
+/** Fetches BTF for a kernel and returns its path. Errors: `FetchError`. */
 export async function fetchBtf(options: FetchOptions = {}): Promise<FetchedBtf> {
-  const own = options.kernel ? undefined : await kernelsOwn(options.root)
+  const own = options.kernel ? undefined : await findOwnBtf(options.root)
   if (own) return { path: own, origin: 'kernel' }
   const kernel = options.kernel ?? thisKernel(options.root)
   const directory = cacheDirectory(options, kernel)
   const cached = await readCache(directory)
-  const answer = cached ?? (await askServer(kernel, options))
-  const path = options.output ?? join(directory, `${answer.sha256}.btf`)
-  if (options.output || !cached) await write(path, answer.raw)
-  return { path, origin: cached ? 'cache' : 'server', sha256: answer.sha256 }
+  const { raw, sha256 } = cached ?? (await fetchFromServer(kernel, options))
+  const path = options.output ?? join(directory, `${sha256}.btf`)
+  if (options.output || !cached) await write(path, raw)
+  return { path, origin: cached ? 'cache' : 'server', sha256 }
 }
 
 interface FetchedBytes {
@@ -77,7 +79,7 @@ interface FetchedBytes {
   sha256: string
 }
 
-async function kernelsOwn(root = '/'): Promise<string | undefined> {
+async function findOwnBtf(root = '/'): Promise<string | undefined> {
   const path = join(root, KERNEL_BTF)
   return await access(path).then(
     () => path,
@@ -85,14 +87,14 @@ async function kernelsOwn(root = '/'): Promise<string | undefined> {
   )
 }
 
-/** One directory for each kernel, so that a file in it can only be that kernel's, and for each key that vouched. */
+/** Each kernel and each public key has its own directory, so a file in it fits that kernel and was signed by that key. */
 function cacheDirectory({ cache, publicKey }: FetchOptions, kernel: Kernel): string {
   const root =
     cache ?? join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'btfmill', 'btf')
   const { distro, version, arch, release, buildId, unameVersion } = kernel
   const names = [distro, version, arch, release, buildId ?? unameVersion ?? 'any'].map(encodeName)
-  const vouched = publicKey === undefined ? [] : [`by-${sha256Of(publicKey).slice(0, 16)}`]
-  return join(root, ...names, ...vouched)
+  const key = publicKey === undefined ? [] : [`by-${sha256Of(publicKey).slice(0, 16)}`]
+  return join(root, ...names, ...key)
 }
 
 async function readCache(directory: string): Promise<FetchedBytes | undefined> {
@@ -104,35 +106,35 @@ async function readCache(directory: string): Promise<FetchedBytes | undefined> {
   return undefined
 }
 
-async function askServer(kernel: Kernel, options: FetchOptions): Promise<FetchedBytes> {
+async function fetchFromServer(kernel: Kernel, options: FetchOptions): Promise<FetchedBytes> {
   const { server, publicKey } = options
-  if (!server)
-    throw new FetchError('unreachable', 'no server is named, and nothing is in the cache')
+  if (!server) throw new FetchError('unreachable', 'no BTF in the cache, and no server to ask')
   const { buildId: build, unameVersion } = kernel
   const choice = { ...(build && { build }), ...(unameVersion && { unameVersion }) }
-  if (publicKey === undefined)
-    return await requestWithRetry(addressOf(server, kernel, choice), readAnswer, options)
-  const vouched = () => vouchedFor(server, kernel, choice, publicKey, options)
-  const sha256 = await vouched().catch(async (error: unknown) => {
-    const made = options.wait && error instanceof FetchError && error.problem === 'unknown_kernel'
-    if (!made) throw error
-    await requestWithRetry(addressOf(server, kernel, choice), readAnswer, options) // has it made, and signed
-    return await vouched()
+  const url = btfUrl(server, kernel, choice)
+  if (publicKey === undefined) return await requestWithRetry(url, readBtf, options)
+  const findDigest = () => signedDigest(server, kernel, choice, publicKey, options)
+  const sha256 = await findDigest().catch(async (error: unknown) => {
+    const isUnknown = error instanceof FetchError && error.problem === 'unknown_kernel'
+    if (!options.wait || !isUnknown) throw error
+    await requestWithRetry(url, readBtf, options) // the server generates it, and signs the catalog
+    return await findDigest()
   })
-  return await requestWithRetry(at(server, `v1/btf/sha256/${sha256}`), readAnswer, options)
+  return await requestWithRetry(urlBelow(server, `v1/btf/sha256/${sha256}`), readBtf, options)
 }
 
-const at = (server: string, path: string): URL => new URL(`${server.replace(/\/+$/, '')}/${path}`)
+const urlBelow = (server: string, path: string): URL =>
+  new URL(`${server.replace(/\/+$/, '')}/${path}`)
 
-function addressOf(server: string, kernel: Kernel, { build, unameVersion }: BuildChoice): URL {
-  const url = at(server, `v1/btf/${pathOf(kernel)}`)
+function btfUrl(server: string, kernel: Kernel, { build, unameVersion }: BuildChoice): URL {
+  const url = urlBelow(server, `v1/btf/${pathOf(kernel)}`)
   if (build) url.searchParams.set('build', build)
   else if (unameVersion) url.searchParams.set('uname-version', unameVersion)
   return url
 }
 
 /** The SHA-256 that the signed catalog has for a kernel's BTF. Errors: `invalid_signature`, `refused`. */
-async function vouchedFor(
+async function signedDigest(
   server: string,
   kernel: Kernel,
   choice: BuildChoice,
@@ -140,11 +142,11 @@ async function vouchedFor(
   options: FetchOptions,
 ): Promise<string> {
   const snapshot = await requestWithRetry(
-    at(server, `v1/${SNAPSHOT_KEY}`),
+    urlBelow(server, `v1/${SNAPSHOT_KEY}`),
     async (bytes) => {
-      const address = at(server, `v1/${signatureKey(SNAPSHOT_KEY)}`)
-      const signature = await requestWithRetry(address, (text) => text.toString('utf8'), options)
-      return verified(bytes, signature, publicKey)
+      const url = urlBelow(server, `v1/${signatureKey(SNAPSHOT_KEY)}`)
+      const signature = await requestWithRetry(url, (text) => text.toString('utf8'), options)
+      return verifySnapshot(bytes, signature, publicKey)
     },
     options,
   )
@@ -158,7 +160,7 @@ async function vouchedFor(
   }
 }
 
-function verified(content: Buffer, signature: string, publicKey: string): Buffer {
+function verifySnapshot(content: Buffer, signature: string, publicKey: string): Buffer {
   try {
     verifyContent(content, signature, publicKey)
     return content
@@ -168,8 +170,8 @@ function verified(content: Buffer, signature: string, publicKey: string): Buffer
   }
 }
 
-/** Compares what arrived with the SHA-256 in its ETag. Errors: `digest_mismatch`. */
-async function readAnswer(bytes: Buffer, headers: Headers): Promise<FetchedBytes> {
+/** Decompresses a response and compares its SHA-256 with the one in its ETag. Errors: `digest_mismatch`. */
+async function readBtf(bytes: Buffer, headers: IncomingHttpHeaders): Promise<FetchedBytes> {
   const [, announced] = /^"([0-9a-f]{64})(?:-\w+)?"$/.exec(String(headers.etag)) ?? []
   const raw =
     headers['content-encoding'] === 'zstd'
@@ -177,7 +179,7 @@ async function readAnswer(bytes: Buffer, headers: Headers): Promise<FetchedBytes
       : bytes
   const sha256 = sha256Of(raw)
   if (sha256 === announced) return { raw, sha256 }
-  const message = `what arrived has SHA-256 ${sha256}, announced was ${announced ?? 'none'}`
+  const message = `the response has SHA-256 ${sha256}: expected ${announced ?? 'an ETag with a SHA-256'}`
   throw new FetchError('digest_mismatch', message)
 }
 

@@ -1,19 +1,22 @@
 /*
- * Asking a server until there is an answer that is final: with time-outs, and with pauses that grow and are never the
- * same, so that a fleet spreads out. An answer that is not what it should be is asked for again.
+ * HTTP requests with retries. An attempt that times out, or whose response is invalid, is made again. The delays grow
+ * and are randomized, so that a fleet of agents spreads its requests. Node's own client is enough here, and keeps the
+ * package `@btfmill/client` free of an HTTP library.
  */
+import { get as getHttp, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
+import { get as getHttps } from 'node:https'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { request } from 'undici'
 
 const MAX_BODY = 64 * 1024 * 1024
+/** Seconds: the longest `Retry-After` that is obeyed. */
 const MAX_RETRY_AFTER = 60
 
 export type FetchErrorCode =
-  | 'unreachable' // no answer, after all tries
-  | 'refused' // the server has none: `problem` says why
-  | 'digest_mismatch' // what arrived is not what was announced, after all tries
-  | 'invalid_signature' // what arrived is not signed by the public key, after all tries
-  | 'not_writable' // the file or the cache cannot be written
+  | 'unreachable' // no response after all attempts
+  | 'refused' // the server has no such BTF: `problem` says why
+  | 'digest_mismatch' // after all attempts, the bytes do not match the announced SHA-256
+  | 'invalid_signature' // after all attempts, the catalog is not signed by the public key
+  | 'not_writable' // the output file or the cache cannot be written
 
 /** Why there is no BTF. */
 export class FetchError extends Error {
@@ -34,132 +37,133 @@ export class FetchError extends Error {
 }
 
 export interface RetryOptions {
-  /** wait while the server says that it is being made */
+  /** wait while the server generates the BTF */
   wait?: boolean
-  /** told each time that it is not made yet */
+  /** called for each response that says that the server still generates the BTF */
   onPending?: (detail: string) => void
-  /** tries in all */
+  /** number of attempts (default: 5) */
   attempts?: number
-  /** milliseconds to wait for an answer to begin, and between two pieces of it */
+  /** milliseconds without a byte before an attempt fails (default: 10 000) */
   timeout?: number
-  /** milliseconds before the second try; doubled for each further one, with jitter */
-  pause?: number
+  /** milliseconds before the second attempt (default: 500); doubled for each further one, with jitter */
+  minDelay?: number
   signal?: AbortSignal
 }
 
-export type Headers = Record<string, string | string[] | undefined>
-
-/** Makes of an answer what was asked for; a FetchError it throws means to ask again. */
-export type Reader<T> = (bytes: Buffer, headers: Headers) => T | Promise<T>
+/** Turns a response into a value. After a `FetchError` that it throws, the request is made again. */
+export type Reader<T> = (bytes: Buffer, headers: IncomingHttpHeaders) => T | Promise<T>
 
 type RequestAttempt<T> =
-  | { kind: 'answer'; value: T }
+  | { kind: 'done'; value: T }
   | { kind: 'final'; error: FetchError }
-  | { kind: 'again' | 'pending'; error: FetchError; after?: number }
+  | { kind: 'retry' | 'pending'; error: FetchError; retryAfter?: number }
 
-/** What a server answers. Errors: `FetchError`, and the signal's reason. */
+/** Requests a URL until there is a final response. Errors: `FetchError`; the signal's reason. */
 export async function requestWithRetry<T>(
   url: URL,
   read: Reader<T>,
   options: RetryOptions = {},
 ): Promise<T> {
-  const { attempts = 5, pause = 500, signal } = options
+  const { attempts = 5, minDelay = 500, signal } = options
   for (let attempt = 0; ; ) {
-    const answer = await askOnce(url, read, options)
-    if (answer.kind === 'answer') return answer.value
-    if (answer.kind === 'final') throw answer.error
-    // a server that is making it is waited for as long as it says so
-    if (answer.kind === 'again') attempt++
-    if (attempt >= attempts) throw answer.error
-    if (answer.kind === 'pending') options.onPending?.(answer.error.message)
-    const growing = pause * 2 ** attempt * (0.5 + Math.random())
-    const asked = answer.after && answer.after * (1 + Math.random() / 2) // all were told the same
-    await sleep(asked ?? growing, undefined, signal && { signal })
+    const result = await tryOnce(url, read, options)
+    if (result.kind === 'done') return result.value
+    if (result.kind === 'final') throw result.error
+    // a pending response is no failed attempt: the server says how long to wait
+    if (result.kind === 'retry') attempt++
+    if (attempt >= attempts) throw result.error
+    if (result.kind === 'pending') options.onPending?.(result.error.message)
+    const backoff = minDelay * 2 ** attempt * (0.5 + Math.random())
+    // the server tells all clients the same delay
+    const retryAfter = result.retryAfter && result.retryAfter * (1 + Math.random() / 2)
+    await sleep(retryAfter ?? backoff, undefined, signal && { signal })
   }
 }
 
-async function askOnce<T>(
+async function tryOnce<T>(
   url: URL,
   read: Reader<T>,
   { timeout = 10_000, wait = false, signal }: RetryOptions,
 ): Promise<RequestAttempt<T>> {
   try {
-    const { statusCode, headers, bytes } = await follow(url, timeout, signal)
-    if (statusCode === 200) return { kind: 'answer', value: await read(bytes, headers) }
-    const error = refusal(url, statusCode, bytes)
-    if (statusCode === 202)
-      return wait ? { kind: 'pending', error, ...pausing(headers) } : { kind: 'final', error }
-    if (statusCode === 429 || statusCode >= 500)
-      return { kind: 'again', error, ...pausing(headers) }
-    return { kind: 'final', error }
+    const { status, headers, bytes } = await follow(url, timeout, signal)
+    if (status === 200) return { kind: 'done', value: await read(bytes, headers) }
+    const error = refusalOf(url, status, bytes)
+    const pending = status === 202 && wait
+    const retry = status === 429 || status >= 500
+    if (!pending && !retry) return { kind: 'final', error }
+    return { kind: pending ? 'pending' : 'retry', error, ...retryAfterOf(headers) }
   } catch (cause) {
     signal?.throwIfAborted()
-    if (cause instanceof FetchError) return { kind: 'again', error: cause }
+    if (cause instanceof FetchError) return { kind: 'retry', error: cause }
     const message = `${url.origin}: ${(cause as Error).message}`
-    return { kind: 'again', error: new FetchError('unreachable', message, { cause }) }
+    return { kind: 'retry', error: new FetchError('unreachable', message, { cause }) }
   }
 }
 
-interface Answered {
-  statusCode: number
-  headers: Headers
+interface ClientResponse {
+  status: number
+  headers: IncomingHttpHeaders
   bytes: Buffer
 }
 
 /**
- * The answer, from where the server sends for it: once, since it sends to a bucket, and a bucket nowhere. What it
- * announced is what counts, not what the bucket says.
+ * Follows one redirect: the server redirects to a bucket, and a bucket does not redirect. The ETag of the server's own
+ * response counts, not the bucket's.
  */
 async function follow(
   url: URL,
   timeout: number,
   signal: AbortSignal | undefined,
-): Promise<Answered> {
-  const answer = await askAt(url, timeout, signal)
-  const { location, etag } = answer.headers
-  if (answer.statusCode !== 307 || typeof location !== 'string') return answer
-  const elsewhere = await askAt(new URL(location, url), timeout, signal)
-  return { ...elsewhere, headers: { ...elsewhere.headers, etag } }
+): Promise<ClientResponse> {
+  const response = await request(url, timeout, signal)
+  const { location, etag } = response.headers
+  if (response.status !== 307 || location === undefined) return response
+  const redirected = await request(new URL(location, url), timeout, signal)
+  const { etag: _, ...headers } = redirected.headers
+  return { ...redirected, headers: { ...headers, ...(etag !== undefined && { etag }) } }
 }
 
-async function askAt(
+function request(
   url: URL,
   timeout: number,
   signal: AbortSignal | undefined,
-): Promise<Answered> {
-  const { statusCode, headers, body } = await request(url, {
-    headers: { 'accept-encoding': 'zstd' },
-    headersTimeout: timeout,
-    bodyTimeout: timeout,
-    ...(signal && { signal }),
+): Promise<ClientResponse> {
+  const options = { headers: { 'accept-encoding': 'zstd' }, timeout, ...(signal && { signal }) }
+  return new Promise((resolve, reject) => {
+    const sent = (url.protocol === 'https:' ? getHttps : getHttp)(url, options, (response) => {
+      const { statusCode: status = 0, headers } = response
+      readBody(response).then((bytes) => resolve({ status, headers, bytes }), reject)
+    })
+    sent.on('timeout', () => sent.destroy(new Error(`no data for ${timeout} ms`)))
+    sent.on('error', reject)
   })
-  return { statusCode, headers, bytes: await readBody(body) }
 }
 
-async function readBody(body: AsyncIterable<Buffer>): Promise<Buffer> {
+async function readBody(body: IncomingMessage): Promise<Buffer> {
   const pieces: Buffer[] = []
   let size = 0
-  for await (const piece of body) {
+  for await (const piece of body as AsyncIterable<Buffer>) {
     size += piece.length
-    if (size > MAX_BODY) throw new Error(`more than ${MAX_BODY} bytes`)
+    if (size > MAX_BODY) throw new Error(`the response exceeds ${MAX_BODY} bytes`)
     pieces.push(piece)
   }
   return Buffer.concat(pieces)
 }
 
-/** The pause that a server asks for, within reason. */
-function pausing(headers: Headers): { after?: number } {
+/** The delay that a server asks for, in milliseconds, up to `MAX_RETRY_AFTER`. */
+function retryAfterOf(headers: IncomingHttpHeaders): { retryAfter?: number } {
   const seconds = Number(headers['retry-after'] ?? Number.NaN)
-  return seconds >= 0 ? { after: Math.min(seconds, MAX_RETRY_AFTER) * 1000 } : {}
+  return seconds >= 0 ? { retryAfter: Math.min(seconds, MAX_RETRY_AFTER) * 1000 } : {}
 }
 
-function refusal(url: URL, status: number, body: Buffer): FetchError {
+function refusalOf(url: URL, status: number, body: Buffer): FetchError {
   let problem: { code?: unknown; detail?: unknown } = {}
   try {
     problem = JSON.parse(body.toString('utf8'))
-  } catch {} // another server's page
+  } catch {} // an error page of a proxy
   const detail =
-    typeof problem.detail === 'string' ? problem.detail : `${url.origin} answers ${status}`
+    typeof problem.detail === 'string' ? problem.detail : `${url.origin} responds with ${status}`
   const code = typeof problem.code === 'string' ? { problem: problem.code } : {}
   return new FetchError('refused', detail, code)
 }

@@ -65,9 +65,9 @@ export async function openContext(options: ContextOptions): Promise<Context> {
   const settings = { ...DEFAULTS, ...options.settings }
   const stateFile = (name: string) =>
     settings.state === '' ? undefined : join(settings.state, name)
-  const memory = new BodyCache(settings.bodyCache)
+  const bodyCache = new BodyCache(settings.bodyCache)
   const pool = new Pool({ time: settings.taskTime * 1000, memory: settings.taskMemory / MIB })
-  const bodies = new Bodies(store, memory, pool)
+  const bodies = new Bodies(store, bodyCache, pool)
   const objects = new Objects({ store, bodies, pool, size: settings.resultMemory })
   const onDemand =
     generator && settings.generate === 'on-miss'
@@ -77,7 +77,10 @@ export async function openContext(options: ContextOptions): Promise<Context> {
   const misses = await Misses.open(stateFile('misses.ndjson'), onError)
   const redirects = await openRedirects(store.url, settings.redirectAbove)
   const archivesFile = stateFile('archives.ndjson')
-  const archives = await Archives.open({ store, catalog, memory, bodies, onError }, archivesFile)
+  const archives = await Archives.open(
+    { store, catalog, cache: bodyCache, bodies, onError },
+    archivesFile,
+  )
   return {
     store,
     catalog,
@@ -88,7 +91,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     onDemand,
     uploadQuota: new Quota(settings.uploadMemory, 'too many uploads at once; retry later'),
     responseCache: new ResponseCache({ catalog, bodies }),
-    bodyCache: memory,
+    bodyCache,
     bodies,
     pool,
     objects,

@@ -1,4 +1,4 @@
-/* Which kernels a request is about: the same filters as on the command line. */
+/* Filters for kernels in a query string: the same as on the command line. */
 import Type from 'typebox'
 import type { KernelFilter } from '../../storage/index.ts'
 
@@ -8,10 +8,10 @@ export const FilterQuery = Type.Object({
   distro: Type.Optional(Word),
   version: Type.Optional(Word),
   arch: Type.Optional(Word),
-  release: Type.Optional(Type.String({ ...Word, description: 'a glob' })),
+  release: Type.Optional(Type.String({ ...Word, description: '`uname -r`, or a glob' })),
 })
 
-/** A filter without what was not given. */
+/** The filter without absent parts: a query may contain other parameters. */
 export const filterOf = ({ distro, version, arch, release }: KernelFilter): KernelFilter => ({
   ...(distro !== undefined && { distro }),
   ...(version !== undefined && { version }),

@@ -1,4 +1,7 @@
-/* Which BTF a kernel gets: exactly one, or the reason why none. A wrong one is worse than none. */
+/*
+ * Looks up the BTF of a kernel: exactly one, or an error that says why there is none. Wrong BTF is worse than none, so
+ * nothing here guesses between builds.
+ */
 import { LRUCache } from 'lru-cache'
 import {
   type BtfInfo,
@@ -12,38 +15,44 @@ import { SingleFlight } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
 import { toPublicFailure } from './public-record.ts'
 
-/** What tells builds of one name apart, and what is done where nothing does; what is absent does not count. */
+/** Chooses between builds of one kernel; absent properties do not restrict the choice. */
 export interface BuildChoice {
-  /** hex of the build-id note */
+  /** the build-id note, in hex */
   build?: string
   /** `uname -v` */
   unameVersion?: string
-  /** of several builds of one kernel, take the newest */
+  /** take the newest if several builds of one kernel match */
   newest?: boolean
-  /** what has to be equal for builds to be one answer: else the BTF alone */
+  /** builds count as equal only if the BTF of their modules is equal too */
   withModules?: boolean
 }
 
 /** A record with BTF. */
 export type Available = BuildRecord & { btf: BtfInfo }
 
-/** As distribution, version or architecture: whatever it is. In a container os-release may be the container's. */
+/**
+ * The wildcard for distribution, version and architecture. Agents in containers need it: os-release may describe the
+ * container instead of the host.
+ */
 export const ANY = 'any'
 
 /**
- * All builds of a kernel under the first of its names that has any, newest first. A kernel that the catalog does not
- * know is looked for in the store once more.
+ * Finds all builds of a kernel, newest first, under the first of its names that has any. Refreshes the catalog from the
+ * store if it has no BTF of the kernel. Errors: those of `Catalog.refresh`.
  */
 export async function findBuilds(catalog: Catalog, kernel: KernelName): Promise<BuildRecord[]> {
   const known = findKnown(catalog, kernel)
-  if (isOpen(kernel) || known.some(({ btf }) => btf)) return known
+  if (hasWildcard(kernel) || known.some(({ btf }) => btf)) return known
   for (const name of namesOf(kernel)) await refresh(catalog, kernelPrefix(name))
   return findKnown(catalog, kernel)
 }
 
-/** The same of what the catalog knows: under the first name that has BTF, else the first that has builds. */
+/**
+ * Finds all builds of a kernel in the catalog as it is, under the first of its names that has BTF. If none has BTF, it
+ * takes the first name that has builds.
+ */
 export function findKnown(catalog: Catalog, kernel: KernelName): BuildRecord[] {
-  if (isOpen(kernel)) return findAnywhere(catalog, kernel)
+  if (hasWildcard(kernel)) return findByRelease(catalog, kernel)
   const found = namesOf(kernel).map((name) => catalog.find(name))
   return (
     found.find((builds) => builds.some(({ btf }) => btf)) ??
@@ -52,43 +61,42 @@ export function findKnown(catalog: Catalog, kernel: KernelName): BuildRecord[] {
   )
 }
 
-/** Whether it leaves something open. */
-const isOpen = ({ distro, version, arch }: KernelName): boolean =>
-  [distro, version, arch].includes(ANY)
+const WILDCARD_PARTS = ['distro', 'version', 'arch'] as const
 
-/** Milliseconds for which a name that the store does not have is believed not to be there, and how many such names. */
-const BELIEVED = { ttl: 1000, max: 10_000 }
+const hasWildcard = (kernel: KernelName): boolean =>
+  WILDCARD_PARTS.some((part) => kernel[part] === ANY)
 
-interface Looks {
-  underWay: SingleFlight<void>
-  /** what was looked for lately */
-  done: LRUCache<string, true>
+/** Limits of the negative cache: milliseconds before a missing kernel is searched again, and the number of names. */
+const NEGATIVE_CACHE = { ttl: 1000, max: 10_000 }
+
+interface Refreshes {
+  flights: SingleFlight<void>
+  /** prefixes that were refreshed within the last second */
+  recent: LRUCache<string, true>
 }
 
-const looks = new WeakMap<Catalog, Looks>()
+const refreshes = new WeakMap<Catalog, Refreshes>()
 
-/** Looks in the store, once for all who ask meanwhile or a moment later. */
+/** Refreshes a prefix of the catalog. Concurrent calls, and calls within the next second, share one listing. */
 async function refresh(catalog: Catalog, prefix: string): Promise<void> {
-  const { underWay, done } = looks.get(catalog) ?? {
-    underWay: new SingleFlight(),
-    done: new LRUCache(BELIEVED),
+  const { flights, recent } = refreshes.get(catalog) ?? {
+    flights: new SingleFlight(),
+    recent: new LRUCache(NEGATIVE_CACHE),
   }
-  looks.set(catalog, { underWay, done })
-  if (done.has(prefix)) return
-  await underWay.run(prefix, async () => {
+  refreshes.set(catalog, { flights, recent })
+  if (recent.has(prefix)) return
+  await flights.run(prefix, async () => {
     await catalog.refresh(prefix)
-    done.set(prefix, true)
+    recent.set(prefix, true)
   })
 }
 
-/** All builds with that `uname -r` that are of what else is named. */
-function findAnywhere(catalog: Catalog, kernel: KernelName): BuildRecord[] {
+/** Finds the builds of a release whose distribution, version and architecture are equal, where they are not `ANY`. */
+function findByRelease(catalog: Catalog, kernel: KernelName): BuildRecord[] {
   const found = catalog.findBy('release', kernel.release)
   for (const name of namesOf(kernel)) {
-    const fits = (key: 'distro' | 'version' | 'arch', of: KernelName) =>
-      name[key] === ANY || name[key] === of[key]
-    const builds = found.filter(
-      ({ kernel: of }) => fits('distro', of) && fits('version', of) && fits('arch', of),
+    const builds = found.filter(({ kernel: candidate }) =>
+      WILDCARD_PARTS.every((part) => name[part] === ANY || name[part] === candidate[part]),
     )
     if (builds.length > 0) return builds
   }
@@ -96,35 +104,42 @@ function findAnywhere(catalog: Catalog, kernel: KernelName): BuildRecord[] {
 }
 
 /**
- * The record whose BTF answers for a kernel. Errors: `unknown_kernel`, `ambiguous` with the builds, `has_own_btf`,
- * `generation_failed` with the failure.
+ * Returns the record whose BTF is served for a kernel. Errors: `unknown_kernel`, `ambiguous` with the builds,
+ * `has_own_btf`, `generation_failed` with the failure; those of `Catalog.refresh`.
  */
 export async function lookUp(
   catalog: Catalog,
   kernel: KernelName,
   choice: BuildChoice = {},
 ): Promise<Available> {
-  // a build-id is never ambiguous, so it finds its kernel under whatever name
+  // a build-id identifies one build, whatever name the client gives the kernel
   const identified = choice.build ? catalog.findBy('buildId', choice.build.toLowerCase()) : []
   const builds =
-    identified.length > 0 ? identified : choose(await findBuilds(catalog, kernel), choice)
-  return theOne(builds, choice, Object.values(kernel).join(' '))
+    identified.length > 0 ? identified : filterBuilds(await findBuilds(catalog, kernel), choice)
+  return requireBuild(builds, choice, Object.values(kernel).join(' '))
 }
 
-/** The record of the build with that build-id, in hex. Errors: those of `lookUp`. */
+/**
+ * Returns the record with a build-id, given in hex. Errors: `unknown_kernel`, `ambiguous` with the builds,
+ * `has_own_btf`, `generation_failed` with the failure.
+ */
 export function lookUpBuild(catalog: Catalog, buildId: string, choice: BuildChoice): Available {
   const builds = catalog.findBy('buildId', buildId.toLowerCase())
-  return theOne(builds, choice, `the build-id ${buildId}`)
+  return requireBuild(builds, choice, `the build-id ${buildId}`)
 }
 
-function theOne(builds: readonly BuildRecord[], choice: BuildChoice, what: string): Available {
-  const one = among(builds, choice)
-  if (one) return one
+function requireBuild(
+  builds: readonly BuildRecord[],
+  choice: BuildChoice,
+  what: string,
+): Available {
+  const selected = selectBuild(builds, choice)
+  if (selected) return selected
   const served = preferred(builds)
-  if (served.length === 0) throw whyNone(what, builds)
+  if (served.length === 0) throw noBtfError(what, builds)
   throw new ServiceError(
     'ambiguous',
-    `${what} has several builds; say which by build or uname-version`,
+    `${what} has several builds with different BTF: choose one with build or uname-version`,
     {
       details: {
         builds: served.map(({ kernel, package: { version }, btf: { sha256 } }) => ({
@@ -142,22 +157,28 @@ function theOne(builds: readonly BuildRecord[], choice: BuildChoice, what: strin
   )
 }
 
-/** The build, newest first, whose BTF answers for all of them; undefined where there is none, or several that differ. */
-export function among(builds: readonly BuildRecord[], choice: BuildChoice): Available | undefined {
+/**
+ * Returns the first of the builds whose BTF is served for all of them; undefined if none has BTF, or if their BTF
+ * differs. With `choice.newest` it may differ between builds of one kernel. The builds are ordered newest first.
+ */
+export function selectBuild(
+  builds: readonly BuildRecord[],
+  choice: BuildChoice,
+): Available | undefined {
   const served = preferred(builds)
   const [first] = served
   if (!first) return undefined
-  if (served.every((other) => isSame(first, other, choice))) return first
+  if (served.every((other) => hasSameBtf(first, other, choice))) return first
   const oneKernel = served.every(({ kernel }) => isSameKernel(first.kernel, kernel))
   return choice.newest && oneKernel ? first : undefined
 }
 
-function isSame(a: Available, b: Available, { withModules }: BuildChoice): boolean {
+function hasSameBtf(a: Available, b: Available, { withModules }: BuildChoice): boolean {
   if (a.btf.sha256 !== b.btf.sha256) return false
   return !withModules || moduleDigests(a).join() === moduleDigests(b).join()
 }
 
-/** The digests of the BTF of a build's modules, in the order of the modules' names. */
+/** The SHA-256 digests of the BTF of a build's modules, ordered by module name. */
 export function moduleDigests({ modules = {} }: BuildRecord): string[] {
   return Object.keys(modules)
     .sort()
@@ -166,48 +187,47 @@ export function moduleDigests({ modules = {} }: BuildRecord): string[] {
 
 const isSameKernel = (a: KernelName, b: KernelName): boolean => kernelPrefix(a) === kernelPrefix(b)
 
-/** Those with BTF; what others made and somebody imported counts only where we made none. */
+/** The builds with BTF. Imported BTF is a fallback: it counts only if no build has generated BTF. */
 export function preferred(builds: readonly BuildRecord[]): Available[] {
   const available = builds.filter((record): record is Available => record.btf !== undefined)
   const own = available.filter(({ origin }) => origin !== 'import')
   return own.length > 0 ? own : available
 }
 
-/** The builds that are the one asked for; where no record knows of it, those that know nothing of theirs. */
-function choose(
+/**
+ * The builds that match the requested build-id or `uname -v`. If none matches, the builds whose records lack that
+ * property: each of them may be the requested one.
+ */
+function filterBuilds(
   builds: readonly BuildRecord[],
   { build, unameVersion }: BuildChoice,
 ): readonly BuildRecord[] {
   if (build !== undefined)
-    return sameOrUnknown(builds, ({ kernel }) => kernel.buildId, build.toLowerCase())
+    return equalOrUnknown(builds, ({ kernel }) => kernel.buildId, build.toLowerCase())
   if (unameVersion !== undefined)
-    return sameOrUnknown(builds, ({ kernel }) => kernel.unameVersion, unameVersion)
+    return equalOrUnknown(builds, ({ kernel }) => kernel.unameVersion, unameVersion)
   return builds
 }
 
-function sameOrUnknown(
+function equalOrUnknown(
   builds: readonly BuildRecord[],
-  of: (record: BuildRecord) => string | undefined,
+  identityOf: (record: BuildRecord) => string | undefined,
   wanted: string,
 ): readonly BuildRecord[] {
-  const same = builds.filter((record) => of(record) === wanted)
-  return same.length > 0 ? same : builds.filter((record) => of(record) === undefined)
+  const equal = builds.filter((record) => identityOf(record) === wanted)
+  return equal.length > 0 ? equal : builds.filter((record) => identityOf(record) === undefined)
 }
 
-function whyNone(what: string, builds: readonly BuildRecord[]): ServiceError {
+function noBtfError(what: string, builds: readonly BuildRecord[]): ServiceError {
   const failure = builds.find((record) => record.failure)?.failure
   if (failure) {
     const shown = toPublicFailure(failure)
-    return new ServiceError(
-      'generation_failed',
-      `generating the BTF of ${what} failed: ${shown.message}`,
-      {
-        details: { failure: shown },
-      },
-    )
+    const message = `generating the BTF of ${what} failed: ${shown.message}`
+    return new ServiceError('generation_failed', message, { details: { failure: shown } })
   }
   if (builds.some(({ embedded }) => embedded)) {
-    return new ServiceError('has_own_btf', `${what} has BTF of its own, in /sys/kernel/btf/vmlinux`)
+    const message = `${what} was built with BTF: read it on the host, from /sys/kernel/btf/vmlinux`
+    return new ServiceError('has_own_btf', message)
   }
   return new ServiceError('unknown_kernel', `there is no BTF for ${what}`)
 }

@@ -1,4 +1,4 @@
-/* A kernel's name as text and as the segments of an address: what was decoded is checked before anything is looked up. */
+/* A kernel's name as one text and as the segments of a URL path. Decoded segments are checked before any lookup. */
 import Type from 'typebox'
 import {
   canonicalArch,
@@ -11,7 +11,7 @@ import { ServiceError } from '../error.ts'
 
 export const Segment = Type.String({ minLength: 1, maxLength: 255 })
 
-/** `{distro}/{version}/{arch}/{release}` */
+/** The path parameters `{distro}/{version}/{arch}/{release}`. */
 export const NameParams = Type.Object({
   distro: Segment,
   version: Segment,
@@ -19,31 +19,31 @@ export const NameParams = Type.Object({
   release: Segment,
 })
 
-/** The kernel that an address names, by canonical architecture. Errors: `invalid_name`. */
+/** Checks the parameters of a path and canonicalizes the architecture. Errors: `invalid_name`. */
 export function kernelOf(params: KernelName): KernelName {
-  for (const [what, name] of Object.entries(params)) {
-    if (/[\p{Cc}/\\]|^\.\.?$/u.test(name)) throw invalid(what)
+  for (const [part, name] of Object.entries(params)) {
+    if (/[\p{Cc}/\\]|^\.\.?$/u.test(name)) throw invalidName(part, name)
     try {
       encodeName(name)
     } catch (cause) {
-      if (cause instanceof StoreError) throw invalid(what)
+      if (cause instanceof StoreError) throw invalidName(part, name, cause)
       throw cause
     }
   }
   return { ...params, arch: canonicalArch(params.arch) }
 }
 
-/** The path of a kernel below a route. */
+/** The URL path of a kernel, relative to a route. */
 export function pathOf({ distro, version, arch, release }: KernelName): string {
   return [distro, version, arch, release].map(encodeURIComponent).join('/')
 }
 
-/** A kernel's name as one text, DISTRO/VERSION/ARCH/RELEASE. */
+/** A kernel's name as one text: DISTRO/VERSION/ARCH/RELEASE. Errors: `invalid_key`, as `StoreError`. */
 export function nameOf({ distro, version, arch, release }: KernelName): string {
   return [distro, version, arch, release].map(encodeName).join('/')
 }
 
-/** The kernel that such a text names; undefined where it has another form. Errors: `invalid_key`. */
+/** Parses DISTRO/VERSION/ARCH/RELEASE; undefined for a text of another form. Errors: `invalid_key`, as `StoreError`. */
 export function parseName(text: string): KernelName | undefined {
   const [distro, version, arch, release, ...rest] = text.split('/')
   if (!distro || !version || !arch || !release || rest.length > 0) return undefined
@@ -55,6 +55,12 @@ export function parseName(text: string): KernelName | undefined {
   }
 }
 
-function invalid(what: string): ServiceError {
-  return new ServiceError('invalid_name', `that is no name of a kernel's ${what}`)
+/** Characters of an invalid name that the error shows. */
+const MAX_SHOWN = 100
+
+function invalidName(part: string, name: string, cause?: StoreError): ServiceError {
+  const value = JSON.stringify(name.slice(0, MAX_SHOWN))
+  const expected = 'expected a name without control characters, slashes or backslashes'
+  const message = `invalid kernel ${part} ${value}: ${cause?.message ?? expected}`
+  return new ServiceError('invalid_name', message, { cause })
 }

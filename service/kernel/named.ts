@@ -1,6 +1,6 @@
 /*
- * Kernels as people name them: DISTRO/VERSION/ARCH/RELEASE or a release alone, where each part may be a glob and the
- * release may be `newest`.
+ * Finds kernels by the names that people type: DISTRO/VERSION/ARCH/RELEASE, or a release alone. Each part may be a
+ * glob, and the release may be `newest`.
  */
 import {
   type BuildRecord,
@@ -16,16 +16,16 @@ import { nameOf } from './name.ts'
 import { didYouMean, findSimilar } from './similar.ts'
 
 const NEWEST = 'newest'
-/** The most names that an error lists. */
+/** The maximum number of names that an error lists. */
 const MAX_LISTED = 10
 
 /**
- * The one kernel that a text names. Kernels with BTF come before kernels without. Errors: `unknown_kernel` with the
- * names near it, `ambiguous` with the kernels that it names.
+ * Finds the one kernel that a text names. Kernels without BTF count only if no kernel with BTF matches. Errors:
+ * `unknown_kernel` with similar names, `ambiguous` with the kernels that match.
  */
 export function findNamed(catalog: Catalog, text: string): KernelName {
   const [kernel, ...others] = allNamed(catalog, text)
-  if (!kernel) throw unknown(catalog, text)
+  if (!kernel) throw unknownKernel(catalog, text)
   if (others.length === 0) return kernel
   const names = [kernel, ...others].map(nameOf)
   const listed = names.slice(0, MAX_LISTED).join(', ')
@@ -54,12 +54,12 @@ function allNamed(catalog: Catalog, text: string): KernelName[] {
   return release === NEWEST ? newestOf(kernels) : kernels
 }
 
-/** Each kernel once, in order of their names. */
+/** The distinct kernels of records, in the order of the records. */
 function kernelsOf(records: readonly BuildRecord[]): KernelName[] {
   return [...new Map(records.map(({ kernel }) => [nameOf(kernel), kernel])).values()]
 }
 
-/** The kernels of the newest release: several where more than one distribution or architecture has it. */
+/** The kernels of the newest release: several if more than one distribution or architecture has it. */
 function newestOf(kernels: readonly KernelName[]): KernelName[] {
   const [first, ...others] = kernels
   if (!first) return []
@@ -70,30 +70,30 @@ function newestOf(kernels: readonly KernelName[]): KernelName[] {
   return kernels.filter(({ release }) => release === newest)
 }
 
-function unknown(catalog: Catalog, text: string): ServiceError {
+function unknownKernel(catalog: Catalog, text: string): ServiceError {
   const kernels = kernelsOf([...catalog.list()].map(({ record }) => record))
   const names = text.includes('/')
     ? kernels.map(nameOf)
     : [...new Set(kernels.map(({ release }) => release))]
-  const near = findSimilar(text, names)
+  const similar = findSimilar(text, names)
   const hint =
-    near.length > 0
-      ? didYouMean(near)
+    similar.length > 0
+      ? didYouMean(similar)
       : 'expected DISTRO/VERSION/ARCH/RELEASE, a release, newest, or a glob'
   return new ServiceError('unknown_kernel', `"${text}" is not a file and names no kernel: ${hint}`)
 }
 
-/** The part of a filter that is the reason why it matches nothing. */
+/** The part of a filter because of which no kernel matches. */
 export interface FilterMismatch {
   field: keyof KernelFilter
   value: string
-  /** existing values near it */
-  near: string[]
-  /** the first of the existing values */
+  /** existing values that are similar */
+  similar: string[]
+  /** existing values, at most ten */
   values: string[]
 }
 
-/** Finds the first part of a filter with which nothing matches any more; undefined for a catalog without kernels. */
+/** Finds the first part of a filter that excludes the last kernel; undefined for a catalog without kernels. */
 export function explainNoMatch(
   catalog: Catalog,
   { distro, version, arch, release }: KernelFilter,
@@ -107,8 +107,8 @@ export function explainNoMatch(
     if (!catalog.list(filter).next().done) continue
     const values = [...new Set(before.map(({ record }) => record.kernel[key]))]
     if (values.length === 0) return undefined
-    const near = findSimilar(value.replace(/[*?]/g, ''), values)
-    return { field: key, value, near, values: values.slice(0, MAX_LISTED) }
+    const similar = findSimilar(value.replace(/[*?]/g, ''), values)
+    return { field: key, value, similar, values: values.slice(0, MAX_LISTED) }
   }
   return undefined
 }

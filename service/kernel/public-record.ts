@@ -1,4 +1,4 @@
-/* Records as strangers see them: what is public of one, and of a failure what they can make use of. */
+/* Records as clients see them: without private properties, and with the parts of a failure that clients can use. */
 import Type, { type Static } from 'typebox'
 import { type BuildRecord, Failure, publicRecord } from '../../storage/index.ts'
 
@@ -24,7 +24,7 @@ export const KernelState = Type.Union([
 ])
 export type KernelState = Type.Static<typeof KernelState>
 
-/** What can be had of a build: its BTF, even where a newer try failed. */
+/** The state of a build. A build with BTF is available, even if a later attempt to generate it failed. */
 export function stateOf(record: BuildRecord): KernelState {
   if (record.btf) return 'available'
   return record.failure || !record.embedded ? 'failed' : 'embedded'

@@ -1,12 +1,15 @@
 /*
- * Names near one that does not exist, for "did you mean". The work is bounded: long names, and names after the first
- * 50 000, are not compared, and a comparison ends as soon as the names are too far apart.
+ * Similar names for a "did you mean" hint. The work is bounded: long names, and names after the first 50 000, are not
+ * compared, and a comparison ends as soon as the distance is over the limit.
  */
 
 const MAX_LENGTH = 100
 const MAX_NAMES = 50_000
 
-/** Up to `limit` names that contain `wanted`, or from which it is at most a third of its length away; nearest first. */
+/**
+ * Returns up to `limit` names, nearest first, that contain `wanted`, or whose edit distance from it is at most a third
+ * of its length.
+ */
 export function findSimilar(wanted: string, names: Iterable<string>, limit = 3): string[] {
   if (wanted.length === 0 || wanted.length > MAX_LENGTH) return []
   const text = wanted.toLowerCase()
@@ -18,7 +21,7 @@ export function findSimilar(wanted: string, names: Iterable<string>, limit = 3):
     const distance = distanceOf(text, name.toLowerCase(), max)
     if (distance <= max) found.push({ name, distance })
   }
-  // the order of the names decides between equals
+  // the sort is stable: names at the same distance keep their order
   return found
     .sort((a, b) => a.distance - b.distance)
     .slice(0, limit)
@@ -29,14 +32,14 @@ export function findSimilar(wanted: string, names: Iterable<string>, limit = 3):
 export const didYouMean = (near: readonly string[]): string =>
   `did you mean ${new Intl.ListFormat('en', { type: 'disjunction' }).format(near)}?`
 
-/** A part of a name is as near as one wrong letter: a release without its flavour is a part of the whole. */
+/** A name that contains `wanted` has distance 1, like one wrong letter: people type releases without the flavour. */
 function distanceOf(wanted: string, name: string, max: number): number {
   return wanted.length >= 3 && name.includes(wanted) ? 1 : editDistance(wanted, name, max)
 }
 
 /**
- * The number of letters to insert, delete, replace or swap with their neighbour that make one text the other (optimal
- * string alignment); more than `max` where it is more than that.
+ * The optimal string alignment distance: the number of insertions, deletions, replacements and swaps of neighbours that
+ * turn one text into the other. Returns any number over `max` if the distance is over `max`.
  */
 function editDistance(a: string, b: string, max: number): number {
   if (Math.abs(a.length - b.length) > max) return max + 1

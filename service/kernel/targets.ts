@@ -1,19 +1,19 @@
-/* The kernels that objects are worked on for, as one text names each, and of each the BTF of every build that differs. */
+/* The kernels that BPF objects are checked against or minimized for. */
 import type { BtfInfo, Catalog, KernelFilter, KernelName } from '../../storage/index.ts'
 import { preferred } from './lookup.ts'
 import { nameOf } from './name.ts'
 
-/** BTF that objects are worked on for. */
+/** One kernel's BTF. A kernel whose builds have different BTF has one target for each. */
 export interface TargetKernel {
   /** DISTRO/VERSION/ARCH/RELEASE */
   readonly name: string
   readonly kernel?: KernelName
-  /** the version of its package, where the kernel has several builds with different BTF */
+  /** the package version, if the kernel has several builds with different BTF */
   readonly build?: string
   readonly btf: BtfInfo
 }
 
-/** The kernels that match, in order of their names, each with each different BTF that its builds have. */
+/** Yields the targets of all kernels that match, ordered by name. */
 export function* selectTargets(catalog: Catalog, filter: KernelFilter): Generator<TargetKernel> {
   const records = [...catalog.list(filter)].map(({ record }) => record)
   for (const [name, builds] of Map.groupBy(records, ({ kernel }) => nameOf(kernel))) {

@@ -1,9 +1,10 @@
 /*
- * What is found out of the BPF objects that strangers send: worked out in threads, once for each object and each BTF
- * however many ask, and kept in a memory of its own, since it must not push out what agents start from. Work for one
- * kernel takes its BTF from the hot bodies; work for many passes these by, since it goes through each kernel once. The
- * two wait apart, so that who asks for one is not behind who asks for thousands. Work that nobody waits for any more is
- * ended.
+ * Results for the BPF objects that clients upload. Threads compute them, once for each object and BTF, however many
+ * clients ask. They have a cache of their own, so that they do not evict the BTF that agents need to start.
+ *
+ * Requests for one kernel (interactive) and for many kernels (bulk) have separate queues, so that a client that asks
+ * for one kernel does not wait for thousands. Interactive work reads BTF through the body cache. Bulk work bypasses
+ * that cache, since it reads each kernel only once. Work is aborted when no client waits for it.
  */
 import { LRUCache } from 'lru-cache'
 import { BtfError } from '../../bpf/index.ts'
@@ -14,16 +15,18 @@ import { Semaphore } from '../concurrency.ts'
 import { type JsonText, jsonOf } from '../json.ts'
 import type { Pool } from '../threads/pool.ts'
 
-/** A BPF object, and the digest of its bytes, in hex. */
+/** An uploaded BPF object. */
 export interface SentObject {
   name: string
   bytes: Uint8Array
+  /** of the bytes, in hex */
   sha256: string
 }
 
-/** How BTF is come by, and who waits for whom. */
+/** A class of work with its own queue and its own way to read BTF. */
 export interface Priority {
   gate: Semaphore
+  /** reads the raw bytes of a blob by its digest */
   read(sha256: string): Promise<Buffer>
 }
 
@@ -31,106 +34,109 @@ interface ObjectsOptions {
   store: Store
   bodies: Bodies
   pool: Pool
-  /** bytes of results that are kept */
+  /** size of the result cache, in bytes */
   size: number
 }
 
-/** So many wait for work on one kernel. Of those who ask for many, each has a few under way, and they are counted. */
-const WAITING = 256
-/** Milliseconds that BTF stays at hand for the other objects of a request, and for kernels that have the same. */
-const AT_HAND = 5000
+/** Interactive tasks that may wait. Bulk tasks need no limit: bulk requests are limited, and each has few tasks. */
+const MAX_WAITING = 256
+/** Milliseconds that bulk work keeps BTF for the other objects of a request, and for kernels with the same BTF. */
+const RECENT_TTL = 5000
 
 export class Objects {
   readonly #pool: Pool
   readonly results: BodyCache<CacheEntry>
-  /** for one kernel, and for many */
-  readonly one: Priority
-  readonly many: Priority
+  /** for requests that name one kernel */
+  readonly interactive: Priority
+  /** for requests that cover many kernels */
+  readonly bulk: Priority
 
   constructor({ store, bodies, pool, size }: ObjectsOptions) {
     this.#pool = pool
     this.results = new BodyCache<CacheEntry>(size)
-    this.one = {
-      gate: new Semaphore(pool.threads, WAITING),
+    this.interactive = {
+      gate: new Semaphore(pool.threads, MAX_WAITING),
       read: (sha256) => bodies.raw(sha256),
     }
-    const atHand = new LRUCache<string, Promise<Buffer>>({
-      ...{ max: pool.threads + 1, ttl: AT_HAND, ttlAutopurge: true },
+    const recent = new LRUCache<string, Promise<Buffer>>({
+      max: pool.threads + 1,
+      ttl: RECENT_TTL,
+      ttlAutopurge: true,
     })
-    this.many = {
+    this.bulk = {
       gate: new Semaphore(pool.threads, Number.POSITIVE_INFINITY),
       read: (sha256) => {
-        const reading = atHand.get(sha256) ?? getBlob(store, sha256)
-        atHand.set(sha256, reading)
-        reading.catch(() => atHand.delete(sha256))
+        const reading = recent.get(sha256) ?? getBlob(store, sha256)
+        recent.set(sha256, reading)
+        reading.catch(() => recent.delete(sha256))
         return reading
       },
     }
   }
 
-  /** How many kernels a request for many has under way: one more than is worked on, so that no thread has to wait. */
+  /** Kernels that a bulk request works on at a time: one more than there are threads, so that no thread is idle. */
   get width(): number {
     return this.#pool.threads + 1
   }
 
-  /** Sees that objects can be worked on at all. Errors: those of `openObject`, as `BtfError`; those of `Pool.run`. */
+  /** Checks that the files are valid BPF objects. Errors: those of `openObject`, as `BtfError`; those of `Pool.run`. */
   async open(
     files: readonly { name: string; bytes: Uint8Array }[],
     signal: AbortSignal,
   ): Promise<SentObject[]> {
     const objects = files.map(({ name, bytes }) => ({ name, bytes, sha256: sha256Of(bytes) }))
-    const make = (nobody: AbortSignal) =>
-      this.one.gate.run(async () => {
-        await this.#pool.run('open', { objects: objects.map(({ bytes }) => bytes) }, nobody)
+    const make = (abandoned: AbortSignal) =>
+      this.interactive.gate.run(async () => {
+        await this.#pool.run('open', { objects: objects.map(({ bytes }) => bytes) }, abandoned)
         return { bytes: Buffer.alloc(0) }
-      }, nobody)
+      }, abandoned)
     await this.results.body(`open ${digestsOf(objects)}`, make, signal)
     return objects
   }
 
   /**
-   * Of some BTF what the objects need, and its digest. Errors: those of `parseBtf` and `minimizeBtf`, as `BtfError`;
-   * those of `Pool.run` and of reading; the signal's reason.
+   * Minimizes BTF for all objects, and returns it with its digest. Errors: those of `parseBtf` and `minimizeBtf`, as
+   * `BtfError`; those of `Pool.run` and of `priority.read`; the signal's reason.
    */
   async minimized(
-    lane: Priority,
+    priority: Priority,
     sha256: string,
     objects: readonly SentObject[],
     signal: AbortSignal,
   ): Promise<Body> {
-    const make = (nobody: AbortSignal) =>
-      lane.gate.run(async () => {
-        const btf = await lane.read(sha256)
+    const make = (abandoned: AbortSignal) =>
+      priority.gate.run(async () => {
+        const btf = await priority.read(sha256)
         const task = { objects: objects.map(({ bytes }) => bytes), btf }
-        const least = Buffer.from(await this.#pool.run('minimize', task, nobody))
-        return { bytes: least }
-      }, nobody)
+        const minimized = await this.#pool.run('minimize', task, abandoned)
+        return { bytes: Buffer.from(minimized) }
+      }, abandoned)
     const key = `minimize ${sha256} ${digestsOf(objects)}`
     const { bytes } = await this.results.body(key, make, signal)
     return { bytes, sha256: sha256Of(bytes) }
   }
 
   /**
-   * A `Check` of an object against some BTF, or `{ error: { code, message } }` where the two do not go together, as JSON.
-   * Errors: those of `Pool.run` and of reading; the signal's reason.
+   * Checks an object against BTF. Returns JSON: a `Check`, or `{ error: { code, message } }` with a `BtfError`. Errors:
+   * those of `Pool.run` and of `priority.read`; the signal's reason.
    */
   async checked(
-    lane: Priority,
+    priority: Priority,
     sha256: string,
     object: SentObject,
     signal: AbortSignal,
   ): Promise<JsonText> {
-    const make = (nobody: AbortSignal) =>
-      lane.gate.run(async () => {
-        const btf = await lane.read(sha256)
+    const make = (abandoned: AbortSignal) =>
+      priority.gate.run(async () => {
+        const btf = await priority.read(sha256)
         const [json] = await this.#pool
-          .run('check', { objects: [object.bytes], btf }, nobody)
+          .run('check', { objects: [object.bytes], btf }, abandoned)
           .catch((error) => {
             if (!(error instanceof BtfError)) throw error
             return [jsonOf({ error: { code: error.code, message: error.message } })]
           })
         return { bytes: Buffer.from(json!) }
-      }, nobody)
+      }, abandoned)
     const { bytes } = await this.results.body(`check ${sha256} ${object.sha256}`, make, signal)
     return bytes.toString() as JsonText
   }

@@ -9,7 +9,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import Type from 'typebox'
 import { archiveArch, packTar, sha256Of } from '../../storage/index.ts'
-import { answering } from '../cache/archives.ts'
+import { servedRecords } from '../cache/archives.ts'
 import { SHORT } from '../cache/btf-bodies.ts'
 import { memoizeFor } from '../concurrency.ts'
 import type { Context } from '../http/context.ts'
@@ -76,7 +76,7 @@ export const onlineRoutes =
       }
 
       const list = memoizeFor(LIST_AGE, () => {
-        const listed = Array.from(answering(context.catalog, { newest }), identifierOf)
+        const listed = Array.from(servedRecords(context.catalog, { newest }), identifierOf)
         const bytes = Buffer.from(JSON.stringify(listed))
         return { bytes, sha256: sha256Of(bytes) }
       })
@@ -148,7 +148,7 @@ export const onlineRoutes =
           const signal = disconnectSignal(reply)
           const sent = await objects.open(await filesOf(request, 'bpf', form), signal)
           const { btf, kernel } = await recordFor(request, request.query)
-          const minimized = await objects.minimized(objects.one, btf.sha256, sent, signal)
+          const minimized = await objects.minimized(objects.interactive, btf.sha256, sent, signal)
           const bytes = await promisify(gzip)(await packTar(kernel.release, minimized.bytes))
           return reply.header('cache-control', 'no-store').type(GZIP_TYPE).send(bytes)
         },

@@ -113,17 +113,21 @@ export async function registerObjectRoute(
     },
     async (request, reply) => {
       const signal = disconnectSignal(reply)
-      const { one, many, width } = context.objects
+      const { interactive, bulk, width } = context.objects
       const objects = await context.objects.open(await objectsOf(request, limits), signal)
       const target = await singleTarget(context, request, request.query)
       reply.header('cache-control', 'no-store')
       if (target)
-        return await endpoint.sendOne({ objects, target, priority: one, signal }, request, reply)
+        return await endpoint.sendOne(
+          { objects, target, priority: interactive, signal },
+          request,
+          reply,
+        )
       reply.raw.once('close', bulkRequests.take())
       const targets = matchingTargets(catalog, request.query)
       const attempt = untilTooComplex()
       const lines = mapOrdered(targets, width, (target) =>
-        endpoint.linesFor({ objects, target, priority: many, signal }, attempt),
+        endpoint.linesFor({ objects, target, priority: bulk, signal }, attempt),
       )
       return reply.type(NDJSON).send(Readable.from(lines))
     },

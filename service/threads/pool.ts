@@ -1,7 +1,7 @@
 /*
- * Threads for work on what strangers sent: `worker.ts`, with a limit on the time and the memory that a task takes. A
- * thread that is over either is ended and replaced, and so is one whose client went away; the process goes on. Tasks
- * that find no thread free wait in turn, and only so many may.
+ * A pool of threads for work on untrusted input. Each thread runs `worker.ts`. A task has a time limit and a memory
+ * limit: a thread that exceeds one is terminated and replaced, and so is a thread whose client has disconnected. Tasks
+ * wait in a bounded queue for a free thread.
  */
 import { availableParallelism } from 'node:os'
 import { extname, join } from 'node:path'
@@ -14,26 +14,26 @@ import type { Tasks, WorkerAnswer } from './worker.ts'
 
 export interface PoolLimits {
   threads: number
-  /** so many start at once, and stay; the others with the tasks */
-  ready: number
-  /** milliseconds for one task, from when it has a thread */
+  /** threads that start with the pool and stay; the others start with the tasks */
+  minThreads: number
+  /** milliseconds for one task, without its time in the queue */
   time: number
   /** megabytes of JavaScript values in one thread */
   memory: number
-  /** tasks that wait for a thread */
-  waiting: number
+  /** maximum number of tasks that wait for a thread */
+  maxQueue: number
 }
 
-/** Minimising for one of libbpf's tools takes 10 ms and 30 MB; what takes a thousand times that is not meant well. */
-const LIMITS: PoolLimits = {
+/** Minimizing for one of libbpf's tools takes 10 ms and 30 MB. A task of a thousand times that is hostile. */
+const DEFAULTS: PoolLimits = {
   threads: availableParallelism(),
-  ready: 0,
+  minThreads: 0,
   time: 10_000,
   memory: 256,
-  waiting: 256,
+  maxQueue: 256,
 }
 
-/** A folder that was compiled has no `.ts` files. */
+/** The published package is compiled, and has no `.ts` files. */
 const WORKER = join(import.meta.dirname, `worker${extname(import.meta.filename)}`)
 
 export class Pool {
@@ -41,45 +41,45 @@ export class Pool {
   readonly #threads: Piscina
   readonly #gate: Semaphore
 
-  /** `worker` is the file that threads run. */
+  /** `worker` is the path of the file that threads run. */
   constructor(limits: Partial<PoolLimits> = {}, worker = WORKER) {
-    this.#limits = { ...LIMITS, ...limits }
-    const { threads, ready, memory, waiting } = this.#limits
-    this.#gate = new Semaphore(threads, waiting)
+    this.#limits = { ...DEFAULTS, ...limits }
+    const { threads, minThreads, memory, maxQueue } = this.#limits
+    this.#gate = new Semaphore(threads, maxQueue)
     this.#threads = new Piscina({
       filename: worker,
-      minThreads: ready,
+      minThreads,
       maxThreads: threads,
       idleTimeout: 10_000,
       resourceLimits: { maxOldGenerationSizeMb: memory },
     })
-    this.#threads.on('error', () => {}) // a thread that ended without a task; the next task has another
+    this.#threads.on('error', () => {}) // a thread ended without a task; the next task starts another
   }
 
-  /** How many tasks run at once. */
+  /** The maximum number of concurrent tasks. */
   get threads(): number {
     return this.#limits.threads
   }
 
   /**
-   * Does a task of `worker.ts` in a thread. Bytes that are given away are not copied, and are gone here. Errors: those of
-   * the task, as `BtfError` and as `StoreError`; `too_complex` for one that is over a limit; `busy` where too many wait; the
-   * signal's reason.
+   * Runs a task of `worker.ts` in a thread. The buffers in `transfer` move to the thread without a copy, and are
+   * detached here. Errors: those of the task, as `BtfError`; `digest_mismatch` as `StoreError`; `too_complex` if the
+   * task exceeds a limit; `busy` if the queue is full; the signal's reason.
    */
   async run<K extends keyof Tasks>(
     name: K,
     task: Parameters<Tasks[K]>[0],
     signal?: AbortSignal,
-    given: readonly ArrayBuffer[] = [],
+    transfer: readonly ArrayBuffer[] = [],
   ): Promise<ReturnType<Tasks[K]>> {
-    const perform = () => this.#perform(name, task, given, signal)
+    const perform = () => this.#perform(name, task, transfer, signal)
     const answer = await this.#gate.run(perform, signal)
     if ('error' in answer) throw new BtfError(answer.error.code, answer.error.message)
     if ('damaged' in answer) throw new StoreError('digest_mismatch', answer.damaged)
     return answer.value as ReturnType<Tasks[K]>
   }
 
-  /** Ends the threads, and with them what they do. */
+  /** Terminates the threads and their running tasks. */
   async close(): Promise<void> {
     await this.#threads.destroy()
   }
@@ -87,34 +87,36 @@ export class Pool {
   async #perform(
     name: keyof Tasks,
     task: Parameters<Tasks[keyof Tasks]>[0],
-    given: readonly ArrayBuffer[],
+    transfer: readonly ArrayBuffer[],
     signal: AbortSignal | undefined,
   ): Promise<WorkerAnswer<unknown>> {
     const { time, memory } = this.#limits
-    // not AbortSignal.timeout or .any: these stay until their time is over, and with them the task
-    const ending = new AbortController()
-    const clock = setTimeout(() => ending.abort(OVERTIME), time)
-    const leave = () => ending.abort()
-    signal?.addEventListener('abort', leave, { once: true })
+    // AbortSignal.timeout and .any would keep the task in memory until the time is over
+    const controller = new AbortController()
+    const timer = setTimeout(() => controller.abort(TIMEOUT), time)
+    const abort = () => controller.abort()
+    signal?.addEventListener('abort', abort, { once: true })
     try {
       return await this.#threads.run(task, {
-        ...{ name, signal: ending.signal, transferList: [...given] },
+        name,
+        signal: controller.signal,
+        transferList: [...transfer],
       })
     } catch (cause) {
       signal?.throwIfAborted()
-      if (ending.signal.reason === OVERTIME)
-        throw tooComplex(`it takes more than ${time / 1000} s`, cause)
+      if (controller.signal.reason === TIMEOUT)
+        throw tooComplex(`more than ${time / 1000} s`, cause)
       if ((cause as NodeJS.ErrnoException).code === 'ERR_WORKER_OUT_OF_MEMORY')
-        throw tooComplex(`it takes more than ${memory} MB`, cause)
+        throw tooComplex(`more than ${memory} MB of memory`, cause)
       throw cause
     } finally {
-      clearTimeout(clock)
-      signal?.removeEventListener('abort', leave)
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', abort)
     }
   }
 }
 
-const OVERTIME = new Error('a task takes too long')
+const TIMEOUT = new Error('the task exceeds its time limit')
 
-const tooComplex = (why: string, cause: unknown): ServiceError =>
-  new ServiceError('too_complex', `the objects are too much for this service: ${why}`, { cause })
+const tooComplex = (usage: string, cause: unknown): ServiceError =>
+  new ServiceError('too_complex', `the task exceeds a limit of this service: ${usage}`, { cause })

@@ -1,6 +1,6 @@
 /*
- * What is done with the objects of strangers, and what takes long, in a thread of its own (`pool.ts` says with which limits). A task is a
- * call with plain bytes; what is wrong with these is an answer, since errors lose their class between threads.
+ * Tasks that run in threads, because they take untrusted input or much time; `pool.ts` sets their limits. A task is a
+ * function of plain bytes. It returns expected errors as values, since errors lose their class between threads.
  */
 import { hash } from 'node:crypto'
 import { zstdDecompressSync } from 'node:zlib'
@@ -21,7 +21,7 @@ import {
 } from '../../bpf/index.ts'
 import { type JsonText, jsonOf } from '../json.ts'
 
-/** What an object turned out to be. */
+/** A summary of a valid BPF object. */
 export interface ObjectSummary {
   byteOrder: ByteOrder
   programs: number
@@ -30,58 +30,59 @@ export interface ObjectSummary {
 
 /** Why an object does not work on a kernel. */
 export interface Misfit {
-  /** its place among the objects of the task */
+  /** index of the object in the task */
   object: number
-  /** a code of `BtfError`; `does_not_load` where libbpf or the verifier would refuse it */
+  /** a code of `BtfError`, or `does_not_load` if libbpf or the verifier would refuse the object */
   code: BtfErrorCode | 'does_not_load'
   message: string
 }
 
-/** A kernel's BTF for some objects: see `fit`. */
+/** The result of `fit`: a kernel's BTF for some objects. */
 export interface Fitted {
   btf: Uint8Array
-  /** objects that do not work on this kernel, in their order */
+  /** objects that do not work on this kernel, ordered by index */
   misfits: readonly Misfit[]
 }
 
-/** A blob as a store has it. */
-export interface Stored {
-  /** zstd */
+/** A compressed blob of a store, not yet checked against its digest. */
+export interface CompressedBtf {
+  /** one zstd frame */
   frame: Uint8Array
-  /** of the raw bytes: digest, and how many there are */
+  /** of the raw bytes, in hex */
   sha256: string
+  /** of the raw bytes */
   size: number
 }
 
-/** BTF: raw, or as a store has it, so that all work on it is done in the thread. */
-export type BtfInput = Uint8Array | Stored
+/** Raw BTF, or a compressed blob: the thread decompresses and checks it. */
+export type BtfInput = Uint8Array | CompressedBtf
 
-/** Some objects, and a kernel's BTF that they are worked on for. */
+/** BPF objects, and the BTF of the kernel to apply them to. */
 export interface ObjectInput {
   objects: readonly Uint8Array[]
   btf: BtfInput
 }
 
-/** What each task takes and gives; objects and BTF are bytes. Those that take a `Stored` may find it `Damaged`. */
+/** The tasks, by name. A task that takes `CompressedBtf` may also fail with `Damaged`. */
 export interface Tasks {
   /** Opens objects. Errors: those of `openObject`. */
   open: (task: { objects: readonly Uint8Array[] }) => ObjectSummary[]
-  /** Minimises for all. Errors: those of `openObject`, `parseBtf` and `minimizeBtf`. */
+  /** Minimizes BTF for all objects. Errors: those of `openObject`, `parseBtf` and `minimizeBtf`. */
   minimize: (task: ObjectInput) => Uint8Array
   /**
-   * Checks each object, and gives that as JSON: a `Check`, or `{ error: { code, message } }` with an error of
-   * `checkObject`, or `too_large` where there is too much to say. Errors: those of `openObject` and `parseBtf`.
+   * Checks each object. Returns one JSON text for each: a `Check`, or `{ error: { code, message } }` with an error of
+   * `checkObject`, or with `too_large` if the `Check` is too long. Errors: those of `openObject` and `parseBtf`.
    */
   check: (task: ObjectInput) => JsonText[]
   /**
-   * Minimises for all objects, and says which of them do not work on this kernel. Where one cannot be minimised for, it
-   * is the BTF as it is: against that the object meets its refusal as against the kernel. Errors: those of `openObject`
-   * and `parseBtf`.
+   * Minimizes BTF for all objects, and reports the objects that do not work on this kernel. If such an object makes
+   * `minimizeBtf` fail, the result is the whole BTF: the object then fails on it as it fails on the kernel. Errors:
+   * those of `openObject`, `parseBtf` and `minimizeBtf`.
    */
   fit: (task: ObjectInput) => Fitted
   /**
-   * Merges the split BTF of modules in, then replaces what a dialect lacks. Errors: those of `parseBtf`, `mergeBtf` and
-   * `toDialect`.
+   * Merges the split BTF of modules into the BTF, then replaces the kinds that a dialect lacks. Errors: those of
+   * `parseBtf`, `mergeBtf` and `toDialect`.
    */
   derive: (task: {
     btf: Uint8Array
@@ -90,21 +91,22 @@ export interface Tasks {
   }) => Uint8Array
 }
 
-/** What a task came to; `damaged` says of a blob why it is not what its record says. */
+/** The result of a task; `damaged` is the message of a blob that differs from its digest or size. */
 export type WorkerAnswer<T> =
   | { value: T }
   | { error: { code: BtfErrorCode; message: string } }
   | { damaged: string }
 
+/** A blob that does not decompress, or differs from its digest or size. */
 class Damaged extends Error {}
 
 function rawOf(source: BtfInput): Uint8Array {
-  return 'frame' in source ? decode(source) : source
+  return 'frame' in source ? decompress(source) : source
 }
 
 /**
- * Works on the raw bytes, which are gone afterwards, with the frame: left to the collector, they would have it run for
- * every tenth kernel, and the next kernel's would lie in memory that the system has to find.
+ * Calls `work` with the raw bytes. Frees decompressed bytes and their frame at once: left to the garbage collector,
+ * they trigger a collection every ten kernels, and the next kernel needs new memory from the system.
  */
 function withRaw<T>(source: BtfInput, work: (raw: Uint8Array) => T): T {
   const raw = rawOf(source)
@@ -115,15 +117,18 @@ function withRaw<T>(source: BtfInput, work: (raw: Uint8Array) => T): T {
   }
 }
 
-/** Bytes of what may be a piece of Node's. */
-const PIECE = 1024 ** 2
+/** Buffers up to this many bytes are not freed: they may be slices of Node's shared pool. */
+const MAX_POOLED = 1024 ** 2
 
 function free({ buffer }: Uint8Array): void {
-  if (buffer instanceof ArrayBuffer && buffer.byteLength > PIECE) buffer.transfer(0)
+  if (buffer instanceof ArrayBuffer && buffer.byteLength > MAX_POOLED) buffer.transfer(0)
 }
 
-/** The raw bytes. A thread that loads all of storage/ for this starts four times as slowly. */
-function decode({ frame, sha256, size }: Stored): Buffer {
+/**
+ * Decompresses and checks a blob. It does not use storage/ for that: a thread that loads all of storage/ takes four
+ * times as long to start. Errors: `Damaged`.
+ */
+function decompress({ frame, sha256, size }: CompressedBtf): Buffer {
   let raw: Buffer
   try {
     raw = zstdDecompressSync(frame, { maxOutputLength: size, chunkSize: size + SPARE })
@@ -131,13 +136,13 @@ function decode({ frame, sha256, size }: Stored): Buffer {
     throw new Damaged(`blob ${sha256} does not decompress: ${(error as Error).message}`)
   }
   if (raw.length === size && hash('sha256', raw) === sha256) return raw
-  throw new Damaged(`blob ${sha256} has other bytes`)
+  throw new Damaged(`blob ${sha256} does not match its SHA-256 digest or its size of ${size} bytes`)
 }
 
-/** Bytes: a chunk that is just full would have zlib set aside another. */
+/** Bytes to spare in the output chunk: zlib allocates a second chunk when the first is exactly full. */
 const SPARE = 64
 
-/** Objects that this thread opened last: the tasks of one request bring the same ones again and again. */
+/** The objects that this thread opened last: all tasks of a request have the same objects. */
 let last: { key: string; objects: BpfObject[] } | undefined
 
 function opened(files: readonly Uint8Array[]): BpfObject[] {
@@ -167,7 +172,7 @@ const TASKS: Tasks = {
       const kernel = parseBtf(raw)
       return opened(objects).map((object) => {
         try {
-          return shortJson(checkObject(object, kernel))
+          return boundedJson(checkObject(object, kernel))
         } catch (error) {
           if (!(error instanceof BtfError)) throw error
           return jsonOf({ error: { code: error.code, message: error.message } })
@@ -179,10 +184,10 @@ const TASKS: Tasks = {
     const kernel = parseBtf(btf)
     const all = opened(objects)
     try {
-      const least = minimizeBtf(kernel, all)
-      // objects relocate against this as against the whole, and there is less to look through
+      const minimized = minimizeBtf(kernel, all)
+      // objects relocate against minimized BTF as against the whole, and the check is faster
       const { pointerSize } = kernel
-      return { btf: least, misfits: misfitsOf(all, parseBtf(least, { pointerSize })) }
+      return { btf: minimized, misfits: misfitsOf(all, parseBtf(minimized, { pointerSize })) }
     } catch (error) {
       const misfits = error instanceof BtfError ? misfitsOf(all, kernel) : []
       if (misfits.length === 0) throw error
@@ -197,27 +202,28 @@ const TASKS: Tasks = {
   },
 }
 
-/** Characters of what is said of an object; those of large agents come to some hundred thousand. */
+/** The maximum number of characters of a `Check`; the objects of large agents need some hundred thousand. */
 const MAX_JSON = 64 * 1024 * 1024
 
-function shortJson(check: Check): JsonText {
+function boundedJson(check: Check): JsonText {
   let left = MAX_JSON
   const parts = check.programs.map(({ relocations, ...program }) => {
-    const said = relocations.map((relocation) => {
+    const lines = relocations.map((relocation) => {
       const json = jsonOf(relocation)
       left -= json.length
-      if (left < 0) throw new BtfError('too_large', `more than ${MAX_JSON} characters to say of it`)
+      if (left < 0)
+        throw new BtfError('too_large', `the check has more than ${MAX_JSON} characters of JSON`)
       return json
     })
-    return `${jsonOf(program).slice(0, -1)},"relocations":[${said.join()}]}`
+    return `${jsonOf(program).slice(0, -1)},"relocations":[${lines.join()}]}`
   })
   return `{"loads":"${check.loads}","programs":[${parts.join()}]}` as JsonText
 }
 
 function misfitsOf(objects: readonly BpfObject[], kernel: Btf): Misfit[] {
   return objects.flatMap((object, n) => {
-    const why = misfitOf(() => checkObject(object, kernel))
-    return why ? [{ object: n, ...why }] : []
+    const misfit = misfitOf(() => checkObject(object, kernel))
+    return misfit ? [{ object: n, ...misfit }] : []
   })
 }
 
@@ -231,17 +237,18 @@ function misfitOf(check: () => Check): Omit<Misfit, 'object'> | undefined {
       )
       if (!wrong) continue
       const { access, kind, outcome } = wrong
-      const why = outcome.is === 'fatal' ? outcome.message : 'is not as this kernel has it'
+      const why = outcome.is === 'fatal' ? outcome.message : 'does not match this kernel'
       return { code: 'does_not_load', message: `${name}: ${access} (${kind}): ${why}` }
     }
-    return { code: 'does_not_load', message: 'libbpf or the verifier refuses it' }
+    return { code: 'does_not_load', message: 'libbpf or the verifier refuses the object' }
   } catch (error) {
     if (!(error instanceof BtfError)) throw error
     return { code: error.code, message: error.message }
   }
 }
 
-function answered<K extends keyof Tasks>(
+/** Wraps a task so that it returns expected errors as values. */
+function withErrors<K extends keyof Tasks>(
   name: K,
 ): (task: Parameters<Tasks[K]>[0]) => WorkerAnswer<ReturnType<Tasks[K]>> {
   const work = TASKS[name] as (task: Parameters<Tasks[K]>[0]) => ReturnType<Tasks[K]>
@@ -256,9 +263,9 @@ function answered<K extends keyof Tasks>(
   }
 }
 
-// by their names the pool calls them
-export const open = answered('open')
-export const minimize = answered('minimize')
-export const check = answered('check')
-export const fit = answered('fit')
-export const derive = answered('derive')
+// the pool calls the tasks by these names
+export const open = withErrors('open')
+export const minimize = withErrors('minimize')
+export const check = withErrors('check')
+export const fit = withErrors('fit')
+export const derive = withErrors('derive')

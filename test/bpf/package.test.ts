@@ -12,6 +12,7 @@ import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { minimizeBtf, openObject, parseBtf, printLayout } from '../../bpf/index.ts'
 import { coreObjects, littleKernels } from '../helpers/core.ts'
+import { withoutHooks } from '../helpers/without-hooks.ts'
 
 const CHECKOUT = join(import.meta.dirname, '../..')
 const TIMEOUT = 60_000
@@ -23,12 +24,11 @@ async function newFolder(t: Test): Promise<string> {
   return folder
 }
 
-/** Runs a program with this process's Node first in PATH, and without the hooks that tap puts into NODE_OPTIONS. */
+/** Runs a program with this process's Node first in PATH, and without tap's hooks. */
 async function run(cwd: string, program: string, ...args: string[]): Promise<string> {
-  const { NODE_OPTIONS: _, ...env } = process.env
   const path = `${dirname(process.execPath)}:${process.env.PATH}`
-  const options = { cwd, timeout: TIMEOUT, env: { ...env, PATH: path } }
-  return (await promisify(execFile)(program, args, options)).stdout
+  const options = { cwd, timeout: TIMEOUT, env: { ...process.env, PATH: path } }
+  return (await promisify(execFile)(...withoutHooks(program, args), options)).stdout
 }
 
 /** A copy of the checkout that packing may write to while other tests read the original. */

@@ -1,4 +1,4 @@
-/* nginx as a static server: the files below a directory, on a free port of 127.0.0.1, with Debian's defaults, but for logs. */
+/* nginx as a static file server on a free port of 127.0.0.1, with Debian's defaults except for logs. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -8,17 +8,17 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
 
-/** Where users that are not root do not look for commands. */
+/** Not in the PATH of normal users. */
 const NGINX = '/usr/sbin/nginx'
 
 export interface NginxOptions {
-  /** lists directories (ngx_http_autoindex_module) */
+  /** serve directory listings (ngx_http_autoindex_module) */
   listing?: boolean
-  /** a line for each request, in a file */
+  /** log each request to a file */
   log?: boolean
 }
 
-/** Serves a directory until its test ends, and gives the address, without a slash at its end. */
+/** Serves a directory until its test ends, and gives the URL without a trailing slash. */
 export async function startNginx(
   t: Pick<Test, 'teardown'>,
   root: string,
@@ -27,7 +27,7 @@ export async function startNginx(
   const home = mkdtempSync(join(tmpdir(), 'nginx-'))
   const port = await freePort()
   writeFileSync(join(home, 'nginx.conf'), configuration(home, port, root, { listing, log }))
-  // the kernel ends it where this process ends first
+  // the kernel kills nginx if this process ends first
   const command = ['--pdeathsig', 'KILL', NGINX, '-p', home, '-c', 'nginx.conf', '-e', 'stderr']
   const child = spawn('setpriv', command, { stdio: ['ignore', 'inherit', 'inherit'] })
   const ended = once(child, 'exit')
@@ -44,7 +44,7 @@ export async function startNginx(
   return url
 }
 
-/** One process, in the foreground, as the user it is started by. */
+/** A configuration for one foreground process of the current user. */
 const configuration = (
   home: string,
   port: number,

@@ -1,4 +1,4 @@
-/* `btfmill serve` in a process of its own, which ends with its test, or is killed before. */
+/* `btfmill serve` in its own process, which ends with its test or by `kill`. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
@@ -9,17 +9,17 @@ import { ready } from './wait-until.ts'
 export interface Serving {
   url: string
   pid: number
-  /** Ends it as a crash does. */
+  /** Kills it with SIGKILL, like a crash. */
   kill(): Promise<void>
 }
 
 export interface ServingOptions {
-  /** of node */
+  /** options of node */
   options?: readonly string[]
   env?: NodeJS.ProcessEnv
 }
 
-/** Serves with these arguments, on a free port of 127.0.0.1 unless they name another address, and waits until it is ready. */
+/** Starts a server, by default on a free port of 127.0.0.1, and waits until it is ready. */
 export async function serve(
   t: Pick<Test, 'teardown'>,
   args: readonly string[],
@@ -27,7 +27,8 @@ export async function serve(
 ): Promise<Serving> {
   const words = ['serve', '--listen', '127.0.0.1:0', '--log-format', 'json', ...args]
   const child = spawn(process.execPath, [...options, MAIN, ...words], {
-    ...{ env, stdio: ['ignore', 'pipe', 'inherit'] },
+    env,
+    stdio: ['ignore', 'pipe', 'inherit'],
   })
   const ended = once(child, 'exit')
   const kill = async () => {
@@ -38,9 +39,9 @@ export async function serve(
   for await (const line of createInterface(child.stdout)) {
     const [, url] = /listening at (http:\/\/127\.0\.0\.1:\d+)/.exec(line) ?? []
     if (!url) continue
-    child.stdout.resume() // what it logs from now on nobody reads
+    child.stdout.resume() // discards the rest of the log
     await ready(url)
     return { url, pid: child.pid!, kill }
   }
-  throw new Error('it does not listen')
+  throw new Error('the server ended before it listened')
 }

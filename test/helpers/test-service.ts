@@ -1,5 +1,5 @@
-// A small btfmill for tests: a store with records of every state and real BTF, and a server on a free port of
-// 127.0.0.1 that goes with its test.
+// A small service for tests: a store with records and real BTF, and a server on a free port of 127.0.0.1 that ends with its
+// test.
 import { type AddressInfo, connect } from 'node:net'
 import type { Test } from 'tap'
 import { request } from 'undici'
@@ -18,7 +18,7 @@ import { fixture } from './fixtures.ts'
 /** Two different BTFs. */
 export const RAW = { little: fixture('types-x86_64.btf'), big: fixture('types-s390x.btf') }
 
-/** A record as a run leaves it. */
+/** A record as a generation run writes it. */
 export function recordOf(
   kernel: Partial<BuildRecord['kernel']>,
   rest: Partial<BuildRecord> = {},
@@ -47,7 +47,7 @@ export function recordOf(
   }
 }
 
-/** Puts BTF into a store and gives what a record says of it. */
+/** Puts BTF into a store and gives the record's entry for it. */
 export async function btfOf(store: Store, raw: Buffer): Promise<NonNullable<BuildRecord['btf']>> {
   const btf = parseBtf(raw)
   const { typeCount: types, byteOrder, pointerSize } = btf
@@ -60,7 +60,7 @@ export interface Mill {
   catalog: Catalog
 }
 
-/** Serves these records; each kernel's BTF must be in the store they are made for. */
+/** Serves records; `records` puts their BTF into the store that it gets. */
 export async function startMill(
   t: Test,
   records: (store: Store) => Promise<BuildRecord[]> | BuildRecord[] = () => [],
@@ -80,11 +80,11 @@ export interface Answer {
   status: number
   headers: Record<string, string | undefined>
   bytes: Buffer
-  /** the body, as JSON; undefined where it is none */
+  /** the body as JSON; undefined for another type */
   json: Record<string, unknown> | undefined
 }
 
-/** What a client gets that takes what comes: no encoding unless it asks for one, no redirect. */
+/** Sends a request without an encoding of its own, and does not follow redirects. */
 export async function ask(
   url: string,
   headers: Record<string, string> = {},
@@ -101,7 +101,7 @@ export async function ask(
   }
 }
 
-/** Sends bytes as they are, since clients mend what a hostile one would not, and gives all that comes back. */
+/** Sends raw text, which an HTTP client would correct, and gives all that comes back. */
 export async function sendRaw(url: string, text: string): Promise<string> {
   const socket = connect(Number(new URL(url).port), '127.0.0.1')
   socket.end(text)
@@ -110,7 +110,7 @@ export async function sendRaw(url: string, text: string): Promise<string> {
   return answer
 }
 
-/** Makes every read of a store wait until it is let go, and counts them. */
+/** Blocks and counts all reads of a store until `go` is called. */
 export function slowly(store: Store) {
   const get = store.get.bind(store)
   const gate = Promise.withResolvers<void>()

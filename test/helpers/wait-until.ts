@@ -1,21 +1,23 @@
-/* Waiting for a service in tests: by looking again and again, so often at most. */
+/* Waiting in tests, by polling. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { request } from 'undici'
 
-const LOOKS = 1500
+const MAX_POLLS = 1500
+const POLL_INTERVAL = 20
 
-/** Asks until the answer is the one wanted, and gives it. Fails after half a minute. */
-export async function until<T>(look: () => Promise<T>, wanted: (seen: T) => boolean): Promise<T> {
-  let seen = await look()
-  for (let looks = 1; !wanted(seen); looks++) {
-    if (looks >= LOOKS) throw new Error(`it never came: ${JSON.stringify(seen)}`)
-    await sleep(20)
-    seen = await look()
+/** Polls until the value is the wanted one, and gives it. Throws after 30 s. */
+export async function until<T>(poll: () => Promise<T>, wanted: (seen: T) => boolean): Promise<T> {
+  let seen = await poll()
+  for (let polls = 1; !wanted(seen); polls++) {
+    if (polls >= MAX_POLLS)
+      throw new Error(`not reached after ${MAX_POLLS} polls, last value: ${JSON.stringify(seen)}`)
+    await sleep(POLL_INTERVAL)
+    seen = await poll()
   }
   return seen
 }
 
-/** Waits until a service can answer from its store. */
+/** Waits until a service is ready. */
 export async function ready(url: string): Promise<void> {
   const status = async () => {
     const { statusCode, body } = await request(`${url}/readyz`)

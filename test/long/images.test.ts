@@ -95,7 +95,10 @@ async function path(t: Test, generator: Image, service: Image, dir: string): Pro
   const vmlinux = join(dir, 'vmlinux')
   makeVmlinux(vmlinux)
   await copyFile(makePackage(dir, vmlinux), join(data, 'linux.deb'))
-  const named = Object.entries(KERNEL).flatMap(([key, value]) => [`--${key}`, value])
+  const named = Object.entries(KERNEL).flatMap(([key, value]) => [
+    `--${key === 'version' ? 'distro-version' : key}`,
+    value,
+  ])
   await generator.run(data, ['generate', ...named, 'linux.deb'])
   t.match(await generator.run(data, ['list', '--json']), new RegExp(RELEASE))
 

@@ -53,7 +53,10 @@ t.test('the packed package works where nothing else is installed', async (t) => 
 
   await t.test('the command fetches, dumps and lists', async (t) => {
     t.match(await run('npx', 'btfmill', '--help'), / {2}generate .* {2}fetch /s)
-    const filters = Object.entries(name).flatMap(([key, value]) => [`--${key}`, value])
+    const filters = Object.entries(name).flatMap(([key, value]) => [
+      `--${key === 'version' ? 'distro-version' : key}`,
+      value,
+    ])
     await run('npx', 'btfmill', 'fetch', '--server', mill.url, ...filters, '-o', 'fetched.btf')
     t.ok(readFileSync(join(home, 'fetched.btf')).equals(RAW.little))
     t.match(await run('npx', 'btfmill', 'dump', 'fetched.btf'), /struct/)

@@ -1,7 +1,6 @@
 /*
- * What strangers send who mean no good. Requests by lot are made of what the OpenAPI document says, so that a route
- * that comes is attacked, too. Whatever is asked: no defect of ours, no word of where files lie or of what code runs,
- * and a server that answers the next one.
+ * Hostile requests. Random requests are generated from the OpenAPI document, so new routes are attacked, too. No response may
+ * be a 500 or reveal paths or code, and the server must answer the next request.
  */
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
@@ -17,14 +16,14 @@ import { ask, btfOf, RAW, recordOf, sendRaw } from '../helpers/test-service.ts'
 import { ready, until } from '../helpers/wait-until.ts'
 
 const REQUESTS = 10_000
-/** Asked at once, on connections of their own. */
+/** Requests at a time, each on its own connection. */
 const AT_ONCE = 50
 
-/** What no answer may say. */
+/** Texts that no response may contain. */
 const LEAKS =
   /\/work|\/tmp\/|\/home|node_modules|\n\s+at |\.ts:\d|root:x:|node:internal|EACCES|ENOENT/
 
-/** A record with what its operator alone is to read. */
+/** A record with details that only the operator may read. */
 const FAILED = recordOf(
   { release: 'failed' },
   {
@@ -59,7 +58,7 @@ interface Route {
   query: string[]
 }
 
-/** The routes that the document names. */
+/** The routes in the document. */
 async function routesOf(url: string): Promise<Route[]> {
   const { paths } = (await ask(`${url}/openapi.json`)).json as {
     paths: Record<string, Record<string, { parameters?: { in: string; name: string }[] }>>
@@ -73,7 +72,7 @@ async function routesOf(url: string): Promise<Route[]> {
   )
 }
 
-/** What climbs, breaks out, or is read as something else. */
+/** Path traversal, injection and other hostile values. */
 const HOSTILE = [
   ...['..', '.', '../../../../etc/passwd', '..\\..\\windows', '/etc/passwd', '%2e%2e%2f', '..;/'],
   ...[
@@ -151,7 +150,7 @@ const word = fc.oneof(
   fc.constantFrom(...HOSTILE),
   fc.string({ unit: 'binary', maxLength: 40 }),
 )
-/** As an address has it: encoded once, twice, or as it is where HTTP allows that. */
+/** A value in a URL: encoded once, twice, or raw where HTTP allows it. */
 const written = fc.tuple(word, fc.nat(3)).map(([text, form]) => {
   const once = encodeURIComponent(text.toWellFormed())
   if (form === 0) return encodeURIComponent(once)
@@ -240,47 +239,50 @@ function requestFor(routes: readonly Route[]): fc.Arbitrary<Dispatcher.RequestOp
     })
 }
 
-t.test(`${REQUESTS} requests by lot, of what the document says`, async (t) => {
-  const { url } = await start(t)
-  const routes = await routesOf(url)
-  t.ok(routes.length > 10)
-  const clients = Array.from({ length: AT_ONCE }, () => new Client(url))
-  t.teardown(() => Promise.all(clients.map((client) => client.destroy())))
-  const statuses = new Map<number, number>()
-  const property = fc.asyncProperty(
-    fc.array(requestFor(routes), { minLength: AT_ONCE, maxLength: AT_ONCE }),
-    async (requests) => {
-      const answers = requests.map(async (request, i) => {
-        const { statusCode, headers, body } = await clients[i]!.request(request)
-        const text = await body.text()
-        const said = `${request.method} ${request.path}: ${statusCode}`
-        statuses.set(statusCode, (statuses.get(statusCode) ?? 0) + 1)
-        if (statusCode >= 500) throw new Error(`${said}: ${text}`)
-        if (LEAKS.test(text) || LEAKS.test(JSON.stringify(headers)))
-          throw new Error(`${said} says too much: ${text.slice(0, 500)}`)
-        if ('x-injected' in headers) throw new Error(`${said}: a header was put in`)
-        const problem = headers['content-type'] === 'application/problem+json'
-        if (statusCode >= 400 && request.method !== 'HEAD' && !problem)
-          throw new Error(`${said}: ${headers['content-type']}`)
-      })
-      await Promise.all(answers)
-    },
-  )
-  await fc.assert(property, { numRuns: REQUESTS / AT_ONCE, endOnFailure: true })
-  t.comment(
-    [...statuses]
-      .sort()
-      .map(([status, count]) => `${status}: ${count}`)
-      .join(', '),
-  )
-  t.ok(statuses.get(200)! > 0, 'some were right')
-  t.equal((await ask(`${url}/readyz`)).status, 200)
-  const { kernels } = (await ask(`${url}/v1/kernels`)).json as { kernels: object[] }
-  t.notMatch(JSON.stringify(kernels), LEAKS)
-  t.match(kernels[1], { failure: { code: 'internal' }, package: { url: 'x.deb' } })
-})
+t.test(
+  `${REQUESTS} random requests generated from the document never get a 500 or a leak`,
+  async (t) => {
+    const { url } = await start(t)
+    const routes = await routesOf(url)
+    t.ok(routes.length > 10)
+    const clients = Array.from({ length: AT_ONCE }, () => new Client(url))
+    t.teardown(() => Promise.all(clients.map((client) => client.destroy())))
+    const statuses = new Map<number, number>()
+    const property = fc.asyncProperty(
+      fc.array(requestFor(routes), { minLength: AT_ONCE, maxLength: AT_ONCE }),
+      async (requests) => {
+        const answers = requests.map(async (request, i) => {
+          const { statusCode, headers, body } = await clients[i]!.request(request)
+          const text = await body.text()
+          const said = `${request.method} ${request.path}: ${statusCode}`
+          statuses.set(statusCode, (statuses.get(statusCode) ?? 0) + 1)
+          if (statusCode >= 500) throw new Error(`${said}: ${text}`)
+          if (LEAKS.test(text) || LEAKS.test(JSON.stringify(headers)))
+            throw new Error(`${said} says too much: ${text.slice(0, 500)}`)
+          if ('x-injected' in headers) throw new Error(`${said}: a header was put in`)
+          const problem = headers['content-type'] === 'application/problem+json'
+          if (statusCode >= 400 && request.method !== 'HEAD' && !problem)
+            throw new Error(`${said}: ${headers['content-type']}`)
+        })
+        await Promise.all(answers)
+      },
+    )
+    await fc.assert(property, { numRuns: REQUESTS / AT_ONCE, endOnFailure: true })
+    t.comment(
+      [...statuses]
+        .sort()
+        .map(([status, count]) => `${status}: ${count}`)
+        .join(', '),
+    )
+    t.ok(statuses.get(200)! > 0, 'some were right')
+    t.equal((await ask(`${url}/readyz`)).status, 200)
+    const { kernels } = (await ask(`${url}/v1/kernels`)).json as { kernels: object[] }
+    t.notMatch(JSON.stringify(kernels), LEAKS)
+    t.match(kernels[1], { failure: { code: 'internal' }, package: { url: 'x.deb' } })
+  },
+)
 
-t.test('what climbs out, in each parameter of each route', async (t) => {
+t.test('path traversal in each parameter of each route reveals nothing', async (t) => {
   const { url } = await start(t)
   const client = new Client(url)
   t.teardown(() => client.destroy())
@@ -309,7 +311,7 @@ t.test('what climbs out, in each parameter of each route', async (t) => {
   t.equal((await ask(`${url}/readyz`)).status, 200)
 })
 
-/** Opens a connection and sends a piece again and again, until the other end closes it. Gives what came back. */
+/** Sends a chunk repeatedly on one connection until the server closes it. Gives the response. */
 async function drip(port: number, first: string, piece: string): Promise<string> {
   const socket: Socket = connect(port, '127.0.0.1')
   let answer = ''
@@ -325,7 +327,7 @@ async function drip(port: number, first: string, piece: string): Promise<string>
   return answer
 }
 
-t.test('who sends slowly is let go, and holds nobody up', async (t) => {
+t.test('a slow sender is disconnected and delays nobody', async (t) => {
   const { url } = await start(t, { requestTimeout: 1 })
   const port = Number(new URL(url).port)
   const slow = [
@@ -352,7 +354,7 @@ t.test('who sends slowly is let go, and holds nobody up', async (t) => {
     t.match(answer, /^HTTP\/1\.1 408 [\s\S]*"code":"timeout"/)
 })
 
-t.test('so many connections and no more', async (t) => {
+t.test('connections over the limit are refused', async (t) => {
   const { url } = await start(t, { connections: 20 })
   const port = Number(new URL(url).port)
   const sockets = Array.from({ length: 60 }, () => connect(port, '127.0.0.1').on('error', () => {}))
@@ -365,7 +367,7 @@ t.test('so many connections and no more', async (t) => {
   t.equal((await ask(`${url}/healthz`)).status, 200, 'the next one is answered')
 })
 
-t.test('bodies that are too long, or of no form', async (t) => {
+t.test('bodies that are too long or of another type are refused', async (t) => {
   const { url } = await start(t, { bodyLimit: 1000 })
   const send = (type: string, body: string) =>
     sendRaw(
@@ -388,14 +390,14 @@ t.test('bodies that are too long, or of no form', async (t) => {
 const CUSTOMIZE =
   '/api/v1/customize?distribution=debian&distribution_version=12&arch=x86_64&kernel_version=6.1.0-1-amd64'
 
-/** Sends a form as it is, and gives status and problem. */
+/** Sends a raw form, and gives status and problem. */
 async function sendForm(url: string, body: string, type = 'multipart/form-data; boundary=x') {
   const headers = { 'content-type': type }
   const answer = await request(`${url}${CUSTOMIZE}`, { method: 'POST', headers, body })
   return { status: answer.statusCode, text: await answer.body.text() }
 }
 
-t.test('forms that are none, or not what is wanted', async (t) => {
+t.test('invalid multipart forms are refused', async (t) => {
   const { url } = await start(t, { uploadLimit: 4096 })
   const part = (disposition: string, content = 'x') =>
     `--x\r\ncontent-disposition: ${disposition}\r\n\r\n${content}\r\n`
@@ -433,7 +435,7 @@ t.test('forms that are none, or not what is wanted', async (t) => {
   t.equal((await ask(`${url}/readyz`)).status, 200)
 })
 
-t.test('many uploads at once do not fill the memory', async (t) => {
+t.test('concurrent uploads over the quota are refused', async (t) => {
   const { url } = await start(t, { uploadLimit: 1024 * 1024, uploadMemory: 4 * 1024 * 1024 })
   const port = Number(new URL(url).port)
   const type = 'content-type: multipart/form-data; boundary=x\r\ncontent-length: 1000000'

@@ -1,4 +1,4 @@
-// A server as an operator runs it: where it listens, when it is ready, and an end that cuts nobody off.
+// A server as an operator runs it: addresses, readiness, and a graceful stop.
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
@@ -16,7 +16,7 @@ import { openStore, putRecord, type Store, StoreError } from '../../storage/inde
 import { btfOf, RAW, recordOf } from '../helpers/test-service.ts'
 import { ready, until } from '../helpers/wait-until.ts'
 
-/** A store that fails while it is said to be away, and counts what it is asked. */
+/** A store that fails while `away` is set, and counts calls of `head`. */
 function failing(store: Store): Store & { away: boolean; heads: number } {
   const answer = <T>(work: () => T): T => {
     if (!wrapped.away) return work()
@@ -63,7 +63,7 @@ const get = async (url: string) => {
 }
 
 t.test(
-  'it listens before its store answers, and is ready when the catalog is loaded',
+  'the server listens before its store answers, and is ready when the catalog is loaded',
   async (t) => {
     const store = await filledStore()
     store.away = true
@@ -72,7 +72,7 @@ t.test(
     t.same((await get(`${server.url}/healthz`)).body, { status: 'ok' })
     for (const path of ['/readyz', PATH, '/v1/kernels']) {
       const { status, headers, body } = await get(`${server.url}${path}`)
-      t.equal(status, 503, `${path}: not "not found": a client would stop asking`)
+      t.equal(status, 503, `${path} is not 404, after which a client would give up`)
       t.match(body, { code: 'unavailable', detail: /not loaded/ })
       t.ok(Number(headers['retry-after']) > 0)
     }
@@ -84,12 +84,12 @@ t.test(
   },
 )
 
-t.test('it is not ready while the store is away, which is looked at seldom', async (t) => {
+t.test('the server is not ready while the store is away, and rarely probes it', async (t) => {
   const { server, store } = await start(t)
   await ready(server.url)
   const before = store.heads
   await Promise.all(Array.from({ length: 100 }, () => get(`${server.url}/readyz`)))
-  t.ok(store.heads - before <= 2, 'once for all who ask')
+  t.ok(store.heads - before <= 2, 'one probe for all requests')
   store.away = true
   const { body } = await until(
     () => get(`${server.url}/readyz`),
@@ -101,42 +101,49 @@ t.test('it is not ready while the store is away, which is looked at seldom', asy
   await ready(server.url)
 })
 
-/** Listens on a unix socket and says so. */
+/** Listens on a unix socket, then prints a line. */
 const LISTEN = `require('net').createServer().listen(process.argv[1], () => console.log('there'))`
 
-t.test('it listens on IPv4, on IPv6, and on a unix socket that a killed one left', async (t) => {
-  const home = mkdtempSync(join(tmpdir(), 'socket-')) // a socket's path has room for 107 bytes
-  t.teardown(() => rmSync(home, { recursive: true }))
-  const path = join(home, 'socket')
-  const other = spawn(process.execPath, ['-e', LISTEN, path], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  await once(other.stdout, 'data')
-  for (const listen of ['127.0.0.1:0', '[::1]:0', 'localhost:0']) {
-    const { server } = await start(t, { listen })
-    await ready(server.url)
-    t.match(server.url, /^http:\/\/(127\.0\.0\.1|\[::1\]):\d+$/, listen)
-  }
-  await t.rejects(start(t, { listen: `unix:${path}` }), { code: 'EADDRINUSE' }, 'somebody is there')
-  other.kill('SIGKILL')
-  await once(other, 'exit')
-  t.ok(existsSync(path))
+t.test(
+  'the server listens on IPv4, IPv6, and a unix socket that a killed server left behind',
+  async (t) => {
+    const home = mkdtempSync(join(tmpdir(), 'socket-')) // the path of a socket has at most 107 bytes
+    t.teardown(() => rmSync(home, { recursive: true }))
+    const path = join(home, 'socket')
+    const other = spawn(process.execPath, ['-e', LISTEN, path], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    await once(other.stdout, 'data')
+    for (const listen of ['127.0.0.1:0', '[::1]:0', 'localhost:0']) {
+      const { server } = await start(t, { listen })
+      await ready(server.url)
+      t.match(server.url, /^http:\/\/(127\.0\.0\.1|\[::1\]):\d+$/, listen)
+    }
+    await t.rejects(
+      start(t, { listen: `unix:${path}` }),
+      { code: 'EADDRINUSE' },
+      'another process listens',
+    )
+    other.kill('SIGKILL')
+    await once(other, 'exit')
+    t.ok(existsSync(path))
 
-  const { server } = await start(t, { listen: `unix:${path}` })
-  t.equal(server.url, `unix:${path}`)
-  const client = new Client('http://localhost', { socketPath: path })
-  t.equal((await client.request({ method: 'GET', path: '/healthz' })).statusCode, 200)
-  await client.close()
-  await server.stop()
-  t.notOk(existsSync(path), 'and takes it away')
+    const { server } = await start(t, { listen: `unix:${path}` })
+    t.equal(server.url, `unix:${path}`)
+    const client = new Client('http://localhost', { socketPath: path })
+    t.equal((await client.request({ method: 'GET', path: '/healthz' })).statusCode, 200)
+    await client.close()
+    await server.stop()
+    t.notOk(existsSync(path), 'the socket is removed')
 
-  const file = join(home, 'a-file')
-  writeFileSync(file, 'mine')
-  await t.rejects(start(t, { listen: `unix:${file}` }), { code: 'EADDRINUSE' })
-  t.ok(existsSync(file), 'what is no socket stays')
-})
+    const file = join(home, 'a-file')
+    writeFileSync(file, 'mine')
+    await t.rejects(start(t, { listen: `unix:${file}` }), { code: 'EADDRINUSE' })
+    t.ok(existsSync(file), 'a regular file is kept')
+  },
+)
 
-t.test('it stops when the last answer is out, and takes no new connections', async (t) => {
+t.test('the server stops after its last response, and accepts no new connections', async (t) => {
   const { server } = await start(t, { drain: 1 })
   await ready(server.url)
   const socket = connect(Number(new URL(server.url).port), '127.0.0.1')
@@ -160,13 +167,13 @@ t.test('it stops when the last answer is out, and takes no new connections', asy
 
 interface Load {
   whole: number
-  /** answers that ended too early or were not right, and connections in use that were reset */
+  /** truncated or wrong responses, and resets of connections in use */
   broken: string[]
-  /** said to be stopping, and connections that were never taken */
+  /** responses that announce the stop, and refused connections */
   refused: number
 }
 
-/** Asks over and over on one connection, until it cannot connect any more. */
+/** Sends requests on one connection until it cannot connect again. */
 async function ask(port: number, load: Load): Promise<void> {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 })
   for (let gone = false; !gone; ) {
@@ -188,7 +195,7 @@ async function ask(port: number, load: Load): Promise<void> {
   agent.destroy()
 }
 
-t.test('it stops under load without a broken answer', async (t) => {
+t.test('the server stops under load without a broken response', async (t) => {
   for (let round = 0; round < 3; round++) {
     const { server } = await start(t, { drain: 1 })
     await ready(server.url)
@@ -202,12 +209,12 @@ t.test('it stops under load without a broken answer', async (t) => {
     await server.stop()
     await Promise.all(clients)
     t.same(load.broken, [])
-    t.equal(load.refused, 40, 'every client was answered until there was no server')
+    t.equal(load.refused, 40, 'every client was answered until the server was gone')
     t.ok(load.whole > before)
   }
 })
 
-t.test('an answer that is read slowly ends whole', async (t) => {
+t.test('a slowly read response is completed during a stop', async (t) => {
   const { server, store } = await start(t)
   const kernels = 2000
   for (let i = 0; i < kernels; i++) await putRecord(store, recordOf({ release: `6.2.0-${i}` }))
@@ -225,7 +232,7 @@ t.test('an answer that is read slowly ends whole', async (t) => {
   await stopped
 })
 
-t.test('what does not end in time is cut', async (t) => {
+t.test('a request that outlasts the grace period is closed', async (t) => {
   const { server } = await start(t, { grace: 0 })
   await ready(server.url)
   const socket = connect(Number(new URL(server.url).port), '127.0.0.1')

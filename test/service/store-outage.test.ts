@@ -1,5 +1,5 @@
-// The store gone while a service runs, a disk or a bucket: what is in memory is served, the rest is "later", never "not
-// there", and all comes back by itself.
+// An outage of the store, a disk or a bucket: BTF in memory is served, other requests get 503 and never 404, and the service
+// recovers by itself.
 import { createHash } from 'node:crypto'
 import { mkdirSync, renameSync, rmdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -21,7 +21,7 @@ async function fill(store: Store): Promise<void> {
   await Catalog.publish(store)
 }
 
-/** Serves a store that goes and comes back, and looks at what is answered meanwhile. */
+/** Serves a store that goes away and comes back, and asserts the responses meanwhile. */
 async function serveThrough(t: Test, store: Store, go: () => void, back: () => void) {
   const config = { listen: '127.0.0.1:0', drain: 0, refresh: 1 }
   const server = await startServer({ store, config })
@@ -53,7 +53,7 @@ async function serveThrough(t: Test, store: Store, go: () => void, back: () => v
       t.ok(Number(headers['retry-after']) > 0)
       t.notMatch(JSON.stringify(json), /ENOENT|127\.0\.0\.1|\/tmp|\.btf\.zst/, 'nor where it was')
     }
-    // longer than the catalog is believed: it must not be taken for empty
+    // longer than the refresh interval: the catalog must not be taken for empty
     await new Promise((resolve) => setTimeout(resolve, 500))
   }
 
@@ -64,7 +64,7 @@ async function serveThrough(t: Test, store: Store, go: () => void, back: () => v
   t.equal((await get('/v1/catalog/snapshot.ndjson.zst')).status, 200)
 }
 
-t.test('a directory that is moved away', async (t) => {
+t.test('a service survives that the directory of its store is moved away', async (t) => {
   const path = join(t.testdir({}), 'store')
   const store = await openStore(`file:${path}`)
   await fill(store)
@@ -79,25 +79,28 @@ t.test('a directory that is moved away', async (t) => {
   )
 })
 
-t.test('a disk that is unmounted leaves an empty directory', async (t) => {
-  const path = join(t.testdir({}), 'store')
-  await fill(await openStore(`file:${path}`))
-  const store = await openStore(`file:${path}`) // one that only reads
-  await serveThrough(
-    t,
-    store,
-    () => {
-      renameSync(path, `${path}-away`)
-      mkdirSync(path)
-    },
-    () => {
-      rmdirSync(path) // and nothing was written to it
-      renameSync(`${path}-away`, path)
-    },
-  )
-})
+t.test(
+  'a service survives that the disk of its store is unmounted, which leaves an empty directory',
+  async (t) => {
+    const path = join(t.testdir({}), 'store')
+    await fill(await openStore(`file:${path}`))
+    const store = await openStore(`file:${path}`) // a store that only reads
+    await serveThrough(
+      t,
+      store,
+      () => {
+        renameSync(path, `${path}-away`)
+        mkdirSync(path)
+      },
+      () => {
+        rmdirSync(path) // fails if something was written to it
+        renameSync(`${path}-away`, path)
+      },
+    )
+  },
+)
 
-t.test('a bucket that does not answer', async (t) => {
+t.test('a service survives a bucket that does not answer', async (t) => {
   const bucket = await makeBucket(t)
   await fill(await bucket.open('away'))
   const proxy = await startProxy(t, bucket.endpoint)

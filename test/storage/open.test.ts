@@ -35,16 +35,12 @@ t.test(
       t.ok(existsSync(join(home, path)), url)
       t.equal(store.url, `file:${join(home, path)}`)
       await store.put('a', Buffer.from(url))
-      t.equal(
-        await textOf(await openStore(store.url), 'a'),
-        url,
-        'the store URL opens the same store',
-      )
+      t.equal(await textOf(await openStore(store.url), 'a'), url, 'its URL opens it again')
     }
   },
 )
 
-t.test('openStore with create: false makes nothing, and refuses a missing directory', async (t) => {
+t.test('openStore with create: false makes nothing and rejects a missing directory', async (t) => {
   const open = (url: string) => openStore(url, { create: false })
   await t.rejects(open('./missing'), {
     ...storeError('not_found'),

@@ -150,7 +150,7 @@ t.test('later runs add modules to those of earlier runs', async (t) => {
   ])
 })
 
-t.test('generate --modules makes BTF of modules, and dump --modules shows it', async (t) => {
+t.test('generate --modules makes BTF of modules, and dump --with-modules shows it', async (t) => {
   const mill = await makeRunDirectory(t)
   const file = makePackage(mill.directory, undefined, { files: filesOf(mill) })
   const btfmill = (...args: string[]) => run(...args, '--store', mill.storeUrl)
@@ -158,7 +158,7 @@ t.test('generate --modules makes BTF of modules, and dump --modules shows it', a
   t.match(made, { status: 0, stdout: /"late_one":\{/ })
   const kernel = `custom/rolling/i686/${RELEASE}`
   t.match(await btfmill('dump', kernel, '--type', 'late'), { status: 1 })
-  const dumped = await btfmill('dump', kernel, '--type', 'late', '--modules')
+  const dumped = await btfmill('dump', kernel, '--type', 'late', '--with-modules')
   t.match(dumped, { status: 0, stdout: /^struct late \{\n\tstruct list_head list;/ })
   t.match(await btfmill('generate', '--modules', '../ext4', file), { status: 2 })
   const all = await btfmill('generate', '--modules', 'all', '--json', file)

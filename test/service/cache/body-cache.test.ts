@@ -1,4 +1,4 @@
-// Bodies in memory: bounded in bytes, read once however many ask, and never an error that stays.
+// The body cache: bounded in bytes, one read of the store for concurrent requests, and no cached errors.
 import { readFileSync } from 'node:fs'
 import { gunzipSync, zstdDecompressSync } from 'node:zlib'
 import t from 'tap'
@@ -10,87 +10,96 @@ import { ask, btfOf, RAW, recordOf, startMill } from '../../helpers/test-service
 
 const body = (size: number) => async () => ({ bytes: Buffer.alloc(size), sha256: '' })
 
-t.test('what was asked for last stays, as far as there is room', async (t) => {
-  const memory = new BodyCache(10_000)
+t.test('the cache evicts the least recently used body to stay within its size', async (t) => {
+  const cache = new BodyCache(10_000)
   for (let i = 0; i < 100; i++) {
-    await memory.body('hot', body(3000))
-    await memory.body(`cold ${i}`, body(3000))
-    t.ok(memory.size <= 10_000, `${memory.size} bytes`)
+    await cache.body('hot', body(3000))
+    await cache.body(`cold ${i}`, body(3000))
+    t.ok(cache.size <= 10_000, `${cache.size} bytes`)
   }
-  t.same(memory.counts, { found: 99, made: 101, evicted: 99 })
-  await memory.body('huge', body(20_000))
-  t.ok(memory.size <= 10_000, 'what is larger than all of it is not kept')
-  await memory.body('hot', body(3000))
-  t.equal(memory.counts.found, 100, 'and pushes out nothing')
+  t.same(cache.counts, { found: 99, made: 101, evicted: 99 })
+  await cache.body('huge', body(20_000))
+  t.ok(cache.size <= 10_000, 'a body larger than the cache is not kept')
+  await cache.body('hot', body(3000))
+  t.equal(cache.counts.found, 100, 'it evicts nothing')
 })
 
-t.test('an error is told to all who wait, and is not kept', async (t) => {
-  const memory = new BodyCache(10_000)
-  let tries = 0
-  const failing = async () => {
-    tries++
-    throw new Error('away')
-  }
-  const waiting = Array.from({ length: 5 }, () => memory.body('x', failing))
-  for (const { status } of await Promise.allSettled(waiting)) t.equal(status, 'rejected')
-  t.equal(tries, 1)
-  await memory.body('x', body(1))
-  t.equal(memory.size > 0, true)
-})
+t.test(
+  'all waiting callers get the error of one call, and the next caller tries again',
+  async (t) => {
+    const cache = new BodyCache(10_000)
+    let tries = 0
+    const failing = async () => {
+      tries++
+      throw new Error('away')
+    }
+    const waiting = Array.from({ length: 5 }, () => cache.body('x', failing))
+    for (const { status } of await Promise.allSettled(waiting)) t.equal(status, 'rejected')
+    t.equal(tries, 1)
+    await cache.body('x', body(1))
+    t.ok(cache.size > 0)
+  },
+)
 
-t.test('what all who wanted it have left is ended, and begun anew for the next', async (t) => {
-  const flights = new SingleFlight<number>()
-  const ended: unknown[] = []
-  let begun = 0
-  const work = (nobody: AbortSignal) => {
-    const n = ++begun
-    return new Promise<number>((resolve, reject) => {
-      nobody.addEventListener('abort', () => {
-        ended.push(n)
-        reject(nobody.reason)
+t.test(
+  'work is aborted when all its callers have aborted, and started again for the next one',
+  async (t) => {
+    const flights = new SingleFlight<number>()
+    const aborted: unknown[] = []
+    let started = 0
+    const work = (abandoned: AbortSignal) => {
+      const n = ++started
+      return new Promise<number>((resolve, reject) => {
+        abandoned.addEventListener('abort', () => {
+          aborted.push(n)
+          reject(abandoned.reason)
+        })
+        if (n > 1) setImmediate(() => resolve(n))
       })
-      if (n > 1) setImmediate(() => resolve(n))
+    }
+    const clients = [0, 1].map(() => new AbortController())
+    const waiting = clients.map(({ signal }) => flights.run('x', work, signal))
+    clients[0]!.abort(new Error('the first'))
+    await t.rejects(waiting[0]!, { message: 'the first' })
+    t.same(aborted, [], 'another caller waits')
+    clients[1]!.abort(new Error('the second'))
+    const next = flights.run('x', work, new AbortController().signal)
+    await t.rejects(waiting[1]!, { message: 'the second' })
+    t.same(aborted, [1])
+    t.equal(await next, 2)
+    await t.rejects(flights.run('x', work, AbortSignal.abort(new Error('aborted before'))), {
+      message: 'aborted before',
     })
-  }
-  const clients = [0, 1].map(() => new AbortController())
-  const waiting = clients.map(({ signal }) => flights.run('x', work, signal))
-  clients[0]!.abort(new Error('the first'))
-  await t.rejects(waiting[0]!, { message: 'the first' })
-  t.same(ended, [], 'another waits')
-  clients[1]!.abort(new Error('the second'))
-  const next = flights.run('x', work, new AbortController().signal)
-  await t.rejects(waiting[1]!, { message: 'the second' })
-  t.same(ended, [1])
-  t.equal(await next, 2)
-  await t.rejects(flights.run('x', work, AbortSignal.abort(new Error('gone before'))), {
-    message: 'gone before',
-  })
-  t.same(ended, [1, 3])
-})
+    t.same(aborted, [1, 3])
+  },
+)
 
-t.test('a gate lets so many through, in turn, and refuses a queue that is too long', async (t) => {
-  const gate = new Semaphore(2, 3)
-  let [running, most] = [0, 0]
-  const done: number[] = []
-  const work = (n: number) => async () => {
-    most = Math.max(most, ++running)
-    await new Promise((resolve) => setImmediate(resolve))
-    running--
-    done.push(n)
-    if (n === 1) throw new Error('of one')
-  }
-  const all = await Promise.allSettled([0, 1, 2, 3, 4, 5, 6].map((n) => gate.run(work(n))))
-  t.equal(most, 2)
-  t.same(done, [0, 1, 2, 3, 4])
-  t.same(
-    all.map((each) => (each.status === 'rejected' ? (each.reason.code ?? 'own') : 'done')),
-    ['done', 'own', 'done', 'done', 'done', 'busy', 'busy'],
-  )
-  await gate.run(work(7))
-  t.same(done.at(-1), 7, 'and is open again')
-})
+t.test(
+  'a semaphore runs callers in order up to its width, and refuses those over its queue',
+  async (t) => {
+    const semaphore = new Semaphore(2, 3)
+    let [running, most] = [0, 0]
+    const done: number[] = []
+    const work = (n: number) => async () => {
+      most = Math.max(most, ++running)
+      await new Promise((resolve) => setImmediate(resolve))
+      running--
+      done.push(n)
+      if (n === 1) throw new Error('failed')
+    }
+    const all = await Promise.allSettled([0, 1, 2, 3, 4, 5, 6].map((n) => semaphore.run(work(n))))
+    t.equal(most, 2)
+    t.same(done, [0, 1, 2, 3, 4])
+    t.same(
+      all.map((each) => (each.status === 'rejected' ? (each.reason.code ?? 'own') : 'done')),
+      ['done', 'own', 'done', 'done', 'done', 'busy', 'busy'],
+    )
+    await semaphore.run(work(7))
+    t.same(done.at(-1), 7, 'it runs new callers afterwards')
+  },
+)
 
-/** A store that counts what is read, and fails while it is said to. */
+/** A store that counts its reads, and fails them while `away` is true. */
 function counting(store: Store): Store & { reads: number; away: boolean } {
   const counted = {
     url: store.url,
@@ -110,7 +119,7 @@ function counting(store: Store): Store & { reads: number; away: boolean } {
 }
 
 t.test(
-  'a herd for three cold kernels is one read of the store for each; later ones none',
+  'concurrent requests for an uncached kernel share one read of the store, and later ones need none',
   async (t) => {
     const store = counting(await openStore('memory:'))
     const raws = [RAW.little, RAW.big, readFileSync(littleKernels().get('x86_64')!)]
@@ -139,30 +148,33 @@ t.test(
     t.ok((await herd()).every(Boolean))
     t.equal(store.reads, raws.length)
     store.away = true
-    t.ok((await herd()).every(Boolean), 'from memory')
+    t.ok((await herd()).every(Boolean), 'from the cache')
     t.equal(store.reads, raws.length)
   },
 )
 
-t.test('a store that was away is asked again', async (t) => {
-  const store = counting(await openStore('memory:'))
-  const mill = await startMill(
-    t,
-    async () => [recordOf({}, { btf: await btfOf(store, RAW.little) })],
-    { store },
-  )
-  const path = `${mill.url}/v1/btf/debian/12/x86_64/6.1.0-1-amd64`
-  store.away = true
-  const { status, json, headers } = await ask(path)
-  t.equal(status, 503)
-  t.match(json, { code: 'unavailable' })
-  t.ok(headers['retry-after'])
-  t.equal(headers.etag, undefined)
-  store.away = false
-  t.equal((await ask(path)).status, 200)
-})
+t.test(
+  'a request fails while the store is unreachable, and succeeds when it is back',
+  async (t) => {
+    const store = counting(await openStore('memory:'))
+    const mill = await startMill(
+      t,
+      async () => [recordOf({}, { btf: await btfOf(store, RAW.little) })],
+      { store },
+    )
+    const path = `${mill.url}/v1/btf/debian/12/x86_64/6.1.0-1-amd64`
+    store.away = true
+    const { status, json, headers } = await ask(path)
+    t.equal(status, 503)
+    t.match(json, { code: 'unavailable' })
+    t.ok(headers['retry-after'])
+    t.equal(headers.etag, undefined)
+    store.away = false
+    t.equal((await ask(path)).status, 200)
+  },
+)
 
-t.test('a damaged blob is never sent, in no encoding', async (t) => {
+t.test('a damaged blob is not sent in any encoding', async (t) => {
   const store = await openStore('memory:')
   const mill = await startMill(
     t,

@@ -1,4 +1,4 @@
-// bpf/example/btf-fetch, the agent's side in POSIX sh: under dash with GNU wget, and under busybox alone.
+// bpf/example/btf-fetch, the client in POSIX sh, runs under dash with GNU wget and under busybox alone.
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
@@ -41,7 +41,7 @@ const OS_RELEASE = 'NAME="Debian"\nID=debian\nVERSION_ID="12"\n'
 const here = { arch: canonicalArch(machine()), release: release() }
 const [buildId, otherBuild] = ['ab'.repeat(20), 'cd'.repeat(20)] as [string, string]
 
-/** /sys/kernel/notes, where the build-id is neither first nor last. */
+/** /sys/kernel/notes with the build-id between two other notes. */
 function note(build: string, order: 'LE' | 'BE'): Buffer {
   const word = (value: number): Buffer => {
     const bytes = Buffer.alloc(4)
@@ -71,7 +71,7 @@ interface Machine {
   fetch(...args: string[]): Promise<Outcome>
 }
 
-/** A machine of that os-release, on which sh and all else come from `path`. */
+/** A machine with that os-release, whose programs come from `path`. */
 function machineOf(t: Test, path: string, osRelease = OS_RELEASE): Machine {
   const directory = t.testdir({ root: { etc: { 'os-release': osRelease } } })
   const [root, cache] = [join(directory, 'root'), join(directory, 'cache')]
@@ -115,7 +115,7 @@ const startTwins = (t: Test, ...twins: Partial<Kernel>[]) =>
 
 for (const [shell, path] of Object.entries(SHELLS)) {
   t.test(
-    `${shell}: from the server once, then from the cache, and only while it is whole`,
+    `${shell}: btf-fetch asks the server once, then uses the cache while its file is intact`,
     async (t) => {
       const mill = await startMill(t, async (store) => [
         recordOf(here, { btf: await btfOf(store, RAW.little) }),
@@ -125,7 +125,7 @@ for (const [shell, path] of Object.entries(SHELLS)) {
       t.equal(first.status, 0, first.stderr)
       const file = first.stdout.trimEnd()
       t.ok(readFileSync(file).equals(RAW.little))
-      t.same(files(cache), [`${sha256}.btf`], 'and nothing else')
+      t.same(files(cache), [`${sha256}.btf`], 'the cache holds nothing more')
 
       const again = await fetch('--offline')
       t.match(again, { status: 0, stdout: first.stdout, stderr: /from the cache/ })
@@ -139,7 +139,7 @@ for (const [shell, path] of Object.entries(SHELLS)) {
     },
   )
 
-  t.test(`${shell}: of two builds of one uname -r the one that runs here`, async (t) => {
+  t.test(`${shell}: btf-fetch selects the running build among two with one release`, async (t) => {
     const mill = await startTwins(t, { buildId }, { buildId: otherBuild })
     const { fetch, root, cache } = machineOf(t, path)
     t.match(await fetch('--server', mill.url), { status: 1, stderr: /has several builds/ })
@@ -151,45 +151,58 @@ for (const [shell, path] of Object.entries(SHELLS)) {
       writeFileSync(join(root, 'sys/kernel/notes'), notes)
       const { status, stdout, stderr } = await fetch('--server', mill.url)
       t.equal(status, 0, stderr)
-      t.ok(stdout.startsWith(cache) && stdout.includes(`/${build}/`), "nor from the other's cache")
+      t.ok(
+        stdout.startsWith(cache) && stdout.includes(`/${build}/`),
+        'each build has its own cache',
+      )
       t.ok(readFileSync(stdout.trimEnd()).equals(raw))
     }
   })
 
-  t.test(`${shell}: where the build-id cannot be read, uname -v tells builds apart`, async (t) => {
-    const mill = await startTwins(
-      t,
-      { buildId, unameVersion: version() },
-      { buildId: otherBuild, unameVersion: `${version()}x` },
-    )
-    const { status, stdout, stderr } = await machineOf(t, path).fetch('--server', mill.url)
-    t.equal(status, 0, stderr)
-    t.ok(readFileSync(stdout.trimEnd()).equals(RAW.little))
-  })
+  t.test(
+    `${shell}: without a readable build-id, btf-fetch selects the build by uname -v`,
+    async (t) => {
+      const mill = await startTwins(
+        t,
+        { buildId, unameVersion: version() },
+        { buildId: otherBuild, unameVersion: `${version()}x` },
+      )
+      const { status, stdout, stderr } = await machineOf(t, path).fetch('--server', mill.url)
+      t.equal(status, 0, stderr)
+      t.ok(readFileSync(stdout.trimEnd()).equals(RAW.little))
+    },
+  )
 
-  t.test(`${shell}: a server that has none is asked once`, async (t) => {
+  t.test(`${shell}: btf-fetch does not repeat a request that the server refuses`, async (t) => {
     const mill = await startMill(t)
     const { fetch, cache } = machineOf(t, path)
     const { status, stdout, stderr } = await fetch('--server', mill.url)
     t.match({ status, stdout }, { status: 1, stdout: /^$/ })
-    t.equal((await fetch('--server', mill.url, '--quiet')).stderr, stderr, 'which is told always')
+    t.equal(
+      (await fetch('--server', mill.url, '--quiet')).stderr,
+      stderr,
+      '--quiet prints the reason of a failure',
+    )
     t.match(stderr, /^btf-fetch: \S+ has no BTF for debian 12 .*\n$/)
     t.same(files(cache), [])
   })
 
-  t.test(`${shell}: other bytes than announced are never taken`, async (t) => {
-    let asked = 0
-    const server = await serverThat(t, ({ url }, response) => {
-      if (url?.includes('/sha256?')) response.end(`${sha256}  x.btf\n`)
-      else response.end(asked++ === 0 ? RAW.big : RAW.little)
-    })
-    const { fetch, cache } = machineOf(t, path)
-    t.match(await fetch('--server', server), { status: 0, stderr: /is incomplete; trying again/ })
-    t.equal(asked, 2)
-    t.same(files(cache), [`${sha256}.btf`])
-  })
+  t.test(
+    `${shell}: btf-fetch never accepts bytes that differ from the announced digest`,
+    async (t) => {
+      let asked = 0
+      const server = await serverThat(t, ({ url }, response) => {
+        if (url?.includes('/sha256?')) response.end(`${sha256}  x.btf\n`)
+        else response.end(asked++ === 0 ? RAW.big : RAW.little)
+      })
+      const { fetch, cache } = machineOf(t, path)
+      t.match(await fetch('--server', server), { status: 0, stderr: /is incomplete; trying again/ })
+      t.equal(asked, 2)
+      t.same(files(cache), [`${sha256}.btf`])
+    },
+  )
 
-  t.test(`${shell}: what is being made is waited for, as long as asked`, async (t) => {
+  t.test(`${shell}: btf-fetch waits for a generation as long as --wait says`, async (t) => {
     let pending = 2
     const server = await serverThat(t, ({ url }, response) => {
       if (!url?.includes('/sha256?')) response.end(RAW.little)
@@ -211,17 +224,20 @@ for (const [shell, path] of Object.entries(SHELLS)) {
       t.match(await fetch('--server', server, '--wait', wait), { status: 2 })
   })
 
-  t.test(`${shell}: what os-release says is read, never run`, async (t) => {
-    for (const id of ['$(touch /tmp/btf-fetch-ran)', '../../etc', '"a b"', '`id`', '']) {
-      const { fetch } = machineOf(t, path, `ID=${id}\nVERSION_ID=12\n`)
-      const { status, stderr } = await fetch('--server', 'http://127.0.0.1:1')
-      t.equal(status, 1, id)
-      t.match(stderr, /invalid ID ".*": expected letters/s)
-    }
-    t.notOk(existsSync('/tmp/btf-fetch-ran'))
-  })
+  t.test(
+    `${shell}: btf-fetch refuses os-release values that are no plain words, and executes none`,
+    async (t) => {
+      for (const id of ['$(touch /tmp/btf-fetch-ran)', '../../etc', '"a b"', '`id`', '']) {
+        const { fetch } = machineOf(t, path, `ID=${id}\nVERSION_ID=12\n`)
+        const { status, stderr } = await fetch('--server', 'http://127.0.0.1:1')
+        t.equal(status, 1, id)
+        t.match(stderr, /invalid ID ".*": expected letters/s)
+      }
+      t.notOk(existsSync('/tmp/btf-fetch-ran'))
+    },
+  )
 
-  t.test(`${shell}: the kernel's own BTF, and wrong usage`, async (t) => {
+  t.test(`${shell}: btf-fetch prefers the kernel's own BTF, and reports wrong usage`, async (t) => {
     const { fetch, root } = machineOf(t, path)
     t.match(await fetch('--quiet'), { status: 1, stderr: /no server: expected --server URL/ })
     t.match(await fetch('--offline'), { status: 1, stderr: /no BTF in the cache/ })

@@ -14,7 +14,7 @@ import { btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
 const sha256 = createHash('sha256').update(RAW.little).digest('hex')
 const { kernel } = recordOf({ release: '6.1.0-1+deb12~x', buildId: 'ab'.repeat(20) })
 
-/** A server that answers as `listener` does; gives its address. */
+/** Starts a server with that listener, and returns its URL. */
 async function serverThat(t: Test, listener: RequestListener): Promise<string> {
   const server = createServer(listener).listen(0, '127.0.0.1')
   t.teardown(() => {
@@ -34,7 +34,7 @@ const quick = (
   kernel,
   cache: join(t.testdir({}), 'cache'),
   attempts: 3,
-  pause: 5,
+  minDelay: 5,
   timeout: 300,
   ...rest,
 })
@@ -44,30 +44,33 @@ const filesBelow = (directory: string): string[] =>
     .filter((entry) => entry.isFile())
     .map(({ name }) => name)
 
-t.test('from the server once, then from the cache', async (t) => {
-  const mill = await startMill(t, async (store) => [
-    recordOf(kernel, { btf: await btfOf(store, RAW.little) }),
-  ])
-  const options = quick(t, mill.url)
-  const first = await fetchBtf(options)
-  t.match(first, { origin: 'server', sha256 })
-  t.ok(readFileSync(first.path).equals(RAW.little))
-  t.same(await fetchBtf({ ...options, server: 'http://127.0.0.1:1' }), {
-    ...first,
-    origin: 'cache',
-  })
-  t.same(filesBelow(options.cache), [`${sha256}.btf`])
+t.test(
+  'the client fetches BTF from the server once, then uses its cache, and replaces a damaged file',
+  async (t) => {
+    const mill = await startMill(t, async (store) => [
+      recordOf(kernel, { btf: await btfOf(store, RAW.little) }),
+    ])
+    const options = quick(t, mill.url)
+    const first = await fetchBtf(options)
+    t.match(first, { origin: 'server', sha256 })
+    t.ok(readFileSync(first.path).equals(RAW.little))
+    t.same(await fetchBtf({ ...options, server: 'http://127.0.0.1:1' }), {
+      ...first,
+      origin: 'cache',
+    })
+    t.same(filesBelow(options.cache), [`${sha256}.btf`])
 
-  writeFileSync(first.path, 'damaged')
-  t.match(await fetchBtf(options), { origin: 'server', path: first.path })
-  t.ok(readFileSync(first.path).equals(RAW.little))
+    writeFileSync(first.path, 'damaged')
+    t.match(await fetchBtf(options), { origin: 'server', path: first.path })
+    t.ok(readFileSync(first.path).equals(RAW.little))
 
-  const output = join(options.cache, '../deep/out.btf')
-  t.match(await fetchBtf({ ...options, output }), { path: output, origin: 'cache' })
-  t.ok(readFileSync(output).equals(RAW.little))
-})
+    const output = join(options.cache, '../deep/out.btf')
+    t.match(await fetchBtf({ ...options, output }), { path: output, origin: 'cache' })
+    t.ok(readFileSync(output).equals(RAW.little))
+  },
+)
 
-t.test("this machine's own BTF comes before all else", async (t) => {
+t.test("the client returns the kernel's own BTF without asking a server", async (t) => {
   const root = t.testdir({ sys: { kernel: { btf: { vmlinux: 'own' } } } })
   t.same(await fetchBtf({ root, server: 'http://127.0.0.1:1' }), {
     path: join(root, 'sys/kernel/btf/vmlinux'),
@@ -75,7 +78,7 @@ t.test("this machine's own BTF comes before all else", async (t) => {
   })
 })
 
-t.test('two kernels never share a file of the cache', async (t) => {
+t.test('two kernels never share a file in the cache', async (t) => {
   const mill = await startMill(t, async (store) => [
     recordOf(kernel, { btf: await btfOf(store, RAW.little) }),
   ])
@@ -88,12 +91,12 @@ t.test('two kernels never share a file of the cache', async (t) => {
   })
 })
 
-t.test('a server that has none is asked once', async (t) => {
+t.test('the client does not repeat a request that the server refuses', async (t) => {
   let asked = 0
   const server = await serverThat(t, (_, response) => {
     asked++
     response.writeHead(404, { 'content-type': 'application/problem+json' })
-    response.end(JSON.stringify({ code: 'has_own_btf', detail: 'it has its own' }))
+    response.end(JSON.stringify({ code: 'has_own_btf', detail: 'the kernel has its own BTF' }))
   })
   await t.rejects(fetchBtf(quick(t, server)), { code: 'refused', problem: 'has_own_btf' })
   t.equal(asked, 1)
@@ -105,8 +108,8 @@ const whole: RequestListener = (_, response) => {
 }
 
 const FAULTS: Record<string, RequestListener> = {
-  'a reset': (request) => request.socket.destroy(),
-  'half a body': (_, response) => {
+  'a connection reset': (request) => request.socket.destroy(),
+  'a truncated body': (_, response) => {
     response.writeHead(200, { etag: `"${sha256}"`, 'content-length': RAW.little.length })
     response.write(RAW.little.subarray(0, 100), () => response.destroy())
   },
@@ -114,12 +117,12 @@ const FAULTS: Record<string, RequestListener> = {
     response.writeHead(200, { etag: `"${sha256}"` })
     response.end(RAW.big)
   },
-  'no digest': (_, response) => response.end(RAW.little),
-  'broken zstd': (_, response) => {
+  'a response without a digest': (_, response) => response.end(RAW.little),
+  'invalid zstd': (_, response) => {
     response.writeHead(200, { etag: `"${sha256}-zstd"`, 'content-encoding': 'zstd' })
     response.end('not zstd')
   },
-  'no answer': () => {},
+  'a response that never starts': () => {},
   'a body that stalls': (_, response) => {
     response.writeHead(200, { etag: `"${sha256}"` })
     response.write('x')
@@ -128,7 +131,7 @@ const FAULTS: Record<string, RequestListener> = {
 }
 
 for (const [name, fault] of Object.entries(FAULTS)) {
-  t.test(`${name}: tried again, and nothing wrong is kept`, async (t) => {
+  t.test(`after ${name}, the client tries again and caches nothing invalid`, async (t) => {
     let faults = 1
     const server = await serverThat(t, (request, response) =>
       (faults-- > 0 ? fault : whole)(request, response),
@@ -148,7 +151,7 @@ for (const [name, fault] of Object.entries(FAULTS)) {
   })
 }
 
-t.test('while it is being made: waited for on request', async (t) => {
+t.test('the client waits for a generation only if the caller says so', async (t) => {
   let pending = 5
   const server = await serverThat(t, (request, response) => {
     if (pending-- <= 0) return whole(request, response)
@@ -160,51 +163,60 @@ t.test('while it is being made: waited for on request', async (t) => {
   t.match(await fetchBtf(quick(t, server, { wait: true })), { sha256 })
 })
 
-t.test('a place that cannot be written', async (t) => {
+t.test('an output or a cache that cannot be written is reported as not_writable', async (t) => {
   const server = await serverThat(t, whole)
   const options = quick(t, server)
-  writeFileSync(options.cache, 'a file, where a directory is wanted')
+  writeFileSync(options.cache, 'a file instead of a directory')
   await t.rejects(fetchBtf(options), { code: 'not_writable' })
   await t.rejects(fetchBtf({ ...options, output: join(options.cache, 'out.btf') }), {
     code: 'not_writable',
   })
 })
 
-t.test('an end by signal', async (t) => {
+t.test('an abort signal ends the fetch with its own reason', async (t) => {
   const server = await serverThat(t, () => {})
   const signal = AbortSignal.timeout(50)
   await t.rejects(fetchBtf(quick(t, server, { signal, timeout: 60_000 })), { name: 'TimeoutError' })
 })
 
-t.test('with a public key, only what the signed catalog names', async (t) => {
-  const { publicKey, secretKey } = generateKeys()
-  const mill = await startMill(t, async (store) => [
-    recordOf(kernel, { btf: await btfOf(store, RAW.little) }),
-  ])
-  const options = quick(t, mill.url, { publicKey })
-  await t.rejects(fetchBtf(options), { code: 'refused' }, 'there is no signed catalog')
+t.test(
+  'with a public key, the client accepts only BTF that the signed catalog names',
+  async (t) => {
+    const { publicKey, secretKey } = generateKeys()
+    const mill = await startMill(t, async (store) => [
+      recordOf(kernel, { btf: await btfOf(store, RAW.little) }),
+    ])
+    const options = quick(t, mill.url, { publicKey })
+    await t.rejects(fetchBtf(options), { code: 'refused' }, 'the catalog is not signed')
 
-  await Catalog.publish(mill.store, secretKey)
-  const first = await fetchBtf(options)
-  t.match(first, { origin: 'server', sha256 })
-  t.same(await fetchBtf({ ...options, server: 'http://127.0.0.1:1' }), {
-    ...first,
-    origin: 'cache',
-  })
-  const other = { ...options, publicKey: generateKeys().publicKey }
-  await t.rejects(fetchBtf(other), { code: 'invalid_signature' }, 'nor from the cache')
+    await Catalog.publish(mill.store, secretKey)
+    const first = await fetchBtf(options)
+    t.match(first, { origin: 'server', sha256 })
+    t.same(await fetchBtf({ ...options, server: 'http://127.0.0.1:1' }), {
+      ...first,
+      origin: 'cache',
+    })
+    const other = { ...options, publicKey: generateKeys().publicKey }
+    await t.rejects(
+      fetchBtf(other),
+      { code: 'invalid_signature' },
+      'another key does not share the cache',
+    )
 
-  // a server that lies about a kernel: its record says other BTF, and nobody signed that
-  const lie = { ...options, cache: `${options.cache}-2` }
-  await putRecord(mill.store, recordOf(kernel, { btf: await btfOf(mill.store, RAW.big) }))
-  await mill.catalog.refresh()
-  t.match(await fetchBtf(lie), { sha256 })
-  await mill.store.put('catalog/snapshot.ndjson.zst', Buffer.from('changed'))
-  await t.rejects(fetchBtf({ ...lie, cache: `${options.cache}-4` }), { code: 'invalid_signature' })
-  const unknown = { ...kernel, buildId: 'cd'.repeat(20), release: 'unknown' }
-  await Catalog.publish(mill.store, secretKey)
-  await t.rejects(fetchBtf({ ...lie, kernel: unknown }), {
-    code: 'refused',
-    problem: 'unknown_kernel',
-  })
-})
+    // the server lies: a new record names other BTF, and the signed catalog does not have it
+    const lie = { ...options, cache: `${options.cache}-2` }
+    await putRecord(mill.store, recordOf(kernel, { btf: await btfOf(mill.store, RAW.big) }))
+    await mill.catalog.refresh()
+    t.match(await fetchBtf(lie), { sha256 })
+    await mill.store.put('catalog/snapshot.ndjson.zst', Buffer.from('changed'))
+    await t.rejects(fetchBtf({ ...lie, cache: `${options.cache}-4` }), {
+      code: 'invalid_signature',
+    })
+    const unknown = { ...kernel, buildId: 'cd'.repeat(20), release: 'unknown' }
+    await Catalog.publish(mill.store, secretKey)
+    await t.rejects(fetchBtf({ ...lie, kernel: unknown }), {
+      code: 'refused',
+      problem: 'unknown_kernel',
+    })
+  },
+)

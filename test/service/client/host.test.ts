@@ -1,4 +1,4 @@
-// What a machine says of its kernel, from files as distributions write them.
+// thisKernel reads the files of a machine, in the forms that distributions write.
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -15,7 +15,7 @@ const rootWith = (dir: string, files: Record<string, string | Buffer>): string =
   return dir
 }
 
-t.test('os-release in the forms distributions use', async (t) => {
+t.test('thisKernel reads os-release in the forms that distributions write', async (t) => {
   const forms = {
     'ID=debian\nVERSION_ID="12"\n': ['debian', '12'],
     'VERSION_ID="7"\nID="centos"\n': ['centos', '7'],
@@ -35,17 +35,20 @@ t.test('os-release in the forms distributions use', async (t) => {
     )
 })
 
-t.test('it is parsed, never run', async (t) => {
+t.test('os-release is parsed, and nothing in it is executed', async (t) => {
   const values = parseOsRelease('ID="$(touch /tmp/x)`id`\\"\\$"\nNAME="a b"')
   t.same(values, { ID: '$(touch /tmp/x)`id`"$', NAME: 'a b' })
 })
 
-t.test('/usr/lib/os-release where /etc has none; build-id where notes can be read', async (t) => {
-  const root = rootWith(t.testdir({}), {
-    'usr/lib/os-release': 'ID=debian\nVERSION_ID=12\n',
-    'sys/kernel/notes': note,
-  })
-  t.match(thisKernel(root), { distro: 'debian', buildId: 'deadbeef', release: release() })
-  const broken = rootWith(t.testdir({}), { 'sys/kernel/notes': note.subarray(0, 17) })
-  t.equal(thisKernel(broken).buildId, undefined)
-})
+t.test(
+  'thisKernel falls back to /usr/lib/os-release, and reads the build-id if the notes are valid',
+  async (t) => {
+    const root = rootWith(t.testdir({}), {
+      'usr/lib/os-release': 'ID=debian\nVERSION_ID=12\n',
+      'sys/kernel/notes': note,
+    })
+    t.match(thisKernel(root), { distro: 'debian', buildId: 'deadbeef', release: release() })
+    const broken = rootWith(t.testdir({}), { 'sys/kernel/notes': note.subarray(0, 17) })
+    t.equal(thisKernel(broken).buildId, undefined)
+  },
+)

@@ -1,31 +1,52 @@
-// The door `btfmill/client` stays light: an agent that takes it in carries no HTTP service and no S3 client.
+// What an agent loads with `btfmill/client`: few packages, and exactly those that `@btfmill/client` depends on.
 import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 
-const DOOR = join(import.meta.dirname, '../../../service/client/client.ts')
+const SERVICE = join(import.meta.dirname, '../../../service')
 
-/** The npm packages that are loaded with a module, in a process of its own. */
-function packagesOf(module: string): string[] {
+/** The files that a process loads when it imports a module. */
+function loadedBy(module: string): string[] {
   const script = `
     require('node:module').registerHooks({
       load: (url, context, next) => (console.log(url), next(url, context)),
     })
-    import(${JSON.stringify(module)})`
-  const loaded = execFileSync(process.execPath, ['--eval', script], { encoding: 'utf8' })
-  const names = loaded.matchAll(/\/node_modules\/((?:@[^/]+\/)?[^/]+)\//g)
-  return [...new Set([...names].map(([, name]) => name!))].sort()
+    import(${JSON.stringify(join(SERVICE, module))})`
+  return execFileSync(process.execPath, ['--eval', script], { encoding: 'utf8' }).split('\n')
 }
 
-t.test('it loads neither the HTTP service nor S3', async (t) => {
-  const packages = packagesOf(DOOR)
-  t.ok(packages.includes('undici'), packages.join(' '))
-  t.same(
-    packages.filter((name) => /fastify|aws|smithy|pino|bullmq|redis|commander/.test(name)),
-    [],
-  )
+function packagesIn(files: readonly string[]): string[] {
+  const names = files.map((file) => /.*\/node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(file)?.[1])
+  return [...new Set(names.filter((name) => name !== undefined))].sort()
+}
+
+/** The files of `service/` among these, by their paths below it. */
+const servicesIn = (files: readonly string[]): string[] =>
+  files
+    .filter((file) => file.startsWith(`file://${SERVICE}/`))
+    .map((file) => file.slice(`file://${SERVICE}/`.length))
+    .sort()
+
+t.test('the client loads the packages that its manifest names, and no other', async (t) => {
+  const manifest = JSON.parse(readFileSync(join(SERVICE, 'client/package.json'), 'utf8'))
+  t.same(packagesIn(loadedBy('client/client.ts')), Object.keys(manifest.dependencies).sort())
 })
 
-t.test('and that would be seen', async (t) => {
-  t.ok(packagesOf(join(DOOR, '../index.ts')).includes('fastify'))
+t.test('the client loads none of the files of the server', async (t) => {
+  t.same(servicesIn(loadedBy('client/client.ts')), [
+    'atomic-file.ts',
+    'client/client.ts',
+    'client/host.ts',
+    'client/request.ts',
+    'concurrency.ts',
+    'error.ts',
+    'kernel/lookup.ts',
+    'kernel/name.ts',
+    'kernel/public-record.ts',
+  ])
+})
+
+t.test('the server would be noticed among the packages that are loaded', async (t) => {
+  t.ok(packagesIn(loadedBy('index.ts')).includes('fastify'))
 })

@@ -1,58 +1,78 @@
-// The package @btfmill/client, packed and unpacked as npm does it: what it brings along, and that it fetches.
+// The package @btfmill/client, packed and unpacked as npm does it, outside the checkout.
 import { execFile, execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
+  cpSync,
   existsSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import t from 'tap'
+import t, { type Test } from 'tap'
+import { withoutHooks } from '../../helpers/without-hooks.ts'
 
 const CHECKOUT = join(import.meta.dirname, '../../..')
-const PACKAGE = join(CHECKOUT, 'service/client')
 
-/** The package in `node_modules` of an empty project, beside its dependencies and nothing else. */
-function install(directory: string): string {
-  const modules = join(directory, 'node_modules')
-  const target = join(modules, '@btfmill/client')
-  mkdirSync(target, { recursive: true })
-  const packed = execFileSync('npm', ['pack', '--json', '--pack-destination', directory], {
-    cwd: PACKAGE,
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  const [{ filename }] = JSON.parse(packed.slice(packed.indexOf('['))) as [{ filename: string }]
-  execFileSync('tar', ['-xzf', join(directory, filename), '--strip-components=1', '-C', target])
-  const { dependencies } = JSON.parse(readFileSync(join(target, 'package.json'), 'utf8')) as {
-    dependencies: Record<string, string>
-  }
-  for (const name of Object.keys(dependencies))
-    symlinkSync(join(CHECKOUT, 'node_modules', name), join(modules, name))
-  return target
+/** Packs the client in a copy of the checkout, so that tests that read the checkout never see what packing writes. */
+function pack(): string {
+  const copy = t.testdir()
+  for (const name of ['package.json', 'tsconfig.json', 'bpf', 'storage', 'service'])
+    cpSync(join(CHECKOUT, name), join(copy, name), { recursive: true })
+  symlinkSync(join(CHECKOUT, 'node_modules'), join(copy, 'node_modules'))
+  const client = join(copy, 'service/client')
+  execFileSync(...withoutHooks('npm', ['pack', '--offline']), { cwd: client, stdio: 'pipe' })
+  return join(client, readdirSync(client).find((name) => name.endsWith('.tgz'))!)
 }
 
-t.test('the client package needs three packages, none of which needs another', async (t) => {
-  const target = install(t.testdir())
-  const { dependencies } = JSON.parse(readFileSync(join(target, 'package.json'), 'utf8'))
-  t.same(Object.keys(dependencies).sort(), ['lru-cache', 'typebox', 'undici'])
-  for (const name of Object.keys(dependencies)) {
-    const manifest = join(CHECKOUT, 'node_modules', name, 'package.json')
-    t.same(JSON.parse(readFileSync(manifest, 'utf8')).dependencies ?? {}, {}, name)
-  }
-  t.notOk(existsSync(join(target, 'dist/storage/s3.js')), 'S3 is not in it')
-  t.notOk(readdirSync(join(target, 'dist/service')).includes('app.js'), 'the server is not in it')
+const tarball = pack()
+
+interface Project {
+  directory: string
+  /** where the client package is */
+  client: string
+}
+
+/**
+ * A project with the client package and its dependencies. It is outside the checkout, since Node would find packages
+ * that are not among the dependencies in the checkout's node_modules.
+ */
+function install(t: Test): Project {
+  const directory = mkdtempSync(join(tmpdir(), 'btfmill-client-'))
+  t.teardown(() => rmSync(directory, { recursive: true }))
+  const modules = join(directory, 'node_modules')
+  const client = join(modules, '@btfmill/client')
+  mkdirSync(client, { recursive: true })
+  execFileSync('tar', ['-xzf', tarball, '--strip-components=1', '-C', client])
+  for (const name of dependenciesOf(client))
+    symlinkSync(join(CHECKOUT, 'node_modules', name), join(modules, name))
+  return { directory, client }
+}
+
+function dependenciesOf(directory: string): string[] {
+  const manifest = JSON.parse(readFileSync(join(directory, 'package.json'), 'utf8'))
+  return Object.keys(manifest.dependencies ?? {}).sort()
+}
+
+t.test('the client package needs two packages, none of which needs another', async (t) => {
+  const { client } = install(t)
+  t.same(dependenciesOf(client), ['lru-cache', 'typebox'])
+  for (const name of dependenciesOf(client))
+    t.same(dependenciesOf(join(CHECKOUT, 'node_modules', name)), [], name)
+  t.notOk(existsSync(join(client, 'dist/storage/s3.js')), 'S3 is not in it')
+  t.notOk(readdirSync(join(client, 'dist/service')).includes('app.js'), 'the server is not in it')
 })
 
 t.test('an agent that installs the client package alone fetches BTF', async (t) => {
-  const directory = t.testdir()
-  install(directory)
+  const { directory } = install(t)
   const btf = Buffer.from('any bytes: the client compares their SHA-256')
   const sha256 = createHash('sha256').update(btf).digest('hex')
   const server = createServer((_, response) => {
@@ -70,7 +90,7 @@ t.test('an agent that installs the client package alone fetches BTF', async (t) 
      console.log(JSON.stringify(await fetchBtf(options)))`,
   )
   writeFileSync(join(directory, 'package.json'), '{ "type": "module" }')
-  const { stdout } = await promisify(execFile)(process.execPath, ['--preserve-symlinks', script])
+  const { stdout } = await promisify(execFile)(process.execPath, [script])
   const fetched = JSON.parse(stdout)
   t.equal(fetched.sha256, sha256)
   t.same(readFileSync(fetched.path), btf)

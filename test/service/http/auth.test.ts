@@ -1,4 +1,4 @@
-// Bearer tokens: how they are made and kept, and what they let one do.
+// Bearer tokens: creation, storage, scopes.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fastify from 'fastify'
@@ -20,7 +20,7 @@ const asking = (url: string, token?: string) =>
 
 const statusOf = async (url: string, token?: string) => (await asking(url, token)).status
 
-t.test('the command makes one, whose hash alone is kept', async (t) => {
+t.test('`btfmill token` prints a token and stores only its hash', async (t) => {
   const path = join(t.testdir({}), 'tokens.json')
   const made = await run('token', 'ci', '--tokens', path, '--scope', 'generate', '--days', '30')
   t.equal(made.status, 0, made.stderr)
@@ -31,7 +31,7 @@ t.test('the command makes one, whose hash alone is kept', async (t) => {
   t.match(tokens.find(token), { name: 'ci', scopes: ['generate'], expires: String })
   t.equal(tokens.find(`${token}x`), undefined)
   t.equal(tokens.find(''), undefined)
-  t.equal(tokens.find(token, Date.now() + 31 * 24 * 3600 * 1000), undefined, 'it has ended')
+  t.equal(tokens.find(token, Date.now() + 31 * 24 * 3600 * 1000), undefined, 'it has expired')
 
   t.match(await run('token', 'ci', '--tokens', path), {
     status: 1,
@@ -44,10 +44,10 @@ t.test('the command makes one, whose hash alone is kept', async (t) => {
   t.match(await run('token', 'x', '--tokens', path, '--scope', 'all'), { status: 2 })
   t.match(await run('token', 'ci', '--tokens', path, '--revoke'), { status: 0 })
   await tokens.reload()
-  t.equal(tokens.find(token), undefined, 'it works no more')
+  t.equal(tokens.find(token), undefined, 'it is revoked')
 })
 
-t.test('a file that does not read is refused, and changes nothing while it serves', async (t) => {
+t.test('an invalid token file is refused, and a running server keeps its tokens', async (t) => {
   const path = join(t.testdir({}), 'tokens.json')
   const token = await addToken(path, { name: 'a', scopes: ['read'] })
   const tokens = await Tokens.open(path)
@@ -60,14 +60,18 @@ t.test('a file that does not read is refused, and changes nothing while it serve
   await t.rejects(Tokens.open(`${path}-none`), { code: 'ENOENT' })
 })
 
-t.test('who may read and see metrics', async (t) => {
+t.test('requests without a token get 401 where the settings require one', async (t) => {
   const path = join(t.testdir({}), 'tokens.json')
   const token = await addToken(path, { name: 'reader', scopes: ['read'] })
   const tokens = await Tokens.open(path)
   const open = await startMill(t, undefined, { tokens, settings: { metrics: 'token' } })
   t.equal(await statusOf(`${open.url}/v1/kernels`), 200)
   t.equal(await statusOf(`${open.url}/v1/kernels`, token), 200)
-  t.equal(await statusOf(`${open.url}/v1/kernels`, 'wrong'), 401, 'a wrong token is told')
+  t.equal(
+    await statusOf(`${open.url}/v1/kernels`, 'wrong'),
+    401,
+    'an unknown token is refused even where none is needed',
+  )
   t.equal(await statusOf(`${open.url}/metrics`), 401)
   t.equal(await statusOf(`${open.url}/metrics`, token), 200)
 
@@ -85,7 +89,7 @@ t.test('who may read and see metrics', async (t) => {
   t.equal(await statusOf(`${closed.url}/v1/kernels`, token), 401)
 })
 
-t.test('a scope is what a token has, and no other gives it; each may read', async (t) => {
+t.test('a token gives only its own scopes, and every token may read', async (t) => {
   const path = join(t.testdir({}), 'tokens.json')
   const made = new Map<TokenScope, string>()
   for (const scope of SCOPES)

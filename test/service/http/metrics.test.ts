@@ -1,4 +1,4 @@
-// What Prometheus is told: that it counts what happened, and that no client makes it grow.
+// Prometheus metrics: they count what happened, and clients cannot create series.
 import t from 'tap'
 import { request } from 'undici'
 import { startServer } from '../../../service/index.ts'
@@ -21,41 +21,44 @@ async function scrape(url: string): Promise<Map<string, number>> {
   )
 }
 
-t.test('requests, store, memory and catalog', async (t) => {
-  const store = await openStore('memory:')
-  await putRecord(store, recordOf({}, { btf: await btfOf(store, RAW.little) }))
-  const server = await startServer({ store, config: { listen: '127.0.0.1:0', drain: 0 } })
-  t.teardown(() => server.stop())
-  await ready(server.url)
-  const kernel = `${server.url}/v1/btf/debian/12/x86_64/6.1.0-1-amd64`
-  for (let i = 0; i < 3; i++) await textOf(kernel)
-  await textOf(`${server.url}/v1/btf/debian/12/x86_64/none`)
-  const samples = await scrape(server.url)
-  const route = 'method="GET",route="/v1/btf/:distro/:version/:arch/:release"'
-  const count = 'btfmill_http_request_duration_seconds_count'
-  t.equal(samples.get(`${count}{${route},status="200"}`), 3)
-  t.equal(samples.get(`${count}{${route},status="404"}`), 1)
-  const bytes = samples.get(
-    'btfmill_http_response_bytes_total{route="/v1/btf/:distro/:version/:arch/:release"}',
-  )
-  t.ok(bytes! > 3 * RAW.little.length)
-  t.equal(samples.get('btfmill_catalog_builds'), 1)
-  t.ok(samples.get('btfmill_catalog_age_seconds')! < 60)
-  const made = samples.get('btfmill_body_cache_events_total{result="made"}')
-  t.equal(made, 2, 'as it is stored, and raw')
-  t.equal(samples.get('btfmill_body_cache_events_total{result="found"}'), 2)
-  t.ok(samples.get('btfmill_body_cache_bytes')! >= RAW.little.length)
-  t.equal(samples.get('btfmill_bodies_built_total{kind="read"}'), 1)
-  t.equal(samples.get('btfmill_misses_total{result="counted"}'), 1)
-  t.equal(samples.get('btfmill_missed_kernels'), 1)
-  const operations = 'btfmill_store_operation_duration_seconds_count'
-  t.ok(samples.get(`${operations}{operation="get",result="ok"}`)! >= 1)
-  t.ok(samples.get(`${operations}{operation="head",result="not_found"}`)! >= 1)
-  t.ok(samples.get(`${operations}{operation="list",result="ok"}`)! >= 1)
-  t.ok(samples.get('process_resident_memory_bytes')! > 0)
-})
+t.test(
+  '/metrics counts requests, store operations, cached bodies and catalog records',
+  async (t) => {
+    const store = await openStore('memory:')
+    await putRecord(store, recordOf({}, { btf: await btfOf(store, RAW.little) }))
+    const server = await startServer({ store, config: { listen: '127.0.0.1:0', drain: 0 } })
+    t.teardown(() => server.stop())
+    await ready(server.url)
+    const kernel = `${server.url}/v1/btf/debian/12/x86_64/6.1.0-1-amd64`
+    for (let i = 0; i < 3; i++) await textOf(kernel)
+    await textOf(`${server.url}/v1/btf/debian/12/x86_64/none`)
+    const samples = await scrape(server.url)
+    const route = 'method="GET",route="/v1/btf/:distro/:version/:arch/:release"'
+    const count = 'btfmill_http_request_duration_seconds_count'
+    t.equal(samples.get(`${count}{${route},status="200"}`), 3)
+    t.equal(samples.get(`${count}{${route},status="404"}`), 1)
+    const bytes = samples.get(
+      'btfmill_http_response_bytes_total{route="/v1/btf/:distro/:version/:arch/:release"}',
+    )
+    t.ok(bytes! > 3 * RAW.little.length)
+    t.equal(samples.get('btfmill_catalog_builds'), 1)
+    t.ok(samples.get('btfmill_catalog_age_seconds')! < 60)
+    const made = samples.get('btfmill_body_cache_events_total{result="made"}')
+    t.equal(made, 2, 'one body as stored, one raw')
+    t.equal(samples.get('btfmill_body_cache_events_total{result="found"}'), 2)
+    t.ok(samples.get('btfmill_body_cache_bytes')! >= RAW.little.length)
+    t.equal(samples.get('btfmill_bodies_built_total{kind="read"}'), 1)
+    t.equal(samples.get('btfmill_misses_total{result="counted"}'), 1)
+    t.equal(samples.get('btfmill_missed_kernels'), 1)
+    const operations = 'btfmill_store_operation_duration_seconds_count'
+    t.ok(samples.get(`${operations}{operation="get",result="ok"}`)! >= 1)
+    t.ok(samples.get(`${operations}{operation="head",result="not_found"}`)! >= 1)
+    t.ok(samples.get(`${operations}{operation="list",result="ok"}`)! >= 1)
+    t.ok(samples.get('process_resident_memory_bytes')! > 0)
+  },
+)
 
-t.test('addresses that are made up make no new series', async (t) => {
+t.test('requests for arbitrary paths create no new series', async (t) => {
   const { url } = await startMill(t)
   const paths = (i: number) => [
     `/v1/btf/a/b/c/${i}`,
@@ -64,7 +67,7 @@ t.test('addresses that are made up make no new series', async (t) => {
     `/v1/kernels?x=${i}`,
   ]
   for (const path of paths(0)) await textOf(`${url}${path}`)
-  // those of Node come as its garbage collector first does this or that
+  // Node's own series appear with the first run of each kind of garbage collection
   const count = async () =>
     [...(await scrape(url)).keys()].filter((name) => /^btfmill/.test(name)).length
   await count()
@@ -73,7 +76,7 @@ t.test('addresses that are made up make no new series', async (t) => {
   t.equal(await count(), before)
 })
 
-t.test('none where they are off', async (t) => {
+t.test('/metrics is not found when metrics are off', async (t) => {
   const { url } = await startMill(t, undefined, { settings: { metrics: 'off' } })
   t.equal((await request(`${url}/metrics`)).statusCode, 404)
 })

@@ -1,10 +1,10 @@
-// What is refused before there is a request to answer, or before a route sees it.
+// Requests that are refused by the parser or before they reach a route.
 import t from 'tap'
 import { sendRaw, startMill } from '../../helpers/test-service.ts'
 
 const { url } = await startMill(t)
 
-/** Status and code of the answer to bytes that are sent as they are. */
+/** Status and code of the response to raw bytes. */
 async function answerTo(text: string) {
   const answer = await sendRaw(url, text)
   const [head = '', body = ''] = answer.split('\r\n\r\n')
@@ -14,7 +14,7 @@ async function answerTo(text: string) {
   return { status, code }
 }
 
-t.test('what is no request is told as a problem, and the connection ends', async (t) => {
+t.test('an unreadable request gets a problem document, and its connection is closed', async (t) => {
   t.match(await answerTo('GARBAGE\r\n\r\n'), { status: 400, code: 'invalid_request' })
   t.match(await answerTo('GET / HTTP/1.1\r\nhost: a\r\nhost : b\r\n\r\n'), { status: 400 })
   const long = `GET /healthz HTTP/1.1\r\nhost: a\r\nx: ${'y'.repeat(40_000)}\r\n\r\n`

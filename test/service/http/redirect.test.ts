@@ -1,4 +1,4 @@
-// With a store in a bucket a client is sent there for large bodies: a real S3 server, real clients.
+// Redirects to the bucket for large bodies, with a real S3 server and real clients.
 import { execFile } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -24,7 +24,7 @@ const records = async () => [
 const { url } = await startMill(t, records, { store, settings: { redirectAbove: 10 } })
 const zstd = { 'accept-encoding': 'zstd' }
 
-t.test('who takes zstd is sent to the bucket, for a while', async (t) => {
+t.test('a client that accepts zstd is redirected to a presigned URL of the bucket', async (t) => {
   for (const path of [PATH, `/v1/btf/sha256/${LITTLE}`]) {
     const { status, headers, bytes } = await ask(`${url}${path}`, zstd)
     t.equal(status, 307, path)
@@ -40,11 +40,11 @@ t.test('who takes zstd is sent to the bucket, for a while', async (t) => {
     t.equal(there.headers['content-type'], 'application/octet-stream')
     t.ok(zstdDecompressSync(there.bytes).equals(RAW.little))
     const changed = address.replace(/(X-Amz-Signature=)./, '$1x')
-    t.equal((await ask(changed)).status, 403, 'by nobody else, for nothing else')
+    t.equal((await ask(changed)).status, 403, 'a changed signature is refused')
   }
 })
 
-t.test('all others have it from here', async (t) => {
+t.test('other requests are answered by the service itself', async (t) => {
   const others: [string, Record<string, string>, number][] = [
     [PATH, {}, 200],
     [PATH, { 'accept-encoding': 'gzip' }, 200],
@@ -63,31 +63,34 @@ t.test('all others have it from here', async (t) => {
     )
 })
 
-t.test('curl and our client go there; its digest is still that of the service', async (t) => {
-  const file = join(t.testdir({}), 'curl.btf')
-  await run('curl', [
-    '-sfL',
-    '--compressed',
-    '-H',
-    'accept-encoding: zstd',
-    '-o',
-    file,
-    `${url}${PATH}`,
-  ])
-  t.ok(readFileSync(file).equals(RAW.little))
-  const output = join(t.testdirName, 'ours.btf')
-  const fetched = await fetchBtf({ server: url, kernel: KERNEL, output })
-  t.same(fetched, { path: output, origin: 'server', sha256: LITTLE })
-  t.ok(readFileSync(output).equals(RAW.little))
+t.test(
+  'curl and the fetch client follow the redirect, and the client checks the digest',
+  async (t) => {
+    const file = join(t.testdir({}), 'curl.btf')
+    await run('curl', [
+      '-sfL',
+      '--compressed',
+      '-H',
+      'accept-encoding: zstd',
+      '-o',
+      file,
+      `${url}${PATH}`,
+    ])
+    t.ok(readFileSync(file).equals(RAW.little))
+    const output = join(t.testdirName, 'ours.btf')
+    const fetched = await fetchBtf({ server: url, kernel: KERNEL, output })
+    t.same(fetched, { path: output, origin: 'server', sha256: LITTLE })
+    t.ok(readFileSync(output).equals(RAW.little))
 
-  // what somebody put into the bucket in its place is not taken
-  const { body } = await store.get(blobKey(BIG))
-  await store.put(blobKey(LITTLE), body)
-  const again = fetchBtf({ server: url, kernel: KERNEL, output, attempts: 1 })
-  await t.rejects(again, { code: 'digest_mismatch' })
-})
+    // a replaced object in the bucket is refused
+    const { body } = await store.get(blobKey(BIG))
+    await store.put(blobKey(LITTLE), body)
+    const again = fetchBtf({ server: url, kernel: KERNEL, output, attempts: 1 })
+    await t.rejects(again, { code: 'digest_mismatch' })
+  },
+)
 
-t.test('a store without such addresses is asked for none', async (t) => {
+t.test('a store without presigned URLs never redirects', async (t) => {
   for (const other of ['memory:', `file:${t.testdir({})}`])
     t.equal(await openPresigner(other), undefined)
   const plain = await startMill(

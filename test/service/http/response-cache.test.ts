@@ -1,5 +1,4 @@
-// Answers that were given before: the same again to the same question, and never to another, or when they are no longer
-// true.
+// The response cache: equal requests get equal responses, and a cached response is never stale or bypasses a guard.
 
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
@@ -29,12 +28,14 @@ const start = async (t: Test, options: Parameters<typeof startMill>[2] = {}): Pr
     options,
   )
 
-/** What of an answer has to be the same: all but when it was given, and to which request. */
+/** The parts of a response that must be equal: all but its date and request id. */
 const said = ({ status, headers: { date: _, 'x-request-id': __, ...headers }, bytes }: Answer) => ({
-  ...{ status, headers, bytes: bytes.toString('base64') },
+  status,
+  headers,
+  bytes: bytes.toString('base64'),
 })
 
-/** Asks several times for what is to be answered from memory, and gives the answer, which is always the same. */
+/** Sends a request three times, asserts that the responses are equal, and gives the first. */
 async function often(t: Test, url: string, headers: Record<string, string> = {}): Promise<Answer> {
   const [first, ...more] = [
     await ask(url, headers),
@@ -45,7 +46,7 @@ async function often(t: Test, url: string, headers: Record<string, string> = {})
   return first
 }
 
-t.test('who asks as another did gets the same, in each form', async (t) => {
+t.test('equal requests get equal responses, in every encoding and form', async (t) => {
   const { url } = await start(t)
   const { headers } = await often(t, url + PATH)
   t.ok((await often(t, url + PATH)).bytes.equals(RAW.little))
@@ -62,7 +63,7 @@ t.test('who asks as another did gets the same, in each form', async (t) => {
   t.equal((await often(t, `${url}${PATH}?nonsense=1`)).status, 400)
 })
 
-t.test('once the catalog says otherwise, so do the answers', async (t) => {
+t.test('a change of the catalog invalidates cached responses', async (t) => {
   const { url, store, catalog } = await start(t)
   await often(t, url + PATH)
   const other = { ...recordOf({}).package, version: '6.1.2-1' }
@@ -73,7 +74,7 @@ t.test('once the catalog says otherwise, so do the answers', async (t) => {
   t.ok(newest.bytes.equals(RAW.big))
 })
 
-t.test('bodies that had to go are read again', async (t) => {
+t.test('a response whose body was evicted is built again', async (t) => {
   const { url, store, catalog } = await start(t, { settings: { bodyCache: 8192 } })
   for (let n = 0; n < 3; n++) {
     t.ok((await often(t, url + PATH)).bytes.equals(RAW.little))
@@ -156,7 +157,7 @@ t.test(
   },
 )
 
-t.test('they are logged and counted as others are', async (t) => {
+t.test('cached responses are logged and counted like all others', async (t) => {
   const lines: Record<string, unknown>[] = []
   const sink = new Writable({
     write: (chunk, _, done) => {

@@ -1,4 +1,4 @@
-// What stands before every route: headers, limits, and who counts as one client.
+// Guards of every route: security headers, limits, and what counts as one client.
 import t from 'tap'
 import { SECURITY_HEADERS } from '../../../service/http/security.ts'
 import { ask, sendRaw, startMill } from '../../helpers/test-service.ts'
@@ -18,10 +18,14 @@ t.test('every response carries the headers that keep browsers in check', async (
     t.match((await ask(`${url}${path}`)).headers, pinned, path)
   const page = await ask(`${url}/docs/`)
   t.equal(page.status, 200)
-  t.match(page.headers['content-security-policy'], /script-src 'self'/, 'the page may run its own')
+  t.match(
+    page.headers['content-security-policy'],
+    /script-src 'self'/,
+    'the page may run its own scripts',
+  )
 })
 
-t.test('addresses, headers and bodies over their limits', async (t) => {
+t.test('URLs and headers over their limits are refused', async (t) => {
   const settings = { urlLimit: 300, headerLimit: 2048, bodyLimit: 100 }
   const { url } = await startMill(t, undefined, { settings })
   const long = await ask(`${url}/v1/kernels?cursor=${'a'.repeat(300)}`)
@@ -34,7 +38,7 @@ t.test('addresses, headers and bodies over their limits', async (t) => {
   t.match(raw, /^HTTP\/1\.1 431 /)
 })
 
-t.test('many requests of one client are told to wait, others are not', async (t) => {
+t.test('a client over the rate limit gets 429, other clients do not', async (t) => {
   const settings = { rateLimit: 5, trustProxy: ['127.0.0.1'] }
   const { url } = await startMill(t, undefined, { settings })
   const from = (address: string) => ask(`${url}/v1/kernels`, { 'x-forwarded-for': address })
@@ -45,12 +49,12 @@ t.test('many requests of one client are told to wait, others are not', async (t)
   t.ok(Number(headers['retry-after']) > 0)
   t.equal((await from('192.0.2.2')).status, 200)
   for (let i = 0; i < 5; i++) t.equal((await from(`2001:db8::${i}`)).status, 200)
-  t.equal((await from('2001:db8::ffff')).status, 429, 'one network of IPv6 is one client')
+  t.equal((await from('2001:db8::ffff')).status, 429, 'an IPv6 /64 is one client')
   t.equal((await from('2001:db8:0:1::')).status, 200)
   for (let i = 0; i < 20; i++) t.equal((await ask(`${url}/healthz`)).status, 200)
 })
 
-t.test('X-Forwarded-For is believed of proxies alone that are named', async (t) => {
+t.test('X-Forwarded-For is trusted only from configured proxies', async (t) => {
   const { url } = await startMill(t, undefined, { settings: { rateLimit: 5 } })
   const statuses: number[] = []
   for (let i = 0; i < 6; i++)

@@ -1,4 +1,4 @@
-// BTF as the body of an answer: encodings, entity tags, ranges.
+// BTF as a response body: encodings, entity tags, ranges.
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { promisify } from 'node:util'
@@ -18,7 +18,7 @@ const get = async (headers: Record<string, string> = {}, method: 'GET' | 'HEAD' 
   return { status: statusCode, headers: got, bytes: Buffer.from(await body.arrayBuffer()) }
 }
 
-t.test('every encoding carries the same bytes, under a tag of its own', async (t) => {
+t.test('every encoding decodes to the same bytes and has its own ETag', async (t) => {
   const decode = { identity: (b: Buffer) => b, gzip: gunzipSync, zstd: zstdDecompressSync }
   for (const [encoding, plain] of Object.entries(decode)) {
     const { status, headers, bytes } = await get({ 'accept-encoding': encoding })
@@ -31,12 +31,12 @@ t.test('every encoding carries the same bytes, under a tag of its own', async (t
   }
 })
 
-t.test('curl --compressed has the raw bytes', async (t) => {
+t.test('curl --compressed receives the raw bytes', async (t) => {
   const curl = promisify(execFile)('curl', ['-s', '--compressed', path], { encoding: 'buffer' })
   t.ok((await curl).stdout.equals(raw))
 })
 
-t.test('HEAD says what GET would, and has no body', async (t) => {
+t.test('HEAD has the headers of GET and no body', async (t) => {
   for (const encoding of ['identity', 'gzip', 'zstd']) {
     const [got, head] = [
       await get({ 'accept-encoding': encoding }),
@@ -55,7 +55,7 @@ t.test('HEAD says what GET would, and has no body', async (t) => {
   }
 })
 
-t.test('a client that has it gets 304', async (t) => {
+t.test('a client that has the body gets 304', async (t) => {
   for (const tag of [`"${sha256}"`, `W/"${sha256}"`, `"x", "${sha256}"`, '*']) {
     const { status, headers, bytes } = await get({ 'if-none-match': tag })
     t.equal(status, 304, tag)
@@ -66,11 +66,11 @@ t.test('a client that has it gets 304', async (t) => {
   t.equal(
     (await get({ 'if-none-match': `"${sha256}"`, 'accept-encoding': 'zstd' })).status,
     200,
-    'another form',
+    'another encoding is another body',
   )
 })
 
-t.test('ranges are of the raw bytes', async (t) => {
+t.test('ranges apply to the raw bytes', async (t) => {
   const ranges = {
     'bytes=0-3': [0, 4],
     'bytes=10-': [10],
@@ -88,17 +88,17 @@ t.test('ranges are of the raw bytes', async (t) => {
   t.equal(beyond.headers['content-range'], `bytes */${raw.length}`)
   t.equal(JSON.parse(beyond.bytes.toString()).code, 'invalid_range')
   for (const range of ['bytes=5-2', 'bytes=0-1,3-4', 'lines=1-2', 'bytes=-', 'bytes=a-b'])
-    t.equal((await get({ range })).status, 200, `${range} is passed over`)
+    t.equal((await get({ range })).status, 200, `${range} is ignored`)
 })
 
-t.test('If-Range guards against mixing two bodies', async (t) => {
+t.test('If-Range with another ETag gets the whole body', async (t) => {
   t.equal((await get({ range: 'bytes=0-3', 'if-range': `"${sha256}"` })).status, 206)
   const whole = await get({ range: 'bytes=0-3', 'if-range': '"other"' })
   t.equal(whole.status, 200)
   t.ok(whole.bytes.equals(raw))
 })
 
-t.test('negotiation', async (t) => {
+t.test('the encoding with the highest weight is chosen', async (t) => {
   const best = {
     '': 'identity',
     gzip: 'gzip',
@@ -117,7 +117,7 @@ t.test('negotiation', async (t) => {
   t.equal(negotiate(undefined), 'identity')
 })
 
-t.test('a range is never outside the body', async (t) => {
+t.test('a parsed range is always inside the body', async (t) => {
   t.same(parseRange('bytes=0-0', 1), { start: 0, end: 0 })
   t.equal(parseRange('bytes=-0', 10), 'unsatisfiable')
   t.equal(parseRange('bytes=0-', 0), 'unsatisfiable')

@@ -1,4 +1,4 @@
-// Which BTF answers: by every name that a kernel has, and never a guess between builds.
+// The lookup of a kernel's BTF: by every name that the kernel has, and never by a guess between builds.
 import t from 'tap'
 import type { BtfGenerator } from '../../../service/demand/generation.ts'
 import { type BuildRecord, putRecord } from '../../../storage/index.ts'
@@ -13,7 +13,7 @@ const failure = {
   at: '2026-11-01T12:00:00.000Z',
 } as const
 
-/** A build of a package of that version. */
+/** A record of a build, with its package version. */
 const built = (
   version: string,
   kernel: Partial<BuildRecord['kernel']>,
@@ -23,13 +23,13 @@ const built = (
   return { ...record, package: { ...record.package, version } }
 }
 
-const asked: string[] = []
+const requested: string[] = []
 
-/** What would make some kernels and offers no others. */
+/** A generator that finds only the releases that start with `offered` or `due`. */
 const generator: BtfGenerator = {
   underWay: 0,
   submit(kernel) {
-    asked.push(kernel.release)
+    requested.push(kernel.release)
     const state = /offered|due/.test(kernel.release) ? 'searching' : 'unknown'
     return { id: 'job-1', kernel, state, packages: [] }
   },
@@ -49,13 +49,13 @@ const mill = await startMill(
         { btf: big },
       ),
       recordOf({ release: 'one', buildId: CC }, { btf: big }),
-      // rebuilt under one name: made in another order than the packages have
+      // two builds of one name, generated in another order than that of their package versions
       built('6.1.9-1', { release: 'rebuilt', buildId: AA }, little),
       built('6.1.10-1', { release: 'rebuilt', buildId: BB }, big),
-      // the same name in two distributions
+      // one release in two distributions
       built('1', { distro: 'debian', version: '12', release: 'shared' }, little),
       built('2', { distro: 'ubuntu', version: '24.04', release: 'shared' }, big),
-      // rebuilt, and the same all the same
+      // two builds with equal BTF
       built('1', { release: 'equal' }, little),
       built('2', { release: 'equal' }, little),
       recordOf({ release: 'embedded' }, { embedded: true }),
@@ -71,26 +71,29 @@ const mill = await startMill(
 )
 const get = (path: string) => ask(`${mill.url}/v1/btf${path}`)
 
-t.test('every alias of a distribution, a version and an architecture', async (t) => {
-  const names = {
-    'rhel/7/x86_64': [
-      'rhel/7.9/amd64',
-      'redhat/7/x64',
-      'RHEL/7/X86_64',
-      '%22rhel%22/%227.9%22/amd64',
-    ],
-    'ubuntu/20.04/aarch64': ['ubuntu/20.04/arm64', 'Ubuntu/20.04/ARM64', "'ubuntu'/20.04/arm64"],
-  }
-  const release = { rhel: '3.10.0-1.el7.x86_64', ubuntu: 'arm' }
-  for (const [name, aliases] of Object.entries(names)) {
-    const raw = name.startsWith('rhel') ? RAW.little : RAW.big
-    const of = name.startsWith('rhel') ? release.rhel : release.ubuntu
-    for (const alias of [name, ...aliases])
-      t.ok((await get(`/${alias}/${of}`)).bytes.equals(raw), alias)
-  }
-})
+t.test(
+  'a kernel is found by every alias of its distribution, version and architecture',
+  async (t) => {
+    const names = {
+      'rhel/7/x86_64': [
+        'rhel/7.9/amd64',
+        'redhat/7/x64',
+        'RHEL/7/X86_64',
+        '%22rhel%22/%227.9%22/amd64',
+      ],
+      'ubuntu/20.04/aarch64': ['ubuntu/20.04/arm64', 'Ubuntu/20.04/ARM64', "'ubuntu'/20.04/arm64"],
+    }
+    const release = { rhel: '3.10.0-1.el7.x86_64', ubuntu: 'arm' }
+    for (const [name, aliases] of Object.entries(names)) {
+      const raw = name.startsWith('rhel') ? RAW.little : RAW.big
+      const of = name.startsWith('rhel') ? release.rhel : release.ubuntu
+      for (const alias of [name, ...aliases])
+        t.ok((await get(`/${alias}/${of}`)).bytes.equals(raw), alias)
+    }
+  },
+)
 
-t.test('uname -r alone, and with what else is known', async (t) => {
+t.test('a kernel is found by uname -r, alone or with other parts of its name', async (t) => {
   t.ok((await get('?release=3.10.0-1.el7.x86_64')).bytes.equals(RAW.little))
   t.ok((await get('?release=arm&arch=arm64')).bytes.equals(RAW.big))
   t.ok((await get('?release=arm&distro=ubuntu')).bytes.equals(RAW.big))
@@ -110,7 +113,7 @@ t.test('uname -r alone, and with what else is known', async (t) => {
   t.ok(await get('/any/any/any/shared?build=&').then(({ status }) => status === 400))
 })
 
-t.test('a build-id, in either case', async (t) => {
+t.test('a kernel is found by its build-id, in lower or upper case', async (t) => {
   t.ok((await get(`/build-id/${AA}`)).bytes.equals(RAW.little))
   t.ok((await get(`/build-id/${BB.toUpperCase()}`)).bytes.equals(RAW.big))
   t.match((await get(`/build-id/${'dd'.repeat(20)}`)).json, { code: 'unknown_kernel' })
@@ -119,7 +122,7 @@ t.test('a build-id, in either case', async (t) => {
 })
 
 t.test(
-  'several builds: all are named, and one is taken only where the client says so',
+  'an ambiguous request is answered with all builds, and one is served only if the client chooses',
   async (t) => {
     const path = '/debian/12/amd64/rebuilt'
     const { status, json } = await get(path)
@@ -139,19 +142,22 @@ t.test(
     t.equal(
       (await get('?release=shared&ambiguous=newest')).status,
       409,
-      'not between distributions',
+      'newest does not choose between distributions',
     )
-    t.ok((await get('/debian/12/amd64/equal')).bytes.equals(RAW.little), 'they do not differ')
+    t.ok(
+      (await get('/debian/12/amd64/equal')).bytes.equals(RAW.little),
+      'builds with equal BTF are not ambiguous',
+    )
   },
 )
 
-t.test('what is not known is refused where it would ask for other bytes', async (t) => {
+t.test('the service refuses unknown parameters and unknown values', async (t) => {
   for (const query of ['dialct=libbpf-0.5', 'uname_version=x', 'modules=all', 'dialect=libbpf-9'])
     t.match((await get(`/debian/12/amd64/one?${query}`)).json, { code: 'invalid_request' }, query)
   t.match((await get('?releas=x')).json, { code: 'invalid_request' })
 })
 
-t.test('unknown, failed, embedded and pending are told apart', async (t) => {
+t.test('a kernel without BTF is reported as unknown, failed, embedded or pending', async (t) => {
   const states = {
     none: [404, 'unknown_kernel'],
     embedded: [404, 'has_own_btf'],
@@ -169,25 +175,28 @@ t.test('unknown, failed, embedded and pending are told apart', async (t) => {
     t.equal(answer.json?.job, status === 202 ? '/v1/jobs/job-1' : undefined, release)
   }
   t.same(
-    asked,
+    requested,
     ['none', 'offered', 'due'],
-    'what is there, or has no time to be tried, is not asked for',
+    'a kernel with its own BTF, or with a failure that is not due, is not requested from the generator',
   )
 })
 
-t.test('a herd that asks for what is not there asks the store once', async (t) => {
-  let lists = 0
-  const { store } = mill
-  const list = store.list.bind(store)
-  store.list = (prefix) => {
-    lists++
-    return list(prefix)
-  }
-  await Promise.all(Array.from({ length: 200 }, () => get('/debian/12/amd64/offered-to-a-herd')))
-  t.ok(lists < 20, `${lists} looks`)
-  await putRecord(
-    store,
-    recordOf({ release: 'offered-late' }, { btf: await btfOf(store, RAW.big) }),
-  )
-  t.equal((await get('/debian/12/amd64/offered-late')).status, 200)
-})
+t.test(
+  'concurrent requests for a missing kernel share a listing of the store, and a later record is found',
+  async (t) => {
+    let lists = 0
+    const { store } = mill
+    const list = store.list.bind(store)
+    store.list = (prefix) => {
+      lists++
+      return list(prefix)
+    }
+    await Promise.all(Array.from({ length: 200 }, () => get('/debian/12/amd64/offered-to-a-herd')))
+    t.ok(lists < 20, `${lists} listings`)
+    await putRecord(
+      store,
+      recordOf({ release: 'offered-late' }, { btf: await btfOf(store, RAW.big) }),
+    )
+    t.equal((await get('/debian/12/amd64/offered-late')).status, 200)
+  },
+)

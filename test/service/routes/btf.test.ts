@@ -1,4 +1,4 @@
-// /v1/btf: which BTF a kernel gets, or why none.
+// /v1/btf: which BTF a kernel gets, or the reason why it gets none.
 import t from 'tap'
 import { request } from 'undici'
 import { type BuildRecord, putRecord } from '../../../storage/index.ts'
@@ -13,7 +13,7 @@ const failure = {
   retryAt: null,
 } as const
 
-/** Two builds under one name, told apart by build-id and `uname -v`. */
+/** Two builds with one name, which differ in build-id and `uname -v`. */
 const TWINS = [
   { buildId: 'aa'.repeat(20), unameVersion: '#1 SMP Debian 6.1.1-1', raw: RAW.little },
   { buildId: 'bb'.repeat(20), unameVersion: '#1 SMP Debian 6.1.1-2', raw: RAW.big },
@@ -40,17 +40,20 @@ const get = async (path: string) => {
   return { status: statusCode, headers, bytes, problem: problem && JSON.parse(bytes.toString()) }
 }
 
-t.test('a name with + and ~, plain or encoded, and an architecture by any alias', async (t) => {
-  for (const release of ['6.1.0-1+deb12~x', encodeURIComponent('6.1.0-1+deb12~x')]) {
-    for (const arch of ['s390x', 'S390X']) {
-      const { status, bytes } = await get(`/v1/btf/debian/12/${arch}/${release}`)
-      t.equal(status, 200, `${arch} ${release}`)
-      t.ok(bytes.equals(RAW.big))
+t.test(
+  'a name with + and ~ is found plain or encoded, under any alias of the architecture',
+  async (t) => {
+    for (const release of ['6.1.0-1+deb12~x', encodeURIComponent('6.1.0-1+deb12~x')]) {
+      for (const arch of ['s390x', 'S390X']) {
+        const { status, bytes } = await get(`/v1/btf/debian/12/${arch}/${release}`)
+        t.equal(status, 200, `${arch} ${release}`)
+        t.ok(bytes.equals(RAW.big))
+      }
     }
-  }
-})
+  },
+)
 
-t.test('by digest it is immutable; by name it is not', async (t) => {
+t.test('BTF by digest is cached as immutable, BTF by name is not', async (t) => {
   const named = await get('/v1/btf/debian/12/s390x/6.1.0-1+deb12~x')
   t.notMatch(named.headers['cache-control'], /immutable/)
   const location = String(named.headers['content-location'])
@@ -60,13 +63,13 @@ t.test('by digest it is immutable; by name it is not', async (t) => {
   t.ok(bytes.equals(RAW.big))
 })
 
-t.test('a line for sha256sum, for clients that read no headers', async (t) => {
+t.test('the sha256 route gives a line that sha256sum accepts', async (t) => {
   const { bytes } = await get('/v1/btf/debian/12/s390x/6.1.0-1+deb12~x/sha256')
   const [, sha256] = /^([0-9a-f]{64}) {2}6\.1\.0-1\+deb12~x\.btf\n$/.exec(bytes.toString()) ?? []
   t.ok((await get(`/v1/btf/sha256/${sha256}`)).bytes.equals(RAW.big))
 })
 
-t.test('several builds: never a guess', async (t) => {
+t.test('several builds with different BTF get 409 unless the request selects one', async (t) => {
   const path = '/v1/btf/debian/12/x86_64/twins'
   const { status, problem } = await get(path)
   t.equal(status, 409)
@@ -78,7 +81,7 @@ t.test('several builds: never a guess', async (t) => {
   t.match((await get(`${path}?build=${'cc'.repeat(20)}`)).problem, { code: 'unknown_kernel' })
 })
 
-t.test('whatever distribution: by uname -r alone, or by build-id under any name', async (t) => {
+t.test('a kernel is found by uname -r alone, or by build-id under any name', async (t) => {
   const release = '/s390x/6.1.0-1+deb12~x'
   t.ok((await get(`/v1/btf/any/any${release}`)).bytes.equals(RAW.big))
   t.equal((await get('/v1/btf/any/any/x86_64/6.1.0-1+deb12~x')).status, 404, 'another architecture')
@@ -90,12 +93,15 @@ t.test('whatever distribution: by uname -r alone, or by build-id under any name'
   t.ok((await get(`/v1/btf/any/any/x86_64/x?build=${buildId}`)).bytes.equals(raw))
 })
 
-t.test('os-release as it is written: a point release, quotes, another spelling', async (t) => {
-  for (const name of ['debian/12.5', 'Debian/12', '%22debian%22/%2212%22'])
-    t.equal((await get(`/v1/btf/${name}/s390x/6.1.0-1+deb12~x`)).status, 200, name)
-})
+t.test(
+  'values of os-release are accepted as written: point release, quotes, upper case',
+  async (t) => {
+    for (const name of ['debian/12.5', 'Debian/12', '%22debian%22/%2212%22'])
+      t.equal((await get(`/v1/btf/${name}/s390x/6.1.0-1+deb12~x`)).status, 200, name)
+  },
+)
 
-t.test('why there is none', async (t) => {
+t.test('a kernel without BTF gets the code of the reason', async (t) => {
   const none = {
     '/v1/btf/debian/12/x86_64/none': [404, { code: 'unknown_kernel' }],
     '/v1/btf/debian/12/x86_64/embedded': [404, { code: 'has_own_btf' }],
@@ -115,7 +121,7 @@ t.test('why there is none', async (t) => {
   }
 })
 
-t.test('names that none can have get 400', async (t) => {
+t.test('impossible kernel names get 400', async (t) => {
   const bad = [
     '/v1/btf/debian/12/x86_64/..%2f..%2fetc%2fpasswd',
     '/v1/btf/debian/12/x86_64/%2e%2e',
@@ -135,7 +141,7 @@ t.test('names that none can have get 400', async (t) => {
     '/v1/kernels?limit=x',
   ]
   for (const path of bad) {
-    // as it is: a client would take the dots away
+    // sent raw: a client would resolve the dots
     const answer = await sendRaw(
       mill.url,
       `GET ${path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`,
@@ -145,7 +151,7 @@ t.test('names that none can have get 400', async (t) => {
   }
 })
 
-t.test('dots in the address itself lead nowhere', async (t) => {
+t.test('dot segments in the path get 404', async (t) => {
   for (const path of ['/v1/btf/../../etc/passwd', '/../../../../etc/passwd', '//etc/passwd'])
     t.match(
       await sendRaw(mill.url, `GET ${path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`),
@@ -154,7 +160,7 @@ t.test('dots in the address itself lead nowhere', async (t) => {
     )
 })
 
-t.test('what is not there now may be in the store a moment later', async (t) => {
+t.test('BTF that another process adds to the store is found within seconds', async (t) => {
   const late = recordOf({ release: 'late' }, { btf: await btfOf(mill.store, RAW.little) })
   const status = async () => (await get('/v1/btf/debian/12/x86_64/late')).status
   t.equal(await status(), 404)

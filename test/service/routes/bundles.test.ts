@@ -1,4 +1,4 @@
-// POST /v1/bundles: the archive that the command makes, as a stream that a client may leave.
+// POST /v1/bundles: the archive of `btfmill export`, as a stream that a client may abort.
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -37,27 +37,30 @@ async function post(query: string, form?: FormData) {
 }
 const problemOf = ({ bytes }: { bytes: Buffer }) => JSON.parse(bytes.toString())
 
-t.test('whole or for objects, the bytes are those of the command', async (t) => {
-  const whole = await post('profile=bcc')
-  t.equal(whole.status, 200)
-  t.equal(whole.headers.get('content-type'), 'application/gzip')
-  t.equal(whole.headers.get('content-disposition'), 'attachment; filename="min_core_btfs.tar.gz"')
-  t.equal(whole.headers.get('cache-control'), 'no-store')
-  t.ok(whole.bytes.equals((await bundles.pack({ profile: 'bcc' })).archive))
+t.test(
+  'the archive has the same bytes as that of the command, with and without objects',
+  async (t) => {
+    const whole = await post('profile=bcc')
+    t.equal(whole.status, 200)
+    t.equal(whole.headers.get('content-type'), 'application/gzip')
+    t.equal(whole.headers.get('content-disposition'), 'attachment; filename="min_core_btfs.tar.gz"')
+    t.equal(whole.headers.get('cache-control'), 'no-store')
+    t.ok(whole.bytes.equals((await bundles.pack({ profile: 'bcc' })).archive))
 
-  const objects = [task, objectFile('bitfield')]
-  const least = await post(
-    'profile=tree&zstd=true&distro=debian&version=12&release=*-9-*',
-    formOf(...objects),
-  )
-  const filter = { distro: 'debian', version: '12', release: '*-9-*' }
-  const same = await bundles.pack({ zstd: true, objects, filter })
-  t.equal(least.headers.get('content-type'), 'application/zstd')
-  t.ok(least.bytes.equals(same.archive))
-  t.equal((await membersOf(PLAIN.zstd!(least.bytes))).length, 2)
-})
+    const objects = [task, objectFile('bitfield')]
+    const least = await post(
+      'profile=tree&zstd=true&distro=debian&version=12&release=*-9-*',
+      formOf(...objects),
+    )
+    const filter = { distro: 'debian', version: '12', release: '*-9-*' }
+    const same = await bundles.pack({ zstd: true, objects, filter })
+    t.equal(least.headers.get('content-type'), 'application/zstd')
+    t.ok(least.bytes.equals(same.archive))
+    t.equal((await membersOf(PLAIN.zstd!(least.bytes))).length, 2)
+  },
+)
 
-t.test('the manifest, for archives that have none inside', async (t) => {
+t.test('the manifest alone is available for profiles whose archive has none', async (t) => {
   const { headers, bytes } = await post('profile=datadog&arch=amd64&part=manifest', formOf(task))
   t.equal(headers.get('content-type'), 'application/json')
   const { manifest } = await bundles.pack({
@@ -69,38 +72,41 @@ t.test('the manifest, for archives that have none inside', async (t) => {
   t.match(decodeManifest(bytes), { objects: [{ name: 'task.el.o' }] })
 })
 
-t.test('what is refused is a problem, before there is a byte', async (t) => {
-  const problem = async (query: string, form?: FormData) => problemOf(await post(query, form))
-  t.match(await problem('profile=rpm'), { status: 400, code: 'invalid_request' })
-  t.match(await problem('profile=tree&releases=x'), { status: 400, code: 'invalid_request' })
-  t.match(await problem('profile=tree&arch=riscv64'), { status: 404, code: 'unknown_kernel' })
-  t.match(await problem('profile=bcc&zstd=true'), { status: 400, code: 'invalid_request' })
-  const raw = { name: 'x', bytes: rawOf('x86_64') }
-  t.match(await problem('profile=tree', formOf(task, raw)), {
-    status: 422,
-    code: 'invalid_object',
-    reason: 'invalid_elf',
-    detail: /^object 2: /,
-  })
-  const big = formOf(objectFile('task', 'eb'))
-  t.match(await problem('profile=tree&unsupported=fail&distro=ubuntu', big), {
-    status: 422,
-    code: 'unsupported',
-    findings: [{ kernel: { distro: 'ubuntu' }, object: 'task.eb.o', included: false }],
-  })
-  const many = formOf(...Array.from({ length: 33 }, () => task))
-  t.match(await problem('profile=tree', many), { status: 413, code: 'too_large' })
-  const text = await request(`${mill.url}/v1/bundles?profile=tree`, {
-    method: 'POST',
-    headers: { 'content-type': 'text/plain' },
-    body: 'x',
-  })
-  t.equal(text.statusCode, 415)
-  t.equal((await post('profile=tree')).status, 200, 'the last one was let go')
-})
+t.test(
+  'a refused request gets a problem document before the first byte of an archive',
+  async (t) => {
+    const problem = async (query: string, form?: FormData) => problemOf(await post(query, form))
+    t.match(await problem('profile=rpm'), { status: 400, code: 'invalid_request' })
+    t.match(await problem('profile=tree&releases=x'), { status: 400, code: 'invalid_request' })
+    t.match(await problem('profile=tree&arch=riscv64'), { status: 404, code: 'unknown_kernel' })
+    t.match(await problem('profile=bcc&zstd=true'), { status: 400, code: 'invalid_request' })
+    const raw = { name: 'x', bytes: rawOf('x86_64') }
+    t.match(await problem('profile=tree', formOf(task, raw)), {
+      status: 422,
+      code: 'invalid_object',
+      reason: 'invalid_elf',
+      detail: /^object 2: /,
+    })
+    const big = formOf(objectFile('task', 'eb'))
+    t.match(await problem('profile=tree&unsupported=fail&distro=ubuntu', big), {
+      status: 422,
+      code: 'unsupported',
+      findings: [{ kernel: { distro: 'ubuntu' }, object: 'task.eb.o', included: false }],
+    })
+    const many = formOf(...Array.from({ length: 33 }, () => task))
+    t.match(await problem('profile=tree', many), { status: 413, code: 'too_large' })
+    const text = await request(`${mill.url}/v1/bundles?profile=tree`, {
+      method: 'POST',
+      headers: { 'content-type': 'text/plain' },
+      body: 'x',
+    })
+    t.equal(text.statusCode, 415)
+    t.equal((await post('profile=tree')).status, 200, 'the last one was let go')
+  },
+)
 
 t.test(
-  'headers and a first piece come before the BTF is read; then only so many at once',
+  'headers and a first chunk come before BTF is read, and concurrent bundles are limited',
   async (t) => {
     const reading = slowly(store)
     const { body, statusCode } = await request(`${mill.url}/v1/bundles?profile=tree`, {
@@ -120,7 +126,7 @@ t.test(
   },
 )
 
-t.test('a client that goes away ends the work, and frees its place', async (t) => {
+t.test('a client that disconnects ends the work and returns its quota', async (t) => {
   await shelve(
     store,
     Array.from({ length: 30 }, (_, n) => ({
@@ -146,7 +152,7 @@ t.test('a client that goes away ends the work, and frees its place', async (t) =
   t.equal(reading.counts.started, reading.counts.ended)
 })
 
-t.test('a store that fails midway breaks the connection', async (t) => {
+t.test('a store that fails midway closes the connection', async (t) => {
   const get = store.get.bind(store)
   t.teardown(() => {
     store.get = get

@@ -1,6 +1,6 @@
-// What agents do that look for BTF in other places, step by step as their source has it, against our addresses:
+// Agents that download BTF from other services, replayed step by step from their source against our routes:
 // ptcpdump (internal/btf/btf.go), kyanos (agent/loader), and Datadog's agent (pkg/ebpf, BTF by remote configuration).
-// Their HTTP client is Go's: it asks for gzip, decodes it, follows redirects, and sends names in addresses unescaped.
+// Their HTTP client is Go's: it requests gzip, decodes it, follows redirects, and sends names in URLs unescaped.
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -16,7 +16,7 @@ import { until } from '../../helpers/wait-until.ts'
 
 const run = promisify(execFile)
 
-/** A machine as these agents see it: os-release, `uname -r`, and Go's name of the architecture. */
+/** A machine as these agents see it: os-release, `uname -r`, and Go's name for the architecture. */
 interface Machine {
   id: string
   versionId: string
@@ -27,7 +27,7 @@ interface Machine {
 const ANOLIS = { id: 'anolis', versionId: '8.6', release: '4.19.91-26.an8.x86_64', goarch: 'amd64' }
 const UBUNTU = { id: 'ubuntu', versionId: '20.04', release: '5.4.0-1001+aws', goarch: 'arm64' }
 const CENTOS = { id: 'centos', versionId: '7', release: '3.10.0-1160.el7.x86_64', goarch: 'amd64' }
-/** Nobody has its BTF. */
+/** A machine whose BTF is nowhere. */
 const NOBODYS = { ...UBUNTU, release: '5.4.0-9999-aws' }
 
 const mill = await startMill(t, async (store) => {
@@ -43,7 +43,7 @@ const mill = await startMill(t, async (store) => {
   ]
 })
 
-/** Go's http.Get, for which anything but 200 is an error here. */
+/** Go's http.Get; any status but 200 is an error for these agents. */
 async function httpGet(url: string): Promise<Buffer> {
   const { status, headers, bytes } = await ask(url, {
     'user-agent': 'Go-http-client/1.1',
@@ -71,7 +71,7 @@ async function unxz(t: Test, bytes: Buffer): Promise<Buffer> {
   return (await run('xz', ['-dc', file], { encoding: 'buffer', maxBuffer: 1e9 })).stdout
 }
 
-/** What both do for want of BTF: OpenAnolis' mirror, then BTFHub. Gives where it was and what they load. */
+/** How both search BTF: OpenAnolis' mirror, then BTFHub. Gives where they found it and what they load. */
 async function load(t: Test, { id, versionId, release, goarch }: Machine, steps: string[] = []) {
   const arch = goarch === 'amd64' ? 'x86_64' : goarch
   try {
@@ -86,7 +86,7 @@ async function load(t: Test, { id, versionId, release, goarch }: Machine, steps:
 }
 
 for (const agent of ['ptcpdump', 'kyanos'])
-  t.test(`${agent}: OpenAnolis' mirror, then BTFHub`, async (t) => {
+  t.test(`${agent} finds BTF on OpenAnolis' mirror, then on BTFHub`, async (t) => {
     const machines = [
       [ANOLIS, RAW.little],
       [UBUNTU, RAW.big],
@@ -103,27 +103,30 @@ for (const agent of ['ptcpdump', 'kyanos'])
     t.same(steps, ['OpenAnolis', 'BTFHub'])
   })
 
-t.test('kyanos where two distributions have a kernel of one name: BTFHub says whose', async (t) => {
-  const twin = await startMill(t, async (store) => [
-    recordOf(
-      { distro: 'debian', version: '12', release: 'x' },
-      { btf: await btfOf(store, RAW.big) },
-    ),
-    recordOf(
-      { distro: 'kali', version: '1', release: 'x' },
-      { btf: await btfOf(store, RAW.little) },
-    ),
-  ])
-  const { status } = await ask(`${twin.url}/coolbpf/btf/x86_64/vmlinux-x`)
-  t.equal(status, 409, 'not 200: they ask BTFHub then')
-  const { bytes } = await ask(`${twin.url}/kali/1/x86_64/x.btf.tar.xz`)
-  t.ok((await btfInTar(await unxz(t, bytes))).equals(RAW.little))
-})
+t.test(
+  'kyanos falls back to BTFHub when two distributions have a kernel of one name',
+  async (t) => {
+    const twin = await startMill(t, async (store) => [
+      recordOf(
+        { distro: 'debian', version: '12', release: 'x' },
+        { btf: await btfOf(store, RAW.big) },
+      ),
+      recordOf(
+        { distro: 'kali', version: '1', release: 'x' },
+        { btf: await btfOf(store, RAW.little) },
+      ),
+    ])
+    const { status } = await ask(`${twin.url}/coolbpf/btf/x86_64/vmlinux-x`)
+    t.equal(status, 409, 'not 200: they ask BTFHub then')
+    const { bytes } = await ask(`${twin.url}/kali/1/x86_64/x.btf.tar.xz`)
+    t.ok((await btfInTar(await unxz(t, bytes))).equals(RAW.little))
+  },
+)
 
-/** `{arch}` of the catalogue by Go's name, and what one configuration holds. */
+/** The catalogue's architectures by Go's names, and the content of a configuration. */
 type Catalogue = Record<string, Record<string, Record<string, Record<string, { sha256: string }>>>>
 
-/** The agent takes an archive only if its bytes have the digest of the catalogue; then it unpacks it and loads `<K>/<K>.btf`. */
+/** The agent accepts an archive only with the catalogue's digest; then it unpacks it and loads `<K>/<K>.btf`. */
 async function loadByCatalogue(t: Test, catalogue: Catalogue, machine: Machine): Promise<Buffer> {
   const { id, versionId, release, goarch } = machine
   const arch = goarch === 'amd64' ? 'x86_64' : 'arm64'
@@ -139,14 +142,17 @@ async function loadByCatalogue(t: Test, catalogue: Catalogue, machine: Machine):
   return readFileSync(join(directory, `${release}.btf`))
 }
 
-t.test("Datadog's agent: the catalogue, then the archive with that digest", async (t) => {
-  const read = () => ask(`${mill.url}/btfs/catalog.json`, { 'accept-encoding': 'gzip' })
-  const { json } = await until(read, ({ headers }) => headers['btfmill-missing'] === '0')
-  const catalogue = json as Catalogue
-  t.ok((await loadByCatalogue(t, catalogue, UBUNTU as Machine)).equals(RAW.big))
-  t.ok((await loadByCatalogue(t, catalogue, CENTOS as Machine)).equals(RAW.little))
-  await t.rejects(loadByCatalogue(t, catalogue, NOBODYS as Machine), { message: 'no entry' })
-  const wrong = structuredClone(catalogue)
-  wrong.x86_64!.centos!['7']![CENTOS.release]!.sha256 = 'badsum'
-  await t.rejects(loadByCatalogue(t, wrong, CENTOS as Machine), { message: /hash mismatch/ })
-})
+t.test(
+  "Datadog's agent reads the catalogue, then accepts the archive with that digest",
+  async (t) => {
+    const read = () => ask(`${mill.url}/btfs/catalog.json`, { 'accept-encoding': 'gzip' })
+    const { json } = await until(read, ({ headers }) => headers['btfmill-missing'] === '0')
+    const catalogue = json as Catalogue
+    t.ok((await loadByCatalogue(t, catalogue, UBUNTU as Machine)).equals(RAW.big))
+    t.ok((await loadByCatalogue(t, catalogue, CENTOS as Machine)).equals(RAW.little))
+    await t.rejects(loadByCatalogue(t, catalogue, NOBODYS as Machine), { message: 'no entry' })
+    const wrong = structuredClone(catalogue)
+    wrong.x86_64!.centos!['7']![CENTOS.release]!.sha256 = 'badsum'
+    await t.rejects(loadByCatalogue(t, wrong, CENTOS as Machine), { message: /hash mismatch/ })
+  },
+)

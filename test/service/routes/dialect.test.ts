@@ -1,4 +1,4 @@
-// BTF in another form than it is kept: for an older libbpf, and with the types of modules.
+// Derived BTF: for an older libbpf, and with the types of modules.
 import { execFile } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -16,14 +16,14 @@ const merged = Buffer.from(mergeBtf(base, [parseBtf(MODULE, { base })]))
 const old = Buffer.from(toDialect(base, 'libbpf-0.5'))
 const oldAndMerged = Buffer.from(toDialect(parseBtf(merged), 'libbpf-0.5'))
 
-/** What a record says of a module's split BTF. */
+/** A record's entry for a module's split BTF. */
 const infoOf = (like: NonNullable<BuildRecord['btf']>, raw: Buffer) => ({
   ...like,
   sha256: sha256Of(raw),
   size: raw.length,
 })
 
-/** How often each object of the store was read. */
+/** Wraps a store and counts the reads of each object. */
 const gets = new Map<string, number>()
 const mill = await startMill(t, async (store) => {
   const btf = await btfOf(store, RAW.little)
@@ -44,7 +44,7 @@ const mill = await startMill(t, async (store) => {
 const path = '/v1/btf/debian/12/x86_64'
 const get = (query: string, headers = {}) => ask(`${mill.url}${path}/${query}`, headers)
 
-/** bpftool's own text of these bytes: it is libbpf that reads them. */
+/** bpftool's dump of these bytes, which libbpf parses. */
 function dumpOf(raw: Buffer): string {
   const file = join(t.testdirName, 'btf')
   writeFileSync(file, raw)
@@ -53,7 +53,7 @@ function dumpOf(raw: Buffer): string {
 
 t.testdir({})
 
-t.test('a dialect: bytes as bpf/ makes them, whose digest is the tag', async (t) => {
+t.test('a dialect has the bytes that bpf/ makes, and their digest as ETag', async (t) => {
   const { status, bytes, headers } = await get('6.1.0-1-amd64?dialect=libbpf-0.5')
   t.equal(status, 200)
   t.ok(bytes.equals(old))
@@ -65,7 +65,7 @@ t.test('a dialect: bytes as bpf/ makes them, whose digest is the tag', async (t)
   t.ok((await ask(`${mill.url}${location}`)).bytes.equals(old), location)
 })
 
-t.test('merged modules', async (t) => {
+t.test('modules=merged has the bytes that bpf/ makes of kernel and modules', async (t) => {
   const { bytes, headers } = await get('6.1.0-1-amd64?modules=merged')
   t.ok(bytes.equals(merged))
   t.ok(dumpOf(bytes).length > dumpOf(RAW.little).length)
@@ -76,12 +76,15 @@ t.test('merged modules', async (t) => {
   t.ok(none.bytes.equals(RAW.little), 'of a kernel without any, its own')
 })
 
-t.test('builds that differ in their modules alone are one but for these', async (t) => {
-  t.equal((await get('two')).status, 200)
-  t.match((await get('two?modules=merged')).json, { code: 'ambiguous' })
-})
+t.test(
+  'builds that differ only in their modules are ambiguous only with modules=merged',
+  async (t) => {
+    t.equal((await get('two')).status, 200)
+    t.match((await get('two?modules=merged')).json, { code: 'ambiguous' })
+  },
+)
 
-t.test('each encoding, each range, and 304', async (t) => {
+t.test('derived BTF supports every encoding, ranges and 304', async (t) => {
   const query = '6.1.0-1-amd64?dialect=libbpf-0.5'
   const zstd = await get(query, { 'accept-encoding': 'zstd' })
   t.equal(zstd.headers.etag, `"${sha256Of(old)}-zstd"`)
@@ -95,7 +98,7 @@ t.test('each encoding, each range, and 304', async (t) => {
   t.equal(head.bytes.length, 0)
 })
 
-t.test('it is made once, and read once', async (t) => {
+t.test('concurrent requests read and derive BTF once', async (t) => {
   const { url } = mill
   await Promise.all(
     Array.from({ length: 20 }, () =>
@@ -111,7 +114,7 @@ t.test('it is made once, and read once', async (t) => {
   for (const [key, times] of gets) if (key.startsWith('blobs/')) t.equal(times, 1, key)
 })
 
-t.test('what a client sends is read by libbpf as ours', async (t) => {
+t.test('libbpf reads derived BTF as it was downloaded', async (t) => {
   const file = join(t.testdir({}), 'merged.btf')
   await promisify(execFile)('curl', [
     ...['--silent', '--fail', '--compressed', '-o', file],

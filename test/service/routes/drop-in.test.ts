@@ -1,4 +1,4 @@
-// The addresses that clients of other services have built in, asked by real clients.
+// Drop-in routes: the paths that clients of other services request, with real clients.
 import { execFile } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -54,7 +54,7 @@ const mill = await startMill(t, fill)
 const home = mkdtempSync(join(tmpdir(), 'drop-in-'))
 t.teardown(() => rmSync(home, { recursive: true }))
 
-/** The one file in an archive, by the system's tar. */
+/** The only file in an archive, unpacked by the system's tar. */
 async function fileIn(
   archive: Buffer,
 ): Promise<{ name: string; content: Buffer; listing: string }> {
@@ -66,7 +66,7 @@ async function fileIn(
   return { name, content: stdout, listing }
 }
 
-t.test('btfhub-archive: wget looks, then takes', async (t) => {
+t.test('wget --spider finds an archive of btfhub-archive, and wget downloads it', async (t) => {
   const kernels = {
     'debian/13/x86_64/6.12.107+deb13-amd64': RAW.little,
     'debian/13/x86_64/6.12.107%2Bdeb13-amd64': RAW.little,
@@ -90,7 +90,7 @@ t.test('btfhub-archive: wget looks, then takes', async (t) => {
   await t.rejects(none, { code: 8 })
 })
 
-t.test('an archive: tag, 304, ranges, and the same bytes at each door', async (t) => {
+t.test('an archive has an ETag, 304, ranges, and the same bytes on every route', async (t) => {
   const name = 'debian/13/x86_64/6.12.107+deb13-amd64.btf.tar.xz'
   const { bytes, headers } = await ask(`${mill.url}/${name}`)
   t.equal(headers.etag, `"${sha256Of(bytes)}"`)
@@ -103,14 +103,16 @@ t.test('an archive: tag, 304, ranges, and the same bytes at each door', async (t
   const beyond = await ask(`${mill.url}/${name}`, { range: 'bytes=99999999-' })
   t.match(beyond.json, { code: 'invalid_range' })
   const query = new URLSearchParams({
-    ...{ distribution: 'debian', distribution_version: '13' },
-    ...{ kernel_version: '6.12.107+deb13-amd64', arch: 'x86_64' },
+    distribution: 'debian',
+    distribution_version: '13',
+    kernel_version: '6.12.107+deb13-amd64',
+    arch: 'x86_64',
   })
   for (const door of [`btfs/${name}`, `newest/${name}`, `api/v1/download?${query}`])
     t.ok((await ask(`${mill.url}/${door}`)).bytes.equals(bytes), door)
 })
 
-t.test('why there is no archive, at each door', async (t) => {
+t.test('a kernel without BTF gets the reason on every drop-in route', async (t) => {
   const states = {
     none: [404, 'unknown_kernel'],
     embedded: [404, 'has_own_btf'],
@@ -138,7 +140,7 @@ t.test('why there is no archive, at each door', async (t) => {
   t.match((await ask(`${mill.url}/coolbpf/btf/x86_64/core`)).json, { code: 'not_found' })
 })
 
-t.test('the newest of several builds, for who allows it by the address', async (t) => {
+t.test('routes below /newest choose the newest of several builds', async (t) => {
   const archives = [
     'newest/debian/12/x86_64/twins.btf.tar.xz',
     'debian/12/x86_64/twins.btf.tar.xz?ambiguous=newest',
@@ -153,7 +155,7 @@ t.test('the newest of several builds, for who allows it by the address', async (
   t.ok((await fileIn(chosen.bytes)).content.equals(RAW.big))
 })
 
-t.test('OpenAnolis: raw BTF by uname -r alone; curl --compressed', async (t) => {
+t.test('OpenAnolis routes give raw BTF by uname -r alone, to curl --compressed', async (t) => {
   const paths = {
     'x86_64/vmlinux-6.12.107+deb13-amd64': RAW.little,
     'aarch64/vmlinux-5.4.0-1': RAW.big,
@@ -170,7 +172,7 @@ t.test('OpenAnolis: raw BTF by uname -r alone; curl --compressed', async (t) => 
   )
 })
 
-t.test('debuginfod-find section BUILDID .BTF', async (t) => {
+t.test('debuginfod-find downloads the section .BTF by build-id', async (t) => {
   const cache = join(home, 'debuginfod')
   const find = (...args: string[]) =>
     run('debuginfod-find', args, {
@@ -194,7 +196,7 @@ t.test('debuginfod-find section BUILDID .BTF', async (t) => {
   t.equal((await ask(`${mill.url}/buildid/..%2f/section/.BTF`)).status, 400)
 })
 
-t.test('btfhub-online: the list, and each of it can be downloaded', async (t) => {
+t.test('every kernel in the list of btfhub-online can be downloaded', async (t) => {
   const { bytes, headers } = await ask(`${mill.url}/api/v1/list`)
   const list = JSON.parse(bytes.toString()) as Record<string, string>[]
   t.match(headers['content-type'], /^application\/json/)
@@ -218,7 +220,7 @@ t.test('btfhub-online: the list, and each of it can be downloaded', async (t) =>
   t.match((await ask(`${mill.url}/api/v1/download?arch=x86_64`)).json, { code: 'invalid_request' })
 })
 
-t.test('btfhub-online: customize', async (t) => {
+t.test('customize of btfhub-online gives the BTF that an object needs', async (t) => {
   const url = `${mill.url}/api/v1/customize?distribution=debian&distribution_version=12&arch=x86_64&kernel_version=`
   const object = coreObjects('el').get('task')!
   const target = join(home, 'custom')
@@ -256,7 +258,7 @@ t.test('btfhub-online: customize', async (t) => {
   t.match(await plain.body.json(), { code: 'unsupported_media_type' })
 })
 
-/** What a catalogue says of each kernel. */
+/** The digests in a catalogue, by kernel. */
 async function catalogueOf(url: string) {
   const { json, headers } = await ask(`${url}/btfs/catalog.json`)
   return { catalogue: json as object, missing: Number(headers['btfmill-missing']) }
@@ -282,7 +284,7 @@ async function agrees(t: Test, url: string, catalogue: object) {
   t.same(Object.keys(shaOf(catalogue, 'x86_64', 'debian', '12')), ['core'], 'but what is ambiguous')
 }
 
-t.test("Datadog's catalogue: digests are found once, and outlive the process", async (t) => {
+t.test("digests in Datadog's catalogue are computed once and survive a restart", async (t) => {
   const state = join(t.testdir({}), 'state')
   const first = await startMill(t, fill, { settings: { state } })
   const start = await catalogueOf(first.url)
@@ -299,30 +301,33 @@ t.test("Datadog's catalogue: digests are found once, and outlive the process", a
   await agrees(t, again.url, known.catalogue)
 })
 
-t.test("Datadog's catalogue: the archive tree of the store is what is served", async (t) => {
-  const store = await openStore('memory:')
-  for (const record of await fill(store)) await putRecord(store, record)
-  await publishArchive(store, await Catalog.publish(store))
-  const key = 'archive/debian/13/x86_64/6.12.107+deb13-amd64.btf.tar.xz'
-  const kept = await buffer((await store.get(key)).body)
-  const { url } = await startMill(t, () => [], { store })
-  const { catalogue, missing } = await catalogueOf(url)
-  t.equal(missing, 0)
-  await agrees(t, url, catalogue)
-  t.ok((await ask(`${url}/${key.slice('archive/'.length)}`)).bytes.equals(kept))
-  t.match((await ask(`${url}/metrics`)).bytes.toString(), /what="packed"\} 0\n/)
+t.test(
+  "the service sends the archives that the store has, with the catalogue's digests",
+  async (t) => {
+    const store = await openStore('memory:')
+    for (const record of await fill(store)) await putRecord(store, record)
+    await publishArchive(store, await Catalog.publish(store))
+    const key = 'archive/debian/13/x86_64/6.12.107+deb13-amd64.btf.tar.xz'
+    const kept = await buffer((await store.get(key)).body)
+    const { url } = await startMill(t, () => [], { store })
+    const { catalogue, missing } = await catalogueOf(url)
+    t.equal(missing, 0)
+    await agrees(t, url, catalogue)
+    t.ok((await ask(`${url}/${key.slice('archive/'.length)}`)).bytes.equals(kept))
+    t.match((await ask(`${url}/metrics`)).bytes.toString(), /kind="packed"\} 0\n/)
 
-  // a damaged one is not sent
-  const damaged = await startMill(t, () => [], { store })
-  await store.put(key, Buffer.from('damaged'))
-  const { bytes } = await ask(`${damaged.url}/${key.slice('archive/'.length)}`)
-  t.ok((await fileIn(bytes)).content.equals(RAW.little))
-})
+    // a damaged archive is not sent
+    const damaged = await startMill(t, () => [], { store })
+    await store.put(key, Buffer.from('damaged'))
+    const { bytes } = await ask(`${damaged.url}/${key.slice('archive/'.length)}`)
+    t.ok((await fileIn(bytes)).content.equals(RAW.little))
+  },
+)
 
-t.test('a herd for one archive packs it once', async (t) => {
+t.test('concurrent requests for one archive pack it once', async (t) => {
   const { url } = await startMill(t, fill)
   const path = `${url}/debian/13/x86_64/6.12.107+deb13-amd64.btf.tar.xz`
   const all = await Promise.all(Array.from({ length: 100 }, () => ask(path)))
   t.ok(all.every(({ status }) => status === 200))
-  t.match((await ask(`${url}/metrics`)).bytes.toString(), /what="packed"\} 1\n/)
+  t.match((await ask(`${url}/metrics`)).bytes.toString(), /kind="packed"\} 1\n/)
 })

@@ -1,4 +1,4 @@
-// POST /v1/check and /v1/minimize: what the commands say, for one kernel or all, from threads that strangers cannot hold.
+// POST /v1/check and /v1/minimize: the results of the commands, for one kernel or all, in threads with limits.
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { basename, join } from 'node:path'
@@ -40,7 +40,7 @@ async function post(
   objects: Objects,
   { url = mill.url, headers = {} }: { url?: string; headers?: Record<string, string> } = {},
 ) {
-  // its types are undici's own; not `fetch`, which decodes what it gets
+  // not `fetch`, which decodes bodies; the types are undici's
   const body = formOf(...objects) as unknown as UndiciFormData
   const {
     statusCode,
@@ -60,24 +60,27 @@ const linesOf = (text: string | Buffer) =>
 const problem = async (path: string, ...objects: Objects) =>
   JSON.parse((await post(path, objects)).bytes.toString())
 
-t.test('check: the lines of the command, for all kernels that match', async (t) => {
-  const files = ['task', 'exists'].map((name) => coreObjects('el').get(name)!)
-  for (const filter of [{}, { release: '*-1*', distro: 'debian' }]) {
-    const flags = Object.entries(filter).flatMap(([name, value]) => [`--${name}`, value])
-    const { stdout } = await run('check', ...files, '--json', '--store', location, ...flags)
-    const { status, headers, bytes } = await post(`/v1/check?${new URLSearchParams(filter)}`, [
-      task,
-      exists,
-    ])
-    t.equal(status, 200)
-    t.equal(headers['content-type'], 'application/x-ndjson')
-    const expected = linesOf(stdout).map((line) => ({ ...line, object: basename(line.object) }))
-    t.same(linesOf(bytes), expected)
-    t.ok(expected.length >= 4)
-  }
-})
+t.test(
+  '/v1/check gives the lines of `btfmill check --json` for all kernels that match',
+  async (t) => {
+    const files = ['task', 'exists'].map((name) => coreObjects('el').get(name)!)
+    for (const filter of [{}, { release: '*-1*', distro: 'debian' }]) {
+      const flags = Object.entries(filter).flatMap(([name, value]) => [`--${name}`, value])
+      const { stdout } = await run('check', ...files, '--json', '--store', location, ...flags)
+      const { status, headers, bytes } = await post(`/v1/check?${new URLSearchParams(filter)}`, [
+        task,
+        exists,
+      ])
+      t.equal(status, 200)
+      t.equal(headers['content-type'], 'application/x-ndjson')
+      const expected = linesOf(stdout).map((line) => ({ ...line, object: basename(line.object) }))
+      t.same(linesOf(bytes), expected)
+      t.ok(expected.length >= 4)
+    }
+  },
+)
 
-t.test('each line is as the document says', async (t) => {
+t.test('every line matches its schema in the OpenAPI document', async (t) => {
   const { json } = await ask(`${mill.url}/openapi.json`)
   // biome-ignore lint/suspicious/noExplicitAny: a document of somebody's
   const { paths } = json as any
@@ -98,7 +101,7 @@ t.test('each line is as the document says', async (t) => {
   }
 })
 
-t.test('for one kernel, by any of its names, or by the digest', async (t) => {
+t.test('one kernel is selected by any of its names or by digest', async (t) => {
   const of = async (query: string) => linesOf((await post(`/v1/check?${query}`, [task])).bytes)
   const [byName] = await of('kernel=Debian/12.5/amd64/6.1.0-1%2Bdeb')
   t.match(byName, { kernel: 'debian/12/x86_64/6.1.0-1+deb', object: 'task.el.o', loads: 'yes' })
@@ -114,7 +117,7 @@ const least = Buffer.from(
   minimizeBtf(parseBtf(rawOf('x86_64')), [openObject(task.bytes), openObject(exists.bytes)]),
 )
 
-t.test('minimize: for one kernel BTF, in the encoding that is asked for', async (t) => {
+t.test('/v1/minimize for one kernel gives BTF in the requested encoding', async (t) => {
   const of = (encoding: string) =>
     post(`/v1/minimize?digest=${X86}`, [task, exists], { headers: { 'accept-encoding': encoding } })
   const [plain, gz, zstd] = await Promise.all(['identity', 'gzip', 'zstd'].map(of))
@@ -126,7 +129,7 @@ t.test('minimize: for one kernel BTF, in the encoding that is asked for', async 
   t.ok(zstdDecompressSync(zstd!.bytes).equals(least))
 })
 
-t.test('minimize: for all that match a line each, with the BTF', async (t) => {
+t.test('/v1/minimize for many kernels gives a line with BTF for each', async (t) => {
   const { headers, bytes } = await post('/v1/minimize?release=6.1.0-[14]*', [task, exists])
   t.equal(headers['content-type'], 'application/x-ndjson')
   const lines = linesOf(bytes)
@@ -141,7 +144,7 @@ t.test('minimize: for all that match a line each, with the BTF', async (t) => {
   t.match(refused, { kernel: 'debian/12/i686/5.10.0-1', error: { code: 'invalid_relocation' } })
 })
 
-t.test('what is refused is a problem', async (t) => {
+t.test('a refused request gets a problem document', async (t) => {
   for (const route of ['/v1/check', '/v1/minimize']) {
     const of = (query: string, ...objects: Objects) => problem(`${route}?${query}`, ...objects)
     t.match(await of('arch=riscv64', task), { status: 404, code: 'unknown_kernel' })
@@ -164,14 +167,14 @@ t.test('what is refused is a problem', async (t) => {
   t.match(misses, [{ kernel: { release: 'nobody' }, count: 2 }])
 })
 
-t.test('what was found out is kept by object and BTF', async (t) => {
+t.test('results are cached by object and BTF', async (t) => {
   const { url } = await startMill(t, () => [], { store })
   const counted = async () =>
     /btfmill_result_cache_events_total\{result="made"\} (\d+)/.exec(
       (await ask(`${url}/metrics`)).bytes.toString(),
     )?.[1]
   await Promise.all(Array.from({ length: 20 }, () => post('/v1/check', [task], { url })))
-  // three different BTFs, and whether it opens
+  // three different BTFs, and one check that the object opens
   t.equal(await counted(), '4')
   await post('/v1/check?release=6.1.0-4', [{ ...task, name: 'renamed' }], { url })
   await post(`/v1/check?digest=${X86}`, [task], { url })
@@ -182,7 +185,7 @@ t.test('what was found out is kept by object and BTF', async (t) => {
   t.equal(await counted(), '5')
 })
 
-/** A store of so many kernels with the BTF of one. */
+/** A store with many kernels that share one BTF. */
 async function many(kernels: number): Promise<Store> {
   const store = await openStore('memory:')
   const releases = Array.from({ length: kernels }, (_, n) => ({ release: `4.1-${n}` }))
@@ -192,7 +195,7 @@ async function many(kernels: number): Promise<Store> {
 
 const OBJECTS = 10
 
-/** A connection that asks for all kernels, with an object so often that there is much to say, and does not read. */
+/** A connection that requests all kernels for many copies of an object, and does not read the response. */
 async function askAll(url: string): Promise<ReturnType<typeof connect>> {
   const { port } = new URL(url)
   const socket = connect(Number(port), '127.0.0.1').pause()
@@ -208,7 +211,7 @@ async function askAll(url: string): Promise<ReturnType<typeof connect>> {
   return socket
 }
 
-t.test('who does not read is waited for, who goes away ends the work', async (t) => {
+t.test('a slow reader pauses the work, and a client that disconnects ends it', async (t) => {
   const KERNELS = 1000
   const store = await many(KERNELS)
   const mill = await startMill(t, () => [], { store, settings: { bulkRequests: 1 } })
@@ -234,7 +237,7 @@ t.test('who does not read is waited for, who goes away ends the work', async (t)
   t.ok((await found()) < seen + 10 * OBJECTS)
 })
 
-t.test('a client that goes away does not take the work from others', async (t) => {
+t.test('a client that disconnects does not abort the work that others wait for', async (t) => {
   const store = await many(1)
   const mill = await startMill(t, () => [], { store })
   const reading = slowly(store)
@@ -249,7 +252,7 @@ t.test('a client that goes away does not take the work from others', async (t) =
   t.equal(reading.counts.started, 1)
 })
 
-t.test('a store that fails midway breaks the connection', async (t) => {
+t.test('a store that fails midway closes the connection', async (t) => {
   const store = await many(3)
   await shelve(store, [{ release: '9', btf: 'i686' }])
   const { url } = await startMill(t, () => [], { store })
@@ -270,7 +273,7 @@ t.test('a store that fails midway breaks the connection', async (t) => {
   t.match(lost, [{ error: { code: 'not_found' } }])
 })
 
-/** Others are answered while these requests are under way. */
+/** Asserts that other requests are answered while these run. */
 async function meanwhile(t: Test, url: string, requests: Promise<unknown>[]): Promise<void> {
   let done = false
   const all = Promise.all(requests).finally(() => {
@@ -287,7 +290,7 @@ async function meanwhile(t: Test, url: string, requests: Promise<unknown>[]): Pr
   t.ok(answered > 3, `${answered} answered meanwhile`)
 }
 
-t.test('objects that are too much are let go; others are answered all the while', async (t) => {
+t.test('a too complex object is refused while other requests are answered', async (t) => {
   const heavy = { name: 'heavy', bytes: heavyObject(t.testdir({})) }
   const store = await many(1)
   await shelve(store, [{ release: '5', btf: 'i686' }])
@@ -310,7 +313,7 @@ t.test('objects that are too much are let go; others are answered all the while'
   t.equal((await post(`/v1/check?digest=${X86}`, [task], { url })).status, 200)
 })
 
-t.test('what was once too much is not tried again, others are', async (t) => {
+t.test('a key that was too complex once is not tried again, other keys are', async (t) => {
   const attempt = untilTooComplex()
   const tried: string[] = []
   const trying = (what: string) =>
@@ -331,13 +334,16 @@ t.test('what was once too much is not tried again, others are', async (t) => {
   )
 })
 
-t.test('and those that take too much memory', async (t) => {
-  const heavy = { name: 'heavy', bytes: heavyObject(t.testdir({})) }
-  const settings = { taskMemory: 64 * 1024 * 1024 }
-  const { url } = await startMill(t, () => [], { store: await many(1), settings })
-  const refused = [0, 1].map(() => post(`/v1/check?digest=${X86}`, [heavy], { url }))
-  await meanwhile(t, url, refused)
-  for (const { bytes } of await Promise.all(refused))
-    t.match(JSON.parse(bytes.toString()), { code: 'too_complex', detail: /64 MB/ })
-  t.equal((await post(`/v1/check?digest=${X86}`, [task], { url })).status, 200)
-})
+t.test(
+  'an object that needs too much memory is refused while other requests are answered',
+  async (t) => {
+    const heavy = { name: 'heavy', bytes: heavyObject(t.testdir({})) }
+    const settings = { taskMemory: 64 * 1024 * 1024 }
+    const { url } = await startMill(t, () => [], { store: await many(1), settings })
+    const refused = [0, 1].map(() => post(`/v1/check?digest=${X86}`, [heavy], { url }))
+    await meanwhile(t, url, refused)
+    for (const { bytes } of await Promise.all(refused))
+      t.match(JSON.parse(bytes.toString()), { code: 'too_complex', detail: /64 MB/ })
+    t.equal((await post(`/v1/check?digest=${X86}`, [task], { url })).status, 200)
+  },
+)

@@ -38,7 +38,7 @@ const page = async (query: string): Promise<{ kernels: Listed[]; next?: string }
   JSON.parse((await get(`/v1/kernels${query}`)).text)
 const releases = ({ kernels }: { kernels: Listed[] }) => kernels.map(({ kernel }) => kernel.release)
 
-t.test('filters, with the aliases of architectures and globs of releases', async (t) => {
+t.test('filters accept aliases of architectures and globs of releases', async (t) => {
   t.same(releases(await page('?arch=i386')), ['has'])
   t.same(releases(await page('?version=12&release=e*')), ['embedded'])
   t.same(
@@ -48,7 +48,7 @@ t.test('filters, with the aliases of architectures and globs of releases', async
   t.same(releases(await page('?distro=ubuntu')), [])
 })
 
-t.test('pages together are the whole, once', async (t) => {
+t.test('pages together have every record exactly once', async (t) => {
   const seen: string[] = []
   let next: string | undefined = ''
   let pages = 0
@@ -62,14 +62,14 @@ t.test('pages together are the whole, once', async (t) => {
   t.same(seen.sort(), [...RELEASES].sort())
 })
 
-t.test('NDJSON is all of them, a line each', async (t) => {
+t.test('NDJSON has a line for every record', async (t) => {
   const { text } = await get('/v1/kernels', 'application/x-ndjson')
   const lines = text.trimEnd().split('\n')
   t.equal(lines.length, RELEASES.length + 4)
   for (const line of lines) t.type(JSON.parse(line).kernel.release, 'string')
 })
 
-t.test('what can be had of each, and where', async (t) => {
+t.test('each record has its state and links', async (t) => {
   const states = { has: 'available', failed: 'failed', embedded: 'embedded', both: 'available' }
   const { kernels } = await page('?version=12')
   t.same(Object.fromEntries(kernels.map((k) => [k.kernel.release, k.state])), states)
@@ -80,7 +80,7 @@ t.test('what can be had of each, and where', async (t) => {
   }
 })
 
-t.test('the builds of one kernel, with their failure', async (t) => {
+t.test('the builds of one kernel are listed with their failure', async (t) => {
   const { text } = await get('/v1/kernels/debian/12/amd64/both')
   t.match(JSON.parse(text), { builds: [{ state: 'available', failure: { code: 'no_vmlinux' } }] })
   const none = await get('/v1/kernels/debian/12/amd64/none')

@@ -1,4 +1,4 @@
-// /openapi.json is a sound document, and what it says of each route is what the route does; /docs is read in a browser.
+// /openapi.json is valid and describes what each route does; /docs works in a browser.
 import { readFileSync } from 'node:fs'
 import { Validator } from '@seriousme/openapi-schema-validator'
 import { Ajv2020 } from 'ajv/dist/2020.js'
@@ -44,7 +44,7 @@ const generator: BtfGenerator = {
   },
 }
 
-/** A store that can be away. */
+/** A store that can be made unreachable. */
 function leaving(store: Store): Store & { away: boolean } {
   const reach = <T>(work: () => T): T => {
     if (!left.away) return work()
@@ -87,9 +87,9 @@ const { url } = await startMill(t, () => [], options)
 interface Case {
   path: string
   headers?: Record<string, string>
-  /** then it is a POST */
+  /** makes the request a POST */
   body?: FormData | string
-  /** while the store does not answer */
+  /** sent while the store does not answer */
   away?: boolean
 }
 
@@ -100,7 +100,7 @@ const ranges = (path: string): Case[] => [
   { path, headers: { 'if-none-match': '*' } },
 ]
 const BAD = '%2e%2e'
-/** A kernel in each state, at a door that takes its `uname -r`. */
+/** Requests for a kernel in each state, on a route that takes `uname -r`. */
 const states = (door: (release: string) => string): Case[] =>
   ['none', 'embedded', 'failed', 'twins', 'offered', 'lost'].map((release) => ({
     path: door(release),
@@ -122,7 +122,7 @@ const sent = (path: string, body: FormData | string = form(object, 'object')): C
   ...{ path, body },
 })
 const bundle = (asked: string, body?: FormData | string) => sent(`/v1/bundles?${asked}`, body)
-/** What is asked of a route that takes objects for kernels. */
+/** Requests to a route that takes objects for kernels. */
 const surveyed = (route: string): Case[] => [
   sent(route),
   sent(`${route}?digest=${core!.sha256}`),
@@ -138,7 +138,7 @@ const surveyed = (route: string): Case[] => [
   { ...sent(`${route}?kernel=debian/12/x86_64/lost`), away: true },
 ]
 
-/** What is asked of each operation of the document. */
+/** Requests to each operation of the document. */
 const CASES: Record<string, Case[]> = {
   'get /v1/btf/{distro}/{version}/{arch}/{release}': [
     ...ranges('/v1/btf/debian/12/x86_64/6.1.0-1-amd64'),
@@ -264,21 +264,21 @@ const CASES: Record<string, Case[]> = {
   'get /openapi.json': [{ path: '/openapi.json' }],
 }
 
-/** Answers that a walk does not come to, by operation: each is shown elsewhere. */
+/** Responses that these requests do not reach, by operation; other tests cover each. */
 const ELSEWHERE: Record<string, string[]> = {
-  // readiness remembers for a second that the store was there: ready in `server.test.ts`
+  // readiness reuses its last probe for a second; tested in `server.test.ts`
   'get /readyz': ['503'],
-  // there is a snapshot and a signature here
+  // this store has a snapshot and a signature
   'get /v1/catalog/snapshot.ndjson.zst': ['404'],
   'get /v1/catalog/snapshot.ndjson.zst.minisig': ['404'],
-  // two thousand that watch
+  // needs 2000 watchers
   'get /v1/jobs/{id}': ['503'],
-  // two builds of one id that differ
+  // needs two builds with one build-id and different BTF
   'get /v1/btf/build-id/{buildId}': ['409'],
   'get /buildid/{buildId}/section/.BTF': ['409'],
-  // so many at once: in `bundles.test.ts`
+  // needs concurrent bundles; tested in `bundles.test.ts`
   'post /v1/bundles': ['503'],
-  // the catalogue is of what is in memory
+  // the catalogue is built from memory
   'get /btfs/catalog.json': ['503'],
 }
 
@@ -297,7 +297,7 @@ const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
   Object.entries(methods).map(([method, operation]) => [`${method} ${path}`, operation] as const),
 )
 
-t.test('it is sound, for a public validator', async (t) => {
+t.test('the document is valid OpenAPI 3.1', async (t) => {
   const { valid, errors } = await new Validator().validate({ ...document })
   t.ok(valid, JSON.stringify(errors))
   for (const [name, { summary, tags }] of operations) {
@@ -308,7 +308,7 @@ t.test('it is sound, for a public validator', async (t) => {
   t.equal(new Set(ids).size, ids.length)
 })
 
-/** The schema, by which nothing is allowed that it does not name. */
+/** The schema with additionalProperties: false everywhere. */
 function closed(schema: unknown): unknown {
   if (Array.isArray(schema)) return schema.map(closed)
   if (typeof schema !== 'object' || schema === null) return schema
@@ -322,7 +322,7 @@ function closed(schema: unknown): unknown {
 const ajv = new Ajv2020({ strict: false, validateFormats: false })
 const validators = new WeakMap<Schema, ReturnType<typeof ajv.compile>>()
 
-/** What is wrong with a body by a schema; nothing where all is right. */
+/** The errors of a body by its schema; undefined for a valid body. */
 function wrongWith(schema: Schema, body: unknown): string | undefined {
   const validate = validators.get(schema) ?? ajv.compile(closed(schema) as Schema)
   validators.set(schema, validate)
@@ -332,7 +332,7 @@ function wrongWith(schema: Schema, body: unknown): string | undefined {
 async function send({ path, headers = {}, body, away = false }: Case) {
   store.away = away
   try {
-    // fetch writes forms; undici's request leaves dots in addresses as they are
+    // fetch encodes forms; undici's request does not resolve dot segments
     if (body === undefined) {
       const answer = await request(`${url}${path}`, { headers })
       const type = String(answer.headers['content-type'] ?? '')
@@ -380,7 +380,7 @@ for (const [name, { responses }] of operations)
     t.same(unseen, [], 'every answer in the document was seen')
   })
 
-t.test('a case for a route that is gone is gone, too', async (t) => {
+t.test('every test case belongs to a route of the document', async (t) => {
   const names: string[] = operations.map(([name]) => name)
   t.same(
     Object.keys(CASES).filter((name) => !names.includes(name)),
@@ -388,7 +388,7 @@ t.test('a case for a route that is gone is gone, too', async (t) => {
   )
 })
 
-t.test('/docs asks nobody else for anything', async (t) => {
+t.test('/docs sends no request to another host', async (t) => {
   const page = await ask(`${url}/docs/`)
   t.equal(page.status, 200)
   t.match(page.headers['content-type'], /^text\/html/)
