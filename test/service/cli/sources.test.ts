@@ -13,7 +13,7 @@ t.test('sources lists protocol, signing key and repositories of each version', a
     line(/debian 12/),
     /^debian +debian 12 +apt +\S*\/debian-archive-keyring\.gpg +bookworm bookworm-updates /,
   )
-  t.match(line(/almalinux 9/), /^alma +almalinux 9 +rpm-md +.*RPM-GPG-KEY-AlmaLinux-9 +9$/)
+  t.match(line(/almalinux 9/), /^alma +almalinux 9 +rpm-md +.*RPM-GPG-KEY-AlmaLinux-9 +9 /)
   t.match(line(/^rhel +rhel 8/), /rpm-md, opt-in/)
   t.match(line(/^ubuntu-launchpad +ubuntu 20.04/), /launchpad, opt-in +not signed +focal$/)
   t.match(line(/^custom/), /files/)
