@@ -130,7 +130,8 @@ export class Declarations {
 
   #attribute(id: number): string {
     const name = this.btf.name(id)
-    if (this.btf.flag(id)) return `__attribute__((${identifier(name)}))`
+    if (this.btf.flag(id))
+      return `__attribute__((${ATTRIBUTE.test(name) ? name : identifier(name)}))`
     return `__attribute__((btf_type_tag(${JSON.stringify(name)})))`
   }
 
@@ -158,9 +159,10 @@ export class Declarations {
     }
   }
 
-  /** The members of a struct and the padding between them; an array of bytes if C cannot express the layout. */
+  /** The members of a struct and the padding between them; an array of bytes if there is none or C cannot express them. */
   #body(type: StructType, packed: boolean, depth: number): string[] {
     this.#budget.spend(type.members.length)
+    if (type.members.length === 0 && type.size > 0) return [bytesOf(type)]
     const lines: string[] = []
     const alignment = packed ? 1 : this.#alignments.natural(type).bytes
     const certain = packed || this.#alignments.natural(type).certain
@@ -215,6 +217,9 @@ export class Declarations {
   }
 }
 
+/** An attribute with names or numbers as arguments: `address_space(1)`. */
+const ATTRIBUTE = /^[A-Za-z_]\w*\(\w+(?:, ?\w+)*\)$/
+
 const UNITS = [
   { name: 'long long', bits: 64 },
   { name: 'int', bits: 32 },
@@ -222,8 +227,13 @@ const UNITS = [
   { name: 'char', bits: 8 },
 ] as const
 
+/** A member that fills a struct. In an anonymous struct its name must differ from those of the struct around it. */
+function bytesOf({ id, name, size }: StructType): string {
+  return `unsigned char __opaque${name === '' ? `_${id}` : ''}[${size}]`
+}
+
 function opaque(type: StructType): string[] {
-  return [`unsigned char __opaque[${type.size}] /* members overlap */`]
+  return [`${bytesOf(type)} /* members overlap */`]
 }
 
 function words(list: readonly string[]): string {

@@ -17,6 +17,9 @@ import type { BtfType, StructType } from './type.ts'
 
 const GUARD = '__VMLINUX_H__'
 const MAX_DEPTH = 1000
+/** The compiler's own type, which for BPF is a pointer. The kernel's has another size on most machines. */
+const BUILTIN_VA_LIST = '__builtin_va_list'
+const VA_LISTS: ReadonlySet<string> = new Set([BUILTIN_VA_LIST, '__gnuc_va_list'])
 
 /**
  * Prints the header in pieces, which the caller joins. With clang for BPF, accesses to its types are relocatable (CO-RE)
@@ -54,6 +57,8 @@ class HeaderPrinter {
   constructor(btf: Btf) {
     this.#btf = btf
     this.#names = new Names(btf)
+    // the compiler has taken this name: the kernel's type gets a suffix
+    this.#names.enumerator(BUILTIN_VA_LIST)
     this.#declarations = new Declarations(btf, this.#names)
     this.#referenced = referencedEnums(btf)
   }
@@ -162,13 +167,12 @@ class HeaderPrinter {
   #visitTypedef(id: number, target: number, need: Need, depth: number): void {
     const names = this.#names
     this.#visit(target, need, depth)
-    // its target may have written it already, as a struct with a pointer to the typedef does; and the compiler has its
-    // own __builtin_va_list
-    if (!this.#isNew(id) || this.#btf.name(id) === '__builtin_va_list') return
-    const va = target === 0 && this.#btf.name(id) === '__gnuc_va_list'
+    // its target may have written it already, as a struct with a pointer to the typedef does
+    if (!this.#isNew(id)) return
+    const va = target === 0 && VA_LISTS.has(this.#btf.name(id))
     this.#write(
       va
-        ? 'typedef __builtin_va_list __gnuc_va_list'
+        ? `typedef ${BUILTIN_VA_LIST} ${names.typedef(id)}`
         : `typedef ${this.#declarations.declare(target, names.typedef(id))}`,
     )
   }

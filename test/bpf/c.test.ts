@@ -2,7 +2,9 @@ import { execFileSync } from 'node:child_process'
 import t from 'tap'
 import {
   BtfError,
+  type BtfType,
   compareLayouts,
+  encodeBtf,
   parseBtf,
   printHeader,
   printLayout,
@@ -128,5 +130,66 @@ t.test('printing a type that contains itself is an error and ends', (t) => {
   bytes.writeUInt32LE(btf.find('everything', 'STRUCT')!, at + 12 + 4)
   const looped = parseBtf(bytes)
   t.throws(() => [...printHeader(looped)], BtfError)
+  t.end()
+})
+
+const headerOf = (types: readonly BtfType[]) =>
+  [...printHeader(parseBtf(encodeBtf(types), { pointerSize: 8 }))].join('')
+
+t.test('an attribute keeps its arguments, unless its name could be any other C', (t) => {
+  const tagged = (name: string) =>
+    headerOf([
+      { kind: 'TYPE_TAG', id: 1, name, type: 0, flag: true },
+      { kind: 'PTR', id: 2, name: '', type: 1, flag: false },
+      { kind: 'TYPEDEF', id: 3, name: 'arena_t', type: 2, flag: false },
+    ])
+  const text = tagged('address_space(1)')
+  t.match(text, 'typedef void __attribute__((address_space(1))) *arena_t;')
+  t.doesNotThrow(() => compile(text, 'bpfel', '-fsyntax-only'))
+  t.match(tagged('used'), '__attribute__((used))')
+  t.match(tagged('x(1))) int evil; //'), '__attribute__((x_1____int_evil____))')
+  t.end()
+})
+
+t.test('va_list has the size that it has in the kernel, also when compiled for BPF', (t) => {
+  const int: BtfType = {
+    ...{ kind: 'INT', id: 1, name: 'long', size: 8, signed: true },
+    ...{ char: false, bool: false, bits: 64, bitOffset: 0 },
+  }
+  const member = (name: string, type: number, at: number) => {
+    return { name, type, bitOffset: at * 64, bitfieldSize: 0 }
+  }
+  const tag = ['a', 'b', 'c'].map((name, i) => member(name, 1, i))
+  const members = [member('args', 5, 0), member('after', 1, 3)]
+  const text = headerOf([
+    int,
+    { kind: 'STRUCT', id: 2, name: '__va_list_tag', size: 24, flag: false, members: tag },
+    { kind: 'ARRAY', id: 3, name: '', type: 2, indexType: 1, length: 1 },
+    { kind: 'TYPEDEF', id: 4, name: '__builtin_va_list', type: 3, flag: false },
+    { kind: 'TYPEDEF', id: 5, name: 'va_list', type: 4, flag: false },
+    { kind: 'STRUCT', id: 6, name: 'holder', size: 32, flag: false, members },
+    { kind: 'TYPEDEF', id: 7, name: '__gnuc_va_list', type: 0, flag: false },
+  ])
+  const asserts = `_Static_assert(sizeof(va_list) == 24, "size");
+_Static_assert(__builtin_offsetof(struct holder, after) == 24, "offset");\n`
+  for (const triple of ['bpfel', 'x86_64-linux-gnu'] as const) {
+    t.doesNotThrow(() => compile(text + asserts, triple, '-fsyntax-only'), triple)
+  }
+  t.end()
+})
+
+t.test('a struct without members is printed as one array of its size', (t) => {
+  const text = headerOf([
+    { kind: 'STRUCT', id: 1, name: 'task_struct', size: 9792, flag: false, members: [] },
+    { kind: 'UNION', id: 2, name: 'empty', size: 100, flag: false, members: [] },
+    { kind: 'STRUCT', id: 3, name: '', size: 50, flag: false, members: [] },
+    { kind: 'TYPEDEF', id: 4, name: 'unnamed', type: 3, flag: false },
+  ])
+  t.match(text, 'struct task_struct {\n\tunsigned char __opaque[9792];\n};')
+  t.ok(text.length < 1000)
+  const asserts = `_Static_assert(sizeof(struct task_struct) == 9792, "size");
+_Static_assert(sizeof(union empty) == 100, "size");
+_Static_assert(sizeof(unnamed) == 50, "size");\n`
+  t.doesNotThrow(() => compile(text + asserts, 'bpfel', '-fsyntax-only'))
   t.end()
 })
