@@ -1,12 +1,11 @@
 /*
- * The agent's side: BTF for a kernel, as a file to give to a loader. The kernel's own comes first, then the cache, then
- * the server. What arrives is compared with its SHA-256 and put in place in one step; a file in the cache is named
- * after its SHA-256, and is believed only while that is right.
+ * The client of an agent: gets the BTF of a kernel as a file for a loader. It tries the kernel's own BTF, the cache and
+ * the server, in this order. A response is checked against its SHA-256, and the file is written atomically. A cached
+ * file is named after its SHA-256, and is used only if it still matches.
  *
- * It is the door `btfmill/client`, too, for agents in Node: loading it loads neither the HTTP service nor S3.
+ * With a public key the server is not trusted: the SHA-256 comes from the signed snapshot of the catalog.
  *
- * With a public key the server is not believed either: the signed snapshot of the catalog says which SHA-256 the
- * kernel's BTF has.
+ * This is the entry point `btfmill/client`. It loads neither the HTTP service nor S3.
  */
 import { access, readdir, readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
@@ -35,41 +34,42 @@ export type { Kernel } from '../../storage/index.ts'
 export { thisKernel } from './host.ts'
 export { FetchError, type FetchErrorCode } from './request.ts'
 
+/** bytes of decompressed BTF */
 const MAX_BTF = 256 * 1024 * 1024
 
 export interface FetchOptions extends RetryOptions {
-  /** `http://host:port`; without it only the kernel's own and the cache are looked at */
+  /** URL of the service; without it only the kernel's own BTF and the cache are used */
   server?: string
-  /** the kernel; else this machine's, and then its own BTF is preferred */
+  /** default: the kernel of this machine, whose own BTF is preferred */
   kernel?: Kernel
-  /** where to write; else into the cache */
+  /** output file; default: a file in the cache */
   output?: string
-  /** else `$XDG_CACHE_HOME/btfmill/btf` */
+  /** cache directory; default: `$XDG_CACHE_HOME/btfmill/btf` */
   cache?: string
-  /** the text of a minisign public key: take only what it vouches for */
+  /** text of a minisign public key: accept only BTF in a catalog signed with it */
   publicKey?: string
-  /** directory below which the machine's files are read */
+  /** root directory of the machine's files; default: `/` */
   root?: string
 }
 
 export interface FetchedBtf {
   path: string
   origin: 'kernel' | 'cache' | 'server'
-  /** hex; absent for the kernel's own */
+  /** hex; undefined for the kernel's own BTF */
   sha256?: string
 }
 
-/** Gets BTF for a kernel and gives its path. Errors: `FetchError`. */
+/** Gets the BTF of a kernel, and returns its path. Errors: `FetchError`; the signal's reason. */
 export async function fetchBtf(options: FetchOptions = {}): Promise<FetchedBtf> {
-  const own = options.kernel ? undefined : await kernelsOwn(options.root)
+  const own = options.kernel ? undefined : await findOwnBtf(options.root)
   if (own) return { path: own, origin: 'kernel' }
   const kernel = options.kernel ?? thisKernel(options.root)
   const directory = cacheDirectory(options, kernel)
   const cached = await readCache(directory)
-  const answer = cached ?? (await askServer(kernel, options))
-  const path = options.output ?? join(directory, `${answer.sha256}.btf`)
-  if (options.output || !cached) await write(path, answer.raw)
-  return { path, origin: cached ? 'cache' : 'server', sha256: answer.sha256 }
+  const { raw, sha256 } = cached ?? (await download(kernel, options))
+  const path = options.output ?? join(directory, `${sha256}.btf`)
+  if (options.output || !cached) await write(path, raw)
+  return { path, origin: cached ? 'cache' : 'server', sha256 }
 }
 
 interface FetchedBytes {
@@ -77,7 +77,7 @@ interface FetchedBytes {
   sha256: string
 }
 
-async function kernelsOwn(root = '/'): Promise<string | undefined> {
+async function findOwnBtf(root = '/'): Promise<string | undefined> {
   const path = join(root, KERNEL_BTF)
   return await access(path).then(
     () => path,
@@ -85,14 +85,14 @@ async function kernelsOwn(root = '/'): Promise<string | undefined> {
   )
 }
 
-/** One directory for each kernel, so that a file in it can only be that kernel's, and for each key that vouched. */
+/** Returns a directory for this kernel and public key only, so that no other kernel's file is taken for it. */
 function cacheDirectory({ cache, publicKey }: FetchOptions, kernel: Kernel): string {
   const root =
     cache ?? join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'btfmill', 'btf')
   const { distro, version, arch, release, buildId, unameVersion } = kernel
   const names = [distro, version, arch, release, buildId ?? unameVersion ?? 'any'].map(encodeName)
-  const vouched = publicKey === undefined ? [] : [`by-${sha256Of(publicKey).slice(0, 16)}`]
-  return join(root, ...names, ...vouched)
+  const key = publicKey === undefined ? [] : [`by-${sha256Of(publicKey).slice(0, 16)}`]
+  return join(root, ...names, ...key)
 }
 
 async function readCache(directory: string): Promise<FetchedBytes | undefined> {
@@ -104,35 +104,36 @@ async function readCache(directory: string): Promise<FetchedBytes | undefined> {
   return undefined
 }
 
-async function askServer(kernel: Kernel, options: FetchOptions): Promise<FetchedBytes> {
+async function download(kernel: Kernel, options: FetchOptions): Promise<FetchedBytes> {
   const { server, publicKey } = options
-  if (!server)
-    throw new FetchError('unreachable', 'no server is named, and nothing is in the cache')
+  if (!server) throw new FetchError('unreachable', 'no BTF in the cache, and no server is given')
   const { buildId: build, unameVersion } = kernel
   const choice = { ...(build && { build }), ...(unameVersion && { unameVersion }) }
-  if (publicKey === undefined)
-    return await requestWithRetry(addressOf(server, kernel, choice), readAnswer, options)
-  const vouched = () => vouchedFor(server, kernel, choice, publicKey, options)
-  const sha256 = await vouched().catch(async (error: unknown) => {
-    const made = options.wait && error instanceof FetchError && error.problem === 'unknown_kernel'
-    if (!made) throw error
-    await requestWithRetry(addressOf(server, kernel, choice), readAnswer, options) // has it made, and signed
-    return await vouched()
+  const url = btfUrl(server, kernel, choice)
+  if (publicKey === undefined) return await requestWithRetry(url, readBtf, options)
+  const lookUpSigned = () => signedSha256(server, kernel, choice, publicKey, options)
+  const sha256 = await lookUpSigned().catch(async (error: unknown) => {
+    const mayWait =
+      options.wait && error instanceof FetchError && error.problem === 'unknown_kernel'
+    if (!mayWait) throw error
+    await requestWithRetry(url, readBtf, options) // the server generates the BTF, and signs the catalog
+    return await lookUpSigned()
   })
-  return await requestWithRetry(at(server, `v1/btf/sha256/${sha256}`), readAnswer, options)
+  return await requestWithRetry(urlOf(server, `v1/btf/sha256/${sha256}`), readBtf, options)
 }
 
-const at = (server: string, path: string): URL => new URL(`${server.replace(/\/+$/, '')}/${path}`)
+const urlOf = (server: string, path: string): URL =>
+  new URL(`${server.replace(/\/+$/, '')}/${path}`)
 
-function addressOf(server: string, kernel: Kernel, { build, unameVersion }: BuildChoice): URL {
-  const url = at(server, `v1/btf/${pathOf(kernel)}`)
+function btfUrl(server: string, kernel: Kernel, { build, unameVersion }: BuildChoice): URL {
+  const url = urlOf(server, `v1/btf/${pathOf(kernel)}`)
   if (build) url.searchParams.set('build', build)
   else if (unameVersion) url.searchParams.set('uname-version', unameVersion)
   return url
 }
 
-/** The SHA-256 that the signed catalog has for a kernel's BTF. Errors: `invalid_signature`, `refused`. */
-async function vouchedFor(
+/** Returns the SHA-256 of a kernel's BTF from the signed catalog. Errors: `invalid_signature`, `refused`. */
+async function signedSha256(
   server: string,
   kernel: Kernel,
   choice: BuildChoice,
@@ -140,10 +141,10 @@ async function vouchedFor(
   options: FetchOptions,
 ): Promise<string> {
   const snapshot = await requestWithRetry(
-    at(server, `v1/${SNAPSHOT_KEY}`),
+    urlOf(server, `v1/${SNAPSHOT_KEY}`),
     async (bytes) => {
-      const address = at(server, `v1/${signatureKey(SNAPSHOT_KEY)}`)
-      const signature = await requestWithRetry(address, (text) => text.toString('utf8'), options)
+      const url = urlOf(server, `v1/${signatureKey(SNAPSHOT_KEY)}`)
+      const signature = await requestWithRetry(url, (text) => text.toString('utf8'), options)
       return verified(bytes, signature, publicKey)
     },
     options,
@@ -168,16 +169,16 @@ function verified(content: Buffer, signature: string, publicKey: string): Buffer
   }
 }
 
-/** Compares what arrived with the SHA-256 in its ETag. Errors: `digest_mismatch`. */
-async function readAnswer(bytes: Buffer, headers: Headers): Promise<FetchedBytes> {
-  const [, announced] = /^"([0-9a-f]{64})(?:-\w+)?"$/.exec(String(headers.etag)) ?? []
+/** Decompresses a response, and checks it against the SHA-256 in its ETag. Errors: `digest_mismatch`. */
+async function readBtf(bytes: Buffer, headers: Headers): Promise<FetchedBytes> {
+  const [, expected] = /^"([0-9a-f]{64})(?:-\w+)?"$/.exec(String(headers.etag)) ?? []
   const raw =
     headers['content-encoding'] === 'zstd'
       ? await promisify(zstdDecompress)(bytes, { maxOutputLength: MAX_BTF })
       : bytes
   const sha256 = sha256Of(raw)
-  if (sha256 === announced) return { raw, sha256 }
-  const message = `what arrived has SHA-256 ${sha256}, announced was ${announced ?? 'none'}`
+  if (sha256 === expected) return { raw, sha256 }
+  const message = `the response has the SHA-256 ${sha256}, but its ETag has ${expected ?? 'none'}`
   throw new FetchError('digest_mismatch', message)
 }
 

@@ -1,6 +1,6 @@
 /*
- * What a machine knows of its own kernel: os-release(5), uname(2), the build-id in /sys/kernel/notes. All of it is
- * text that somebody else wrote: os-release is parsed, never run.
+ * Describes the kernel of this machine from os-release(5), uname(2) and the build-id in /sys/kernel/notes. The files are
+ * untrusted: os-release is parsed, and never run by a shell.
  */
 import { readFileSync } from 'node:fs'
 import { machine, release, version } from 'node:os'
@@ -10,10 +10,10 @@ import { canonicalArch, type Kernel } from '../../storage/index.ts'
 
 const MAX_OS_RELEASE = 64 * 1024
 
-/** Where a machine that carries BTF of its own has it. */
+/** The path of the kernel's own BTF. */
 export const KERNEL_BTF = '/sys/kernel/btf/vmlinux'
 
-/** This machine's kernel; `root` is the directory its files are read below. */
+/** Returns the kernel of this machine. `root` is the root directory of its files. */
 export function thisKernel(root = '/'): Kernel {
   const { ID = 'linux', VERSION_ID, VERSION_CODENAME } = readOsRelease(root)
   const buildId = readBuildId(root)
@@ -31,12 +31,12 @@ function readOsRelease(root: string): Record<string, string> {
   for (const path of ['etc/os-release', 'usr/lib/os-release']) {
     try {
       return parseOsRelease(readFileSync(join(root, path), 'utf8').slice(0, MAX_OS_RELEASE))
-    } catch {} // the other one, or none
+    } catch {} // the file is optional
   }
   return {}
 }
 
-/** The assignments of an os-release file: shell syntax, but without expansion. Lines that are none are passed over. */
+/** Parses the assignments of an os-release file: shell quoting without expansion. Other lines are skipped. */
 export function parseOsRelease(text: string): Record<string, string> {
   const values: Record<string, string> = {}
   for (const line of text.split('\n')) {
@@ -53,7 +53,7 @@ function unquote(value: string): string {
   return (double ?? value).replace(/\\([\\"$`])/g, '$1')
 }
 
-/** The notes are readable by root alone on many machines. */
+/** Returns undefined without a build-id: on many machines only root can read the notes. */
 function readBuildId(root: string): string | undefined {
   try {
     return buildIdOf(readFileSync(join(root, 'sys/kernel/notes')), nativeByteOrder)
