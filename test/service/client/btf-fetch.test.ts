@@ -1,4 +1,4 @@
-// bpf/example/btf-fetch, the agent's side in POSIX sh: under dash with GNU wget, and under busybox alone.
+// bpf/example/btf-fetch, the client in POSIX sh: under dash with GNU wget, and with busybox only.
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
@@ -20,6 +20,7 @@ import { canonicalArch, type Kernel } from '../../../storage/index.ts'
 import { btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
 
 const SCRIPT = join(import.meta.dirname, '../../../bpf/example/btf-fetch')
+/** busybox applets that the script uses */
 const APPLETS = [
   'sh',
   'wget',
@@ -33,15 +34,20 @@ const APPLETS = [
   'chmod',
   'mv',
   'rm',
+  'od',
+  'tr',
+  'sleep',
+  'grep',
+  'timeout',
+  'true',
 ]
-const MORE = ['od', 'tr', 'sleep', 'grep', 'timeout', 'true']
 const sha256 = createHash('sha256').update(RAW.little).digest('hex')
 const OS_RELEASE = 'NAME="Debian"\nID=debian\nVERSION_ID="12"\n'
 
 const here = { arch: canonicalArch(machine()), release: release() }
 const [buildId, otherBuild] = ['ab'.repeat(20), 'cd'.repeat(20)] as [string, string]
 
-/** /sys/kernel/notes, where the build-id is neither first nor last. */
+/** The content of /sys/kernel/notes; the build-id is neither the first note nor the last. */
 function note(build: string, order: 'LE' | 'BE'): Buffer {
   const word = (value: number): Buffer => {
     const bytes = Buffer.alloc(4)
@@ -56,10 +62,10 @@ function note(build: string, order: 'LE' | 'BE'): Buffer {
 }
 
 const tools = t.testdir({})
-for (const applet of [...APPLETS, ...MORE]) symlinkSync('/usr/bin/busybox', join(tools, applet))
+for (const applet of APPLETS) symlinkSync('/usr/bin/busybox', join(tools, applet))
 const SHELLS = { dash: '/usr/bin:/bin', busybox: tools }
 
-interface Outcome {
+interface ScriptResult {
   status: number
   stdout: string
   stderr: string
@@ -68,10 +74,10 @@ interface Outcome {
 interface Machine {
   root: string
   cache: string
-  fetch(...args: string[]): Promise<Outcome>
+  fetch(...args: string[]): Promise<ScriptResult>
 }
 
-/** A machine of that os-release, on which sh and all else come from `path`. */
+/** Returns a machine with this os-release, whose programs come from `path`. */
 function machineOf(t: Test, path: string, osRelease = OS_RELEASE): Machine {
   const directory = t.testdir({ root: { etc: { 'os-release': osRelease } } })
   const [root, cache] = [join(directory, 'root'), join(directory, 'cache')]
@@ -94,28 +100,28 @@ const files = (directory: string): string[] =>
         .map(({ name }) => name)
     : []
 
-async function serverThat(t: Test, listener: RequestListener): Promise<string> {
+async function startListener(t: Test, listener: RequestListener): Promise<string> {
   const server = createServer(listener).listen(0, '127.0.0.1')
   t.teardown(() => server.close().closeAllConnections())
   await once(server, 'listening')
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
-/** A server with two builds of this machine's kernel: the first has the little-endian BTF, the second the other. */
-const startTwins = (t: Test, ...twins: Partial<Kernel>[]) =>
+/** Starts a service with builds of this machine's kernel: the first with little-endian BTF, the second with big-endian. */
+const startWithBuilds = (t: Test, ...builds: Partial<Kernel>[]) =>
   startMill(t, (store) =>
     Promise.all(
-      twins.map(async (twin, at) => {
-        const record = recordOf({ ...here, ...twin })
-        const btf = await btfOf(store, [RAW.little, RAW.big][at]!)
-        return { ...record, btf, package: { ...record.package, version: `6.1.1-${at}` } }
+      builds.map(async (build, index) => {
+        const record = recordOf({ ...here, ...build })
+        const btf = await btfOf(store, [RAW.little, RAW.big][index]!)
+        return { ...record, btf, package: { ...record.package, version: `6.1.1-${index}` } }
       }),
     ),
   )
 
 for (const [shell, path] of Object.entries(SHELLS)) {
   t.test(
-    `${shell}: from the server once, then from the cache, and only while it is whole`,
+    `${shell}: BTF comes from the server once, then from the cache while its file is intact`,
     async (t) => {
       const mill = await startMill(t, async (store) => [
         recordOf(here, { btf: await btfOf(store, RAW.little) }),
@@ -125,7 +131,7 @@ for (const [shell, path] of Object.entries(SHELLS)) {
       t.equal(first.status, 0, first.stderr)
       const file = first.stdout.trimEnd()
       t.ok(readFileSync(file).equals(RAW.little))
-      t.same(files(cache), [`${sha256}.btf`], 'and nothing else')
+      t.same(files(cache), [`${sha256}.btf`], 'no other file is left')
 
       const again = await fetch('--offline')
       t.match(again, { status: 0, stdout: first.stdout, stderr: /from the cache/ })
@@ -139,8 +145,8 @@ for (const [shell, path] of Object.entries(SHELLS)) {
     },
   )
 
-  t.test(`${shell}: of two builds of one uname -r the one that runs here`, async (t) => {
-    const mill = await startTwins(t, { buildId }, { buildId: otherBuild })
+  t.test(`${shell}: the build-id selects the running build of two with one uname -r`, async (t) => {
+    const mill = await startWithBuilds(t, { buildId }, { buildId: otherBuild })
     const { fetch, root, cache } = machineOf(t, path)
     t.match(await fetch('--server', mill.url), { status: 1, stderr: /has several builds/ })
     mkdirSync(join(root, 'sys/kernel'), { recursive: true })
@@ -151,13 +157,16 @@ for (const [shell, path] of Object.entries(SHELLS)) {
       writeFileSync(join(root, 'sys/kernel/notes'), notes)
       const { status, stdout, stderr } = await fetch('--server', mill.url)
       t.equal(status, 0, stderr)
-      t.ok(stdout.startsWith(cache) && stdout.includes(`/${build}/`), "nor from the other's cache")
+      t.ok(
+        stdout.startsWith(cache) && stdout.includes(`/${build}/`),
+        "not from the other build's cache",
+      )
       t.ok(readFileSync(stdout.trimEnd()).equals(raw))
     }
   })
 
-  t.test(`${shell}: where the build-id cannot be read, uname -v tells builds apart`, async (t) => {
-    const mill = await startTwins(
+  t.test(`${shell}: uname -v selects the build if the build-id cannot be read`, async (t) => {
+    const mill = await startWithBuilds(
       t,
       { buildId, unameVersion: version() },
       { buildId: otherBuild, unameVersion: `${version()}x` },
@@ -167,31 +176,35 @@ for (const [shell, path] of Object.entries(SHELLS)) {
     t.ok(readFileSync(stdout.trimEnd()).equals(RAW.little))
   })
 
-  t.test(`${shell}: a server that has none is asked once`, async (t) => {
+  t.test(`${shell}: a server without the BTF is reported, and nothing is cached`, async (t) => {
     const mill = await startMill(t)
     const { fetch, cache } = machineOf(t, path)
     const { status, stdout, stderr } = await fetch('--server', mill.url)
     t.match({ status, stdout }, { status: 1, stdout: /^$/ })
-    t.equal((await fetch('--server', mill.url, '--quiet')).stderr, stderr, 'which is told always')
+    t.equal(
+      (await fetch('--server', mill.url, '--quiet')).stderr,
+      stderr,
+      'the error is printed with --quiet, too',
+    )
     t.match(stderr, /^btf-fetch: \S+ has no BTF for debian 12 .*\n$/)
     t.same(files(cache), [])
   })
 
-  t.test(`${shell}: other bytes than announced are never taken`, async (t) => {
-    let asked = 0
-    const server = await serverThat(t, ({ url }, response) => {
+  t.test(`${shell}: a body with the wrong digest is fetched again, and never kept`, async (t) => {
+    let downloads = 0
+    const server = await startListener(t, ({ url }, response) => {
       if (url?.includes('/sha256?')) response.end(`${sha256}  x.btf\n`)
-      else response.end(asked++ === 0 ? RAW.big : RAW.little)
+      else response.end(downloads++ === 0 ? RAW.big : RAW.little)
     })
     const { fetch, cache } = machineOf(t, path)
     t.match(await fetch('--server', server), { status: 0, stderr: /is incomplete; trying again/ })
-    t.equal(asked, 2)
+    t.equal(downloads, 2)
     t.same(files(cache), [`${sha256}.btf`])
   })
 
-  t.test(`${shell}: what is being made is waited for, as long as asked`, async (t) => {
+  t.test(`${shell}: --wait waits for a generation under way`, async (t) => {
     let pending = 2
-    const server = await serverThat(t, ({ url }, response) => {
+    const server = await startListener(t, ({ url }, response) => {
       if (!url?.includes('/sha256?')) response.end(RAW.little)
       else if (pending-- <= 0) response.end(`${sha256}  x.btf\n`)
       else {
@@ -211,7 +224,7 @@ for (const [shell, path] of Object.entries(SHELLS)) {
       t.match(await fetch('--server', server, '--wait', wait), { status: 2 })
   })
 
-  t.test(`${shell}: what os-release says is read, never run`, async (t) => {
+  t.test(`${shell}: os-release is parsed, and its content never runs`, async (t) => {
     for (const id of ['$(touch /tmp/btf-fetch-ran)', '../../etc', '"a b"', '`id`', '']) {
       const { fetch } = machineOf(t, path, `ID=${id}\nVERSION_ID=12\n`)
       const { status, stderr } = await fetch('--server', 'http://127.0.0.1:1')
@@ -221,15 +234,18 @@ for (const [shell, path] of Object.entries(SHELLS)) {
     t.notOk(existsSync('/tmp/btf-fetch-ran'))
   })
 
-  t.test(`${shell}: the kernel's own BTF, and wrong usage`, async (t) => {
-    const { fetch, root } = machineOf(t, path)
-    t.match(await fetch('--quiet'), { status: 1, stderr: /no server: expected --server URL/ })
-    t.match(await fetch('--offline'), { status: 1, stderr: /no BTF in the cache/ })
-    t.match(await fetch('--offline', '--quiet'), { status: 1, stderr: /^$/ })
-    t.match(await fetch('--unknown'), { status: 2, stderr: /usage/ })
-    const own = join(root, 'sys/kernel/btf/vmlinux')
-    mkdirSync(join(own, '..'), { recursive: true })
-    writeFileSync(own, 'own')
-    t.match(await fetch(), { status: 0, stdout: `${own}\n` })
-  })
+  t.test(
+    `${shell}: the kernel's own BTF needs no server, and wrong usage is refused`,
+    async (t) => {
+      const { fetch, root } = machineOf(t, path)
+      t.match(await fetch('--quiet'), { status: 1, stderr: /no server: expected --server URL/ })
+      t.match(await fetch('--offline'), { status: 1, stderr: /no BTF in the cache/ })
+      t.match(await fetch('--offline', '--quiet'), { status: 1, stderr: /^$/ })
+      t.match(await fetch('--unknown'), { status: 2, stderr: /usage/ })
+      const own = join(root, 'sys/kernel/btf/vmlinux')
+      mkdirSync(join(own, '..'), { recursive: true })
+      writeFileSync(own, 'own')
+      t.match(await fetch(), { status: 0, stdout: `${own}\n` })
+    },
+  )
 }

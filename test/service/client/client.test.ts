@@ -1,4 +1,4 @@
-// fetchBtf against our server and against servers that misbehave.
+// fetchBtf against a btfmill service, and against servers that misbehave.
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -14,8 +14,8 @@ import { btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
 const sha256 = createHash('sha256').update(RAW.little).digest('hex')
 const { kernel } = recordOf({ release: '6.1.0-1+deb12~x', buildId: 'ab'.repeat(20) })
 
-/** A server that answers as `listener` does; gives its address. */
-async function serverThat(t: Test, listener: RequestListener): Promise<string> {
+/** Starts a server with this listener, and returns its URL. */
+async function startListener(t: Test, listener: RequestListener): Promise<string> {
   const server = createServer(listener).listen(0, '127.0.0.1')
   t.teardown(() => {
     server.closeAllConnections()
@@ -25,10 +25,10 @@ async function serverThat(t: Test, listener: RequestListener): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
-const quick = (
+const fastOptions = (
   t: Test,
   server: string,
-  rest: FetchOptions = {},
+  overrides: FetchOptions = {},
 ): FetchOptions & { cache: string } => ({
   server,
   kernel,
@@ -36,7 +36,7 @@ const quick = (
   attempts: 3,
   pause: 5,
   timeout: 300,
-  ...rest,
+  ...overrides,
 })
 
 const filesBelow = (directory: string): string[] =>
@@ -44,30 +44,33 @@ const filesBelow = (directory: string): string[] =>
     .filter((entry) => entry.isFile())
     .map(({ name }) => name)
 
-t.test('from the server once, then from the cache', async (t) => {
-  const mill = await startMill(t, async (store) => [
-    recordOf(kernel, { btf: await btfOf(store, RAW.little) }),
-  ])
-  const options = quick(t, mill.url)
-  const first = await fetchBtf(options)
-  t.match(first, { origin: 'server', sha256 })
-  t.ok(readFileSync(first.path).equals(RAW.little))
-  t.same(await fetchBtf({ ...options, server: 'http://127.0.0.1:1' }), {
-    ...first,
-    origin: 'cache',
-  })
-  t.same(filesBelow(options.cache), [`${sha256}.btf`])
+t.test(
+  'BTF comes from the server once, then from the cache while its file is intact',
+  async (t) => {
+    const service = await startMill(t, async (store) => [
+      recordOf(kernel, { btf: await btfOf(store, RAW.little) }),
+    ])
+    const options = fastOptions(t, service.url)
+    const first = await fetchBtf(options)
+    t.match(first, { origin: 'server', sha256 })
+    t.ok(readFileSync(first.path).equals(RAW.little))
+    t.same(await fetchBtf({ ...options, server: 'http://127.0.0.1:1' }), {
+      ...first,
+      origin: 'cache',
+    })
+    t.same(filesBelow(options.cache), [`${sha256}.btf`])
 
-  writeFileSync(first.path, 'damaged')
-  t.match(await fetchBtf(options), { origin: 'server', path: first.path })
-  t.ok(readFileSync(first.path).equals(RAW.little))
+    writeFileSync(first.path, 'damaged')
+    t.match(await fetchBtf(options), { origin: 'server', path: first.path })
+    t.ok(readFileSync(first.path).equals(RAW.little))
 
-  const output = join(options.cache, '../deep/out.btf')
-  t.match(await fetchBtf({ ...options, output }), { path: output, origin: 'cache' })
-  t.ok(readFileSync(output).equals(RAW.little))
-})
+    const output = join(options.cache, '../deep/out.btf')
+    t.match(await fetchBtf({ ...options, output }), { path: output, origin: 'cache' })
+    t.ok(readFileSync(output).equals(RAW.little))
+  },
+)
 
-t.test("this machine's own BTF comes before all else", async (t) => {
+t.test("the kernel's own BTF takes precedence over the cache and the server", async (t) => {
   const root = t.testdir({ sys: { kernel: { btf: { vmlinux: 'own' } } } })
   t.same(await fetchBtf({ root, server: 'http://127.0.0.1:1' }), {
     path: join(root, 'sys/kernel/btf/vmlinux'),
@@ -75,11 +78,11 @@ t.test("this machine's own BTF comes before all else", async (t) => {
   })
 })
 
-t.test('two kernels never share a file of the cache', async (t) => {
-  const mill = await startMill(t, async (store) => [
+t.test('two kernels never share a file in the cache', async (t) => {
+  const service = await startMill(t, async (store) => [
     recordOf(kernel, { btf: await btfOf(store, RAW.little) }),
   ])
-  const options = quick(t, mill.url)
+  const options = fastOptions(t, service.url)
   await fetchBtf(options)
   const other: Kernel = { ...kernel, release: 'other', buildId: 'cd'.repeat(20) }
   await t.rejects(fetchBtf({ ...options, kernel: other }), {
@@ -88,38 +91,38 @@ t.test('two kernels never share a file of the cache', async (t) => {
   })
 })
 
-t.test('a server that has none is asked once', async (t) => {
-  let asked = 0
-  const server = await serverThat(t, (_, response) => {
-    asked++
+t.test('a client does not repeat a request that the server refuses', async (t) => {
+  let requests = 0
+  const server = await startListener(t, (_, response) => {
+    requests++
     response.writeHead(404, { 'content-type': 'application/problem+json' })
-    response.end(JSON.stringify({ code: 'has_own_btf', detail: 'it has its own' }))
+    response.end(JSON.stringify({ code: 'has_own_btf', detail: 'the kernel has its own BTF' }))
   })
-  await t.rejects(fetchBtf(quick(t, server)), { code: 'refused', problem: 'has_own_btf' })
-  t.equal(asked, 1)
+  await t.rejects(fetchBtf(fastOptions(t, server)), { code: 'refused', problem: 'has_own_btf' })
+  t.equal(requests, 1)
 })
 
-const whole: RequestListener = (_, response) => {
+const validResponse: RequestListener = (_, response) => {
   response.writeHead(200, { etag: `"${sha256}"` })
   response.end(RAW.little)
 }
 
 const FAULTS: Record<string, RequestListener> = {
-  'a reset': (request) => request.socket.destroy(),
-  'half a body': (_, response) => {
+  'a connection reset': (request) => request.socket.destroy(),
+  'a truncated body': (_, response) => {
     response.writeHead(200, { etag: `"${sha256}"`, 'content-length': RAW.little.length })
     response.write(RAW.little.subarray(0, 100), () => response.destroy())
   },
-  'other bytes': (_, response) => {
+  'a body with the wrong digest': (_, response) => {
     response.writeHead(200, { etag: `"${sha256}"` })
     response.end(RAW.big)
   },
-  'no digest': (_, response) => response.end(RAW.little),
-  'broken zstd': (_, response) => {
+  'a missing ETag': (_, response) => response.end(RAW.little),
+  'invalid zstd': (_, response) => {
     response.writeHead(200, { etag: `"${sha256}-zstd"`, 'content-encoding': 'zstd' })
     response.end('not zstd')
   },
-  'no answer': () => {},
+  'no response': () => {},
   'a body that stalls': (_, response) => {
     response.writeHead(200, { etag: `"${sha256}"` })
     response.write('x')
@@ -128,16 +131,16 @@ const FAULTS: Record<string, RequestListener> = {
 }
 
 for (const [name, fault] of Object.entries(FAULTS)) {
-  t.test(`${name}: tried again, and nothing wrong is kept`, async (t) => {
+  t.test(`after ${name} the client retries, and keeps no invalid file`, async (t) => {
     let faults = 1
-    const server = await serverThat(t, (request, response) =>
-      (faults-- > 0 ? fault : whole)(request, response),
+    const server = await startListener(t, (request, response) =>
+      (faults-- > 0 ? fault : validResponse)(request, response),
     )
-    const options = quick(t, server)
+    const options = fastOptions(t, server)
     t.match(await fetchBtf(options), { origin: 'server', sha256 })
 
     faults = Infinity
-    const never = quick(t, server, { kernel: { ...kernel, release: 'never' } })
+    const never = fastOptions(t, server, { kernel: { ...kernel, release: 'never' } })
     const error = await fetchBtf(never).then(
       () => undefined,
       (thrown: unknown) => thrown,
@@ -148,43 +151,45 @@ for (const [name, fault] of Object.entries(FAULTS)) {
   })
 }
 
-t.test('while it is being made: waited for on request', async (t) => {
+t.test('a client waits for a generation if it asks to, and otherwise fails at once', async (t) => {
   let pending = 5
-  const server = await serverThat(t, (request, response) => {
-    if (pending-- <= 0) return whole(request, response)
+  const server = await startListener(t, (request, response) => {
+    if (pending-- <= 0) return validResponse(request, response)
     response.writeHead(202, { 'retry-after': '0' })
     response.end(JSON.stringify({ code: 'pending' }))
   })
-  await t.rejects(fetchBtf(quick(t, server)), { code: 'refused', problem: 'pending' })
+  await t.rejects(fetchBtf(fastOptions(t, server)), { code: 'refused', problem: 'pending' })
   pending = 5
-  t.match(await fetchBtf(quick(t, server, { wait: true })), { sha256 })
+  t.match(await fetchBtf(fastOptions(t, server, { wait: true })), { sha256 })
 })
 
-t.test('a place that cannot be written', async (t) => {
-  const server = await serverThat(t, whole)
-  const options = quick(t, server)
-  writeFileSync(options.cache, 'a file, where a directory is wanted')
+t.test('an output or cache that cannot be written gives not_writable', async (t) => {
+  const server = await startListener(t, validResponse)
+  const options = fastOptions(t, server)
+  writeFileSync(options.cache, 'a file in place of the directory')
   await t.rejects(fetchBtf(options), { code: 'not_writable' })
   await t.rejects(fetchBtf({ ...options, output: join(options.cache, 'out.btf') }), {
     code: 'not_writable',
   })
 })
 
-t.test('an end by signal', async (t) => {
-  const server = await serverThat(t, () => {})
+t.test('an aborted signal ends the fetch with its reason', async (t) => {
+  const server = await startListener(t, () => {})
   const signal = AbortSignal.timeout(50)
-  await t.rejects(fetchBtf(quick(t, server, { signal, timeout: 60_000 })), { name: 'TimeoutError' })
+  await t.rejects(fetchBtf(fastOptions(t, server, { signal, timeout: 60_000 })), {
+    name: 'TimeoutError',
+  })
 })
 
-t.test('with a public key, only what the signed catalog names', async (t) => {
+t.test('with a public key the client accepts only BTF from the signed catalog', async (t) => {
   const { publicKey, secretKey } = generateKeys()
-  const mill = await startMill(t, async (store) => [
+  const service = await startMill(t, async (store) => [
     recordOf(kernel, { btf: await btfOf(store, RAW.little) }),
   ])
-  const options = quick(t, mill.url, { publicKey })
-  await t.rejects(fetchBtf(options), { code: 'refused' }, 'there is no signed catalog')
+  const options = fastOptions(t, service.url, { publicKey })
+  await t.rejects(fetchBtf(options), { code: 'refused' }, 'without a signed catalog')
 
-  await Catalog.publish(mill.store, secretKey)
+  await Catalog.publish(service.store, secretKey)
   const first = await fetchBtf(options)
   t.match(first, { origin: 'server', sha256 })
   t.same(await fetchBtf({ ...options, server: 'http://127.0.0.1:1' }), {
@@ -192,18 +197,24 @@ t.test('with a public key, only what the signed catalog names', async (t) => {
     origin: 'cache',
   })
   const other = { ...options, publicKey: generateKeys().publicKey }
-  await t.rejects(fetchBtf(other), { code: 'invalid_signature' }, 'nor from the cache')
+  await t.rejects(
+    fetchBtf(other),
+    { code: 'invalid_signature' },
+    'the cache of another key is not used',
+  )
 
-  // a server that lies about a kernel: its record says other BTF, and nobody signed that
-  const lie = { ...options, cache: `${options.cache}-2` }
-  await putRecord(mill.store, recordOf(kernel, { btf: await btfOf(mill.store, RAW.big) }))
-  await mill.catalog.refresh()
-  t.match(await fetchBtf(lie), { sha256 })
-  await mill.store.put('catalog/snapshot.ndjson.zst', Buffer.from('changed'))
-  await t.rejects(fetchBtf({ ...lie, cache: `${options.cache}-4` }), { code: 'invalid_signature' })
+  // a record of the server has other BTF than the signed catalog
+  const untrusted = { ...options, cache: `${options.cache}-2` }
+  await putRecord(service.store, recordOf(kernel, { btf: await btfOf(service.store, RAW.big) }))
+  await service.catalog.refresh()
+  t.match(await fetchBtf(untrusted), { sha256 })
+  await service.store.put('catalog/snapshot.ndjson.zst', Buffer.from('changed'))
+  await t.rejects(fetchBtf({ ...untrusted, cache: `${options.cache}-4` }), {
+    code: 'invalid_signature',
+  })
   const unknown = { ...kernel, buildId: 'cd'.repeat(20), release: 'unknown' }
-  await Catalog.publish(mill.store, secretKey)
-  await t.rejects(fetchBtf({ ...lie, kernel: unknown }), {
+  await Catalog.publish(service.store, secretKey)
+  await t.rejects(fetchBtf({ ...untrusted, kernel: unknown }), {
     code: 'refused',
     problem: 'unknown_kernel',
   })

@@ -1,4 +1,4 @@
-// What a machine says of its kernel, from files as distributions write them.
+// The description of the machine's kernel, from files as distributions write them.
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -15,7 +15,7 @@ const rootWith = (dir: string, files: Record<string, string | Buffer>): string =
   return dir
 }
 
-t.test('os-release in the forms distributions use', async (t) => {
+t.test('os-release is read in every style that distributions use', async (t) => {
   const forms = {
     'ID=debian\nVERSION_ID="12"\n': ['debian', '12'],
     'VERSION_ID="7"\nID="centos"\n': ['centos', '7'],
@@ -35,12 +35,12 @@ t.test('os-release in the forms distributions use', async (t) => {
     )
 })
 
-t.test('it is parsed, never run', async (t) => {
+t.test('os-release is parsed, and never run by a shell', async (t) => {
   const values = parseOsRelease('ID="$(touch /tmp/x)`id`\\"\\$"\nNAME="a b"')
   t.same(values, { ID: '$(touch /tmp/x)`id`"$', NAME: 'a b' })
 })
 
-t.test('/usr/lib/os-release where /etc has none; build-id where notes can be read', async (t) => {
+t.test('/usr/lib/os-release is the fallback, and an unreadable build-id is left out', async (t) => {
   const root = rootWith(t.testdir({}), {
     'usr/lib/os-release': 'ID=debian\nVERSION_ID=12\n',
     'sys/kernel/notes': note,

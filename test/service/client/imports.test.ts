@@ -1,11 +1,11 @@
-// The door `btfmill/client` stays light: an agent that takes it in carries no HTTP service and no S3 client.
+// The entry point `btfmill/client` stays light: an agent that imports it loads no HTTP service and no S3 client.
 import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
 import t from 'tap'
 
-const DOOR = join(import.meta.dirname, '../../../service/client/client.ts')
+const ENTRY_POINT = join(import.meta.dirname, '../../../service/client/client.ts')
 
-/** The npm packages that are loaded with a module, in a process of its own. */
+/** Returns the npm packages that importing a module loads, measured in a new process. */
 function packagesOf(module: string): string[] {
   const script = `
     require('node:module').registerHooks({
@@ -17,8 +17,8 @@ function packagesOf(module: string): string[] {
   return [...new Set([...names].map(([, name]) => name!))].sort()
 }
 
-t.test('it loads neither the HTTP service nor S3', async (t) => {
-  const packages = packagesOf(DOOR)
+t.test('the client loads neither the HTTP service nor S3', async (t) => {
+  const packages = packagesOf(ENTRY_POINT)
   t.ok(packages.includes('undici'), packages.join(' '))
   t.same(
     packages.filter((name) => /fastify|aws|smithy|pino|bullmq|redis|commander/.test(name)),
@@ -26,6 +26,6 @@ t.test('it loads neither the HTTP service nor S3', async (t) => {
   )
 })
 
-t.test('and that would be seen', async (t) => {
-  t.ok(packagesOf(join(DOOR, '../index.ts')).includes('fastify'))
+t.test('the check finds packages of the HTTP service if they are loaded', async (t) => {
+  t.ok(packagesOf(join(ENTRY_POINT, '../index.ts')).includes('fastify'))
 })

@@ -1,4 +1,4 @@
-// The package @btfmill/client, packed and unpacked as npm does it: what it brings along, and that it fetches.
+// The package @btfmill/client, packed and installed like npm does: its content, its dependencies, and a fetch.
 import { execFile, execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
@@ -18,7 +18,7 @@ import t from 'tap'
 const CHECKOUT = join(import.meta.dirname, '../../..')
 const PACKAGE = join(CHECKOUT, 'service/client')
 
-/** The package in `node_modules` of an empty project, beside its dependencies and nothing else. */
+/** Installs the package and its dependencies, and nothing more, into an empty project. Returns its directory. */
 function install(directory: string): string {
   const modules = join(directory, 'node_modules')
   const target = join(modules, '@btfmill/client')
@@ -38,7 +38,7 @@ function install(directory: string): string {
   return target
 }
 
-t.test('the client package needs three packages, none of which needs another', async (t) => {
+t.test('the client package has three dependencies, which have none', async (t) => {
   const target = install(t.testdir())
   const { dependencies } = JSON.parse(readFileSync(join(target, 'package.json'), 'utf8'))
   t.same(Object.keys(dependencies).sort(), ['lru-cache', 'typebox', 'undici'])
@@ -46,14 +46,14 @@ t.test('the client package needs three packages, none of which needs another', a
     const manifest = join(CHECKOUT, 'node_modules', name, 'package.json')
     t.same(JSON.parse(readFileSync(manifest, 'utf8')).dependencies ?? {}, {}, name)
   }
-  t.notOk(existsSync(join(target, 'dist/storage/s3.js')), 'S3 is not in it')
-  t.notOk(readdirSync(join(target, 'dist/service')).includes('app.js'), 'the server is not in it')
+  t.notOk(existsSync(join(target, 'dist/storage/s3.js')), 'the package has no S3 client')
+  t.notOk(readdirSync(join(target, 'dist/service')).includes('app.js'), 'the package has no server')
 })
 
 t.test('an agent that installs the client package alone fetches BTF', async (t) => {
   const directory = t.testdir()
   install(directory)
-  const btf = Buffer.from('any bytes: the client compares their SHA-256')
+  const btf = Buffer.from('arbitrary bytes: the client checks only the SHA-256')
   const sha256 = createHash('sha256').update(btf).digest('hex')
   const server = createServer((_, response) => {
     response.setHeader('etag', `"${sha256}"`).end(btf)
