@@ -35,7 +35,7 @@ export const FAILURE_CODES = {
   // pahole and its result
   pahole_missing: 'now', // not installed, or too old
   pahole_crashed: 'never', // ended by a signal
-  pahole_failed: 'never', // non-zero exit status
+  pahole_failed: 'never', // non-zero exit status, or no BTF
   pahole_out_of_memory: 'later', // over its memory limit
   pahole_timeout: 'later', // over its time limit
   invalid_btf: 'never', // our reader rejects the result, or it lacks types that every kernel has

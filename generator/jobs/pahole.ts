@@ -4,8 +4,8 @@
  * BTF is what CONFIG_DEBUG_INFO_BTF would have made; but one thread, since with `-j` the order of types changes from
  * run to run. Its memory and time are limited: pahole is known to crash, and to exhaust the machine.
  */
-import { rm } from 'node:fs/promises'
-import type { Tool } from '../../storage/index.ts'
+import { rm, stat } from 'node:fs/promises'
+import { scrubbed, type Tool } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import { type ChildResult, runChild } from '../subprocess.ts'
 
@@ -110,10 +110,28 @@ export async function encodeBtf(
       ...(signal && { signal }),
     })
     checkResult(result, limits)
+    await checkWritten(target, result)
   } catch (error) {
     await rm(target, { force: true })
     throw error
   }
+}
+
+/**
+ * pahole 1.24 exits 0 without a file for DWARF with DW_TAG_partial_unit, as dwz makes it, and for DWARF without types.
+ * Only another pahole may do better.
+ */
+async function checkWritten(target: string, { stderr: log }: ChildResult): Promise<void> {
+  const { size } = await stat(target).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return { size: 0 }
+    throw error
+  })
+  if (size > 0) return
+  const [warning] = /^.*\S.*$/m.exec(scrubbed(log)) ?? []
+  const why = warning ? `: ${warning.trim().slice(0, 200)}` : ''
+  throw new GeneratorError('pahole_failed', `pahole wrote no BTF and reported success${why}`, {
+    log,
+  })
 }
 
 function checkResult(
