@@ -16,7 +16,7 @@ const WITH_SPACES = 'uname-version='
  * Parses a query string. HTML forms write a space as `+`, but `uname -r` contains `+` and no space, and people paste it into
  * URLs. So `+` is `+`, except in `uname-version`.
  */
-export function parseQuery(text: string): object {
+export function parseQuery(text: string): Record<string, unknown> {
   const plain = text.replaceAll(/[^&]+/g, (pair) =>
     pair.startsWith(WITH_SPACES) ? pair : pair.replaceAll('+', '%2B'),
   )
