@@ -6,6 +6,7 @@
  * stay open for `drain` seconds, since a request may be on its way. Then the server accepts no new connections, waits up
  * to `grace` seconds for running requests, and closes the rest.
  */
+import { once } from 'node:events'
 import type { Server as NetServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
@@ -72,7 +73,11 @@ export async function startServer({
   await removeStale(address)
   await app.listen({ ...address, backlog: BACKLOG })
   const ending = new AbortController()
-  const following = follow({ catalog, readiness, tokens, config, logger, signal: ending.signal })
+  const { signal } = ending
+  const following = [
+    follow({ catalog, readiness, config, logger, signal }),
+    tokens.follow(signal, (error) => logger?.error(error, 'no token is valid')),
+  ]
   return {
     url: urlOf(app.server),
     stop: async () => {
@@ -80,7 +85,7 @@ export async function startServer({
       ending.abort()
       const limit = (config.drain + config.grace) * 1000
       const cut = setTimeout(() => app.server.closeAllConnections(), limit)
-      await Promise.all([app.close(), following])
+      await Promise.all([app.close(), ...following])
       clearTimeout(cut)
     },
   }
@@ -96,21 +101,22 @@ async function drain(server: NetServer, limit: number): Promise<void> {
 interface Following {
   catalog: Catalog
   readiness: Readiness
-  tokens: Tokens
   config: Config
   logger: FastifyBaseLogger | undefined
   signal: AbortSignal
 }
 
-/** Loads the catalog, then follows the store and the token file until the signal aborts. */
-async function follow({ catalog, readiness, tokens, config, ...rest }: Following): Promise<void> {
+/** Loads the catalog, then follows the store until the signal aborts. */
+async function follow({ catalog, readiness, config, ...rest }: Following): Promise<void> {
   const { logger, signal } = rest
+  const aborted = once(signal, 'abort').then(() => false)
   while (!signal.aborted) {
-    const loaded = await catalog.follow().then(
+    const following = catalog.follow().then(
       () => true,
       (error) => logger?.error(error),
     )
-    await tokens.reload().catch((error) => logger?.error(error))
+    // a store that hangs does not hold up the end
+    const loaded = await Promise.race([following, aborted])
     if (loaded) {
       if (!readiness.loaded) logger?.info({ kernels: catalog.size }, 'the catalog is loaded')
       readiness.loadedAt = Date.now()

@@ -259,26 +259,60 @@ const flagsOf = (of: Command): Record<string, unknown> =>
 
 const token = command(
   'token',
-  'create or revoke an access token',
+  'create, list or revoke access tokens',
   'Creates a bearer token for the service and prints it once. The file keeps only its hash.',
   'token ci --scope generate --days 90',
-  'token ci --revoke',
+  'token list',
+  'token revoke ci',
 )
+const tokensOption = () =>
+  new Option('--tokens <file>', 'file with the hashes of the tokens')
+    .env('BTFMILL_TOKENS')
+    .default('tokens.json')
 token
   .argument('<name>', 'name of its holder, for logs and limits')
-  .addOption(
-    new Option('--tokens <file>', 'file for the hash of the token')
-      .env('BTFMILL_TOKENS')
-      .default('tokens.json'),
-  )
+  .addOption(tokensOption())
   .addOption(
     new Option('--scope <scope...>', 'what its holder may do; every token may read')
       .choices(SCOPES)
       .default(['read'], 'read'),
   )
   .option('--days <n>', 'days until it expires (default: never)', count)
-  .option('--revoke', 'remove the token of this name')
 runs(withJson(token), () => import('./token.ts'))
+
+const tokenCommand = (name: string, description: string, example: string): Command =>
+  describe(token.command(name), description, `${description}.`, [example]).addOption(tokensOption())
+
+/** The options of a command below `token`, which may also stand before its name. Errors: options for a new token. */
+function tokenOptions(of: Command): { tokens: string; json?: boolean } {
+  for (const name of ['scope', 'days'])
+    if (token.getOptionValueSource(name) === 'cli')
+      throw new InvalidArgumentError(`--${name} is only for a new token`)
+  const given = [of, token].find((command) => command.getOptionValueSource('tokens') === 'cli')
+  return { json: token.opts().json, ...of.opts(), tokens: (given ?? of).opts().tokens }
+}
+
+const tokenList = tokenCommand(
+  'list',
+  'List the names, scopes and expiry of all tokens',
+  'token list --json',
+)
+runs(withJson(tokenList), async () => {
+  const { list } = await import('./token.ts')
+  return { run: () => list(tokenOptions(tokenList)) }
+})
+
+const tokenRevoke = tokenCommand(
+  'revoke',
+  'Remove a token; a running service refuses it within seconds',
+  'token revoke ci',
+).argument('<name>', 'name of its holder')
+runs(tokenRevoke, async () => {
+  const { revoke } = await import('./token.ts')
+  return {
+    run: (name: string) => revoke(name, tokenOptions(tokenRevoke)),
+  }
+})
 
 program.commandsGroup('Use BTF:')
 

@@ -1,10 +1,11 @@
 /*
  * Bearer tokens. A token is 32 random bytes: it cannot be guessed, so its plain SHA-256 is safe to store. The token file
  * has each hash with a name, scopes and an optional expiry. It is read again when it changes, so a removed token stops
- * working.
+ * working. While the file cannot be read, no token is valid: it may have changed to revoke one.
  */
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import Type, { type Static } from 'typebox'
 import { Check } from 'typebox/value'
 import { sha256Of } from '../../storage/index.ts'
@@ -17,6 +18,8 @@ export type TokenScope = (typeof SCOPES)[number]
 
 const PREFIX = 'btfmill_'
 const MAX_TOKENS = 10_000
+/** Milliseconds between two looks at the token file. */
+const RELOAD = 1000
 
 const Token = Type.Object(
   {
@@ -54,14 +57,40 @@ export class Tokens {
     return tokens
   }
 
-  /** Reads the file again if it changed; an invalid file changes nothing. Errors: those of `open`. */
+  /**
+   * Reads the file again if it changed. If the file is missing or invalid, no token is valid until it can be read again.
+   * Errors: those of `open`.
+   */
   async reload(): Promise<void> {
     if (this.#path === '') return
-    const { mtimeMs, ino, size } = await stat(this.#path)
-    const version = `${mtimeMs} ${ino} ${size}`
-    if (version === this.#version) return
-    this.#tokens = await readTokens(this.#path)
-    this.#version = version
+    try {
+      const { mtimeMs, ctimeMs, ino, size } = await stat(this.#path)
+      const version = `${mtimeMs} ${ctimeMs} ${ino} ${size}`
+      if (version === this.#version) return
+      this.#tokens = await readTokens(this.#path)
+      this.#version = version
+    } catch (error) {
+      this.#tokens = []
+      this.#version = ''
+      throw error
+    }
+  }
+
+  /**
+   * Reloads once a second until the signal aborts. An error is reported once, until another one follows. Independent of
+   * the store, since a revoked token must not work for as long as the store hangs.
+   */
+  async follow(signal: AbortSignal, onError: (error: unknown) => void): Promise<void> {
+    let reported = ''
+    while (this.#path !== '' && !signal.aborted) {
+      const error = await this.reload().then(
+        () => undefined,
+        (error: Error) => error,
+      )
+      if (error && error.message !== reported) onError(error)
+      reported = error?.message ?? ''
+      await sleep(RELOAD, undefined, { signal, ref: false }).catch(() => {})
+    }
   }
 
   /** The entry of a token that is known and not expired. Takes the same time for every token. */
@@ -75,8 +104,8 @@ export class Tokens {
   }
 }
 
-/** Errors: `invalid_tokens`; the system's. */
-async function readTokens(path: string): Promise<Token[]> {
+/** The entries of a token file. Errors: `invalid_tokens`; the system's. */
+export async function readTokens(path: string): Promise<Token[]> {
   const invalid = (why: string) => new ServiceError('invalid_tokens', `${path}: ${why}`)
   let file: unknown
   try {

@@ -1,6 +1,7 @@
 // Bearer tokens: creation, storage, scopes.
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import fastify from 'fastify'
 import t from 'tap'
 import { registerAccess } from '../../../service/http/auth.ts'
@@ -12,8 +13,11 @@ import {
   type TokenScope,
   Tokens,
 } from '../../../service/http/token.ts'
+import { startServer } from '../../../service/index.ts'
+import { openStore, type Store, sha256Of } from '../../../storage/index.ts'
 import { run } from '../../helpers/command.ts'
 import { ask, startMill } from '../../helpers/test-service.ts'
+import { ready, until } from '../../helpers/wait-until.ts'
 
 const asking = (url: string, token?: string) =>
   ask(url, token === undefined ? {} : { authorization: `Bearer ${token}` })
@@ -42,22 +46,96 @@ t.test('`btfmill token` prints a token and stores only its hash', async (t) => {
     stderr: /invalid token name "a b"/,
   })
   t.match(await run('token', 'x', '--tokens', path, '--scope', 'all'), { status: 2 })
-  t.match(await run('token', 'ci', '--tokens', path, '--revoke'), { status: 0 })
+  t.match(await run('token', 'revoke', 'ci', '--tokens', path), { status: 0, stdout: '' })
   await tokens.reload()
   t.equal(tokens.find(token), undefined, 'it is revoked')
 })
 
-t.test('an invalid token file is refused, and a running server keeps its tokens', async (t) => {
+t.test('`btfmill token list` shows names, scopes and expiry, and no secret', async (t) => {
+  const path = join(t.testdir({}), 'tokens.json')
+  const token = await addToken(path, { name: 'reader', scopes: ['read'] })
+  const expires = '2026-01-01T00:00:00.000Z'
+  await addToken(path, { name: 'ci', scopes: ['read', 'generate'], expires })
+  const { status, stdout, stderr } = await run('token', 'list', '--tokens', path)
+  t.equal(status, 0, stderr)
+  t.match(
+    stdout,
+    /^NAME +SCOPES +EXPIRES\nreader +read +never\nci +read, generate +2026-01-01T00:00:00.000Z \(expired\)\n$/,
+  )
+  const json = await run('token', '--tokens', path, 'list', '--json')
+  t.same(
+    json.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line)),
+    [
+      { name: 'reader', scopes: ['read'] },
+      { name: 'ci', scopes: ['read', 'generate'], expires },
+    ],
+  )
+  for (const shown of [stdout, json.stdout]) t.notMatch(shown, sha256Of(token))
+  const refused = [
+    [['revoke', 'none', '--tokens', path], { status: 1, stderr: /no token named none/ }],
+    [['revoke'], { status: 2, stderr: /missing required argument/ }],
+    [['--days', '3', 'list'], { status: 2, stderr: /--days is only for a new token/ }],
+    [['list', '--tokens', `${path}-none`], { status: 1, stderr: /ENOENT/ }],
+  ] as const
+  await Promise.all(
+    refused.map(async ([args, wrong]) =>
+      t.match(await run('token', ...args), wrong, args.join(' ')),
+    ),
+  )
+})
+
+t.test('while the token file is missing or invalid, no token is valid', async (t) => {
   const path = join(t.testdir({}), 'tokens.json')
   const token = await addToken(path, { name: 'a', scopes: ['read'] })
+  const good = readFileSync(path, 'utf8')
   const tokens = await Tokens.open(path)
-  for (const text of ['', '[]', '{"tokens":[{"name":"a"}]}', '{"tokens":[],"more":1}']) {
+  const bad = ['', '[]', '{"tokens":[{"name":"a"}]}', '{"tokens":[],"more":1}', good.slice(0, -9)]
+  for (const text of bad) {
     writeFileSync(path, text)
     await t.rejects(tokens.reload(), { code: 'invalid_tokens' }, text)
-    t.ok(tokens.find(token))
+    t.equal(tokens.find(token), undefined, text)
+    await t.rejects(tokens.reload(), { code: 'invalid_tokens' }, 'it stays invalid')
+    writeFileSync(path, good)
+    await tokens.reload()
+    t.ok(tokens.find(token), 'the file is whole again')
   }
-  await t.rejects(Tokens.open(path), { code: 'invalid_tokens' })
-  await t.rejects(Tokens.open(`${path}-none`), { code: 'ENOENT' })
+  rmSync(path)
+  await t.rejects(tokens.reload(), { code: 'ENOENT' })
+  t.equal(tokens.find(token), undefined, 'the file is gone')
+  await t.rejects(Tokens.open(path), { code: 'ENOENT' })
+})
+
+t.test('a revoked token stops working while the store hangs', async (t) => {
+  const path = join(t.testdir({}), 'tokens.json')
+  const token = await addToken(path, { name: 'a', scopes: ['read'] })
+  const store = await openStore('memory:')
+  let hangs = false
+  const head: Store['head'] = (...args) => (hangs ? new Promise(() => {}) : store.head(...args))
+  const hanging = new Proxy(store, {
+    get: (of, name) =>
+      name === 'head' ? head : (Reflect.get(of, name).bind?.(of) ?? Reflect.get(of, name)),
+  })
+  const server = await startServer({
+    store: hanging,
+    config: { listen: '127.0.0.1:0', drain: 0, refresh: 1, tokens: path, read: 'token' },
+  })
+  t.teardown(() => server.stop())
+  await ready(server.url)
+  const url = `${server.url}/v1/kernels`
+  t.equal(await statusOf(url, token), 200)
+  hangs = true
+  await sleep(1500) // the service looks at the store meanwhile
+  await removeToken(path, 'a')
+  await until(
+    () => statusOf(url, token),
+    (status) => status === 401,
+  )
+  const stopped = performance.now()
+  await server.stop()
+  t.ok(performance.now() - stopped < 5000, 'the service stops while the store hangs')
 })
 
 t.test('requests without a token get 401 where the settings require one', async (t) => {
