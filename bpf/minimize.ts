@@ -59,13 +59,13 @@ interface Match {
 }
 
 /** An object, the kernel's types that its relocations need, and each relocation's answer in the whole BTF. */
-interface Demand {
+interface RelocationDemand {
   readonly object: BpfObject
   readonly matches: readonly Match[]
   readonly answers: readonly string[]
 }
 
-function demandOf(kernel: Btf, object: BpfObject): Demand {
+function demandOf(kernel: Btf, object: BpfObject): RelocationDemand {
   const resolver = new Resolver(object, kernel)
   const all: Match[] = []
   const answers: string[] = []
@@ -96,7 +96,7 @@ function answerOf({ kind }: CoreRelocation, { targets, result }: Resolution): st
 
 /** The root types of an object whose relocations have another answer in the smaller BTF. */
 function changedAnswers(
-  { object, answers }: Demand,
+  { object, answers }: RelocationDemand,
   small: Btf,
 ): { object: BpfObject; type: number }[] {
   const resolver = new Resolver(object, small)
