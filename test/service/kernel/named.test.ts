@@ -75,9 +75,12 @@ t.test('a name of no kernel lists the names near it', async (t) => {
 
 t.test('the first filter that matches nothing is named, with values near it', async (t) => {
   t.same(explainNoMatch(catalog, { distro: 'debian', version: '13', release: 'x' }), {
-    ...{ field: 'version', value: '13', near: ['12'], values: ['12'] },
+    ...{ field: 'version', value: '13', similar: ['12'], values: ['12'] },
   })
-  t.match(explainNoMatch(catalog, { distro: 'rocky', arch: 'arm64' }), { field: 'arch', near: [] })
+  t.match(explainNoMatch(catalog, { distro: 'rocky', arch: 'arm64' }), {
+    field: 'arch',
+    similar: [],
+  })
   t.match(explainNoMatch(catalog, { release: '6.2*' }), { field: 'release' })
   t.equal(
     explainNoMatch(await Catalog.open(await openStore('memory:')), { distro: 'x' }),
