@@ -4,9 +4,10 @@
  *
  * It stops gracefully: /readyz reports it, every response tells its client to close the connection, and idle connections
  * stay open for `drain` seconds, since a request may be on its way. Then the server accepts no new connections, waits up
- * to `grace` seconds for running requests, and closes the rest.
+ * to `grace` seconds until every response has been flushed, and closes the rest.
  */
 import { once } from 'node:events'
+import type { Server as HttpServer, ServerResponse } from 'node:http'
 import type { Server as NetServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
@@ -39,6 +40,8 @@ export interface ServerOptions {
 export interface Server {
   /** `http://host:port` or `unix:path` */
   url: string
+  /** Looks at the store and the token file now, not at the next interval. */
+  reload(): void
   /** Resolves when the last response has been sent. */
   stop(): Promise<void>
 }
@@ -68,18 +71,24 @@ export async function startServer({
   })
   app.addHook('preClose', () => drain(app.server, config.drain * 1000))
   app.server.maxConnections = config.connections
+  keepUnflushed(app.server)
   const address = parseListen(config.listen)
   if (!address) throw new Error(`invalid address to listen on: ${config.listen}`)
   await removeStale(address)
   await app.listen({ ...address, backlog: BACKLOG })
   const ending = new AbortController()
   const { signal } = ending
+  const waits = new Waits()
   const following = [
-    follow({ catalog, readiness, config, logger, signal }),
+    follow({ catalog, readiness, config, logger, signal, waits }),
     tokens.follow(signal, (error) => logger?.error(error, 'no token is valid')),
   ]
   return {
     url: urlOf(app.server),
+    reload: () => {
+      waits.end()
+      tokens.reload().catch((error) => logger?.error(error, 'no token is valid'))
+    },
     stop: async () => {
       readiness.stopping = true
       ending.abort()
@@ -98,7 +107,45 @@ async function drain(server: NetServer, limit: number): Promise<void> {
   while (performance.now() < end && (await connections()) > 0) await sleep(DRAIN_CHECK)
 }
 
+/**
+ * Makes a server close idle connections only when all responses have been flushed. Node takes a connection for idle as
+ * soon as the last byte of its response is in the socket's buffer, and would cut off a client that reads slowly.
+ */
+function keepUnflushed(server: HttpServer): void {
+  const closeIdle = server.closeIdleConnections.bind(server)
+  let [unflushed, closing] = [0, false]
+  server.on('request', (_, response: ServerResponse) => {
+    unflushed++
+    response.once('close', () => {
+      unflushed--
+      if (closing && unflushed === 0) closeIdle()
+    })
+  })
+  server.closeIdleConnections = () => {
+    closing = true
+    if (unflushed === 0) closeIdle()
+  }
+}
+
+/** Waiting that can be cut short. */
+class Waits {
+  #ended = new AbortController()
+
+  /** Waits for so many milliseconds, until `end` is called, or until the signal aborts. */
+  async wait(milliseconds: number, signal: AbortSignal): Promise<void> {
+    const either = AbortSignal.any([signal, this.#ended.signal])
+    await sleep(milliseconds, undefined, { signal: either, ref: false }).catch(() => {})
+    if (this.#ended.signal.aborted) this.#ended = new AbortController()
+  }
+
+  /** Ends the wait under way, or the next one. */
+  end(): void {
+    this.#ended.abort()
+  }
+}
+
 interface Following {
+  waits: Waits
   catalog: Catalog
   readiness: Readiness
   config: Config
@@ -108,7 +155,7 @@ interface Following {
 
 /** Loads the catalog, then follows the store until the signal aborts. */
 async function follow({ catalog, readiness, config, ...rest }: Following): Promise<void> {
-  const { logger, signal } = rest
+  const { logger, signal, waits } = rest
   const aborted = once(signal, 'abort').then(() => false)
   while (!signal.aborted) {
     const following = catalog.follow().then(
@@ -122,6 +169,6 @@ async function follow({ catalog, readiness, config, ...rest }: Following): Promi
       readiness.loadedAt = Date.now()
     }
     const wait = readiness.loaded ? config.refresh * 1000 : RELOAD
-    await sleep(wait, undefined, { signal, ref: false }).catch(() => {})
+    await waits.wait(wait, signal)
   }
 }

@@ -228,7 +228,7 @@ program.commandsGroup('Serve BTF:')
 const serve = command(
   'serve',
   'serve BTF over HTTP',
-  'Serves the BTF of a store over HTTP until SIGINT or SIGTERM. Each setting is a flag, an environment variable or a key of the JSON file, in this order of precedence.',
+  'Serves the BTF of a store over HTTP until SIGINT or SIGTERM. SIGHUP reads the tokens and the catalog again. Each setting is a flag, an environment variable or a key of the JSON file, in this order of precedence.',
   'serve --listen 0.0.0.0:8080 --store s3://btfmill',
   'serve --generate on-miss --job-memory 4G --body-cache 1G',
   'serve --config btfmill.json',

@@ -12,7 +12,7 @@ interface ServeOptions {
   json?: boolean
 }
 
-/** `btfmill serve`: serves until SIGINT or SIGTERM. `flags` are the settings given as flags. Returns the exit status. */
+/** `btfmill serve`: serves until SIGINT or SIGTERM; SIGHUP reloads. `flags` are the settings given as flags. Returns the exit status. */
 export async function run(
   { config: path, json }: ServeOptions,
   flags: Readonly<Record<string, unknown>>,
@@ -25,6 +25,11 @@ export async function run(
   const store = await openStore(config.store)
   const generator = config.generate === 'on-miss' ? await openGenerator(store, config) : undefined
   const server = await startServer({ store, config, logger, ...(generator && { generator }) })
+  // also while it stops: the default would end the process and cut off responses
+  process.on('SIGHUP', () => {
+    logger.info('SIGHUP: btfmill reads the tokens and the catalog again')
+    server.reload()
+  })
   const signal = await new Promise<NodeJS.Signals>((resolve) => {
     process.once('SIGINT', resolve)
     process.once('SIGTERM', resolve)

@@ -1,6 +1,6 @@
 // A server as an operator runs it: addresses, readiness, and a graceful stop.
 import { spawn } from 'node:child_process'
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { Agent, type IncomingMessage, get as send } from 'node:http'
@@ -11,8 +11,17 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { Client, request } from 'undici'
 import type { Config } from '../../service/config.ts'
+import { addToken, removeToken } from '../../service/http/token.ts'
 import { startServer } from '../../service/index.ts'
-import { openStore, putRecord, type Store, StoreError } from '../../storage/index.ts'
+import {
+  Catalog,
+  openStore,
+  putBlob,
+  putRecord,
+  type Store,
+  StoreError,
+} from '../../storage/index.ts'
+import { serve } from '../helpers/serve-process.ts'
 import { btfOf, RAW, recordOf } from '../helpers/test-service.ts'
 import { ready, until } from '../helpers/wait-until.ts'
 
@@ -230,6 +239,78 @@ t.test('a slowly read response is completed during a stop', async (t) => {
   t.equal(lines.length, kernels + 1)
   for (const line of lines) JSON.parse(line)
   await stopped
+})
+
+/** A store whose kernel has more bytes than the buffers of two sockets. */
+async function storeOfLarge(): Promise<Store> {
+  const store = await openStore('memory:')
+  const btf = { ...(await btfOf(store, RAW.little)), ...(await putBlob(store, randomBytes(LARGE))) }
+  await putRecord(store, recordOf({}, { btf }))
+  return store
+}
+const LARGE = 24 * 1024 * 1024
+
+t.test('a response that is in the socket buffer of a slow reader is sent whole', async (t) => {
+  const store = await storeOfLarge()
+  for (const headers of ['', 'connection: close\r\n']) {
+    const config = { listen: '127.0.0.1:0', drain: 0, grace: 60 }
+    const server = await startServer({ store, config })
+    t.teardown(() => server.stop())
+    await ready(server.url)
+    const socket = connect(Number(new URL(server.url).port), '127.0.0.1')
+    await once(socket, 'connect')
+    socket.write(`GET ${PATH} HTTP/1.1\r\nhost: x\r\n${headers}\r\n`)
+    await once(socket, 'readable')
+    const stopped = server.stop()
+    await sleep(500) // no byte is read meanwhile
+    const pieces: Buffer[] = []
+    for await (const piece of socket) pieces.push(piece as Buffer)
+    const answer = Buffer.concat(pieces)
+    const body = answer.length - answer.indexOf('\r\n\r\n') - 4
+    t.equal(body, LARGE, headers)
+    await stopped
+  }
+})
+
+t.test('a slow reader is cut off when the grace period ends', async (t) => {
+  const store = await storeOfLarge()
+  const server = await startServer({ store, config: { listen: '127.0.0.1:0', drain: 0, grace: 1 } })
+  await ready(server.url)
+  const socket = connect(Number(new URL(server.url).port), '127.0.0.1')
+  socket.on('error', () => {})
+  await once(socket, 'connect')
+  socket.write(`GET ${PATH} HTTP/1.1\r\nhost: x\r\n\r\n`)
+  await once(socket, 'readable')
+  const before = performance.now()
+  await server.stop()
+  t.ok(performance.now() - before > 900, 'it waits')
+  t.ok(performance.now() - before < 10_000, 'not for longer than the grace period')
+  socket.destroy()
+})
+
+t.test('SIGHUP reloads the catalog and the tokens, and the service goes on', async (t) => {
+  const home = t.testdir({})
+  const location = `file:${join(home, 'store')}`
+  const tokens = join(home, 'tokens.json')
+  const token = await addToken(tokens, { name: 'a', scopes: ['read'] })
+  const store = await openStore(location)
+  await Catalog.publish(store)
+  const args = ['--store', location, '--tokens', tokens, '--refresh', '3600']
+  const { url, pid } = await serve(t, args)
+  const headers = { authorization: `Bearer ${token}` }
+  const statusOf = async () => {
+    const { statusCode, body } = await request(`${url}${PATH}`, { headers })
+    await body.dump()
+    return statusCode
+  }
+  t.equal(await statusOf(), 404)
+  await putRecord(store, recordOf({}, { btf: await btfOf(store, RAW.little) }))
+  await Catalog.publish(store)
+  process.kill(pid, 'SIGHUP')
+  await until(statusOf, (status) => status === 200)
+  await removeToken(tokens, 'a')
+  process.kill(pid, 'SIGHUP')
+  await until(statusOf, (status) => status === 401)
 })
 
 t.test('a request that outlasts the grace period is closed', async (t) => {
