@@ -1,5 +1,5 @@
 /*
- * Concurrency helpers: single flight, memoization, a quota, a semaphore, and an ordered map with bounded concurrency.
+ * Sharing and bounding of work: single flight, memoization, a quota and a semaphore. storage/concurrency.ts runs many.
  * They wrap work, which need not know of them.
  */
 import { ServiceError } from './error.ts'
@@ -123,25 +123,5 @@ export class Semaphore {
       this.#waiting.push(take)
       signal?.addEventListener('abort', leave, { once: true })
     })
-  }
-}
-
-/** Maps items with `width` calls of `work` at a time, and yields the results in the order of the items. */
-export async function* mapOrdered<T, R>(
-  items: Iterable<T>,
-  width: number,
-  work: (item: T) => Promise<R>,
-): AsyncGenerator<R> {
-  const running: Promise<R>[] = []
-  try {
-    for (const item of items) {
-      const started = work(item)
-      started.catch(() => {}) // it is thrown when its turn comes
-      running.push(started)
-      if (running.length === width) yield await running.shift()!
-    }
-    while (running.length > 0) yield await running.shift()!
-  } finally {
-    await Promise.allSettled(running)
   }
 }

@@ -8,8 +8,13 @@
  */
 import { posix } from 'node:path'
 import { PassThrough, pipeline, type Readable } from 'node:stream'
-import { type Catalog, type KernelFilter, type Store, sha256Of } from '../../storage/index.ts'
-import { mapOrdered } from '../concurrency.ts'
+import {
+  type Catalog,
+  type KernelFilter,
+  mapOrdered,
+  type Store,
+  sha256Of,
+} from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
 import type { Pool } from '../threads/pool.ts'
 import { VERSION } from '../version.ts'

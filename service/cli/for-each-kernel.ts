@@ -2,8 +2,9 @@
  * Runs a task for each kernel of a command, on all processors: to decompress and hash a kernel's BTF takes longer than
  * the task itself. The results come in the order of the kernels.
  */
+
 import { availableParallelism } from 'node:os'
-import { mapOrdered } from '../concurrency.ts'
+import { mapOrdered } from '../../storage/index.ts'
 import { Pool } from '../threads/pool.ts'
 import type { BtfInput, Tasks } from '../threads/worker.ts'
 import { type ChosenKernel, type KernelError, kernelErrorOf } from './input.ts'

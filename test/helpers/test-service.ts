@@ -54,18 +54,18 @@ export async function btfOf(store: Store, raw: Buffer): Promise<NonNullable<Buil
   return { ...(await putBlob(store, raw)), types, kinds: btf.kinds(), byteOrder, pointerSize }
 }
 
-export interface Mill {
+export interface TestService {
   url: string
   store: Store
   catalog: Catalog
 }
 
 /** Serves records; `records` puts their BTF into the store that it gets. */
-export async function startMill(
+export async function startTestService(
   t: Test,
   records: (store: Store) => Promise<BuildRecord[]> | BuildRecord[] = () => [],
   options: Partial<AppOptions> = {},
-): Promise<Mill> {
+): Promise<TestService> {
   const home = options.store ?? (await openStore('memory:'))
   for (const record of await records(home)) await putRecord(home, record)
   const catalog = await Catalog.open(home)

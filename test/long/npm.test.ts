@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { btfOf, RAW, recordOf, startMill } from '../helpers/test-service.ts'
+import { btfOf, RAW, recordOf, startTestService } from '../helpers/test-service.ts'
 
 const CHECKOUT = join(import.meta.dirname, '../..')
 const MINUTES = 5
@@ -47,7 +47,7 @@ t.test('the packed package works where nothing else is installed', async (t) => 
   await run('npm', 'install', '--no-audit', '--no-fund', '--omit=dev', `./${filename}`)
 
   const name = recordOf({}).kernel
-  const mill = await startMill(t, async (store) => [
+  const mill = await startTestService(t, async (store) => [
     recordOf(name, { btf: await btfOf(store, RAW.little) }),
   ])
 

@@ -12,7 +12,7 @@ import { makePackage } from '../../helpers/package.ts'
 import { makeRunDirectory } from '../../helpers/run-directory.ts'
 import { makeSigner } from '../../helpers/signer.ts'
 import { startServer } from '../../helpers/test-server.ts'
-import { ask, startMill } from '../../helpers/test-service.ts'
+import { ask, startTestService } from '../../helpers/test-service.ts'
 import { makeVmlinux, RELEASE } from '../../helpers/vmlinux.ts'
 
 const PATH = `/v1/btf/debian/12/i686/${RELEASE}`
@@ -52,7 +52,7 @@ async function open(t: Test, builds: readonly number[]) {
   const server = await startServer(t, (request, response) => {
     response.end(readFileSync(join(directory, decodeURIComponent(request.url!))))
   })
-  const service = await startMill(t, undefined, { store })
+  const service = await startTestService(t, undefined, { store })
   return {
     ...env,
     run: () => env.run({ ...repository, url: `${server.url}/debian` }),

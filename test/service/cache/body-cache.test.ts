@@ -6,7 +6,7 @@ import { BodyCache } from '../../../service/cache/body-cache.ts'
 import { Semaphore, SingleFlight } from '../../../service/concurrency.ts'
 import { openStore, type Store, StoreError } from '../../../storage/index.ts'
 import { littleKernels } from '../../helpers/core.ts'
-import { ask, btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
+import { ask, btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 
 const body = (size: number) => async () => ({ bytes: Buffer.alloc(size), sha256: '' })
 
@@ -129,7 +129,7 @@ t.test(
           recordOf({ release: `cold-${n}` }, { btf: await btfOf(store, raw) }),
         ),
       )
-    const mill = await startMill(t, records, { store })
+    const mill = await startTestService(t, records, { store })
     store.reads = 0
     const encodings = ['zstd', 'gzip', 'identity']
     const herd = () =>
@@ -157,7 +157,7 @@ t.test(
   'a request fails while the store is unreachable, and succeeds when it is back',
   async (t) => {
     const store = counting(await openStore('memory:'))
-    const mill = await startMill(
+    const mill = await startTestService(
       t,
       async () => [recordOf({}, { btf: await btfOf(store, RAW.little) })],
       { store },
@@ -176,7 +176,7 @@ t.test(
 
 t.test('a damaged blob is not sent in any encoding', async (t) => {
   const store = await openStore('memory:')
-  const mill = await startMill(
+  const mill = await startTestService(
     t,
     async () => [recordOf({}, { btf: await btfOf(store, RAW.little) })],
     { store },

@@ -17,7 +17,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { canonicalArch, type Kernel } from '../../../storage/index.ts'
-import { btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
+import { btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 
 const SCRIPT = join(import.meta.dirname, '../../../bpf/example/btf-fetch')
 const APPLETS = [
@@ -103,7 +103,7 @@ async function serverThat(t: Test, listener: RequestListener): Promise<string> {
 
 /** A server with two builds of this machine's kernel: the first has the little-endian BTF, the second the other. */
 const startTwins = (t: Test, ...twins: Partial<Kernel>[]) =>
-  startMill(t, (store) =>
+  startTestService(t, (store) =>
     Promise.all(
       twins.map(async (twin, at) => {
         const record = recordOf({ ...here, ...twin })
@@ -117,7 +117,7 @@ for (const [shell, path] of Object.entries(SHELLS)) {
   t.test(
     `${shell}: btf-fetch asks the server once, then uses the cache while its file is intact`,
     async (t) => {
-      const mill = await startMill(t, async (store) => [
+      const mill = await startTestService(t, async (store) => [
         recordOf(here, { btf: await btfOf(store, RAW.little) }),
       ])
       const { fetch, cache } = machineOf(t, path)
@@ -174,7 +174,7 @@ for (const [shell, path] of Object.entries(SHELLS)) {
   )
 
   t.test(`${shell}: btf-fetch does not repeat a request that the server refuses`, async (t) => {
-    const mill = await startMill(t)
+    const mill = await startTestService(t)
     const { fetch, cache } = machineOf(t, path)
     const { status, stdout, stderr } = await fetch('--server', mill.url)
     t.match({ status, stdout }, { status: 1, stdout: /^$/ })

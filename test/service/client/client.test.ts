@@ -9,7 +9,7 @@ import t, { type Test } from 'tap'
 import { type FetchOptions, fetchBtf } from '../../../service/client/client.ts'
 import { FetchError } from '../../../service/client/request.ts'
 import { Catalog, generateKeys, type Kernel, putRecord } from '../../../storage/index.ts'
-import { btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
+import { btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 
 const sha256 = createHash('sha256').update(RAW.little).digest('hex')
 const { kernel } = recordOf({ release: '6.1.0-1+deb12~x', buildId: 'ab'.repeat(20) })
@@ -47,7 +47,7 @@ const filesBelow = (directory: string): string[] =>
 t.test(
   'the client fetches BTF from the server once, then uses its cache, and replaces a damaged file',
   async (t) => {
-    const mill = await startMill(t, async (store) => [
+    const mill = await startTestService(t, async (store) => [
       recordOf(kernel, { btf: await btfOf(store, RAW.little) }),
     ])
     const options = quick(t, mill.url)
@@ -79,7 +79,7 @@ t.test("the client returns the kernel's own BTF without asking a server", async 
 })
 
 t.test('two kernels never share a file in the cache', async (t) => {
-  const mill = await startMill(t, async (store) => [
+  const mill = await startTestService(t, async (store) => [
     recordOf(kernel, { btf: await btfOf(store, RAW.little) }),
   ])
   const options = quick(t, mill.url)
@@ -183,7 +183,7 @@ t.test(
   'with a public key, the client accepts only BTF that the signed catalog names',
   async (t) => {
     const { publicKey, secretKey } = generateKeys()
-    const mill = await startMill(t, async (store) => [
+    const mill = await startTestService(t, async (store) => [
       recordOf(kernel, { btf: await btfOf(store, RAW.little) }),
     ])
     const options = quick(t, mill.url, { publicKey })

@@ -6,7 +6,7 @@ import { Journal } from '../../../service/cache/journal.ts'
 import { MAX_MISSES, Misses } from '../../../service/demand/misses.ts'
 import { openStore, putRecord } from '../../../storage/index.ts'
 import { serve } from '../../helpers/serve-process.ts'
-import { ask, btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
+import { ask, btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 
 interface ListedMiss {
   kernel: { distro: string; version: string; arch: string; release: string }
@@ -23,7 +23,7 @@ const counts = (misses: ListedMiss[]) =>
 t.test(
   'every route counts a missing kernel under its canonical name, most requested first',
   async (t) => {
-    const service = await startMill(t, async (store) => [
+    const service = await startTestService(t, async (store) => [
       recordOf({ release: 'there' }, { btf: await btfOf(store, RAW.little) }),
       recordOf({ release: 'embedded' }, { embedded: true }),
     ])

@@ -16,7 +16,7 @@ import {
 import { startServer } from '../../../service/index.ts'
 import { openStore, type Store, sha256Of } from '../../../storage/index.ts'
 import { run } from '../../helpers/command.ts'
-import { ask, startMill } from '../../helpers/test-service.ts'
+import { ask, startTestService } from '../../helpers/test-service.ts'
 import { ready, until } from '../../helpers/wait-until.ts'
 
 const asking = (url: string, token?: string) =>
@@ -142,7 +142,7 @@ t.test('requests without a token get 401 where the settings require one', async 
   const path = join(t.testdir({}), 'tokens.json')
   const token = await addToken(path, { name: 'reader', scopes: ['read'] })
   const tokens = await Tokens.open(path)
-  const open = await startMill(t, undefined, { tokens, settings: { metrics: 'token' } })
+  const open = await startTestService(t, undefined, { tokens, settings: { metrics: 'token' } })
   t.equal(await statusOf(`${open.url}/v1/kernels`), 200)
   t.equal(await statusOf(`${open.url}/v1/kernels`, token), 200)
   t.equal(
@@ -153,7 +153,7 @@ t.test('requests without a token get 401 where the settings require one', async 
   t.equal(await statusOf(`${open.url}/metrics`), 401)
   t.equal(await statusOf(`${open.url}/metrics`, token), 200)
 
-  const closed = await startMill(t, undefined, { tokens, settings: { read: 'token' } })
+  const closed = await startTestService(t, undefined, { tokens, settings: { read: 'token' } })
   for (const path of ['/v1/kernels', '/v1/btf/a/b/c/d', '/metrics', '/openapi.json', '/docs/']) {
     const { status, headers, json } = await asking(`${closed.url}${path}`)
     t.equal(status, 401, path)

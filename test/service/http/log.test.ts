@@ -9,7 +9,7 @@ import { pino } from 'pino'
 import t from 'tap'
 import { request } from 'undici'
 import { MAIN, run } from '../../helpers/command.ts'
-import { startMill } from '../../helpers/test-service.ts'
+import { startTestService } from '../../helpers/test-service.ts'
 
 type Line = Record<string, unknown>
 
@@ -26,7 +26,7 @@ function collecting() {
 
 t.test('each request is logged once, with the id of the client or a generated one', async (t) => {
   const { lines, logger } = collecting()
-  const { url } = await startMill(t, undefined, { logger })
+  const { url } = await startTestService(t, undefined, { logger })
   const ask = async (path: string, headers: Record<string, string> = {}) => {
     const answer = await request(`${url}${path}`, { headers })
     await answer.body.dump()
@@ -50,7 +50,7 @@ t.test('each request is logged once, with the id of the client or a generated on
   t.type(named, 'string')
 
   const quiet = collecting()
-  const mill = await startMill(t, undefined, {
+  const mill = await startTestService(t, undefined, {
     logger: quiet.logger,
     settings: { logRequests: false },
   })

@@ -3,7 +3,7 @@ import t from 'tap'
 import { request } from 'undici'
 import { startServer } from '../../../service/index.ts'
 import { openStore, putRecord } from '../../../storage/index.ts'
-import { btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
+import { btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 import { ready } from '../../helpers/wait-until.ts'
 
 const textOf = async (url: string) => (await request(url)).body.text()
@@ -59,7 +59,7 @@ t.test(
 )
 
 t.test('requests for arbitrary paths create no new series', async (t) => {
-  const { url } = await startMill(t)
+  const { url } = await startTestService(t)
   const paths = (i: number) => [
     `/v1/btf/a/b/c/${i}`,
     `/${i}`,
@@ -77,6 +77,6 @@ t.test('requests for arbitrary paths create no new series', async (t) => {
 })
 
 t.test('/metrics is not found when metrics are off', async (t) => {
-  const { url } = await startMill(t, undefined, { settings: { metrics: 'off' } })
+  const { url } = await startTestService(t, undefined, { settings: { metrics: 'off' } })
   t.equal((await request(`${url}/metrics`)).statusCode, 404)
 })

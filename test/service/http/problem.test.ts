@@ -1,8 +1,8 @@
 // Requests that are refused by the parser or before they reach a route.
 import t from 'tap'
-import { sendRaw, startMill } from '../../helpers/test-service.ts'
+import { sendRaw, startTestService } from '../../helpers/test-service.ts'
 
-const { url } = await startMill(t)
+const { url } = await startTestService(t)
 
 /** Status and code of the response to raw bytes. */
 async function answerTo(text: string) {

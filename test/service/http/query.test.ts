@@ -6,12 +6,12 @@ import { request } from 'undici'
 import { buildApp } from '../../../service/index.ts'
 import { Catalog, openStore } from '../../../storage/index.ts'
 import { formOf, objectFile } from '../../helpers/bundles.ts'
-import { ask, btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
+import { ask, btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 
 t.test('a plus sign in a query is a plus sign, encoded or not', async (t) => {
   const release = '7.3.4+deb13-amd64'
   const unameVersion = '#1 SMP Debian 7.3.4-1+deb13u1'
-  const { url } = await startMill(t, async (store) => [
+  const { url } = await startTestService(t, async (store) => [
     recordOf({ release, unameVersion, version: '13' }, { btf: await btfOf(store, RAW.little) }),
   ])
   for (const asked of [release, release.replace('+', '%2B')]) {
@@ -89,7 +89,7 @@ t.test('every route refuses a query parameter that it does not know, by its name
 })
 
 t.test('the error lists the parameters that the route takes', async (t) => {
-  const { url } = await startMill(t)
+  const { url } = await startTestService(t)
   const detailOf = async (path: string) => (await ask(`${url}${path}`)).json?.detail
   t.equal(
     await detailOf('/v1/btf/a/b/c/d?buidl=00'),

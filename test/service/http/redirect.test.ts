@@ -8,7 +8,7 @@ import t from 'tap'
 import { fetchBtf } from '../../../service/index.ts'
 import { blobKey, openPresigner, sha256Of } from '../../../storage/index.ts'
 import { makeBucket } from '../../helpers/bucket.ts'
-import { ask, btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
+import { ask, btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 
 const run = promisify(execFile)
 const [LITTLE, BIG] = [sha256Of(RAW.little), sha256Of(RAW.big)]
@@ -21,7 +21,7 @@ const records = async () => [
   recordOf({}, { btf: await btfOf(store, RAW.little) }),
   recordOf({ release: 'small' }, { btf: { ...(await btfOf(store, RAW.big)), size: 10 } }),
 ]
-const { url } = await startMill(t, records, { store, settings: { redirectAbove: 10 } })
+const { url } = await startTestService(t, records, { store, settings: { redirectAbove: 10 } })
 const zstd = { 'accept-encoding': 'zstd' }
 
 t.test('a client that accepts zstd is redirected to a presigned URL of the bucket', async (t) => {
@@ -93,7 +93,7 @@ t.test(
 t.test('a store without presigned URLs never redirects', async (t) => {
   for (const other of ['memory:', `file:${t.testdir({})}`])
     t.equal(await openPresigner(other), undefined)
-  const plain = await startMill(
+  const plain = await startTestService(
     t,
     async (store) => [recordOf({}, { btf: await btfOf(store, RAW.little) })],
     { settings: { redirectAbove: 10 } },

@@ -13,16 +13,19 @@ import {
   type Answer,
   ask,
   btfOf,
-  type Mill,
   RAW,
   recordOf,
-  startMill,
+  startTestService,
+  type TestService,
 } from '../../helpers/test-service.ts'
 
 const PATH = '/v1/btf/debian/12/x86_64/6.1.0-1-amd64'
 
-const start = async (t: Test, options: Parameters<typeof startMill>[2] = {}): Promise<Mill> =>
-  await startMill(
+const start = async (
+  t: Test,
+  options: Parameters<typeof startTestService>[2] = {},
+): Promise<TestService> =>
+  await startTestService(
     t,
     async (store) => [recordOf({}, { btf: await btfOf(store, RAW.little) })],
     options,

@@ -1,7 +1,7 @@
 // Guards of every route: security headers, limits, and what counts as one client.
 import t from 'tap'
 import { SECURITY_HEADERS } from '../../../service/http/security.ts'
-import { ask, sendRaw, startMill } from '../../helpers/test-service.ts'
+import { ask, sendRaw, startTestService } from '../../helpers/test-service.ts'
 
 t.test('every response carries the headers that keep browsers in check', async (t) => {
   const pinned = {
@@ -13,7 +13,7 @@ t.test('every response carries the headers that keep browsers in check', async (
     'x-frame-options': 'SAMEORIGIN',
   }
   t.same(SECURITY_HEADERS, pinned)
-  const { url } = await startMill(t)
+  const { url } = await startTestService(t)
   for (const path of ['/v1/kernels', '/v1/btf/a/b/c/d', '/openapi.json'])
     t.match((await ask(`${url}${path}`)).headers, pinned, path)
   const page = await ask(`${url}/docs/`)
@@ -27,7 +27,7 @@ t.test('every response carries the headers that keep browsers in check', async (
 
 t.test('URLs and headers over their limits are refused', async (t) => {
   const settings = { urlLimit: 300, headerLimit: 2048, bodyLimit: 100 }
-  const { url } = await startMill(t, undefined, { settings })
+  const { url } = await startTestService(t, undefined, { settings })
   const long = await ask(`${url}/v1/kernels?cursor=${'a'.repeat(300)}`)
   t.equal(long.status, 414)
   t.equal(long.json?.code, 'uri_too_long')
@@ -40,7 +40,7 @@ t.test('URLs and headers over their limits are refused', async (t) => {
 
 t.test('a client over the rate limit gets 429, other clients do not', async (t) => {
   const settings = { rateLimit: 5, trustProxy: ['127.0.0.1'] }
-  const { url } = await startMill(t, undefined, { settings })
+  const { url } = await startTestService(t, undefined, { settings })
   const from = (address: string) => ask(`${url}/v1/kernels`, { 'x-forwarded-for': address })
   for (let i = 0; i < 5; i++) t.equal((await from('192.0.2.1')).status, 200)
   const { status, headers, json } = await from('192.0.2.1')
@@ -55,7 +55,7 @@ t.test('a client over the rate limit gets 429, other clients do not', async (t) 
 })
 
 t.test('X-Forwarded-For is trusted only from configured proxies', async (t) => {
-  const { url } = await startMill(t, undefined, { settings: { rateLimit: 5 } })
+  const { url } = await startTestService(t, undefined, { settings: { rateLimit: 5 } })
   const statuses: number[] = []
   for (let i = 0; i < 6; i++)
     statuses.push((await ask(`${url}/v1/kernels`, { 'x-forwarded-for': `192.0.2.${i}` })).status)

@@ -6,11 +6,13 @@ import { gunzipSync, zstdDecompressSync } from 'node:zlib'
 import t from 'tap'
 import { request } from 'undici'
 import { negotiate, parseRange } from '../../../service/http/send.ts'
-import { btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
+import { btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 
 const raw = RAW.little
 const sha256 = createHash('sha256').update(raw).digest('hex')
-const mill = await startMill(t, async (store) => [recordOf({}, { btf: await btfOf(store, raw) })])
+const mill = await startTestService(t, async (store) => [
+  recordOf({}, { btf: await btfOf(store, raw) }),
+])
 const path = `${mill.url}/v1/btf/debian/12/x86_64/6.1.0-1-amd64`
 
 const get = async (headers: Record<string, string> = {}, method: 'GET' | 'HEAD' = 'GET') => {

@@ -2,7 +2,7 @@
 import t from 'tap'
 import type { BtfGenerator } from '../../../service/demand/generation.ts'
 import { type BuildRecord, putRecord } from '../../../storage/index.ts'
-import { ask, btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
+import { ask, btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 
 const [AA, BB, CC] = ['aa', 'bb', 'cc'].map((byte) => byte.repeat(20)) as [string, string, string]
 
@@ -37,7 +37,7 @@ const generator: BtfGenerator = {
   async *watch() {},
 }
 
-const mill = await startMill(
+const mill = await startTestService(
   t,
   async (store) => {
     const [little, big] = [await btfOf(store, RAW.little), await btfOf(store, RAW.big)]

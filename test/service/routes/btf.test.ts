@@ -2,7 +2,7 @@
 import t from 'tap'
 import { request } from 'undici'
 import { type BuildRecord, putRecord } from '../../../storage/index.ts'
-import { btfOf, RAW, recordOf, sendRaw, startMill } from '../../helpers/test-service.ts'
+import { btfOf, RAW, recordOf, sendRaw, startTestService } from '../../helpers/test-service.ts'
 import { until } from '../../helpers/wait-until.ts'
 
 const failure = {
@@ -19,7 +19,7 @@ const TWINS = [
   { buildId: 'bb'.repeat(20), unameVersion: '#1 SMP Debian 6.1.1-2', raw: RAW.big },
 ]
 
-const mill = await startMill(t, async (store) => {
+const mill = await startTestService(t, async (store) => {
   const twins: BuildRecord[] = []
   for (const [at, { raw, ...kernel }] of TWINS.entries()) {
     const record = recordOf({ release: 'twins', ...kernel }, { btf: await btfOf(store, raw) })

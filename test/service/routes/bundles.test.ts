@@ -16,11 +16,11 @@ import {
   putKernels,
   rawOf,
 } from '../../helpers/bundles.ts'
-import { slowly, startMill } from '../../helpers/test-service.ts'
+import { slowly, startTestService } from '../../helpers/test-service.ts'
 
 const store = await openStore('memory:')
 await putKernels(store, KERNELS)
-const mill = await startMill(t, () => [], { store, settings: { bundles: 1 } })
+const mill = await startTestService(t, () => [], { store, settings: { bundles: 1 } })
 const bundles = await bundlesOf(store)
 const task = objectFile('task')
 

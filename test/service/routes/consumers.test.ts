@@ -11,7 +11,7 @@ import { gunzipSync } from 'node:zlib'
 import t, { type Test } from 'tap'
 import { extract } from 'tar-stream'
 import { isElf, readBtf } from '../../../bpf/index.ts'
-import { ask, btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
+import { ask, btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 import { until } from '../../helpers/wait-until.ts'
 
 const run = promisify(execFile)
@@ -30,7 +30,7 @@ const CENTOS = { id: 'centos', versionId: '7', release: '3.10.0-1160.el7.x86_64'
 /** A machine whose BTF is nowhere. */
 const NOBODYS = { ...UBUNTU, release: '5.4.0-9999-aws' }
 
-const mill = await startMill(t, async (store) => {
+const mill = await startTestService(t, async (store) => {
   const [little, big] = [await btfOf(store, RAW.little), await btfOf(store, RAW.big)]
   const centos = { distro: 'centos', version: '7', release: CENTOS.release }
   return [
@@ -106,7 +106,7 @@ for (const agent of ['ptcpdump', 'kyanos'])
 t.test(
   'kyanos falls back to BTFHub when two distributions have a kernel of one name',
   async (t) => {
-    const twin = await startMill(t, async (store) => [
+    const twin = await startTestService(t, async (store) => [
       recordOf(
         { distro: 'debian', version: '12', release: 'x' },
         { btf: await btfOf(store, RAW.big) },

@@ -8,7 +8,7 @@ import t from 'tap'
 import { mergeBtf, parseBtf, toDialect } from '../../../bpf/index.ts'
 import { type BuildRecord, putBlob, sha256Of } from '../../../storage/index.ts'
 import { bpftoolDump, fixture } from '../../helpers/fixtures.ts'
-import { ask, btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
+import { ask, btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 
 const MODULE = fixture('module-x86_64.btf')
 const base = parseBtf(RAW.little)
@@ -25,7 +25,7 @@ const infoOf = (like: NonNullable<BuildRecord['btf']>, raw: Buffer) => ({
 
 /** Wraps a store and counts the reads of each object. */
 const gets = new Map<string, number>()
-const mill = await startMill(t, async (store) => {
+const mill = await startTestService(t, async (store) => {
   const btf = await btfOf(store, RAW.little)
   await putBlob(store, MODULE)
   const modules = { example: infoOf(btf, MODULE) }

@@ -18,7 +18,7 @@ import {
   sha256Of,
 } from '../../../storage/index.ts'
 import { coreObjects, littleKernels } from '../../helpers/core.ts'
-import { ask, btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
+import { ask, btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 import { until } from '../../helpers/wait-until.ts'
 
 const run = promisify(execFile)
@@ -51,7 +51,7 @@ async function fill(store: Store) {
   ]
 }
 
-const mill = await startMill(t, fill)
+const mill = await startTestService(t, fill)
 const home = mkdtempSync(join(tmpdir(), 'drop-in-'))
 t.teardown(() => rmSync(home, { recursive: true }))
 
@@ -315,7 +315,7 @@ async function agrees(t: Test, url: string, catalogue: object) {
 
 t.test("digests in Datadog's catalogue are computed once and survive a restart", async (t) => {
   const state = join(t.testdir({}), 'state')
-  const first = await startMill(t, fill, { settings: { state } })
+  const first = await startTestService(t, fill, { settings: { state } })
   const start = await catalogueOf(first.url)
   t.equal(start.missing, 3)
   const { catalogue } = await until(
@@ -324,7 +324,7 @@ t.test("digests in Datadog's catalogue are computed once and survive a restart",
   )
   await agrees(t, first.url, catalogue)
 
-  const again = await startMill(t, () => [], { store: first.store, settings: { state } })
+  const again = await startTestService(t, () => [], { store: first.store, settings: { state } })
   const known = await catalogueOf(again.url)
   t.same(known, { catalogue, missing: 0 })
   await agrees(t, again.url, known.catalogue)
@@ -338,7 +338,7 @@ t.test(
     await publishArchive(store, await Catalog.publish(store))
     const key = 'archive/debian/13/x86_64/6.12.107+deb13-amd64.btf.tar.xz'
     const kept = await buffer((await store.get(key)).body)
-    const { url } = await startMill(t, () => [], { store })
+    const { url } = await startTestService(t, () => [], { store })
     const { catalogue, missing } = await catalogueOf(url)
     t.equal(missing, 0)
     await agrees(t, url, catalogue)
@@ -346,7 +346,7 @@ t.test(
     t.match((await ask(`${url}/metrics`)).bytes.toString(), /kind="packed"\} 0\n/)
 
     // a damaged archive is not sent
-    const damaged = await startMill(t, () => [], { store })
+    const damaged = await startTestService(t, () => [], { store })
     await store.put(key, Buffer.from('damaged'))
     const { bytes } = await ask(`${damaged.url}/${key.slice('archive/'.length)}`)
     t.ok((await fileIn(bytes)).content.equals(RAW.little))
@@ -354,7 +354,7 @@ t.test(
 )
 
 t.test('concurrent requests for one archive pack it once', async (t) => {
-  const { url } = await startMill(t, fill)
+  const { url } = await startTestService(t, fill)
   const path = `${url}/debian/13/x86_64/6.12.107+deb13-amd64.btf.tar.xz`
   const all = await Promise.all(Array.from({ length: 100 }, () => ask(path)))
   t.ok(all.every(({ status }) => status === 200))

@@ -16,7 +16,7 @@ import { formOf, objectFile, putKernels, rawOf } from '../../helpers/bundles.ts'
 import { run, storeOf } from '../../helpers/command.ts'
 import { coreObjects } from '../../helpers/core.ts'
 import { heavyObject } from '../../helpers/heavy-object.ts'
-import { ask, slowly, startMill } from '../../helpers/test-service.ts'
+import { ask, slowly, startTestService } from '../../helpers/test-service.ts'
 
 const [task, exists, ambiguous] = ['task', 'exists', 'ambiguous'].map((name) =>
   objectFile(name),
@@ -31,7 +31,7 @@ const location = await storeOf(join(home, 'store'), [
   { machine: 'i686', arch: 'x86_64', release: '6.1.0-4', version: '2' },
 ])
 const store = await openStore(location)
-const mill = await startMill(t, () => [], { store })
+const mill = await startTestService(t, () => [], { store })
 
 type Objects = readonly ObjectFile[]
 
@@ -168,7 +168,7 @@ t.test('a refused request gets a problem document', async (t) => {
 })
 
 t.test('results are cached by object and BTF', async (t) => {
-  const { url } = await startMill(t, () => [], { store })
+  const { url } = await startTestService(t, () => [], { store })
   const counted = async () =>
     /btfmill_result_cache_events_total\{result="made"\} (\d+)/.exec(
       (await ask(`${url}/metrics`)).bytes.toString(),
@@ -214,7 +214,7 @@ async function askAll(url: string): Promise<ReturnType<typeof connect>> {
 t.test('a slow reader pauses the work, and a client that disconnects ends it', async (t) => {
   const KERNELS = 1000
   const store = await many(KERNELS)
-  const mill = await startMill(t, () => [], { store, settings: { bulkRequests: 1 } })
+  const mill = await startTestService(t, () => [], { store, settings: { bulkRequests: 1 } })
   const found = async () =>
     Number(
       /btfmill_result_cache_events_total\{result="found"\} (\d+)/.exec(
@@ -239,7 +239,7 @@ t.test('a slow reader pauses the work, and a client that disconnects ends it', a
 
 t.test('a client that disconnects does not abort the work that others wait for', async (t) => {
   const store = await many(1)
-  const mill = await startMill(t, () => [], { store })
+  const mill = await startTestService(t, () => [], { store })
   const reading = slowly(store)
   const socket = await askAll(mill.url)
   while (reading.counts.started === 0) await sleep(5)
@@ -255,7 +255,7 @@ t.test('a client that disconnects does not abort the work that others wait for',
 t.test('a store that fails midway closes the connection', async (t) => {
   const store = await many(3)
   await putKernels(store, [{ release: '9', btf: 'i686' }])
-  const { url } = await startMill(t, () => [], { store })
+  const { url } = await startTestService(t, () => [], { store })
   const get = store.get.bind(store)
   const fails = blobKey(sha256Of(rawOf('i686')))
   store.get = async (key, range) => {
@@ -294,7 +294,7 @@ t.test('a too complex object is refused while other requests are answered', asyn
   const heavy = { name: 'heavy', bytes: heavyObject(t.testdir({})) }
   const store = await many(1)
   await putKernels(store, [{ release: '5', btf: 'i686' }])
-  const { url } = await startMill(t, () => [], { store, settings: { taskTime: 6 } })
+  const { url } = await startTestService(t, () => [], { store, settings: { taskTime: 6 } })
   const surveyed = post('/v1/check', [heavy, task], { url })
   const refused = ['check', 'minimize'].map((route) =>
     post(`/v1/${route}?digest=${X86}`, [heavy], { url }),
@@ -339,7 +339,7 @@ t.test(
   async (t) => {
     const heavy = { name: 'heavy', bytes: heavyObject(t.testdir({})) }
     const settings = { taskMemory: 64 * 1024 * 1024 }
-    const { url } = await startMill(t, () => [], { store: await many(1), settings })
+    const { url } = await startTestService(t, () => [], { store: await many(1), settings })
     const refused = [0, 1].map(() => post(`/v1/check?digest=${X86}`, [heavy], { url }))
     await meanwhile(t, url, refused)
     for (const { bytes } of await Promise.all(refused))

@@ -1,7 +1,7 @@
 // /v1/kernels: filters, pages, NDJSON, states.
 import t from 'tap'
 import { request } from 'undici'
-import { btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
+import { btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 
 const failure = {
   code: 'no_vmlinux',
@@ -13,7 +13,7 @@ const failure = {
 
 const RELEASES = Array.from({ length: 25 }, (_, i) => `5.10.0-${i}-amd64`)
 
-const mill = await startMill(t, async (store) => {
+const mill = await startTestService(t, async (store) => {
   const btf = await btfOf(store, RAW.little)
   return [
     ...RELEASES.map((release) => recordOf({ version: '11', release }, { btf })),

@@ -14,7 +14,7 @@ import {
   StoreError,
 } from '../../../storage/index.ts'
 import { coreObjects, littleKernels } from '../../helpers/core.ts'
-import { ask, btfOf, RAW, recordOf, startMill } from '../../helpers/test-service.ts'
+import { ask, btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 
 const KERNEL = readFileSync(littleKernels().get('x86_64')!)
 const [AA, BB, CC] = ['aa', 'bb', 'cc'].map((byte) => byte.repeat(20)) as [string, string, string]
@@ -82,7 +82,7 @@ const records = [
 for (const record of records) await putRecord(store, record)
 await Catalog.publish(store, generateKeys().secretKey)
 const options = { store, settings: { generate: 'on-miss' as const }, generator }
-const { url } = await startMill(t, () => [], options)
+const { url } = await startTestService(t, () => [], options)
 
 interface Case {
   path: string
