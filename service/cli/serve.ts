@@ -20,9 +20,10 @@ export async function run(
   const reading = await read(path, json ? { logFormat: 'json', ...flags } : flags)
   if (reading.kind === 'wrong') throw new InvalidArgumentError(reading.problems.join('; '))
   const logger = loggerOf(reading.config)
-  const config = { ...reading.config, state: await stateFor(reading.config, logger) }
+  const store = await openStore(reading.config.store)
+  const state = reading.config.state || (await stateBeside(store, logger))
+  const config = { ...reading.config, state }
   logger.info({ config: shown(config) }, 'btfmill starts')
-  const store = await openStore(config.store)
   const generator = config.generate === 'on-miss' ? await openGenerator(store, config) : undefined
   const server = await startServer({ store, config, logger, ...(generator && { generator }) })
   // also while it stops: the default would end the process and cut off responses
@@ -65,13 +66,12 @@ async function read(path: string | undefined, flags: Record<string, unknown>): P
 }
 
 /**
- * The directory for what the server remembers: the configured one, or one beside a store on disk, if it is writable.
- * Without one, all of that is forgotten when the server ends.
+ * The directory beside a store on disk for what the server remembers, if it is writable. Without one, all of that is
+ * forgotten when the server ends.
  */
-async function stateFor({ state, store }: Config, logger: Logger): Promise<string> {
-  const [, scheme = 'file', path] = /^(?:([a-z0-9]+):)?(.+?)\/*$/.exec(store) ?? []
-  if (state !== '' || scheme !== 'file' || path === undefined) return state
-  const beside = `${path}-state`
+async function stateBeside({ url }: Store, logger: Logger): Promise<string> {
+  if (!url.startsWith('file:')) return ''
+  const beside = `${url.slice('file:'.length)}-state`
   try {
     await mkdir(beside, { recursive: true })
     await access(beside, constants.W_OK)

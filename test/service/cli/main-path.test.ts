@@ -98,6 +98,21 @@ t.test('a kernel travels from a package through generate, list and serve to fetc
   t.equal(await server.stop(), 0)
 })
 
+t.test(
+  'serve remembers beside a store on disk, however its path is written, and only there',
+  async (t) => {
+    for (const path of ['plain', 'slash/', './dots/../dots']) {
+      const server = await serve(`${directory}/${path}`)
+      t.equal(await server.stop(), 0)
+    }
+    for (const name of ['plain', 'slash', 'dots'])
+      t.ok(existsSync(join(directory, `${name}-state`)), name)
+    const server = await serve('memory:')
+    t.equal(await server.stop(), 0)
+    t.notOk(existsSync('memory:-state'))
+  },
+)
+
 t.test('list reports a damaged record, and lists the others', async (t) => {
   const bad = join(directory, 'store/kernels/debian/12/i686/damaged')
   mkdirSync(bad, { recursive: true })

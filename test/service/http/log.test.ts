@@ -80,7 +80,10 @@ t.test('`serve` logs its configuration at start, without secrets', async (t) => 
 
   writeFileSync(file, '{')
   t.match(await run('serve', '--config', file), { status: 2, stderr: /config\.json/ })
-  t.match(await run('serve', '--rate-limit', '-1'), { status: 2, stderr: /--rate-limit must be/ })
+  t.match(await run('serve', '--rate-limit', '-1'), {
+    status: 2,
+    stderr: /invalid --rate-limit "-1": expected/,
+  })
   const secret = await run('serve', '--listen', '127.0.0.1:0', '--store', 's3://a:hunter2@b/')
   t.equal(secret.status, 1)
   t.notMatch(secret.stdout + secret.stderr, /hunter2/)
