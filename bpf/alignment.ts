@@ -46,7 +46,7 @@ export class Alignments {
   }
 
   /**
-   * Whether a struct or union needs `packed`: a member is misaligned, or the size is not a multiple of the alignment
+   * True if a struct or union needs `packed`: a member is misaligned, or the size is not a multiple of the alignment
    * (libbpf `btf_is_struct_packed`).
    */
   isPacked(struct: StructType, depth = 0): boolean {

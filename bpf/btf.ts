@@ -224,7 +224,7 @@ export class Btf {
     return headAt(strings, offset - stringsStart)
   }
 
-  /** Whether the string at an offset equals these bytes. */
+  /** True if the string at an offset equals these bytes. */
   stringIs(offset: number, bytes: Uint8Array): boolean {
     const { strings, stringsStart } = this.#stringsOf(offset)
     const start = offset - stringsStart

@@ -152,7 +152,7 @@ class NameSpace {
   }
 }
 
-/** Whether a type only declares a tag: a FWD, or an enum without values. */
+/** True if a type only declares a tag: a FWD, or an enum without values. */
 export function isForward(btf: Btf, id: number): boolean {
   const kind = btf.kind(id)
   if (btf.name(id) === '') return false

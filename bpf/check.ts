@@ -24,7 +24,7 @@ export interface SourceLine {
   readonly text: string
 }
 
-/** Whether the verifier reaches a poisoned instruction. `onlyIf` is the branch that decides, if one is found. */
+/** True if the verifier reaches a poisoned instruction. `onlyIf` is the branch that decides, if one is found. */
 export type Guard =
   | { readonly is: 'guarded' }
   | { readonly is: 'unguarded' }

@@ -31,7 +31,7 @@ export class Comparison {
     if (this.#steps > MAX_STEPS) throw new RelocationError('too_complex')
   }
 
-  /** Whether a field is compatible with another of the same name (`bpf_core_fields_are_compat`). Errors: a RelocationError. */
+  /** True if a field is compatible with another of the same name (`bpf_core_fields_are_compat`). Errors: a RelocationError. */
   fields(localId: number, targetId: number): boolean {
     const { local, target } = this
     let a = localId
@@ -66,7 +66,7 @@ export class Comparison {
     }
   }
 
-  /** Whether types are compatible, for the relocations about existence, id and size (`bpf_core_types_are_compat`). Errors: a RelocationError. */
+  /** True if types are compatible, for the relocations about existence, id and size (`bpf_core_types_are_compat`). Errors: a RelocationError. */
   types(localId: number, targetId: number, level = MAX_DEPTH): boolean {
     const { local, target } = this
     if (!sameKind(local.kind(localId), target.kind(targetId))) return false
@@ -114,7 +114,7 @@ export class Comparison {
     throw new RelocationError('too_complex')
   }
 
-  /** Whether a type has everything that the object's type has (`bpf_core_types_match`). Errors: a RelocationError. */
+  /** True if a type has everything that the object's type has (`bpf_core_types_match`). Errors: a RelocationError. */
   match(localId: number, targetId: number, behindPointer = false, level = MAX_DEPTH): boolean {
     if (level <= 0) throw new RelocationError('too_complex')
     const { local, target } = this
@@ -226,7 +226,7 @@ export class Comparison {
   }
 }
 
-/** Whether kinds are the same, or both enums of any width (`btf_kind_core_compat`). */
+/** True if kinds are the same, or both enums of any width (`btf_kind_core_compat`). */
 export function sameKind(a: number, b: number): boolean {
   return a === b || (isEnum(a) && isEnum(b))
 }
@@ -266,7 +266,7 @@ function nameBytes(btf: Btf, id: number): Uint8Array {
   return btf.stringBytes(id === 0 ? 0 : btf.word(id, 0))
 }
 
-/** Whether names are the same without flavours; an empty name matches only an empty one (`bpf_core_names_match`). */
+/** True if names are the same without flavours; an empty name matches only an empty one (`bpf_core_names_match`). */
 function namesMatch(local: Uint8Array, target: Uint8Array): boolean {
   if (target.length === 0) return local.length === 0
   return sameEssence(local, target)

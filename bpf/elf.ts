@@ -262,7 +262,7 @@ interface ElfHeader {
   readonly nameTable: number
 }
 
-/** Whether the bytes begin with ELF's magic. */
+/** True if the bytes begin with ELF's magic. */
 export function isElf(bytes: Uint8Array): boolean {
   return bytes[0] === 0x7f && bytes[1] === 0x45 && bytes[2] === 0x4c && bytes[3] === 0x46
 }

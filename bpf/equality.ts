@@ -137,13 +137,13 @@ class Equality {
   }
 }
 
-/** Whether a type is a FWD, or an enum without values, which is how BTF declares an enum. */
+/** True if a type is a FWD, or an enum without values, which is how BTF declares an enum. */
 function isDeclaration(info: number): boolean {
   const kind = infoKind(info)
   return kind === KIND.FWD || (isEnum(kind) && infoVlen(info) === 0)
 }
 
-/** Whether a declaration fits a definition, apart from the names. */
+/** True if a declaration fits a definition, apart from the names. */
 function declares(declaration: number, definition: number): boolean {
   if (infoKind(declaration) !== KIND.FWD) return true
   return infoKind(definition) === (infoFlag(declaration) ? KIND.UNION : KIND.STRUCT)

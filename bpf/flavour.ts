@@ -26,7 +26,7 @@ export function essentialName(name: Uint8Array): Uint8Array {
   return name.subarray(0, essentialLength(name))
 }
 
-/** Whether two names are the same without their flavours. */
+/** True if two names are the same without their flavours. */
 export function sameEssence(a: Uint8Array, b: Uint8Array): boolean {
   // most names differ in the first letter
   if (a[0] !== b[0]) return false

@@ -27,7 +27,7 @@ const PE_MACHINES: Readonly<Record<number, readonly [machine: number, arch: stri
   43620: [183, 'aarch64'],
 }
 
-/** Whether the bytes hold an unpacked kernel: they contain its banner. */
+/** True if the bytes hold an unpacked kernel: they contain its banner. */
 export const isKernelImage = (image: Uint8Array): boolean => findBannerIn(image) !== undefined
 
 /**

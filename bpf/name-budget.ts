@@ -11,7 +11,7 @@ const LONG = 512
 /** Bytes of names per byte of BTF: what the shortest elements, of 8 bytes, reach with names of `LONG` bytes. */
 const MOST = LONG / 8
 
-/** Whether some string has `LONG` bytes or more. Skips through the section, so most bytes are not read. */
+/** True if some string has `LONG` bytes or more. Skips through the section, so most bytes are not read. */
 export function hasLongString(strings: Uint8Array): boolean {
   for (let at = 0; at + LONG <= strings.length; ) {
     let nul = at + LONG - 1

@@ -46,7 +46,7 @@ export class Reachability {
     this.#callers = Map.groupBy(object.calls, (call) => call.target)
   }
 
-  /** Whether an instruction is reached, by its index in its program. */
+  /** True if an instruction is reached, by its index in its program. */
   of(program: BpfProgram, instruction: number): Reached {
     const outside = this.#function(program)
     if (outside.is === 'never') return outside
@@ -56,7 +56,7 @@ export class Reachability {
     return inside.is === 'always' ? outside : inside
   }
 
-  /** Whether a function is reached. Programs, and functions that are verified on their own, always are. */
+  /** True if a function is reached. Programs, and functions that are verified on their own, always are. */
   #function(program: BpfProgram): Reached {
     const known = this.#functions.get(program)
     if (known) return known

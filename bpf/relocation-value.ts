@@ -44,7 +44,7 @@ export function calculate(
   return { old, new: now, wrongAccess }
 }
 
-/** Whether a load stays correct with another size: this holds for pointers and unsigned integers. */
+/** True if a load stays correct with another size: this holds for pointers and unsigned integers. */
 function adjustable(local: Spec, oldType: number, target: Spec, newType: number): boolean {
   const kind = local.btf.kind(oldType)
   if (kind !== target.btf.kind(newType)) return false

@@ -207,7 +207,7 @@ function memberBitOffset(btf: Btf, id: number, index: number): number {
   return btf.flag(id) ? offset & 0xffffff : offset
 }
 
-/** Whether an index lies in an array. A flexible array, last in its struct, takes any index (`is_flex_arr`). */
+/** True if an index lies in an array. A flexible array, last in its struct, takes any index (`is_flex_arr`). */
 function inArray(spec: Spec, array: number, index: number, before: Accessor): boolean {
   const length = spec.btf.word(array, 20)
   const flexible =

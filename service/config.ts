@@ -41,7 +41,11 @@ interface NumberOptions {
 
 const number = (value: string, usual: number, description: string, options: NumberOptions = {}) =>
   Type.Integer({
-    ...{ minimum: 1, maximum: 2 ** 31 - 1, default: usual, description, value },
+    minimum: 1,
+    maximum: 2 ** 31 - 1,
+    default: usual,
+    description,
+    value,
     ...options,
   })
 
@@ -53,7 +57,12 @@ const seconds = (usual: number, description: string, options?: NumberOptions) =>
 
 const size = (usual: number, description: string, options: NumberOptions = {}) =>
   Type.Integer({
-    ...{ minimum: 1, maximum: TIB, default: usual, description, value: 'size', size: true },
+    minimum: 1,
+    maximum: TIB,
+    default: usual,
+    description,
+    value: 'size',
+    size: true,
     ...options,
   })
 
@@ -62,7 +71,10 @@ const toggle = (usual: boolean, description: string) =>
 
 const list = (value: string, description: string, defaultText: string) =>
   Type.Array(Type.String({ minLength: 1 }), {
-    ...{ default: [] as string[], description, value, defaultText },
+    default: [] as string[],
+    description,
+    value,
+    defaultText,
   })
 
 const text = (value: string, description: string, defaultText?: string) =>
@@ -73,11 +85,14 @@ const SCRATCH_FORMS = 'DIR, DIR:SIZE or :SIZE'
 
 const SERVER = {
   store: Type.String({
-    ...{ default: DEFAULT_STORE, value: 'store', minLength: 1 },
+    default: DEFAULT_STORE,
+    value: 'store',
+    minLength: 1,
     description: 'store with the BTF: a directory, or s3://BUCKET/PREFIX?endpoint=URL',
   }),
   listen: Type.String({
-    ...{ default: '127.0.0.1:8080', value: 'address' },
+    default: '127.0.0.1:8080',
+    value: 'address',
     description: `address to listen on: ${LISTEN_FORMS}`,
   }),
   state: text(
@@ -90,7 +105,8 @@ const SERVER = {
   }),
   bodyCache: size(256 * MIB, 'memory for response bodies that are kept', { minimum: MIB }),
   redirectAbove: size(0, 'with a store in S3, redirect clients to the bucket for BTF above this', {
-    ...{ minimum: 0, defaultText: '0, never' },
+    minimum: 0,
+    defaultText: '0, never',
   }),
 }
 
@@ -140,7 +156,9 @@ const GENERATION = {
   generatePerHour: count(60, 'generations started per hour and client'),
   jobs: count(1, 'packages to work on at once', { maximum: 256 }),
   jobMemory: size(0, 'memory all jobs may use together', {
-    ...{ minimum: 0, maximum: 16 * TIB, defaultText: '75 % of RAM' },
+    minimum: 0,
+    maximum: 16 * TIB,
+    defaultText: '75 % of RAM',
   }),
   scratch: text(
     'dir[:size]',
@@ -156,13 +174,15 @@ const GENERATION = {
 const OBJECTS = {
   taskTime: seconds(10, 'seconds to work on an object for one kernel', { maximum: 3600 }),
   taskMemory: size(256 * MIB, 'memory to work on an object for one kernel', {
-    ...{ minimum: 16 * MIB, maximum: 16 * GIB },
+    minimum: 16 * MIB,
+    maximum: 16 * GIB,
   }),
   resultMemory: size(32 * MIB, 'memory for results of objects that are kept', { minimum: MIB }),
   bulkRequests: count(16, 'requests at once that minimize or check for many kernels'),
   bundles: count(4, 'bundles made at once; one may take 800 MB, for xz'),
   uploadLimit: size(32 * MIB, 'largest file a client may upload', {
-    ...{ minimum: KIB, maximum: 2 * GIB - 1 },
+    minimum: KIB,
+    maximum: 2 * GIB - 1,
   }),
   uploadMemory: size(512 * MIB, 'memory for all uploads that are received or worked on', {
     minimum: KIB,
@@ -181,10 +201,12 @@ const LIMITS = {
     maximum: 3600,
   }),
   drain: seconds(1, 'seconds to announce a shutdown before idle connections close', {
-    ...{ minimum: 0, maximum: 3600 },
+    minimum: 0,
+    maximum: 3600,
   }),
   grace: seconds(30, 'seconds to finish running requests at shutdown', {
-    ...{ minimum: 0, maximum: 3600 },
+    minimum: 0,
+    maximum: 3600,
   }),
 }
 
@@ -250,7 +272,12 @@ const NAMES = settings.map(({ name }) => name)
 function settingOf(name: SettingName, group: string, schema: TSchema): Setting {
   const { description, value, default: usual, defaultText } = keywordsOf(schema)
   return {
-    ...{ name, group, flag: `--${kebab(name)}`, env: envOf(name), description, value },
+    name,
+    group,
+    flag: `--${kebab(name)}`,
+    env: envOf(name),
+    description,
+    value,
     default: usual,
     defaultText: defaultText ?? (String(show(name, usual)) || undefined),
     ...(Type.IsEnum(schema) && { choices: schema.enum.map(String) }),

@@ -47,7 +47,10 @@ async function openGenerator(store: Store, config: Config): Promise<OnDemandGene
   const sources = await readSources(config.sources || undefined)
   const secretKey = await readSecretKey(config.secretKey)
   return await OnDemandGenerator.open({
-    ...{ store, limit, jobs, sources: [...sources.values()] },
+    store,
+    limit,
+    jobs,
+    sources: [...sources.values()],
     ...(queue && { queue }),
     ...(mirror && { mirror }),
     ...budgetOf(jobMemory, scratch),

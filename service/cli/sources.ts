@@ -34,7 +34,10 @@ async function describe(source: Source) {
     }
   })
   return {
-    ...{ id, distro, protocol, optIn },
+    id,
+    distro,
+    protocol,
+    optIn,
     architectures: Object.keys(architectures),
     versions: await Promise.all(versions),
   }

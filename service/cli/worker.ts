@@ -26,7 +26,11 @@ export async function run(options: WorkerCommandOptions): Promise<number> {
     const { published, failed, left } = await work({
       store: await openStore(options.store),
       sources: [...(await readSources(options.sources || undefined)).values()],
-      ...{ queue, jobs, lease, onEvent: view.onEvent, ...stop },
+      queue,
+      jobs,
+      lease,
+      onEvent: view.onEvent,
+      ...stop,
       ...budgetOf(jobMemory, scratch),
       ...(mirror && { mirror }),
       ...(archive !== undefined && { archive }),

@@ -301,15 +301,15 @@ async function tryRow(workshop: Workshop, row: Row): Promise<void> {
   const arch = images.arch(packaged)
   const source = await build(workshop, row, arch)
   const { distro } = source
-  const mill = await makeRunDirectory(t)
+  const runDirectory = await makeRunDirectory(t)
   const filter = { distro, version: row.version, arch }
   const mirror = { url: `file://${directory}/debian`, source }
-  const summary = await mill.run(mirror, { filter, jobs: 2 })
+  const summary = await runDirectory.run(mirror, { filter, jobs: 2 })
   const clean = { published: row.kernels.length, failed: {}, sourcesFailed: 0, skipped: 0 }
   t.match(summary, clean, 'all kernels are found and generated')
-  if (summary.sourcesFailed > 0) t.same(await mill.sourceFailures(), [])
+  if (summary.sourcesFailed > 0) t.same(await runDirectory.sourceFailures(), [])
   t.same(
-    (await mill.records()).map(({ kernel, package: from, failure }) => ({
+    (await runDirectory.records()).map(({ kernel, package: from, failure }) => ({
       distro: kernel.distro,
       version: kernel.version,
       arch: kernel.arch,
@@ -332,8 +332,8 @@ async function tryRow(workshop: Workshop, row: Row): Promise<void> {
       }))
       .sort((a, b) => (a.release < b.release ? -1 : 1)),
   )
-  await mill.verify()
-  t.match(await mill.run(mirror, { filter }), {
+  await runDirectory.verify()
+  t.match(await runDirectory.run(mirror, { filter }), {
     ...clean,
     published: 0,
     skipped: row.kernels.length,

@@ -47,7 +47,7 @@ t.test('the packed package works where nothing else is installed', async (t) => 
   await run('npm', 'install', '--no-audit', '--no-fund', '--omit=dev', `./${filename}`)
 
   const name = recordOf({}).kernel
-  const mill = await startTestService(t, async (store) => [
+  const testService = await startTestService(t, async (store) => [
     recordOf(name, { btf: await btfOf(store, RAW.little) }),
   ])
 
@@ -57,7 +57,16 @@ t.test('the packed package works where nothing else is installed', async (t) => 
       `--${key === 'version' ? 'distro-version' : key}`,
       value,
     ])
-    await run('npx', 'btfmill', 'fetch', '--server', mill.url, ...filters, '-o', 'fetched.btf')
+    await run(
+      'npx',
+      'btfmill',
+      'fetch',
+      '--server',
+      testService.url,
+      ...filters,
+      '-o',
+      'fetched.btf',
+    )
     t.ok(readFileSync(join(home, 'fetched.btf')).equals(RAW.little))
     t.match(await run('npx', 'btfmill', 'dump', 'fetched.btf'), /struct/)
     t.equal(await run('npx', 'btfmill', 'list', '--json'), '', 'the default store is empty')
@@ -67,7 +76,7 @@ t.test('the packed package works where nothing else is installed', async (t) => 
     writeFileSync(
       join(home, 'agent.js'),
       `import { fetchBtf } from 'btfmill/client'
-       const options = ${JSON.stringify({ server: mill.url, kernel: name, cache: 'cache' })}
+       const options = ${JSON.stringify({ server: testService.url, kernel: name, cache: 'cache' })}
        console.log(JSON.stringify(await fetchBtf(options)))`,
     )
     t.match(JSON.parse(await run('node', 'agent.js')), { origin: 'server', sha256 })

@@ -24,13 +24,17 @@ const signer = makeSigner(t)
 type Answer = RequestListener
 
 /** Serves the input directory, and answers the paths in `odd` in another way. */
-async function serve(t: Test, mill: RunDirectory, odd: [RegExp, Answer][] = []): Promise<Server> {
+async function serve(
+  t: Test,
+  runDirectory: RunDirectory,
+  odd: [RegExp, Answer][] = [],
+): Promise<Server> {
   return await startServer(t, (request, response) => {
     const path = decodeURIComponent(request.url!.replace(/[?].*/, ''))
     const answer = odd.find(([pattern]) => pattern.test(path))?.[1]
     if (answer) return answer(request, response)
     try {
-      response.end(readFileSync(join(mill.directory, path)))
+      response.end(readFileSync(join(runDirectory.directory, path)))
     } catch {
       response.writeHead(404).end()
     }
@@ -38,22 +42,22 @@ async function serve(t: Test, mill: RunDirectory, odd: [RegExp, Answer][] = []):
 }
 
 /** Makes an apt suite and an rpm-md repository in the input directory, each with one kernel. */
-function fill(mill: RunDirectory): void {
-  const image = join(mill.directory, 'vmlinux')
+function fill(runDirectory: RunDirectory): void {
+  const image = join(runDirectory.directory, 'vmlinux')
   makeVmlinux(image, { release: '5.4.0-42-generic', machine: 'x86_64' })
   const name = 'linux-image-unsigned-5.4.0-42-generic-dbgsym'
   const files = { 'usr/lib/debug/boot/vmlinux-5.4.0-42-generic': image }
   const options = { name, version: '5.4.0-42.46', architecture: 'amd64', files }
-  const main = [makePackage(mill.directory, undefined, options)]
+  const main = [makePackage(runDirectory.directory, undefined, options)]
   const suite = { suite: 'focal', architecture: 'amd64', components: { main }, signer }
-  makeSuite(join(mill.directory, 'ubuntu'), suite)
+  makeSuite(join(runDirectory.directory, 'ubuntu'), suite)
 
   const release = '5.14.0-1.el9.x86_64'
   makeVmlinux(image, { release, machine: 'x86_64' })
   const path = `usr/lib/debug/lib/modules/${release}/vmlinux`
-  const rpm = makeRpm(mill.directory, { files: { [path]: image } })
-  makeRpmRepository(join(mill.directory, 'alma'), { packages: [rpm], form: 'xml' })
-  signRepomd(join(mill.directory, 'alma'), signer)
+  const rpm = makeRpm(runDirectory.directory, { files: { [path]: image } })
+  makeRpmRepository(join(runDirectory.directory, 'alma'), { packages: [rpm], form: 'xml' })
+  signRepomd(join(runDirectory.directory, 'alma'), signer)
 }
 
 const amd64 = { x86_64: 'amd64' }
@@ -85,21 +89,21 @@ const almaAt = (url: string, rest: object = {}): Source =>
 /** Runs over sources and asserts that none of them can be read, with this code and message. */
 async function fails(
   t: Test,
-  mill: RunDirectory,
+  runDirectory: RunDirectory,
   sources: readonly Source[],
   code: FailureCode,
   message = /./,
 ): Promise<void> {
-  const summary = await mill.run({ sources })
+  const summary = await runDirectory.run({ sources })
   t.match(summary, { published: 0, failed: {}, sourcesFailed: sources.length }, code)
-  t.same(await mill.records(), [])
+  t.same(await runDirectory.records(), [])
   t.match(
-    await mill.sourceFailures(),
+    await runDirectory.sourceFailures(),
     sources
       .map(({ id }) => ({ source: id, failure: { code, message, attempts: 1 } }))
       .toSorted((a, b) => (a.source < b.source ? -1 : 1)),
   )
-  t.same(await mill.leftovers(), [], 'no files are left')
+  t.same(await runDirectory.leftovers(), [], 'no files are left')
 }
 
 t.test('each fault of an index server gives its own error code', async (t) => {
@@ -149,9 +153,9 @@ t.test('each fault of an index server gives its own error code', async (t) => {
     ],
   ] as [string, Answer, FailureCode, FailureCode?][]) {
     await t.test(what, async (t) => {
-      const mill = await makeRunDirectory(t)
-      const { url } = await serve(t, mill, [[index, answer]])
-      await fails(t, mill, [ubuntuAt(url)], apt)
+      const runDirectory = await makeRunDirectory(t)
+      const { url } = await serve(t, runDirectory, [[index, answer]])
+      await fails(t, runDirectory, [ubuntuAt(url)], apt)
       const other = await makeRunDirectory(t)
       await fails(t, other, [almaAt(url, { keyrings: undefined, signed: false })], rpm)
     })
@@ -161,51 +165,63 @@ t.test('each fault of an index server gives its own error code', async (t) => {
 t.test(
   'a source with a missing, wrong or expired signature is not read until it is repaired',
   async (t) => {
-    const mill = await makeRunDirectory(t)
-    fill(mill)
-    const { url } = await serve(t, mill)
+    const runDirectory = await makeRunDirectory(t)
+    fill(runDirectory)
+    const { url } = await serve(t, runDirectory)
     const both = (rest: object) => [ubuntuAt(url, rest), almaAt(url, rest)]
     const stranger = makeSigner(t)
     await fails(
       t,
-      mill,
+      runDirectory,
       both({ keyrings: [stranger.keyring] }),
       'invalid_signature',
       /not made by a key in the keyring/,
     )
-    await fails(t, mill, both({ keyrings: ['/nowhere.gpg'] }), 'no_keyring', /\/nowhere\.gpg/)
+    await fails(
+      t,
+      runDirectory,
+      both({ keyrings: ['/nowhere.gpg'] }),
+      'no_keyring',
+      /\/nowhere\.gpg/,
+    )
 
-    const release = join(mill.directory, 'ubuntu/dists/focal/InRelease')
-    const repomd = join(mill.directory, 'alma/repodata/repomd.xml')
+    const release = join(runDirectory.directory, 'ubuntu/dists/focal/InRelease')
+    const repomd = join(runDirectory.directory, 'alma/repodata/repomd.xml')
     const [signed, described] = [readFileSync(release, 'utf8'), readFileSync(repomd, 'utf8')]
     writeFileSync(release, signed.replace('Origin: Test', 'Origin: Tesa'))
     writeFileSync(repomd, described.replace('<revision>', '<revision>1'))
-    await fails(t, mill, both({}), 'invalid_signature', /does not match the content/)
+    await fails(t, runDirectory, both({}), 'invalid_signature', /does not match the content/)
     writeFileSync(repomd, described)
 
     const lapsed = makeSigner(t, { lapsed: true })
     const text = signed.replace(/^.*?\n\n/s, '').replace(/-----BEGIN.*/s, '')
     writeFileSync(release, lapsed.sign(text))
-    signRepomd(join(mill.directory, 'alma'), lapsed)
-    await fails(t, mill, both({ keyrings: [lapsed.keyring] }), 'expired_signature', /has expired/)
+    signRepomd(join(runDirectory.directory, 'alma'), lapsed)
+    await fails(
+      t,
+      runDirectory,
+      both({ keyrings: [lapsed.keyring] }),
+      'expired_signature',
+      /has expired/,
+    )
     rmSync(`${repomd}.asc`)
-    await fails(t, mill, [almaAt(url)], 'invalid_signature', /does not exist/)
+    await fails(t, runDirectory, [almaAt(url)], 'invalid_signature', /does not exist/)
 
     writeFileSync(release, signed)
-    signRepomd(join(mill.directory, 'alma'), signer)
+    signRepomd(join(runDirectory.directory, 'alma'), signer)
     const sources = both({})
-    t.match(await mill.run({ sources }), { published: 2, sourcesFailed: 0 })
-    t.same(await mill.sourceFailures(), [], 'the failures of repaired sources are removed')
+    t.match(await runDirectory.run({ sources }), { published: 2, sourcesFailed: 0 })
+    t.same(await runDirectory.sourceFailures(), [], 'the failures of repaired sources are removed')
   },
 )
 
 t.test('an index or a package with another digest than its index names is rejected', async (t) => {
-  const mill = await makeRunDirectory(t)
-  fill(mill)
-  const { url } = await serve(t, mill)
+  const runDirectory = await makeRunDirectory(t)
+  fill(runDirectory)
+  const { url } = await serve(t, runDirectory)
   const at = (folder: string, pattern: RegExp) => {
-    const files = readdirSync(join(mill.directory, folder), { recursive: true }) as string[]
-    return join(mill.directory, folder, files.find((file) => pattern.test(file))!)
+    const files = readdirSync(join(runDirectory.directory, folder), { recursive: true }) as string[]
+    return join(runDirectory.directory, folder, files.find((file) => pattern.test(file))!)
   }
   /** Changes a byte of a file during `run`. */
   const withChangedByte = async (path: string, run: () => Promise<void>) => {
@@ -218,7 +234,7 @@ t.test('an index or a package with another digest than its index names is reject
   }
   const [ubuntu, alma] = [ubuntuAt(url), almaAt(url)]
   await withChangedByte(at('ubuntu', /Packages\.xz$/), () =>
-    fails(t, mill, [ubuntu], 'index_mismatch', /Packages/),
+    fails(t, runDirectory, [ubuntu], 'index_mismatch', /Packages/),
   )
   const others = await makeRunDirectory(t)
   await withChangedByte(at('alma', /primary\.xml/), () =>
@@ -243,14 +259,14 @@ t.test('an index or a package with another digest than its index names is reject
 })
 
 t.test('a source that cannot be read does not affect the others', async (t) => {
-  const mill = await makeRunDirectory(t)
-  fill(mill)
-  const { url } = await serve(t, mill, [
+  const runDirectory = await makeRunDirectory(t)
+  fill(runDirectory)
+  const { url } = await serve(t, runDirectory, [
     [/InRelease$/, (_, response) => void response.writeHead(500).end()],
   ])
   const sources = [ubuntuAt(url), almaAt(url)]
   const events: string[] = []
-  const summary = await mill.run(
+  const summary = await runDirectory.run(
     { sources },
     {
       onEvent: (event) => {
@@ -264,12 +280,12 @@ t.test('a source that cannot be read does not affect the others', async (t) => {
 })
 
 t.test('an unchanged repository is read once, and later runs only revalidate it', async (t) => {
-  const mill = await makeRunDirectory(t)
-  fill(mill)
-  const { url, answered } = await serveDirectory(t, mill.directory)
+  const runDirectory = await makeRunDirectory(t)
+  fill(runDirectory)
+  const { url, answered } = await serveDirectory(t, runDirectory.directory)
   const sources = [ubuntuAt(url), almaAt(url)]
   const run = async () => {
-    const summary = await mill.run({ sources })
+    const summary = await runDirectory.run({ sources })
     return {
       summary,
       answers: answered()

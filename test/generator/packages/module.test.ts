@@ -84,15 +84,15 @@ async function open({ store }: RunDirectory, { btf, modules }: BuildRecord, name
 }
 
 t.test('all modules of a package get BTF, and invalid ones a failure', async (t) => {
-  const mill = await makeRunDirectory(t)
-  const file = makePackage(mill.directory, undefined, { files: filesOf(mill) })
-  const repository = makeRepository(mill.directory, { packages: [file], signer })
+  const runDirectory = await makeRunDirectory(t)
+  const file = makePackage(runDirectory.directory, undefined, { files: filesOf(runDirectory) })
+  const repository = makeRepository(runDirectory.directory, { packages: [file], signer })
   const stages: string[] = []
   const onEvent: OnEvent = (event) => {
     if (event.event === 'stage') stages.push(event.stage)
   }
-  t.match(await mill.run(repository, { modules: [ALL_MODULES], onEvent }), { published: 1 })
-  const [record] = (await mill.records()) as [BuildRecord]
+  t.match(await runDirectory.run(repository, { modules: [ALL_MODULES], onEvent }), { published: 1 })
+  const [record] = (await runDirectory.records()) as [BuildRecord]
   t.match(record, {
     package: { authenticated: 'index' },
     wantedModules: [ALL_MODULES],
@@ -101,7 +101,7 @@ t.test('all modules of a package get BTF, and invalid ones a failure', async (t)
   t.same(Object.keys(record.modules!).sort(), ['early', 'late_one'])
   t.same(stages, ['unpack', 'pahole', 'check', 'modules', 'publish'])
 
-  const { base, module } = await open(mill, record, 'early')
+  const { base, module } = await open(runDirectory, record, 'early')
   const id = module.find('early', 'STRUCT')!
   t.ok(id >= base.endId, 'the type is in the split BTF')
   t.match(module.type(id), {
@@ -110,38 +110,38 @@ t.test('all modules of a package get BTF, and invalid ones a failure', async (t)
   })
   t.equal(module.typeCount, record.modules!.early!.types)
 
-  const [over, own] = ['base.btf', 'early.btf'].map((name) => join(mill.directory, name))
+  const [over, own] = ['base.btf', 'early.btf'].map((name) => join(runDirectory.directory, name))
   writeFileSync(over!, base.bytes)
-  const path = join(mill.directory, 'early.ko')
+  const path = join(runDirectory.directory, 'early.ko')
   const options = ['--btf_gen_floats', `--btf_base=${over}`, `--btf_encode_detached=${own}`]
   execFileSync('pahole', [...options, path])
   t.ok(readFileSync(own!).equals(module.bytes), 'pahole makes the same BTF over this base')
 
-  const { module: late } = await open(mill, record, 'late_one')
+  const { module: late } = await open(runDirectory, record, 'late_one')
   const merged = parseBtf(mergeBtf(base, [module, parseBtf(late.bytes, { base })]))
   for (const name of ['task_struct', 'early', 'late']) t.ok(merged.find(name, 'STRUCT'), name)
 
   t.match(
-    await mill.run(repository, { modules: ['early'] }),
+    await runDirectory.run(repository, { modules: ['early'] }),
     { skipped: 1 },
     'the module has BTF already',
   )
-  t.match(await mill.run(repository), { skipped: 1 })
+  t.match(await runDirectory.run(repository), { skipped: 1 })
 })
 
 t.test('later runs add modules to those of earlier runs', async (t) => {
-  const mill = await makeRunDirectory(t)
-  const file = makePackage(mill.directory, undefined, { files: filesOf(mill) })
-  const repository = makeRepository(mill.directory, { packages: [file], signer })
-  t.match(await mill.run(repository), { published: 1 })
-  t.match(await mill.run(repository, { modules: ['early', 'nosuch'] }), { published: 1 })
+  const runDirectory = await makeRunDirectory(t)
+  const file = makePackage(runDirectory.directory, undefined, { files: filesOf(runDirectory) })
+  const repository = makeRepository(runDirectory.directory, { packages: [file], signer })
+  t.match(await runDirectory.run(repository), { published: 1 })
+  t.match(await runDirectory.run(repository, { modules: ['early', 'nosuch'] }), { published: 1 })
   const failed = { nosuch: { code: 'no_module', message: /no module nosuch/ } }
-  t.match(await mill.records(), [
+  t.match(await runDirectory.records(), [
     { modules: { early: {}, late_one: undefined }, moduleFailures: failed },
   ])
-  t.match(await mill.run(repository, { modules: ['nosuch'] }), { skipped: 1 })
-  t.match(await mill.run(repository, { modules: ['late-one'] }), { published: 1 })
-  t.match(await mill.records(), [
+  t.match(await runDirectory.run(repository, { modules: ['nosuch'] }), { skipped: 1 })
+  t.match(await runDirectory.run(repository, { modules: ['late-one'] }), { published: 1 })
+  t.match(await runDirectory.records(), [
     {
       modules: { early: {}, late_one: {} },
       moduleFailures: failed,
@@ -151,9 +151,9 @@ t.test('later runs add modules to those of earlier runs', async (t) => {
 })
 
 t.test('generate --modules makes BTF of modules, and dump --with-modules shows it', async (t) => {
-  const mill = await makeRunDirectory(t)
-  const file = makePackage(mill.directory, undefined, { files: filesOf(mill) })
-  const btfmill = (...args: string[]) => run(...args, '--store', mill.storeUrl)
+  const runDirectory = await makeRunDirectory(t)
+  const file = makePackage(runDirectory.directory, undefined, { files: filesOf(runDirectory) })
+  const btfmill = (...args: string[]) => run(...args, '--store', runDirectory.storeUrl)
   const made = await btfmill('generate', '--modules', 'early,late-one', '--json', file)
   t.match(made, { status: 0, stdout: /"late_one":\{/ })
   const kernel = `custom/rolling/i686/${RELEASE}`
@@ -167,16 +167,18 @@ t.test('generate --modules makes BTF of modules, and dump --with-modules shows i
 
 t.test('early stop reads a package only up to the last wanted module', async (t) => {
   const read = async (modules: string[]): Promise<[number, number]> => {
-    const mill = await makeRunDirectory(t)
-    const options = { files: filesOf(mill), compression: 'none' } as const
-    const file = makePackage(mill.directory, undefined, options)
-    const repository = makeRepository(mill.directory, { packages: [file], signer })
+    const runDirectory = await makeRunDirectory(t)
+    const options = { files: filesOf(runDirectory), compression: 'none' } as const
+    const file = makePackage(runDirectory.directory, undefined, options)
+    const repository = makeRepository(runDirectory.directory, { packages: [file], signer })
     let bytes = 0
     const onEvent: OnEvent = (event) => {
       if (event.event === 'published') bytes = event.read
     }
-    t.match(await mill.run(repository, { modules, earlyStop: true, onEvent }), { published: 1 })
-    t.match(await mill.records(), [{ package: { authenticated: 'prefix' } }])
+    t.match(await runDirectory.run(repository, { modules, earlyStop: true, onEvent }), {
+      published: 1,
+    })
+    t.match(await runDirectory.records(), [{ package: { authenticated: 'prefix' } }])
     return [bytes, statSync(file).size]
   }
   const [some, whole] = await read(['early', 'late_one'])
@@ -184,30 +186,30 @@ t.test('early stop reads a package only up to the last wanted module', async (t)
 })
 
 t.test('modules called .ko.debug in an rpm are found', async (t) => {
-  const mill = await makeRunDirectory(t)
+  const runDirectory = await makeRunDirectory(t)
   const release = '5.14.0-1.el9.i686'
-  const at = (name: string) => join(mill.directory, name)
+  const at = (name: string) => join(runDirectory.directory, name)
   makeVmlinux(at('vmlinux'), { release })
   makeModule(at('xfs'), 'xfs')
   const folder = `usr/lib/debug/lib/modules/${release}`
-  const file = makeRpm(mill.directory, {
+  const file = makeRpm(runDirectory.directory, {
     arch: 'i686',
     files: {
       [`${folder}/vmlinux`]: at('vmlinux'),
       [`${folder}/kernel/fs/xfs.ko.debug`]: at('xfs'),
     },
   })
-  t.match(await mill.run([file], { modules: [ALL_MODULES] }), { published: 1 })
-  t.match(await mill.records(), [{ modules: { xfs: {} }, moduleFailures: {} }])
+  t.match(await runDirectory.run([file], { modules: [ALL_MODULES] }), { published: 1 })
+  t.match(await runDirectory.records(), [{ modules: { xfs: {} }, moduleFailures: {} }])
 })
 
 t.test(
   "--embedded takes a module's own BTF from the image package, or makes it from debug info",
   async (t) => {
-    const mill = await makeRunDirectory(t)
-    const at = (name: string) => join(mill.directory, name)
-    const files = filesOf(mill)
-    const debug = makePackage(mill.directory, undefined, { files })
+    const runDirectory = await makeRunDirectory(t)
+    const at = (name: string) => join(runDirectory.directory, name)
+    const files = filesOf(runDirectory)
+    const debug = makePackage(runDirectory.directory, undefined, { files })
     writeFileSync(at('vmlinuz'), bzImage(stripped(at('vmlinux')), 'zstd'))
     const base = at('own.btf')
     writeFileSync(base, readBtf(readFileSync(at('vmlinux'))).bytes)
@@ -221,19 +223,19 @@ t.test(
       at('image.ko'),
     ])
     writeFileSync(at('image.ko.xz'), execFileSync('xz', ['--stdout', at('image.ko')]))
-    const image = makePackage(mill.directory, undefined, {
+    const image = makePackage(runDirectory.directory, undefined, {
       name: `linux-image-${RELEASE}`,
       files: {
         [`boot/vmlinuz-${RELEASE}`]: at('vmlinuz'),
         [`lib/modules/${RELEASE}/kernel/early.ko.xz`]: at('image.ko.xz'),
       },
     })
-    const repository = makeRepository(mill.directory, { packages: [debug, image], signer })
+    const repository = makeRepository(runDirectory.directory, { packages: [debug, image], signer })
     const settings = { embedded: true, modules: ['early'] }
-    t.match(await mill.run(repository, settings), { published: 1 })
-    const [record] = (await mill.records()) as [BuildRecord]
+    t.match(await runDirectory.run(repository, settings), { published: 1 })
+    const [record] = (await runDirectory.records()) as [BuildRecord]
     t.match(record, { origin: 'embedded', package: { name: `linux-image-${RELEASE}` } })
-    const { module } = await open(mill, record, 'early')
+    const { module } = await open(runDirectory, record, 'early')
     t.ok(readFileSync(split).equals(module.bytes), 'the BTF is that of the file in the package')
 
     const other = await makeRunDirectory(t)
@@ -251,11 +253,11 @@ t.test(
 )
 
 t.test('gc keeps the blobs of modules, and verify reports a missing one', async (t) => {
-  const mill = await makeRunDirectory(t)
-  const file = makePackage(mill.directory, undefined, { files: filesOf(mill) })
-  await mill.run([file], { modules: ['early'] })
-  const { store } = mill
-  const [record] = (await mill.records()) as [BuildRecord]
+  const runDirectory = await makeRunDirectory(t)
+  const file = makePackage(runDirectory.directory, undefined, { files: filesOf(runDirectory) })
+  await runDirectory.run([file], { modules: ['early'] })
+  const { store } = runDirectory
+  const [record] = (await runDirectory.records()) as [BuildRecord]
   t.same(await Array.fromAsync(collectGarbage(store, { minAge: -1000 })), [])
   t.same(await Array.fromAsync(verifyStore(store)), [])
   const key = blobKey(record.modules!.early!.sha256)

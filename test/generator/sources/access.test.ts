@@ -125,19 +125,23 @@ t.test('a redirect from HTTPS to HTTP is an error', async (t) => {
 t.test(
   'a restricted source is read with its certificate, from its index to its packages',
   async (t) => {
-    const mill = await makeRunDirectory(t)
-    const [image, release] = [join(mill.directory, 'vmlinux'), '4.18.0-80.el8.x86_64']
+    const runDirectory = await makeRunDirectory(t)
+    const [image, release] = [join(runDirectory.directory, 'vmlinux'), '4.18.0-80.el8.x86_64']
     makeVmlinux(image, { release, machine: 'x86_64' })
     const files = { [`usr/lib/debug/lib/modules/${release}/vmlinux`]: image }
-    const packages = [makeRpm(mill.directory, { files, version: '4.18.0', release: '80.el8' })]
-    makeRpmRepository(join(mill.directory, 'dist/rhel8/8/x86_64/baseos/debug'), { packages })
+    const packages = [
+      makeRpm(runDirectory.directory, { files, version: '4.18.0', release: '80.el8' }),
+    ]
+    makeRpmRepository(join(runDirectory.directory, 'dist/rhel8/8/x86_64/baseos/debug'), {
+      packages,
+    })
     const asked: string[] = []
     const url = await startTls(t, (request, response) => {
       asked.push(
         `${isKnown(request)} ${request.url!.replace(/.*[/]/, '').replace(/^[0-9a-f]{64}/, '')}`,
       )
       if (!isKnown(request)) return void response.writeHead(403).end()
-      const path = join(mill.directory, request.url!)
+      const path = join(runDirectory.directory, request.url!)
       response.writeHead(existsSync(path) ? 200 : 404).end(existsSync(path) && readFileSync(path))
     })
     const rows = [
@@ -146,13 +150,18 @@ t.test(
     writeFileSync(at('sources.json'), JSON.stringify(rows))
     const rhel = (await readSources(at('sources.json'))).get('rhel')!
     const run = (source: Source) =>
-      mill.run({ sources: [source] }, { filter: { distro: 'rhel', version: '8', arch: 'x86_64' } })
+      runDirectory.run(
+        { sources: [source] },
+        { filter: { distro: 'rhel', version: '8', arch: 'x86_64' } },
+      )
 
     const { access: _, ...open } = rhel
     t.match(await run({ ...open, access: { authority } }), { published: 0, sourcesFailed: 1 })
     const missing = { ...rhel, access: { authority, certificate: at('missing'), key: client.key } }
     t.match(await run(missing), { published: 0, sourcesFailed: 1 })
-    t.match(await mill.sourceFailures(), [{ source: 'rhel', failure: { code: 'no_access' } }])
+    t.match(await runDirectory.sourceFailures(), [
+      { source: 'rhel', failure: { code: 'no_access' } },
+    ])
 
     asked.splice(0)
     t.match(await run(rhel), { published: 1, sourcesFailed: 0 })
@@ -161,7 +170,7 @@ t.test(
       'true -primary.xml.gz',
       'true kernel-debuginfo-4.18.0-80.el8.x86_64.rpm',
     ])
-    t.match(await mill.records(), [
+    t.match(await runDirectory.records(), [
       { kernel: { distro: 'rhel', version: '8', release }, package: { authenticated: 'digest' } },
     ])
   },

@@ -129,14 +129,14 @@ t.test(
           recordOf({ release: `cold-${n}` }, { btf: await btfOf(store, raw) }),
         ),
       )
-    const mill = await startTestService(t, records, { store })
+    const testService = await startTestService(t, records, { store })
     store.reads = 0
     const encodings = ['zstd', 'gzip', 'identity']
     const herd = () =>
       Promise.all(
         Array.from({ length: 600 }, async (_, i) => {
           const n = i % raws.length
-          const path = `${mill.url}/v1/btf/debian/12/x86_64/cold-${n}`
+          const path = `${testService.url}/v1/btf/debian/12/x86_64/cold-${n}`
           const encoding = encodings[Math.floor(i / raws.length) % encodings.length]!
           const { status, headers, bytes } = await ask(path, { 'accept-encoding': encoding })
           if (status !== 200) return false
@@ -157,12 +157,12 @@ t.test(
   'a request fails while the store is unreachable, and succeeds when it is back',
   async (t) => {
     const store = counting(await openStore('memory:'))
-    const mill = await startTestService(
+    const testService = await startTestService(
       t,
       async () => [recordOf({}, { btf: await btfOf(store, RAW.little) })],
       { store },
     )
-    const path = `${mill.url}/v1/btf/debian/12/x86_64/6.1.0-1-amd64`
+    const path = `${testService.url}/v1/btf/debian/12/x86_64/6.1.0-1-amd64`
     store.away = true
     const { status, json, headers } = await ask(path)
     t.equal(status, 503)
@@ -176,7 +176,7 @@ t.test(
 
 t.test('a damaged blob is not sent in any encoding', async (t) => {
   const store = await openStore('memory:')
-  const mill = await startTestService(
+  const testService = await startTestService(
     t,
     async () => [recordOf({}, { btf: await btfOf(store, RAW.little) })],
     { store },
@@ -189,7 +189,7 @@ t.test('a damaged blob is not sent in any encoding', async (t) => {
   ]
   const { body } = await store.get(from)
   await store.put(to, body)
-  const path = `${mill.url}/v1/btf/debian/12/x86_64/6.1.0-1-amd64`
+  const path = `${testService.url}/v1/btf/debian/12/x86_64/6.1.0-1-amd64`
   for (const encoding of ['zstd', 'gzip', 'identity']) {
     const { status, json } = await ask(path, { 'accept-encoding': encoding })
     t.equal(status, 500, encoding)

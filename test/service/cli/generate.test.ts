@@ -21,8 +21,8 @@ const ESCAPES = new RegExp(`${ESCAPE}|\\r`)
 
 /** A good package and four broken ones. */
 async function makeBroken(t: Test) {
-  const mill = await makeRunDirectory(t)
-  const { directory } = mill
+  const runDirectory = await makeRunDirectory(t)
+  const { directory } = runDirectory
   const image = join(directory, 'vmlinux')
   const make = (number: number, debug = true, empty = false) => {
     const release = `6.1.0-${number}-test`
@@ -32,8 +32,8 @@ async function makeBroken(t: Test) {
   const [good, cut] = [make(1), make(2)]
   writeFileSync(cut, readFileSync(cut).subarray(0, -300))
   const files = [good, cut, make(3, false), make(4, false), make(5, true, true)]
-  const args = ['--store', mill.storeUrl, '--scratch', mill.scratch, ...files]
-  return { ...mill, args }
+  const args = ['--store', runDirectory.storeUrl, '--scratch', runDirectory.scratch, ...files]
+  return { ...runDirectory, args }
 }
 
 t.test(

@@ -117,11 +117,11 @@ for (const [shell, path] of Object.entries(SHELLS)) {
   t.test(
     `${shell}: btf-fetch asks the server once, then uses the cache while its file is intact`,
     async (t) => {
-      const mill = await startTestService(t, async (store) => [
+      const testService = await startTestService(t, async (store) => [
         recordOf(here, { btf: await btfOf(store, RAW.little) }),
       ])
       const { fetch, cache } = machineOf(t, path)
-      const first = await fetch('--server', mill.url)
+      const first = await fetch('--server', testService.url)
       t.equal(first.status, 0, first.stderr)
       const file = first.stdout.trimEnd()
       t.ok(readFileSync(file).equals(RAW.little))
@@ -130,7 +130,7 @@ for (const [shell, path] of Object.entries(SHELLS)) {
       const again = await fetch('--offline')
       t.match(again, { status: 0, stdout: first.stdout, stderr: /from the cache/ })
       writeFileSync(file, 'damaged')
-      t.match(await fetch('--server', mill.url, '--quiet'), {
+      t.match(await fetch('--server', testService.url, '--quiet'), {
         status: 0,
         stdout: first.stdout,
         stderr: /^$/,
@@ -140,16 +140,16 @@ for (const [shell, path] of Object.entries(SHELLS)) {
   )
 
   t.test(`${shell}: btf-fetch selects the running build among two with one release`, async (t) => {
-    const mill = await startTwins(t, { buildId }, { buildId: otherBuild })
+    const testService = await startTwins(t, { buildId }, { buildId: otherBuild })
     const { fetch, root, cache } = machineOf(t, path)
-    t.match(await fetch('--server', mill.url), { status: 1, stderr: /has several builds/ })
+    t.match(await fetch('--server', testService.url), { status: 1, stderr: /has several builds/ })
     mkdirSync(join(root, 'sys/kernel'), { recursive: true })
     for (const [build, notes, raw] of [
       [buildId, note(buildId, 'LE'), RAW.little],
       [otherBuild, note(otherBuild, 'BE'), RAW.big],
     ] as const) {
       writeFileSync(join(root, 'sys/kernel/notes'), notes)
-      const { status, stdout, stderr } = await fetch('--server', mill.url)
+      const { status, stdout, stderr } = await fetch('--server', testService.url)
       t.equal(status, 0, stderr)
       t.ok(
         stdout.startsWith(cache) && stdout.includes(`/${build}/`),
@@ -162,24 +162,24 @@ for (const [shell, path] of Object.entries(SHELLS)) {
   t.test(
     `${shell}: without a readable build-id, btf-fetch selects the build by uname -v`,
     async (t) => {
-      const mill = await startTwins(
+      const testService = await startTwins(
         t,
         { buildId, unameVersion: version() },
         { buildId: otherBuild, unameVersion: `${version()}x` },
       )
-      const { status, stdout, stderr } = await machineOf(t, path).fetch('--server', mill.url)
+      const { status, stdout, stderr } = await machineOf(t, path).fetch('--server', testService.url)
       t.equal(status, 0, stderr)
       t.ok(readFileSync(stdout.trimEnd()).equals(RAW.little))
     },
   )
 
   t.test(`${shell}: btf-fetch does not repeat a request that the server refuses`, async (t) => {
-    const mill = await startTestService(t)
+    const testService = await startTestService(t)
     const { fetch, cache } = machineOf(t, path)
-    const { status, stdout, stderr } = await fetch('--server', mill.url)
+    const { status, stdout, stderr } = await fetch('--server', testService.url)
     t.match({ status, stdout }, { status: 1, stdout: /^$/ })
     t.equal(
-      (await fetch('--server', mill.url, '--quiet')).stderr,
+      (await fetch('--server', testService.url, '--quiet')).stderr,
       stderr,
       '--quiet prints the reason of a failure',
     )

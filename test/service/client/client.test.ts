@@ -47,10 +47,10 @@ const filesBelow = (directory: string): string[] =>
 t.test(
   'the client fetches BTF from the server once, then uses its cache, and replaces a damaged file',
   async (t) => {
-    const mill = await startTestService(t, async (store) => [
+    const testService = await startTestService(t, async (store) => [
       recordOf(kernel, { btf: await btfOf(store, RAW.little) }),
     ])
-    const options = quick(t, mill.url)
+    const options = quick(t, testService.url)
     const first = await fetchBtf(options)
     t.match(first, { origin: 'server', sha256 })
     t.ok(readFileSync(first.path).equals(RAW.little))
@@ -79,10 +79,10 @@ t.test("the client returns the kernel's own BTF without asking a server", async 
 })
 
 t.test('two kernels never share a file in the cache', async (t) => {
-  const mill = await startTestService(t, async (store) => [
+  const testService = await startTestService(t, async (store) => [
     recordOf(kernel, { btf: await btfOf(store, RAW.little) }),
   ])
-  const options = quick(t, mill.url)
+  const options = quick(t, testService.url)
   await fetchBtf(options)
   const other: Kernel = { ...kernel, release: 'other', buildId: 'cd'.repeat(20) }
   await t.rejects(fetchBtf({ ...options, kernel: other }), {
@@ -183,13 +183,13 @@ t.test(
   'with a public key, the client accepts only BTF that the signed catalog names',
   async (t) => {
     const { publicKey, secretKey } = generateKeys()
-    const mill = await startTestService(t, async (store) => [
+    const testService = await startTestService(t, async (store) => [
       recordOf(kernel, { btf: await btfOf(store, RAW.little) }),
     ])
-    const options = quick(t, mill.url, { publicKey })
+    const options = quick(t, testService.url, { publicKey })
     await t.rejects(fetchBtf(options), { code: 'refused' }, 'the catalog is not signed')
 
-    await Catalog.publish(mill.store, secretKey)
+    await Catalog.publish(testService.store, secretKey)
     const first = await fetchBtf(options)
     t.match(first, { origin: 'server', sha256 })
     t.same(await fetchBtf({ ...options, server: 'http://127.0.0.1:1' }), {
@@ -205,15 +205,18 @@ t.test(
 
     // the server lies: a new record names other BTF, and the signed catalog does not have it
     const lie = { ...options, cache: `${options.cache}-2` }
-    await putRecord(mill.store, recordOf(kernel, { btf: await btfOf(mill.store, RAW.big) }))
-    await mill.catalog.refresh()
+    await putRecord(
+      testService.store,
+      recordOf(kernel, { btf: await btfOf(testService.store, RAW.big) }),
+    )
+    await testService.catalog.refresh()
     t.match(await fetchBtf(lie), { sha256 })
-    await mill.store.put('catalog/snapshot.ndjson.zst', Buffer.from('changed'))
+    await testService.store.put('catalog/snapshot.ndjson.zst', Buffer.from('changed'))
     await t.rejects(fetchBtf({ ...lie, cache: `${options.cache}-4` }), {
       code: 'invalid_signature',
     })
     const unknown = { ...kernel, buildId: 'cd'.repeat(20), release: 'unknown' }
-    await Catalog.publish(mill.store, secretKey)
+    await Catalog.publish(testService.store, secretKey)
     await t.rejects(fetchBtf({ ...lie, kernel: unknown }), {
       code: 'refused',
       problem: 'unknown_kernel',

@@ -50,11 +50,11 @@ t.test('each request is logged once, with the id of the client or a generated on
   t.type(named, 'string')
 
   const quiet = collecting()
-  const mill = await startTestService(t, undefined, {
+  const testService = await startTestService(t, undefined, {
     logger: quiet.logger,
     settings: { logRequests: false },
   })
-  await request(`${mill.url}/healthz`)
+  await request(`${testService.url}/healthz`)
   t.notOk(quiet.lines.some(({ msg }) => msg === 'answered'))
 })
 

@@ -10,10 +10,10 @@ import { btfOf, RAW, recordOf, startTestService } from '../../helpers/test-servi
 
 const raw = RAW.little
 const sha256 = createHash('sha256').update(raw).digest('hex')
-const mill = await startTestService(t, async (store) => [
+const testService = await startTestService(t, async (store) => [
   recordOf({}, { btf: await btfOf(store, raw) }),
 ])
-const path = `${mill.url}/v1/btf/debian/12/x86_64/6.1.0-1-amd64`
+const path = `${testService.url}/v1/btf/debian/12/x86_64/6.1.0-1-amd64`
 
 const get = async (headers: Record<string, string> = {}, method: 'GET' | 'HEAD' = 'GET') => {
   const { statusCode, headers: got, body } = await request(path, { headers, method })

@@ -37,7 +37,7 @@ const generator: BtfGenerator = {
   async *watch() {},
 }
 
-const mill = await startTestService(
+const testService = await startTestService(
   t,
   async (store) => {
     const [little, big] = [await btfOf(store, RAW.little), await btfOf(store, RAW.big)]
@@ -69,7 +69,7 @@ const mill = await startTestService(
   },
   { settings: { generate: 'on-miss' }, generator },
 )
-const get = (path: string) => ask(`${mill.url}/v1/btf${path}`)
+const get = (path: string) => ask(`${testService.url}/v1/btf${path}`)
 
 t.test(
   'a kernel is found by every alias of its distribution, version and architecture',
@@ -185,7 +185,7 @@ t.test(
   'concurrent requests for a missing kernel share a listing of the store, and a later record is found',
   async (t) => {
     let lists = 0
-    const { store } = mill
+    const { store } = testService
     const list = store.list.bind(store)
     store.list = (prefix) => {
       lists++

@@ -19,7 +19,7 @@ const TWINS = [
   { buildId: 'bb'.repeat(20), unameVersion: '#1 SMP Debian 6.1.1-2', raw: RAW.big },
 ]
 
-const mill = await startTestService(t, async (store) => {
+const testService = await startTestService(t, async (store) => {
   const twins: BuildRecord[] = []
   for (const [at, { raw, ...kernel }] of TWINS.entries()) {
     const record = recordOf({ release: 'twins', ...kernel }, { btf: await btfOf(store, raw) })
@@ -34,7 +34,7 @@ const mill = await startTestService(t, async (store) => {
 })
 
 const get = async (path: string) => {
-  const { statusCode, headers, body } = await request(`${mill.url}${path}`)
+  const { statusCode, headers, body } = await request(`${testService.url}${path}`)
   const bytes = Buffer.from(await body.arrayBuffer())
   const problem = headers['content-type'] === 'application/problem+json'
   return { status: statusCode, headers, bytes, problem: problem && JSON.parse(bytes.toString()) }
@@ -143,7 +143,7 @@ t.test('impossible kernel names get 400', async (t) => {
   for (const path of bad) {
     // sent raw: a client would resolve the dots
     const answer = await sendRaw(
-      mill.url,
+      testService.url,
       `GET ${path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`,
     )
     t.match(answer, /^HTTP\/1\.1 (400|414) /, path.slice(0, 80))
@@ -154,16 +154,19 @@ t.test('impossible kernel names get 400', async (t) => {
 t.test('dot segments in the path get 404', async (t) => {
   for (const path of ['/v1/btf/../../etc/passwd', '/../../../../etc/passwd', '//etc/passwd'])
     t.match(
-      await sendRaw(mill.url, `GET ${path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`),
+      await sendRaw(
+        testService.url,
+        `GET ${path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`,
+      ),
       /^HTTP\/1\.1 40[04] /,
       path,
     )
 })
 
 t.test('BTF that another process adds to the store is found within seconds', async (t) => {
-  const late = recordOf({ release: 'late' }, { btf: await btfOf(mill.store, RAW.little) })
+  const late = recordOf({ release: 'late' }, { btf: await btfOf(testService.store, RAW.little) })
   const status = async () => (await get('/v1/btf/debian/12/x86_64/late')).status
   t.equal(await status(), 404)
-  await putRecord(mill.store, late)
+  await putRecord(testService.store, late)
   t.equal(await until(status, (code) => code === 200), 200)
 })

@@ -20,12 +20,12 @@ import { slowly, startTestService } from '../../helpers/test-service.ts'
 
 const store = await openStore('memory:')
 await putKernels(store, KERNELS)
-const mill = await startTestService(t, () => [], { store, settings: { bundles: 1 } })
+const testService = await startTestService(t, () => [], { store, settings: { bundles: 1 } })
 const bundles = await bundlesOf(store)
 const task = objectFile('task')
 
 async function post(query: string, form?: FormData) {
-  const answer = await fetch(`${mill.url}/v1/bundles?${query}`, {
+  const answer = await fetch(`${testService.url}/v1/bundles?${query}`, {
     method: 'POST',
     ...(form && { body: form }),
   })
@@ -95,7 +95,7 @@ t.test(
     })
     const many = formOf(...Array.from({ length: 33 }, () => task))
     t.match(await problem('profile=tree', many), { status: 413, code: 'too_large' })
-    const text = await request(`${mill.url}/v1/bundles?profile=tree`, {
+    const text = await request(`${testService.url}/v1/bundles?profile=tree`, {
       method: 'POST',
       headers: { 'content-type': 'text/plain' },
       body: 'x',
@@ -109,7 +109,7 @@ t.test(
   'headers and a first chunk come before BTF is read, and concurrent bundles are limited',
   async (t) => {
     const reading = slowly(store)
-    const { body, statusCode } = await request(`${mill.url}/v1/bundles?profile=tree`, {
+    const { body, statusCode } = await request(`${testService.url}/v1/bundles?profile=tree`, {
       method: 'POST',
     })
     t.equal(statusCode, 200)
@@ -136,9 +136,9 @@ t.test('a client that disconnects ends the work and returns its quota', async (t
       btf: n % 2 ? 'i686' : 'x86_64',
     })),
   )
-  await mill.catalog.refresh()
+  await testService.catalog.refresh()
   const reading = slowly(store)
-  const socket = connect(Number(new URL(mill.url).port), '127.0.0.1')
+  const socket = connect(Number(new URL(testService.url).port), '127.0.0.1')
   socket.write('POST /v1/bundles?profile=bcc&distro=ol HTTP/1.1\r\nhost: x\r\n\r\n')
   while (reading.counts.started === 0) await sleep(5)
   socket.destroy()

@@ -30,7 +30,7 @@ const CENTOS = { id: 'centos', versionId: '7', release: '3.10.0-1160.el7.x86_64'
 /** A machine whose BTF is nowhere. */
 const NOBODYS = { ...UBUNTU, release: '5.4.0-9999-aws' }
 
-const mill = await startTestService(t, async (store) => {
+const testService = await startTestService(t, async (store) => {
   const [little, big] = [await btfOf(store, RAW.little), await btfOf(store, RAW.big)]
   const centos = { distro: 'centos', version: '7', release: CENTOS.release }
   return [
@@ -77,10 +77,12 @@ async function load(t: Test, { id, versionId, release, goarch }: Machine, steps:
   try {
     steps.push('OpenAnolis')
     const machine = arch === 'arm64' ? 'aarch64' : arch
-    return await httpGet(`${mill.url}/coolbpf/btf/${machine}/vmlinux-${release}`)
+    return await httpGet(`${testService.url}/coolbpf/btf/${machine}/vmlinux-${release}`)
   } catch {
     steps.push('BTFHub')
-    const archive = await httpGet(`${mill.url}/${id}/${versionId}/${arch}/${release}.btf.tar.xz`)
+    const archive = await httpGet(
+      `${testService.url}/${id}/${versionId}/${arch}/${release}.btf.tar.xz`,
+    )
     return await btfInTar(await unxz(t, archive))
   }
 }
@@ -132,7 +134,9 @@ async function loadByCatalogue(t: Test, catalogue: Catalogue, machine: Machine):
   const arch = goarch === 'amd64' ? 'x86_64' : 'arm64'
   const entry = catalogue[arch]?.[id]?.[versionId]?.[release]
   if (!entry) throw new Error('no entry')
-  const archive = await httpGet(`${mill.url}/btfs/${id}/${versionId}/${arch}/${release}.btf.tar.xz`)
+  const archive = await httpGet(
+    `${testService.url}/btfs/${id}/${versionId}/${arch}/${release}.btf.tar.xz`,
+  )
   const sha256 = createHash('sha256').update(archive).digest('hex')
   if (sha256 !== entry.sha256) throw new Error(`hash mismatch: ${sha256}, not ${entry.sha256}`)
   const directory = join(t.testdir({}), release)
@@ -145,7 +149,7 @@ async function loadByCatalogue(t: Test, catalogue: Catalogue, machine: Machine):
 t.test(
   "Datadog's agent reads the catalogue, then accepts the archive with that digest",
   async (t) => {
-    const read = () => ask(`${mill.url}/btfs/catalog.json`, { 'accept-encoding': 'gzip' })
+    const read = () => ask(`${testService.url}/btfs/catalog.json`, { 'accept-encoding': 'gzip' })
     const { json } = await until(read, ({ headers }) => headers['btfmill-missing'] === '0')
     const catalogue = json as Catalogue
     t.ok((await loadByCatalogue(t, catalogue, UBUNTU as Machine)).equals(RAW.big))

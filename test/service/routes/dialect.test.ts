@@ -25,7 +25,7 @@ const infoOf = (like: NonNullable<BuildRecord['btf']>, raw: Buffer) => ({
 
 /** Wraps a store and counts the reads of each object. */
 const gets = new Map<string, number>()
-const mill = await startTestService(t, async (store) => {
+const testService = await startTestService(t, async (store) => {
   const btf = await btfOf(store, RAW.little)
   await putBlob(store, MODULE)
   const modules = { example: infoOf(btf, MODULE) }
@@ -42,7 +42,7 @@ const mill = await startTestService(t, async (store) => {
   ]
 })
 const path = '/v1/btf/debian/12/x86_64'
-const get = (query: string, headers = {}) => ask(`${mill.url}${path}/${query}`, headers)
+const get = (query: string, headers = {}) => ask(`${testService.url}${path}/${query}`, headers)
 
 /** bpftool's dump of these bytes, which libbpf parses. */
 function dumpOf(raw: Buffer): string {
@@ -62,7 +62,7 @@ t.test('a dialect has the bytes that bpf/ makes, and their digest as ETag', asyn
   t.equal(headers.etag, `"${sha256Of(old)}"`)
   t.notMatch(headers['cache-control'], /immutable/)
   const location = String(headers['content-location'])
-  t.ok((await ask(`${mill.url}${location}`)).bytes.equals(old), location)
+  t.ok((await ask(`${testService.url}${location}`)).bytes.equals(old), location)
 })
 
 t.test('modules=merged has the bytes that bpf/ makes of kernel and modules', async (t) => {
@@ -93,13 +93,13 @@ t.test('derived BTF supports every encoding, ranges and 304', async (t) => {
   t.equal(part.status, 206)
   t.ok(part.bytes.equals(old.subarray(4, 8)))
   t.equal((await get(query, { 'if-none-match': `"${sha256Of(old)}"` })).status, 304)
-  const head = await ask(`${mill.url}${path}/${query}`, {}, 'HEAD')
+  const head = await ask(`${testService.url}${path}/${query}`, {}, 'HEAD')
   t.equal(Number(head.headers['content-length']), old.length)
   t.equal(head.bytes.length, 0)
 })
 
 t.test('concurrent requests read and derive BTF once', async (t) => {
-  const { url } = mill
+  const { url } = testService
   await Promise.all(
     Array.from({ length: 20 }, () =>
       ask(`${url}${path}/6.1.0-1-amd64?modules=merged&dialect=libbpf-0.3`),
@@ -118,7 +118,7 @@ t.test('libbpf reads derived BTF as it was downloaded', async (t) => {
   const file = join(t.testdir({}), 'merged.btf')
   await promisify(execFile)('curl', [
     ...['--silent', '--fail', '--compressed', '-o', file],
-    `${mill.url}${path}/6.1.0-1-amd64?modules=merged`,
+    `${testService.url}${path}/6.1.0-1-amd64?modules=merged`,
   ])
   t.equal(bpftoolDump(file), dumpOf(merged))
 })

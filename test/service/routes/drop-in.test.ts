@@ -51,7 +51,7 @@ async function fill(store: Store) {
   ]
 }
 
-const mill = await startTestService(t, fill)
+const testService = await startTestService(t, fill)
 const home = mkdtempSync(join(tmpdir(), 'drop-in-'))
 t.teardown(() => rmSync(home, { recursive: true }))
 
@@ -75,7 +75,7 @@ t.test('wget --spider finds an archive of btfhub-archive, and wget downloads it'
     'ubuntu/20.04/aarch64/5.4.0-1': RAW.big,
   }
   for (const [path, raw] of Object.entries(kernels)) {
-    const url = `${mill.url}/${path}.btf.tar.xz`
+    const url = `${testService.url}/${path}.btf.tar.xz`
     const target = join(home, 'taken')
     const spider = await run('wget', ['--spider', url])
     await run('wget', ['--quiet', '--output-document', target, url])
@@ -87,21 +87,21 @@ t.test('wget --spider finds an archive of btfhub-archive, and wget downloads it'
     t.ok(content.equals(raw), path)
     t.match(listing, /^-r--r--r-- root\/root +\d+ 1970-01-01 00:00:00 /)
   }
-  const none = run('wget', ['--spider', `${mill.url}/debian/12/x86_64/none.btf.tar.xz`])
+  const none = run('wget', ['--spider', `${testService.url}/debian/12/x86_64/none.btf.tar.xz`])
   await t.rejects(none, { code: 8 })
 })
 
 t.test('an archive has an ETag, 304, ranges, and the same bytes on every route', async (t) => {
   const name = 'debian/13/x86_64/6.12.107+deb13-amd64.btf.tar.xz'
-  const { bytes, headers } = await ask(`${mill.url}/${name}`)
+  const { bytes, headers } = await ask(`${testService.url}/${name}`)
   t.equal(headers.etag, `"${sha256Of(bytes)}"`)
   t.equal(headers['content-encoding'], undefined)
   t.match(headers['cache-control'], /max-age=60/)
-  t.equal((await ask(`${mill.url}/${name}`, { 'if-none-match': headers.etag! })).status, 304)
-  const part = await ask(`${mill.url}/${name}`, { range: 'bytes=0-5' })
+  t.equal((await ask(`${testService.url}/${name}`, { 'if-none-match': headers.etag! })).status, 304)
+  const part = await ask(`${testService.url}/${name}`, { range: 'bytes=0-5' })
   t.equal(part.status, 206)
   t.same(part.bytes, Buffer.from('fd377a585a00', 'hex'), "xz's magic")
-  const beyond = await ask(`${mill.url}/${name}`, { range: 'bytes=99999999-' })
+  const beyond = await ask(`${testService.url}/${name}`, { range: 'bytes=99999999-' })
   t.match(beyond.json, { code: 'invalid_range' })
   const query = new URLSearchParams({
     distribution: 'debian',
@@ -110,12 +110,12 @@ t.test('an archive has an ETag, 304, ranges, and the same bytes on every route',
     arch: 'x86_64',
   })
   for (const door of [`btfs/${name}`, `newest/${name}`, `api/v1/download?${query}`])
-    t.ok((await ask(`${mill.url}/${door}`)).bytes.equals(bytes), door)
+    t.ok((await ask(`${testService.url}/${door}`)).bytes.equals(bytes), door)
 })
 
 t.test("a path that starts like another route's is never a kernel in the tree", async (t) => {
   const firsts = 'v1 v2 api btfs buildid coolbpf docs healthz metrics newest openapi.json readyz'
-  const misses = async () => (await ask(`${mill.url}/v1/misses`)).bytes.toString()
+  const misses = async () => (await ask(`${testService.url}/v1/misses`)).bytes.toString()
   const before = await misses()
   for (const first of [...firsts.split(' '), '%761'])
     for (const path of [
@@ -125,7 +125,7 @@ t.test("a path that starts like another route's is never a kernel in the tree", 
       `/${first}/kernel/x86_64/6.1.0.btf.tar.xz`,
       `/newest/${first}/kernel/x86_64/6.1.0.btf.tar.xz`,
     ]) {
-      const { status, headers, json } = await ask(`${mill.url}${path}`)
+      const { status, headers, json } = await ask(`${testService.url}${path}`)
       t.equal(status, 404, path)
       t.equal(headers['x-content-type-options'], 'nosniff', 'the guards of routes hold')
       t.match(json, { code: 'not_found', detail: /^no route for GET / }, path)
@@ -134,7 +134,7 @@ t.test("a path that starts like another route's is never a kernel in the tree", 
 })
 
 t.test('the first segments of all routes are reserved', async (t) => {
-  const { json } = await ask(`${mill.url}/openapi.json`)
+  const { json } = await ask(`${testService.url}/openapi.json`)
   const firsts = new Set(Object.keys(json!.paths as object).map((path) => path.split('/')[1]!))
   firsts.delete('{distro}')
   t.ok(firsts.size > 7, [...firsts].join(' '))
@@ -160,13 +160,13 @@ t.test('a kernel without BTF gets the reason on every drop-in route', async (t) 
   for (const door of doors)
     for (const [release, [status, code]] of Object.entries(states)) {
       if (release === '%2e%2e' && door('').endsWith('.xz')) continue // `...btf.tar.xz` is a name
-      const answer = await ask(`${mill.url}/${door(release)}`)
+      const answer = await ask(`${testService.url}/${door(release)}`)
       t.equal(answer.status, status, door(release))
       t.match(answer.json, { code }, door(release))
     }
   for (const path of ['debian/12/x86_64/core.btf', 'debian/12/x86_64/.btf.tar.xz', 'a/b/c/d'])
-    t.match((await ask(`${mill.url}/${path}`)).json, { code: 'not_found' }, path)
-  t.match((await ask(`${mill.url}/coolbpf/btf/x86_64/core`)).json, { code: 'not_found' })
+    t.match((await ask(`${testService.url}/${path}`)).json, { code: 'not_found' }, path)
+  t.match((await ask(`${testService.url}/coolbpf/btf/x86_64/core`)).json, { code: 'not_found' })
 })
 
 t.test('routes below /newest choose the newest of several builds', async (t) => {
@@ -177,10 +177,13 @@ t.test('routes below /newest choose the newest of several builds', async (t) => 
     'newest/api/v1/download?distribution=debian&distribution_version=12&arch=x86_64&kernel_version=twins',
   ]
   for (const path of archives)
-    t.ok((await fileIn((await ask(`${mill.url}/${path}`)).bytes)).content.equals(RAW.big), path)
-  const raw = await ask(`${mill.url}/newest/coolbpf/btf/x86_64/vmlinux-twins`)
+    t.ok(
+      (await fileIn((await ask(`${testService.url}/${path}`)).bytes)).content.equals(RAW.big),
+      path,
+    )
+  const raw = await ask(`${testService.url}/newest/coolbpf/btf/x86_64/vmlinux-twins`)
   t.ok(raw.bytes.equals(RAW.big))
-  const chosen = await ask(`${mill.url}/debian/12/x86_64/twins.btf.tar.xz?build=${BB}`)
+  const chosen = await ask(`${testService.url}/debian/12/x86_64/twins.btf.tar.xz?build=${BB}`)
   t.ok((await fileIn(chosen.bytes)).content.equals(RAW.big))
 })
 
@@ -190,13 +193,13 @@ t.test('OpenAnolis routes give raw BTF by uname -r alone, to curl --compressed',
     'aarch64/vmlinux-5.4.0-1': RAW.big,
   }
   for (const [path, raw] of Object.entries(paths)) {
-    const url = `${mill.url}/coolbpf/btf/${path}`
+    const url = `${testService.url}/coolbpf/btf/${path}`
     const options = { encoding: 'buffer', maxBuffer: 1e9 } as const
     const { stdout } = await run('curl', ['--silent', '--fail', '--compressed', url], options)
     t.ok(stdout.equals(raw), path)
   }
   await t.rejects(
-    run('curl', ['--silent', '--fail', `${mill.url}/coolbpf/btf/s390x/vmlinux-5.4.0-1`]),
+    run('curl', ['--silent', '--fail', `${testService.url}/coolbpf/btf/s390x/vmlinux-5.4.0-1`]),
     { code: 22 },
   )
 })
@@ -205,7 +208,7 @@ t.test('debuginfod-find downloads the section .BTF by build-id', async (t) => {
   const cache = join(home, 'debuginfod')
   const find = (...args: string[]) =>
     run('debuginfod-find', args, {
-      env: { ...process.env, DEBUGINFOD_URLS: mill.url, DEBUGINFOD_CACHE_PATH: cache },
+      env: { ...process.env, DEBUGINFOD_URLS: testService.url, DEBUGINFOD_CACHE_PATH: cache },
     })
   const finds = (...args: string[]) =>
     find(...args).then(
@@ -218,15 +221,15 @@ t.test('debuginfod-find downloads the section .BTF by build-id', async (t) => {
   t.match(await finds('section', AA, '.debug_info'), /No such file/)
   t.match(await finds('debuginfo', AA), /No such file/)
 
-  const { headers } = await ask(`${mill.url}/buildid/${AA}/section/.BTF`)
+  const { headers } = await ask(`${testService.url}/buildid/${AA}/section/.BTF`)
   t.equal(headers['x-debuginfod-size'], String(RAW.little.length))
   t.match(headers['cache-control'], /public/)
   t.equal(headers['content-type'], 'application/octet-stream')
-  t.equal((await ask(`${mill.url}/buildid/..%2f/section/.BTF`)).status, 400)
+  t.equal((await ask(`${testService.url}/buildid/..%2f/section/.BTF`)).status, 400)
 })
 
 t.test('every kernel in the list of btfhub-online can be downloaded', async (t) => {
-  const { bytes, headers } = await ask(`${mill.url}/api/v1/list`)
+  const { bytes, headers } = await ask(`${testService.url}/api/v1/list`)
   const list = JSON.parse(bytes.toString()) as Record<string, string>[]
   t.match(headers['content-type'], /^application\/json/)
   t.same(
@@ -241,16 +244,18 @@ t.test('every kernel in the list of btfhub-online can be downloaded', async (t) 
   )
   for (const identifier of list)
     t.equal(
-      (await ask(`${mill.url}/api/v1/download?${new URLSearchParams(identifier)}`)).status,
+      (await ask(`${testService.url}/api/v1/download?${new URLSearchParams(identifier)}`)).status,
       200,
     )
-  const newest = JSON.parse((await ask(`${mill.url}/newest/api/v1/list`)).bytes.toString())
+  const newest = JSON.parse((await ask(`${testService.url}/newest/api/v1/list`)).bytes.toString())
   t.equal(newest.length, list.length + 1)
-  t.match((await ask(`${mill.url}/api/v1/download?arch=x86_64`)).json, { code: 'invalid_request' })
+  t.match((await ask(`${testService.url}/api/v1/download?arch=x86_64`)).json, {
+    code: 'invalid_request',
+  })
 })
 
 t.test('customize of btfhub-online gives the BTF that an object needs', async (t) => {
-  const url = `${mill.url}/api/v1/customize?distribution=debian&distribution_version=12&arch=x86_64&kernel_version=`
+  const url = `${testService.url}/api/v1/customize?distribution=debian&distribution_version=12&arch=x86_64&kernel_version=`
   const object = coreObjects('el').get('task')!
   const target = join(home, 'custom')
   await run('curl', ['--silent', '--fail', `${url}core`, '-F', `bpf=@${object}`, '-o', target])

@@ -31,14 +31,14 @@ const location = await storeOf(join(home, 'store'), [
   { machine: 'i686', arch: 'x86_64', release: '6.1.0-4', version: '2' },
 ])
 const store = await openStore(location)
-const mill = await startTestService(t, () => [], { store })
+const testService = await startTestService(t, () => [], { store })
 
 type Objects = readonly ObjectFile[]
 
 async function post(
   path: string,
   objects: Objects,
-  { url = mill.url, headers = {} }: { url?: string; headers?: Record<string, string> } = {},
+  { url = testService.url, headers = {} }: { url?: string; headers?: Record<string, string> } = {},
 ) {
   // not `fetch`, which decodes bodies; the types are undici's
   const body = formOf(...objects) as unknown as UndiciFormData
@@ -81,7 +81,7 @@ t.test(
 )
 
 t.test('every line matches its schema in the OpenAPI document', async (t) => {
-  const { json } = await ask(`${mill.url}/openapi.json`)
+  const { json } = await ask(`${testService.url}/openapi.json`)
   // biome-ignore lint/suspicious/noExplicitAny: a document of somebody's
   const { paths } = json as any
   for (const route of ['check', 'minimize'] as const) {
@@ -163,7 +163,7 @@ t.test('a refused request gets a problem document', async (t) => {
   t.match(await problem(`/v1/minimize?digest=${X86}`, ambiguous), {
     ...{ status: 422, code: 'invalid_object', reason: 'invalid_relocation' },
   })
-  const { misses } = (await ask(`${mill.url}/v1/misses`)).json as { misses: object[] }
+  const { misses } = (await ask(`${testService.url}/v1/misses`)).json as { misses: object[] }
   t.match(misses, [{ kernel: { release: 'nobody' }, count: 2 }])
 })
 
@@ -214,36 +214,36 @@ async function askAll(url: string): Promise<ReturnType<typeof connect>> {
 t.test('a slow reader pauses the work, and a client that disconnects ends it', async (t) => {
   const KERNELS = 1000
   const store = await many(KERNELS)
-  const mill = await startTestService(t, () => [], { store, settings: { bulkRequests: 1 } })
+  const testService = await startTestService(t, () => [], { store, settings: { bulkRequests: 1 } })
   const found = async () =>
     Number(
       /btfmill_result_cache_events_total\{result="found"\} (\d+)/.exec(
-        (await ask(`${mill.url}/metrics`)).bytes.toString(),
+        (await ask(`${testService.url}/metrics`)).bytes.toString(),
       )?.[1],
     )
-  const socket = await askAll(mill.url)
+  const socket = await askAll(testService.url)
   let seen = -1
   for (let now = await found(); now !== seen || now === 0; now = await found()) {
     seen = now
     await sleep(300)
   }
   t.ok(seen < KERNELS * (OBJECTS - 1), `${seen} of ${KERNELS * OBJECTS} done, and then no more`)
-  const busy = await post('/v1/check', [task], { url: mill.url })
+  const busy = await post('/v1/check', [task], { url: testService.url })
   t.match(JSON.parse(busy.bytes.toString()), { status: 503, code: 'busy' })
   socket.destroy()
   await once(socket, 'close')
   const path = '/v1/check?release=4.1-1'
-  while ((await post(path, [task], { url: mill.url })).status === 503) await sleep(20)
+  while ((await post(path, [task], { url: testService.url })).status === 503) await sleep(20)
   t.ok((await found()) < seen + 10 * OBJECTS)
 })
 
 t.test('a client that disconnects does not abort the work that others wait for', async (t) => {
   const store = await many(1)
-  const mill = await startTestService(t, () => [], { store })
+  const testService = await startTestService(t, () => [], { store })
   const reading = slowly(store)
-  const socket = await askAll(mill.url)
+  const socket = await askAll(testService.url)
   while (reading.counts.started === 0) await sleep(5)
-  const other = post('/v1/check', [task], { url: mill.url })
+  const other = post('/v1/check', [task], { url: testService.url })
   await sleep(100)
   socket.destroy()
   await sleep(100)

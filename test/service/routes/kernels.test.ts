@@ -13,7 +13,7 @@ const failure = {
 
 const RELEASES = Array.from({ length: 25 }, (_, i) => `5.10.0-${i}-amd64`)
 
-const mill = await startTestService(t, async (store) => {
+const testService = await startTestService(t, async (store) => {
   const btf = await btfOf(store, RAW.little)
   return [
     ...RELEASES.map((release) => recordOf({ version: '11', release }, { btf })),
@@ -31,7 +31,7 @@ interface Listed {
 }
 
 const get = async (path: string, accept = 'application/json') => {
-  const { statusCode, body } = await request(`${mill.url}${path}`, { headers: { accept } })
+  const { statusCode, body } = await request(`${testService.url}${path}`, { headers: { accept } })
   return { status: statusCode, text: await body.text() }
 }
 const page = async (query: string): Promise<{ kernels: Listed[]; next?: string }> =>
