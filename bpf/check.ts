@@ -9,6 +9,7 @@ import { decodeText } from './bytes.ts'
 import { BtfError } from './error.ts'
 import type { CoreRelocation, LineInfo } from './ext.ts'
 import { INSTRUCTION_SIZE } from './instruction.ts'
+import { externsOf } from './kernel-symbol.ts'
 import type { BpfObject } from './object.ts'
 import { Reachability, type Reached } from './reachability.ts'
 import { type Relocated, type RelocationOutcome, relocate } from './relocate.ts'
@@ -62,10 +63,19 @@ export interface Check {
   readonly programs: readonly CheckedProgram[]
 }
 
+export interface CheckOptions {
+  /** also programs in sections that begin with `?`, which libbpf loads only when asked to */
+  readonly allPrograms?: boolean
+}
+
 /**
  * Checks an object against a kernel's BTF. Errors: `unsupported` if their byte orders differ, `cycle`.
  */
-export function checkObject(object: BpfObject, kernel: Btf): Check {
+export function checkObject(
+  object: BpfObject,
+  kernel: Btf,
+  { allPrograms = false }: CheckOptions = {},
+): Check {
   if (object.byteOrder !== kernel.byteOrder) {
     throw new BtfError(
       'unsupported',
@@ -73,7 +83,10 @@ export function checkObject(object: BpfObject, kernel: Btf): Check {
     )
   }
   const { relocations, code } = relocate(object, kernel)
-  const reachability = new Reachability(object, code)
+  const roots = object.programs.filter(
+    ({ section }) => section !== '.text' && (allPrograms || !section.startsWith('?')),
+  )
+  const reachability = new Reachability(object, code, roots, externsOf(kernel))
   const descriptions = describe(object)
   const byProgram = Map.groupBy(relocations, (relocated) => relocated.program)
   const programs = object.programs.map((program): CheckedProgram => {
@@ -81,8 +94,13 @@ export function checkObject(object: BpfObject, kernel: Btf): Check {
       checkRelocation(relocated, reachability, descriptions),
     )
     const { name, section } = program
+    const isLoaded = allPrograms || !section.startsWith('?')
     const names = { name: short(name), section: short(section) }
-    return { ...names, loads: worst(checked.map(loadsWith)), relocations: checked }
+    return {
+      ...names,
+      loads: isLoaded ? worst(checked.map(loadsWith)) : 'yes',
+      relocations: checked,
+    }
   })
   return { loads: worst(programs.map((program) => program.loads)), programs }
 }
@@ -130,9 +148,9 @@ function checkRelocation(
 function guardOf(reach: Reached, lines: Lines): Guard {
   if (reach.is === 'never') return { is: 'guarded' }
   if (reach.is === 'always') return { is: 'unguarded' }
-  if (reach.branch === undefined) return { is: 'reached only if' }
-  const { section, offset } = reach.program
-  const onlyIf = lines.at(section, offset + reach.branch * INSTRUCTION_SIZE)
+  const { program, branch } = reach.doubt
+  if (branch === undefined) return { is: 'reached only if' }
+  const onlyIf = lines.at(program.section, program.offset + branch * INSTRUCTION_SIZE)
   return { is: 'reached only if', ...(onlyIf && { onlyIf }) }
 }
 

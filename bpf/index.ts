@@ -52,7 +52,9 @@ export {
   RELOCATION_KINDS,
   type RelocationKind,
 } from './ext.ts'
-export { type BpfCall, type BpfObject, type BpfProgram, openObject } from './object.ts'
+export { type BpfCall, type BpfObject, openObject } from './object.ts'
+export type { BpfProgram } from './program.ts'
+export type { BpfExtern, Reference } from './reference.ts'
 
 // Check: whether an object loads on a kernel.
 export {

@@ -27,7 +27,21 @@ export const LDIMM64 = 0x18
 /** The code of a call: with the source PSEUDO_CALL to another function of the object, otherwise to a helper. */
 export const CALL = 0x85
 export const PSEUDO_CALL = 1
+export const PSEUDO_KFUNC_CALL = 2
 export const EXIT = 0x95
+
+/** `call 0xbad2310`: libbpf's replacement for an instruction that must not be reached. */
+export const POISON: Instruction = {
+  code: CALL,
+  destination: 0,
+  source: 0,
+  offset: 0,
+  immediate: 0xbad2310,
+}
+
+export function isPoison({ code, immediate }: Instruction): boolean {
+  return code === CALL && immediate === POISON.immediate
+}
 
 /** The size bits of loads and stores, and the number of bytes that they mean. */
 const SIZES: readonly (readonly [bits: number, bytes: number])[] = [

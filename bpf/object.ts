@@ -10,6 +10,8 @@ import { encodeBtf } from './encode.ts'
 import { BtfError } from './error.ts'
 import { type BtfExt, parseExt } from './ext.ts'
 import { CALL, INSTRUCTION_SIZE, LDIMM64, PSEUDO_CALL, readInstruction } from './instruction.ts'
+import { type BpfProgram, programAt } from './program.ts'
+import { type References, readReferences } from './reference.ts'
 
 const EM_BPF = 247
 const SHT_PROGBITS = 1
@@ -21,18 +23,6 @@ const STV_HIDDEN = 2
 const MAX_OBJECT = 256 << 20
 const MAX_PROGRAMS = 1 << 16
 
-/** A program or subprogram: a function symbol in an executable section. */
-export interface BpfProgram {
-  readonly name: string
-  readonly section: string
-  /** bytes from the start of the section */
-  readonly offset: number
-  /** bytes */
-  readonly size: number
-  /** whether the verifier checks it on its own: it is global and not hidden */
-  readonly global: boolean
-}
-
 /** A call from one program or subprogram to another. */
 export interface BpfCall {
   readonly section: string
@@ -41,7 +31,7 @@ export interface BpfCall {
   readonly target: BpfProgram
 }
 
-export interface BpfObject {
+export interface BpfObject extends References {
   readonly byteOrder: ByteOrder
   readonly btf: Btf
   readonly ext: BtfExt
@@ -86,7 +76,10 @@ export function openObject(bytes: Uint8Array): BpfObject {
   const symbols = [...elf.symbols()]
   const programs = readPrograms(elf, symbols, executable)
   const calls = executable.flatMap((section) => readCalls(elf, symbols, section, programs))
-  return { byteOrder: elf.byteOrder, btf, ext, programs, calls, code }
+  const references = readReferences(elf, symbols, executable, btf, (name, offset) =>
+    programAt(programs, name, offset),
+  )
+  return { byteOrder: elf.byteOrder, btf, ext, programs, calls, code, ...references }
 }
 
 const NO_EXT: BtfExt = { functions: [], lines: [], relocations: [] }
@@ -170,26 +163,8 @@ function readCalls(
       : at
     const sectionName = symbol ? elf.sections[symbol.section]?.name : section.name
     const offset = base + (immediate + 1) * INSTRUCTION_SIZE
-    const target =
-      sectionName === undefined ? undefined : programAt({ programs }, sectionName, offset)
+    const target = sectionName === undefined ? undefined : programAt(programs, sectionName, offset)
     if (target?.offset === offset) calls.push({ section: section.name, offset: at, target })
   }
   return calls
-}
-
-/** The program that holds an instruction: the last one in its section that begins at or before it. */
-export function programAt(
-  { programs }: Pick<BpfObject, 'programs'>,
-  section: string,
-  offset: number,
-): BpfProgram | undefined {
-  let [low, high] = [0, programs.length]
-  while (low < high) {
-    const middle = (low + high) >> 1
-    const p = programs[middle]!
-    if (p.section === section ? p.offset <= offset : p.section < section) low = middle + 1
-    else high = middle
-  }
-  const found = programs[low - 1]
-  return found?.section === section && offset < found.offset + found.size ? found : undefined
 }

@@ -9,15 +9,16 @@ import type { ByteOrder } from './bytes.ts'
 import type { CoreRelocation } from './ext.ts'
 import {
   accessSize,
-  CALL,
   CLASS,
   INSTRUCTION_SIZE,
   LDIMM64,
+  POISON,
   readInstruction,
   withAccessSize,
   writeInstruction,
 } from './instruction.ts'
-import { type BpfObject, type BpfProgram, programAt } from './object.ts'
+import type { BpfObject } from './object.ts'
+import { type BpfProgram, programAt } from './program.ts'
 import { type RefusalCode, RelocationError } from './relocation-error.ts'
 import type { RelocationValue } from './relocation-value.ts'
 import { Resolver } from './resolve.ts'
@@ -53,9 +54,6 @@ export interface RelocatedObject {
   readonly code: ReadonlyMap<string, Uint8Array>
 }
 
-/** `call 0xbad2310`: libbpf's replacement for an instruction that must not be reached. */
-const POISON = { code: CALL, destination: 0, source: 0, offset: 0, immediate: 0xbad2310 }
-
 /**
  * Relocates an object against a kernel's BTF. Tries all relocations, while libbpf stops at the first fatal one. Errors:
  * `cycle`.
@@ -65,7 +63,7 @@ export function relocate(object: BpfObject, kernel: Btf): RelocatedObject {
   const code = new Map([...object.code].map(([name, bytes]) => [name, Uint8Array.from(bytes)]))
   const relocations: Relocated[] = []
   for (const relocation of object.ext.relocations) {
-    const program = programAt(object, relocation.section, relocation.offset)
+    const program = programAt(object.programs, relocation.section, relocation.offset)
     const bytes = code.get(relocation.section)
     if (!program || !bytes) continue
     const instruction = Math.floor((relocation.offset - program.offset) / INSTRUCTION_SIZE)

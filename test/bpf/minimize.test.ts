@@ -182,6 +182,9 @@ function objectOf(
     },
     programs: [{ name: 'program', section, offset: 0, size, global: true }],
     calls: [],
+    references: new Map(),
+    externs: [],
+    constants: new Map(),
     code: new Map([[section, code]]),
   }
 }

@@ -1,7 +1,19 @@
+import { readFileSync } from 'node:fs'
 import t from 'tap'
-import { type BpfObject, type BpfProgram, encodeBtf, parseBtf } from '../../bpf/index.ts'
+import {
+  type BpfObject,
+  type BpfProgram,
+  type Btf,
+  type BtfType,
+  checkObject,
+  encodeBtf,
+  openObject,
+  parseBtf,
+  readBtf,
+} from '../../bpf/index.ts'
 import { type Instruction, writeInstruction } from '../../bpf/instruction.ts'
 import { Reachability } from '../../bpf/reachability.ts'
+import { coreObjects, littleKernels } from '../helpers/core.ts'
 
 type Row = [
   code: number,
@@ -31,9 +43,12 @@ function reach(...rows: Row[]): string {
     ext: { functions: [], lines: [], relocations: [] },
     programs: [program],
     calls: [],
+    references: new Map(),
+    externs: [],
+    constants: new Map(),
     code: new Map([['raw_tp', code]]),
   }
-  const reachability = new Reachability(object, object.code)
+  const reachability = new Reachability(object, object.code, [program], () => ({ is: 'unknown' }))
   return rows.map((_, i) => reachability.of(program, i).is[0]).join('')
 }
 
@@ -44,7 +59,7 @@ const EXIT: Row = [0x95]
 t.test('a branch on a constant has one successor', (t) => {
   t.equal(reach([MOV, 1, 0, 0, 0], [JEQ, 1, 0, 1, 0], [MOV, 2], EXIT), 'aana')
   t.equal(reach([MOV, 1, 0, 0, 1], [JEQ, 1, 0, 1, 0], [MOV, 2], EXIT), 'aaaa')
-  t.equal(reach([JEQ, 1, 0, 1, 0], [MOV, 2], EXIT), 'ama', 'a branch on an unknown value has two')
+  t.equal(reach([JEQ, 1, 0, 1, 0], [MOV, 2], EXIT), 'aaa', 'a branch on an unknown value has two')
   t.end()
 })
 
@@ -56,10 +71,14 @@ t.test('constants are followed through moves, arithmetic, 32-bit comparison and 
   const spill: Row = [0x7b, 10, 1, -8]
   const fill: Row = [0x79, 4, 10, -8]
   t.equal(reach(zero, spill, fill, [JEQ, 4, 0, 1, 0], [MOV, 2], EXIT), 'aaaana', 'spilled')
-  const elsewhere: Row = [0x7b, 5, 6, 0]
-  t.equal(reach(zero, spill, elsewhere, fill, [JEQ, 4, 0, 1, 0], [MOV, 2], EXIT), 'aaaaama')
+  const lost: Row[] = [
+    [0xbf, 2, 10],
+    [0x0f, 2, 3],
+    [0x7b, 2, 3, 0],
+  ]
+  const after = reach(zero, spill, ...lost, fill, [JEQ, 4, 0, 1, 0], [MOV, 2], EXIT)
+  t.equal(after, 'aaaaaaama', 'a store at an unknown place of the stack may change the slot')
   const call: Row = [0x85, 0, 0, 0, 1]
-  t.equal(reach(zero, call, [JEQ, 1, 0, 1, 0], [MOV, 2], EXIT), 'aaama', 'a call may change r1')
   t.equal(
     reach([MOV, 6], call, [JEQ, 6, 0, 1, 0], [MOV, 2], EXIT),
     'aaana',
@@ -77,7 +96,7 @@ t.test('where paths meet only values that are equal on both are known', (t) => {
     [MOV, 2],
     EXIT,
   )
-  t.equal(different, 'aamama')
+  t.equal(different, 'aaaaaa')
   const loop = reach([MOV, 6, 0, 0, 0], [0x07, 6, 0, 0, 1], [0x55, 6, 0, -2, 9], EXIT)
   t.equal(loop, 'aaaa')
   t.end()
@@ -88,3 +107,39 @@ t.test('code that jumps out of its program is not judged', (t) => {
   t.equal(reach([MOV, 1]), 'm')
   t.end()
 })
+
+/** The small kernel with functions of these names. */
+function kernelWith(...names: string[]): Btf {
+  const small = readBtf(readFileSync(littleKernels().get('x86_64')!))
+  const types: BtfType[] = [...small.types()]
+  types.push({ kind: 'FUNC_PROTO', id: small.endId, name: '', type: 0, parameters: [] })
+  for (const name of names) {
+    const id = types.length + 1
+    types.push({ kind: 'FUNC', id, name, type: small.endId, linkage: 'static' })
+  }
+  return parseBtf(encodeBtf(types))
+}
+
+for (const order of ['el', 'eb'] as const) {
+  t.test(`checkObject answers as the kernel does for every branch and call, ${order}`, (t) => {
+    const object = openObject(readFileSync(coreObjects(order).get('reachability')!))
+    const answers = (kernel: Btf) =>
+      new Map(checkObject(object, kernel).programs.map(({ name, loads }) => [name, loads]))
+    const kernels =
+      order === 'el'
+        ? { without: kernelWith(), with: kernelWith('bpf_task_acquire') }
+        : { without: readBtf(readFileSync(littleKernels().get('s390x')!)), with: undefined }
+    for (const [name, loads] of answers(kernels.without)) {
+      if (/^(loads|refused)_/.test(name)) t.equal(loads === 'yes', name.startsWith('loads'), name)
+    }
+    t.equal(answers(kernels.without).get('if_kfunc_is_there'), 'yes')
+    t.equal(answers(kernels.without).get('if_kfunc_is_missing'), 'no')
+    if (kernels.with) {
+      t.equal(answers(kernels.with).get('if_kfunc_is_there'), 'no')
+      t.equal(answers(kernels.with).get('if_kfunc_is_missing'), 'yes')
+    }
+    const all = checkObject(object, kernels.without, { allPrograms: true })
+    t.equal(all.programs.find(({ name }) => name === 'loads_optional')!.loads, 'no')
+    t.end()
+  })
+}
