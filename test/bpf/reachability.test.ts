@@ -77,7 +77,7 @@ t.test('constants are followed through moves, arithmetic, 32-bit comparison and 
     [0x7b, 2, 3, 0],
   ]
   const after = reach(zero, spill, ...lost, fill, [JEQ, 4, 0, 1, 0], [MOV, 2], EXIT)
-  t.equal(after, 'aaaaaaama', 'a store at an unknown place of the stack may change the slot')
+  t.equal(after, 'aaaaaaamm', 'a store at an unknown place of the stack may change the slot')
   const call: Row = [0x85, 0, 0, 0, 1]
   t.equal(
     reach([MOV, 6], call, [JEQ, 6, 0, 1, 0], [MOV, 2], EXIT),
