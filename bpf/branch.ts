@@ -140,6 +140,7 @@ function sidesOfSet(left: Scalar, right: bigint, narrow: boolean): Sides {
   const known = constantOf(left)
   const mask = narrow ? BigInt.asUintN(32, right) : right
   if (known !== undefined) return (known & mask) !== 0n ? { jump: CERTAIN } : { fall: CERTAIN }
+  if (mask === 0n) return { fall: CERTAIN }
   const possible = (value: bigint) =>
     left.sure !== undefined &&
     contains(left.sure, value) &&
@@ -172,7 +173,9 @@ function sideWhere(
   }
   const may = wanted.flatMap((interval) => intersect(left.may, interval))
   if (may.length === 0) return undefined
-  const inMay = may.length === 1 ? may[0]! : left.may
+  // the verifier keeps bounds, so it forgets that a number within them is excluded
+  const isBound = may.length === 1 && operation !== NOT_EQUAL
+  const inMay = isBound ? may[0]! : left.may
   const { mask, sure, ...rest } = left
   const possible =
     sure &&

@@ -83,6 +83,20 @@ export function shifted({ first, more }: Interval, by: bigint): Interval {
   return { first: (first + by) & MASK, more }
 }
 
+/**
+ * The sums of two numbers as the verifier bounds them: all numbers, unless the bounds add up without an overflow as
+ * unsigned or as signed numbers.
+ */
+export function added(a: Interval, b: Interval): Interval {
+  const bounds = [(x: bigint) => x, (x: bigint) => BigInt.asIntN(64, x)].map((as) => {
+    const [first, last] = [as(a.first) + as(b.first), as(lastOf(a)) + as(lastOf(b))]
+    const wraps = as(lastOf(a)) < as(a.first) || as(lastOf(b)) < as(b.first)
+    const isExact = as(first & MASK) === first && as(last & MASK) === last
+    return wraps || !isExact ? undefined : between(first, last)
+  })
+  return bounds[0] ?? bounds[1] ?? ALL
+}
+
 /** The numbers for which `number OPERATION right` holds; OPERATION is that of a 64-bit jump, without BPF_JSET. */
 export function satisfying(operation: number, right: bigint): Interval | undefined {
   const r = right & MASK

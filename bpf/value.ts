@@ -6,6 +6,7 @@
 
 import {
   ALL,
+  added,
   covers,
   fits,
   type Interval,
@@ -241,8 +242,8 @@ function arithmetic(
   switch (operation) {
     case ADD:
     case SUB:
-      if (b !== undefined) return added(left, operation === ADD ? b : -b, fresh)
-      if (a !== undefined && operation === ADD) return added(right, a, fresh)
+      if (b !== undefined) return plus(left, operation === ADD ? b : -b, fresh)
+      if (a !== undefined && operation === ADD) return plus(right, a, fresh)
       // the verifier knows nothing of the sum of two numbers if it knows nothing of one
       if (isFree(left, bits) || isFree(right, bits)) return free(lowBits(bits), fresh())
       return operation === ADD ? sum(left, right, fresh) : UNKNOWN
@@ -272,25 +273,24 @@ function isFree({ sure, mask }: Scalar, bits: 32 | 64): boolean {
   return sure !== undefined && mask === undefined && covers(sure, lowBits(bits))
 }
 
-/** The sum of two numbers of which the verifier knows bounds: it adds the bounds. */
+/** The sum of two numbers, of which the verifier knows bounds. */
 function sum(left: Scalar, right: Scalar, fresh: () => number): Scalar {
-  const add = (a: Interval, b: Interval): Interval | undefined => {
-    const more = a.more + b.more
-    return more >= 1n << 64n ? undefined : { first: BigInt.asUintN(64, a.first + b.first), more }
-  }
-  const may = add(left.may, right.may)
-  if (!may) return UNKNOWN
-  const bothSure = left.sure && right.sure && !left.mask && !right.mask
-  const sure = bothSure ? add(left.sure, right.sure) : undefined
+  const isKnown = left.sure && right.sure && left.mask === undefined && right.mask === undefined
+  const more = isKnown ? left.sure.more + right.sure.more : 0n
+  const sure = isKnown
+    ? more >= 1n << 64n
+      ? ALL
+      : { first: BigInt.asUintN(64, left.sure.first + right.sure.first), more }
+    : undefined
   const id = fresh()
-  return { is: 'scalar', may, sure, id, kin: id }
+  return { is: 'scalar', may: added(left.may, right.may), sure, id, kin: id }
 }
 
-function added(value: Scalar, by: bigint, fresh: () => number): Scalar {
+function plus(value: Scalar, by: bigint, fresh: () => number): Scalar {
   if (by === 0n) return value
   const { sure, mask, kin } = value
   const kept = sure && mask === undefined ? shifted(sure, by) : undefined
-  return { is: 'scalar', may: shifted(value.may, by), sure: kept, id: fresh(), kin }
+  return { is: 'scalar', may: added(value.may, only(by)), sure: kept, id: fresh(), kin }
 }
 
 function masked(value: Scalar, mask: bigint, fresh: () => number): Scalar {

@@ -60,6 +60,7 @@ t.test('a branch on a constant has one successor', (t) => {
   t.equal(reach([MOV, 1, 0, 0, 0], [JEQ, 1, 0, 1, 0], [MOV, 2], EXIT), 'aana')
   t.equal(reach([MOV, 1, 0, 0, 1], [JEQ, 1, 0, 1, 0], [MOV, 2], EXIT), 'aaaa')
   t.equal(reach([JEQ, 1, 0, 1, 0], [MOV, 2], EXIT), 'aaa', 'a branch on an unknown value has two')
+  t.equal(reach([0x45, 1, 0, 2, 0], [MOV, 2], EXIT, [MOV, 2], EXIT), 'aaann', 'no bit of 0')
   t.end()
 })
 
@@ -129,8 +130,12 @@ for (const order of ['el', 'eb'] as const) {
       order === 'el'
         ? { without: kernelWith(), with: kernelWith('bpf_task_acquire') }
         : { without: readBtf(readFileSync(littleKernels().get('s390x')!)), with: undefined }
-    for (const [name, loads] of answers(kernels.without)) {
-      if (/^(loads|refused)_/.test(name)) t.equal(loads === 'yes', name.startsWith('loads'), name)
+    const without = answers(kernels.without)
+    t.equal(without.get('in_callback'), 'no')
+    t.equal(without.get('inner'), 'no', 'a function that a callback calls')
+    for (const [name, loads] of without) {
+      if (!/^(loads|refused)_/.test(name) || /callback/.test(name)) continue
+      t.equal(loads === 'yes', name.startsWith('loads'), name)
     }
     t.equal(answers(kernels.without).get('if_kfunc_is_there'), 'yes')
     t.equal(answers(kernels.without).get('if_kfunc_is_missing'), 'no')
