@@ -1,28 +1,184 @@
-/* What a kernel gives the externs of an object, as far as its BTF tells (libbpf `bpf_object__resolve_externs`). */
+/*
+ * What a kernel has, as far as its BTF tells: functions, variables, tracepoints, helpers, types of maps and programs. The
+ * numbers of helpers and types come from the kernel's own enums, so what a distribution ported back counts.
+ */
 
 import type { Btf } from './btf.ts'
+import { encodeText } from './bytes.ts'
+import { Comparison } from './compatible.ts'
+import { KIND, type KindName } from './kind.ts'
+import { resolve } from './layout.ts'
+import type { BpfObject } from './object.ts'
 import type { ExternValue } from './reachability.ts'
 import type { BpfExtern } from './reference.ts'
+import { RelocationError } from './relocation-error.ts'
+import type { Requirements, WantedType } from './requirement.ts'
 
-/** Returns a function that looks externs up in a kernel's BTF, each once. */
-export function externsOf(kernel: Btf): (extern: BpfExtern) => ExternValue {
-  const known = new Map<string, ExternValue>()
-  return (extern) => {
-    const key = `${extern.kind} ${extern.name}`
-    let value = known.get(key)
+/** What is known of something a kernel may have. */
+export type Presence = 'there' | 'missing' | 'unknown'
+
+const ENUMS = ['bpf_func_id', 'bpf_map_type', 'bpf_prog_type', 'bpf_attach_type'] as const
+export type KernelEnum = (typeof ENUMS)[number]
+
+/** Looks up what one object asks of one kernel. */
+export class KernelSymbols {
+  readonly #object: BpfObject
+  readonly #release: string | undefined
+  readonly #found = new Map<string, { btf: Btf; id: number }>()
+  readonly #externs = new Map<BpfExtern, ExternValue | 'incompatible'>()
+  readonly #enums = new Map<KernelEnum, ReadonlyMap<string, number> | undefined>()
+  readonly #kernel: Btf
+
+  /** `modules` are open over `kernel`; `release` is its `uname -r`. */
+  constructor(
+    object: BpfObject,
+    requirements: Requirements,
+    kernel: Btf,
+    modules: readonly Btf[],
+    release: string | undefined,
+  ) {
+    this.#object = object
+    this.#kernel = kernel
+    this.#release = release
+    const wanted = wantedBy(object, requirements)
+    for (const btf of [kernel, ...modules]) {
+      for (const [key, id] of idsIn(btf, wanted, btf !== kernel)) {
+        if (!this.#found.has(key)) this.#found.set(key, { btf, id })
+      }
+    }
+  }
+
+  has({ kind, name }: WantedType): boolean {
+    return this.#found.has(`${kind} ${name}`)
+  }
+
+  /** Whether an enum of the kernel has an enumerator; unknown if the kernel's BTF lacks the enum. */
+  enumerator(name: KernelEnum, enumerator: string | number): Presence {
+    const values = this.#valuesOf(name)
+    if (!values) return 'unknown'
+    if (typeof enumerator === 'string') return values.has(enumerator) ? 'there' : 'missing'
+    return values.values().some((value) => value === enumerator) ? 'there' : 'missing'
+  }
+
+  /** What the kernel gives an extern. */
+  extern(extern: BpfExtern): ExternValue {
+    const value = this.#resolved(extern)
+    return value === 'incompatible' ? { is: 'absent' } : value
+  }
+
+  /** True if the kernel has the symbol with another type or prototype. */
+  isIncompatible(extern: BpfExtern): boolean {
+    return this.#resolved(extern) === 'incompatible'
+  }
+
+  #valuesOf(name: KernelEnum): ReadonlyMap<string, number> | undefined {
+    if (this.#enums.has(name)) return this.#enums.get(name)
+    const id = this.#found.get(`ENUM ${name}`)?.id
+    const type = id === undefined ? undefined : this.#kernel.type(id)
+    const values =
+      type?.kind === 'ENUM'
+        ? new Map(type.values.flatMap(({ name, value }) => (isLimit(name) ? [] : [[name, value]])))
+        : undefined
+    this.#enums.set(name, values)
+    return values
+  }
+
+  #resolved(extern: BpfExtern): ExternValue | 'incompatible' {
+    let value = this.#externs.get(extern)
     if (!value) {
-      value = lookUp(kernel, extern)
-      known.set(key, value)
+      value = extern.kind === 'kconfig' ? this.#configured(extern) : this.#symbol(extern)
+      this.#externs.set(extern, value)
     }
     return value
   }
+
+  /** libbpf makes the values that begin with LINUX_ itself; BTF does not have the others. */
+  #configured({ name }: BpfExtern): ExternValue {
+    if (name === 'LINUX_KERNEL_VERSION' && this.#release !== undefined) {
+      const match = /^(\d+)\.(\d+)(?:\.(\d+))?/.exec(this.#release)
+      if (match) {
+        const [major, minor, patch] = [match[1], match[2], match[3] ?? '0'].map(Number)
+        const version = (major! << 16) + (minor! << 8) + Math.min(patch!, 255)
+        return { is: 'number', value: BigInt(version) }
+      }
+    }
+    if (name.startsWith('CONFIG_') || name.startsWith('LINUX_')) return { is: 'unknown' }
+    return { is: 'absent' }
+  }
+
+  #symbol(extern: BpfExtern): ExternValue | 'incompatible' {
+    const { kind, name, id } = extern
+    const local = this.#object.btf
+    const wanted = kind === 'kfunc' ? 'FUNC' : 'VAR'
+    const found = this.#found.get(`${wanted} ${withoutFlavour(name)}`)
+    const type = local.sizeOrType(id)
+    if (kind === 'ksym' && resolve(local, type) === 0) {
+      // an address without a type comes from /proc/kallsyms, which has more than BTF
+      const isFunction = this.#found.has(`FUNC ${name}`)
+      return { is: found || isFunction ? 'address' : 'unknown' }
+    }
+    if (!found) return { is: 'absent' }
+    const theirs = found.btf.sizeOrType(found.id)
+    const target = kind === 'kfunc' ? theirs : resolve(found.btf, theirs)
+    const ours = kind === 'kfunc' ? type : resolve(local, type)
+    try {
+      const isCompatible = new Comparison(local, found.btf).types(ours, target)
+      return isCompatible ? { is: 'address' } : 'incompatible'
+    } catch (error) {
+      if (error instanceof RelocationError) return 'incompatible'
+      throw error
+    }
+  }
 }
 
-function lookUp(kernel: Btf, { kind, name }: BpfExtern): ExternValue {
-  // BTF does not have the kernel's configuration
-  if (kind === 'kconfig') return { is: 'unknown' }
-  if (kernel.find(name, 'FUNC') !== undefined) return { is: 'address' }
-  if (kind === 'kfunc') return { is: 'absent' }
-  // BTF lists only the variables of each processor
-  return { is: kernel.find(name, 'VAR') === undefined ? 'unknown' : 'address' }
+function isLimit(enumerator: string): boolean {
+  return enumerator.startsWith('__')
+}
+
+/** The kernel's name of a kfunc that an object declares as NAME___FLAVOUR. */
+function withoutFlavour(name: string): string {
+  return name.replace(/___[^_].*$/, '')
+}
+
+function wantedBy(object: BpfObject, { programs, structOps }: Requirements): WantedType[] {
+  return [
+    ...ENUMS.map((name): WantedType => ({ kind: 'ENUM', name })),
+    ...programs.flatMap(({ target }) => (target ? [target] : [])),
+    ...structOps.flatMap((name): WantedType[] => [
+      { kind: 'STRUCT', name },
+      { kind: 'STRUCT', name: `bpf_struct_ops_${name}` },
+    ]),
+    ...object.externs.flatMap(({ kind, name }): WantedType[] => {
+      if (kind === 'kconfig') return []
+      if (kind === 'kfunc') return [{ kind: 'FUNC', name: withoutFlavour(name) }]
+      return [
+        { kind: 'VAR', name },
+        { kind: 'FUNC', name },
+      ]
+    }),
+  ]
+}
+
+/** Finds types by name in one pass over a BTF: the key `KIND NAME`, and the id of the first. */
+function* idsIn(
+  btf: Btf,
+  wanted: readonly WantedType[],
+  own: boolean,
+): Generator<[key: string, id: number]> {
+  const heads = new Uint8Array(65536)
+  const kinds = new Set<number>()
+  const byName = new Map<string, number[]>()
+  for (const { kind, name } of wanted) {
+    const [first, second = 0] = encodeText(name)
+    if (first === undefined) continue
+    heads[first | (second << 8)] = 1
+    kinds.add(KIND[kind])
+    byName.set(name, [...(byName.get(name) ?? []), KIND[kind]])
+  }
+  for (const id of btf.idsOf(kinds, heads)) {
+    if (own && id < btf.startId) continue
+    const name = btf.name(id)
+    const kind = btf.kind(id)
+    if (byName.get(name)?.includes(kind)) yield [`${kindNameOf(kind)} ${name}`, id]
+  }
 }
