@@ -72,7 +72,10 @@ export function checkBtf(
   }
 }
 
-/** Checks a module's split BTF over the kernel's. Returns the record's part about it. Errors: `invalid_btf`. */
+/**
+ * Checks a module's split BTF over the kernel's; it may have no types of its own. Returns the record's part about it.
+ * Errors: `invalid_btf`.
+ */
 export function checkModuleBtf(raw: Uint8Array, base: Btf): Omit<ModuleInfo, 'sha256'> {
   try {
     const btf = parseBtf(raw, { base })
@@ -82,8 +85,6 @@ export function checkModuleBtf(raw: Uint8Array, base: Btf): Omit<ModuleInfo, 'sh
         'invalid_btf',
         `the module's BTF is ${btf.byteOrder}-endian, the kernel's is ${base.byteOrder}-endian`,
       )
-    if (btf.typeCount === 0)
-      throw new GeneratorError('invalid_btf', "the module's BTF has no types")
     return { size: raw.length, types: btf.typeCount }
   } catch (cause) {
     if (!(cause instanceof BtfError)) throw cause
