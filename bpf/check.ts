@@ -63,16 +63,17 @@ export interface Check {
 }
 
 /**
- * Checks an object against a kernel's BTF. Errors: `unsupported` if their byte orders differ, `cycle`.
+ * Checks an object against a kernel's BTF, and that of its modules, opened over it: all count as loaded. Errors:
+ * `unsupported` if their byte orders differ, `cycle`.
  */
-export function checkObject(object: BpfObject, kernel: Btf): Check {
+export function checkObject(object: BpfObject, kernel: Btf, modules: readonly Btf[] = []): Check {
   if (object.byteOrder !== kernel.byteOrder) {
     throw new BtfError(
       'unsupported',
       `the object is ${object.byteOrder}-endian, the kernel ${kernel.byteOrder}-endian`,
     )
   }
-  const { relocations, code } = relocate(object, kernel)
+  const { relocations, code } = relocate(object, kernel, modules)
   const reachability = new Reachability(object, code)
   const descriptions = describe(object)
   const byProgram = Map.groupBy(relocations, (relocated) => relocated.program)
@@ -110,6 +111,23 @@ function describe(object: BpfObject): Descriptions {
   )
   described.set(object, { lines, of })
   return { lines, of }
+}
+
+/** The number of types that `kernelIdsIn` names. */
+const MAX_IDS = 16
+
+/**
+ * The types, as C, whose id in the kernel an object asks for (`bpf_core_type_id_kernel`); at most 16. Minimized BTF
+ * gives other ids than the kernel.
+ */
+export function kernelIdsIn(object: BpfObject): string[] {
+  const asked = object.ext.relocations.values().filter(({ kind }) => kind === 'target_type_id')
+  const types = new Set<string>()
+  for (const relocation of asked) {
+    types.add(short(accessText(object, relocation)))
+    if (types.size === MAX_IDS) break
+  }
+  return [...types]
 }
 
 function checkRelocation(

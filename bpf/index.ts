@@ -61,9 +61,11 @@ export {
   type CheckedRelocation,
   checkObject,
   type Guard,
+  kernelIdsIn,
   type Loads,
   type SourceLine,
 } from './check.ts'
+export { needsModules } from './resolve.ts'
 
 // Relocate: the instructions of an object, patched for a kernel.
 export {

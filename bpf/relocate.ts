@@ -41,7 +41,7 @@ export interface Relocated {
   readonly program: BpfProgram
   /** index of the instruction in its program */
   readonly instruction: number
-  /** ids of the kernel's matching root types */
+  /** ids of the kernel's matching root types; those of different modules may be equal */
   readonly candidates: readonly number[]
   readonly outcome: RelocationOutcome
 }
@@ -57,11 +57,15 @@ export interface RelocatedObject {
 const POISON = { code: CALL, destination: 0, source: 0, offset: 0, immediate: 0xbad2310 }
 
 /**
- * Relocates an object against a kernel's BTF. Tries all relocations, while libbpf stops at the first fatal one. Errors:
- * `cycle`.
+ * Relocates an object against a kernel's BTF, and that of its modules, opened over it. Tries all relocations, while
+ * libbpf stops at the first fatal one. Errors: `cycle`.
  */
-export function relocate(object: BpfObject, kernel: Btf): RelocatedObject {
-  const resolver = new Resolver(object, kernel)
+export function relocate(
+  object: BpfObject,
+  kernel: Btf,
+  modules: readonly Btf[] = [],
+): RelocatedObject {
+  const resolver = new Resolver(object, kernel, { modules })
   const code = new Map([...object.code].map(([name, bytes]) => [name, Uint8Array.from(bytes)]))
   const relocations: Relocated[] = []
   for (const relocation of object.ext.relocations) {
