@@ -65,6 +65,7 @@ export {
   type Loads,
   type SourceLine,
 } from './check.ts'
+export { ambiguousStructs } from './ambiguity.ts'
 export { needsModules } from './resolve.ts'
 
 // Relocate: the instructions of an object, patched for a kernel.
