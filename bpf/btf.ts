@@ -138,15 +138,15 @@ export class Btf {
    * Ids of all types, the base's too, that have one of these kinds (by number) and a name that begins like a wanted one,
    * in order. `heads` has a nonzero byte at each wanted index: the first two bytes of a name as a little-endian number.
    * The result is a superset: callers compare the whole names. The test rarely succeeds, so the processor predicts it
-   * and reads ahead; records and names lie far apart in memory.
+   * and reads ahead; records and names lie far apart in memory. With `own`, the base's types are left out.
    */
-  idsOf(kinds: ReadonlySet<number>, heads: Uint8Array): number[] {
-    const ids = this.base?.idsOf(kinds, heads) ?? []
+  idsOf(kinds: ReadonlySet<number>, heads: Uint8Array, own = false): number[] {
+    const ids = (own ? undefined : this.base?.idsOf(kinds, heads)) ?? []
     const wanted = Uint8Array.from({ length: MAX_KINDS }, (_, kind) => Number(kinds.has(kind)))
-    const [own, offsets, view, little] = [this.#kinds, this.#offsets, this.view, this.#little]
+    const [all, offsets, view, little] = [this.#kinds, this.#offsets, this.view, this.#little]
     const { strings, stringsStart } = this
-    for (let i = 0; i < own.length; i++) {
-      if (wanted[own[i]!] === 0) continue
+    for (let i = 0; i < all.length; i++) {
+      if (wanted[all[i]!] === 0) continue
       const name = view.getUint32(offsets[i]!, little)
       const head =
         name < stringsStart ? this.base!.#head(name) : headAt(strings, name - stringsStart)

@@ -1,7 +1,7 @@
 /*
  * Candidates of a relocation's root type: the kernel's types of the same kind and, without flavours, the same name, in
  * order of their ids (libbpf `bpf_core_add_cands`). One pass over the kernel's types finds those of all root types of an
- * object.
+ * object. The types of modules count only where vmlinux has no candidate (libbpf `bpf_core_find_cands`).
  */
 
 import type { Btf } from './btf.ts'
@@ -17,11 +17,19 @@ interface CandidateQuery {
   readonly ids: number[]
 }
 
+export interface CandidateOptions {
+  /** one more than the highest id of vmlinux, in BTF that modules were merged into */
+  readonly vmlinuxEnd?: number
+  /** leave out the types of the base: `target` is the split BTF of a module */
+  readonly own?: boolean
+}
+
 /** Maps each root type of the object to the ids of its candidates; an anonymous root has none. */
 export function findCandidates(
   local: Btf,
   target: Btf,
   relocations: readonly CoreRelocation[],
+  { vmlinuxEnd = target.endId, own = false }: CandidateOptions = {},
 ): Map<number, number[]> {
   const found = new Map<number, number[]>()
   const all: CandidateQuery[] = []
@@ -36,15 +44,24 @@ export function findCandidates(
     kinds.add(wanted.kind)
     if (isEnum(wanted.kind)) kinds.add(KIND.ENUM).add(KIND.ENUM64)
   }
-  collect(target, kinds, all)
+  collect(target, kinds, all, own)
+  for (const { ids } of all) {
+    const ofModules = ids.findIndex((id) => id >= vmlinuxEnd)
+    if (ofModules > 0) ids.splice(ofModules)
+  }
   return found
 }
 
-function collect(target: Btf, kinds: ReadonlySet<number>, all: readonly CandidateQuery[]): void {
+function collect(
+  target: Btf,
+  kinds: ReadonlySet<number>,
+  all: readonly CandidateQuery[],
+  own: boolean,
+): void {
   if (all.length === 0) return
   const byName = Map.groupBy(all, (wanted) => key(wanted.name))
   // most names differ in the first two bytes; only the others are looked up, without their flavour
-  for (const id of target.idsOf(kinds, headsOf(all))) {
+  for (const id of target.idsOf(kinds, headsOf(all), own)) {
     for (const wanted of byName.get(key(essentialName(nameOf(target, id)))) ?? []) {
       if (sameKind(target.kind(id), wanted.kind)) wanted.ids.push(id)
     }

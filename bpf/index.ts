@@ -62,10 +62,18 @@ export {
   type CheckedProgram,
   type CheckedRelocation,
   checkObject,
+  type CheckOptions,
   type Guard,
-  type Loads,
+  kernelIdsIn,
+  REASONS,
+  type Reason,
+  type ReasonCode,
+  type Stage,
+  type Verdict,
   type SourceLine,
 } from './check.ts'
+export { ambiguousStructs } from './ambiguity.ts'
+export { needsModules } from './resolve.ts'
 
 // Relocate: the instructions of an object, patched for a kernel.
 export {

@@ -6,7 +6,7 @@
 import type { Btf } from './btf.ts'
 import { encodeText } from './bytes.ts'
 import { Comparison } from './compatible.ts'
-import { KIND, type KindName } from './kind.ts'
+import { KIND, kindName } from './kind.ts'
 import { resolve } from './layout.ts'
 import type { BpfObject } from './object.ts'
 import type { ExternValue } from './reachability.ts'
@@ -34,8 +34,7 @@ export class KernelSymbols {
     object: BpfObject,
     requirements: Requirements,
     kernel: Btf,
-    modules: readonly Btf[],
-    release: string | undefined,
+    { modules = [], release }: { modules?: readonly Btf[]; release?: string | undefined },
   ) {
     this.#object = object
     this.#kernel = kernel
@@ -112,7 +111,7 @@ export class KernelSymbols {
     const wanted = kind === 'kfunc' ? 'FUNC' : 'VAR'
     const found = this.#found.get(`${wanted} ${withoutFlavour(name)}`)
     const type = local.sizeOrType(id)
-    if (kind === 'ksym' && resolve(local, type) === 0) {
+    if (extern.typeless) {
       // an address without a type comes from /proc/kallsyms, which has more than BTF
       const isFunction = this.#found.has(`FUNC ${name}`)
       return { is: found || isFunction ? 'address' : 'unknown' }
@@ -175,10 +174,9 @@ function* idsIn(
     kinds.add(KIND[kind])
     byName.set(name, [...(byName.get(name) ?? []), KIND[kind]])
   }
-  for (const id of btf.idsOf(kinds, heads)) {
-    if (own && id < btf.startId) continue
+  for (const id of btf.idsOf(kinds, heads, own)) {
     const name = btf.name(id)
     const kind = btf.kind(id)
-    if (byName.get(name)?.includes(kind)) yield [`${kindNameOf(kind)} ${name}`, id]
+    if (byName.get(name)?.includes(kind)) yield [`${kindName(kind)} ${name}`, id]
   }
 }

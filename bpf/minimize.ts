@@ -14,6 +14,10 @@
  * target did not; a member that is now the last counts as a flexible array. Therefore every relocation is resolved
  * against the result too. Where the answers differ, all candidates of the root type are kept with everything that a
  * comparison reads, so that it reads the same as in the whole BTF. bpftool leaves such answers wrong.
+ *
+ * libbpf looks for types in modules only beside the running kernel's own BTF: with `btf_custom_path`, that file is all it
+ * reads (src/libbpf.c `bpf_core_find_cands`, `btf_vmlinux_override`). So the types that objects need of modules are
+ * merged into the result.
  */
 
 import { type Btf, longAmong, parseBtf } from './btf.ts'
@@ -23,21 +27,28 @@ import { encodeBtf } from './encode.ts'
 import { BtfError } from './error.ts'
 import type { CoreRelocation } from './ext.ts'
 import { KIND, KINDS } from './kind.ts'
+import { mergeBtf } from './merge.ts'
 import type { BpfObject } from './object.ts'
 import { RelocationError } from './relocation-error.ts'
 import { renumbered } from './renumber.ts'
-import { type Resolution, Resolver } from './resolve.ts'
+import { type KernelOptions, type Resolution, Resolver } from './resolve.ts'
 import { type Spec, subjectOf } from './spec.ts'
 import type { BtfType, StructType } from './type.ts'
 
 /**
  * Returns minimal BTF for the objects, in the kernel's byte order. Objects without relocations give BTF without types.
- * Errors: `invalid_relocation` if libbpf refuses an object on this kernel, `cycle`.
+ * `modules` is the BTF of the kernel's modules, opened over it; the types that objects need of them are in the result.
+ * Errors: `invalid_relocation` if libbpf refuses an object on this kernel, `cycle`; `unsupported` if one file cannot
+ * give the answers that the kernel and its modules give.
  */
-export function minimizeBtf(kernel: Btf, objects: readonly BpfObject[]): Uint8Array {
+export function minimizeBtf(
+  kernel: Btf,
+  objects: readonly BpfObject[],
+  modules: readonly Btf[] = [],
+): Uint8Array {
   const { byteOrder, pointerSize } = kernel
-  const kept = new Kept(kernel)
-  const demands = objects.map((object) => demandOf(kernel, object))
+  const { whole, demands } = wholeFor(kernel, objects, modules)
+  const kept = new Kept(whole)
   for (const { matches } of demands) {
     for (const { relocation, targets } of matches) {
       for (const target of targets) kept.keep(relocation.kind, target)
@@ -49,9 +60,37 @@ export function minimizeBtf(kernel: Btf, objects: readonly BpfObject[]): Uint8Ar
     const small = parseBtf(bytes, { pointerSize })
     const changed = demands.flatMap((demand) => changedAnswers(demand, small))
     if (changed.length === 0) return bytes
-    for (const { object, type } of changed) keepCandidates(kept, kernel, object, type, extended)
+    for (const { object, type } of changed)
+      keepCandidates(kept, whole, kernel.endId, object, type, extended)
   }
 }
+
+/** The BTF to take types from, the kernel's or one with modules merged into it, and what each object needs of it. */
+function wholeFor(
+  kernel: Btf,
+  objects: readonly BpfObject[],
+  modules: readonly Btf[],
+): { whole: Btf; demands: RelocationDemand[] } {
+  const demands = objects.map((object) => demandOf(object, kernel, { modules }))
+  const needed = new Set(
+    demands.flatMap(({ matches }) =>
+      matches.flatMap(({ targets }) => targets.map(({ btf }) => btf)),
+    ),
+  )
+  needed.delete(kernel)
+  if (needed.size === 0) return { whole: kernel, demands }
+  const whole = parseBtf(mergeBtf(kernel, [...needed]), { pointerSize: kernel.pointerSize })
+  const merged = objects.map((object) => demandOf(object, whole, { vmlinuxEnd: kernel.endId }))
+  for (const [n, { answers }] of merged.entries())
+    if (answers.join() !== demands[n]!.answers.join()) throw notInOneFile()
+  return { whole, demands: merged }
+}
+
+const notInOneFile = () =>
+  new BtfError(
+    'unsupported',
+    'cannot minimize: types of vmlinux and its modules that have one name give other answers in one file',
+  )
 
 interface Match {
   readonly relocation: CoreRelocation
@@ -65,8 +104,8 @@ interface RelocationDemand {
   readonly answers: readonly string[]
 }
 
-function demandOf(kernel: Btf, object: BpfObject): RelocationDemand {
-  const resolver = new Resolver(object, kernel)
+function demandOf(object: BpfObject, kernel: Btf, options: KernelOptions): RelocationDemand {
+  const resolver = new Resolver(object, kernel, options)
   const all: Match[] = []
   const answers: string[] = []
   const firsts = new Map<number, number>()
@@ -117,15 +156,19 @@ function changedAnswers(
 function keepCandidates(
   kept: Kept,
   kernel: Btf,
+  vmlinuxEnd: number,
   object: BpfObject,
   type: number,
   extended: Set<CoreRelocation>,
 ): void {
   const relocations = object.ext.relocations.filter((relocation) => relocation.type === type)
-  const candidates = findCandidates(object.btf, kernel, relocations).get(type) ?? []
+  const candidates = findCandidates(object.btf, kernel, relocations, { vmlinuxEnd }).get(type) ?? []
   for (const relocation of relocations) {
     // everything that was read is kept by now: another round would find the same
-    if (extended.has(relocation)) throw new Error(`the answer for root type ${type} changes again`)
+    if (extended.has(relocation)) {
+      if (kernel.endId > vmlinuxEnd) throw notInOneFile()
+      throw new Error(`the answer for root type ${type} changes again`)
+    }
     extended.add(relocation)
     for (const candidate of candidates) kept.keepRead(relocation.kind, candidate)
   }

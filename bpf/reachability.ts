@@ -18,6 +18,7 @@ export class Reachability {
   readonly #roots: ReadonlySet<BpfProgram>
   readonly #explorations = new Map<BpfProgram, Exploration>()
   readonly #users: ReadonlyMap<BpfProgram, readonly BpfProgram[]>
+  #called: ReadonlyMap<BpfProgram, readonly BpfProgram[]> | undefined
 
   constructor(
     object: BpfObject,
@@ -42,6 +43,16 @@ export class Reachability {
     return best
   }
 
+  /** The functions that a program can call, without itself. */
+  calledBy(program: BpfProgram): BpfProgram[] {
+    if (!this.#roots.has(program)) return []
+    this.#called ??= usersOf(this.#codes.object, true)
+    const seen = new Set([program])
+    for (const user of seen) for (const other of this.#called.get(user) ?? []) seen.add(other)
+    seen.delete(program)
+    return [...seen]
+  }
+
   #explored(root: BpfProgram): Exploration {
     let exploration = this.#explorations.get(root)
     if (!exploration) {
@@ -59,15 +70,16 @@ export class Reachability {
   }
 }
 
-/** For each function the functions that call it or take its address. */
-function usersOf(object: BpfObject): Map<BpfProgram, BpfProgram[]> {
+/** For each function the functions that call it or take its address; `reversed`, those that it calls. */
+function usersOf(object: BpfObject, reversed = false): Map<BpfProgram, BpfProgram[]> {
   const users = new Map<BpfProgram, BpfProgram[]>()
   const add = (section: string, offset: number, target: BpfProgram) => {
     const user = programAt(object.programs, section, offset)
     if (!user) return
-    const known = users.get(target)
-    if (known) known.push(user)
-    else users.set(target, [user])
+    const [key, value] = reversed ? [user, target] : [target, user]
+    const known = users.get(key)
+    if (known) known.push(value)
+    else users.set(key, [value])
   }
   for (const { section, offset, target } of object.calls) add(section, offset, target)
   for (const [section, references] of object.references) {

@@ -7,6 +7,7 @@ import type { Btf } from './btf.ts'
 import type { Elf, ElfSection, ElfSymbol } from './elf.ts'
 import { CALL, INSTRUCTION_SIZE, LDIMM64, PSEUDO_CALL, readInstruction } from './instruction.ts'
 import { KIND } from './kind.ts'
+import { resolve } from './layout.ts'
 import type { BpfProgram } from './program.ts'
 import type { DatasecType } from './type.ts'
 
@@ -24,6 +25,8 @@ export interface BpfExtern {
   readonly kind: 'kfunc' | 'ksym' | 'kconfig'
   /** the object loads without it */
   readonly weak: boolean
+  /** declared as `void`: an address, which /proc/kallsyms tells */
+  readonly typeless: boolean
   /** id in the object's BTF: the FUNC or VAR */
   readonly id: number
 }
@@ -112,7 +115,8 @@ function readExterns(btf: Btf, symbols: readonly ElfSymbol[]): Map<string, BpfEx
       const declaration = btf.type(id)
       const kind =
         section.name === '.kconfig' ? 'kconfig' : declaration.kind === 'FUNC' ? 'kfunc' : 'ksym'
-      declared.set(declaration.name, { name: declaration.name, kind, id })
+      const typeless = kind === 'ksym' && resolve(btf, btf.sizeOrType(id)) === 0
+      declared.set(declaration.name, { name: declaration.name, kind, id, typeless })
     }
   }
   const externs = new Map<string, BpfExtern>()

@@ -25,8 +25,17 @@ import { Resolver } from './resolve.ts'
 
 /** The outcome of a relocation. Values are unsigned 64-bit numbers, as libbpf prints them. */
 export type RelocationOutcome =
-  /** patched; `bytes` is set if a load or store now moves another number of bytes */
-  | { is: 'ok'; old: bigint; new: bigint; bytes?: { old: number; new: number } }
+  /**
+   * patched; `bytes` is set if a load or store now moves another number of bytes, `field` if the address of a field is
+   * computed that has another size in the kernel
+   */
+  | {
+      is: 'ok'
+      old: bigint
+      new: bigint
+      bytes?: { old: number; new: number }
+      field?: { old: number; new: number }
+    }
   /** patched with 0, because the kernel lacks the field, type or value that a query is about */
   | { is: 'absent'; old: bigint }
   /**
@@ -42,7 +51,7 @@ export interface Relocated {
   readonly program: BpfProgram
   /** index of the instruction in its program */
   readonly instruction: number
-  /** ids of the kernel's matching root types */
+  /** ids of the kernel's matching root types; those of different modules may be equal */
   readonly candidates: readonly number[]
   readonly outcome: RelocationOutcome
 }
@@ -55,11 +64,15 @@ export interface RelocatedObject {
 }
 
 /**
- * Relocates an object against a kernel's BTF. Tries all relocations, while libbpf stops at the first fatal one. Errors:
- * `cycle`.
+ * Relocates an object against a kernel's BTF, and that of its modules, opened over it. Tries all relocations, while
+ * libbpf stops at the first fatal one. Errors: `cycle`.
  */
-export function relocate(object: BpfObject, kernel: Btf): RelocatedObject {
-  const resolver = new Resolver(object, kernel)
+export function relocate(
+  object: BpfObject,
+  kernel: Btf,
+  modules: readonly Btf[] = [],
+): RelocatedObject {
+  const resolver = new Resolver(object, kernel, { modules })
   const code = new Map([...object.code].map(([name, bytes]) => [name, Uint8Array.from(bytes)]))
   const relocations: Relocated[] = []
   for (const relocation of object.ext.relocations) {
@@ -122,6 +135,10 @@ function patch(
         )
       const old = expect(unsigned(instruction.immediate))
       writeInstruction(code, at, order, { ...instruction, immediate: low(value) })
+      const { size } = result.old
+      const isResized = !missing && size !== 0 && size !== result.new.size
+      if (isResized)
+        return { is: 'ok', old, new: value, field: { old: size, new: result.new.size } }
       return done(old)
     }
     case CLASS.LDX:

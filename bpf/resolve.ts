@@ -20,16 +20,40 @@ export interface Resolution {
   readonly result: RelocationValue
 }
 
+/** The kernel that relocations are resolved in, besides the BTF of its vmlinux. */
+export interface KernelOptions {
+  /** the split BTF of its modules, opened over vmlinux; their types count where vmlinux has no candidate */
+  readonly modules?: readonly Btf[]
+  /** one more than the highest id of vmlinux, in BTF that modules were merged into */
+  readonly vmlinuxEnd?: number
+}
+
+/** A candidate, by its id in the BTF of the comparison. */
+interface Candidate {
+  readonly comparison: Comparison
+  readonly id: number
+}
+
 /** Resolves the relocations of one object against one kernel. Callers resolve them in the object's order. */
 export class Resolver {
   readonly #object: BpfObject
-  readonly #comparison: Comparison
-  readonly #candidates: Map<number, readonly number[]>
+  readonly #candidates: Map<number, readonly Candidate[]>
 
-  constructor(object: BpfObject, target: Btf) {
+  constructor(object: BpfObject, target: Btf, { modules = [], vmlinuxEnd }: KernelOptions = {}) {
     this.#object = object
-    this.#comparison = new Comparison(object.btf, target)
-    this.#candidates = findCandidates(object.btf, target, object.ext.relocations)
+    const { btf, ext } = object
+    const end = vmlinuxEnd === undefined ? {} : { vmlinuxEnd }
+    const found = findCandidates(btf, target, ext.relocations, end)
+    this.#candidates = new Map(inBtf(new Comparison(btf, target), found))
+    const without = ext.relocations.filter(({ type }) => found.get(type)?.length === 0)
+    if (without.length > 0) for (const module of modules) this.#addModule(module, without)
+  }
+
+  #addModule(module: Btf, relocations: readonly CoreRelocation[]): void {
+    const { btf } = this.#object
+    const found = findCandidates(btf, module, relocations, { own: true })
+    for (const [type, candidates] of inBtf(new Comparison(btf, module), found))
+      this.#candidates.set(type, [...(this.#candidates.get(type) ?? []), ...candidates])
   }
 
   /** Resolves one relocation. Errors: a RelocationError where libbpf refuses the object. */
@@ -43,22 +67,33 @@ export class Resolver {
     if (btf.name(type) === '') throw new RelocationError('anonymous_type')
 
     const targets: Spec[] = []
+    const matching: Candidate[] = []
     let first: RelocationValue | undefined
     for (const candidate of this.#candidates.get(type) ?? []) {
-      const target = matchSpec(this.#comparison, local, kind, candidate)
+      const target = matchSpec(candidate.comparison, local, kind, candidate.id)
       if (!target) continue
       const result = calculate(kind, local, target, byteOrder)
       if (first) agree(first, targets[0]!, result, target)
       first ??= result
       targets.push(target)
+      matching.push(candidate)
     }
-    if (targets.length > 0)
-      this.#candidates.set(
-        type,
-        targets.map((target) => target.root),
-      )
+    if (matching.length > 0) this.#candidates.set(type, matching)
     return { local, targets, result: first ?? calculate(kind, local, undefined, byteOrder) }
   }
+}
+
+function* inBtf(
+  comparison: Comparison,
+  found: ReadonlyMap<number, readonly number[]>,
+): Generator<[type: number, candidates: Candidate[]]> {
+  for (const [type, ids] of found) yield [type, ids.map((id) => ({ comparison, id }))]
+}
+
+/** True if an object has a root type without a candidate in vmlinux: then libbpf reads the BTF of modules. */
+export function needsModules({ btf, ext }: BpfObject, vmlinux: Btf): boolean {
+  const found = findCandidates(btf, vmlinux, ext.relocations)
+  return [...found.values()].some((ids) => ids.length === 0)
 }
 
 function agree(first: RelocationValue, firstSpec: Spec, result: RelocationValue, spec: Spec): void {

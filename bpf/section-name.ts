@@ -65,7 +65,7 @@ const ROWS: readonly Row[] = [
   ['fexit.multi+', 'TRACING', 'BPF_TRACE_FEXIT_MULTI'],
   ['fentry.multi.s+', 'TRACING', 'BPF_TRACE_FENTRY_MULTI'],
   ['fexit.multi.s+', 'TRACING', 'BPF_TRACE_FEXIT_MULTI'],
-  ['freplace+', 'EXT', undefined],
+  ['freplace+', 'EXT'],
   ['lsm+', 'LSM', 'BPF_LSM_MAC'],
   ['lsm.s+', 'LSM', 'BPF_LSM_MAC'],
   ['lsm_cgroup+', 'LSM', 'BPF_LSM_CGROUP'],

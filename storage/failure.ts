@@ -38,6 +38,7 @@ export const FAILURE_CODES = {
   pahole_failed: 'never', // non-zero exit status, or no BTF
   pahole_out_of_memory: 'later', // over its memory limit
   pahole_timeout: 'later', // over its time limit
+  ambiguous_types: 'never', // a struct that most programs read, such as task_struct, has several layouts
   invalid_btf: 'never', // our reader rejects the result, or it lacks types that every kernel has
   // the machine
   no_space: 'now', // scratch space or store is full

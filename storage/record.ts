@@ -38,6 +38,14 @@ export const BtfInfo = Type.Object({
   byteOrder: Type.Union([Type.Literal('little'), Type.Literal('big')]),
   /** bytes */
   pointerSize: Type.Union([Type.Literal(4), Type.Literal(8)]),
+  /** names of several structs or unions with different layouts; absent if there are none */
+  ambiguous: Type.Optional(
+    Type.Object({
+      count: Type.Integer({ minimum: 1 }),
+      /** the first of them */
+      names: Type.Array(Type.String()),
+    }),
+  ),
 })
 export type BtfInfo = Type.Static<typeof BtfInfo>
 

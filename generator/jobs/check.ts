@@ -1,8 +1,11 @@
 /*
  * The checks before publishing, with our own BTF reader, since wrong BTF is worse than none. Every type is decoded.
  * vmlinux must be of the kernel that its package names. The BTF must have a plausible task_struct, as every kernel has.
+ * Where a name has several layouts, libbpf takes all of them for candidates and may refuse to load a program as
+ * ambiguous. Every kernel has such names; they are recorded. For the structs that most programs read it is a failure.
  */
 import {
+  ambiguousStructs,
   type Btf,
   BtfError,
   type Member,
@@ -17,6 +20,15 @@ import { GeneratorError } from '../error.ts'
 
 /** The size of task_struct in bytes: no kernel has had a smaller or larger one. */
 const TASK_STRUCT = { min: 512, max: 64 * 1024 }
+
+/** Structs that most programs read. The kernel's source has one definition of each. */
+const CORE_STRUCTS = [
+  ...['cred', 'dentry', 'file', 'inode', 'linux_binprm', 'mm_struct', 'net_device', 'nsproxy'],
+  ...['pid', 'signal_struct', 'sk_buff', 'sock', 'super_block', 'task_struct'],
+]
+
+/** The number of ambiguous names that a record lists. */
+const MAX_AMBIGUOUS = 16
 
 /** The share of task_struct that its members must cover; the rest is padding. Minimised BTF keeps few members. */
 const MIN_COVERAGE = 0.5
@@ -49,7 +61,10 @@ export function checkVmlinux(vmlinux: Vmlinux, kernel: Partial<KernelName>): voi
   compare('architecture', vmlinux.arch, kernel.arch)
 }
 
-/** Checks a kernel's raw BTF, against its image if given. Returns the record's part about it. Errors: `invalid_btf`. */
+/**
+ * Checks a kernel's raw BTF, against its image if given. Returns the record's part about it. Errors: `invalid_btf`,
+ * `ambiguous_types`.
+ */
 export function checkBtf(
   raw: Uint8Array,
   vmlinux?: Pick<Vmlinux, 'byteOrder' | 'pointerSize'>,
@@ -64,15 +79,20 @@ export function checkBtf(
         `its pointers have ${btf.pointerSize} bytes, those of vmlinux ${vmlinux.pointerSize}`,
       )
     checkTask(btf)
+    const ambiguous = checkAmbiguity(btf)
     const { typeCount: types, byteOrder, pointerSize } = btf
-    return { size: raw.length, types, kinds: btf.kinds(), byteOrder, pointerSize }
+    const info = { size: raw.length, types, kinds: btf.kinds(), byteOrder, pointerSize }
+    return ambiguous ? { ...info, ambiguous } : info
   } catch (cause) {
     if (!(cause instanceof BtfError)) throw cause
     throw new GeneratorError('invalid_btf', `the BTF is invalid: ${cause.message}`, { cause })
   }
 }
 
-/** Checks a module's split BTF over the kernel's. Returns the record's part about it. Errors: `invalid_btf`. */
+/**
+ * Checks a module's split BTF over the kernel's; it may have no types of its own. Returns the record's part about it.
+ * Errors: `invalid_btf`.
+ */
 export function checkModuleBtf(raw: Uint8Array, base: Btf): Omit<ModuleInfo, 'sha256'> {
   try {
     const btf = parseBtf(raw, { base })
@@ -82,8 +102,6 @@ export function checkModuleBtf(raw: Uint8Array, base: Btf): Omit<ModuleInfo, 'sh
         'invalid_btf',
         `the module's BTF is ${btf.byteOrder}-endian, the kernel's is ${base.byteOrder}-endian`,
       )
-    if (btf.typeCount === 0)
-      throw new GeneratorError('invalid_btf', "the module's BTF has no types")
     return { size: raw.length, types: btf.typeCount }
   } catch (cause) {
     if (!(cause instanceof BtfError)) throw cause
@@ -91,6 +109,18 @@ export function checkModuleBtf(raw: Uint8Array, base: Btf): Omit<ModuleInfo, 'sh
       cause,
     })
   }
+}
+
+function checkAmbiguity(btf: Btf): BtfInfo['ambiguous'] {
+  const names = ambiguousStructs(btf)
+  const core = names.filter((name) => CORE_STRUCTS.includes(name))
+  if (core.length > 0)
+    throw new GeneratorError(
+      'ambiguous_types',
+      `the BTF has structs of one name with different layouts, which libbpf refuses as ambiguous: ${core.join(', ')}`,
+    )
+  if (names.length === 0) return undefined
+  return { count: names.length, names: names.slice(0, MAX_AMBIGUOUS) }
 }
 
 function checkTask(btf: Btf): void {

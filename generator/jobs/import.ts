@@ -3,6 +3,7 @@
  * record names its origin. It never replaces BTF that was made here.
  */
 import { basename } from 'node:path'
+import { BtfError, isElf, readBtf } from '../../bpf/index.ts'
 import {
   type BuildRecord,
   Catalog,
@@ -20,7 +21,10 @@ import { GeneratorError } from '../error.ts'
 import { readTree, type TreeFile } from '../packages/btf-tree.ts'
 import { checkBtf } from './check.ts'
 
-/** The decoders of files in a tree, by the ends of their paths. */
+/**
+ * The decoders of files in a tree, by the ends of their paths. They return raw BTF, or an ELF file with it: BTFHub's own
+ * script keeps the section `.BTF` with `llvm-objcopy --only-section`.
+ */
 const DECODERS: Readonly<Record<string, (bytes: Buffer) => Buffer | Promise<Buffer>>> = {
   '.btf.tar.xz': (bytes) => unpackArchive(bytes),
   '.btf': (bytes) => bytes,
@@ -125,9 +129,20 @@ async function contentOf(
   if (link !== undefined) throw unsupported(`a hard link to ${link}, which was not imported`)
   if (!bytes) throw unsupported('not a regular file, or too large')
   return {
-    raw: await DECODERS[suffixOf(path)!]!(bytes),
+    raw: rawOf(await DECODERS[suffixOf(path)!]!(bytes)),
     sha256: sha256Of(bytes),
     size: bytes.length,
+  }
+}
+
+/** Raw BTF, taken from the section `.BTF` of an ELF file. Errors: `invalid_btf`. */
+function rawOf(bytes: Buffer): Buffer {
+  if (!isElf(bytes)) return bytes
+  try {
+    return Buffer.from(readBtf(bytes).bytes)
+  } catch (cause) {
+    if (!(cause instanceof BtfError)) throw cause
+    throw new GeneratorError('invalid_btf', `the BTF is invalid: ${cause.message}`, { cause })
   }
 }
 

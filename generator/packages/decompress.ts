@@ -12,8 +12,8 @@ export const COMPRESSIONS = ['none', 'gz', 'xz', 'lzma', 'zst', 'bz2', 'lz4', 'l
 export type Compression = (typeof COMPRESSIONS)[number]
 
 /**
- * The first bytes of each format in hex. For .lzma these are the usual properties of its encoder, for .lz4 the magic of
- * the legacy format, which the kernel's build uses.
+ * The first bytes of each format in hex. For .lzma these are the usual properties of its encoder. lz4 has two: of the
+ * legacy format, which the kernel's build uses, and of the frame format, which the program writes by default.
  */
 const MAGIC: Readonly<Record<string, Compression>> = {
   '1f8b': 'gz',
@@ -22,6 +22,7 @@ const MAGIC: Readonly<Record<string, Compression>> = {
   '28b52ffd': 'zst',
   '425a68': 'bz2',
   '02214c18': 'lz4',
+  '04224d18': 'lz4',
   '894c5a4f000d': 'lzo',
 }
 /** The number of first bytes that identify a compression. */

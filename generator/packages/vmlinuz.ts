@@ -23,6 +23,7 @@ const PAYLOAD_MAGICS: readonly (readonly [Compression, string])[] = [
   ['xz', 'fd377a585a00'],
   ['zst', '28b52ffd'],
   ['lz4', '02214c18'],
+  ['lz4', '04224d18'],
   ['bz2', '425a68'],
   ['lzma', '5d000000'],
 ]
@@ -151,8 +152,14 @@ async function decompressAll(bytes: Buffer, compression: Compression): Promise<B
 /** Maximum bytes of a block in lz4's legacy format: 8 MiB, plus the possible growth. */
 const MAX_LZ4_BLOCK = 8_421_520
 
+/** The magic of lz4's legacy format, in little-endian order. */
+const LZ4_LEGACY = 0x184c2102
+
+const endOfLz4 = (bytes: Buffer): number =>
+  bytes.readUInt32LE(0) === LZ4_LEGACY ? endOfLz4Legacy(bytes) : endOfLz4Frame(bytes)
+
 /** The end of the last block in lz4's legacy format, which has only the length of each block. */
-function endOfLz4(bytes: Buffer): number {
+function endOfLz4Legacy(bytes: Buffer): number {
   let at = 4
   while (at + 4 <= bytes.length) {
     const size = bytes.readUInt32LE(at)
@@ -160,4 +167,21 @@ function endOfLz4(bytes: Buffer): number {
     at += 4 + size
   }
   return at
+}
+
+/** The end of lz4's frame: blocks up to one of length 0 (lz4's doc/lz4_Frame_format.md). */
+function endOfLz4Frame(bytes: Buffer): number {
+  const flags = bytes[4] ?? 0
+  const [blockSums, contentSize, contentSum, dictionary] = [0x10, 0x08, 0x04, 0x01].map(
+    (flag) => (flags & flag) !== 0,
+  )
+  let at = 7 + (contentSize ? 8 : 0) + (dictionary ? 4 : 0)
+  while (at + 4 <= bytes.length) {
+    // the highest bit marks a block that is stored as it is
+    const size = bytes.readUInt32LE(at) & 0x7fffffff
+    at += 4
+    if (size === 0) break
+    at += size + (blockSums ? 4 : 0)
+  }
+  return at + (contentSum ? 4 : 0)
 }

@@ -16,6 +16,7 @@ import {
   sha256Of,
 } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
+import { namedWarnings, warningsOf } from '../objects/warnings.ts'
 import type { Pool } from '../threads/pool.ts'
 import { VERSION } from '../version.ts'
 import { compress } from './compress.ts'
@@ -87,14 +88,21 @@ export class Bundle {
   readonly #profile: Profile
   readonly #selection: Selection
   readonly #objects: readonly ObjectFile[]
+  /** of each object */
+  readonly #warnings: readonly (readonly string[])[]
   readonly #stop = new AbortController()
   readonly #result = Promise.withResolvers<BundleResult>()
 
-  private constructor(options: BundleOptions, selection: Selection) {
+  private constructor(
+    options: BundleOptions,
+    selection: Selection,
+    warnings: readonly (readonly string[])[],
+  ) {
     this.#options = options
     this.#profile = PROFILES[options.profile]
     this.#selection = selection
     this.#objects = options.objects ?? []
+    this.#warnings = warnings
     this.#result.promise.catch(() => {}) // the reader of the archive gets the error, too
   }
 
@@ -107,12 +115,14 @@ export class Bundle {
     const { catalog, filter, profile, objects = [], pool } = options
     if (options.zstd && !PROFILES[profile].zstd)
       throw new ServiceError('invalid_request', `the profile ${profile} does not support zstd`)
-    if (objects.length > 0)
-      await pool.run('open', { objects: objects.map(({ bytes }) => bytes) }, signal)
+    const opened =
+      objects.length > 0
+        ? await pool.run('open', { objects: objects.map(({ bytes }) => bytes) }, signal)
+        : []
     const selection = select(catalog, filter, PROFILES[profile])
     if (selection.kernels.length + selection.notRepresentable.length === 0)
       throw new ServiceError('unknown_kernel', 'no kernel with BTF matches')
-    const bundle = new Bundle(options, selection)
+    const bundle = new Bundle(options, selection, opened.map(warningsOf))
     if (options.unsupported === 'fail') await bundle.#failOnFindings(signal)
     return bundle
   }
@@ -121,6 +131,13 @@ export class Bundle {
   get file(): string {
     const { file, zstd } = this.#profile
     return zstd ? `${file}${EXTENSIONS[this.#compression]}` : file
+  }
+
+  /** What the objects ask for and minimized BTF cannot give. */
+  get warnings(): string[] {
+    return namedWarnings(
+      this.#objects.map(({ name }, n) => ({ name, warnings: this.#warnings[n] ?? [] })),
+    )
   }
 
   /** The archive's media type. */
@@ -166,7 +183,11 @@ export class Bundle {
   }
 
   async #failOnFindings(signal: AbortSignal | undefined): Promise<void> {
-    const trial = new Bundle({ ...this.#options, unsupported: 'skip' }, this.#selection)
+    const trial = new Bundle(
+      { ...this.#options, unsupported: 'skip' },
+      this.#selection,
+      this.#warnings,
+    )
     const { findings } = await trial.dryRun(signal)
     if (findings.length === 0) return
     const count = new Set(findings.map(({ kernel }) => kernel)).size
@@ -197,8 +218,10 @@ export class Bundle {
       schema: 1,
       btfmill: VERSION,
       profile: this.#options.profile,
-      objects: this.#objects.map(({ name, bytes }) => {
-        return { name, sha256: sha256Of(bytes), size: bytes.length }
+      objects: this.#objects.map(({ name, bytes }, n) => {
+        const warnings = [...(this.#warnings[n] ?? [])]
+        const content = { name, sha256: sha256Of(bytes), size: bytes.length }
+        return warnings.length > 0 ? { ...content, warnings } : content
       }),
       kernels,
       findings,

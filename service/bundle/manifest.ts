@@ -22,7 +22,16 @@ const Sha256 = Type.String({ pattern: '^[0-9a-f]{64}$' })
 
 const Content = Type.Object({ sha256: Sha256, size: Type.Integer({ minimum: 0 }) })
 
-const BundledObject = Type.Object({ name: Type.String(), ...Content.properties })
+const BundledObject = Type.Object({
+  name: Type.String(),
+  ...Content.properties,
+  warnings: Type.Optional(
+    Type.Array(Type.String(), {
+      description:
+        'what the object asks for and minimized BTF cannot give, such as the ids of the kernel',
+    }),
+  ),
+})
 export type BundledObject = Type.Static<typeof BundledObject>
 
 const BundledKernel = Type.Object({

@@ -15,7 +15,8 @@ import {
   StoreError,
   sha256Of,
 } from '../../storage/index.ts'
-import type { Available } from '../kernel/lookup.ts'
+import { type Available, moduleDigests, modulesOf } from '../kernel/lookup.ts'
+import { modulesFor } from '../threads/modules.ts'
 import type { Pool } from '../threads/pool.ts'
 import type { Fitted, Misfit } from '../threads/worker.ts'
 import type { BundleFinding } from './manifest.ts'
@@ -109,7 +110,7 @@ export class Members {
   }
 
   async #minimize(selected: Selected): Promise<PreparedMember> {
-    const [newest, ...older] = await Promise.all(selected.builds.map(({ btf }) => this.#fit(btf)))
+    const [newest, ...older] = await Promise.all(selected.builds.map((build) => this.#fit(build)))
     const findings = newest!.misfits.map((misfit) => this.#unsupported(selected, misfit))
     const different = older.some(({ btf }) => !Buffer.from(btf).equals(newest!.btf))
     if (different) findings.push(this.#ambiguous(selected))
@@ -117,16 +118,23 @@ export class Members {
     return { member: await this.#pack(selected, newest!.btf), findings }
   }
 
-  #fit({ sha256, size }: BtfInfo): Promise<Fitted> {
-    const cached = this.#minimizedBtf.get(sha256)
+  #fit(record: Available): Promise<Fitted> {
+    const key = [record.btf.sha256, ...moduleDigests(record)].join()
+    const cached = this.#minimizedBtf.get(key)
     if (cached) return cached
-    const { store, pool, objects, signal } = this.#options
-    const files = objects.map(({ bytes }) => bytes)
-    const fitting = readCompressedBlob(store, sha256).then((frame) =>
-      pool.run('fit', { objects: files, btf: { frame, sha256, size } }, signal),
-    )
-    this.#minimizedBtf.set(sha256, fitting)
+    const fitting = this.#fitNew(record)
+    this.#minimizedBtf.set(key, fitting)
     return fitting
+  }
+
+  async #fitNew(record: Available): Promise<Fitted> {
+    const { store, pool, objects, signal } = this.#options
+    const read = async ({ sha256, size }: Pick<BtfInfo, 'sha256' | 'size'>) => {
+      return { frame: await readCompressedBlob(store, sha256), sha256, size }
+    }
+    const task = { objects: objects.map(({ bytes }) => bytes), btf: await read(record.btf) }
+    const modules = await modulesFor(pool, task, modulesOf(record), read, signal)
+    return await pool.run('fit', { ...task, modules }, signal)
   }
 
   async #pack({ path, builds }: Selected, btf: Uint8Array): Promise<BundleMember> {

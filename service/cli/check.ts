@@ -8,13 +8,12 @@ import {
   type FilterOptions,
   filterOf,
   type KernelError,
+  type KernelOptions,
   readObject,
 } from './input.ts'
 import { printable } from './output.ts'
 
-interface CheckOptions extends CommonOptions, FilterOptions {
-  btf?: string
-}
+interface CheckOptions extends CommonOptions, FilterOptions, KernelOptions {}
 
 /** `btfmill check`. Returns the exit status: 1 if an object does not load on a kernel, or was not checked on one. */
 export function run(files: string[], options: CheckOptions): Promise<number> {

@@ -4,13 +4,20 @@ import { withoutTag } from './dump.ts'
 import { type CommonOptions, openKernel } from './input.ts'
 import { print, printable } from './output.ts'
 
+interface DiffOptions extends CommonOptions {
+  type?: string
+  base?: string
+  newBase?: string
+}
+
 /** `btfmill diff`. Returns the exit status: 1 if anything differs. */
 export async function run(
   a: string,
   b: string,
-  { store, type, json }: CommonOptions & { type?: string },
+  { store, type, json, base, newBase = base }: DiffOptions,
 ): Promise<number> {
-  const [old, now] = [await openKernel(a, store), await openKernel(b, store)]
+  const old = await openKernel(a, store, { base })
+  const now = await openKernel(b, store, { base: newBase })
   const name = type && withoutTag(type)
   if (name && old.find(name) === undefined && now.find(name) === undefined) {
     console.error(printable(`btfmill: no type ${name} in ${a} or ${b}`))

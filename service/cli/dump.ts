@@ -5,15 +5,16 @@ import { linesOf, print, printable } from './output.ts'
 
 interface DumpOptions extends CommonOptions {
   type?: string
+  base?: string
   withModules?: boolean
 }
 
 /** `btfmill dump`. Returns the exit status. */
 export async function run(
   kernel: string,
-  { store, type, withModules, json }: DumpOptions,
+  { store, type, base, withModules, json }: DumpOptions,
 ): Promise<number> {
-  const btf = await openKernel(kernel, store, withModules)
+  const btf = await openKernel(kernel, store, { base, withModules })
   if (type === undefined) {
     await print(json ? linesOf(typesOf(btf)) : printHeader(btf))
     return 0

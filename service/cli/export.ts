@@ -73,6 +73,7 @@ async function makeIn(
     throw new ServiceError('unknown_kernel', noMatchMessage(catalog, filter, options.store))
   const settings = { store, catalog, pool, profile, filter, objects, unsupported, zstd, ...key }
   const bundle = await Bundle.open(settings)
+  for (const warning of bundle.warnings) console.error(`btfmill: warning: ${printable(warning)}`)
   const path = options.output ?? bundle.file
   const result = await write(bundle, path)
   report(result, path, json)

@@ -5,6 +5,7 @@
 
 import { availableParallelism } from 'node:os'
 import { mapOrdered } from '../../storage/index.ts'
+import { modulesFor } from '../threads/modules.ts'
 import { Pool } from '../threads/pool.ts'
 import type { BtfInput, Tasks } from '../threads/worker.ts'
 import { type ChosenKernel, type KernelError, kernelErrorOf } from './input.ts'
@@ -43,7 +44,10 @@ export function sweep<K extends 'minimize' | 'check'>(
     try {
       const btf = await kernel.read()
       const of = 'frame' in btf ? btf.size : btf.length
-      const value = await pool.run(name, { objects, btf }, undefined, wholeBuffers(btf))
+      const readers = (await kernel.modules?.()) ?? []
+      const modules = await modulesFor(pool, { objects, btf }, readers, (read) => read())
+      const task = { objects, btf, modules }
+      const value = await pool.run(name, task, undefined, [btf, ...modules].flatMap(wholeBuffers))
       return { kernel, of, value }
     } catch (cause) {
       return { kernel, error: kernelErrorOf(cause) }

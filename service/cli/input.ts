@@ -79,29 +79,60 @@ export async function readObject(path: string): Promise<Uint8Array> {
   return bytes
 }
 
+interface OpenOptions {
+  /** the kernel whose BTF a file with split BTF continues, in the same forms */
+  base?: string | undefined
+  /** with the types of its modules; for a kernel of the store */
+  withModules?: boolean | undefined
+}
+
 /**
- * Opens the BTF of a file, raw or ELF, or of a kernel of a store, named as `findNamed` takes it; with `withModules`, with
- * the types of its modules. Errors: `unknown_kernel`, `ambiguous` with the kernels or builds in the message; those of
- * `readBtf`, with the file's name; those of `lookUp`.
+ * Opens the BTF of a file, raw or ELF, or of a kernel of a store, named as `findNamed` takes it. Errors:
+ * `unknown_kernel`, `ambiguous` with the kernels or builds in the message; those of `readBtf`, with the file's name;
+ * those of `lookUp`.
  */
 export async function openKernel(
   what: string,
   storeUrl: string,
-  withModules = false,
+  { base, withModules = false }: OpenOptions = {},
 ): Promise<Btf> {
+  const opened = await openParts(what, storeUrl, { base, withModules })
+  if (!withModules) return opened.split ?? opened.kernel
+  const modules = opened.modules.map(async (read) =>
+    parseBtf(await read(), { base: opened.kernel }),
+  )
+  return parseBtf(mergeBtf(opened.kernel, await Promise.all(modules)))
+}
+
+/** A kernel's BTF, and readers of the raw split BTF of its modules. */
+interface KernelParts {
+  kernel: Btf
+  /** the module that a file has the split BTF of; it is in `modules` too */
+  split?: Btf
+  modules: readonly (() => Promise<Uint8Array>)[]
+}
+
+async function openParts(
+  what: string,
+  storeUrl: string,
+  { base, withModules = false }: OpenOptions,
+): Promise<KernelParts> {
   const bytes = await readFile(what).catch((error: NodeJS.ErrnoException) => {
     if (!['ENOENT', 'ENOTDIR'].includes(error.code ?? '')) throw error
     return undefined
   })
-  if (bytes) return parseFile(what, bytes, readBtf)
+  if (bytes && base === undefined) return { kernel: parseFile(what, bytes, readBtf), modules: [] }
+  if (bytes && base !== undefined) {
+    const kernel = await openKernel(base, storeUrl)
+    const split = parseFile(what, bytes, (raw) => readBtf(raw, { base: kernel }))
+    return { kernel, split, modules: [async () => split.bytes] }
+  }
   const store = await openStore(storeUrl, { create: false })
   const record = await findRecord(store, what, withModules)
-  const base = parseBtf(await getBlob(store, record.btf.sha256))
-  if (!withModules) return base
-  const modules = await Promise.all(
-    moduleDigests(record).map(async (sha256) => parseBtf(await getBlob(store, sha256), { base })),
-  )
-  return parseBtf(mergeBtf(base, modules))
+  return {
+    kernel: parseBtf(await getBlob(store, record.btf.sha256)),
+    modules: moduleDigests(record).map((sha256) => () => getBlob(store, sha256)),
+  }
 }
 
 /** A full name is looked up by itself; any other needs the whole catalog, as do the names near it. */
@@ -148,8 +179,17 @@ function parseFile<T>(path: string, bytes: Buffer, parse: (bytes: Buffer) => T):
 }
 
 /** A kernel that a command works on: its BTF is read when it is its turn; its name is the given one, or the kernel's. */
-export interface ChosenKernel extends Omit<TargetKernel, 'btf'> {
+export interface ChosenKernel extends Omit<TargetKernel, 'btf' | 'modules'> {
   readonly read: () => Promise<BtfInput>
+  /** lists the readers of the BTF of its modules */
+  readonly modules?: () => Promise<readonly (() => Promise<BtfInput>)[]>
+}
+
+/** The options of a command that works on one kernel, or on those of the store that match. */
+export interface KernelOptions {
+  btf?: string
+  /** the kernel whose BTF the split BTF of `btf` continues */
+  base?: string
 }
 
 /**
@@ -158,20 +198,31 @@ export interface ChosenKernel extends Omit<TargetKernel, 'btf'> {
  * `Store`.
  */
 export async function chosenKernels(
-  { btf, store: url }: { btf?: string; store: string },
+  { btf, base, store: url }: KernelOptions & { store: string },
   filter: KernelFilter,
   onInvalid: (error: StoreError) => void,
 ): Promise<ChosenKernel[]> {
-  if (btf !== undefined)
-    return [{ name: btf, read: async () => (await openKernel(btf, url)).bytes }]
+  if (btf !== undefined) {
+    let opening: Promise<KernelParts> | undefined
+    const open = () => {
+      opening ??= openParts(btf, url, { base })
+      return opening
+    }
+    const read = async () => (await open()).kernel.bytes
+    return [{ name: btf, read, modules: async () => (await open()).modules }]
+  }
   const store = await openStore(url, { create: false })
   const catalog = await Catalog.open(store, onInvalid)
   const targets = [...selectTargets(catalog, filter)]
   if (catalog.list(filter).next().done)
     throw new ServiceError('unknown_kernel', noMatchMessage(catalog, filter, url))
-  return targets.map(({ btf: { sha256, size }, ...chosen }) => ({
+  const reader =
+    ({ sha256, size }: { sha256: string; size: number }) =>
+    async () => ({ frame: await readCompressedBlob(store, sha256), sha256, size })
+  return targets.map(({ btf, modules, ...chosen }) => ({
     ...chosen,
-    read: async () => ({ frame: await readCompressedBlob(store, sha256), sha256, size }),
+    read: reader(btf),
+    modules: async () => modules.map(reader),
   }))
 }
 

@@ -10,7 +10,7 @@ import {
 } from '../../storage/index.ts'
 import { stateOf } from '../kernel/public-record.ts'
 import { type CommonOptions, type FilterOptions, filterOf, noMatchMessage } from './input.ts'
-import { columns, linesOf, print, printable } from './output.ts'
+import { columns, counted, linesOf, print, printable } from './output.ts'
 
 /** `btfmill list`. Returns the exit status: 1 for an invalid record, or for filters that match nothing. */
 export async function run(options: CommonOptions & FilterOptions): Promise<number> {
@@ -65,6 +65,7 @@ function rowOf(record: BuildRecord, sharedBy = 1): string[] {
   const { kernel, package: from, btf, failure } = record
   const details = [
     ...(btf ? [`${btf.size} bytes`, `${btf.types} types`, from.authenticated] : []),
+    ...(btf?.ambiguous ? [ambiguityOf(btf.ambiguous)] : []),
     ...(sharedBy > 1 ? [`shared by ${sharedBy}`] : []),
     ...(failure ? [`${failure.code}: ${failure.message}`, retry(failure)] : []),
   ]
@@ -72,6 +73,14 @@ function rowOf(record: BuildRecord, sharedBy = 1): string[] {
     ...[kernel.distro, kernel.version, kernel.arch, kernel.release, from.version],
     ...[stateOf(record), details.join(', ')],
   ]
+}
+
+/** Names in a cell of the table. */
+const SHOWN = 3
+
+function ambiguityOf({ count, names }: { count: number; names: readonly string[] }): string {
+  const more = count > SHOWN ? ', …' : ''
+  return `${counted(count, 'ambiguous struct name')} (${names.slice(0, SHOWN).join(', ')}${more})`
 }
 
 function sourceRowOf({ distro, version, arch, failure: { source, failure } }: ListedFailure) {

@@ -150,6 +150,12 @@ const collect = (value: string, all: string[]): string[] => [...all, value]
 const KERNEL =
   'file (raw BTF or ELF), or a kernel of the store: DISTRO/VERSION/ARCH/RELEASE, its release, newest, or a glob that matches one'
 const OBJECTS = new Argument('<object...>', 'BPF object files')
+/** The base of files with split BTF. */
+const baseOption = (): Option =>
+  new Option(
+    '--base <kernel>',
+    'kernel whose BTF a file with the split BTF of a module continues, in the same forms (default: the file is whole)',
+  )
 const TYPE = 'struct or union to print, with sizes and offsets (default: all types)'
 
 program.commandsGroup('Make BTF:')
@@ -361,7 +367,13 @@ const dump = command(
 dump
   .argument('<kernel>', KERNEL)
   .option('--type <name>', TYPE)
-  .option('--with-modules', 'merge the types of its modules; for kernels of the store')
+  .addOption(baseOption())
+  .addOption(
+    new Option(
+      '--with-modules',
+      'merge the types of its modules; for kernels of the store',
+    ).conflicts('base'),
+  )
 runs(withStore(dump), () => import('./dump.ts'))
 
 /** Kernels of the store by filters, or one by its name. */
@@ -372,7 +384,7 @@ const withKernels = (to: Command): Command =>
         ['distro', 'distroVersion', 'arch', 'release'],
       ),
     ),
-  )
+  ).addOption(baseOption())
 
 const check = command(
   'check',
@@ -407,6 +419,8 @@ diff
   .argument('<old>', KERNEL)
   .argument('<new>', 'newer one, in the same forms')
   .option('--type <name>', 'name of the types to compare (default: all types)')
+  .addOption(baseOption())
+  .option('--new-base <kernel>', 'base of the newer file (default: that of --base)')
 runs(withStore(diff), () => import('./diff.ts'))
 
 const exporting = command(

@@ -1,9 +1,10 @@
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { parseBtf } from '../../bpf/index.ts'
 import { archiveArch, encodeName } from '../../storage/index.ts'
 import { writeWhole } from '../atomic-file.ts'
 import { ServiceError } from '../error.ts'
 import { jsonOf } from '../json.ts'
+import { namedWarnings, warningsOf } from '../objects/warnings.ts'
 import { ALL, type Swept, sweep, withPool } from './for-each-kernel.ts'
 import {
   type ChosenKernel,
@@ -12,13 +13,13 @@ import {
   type FilterOptions,
   filterOf,
   type KernelError,
+  type KernelOptions,
   kernelErrorOf,
   readObject,
 } from './input.ts'
 import { printable } from './output.ts'
 
-interface MinimizeCommandOptions extends CommonOptions, FilterOptions {
-  btf?: string
+interface MinimizeCommandOptions extends CommonOptions, FilterOptions, KernelOptions {
   output: string
 }
 
@@ -26,6 +27,11 @@ interface MinimizeCommandOptions extends CommonOptions, FilterOptions {
 export function run(files: string[], options: MinimizeCommandOptions): Promise<number> {
   return withPool(options.btf === undefined ? ALL : 1, async (pool) => {
     const objects = await Promise.all(files.map(readObject))
+    const opened = await pool.run('open', { objects })
+    const warnings = namedWarnings(
+      files.map((file, n) => ({ name: basename(file), warnings: warningsOf(opened[n]!) })),
+    )
+    for (const warning of warnings) console.error(`btfmill: warning: ${printable(warning)}`)
     let failed = 0
     const fail = (message: string) => {
       failed++
@@ -35,7 +41,8 @@ export function run(files: string[], options: MinimizeCommandOptions): Promise<n
     for await (const swept of sweep(pool, 'minimize', kernels, objects)) {
       const made = await write(swept, options.output)
       const kernel = swept.kernel.name
-      if (options.json) console.log(jsonOf({ kernel, ...made }))
+      if (options.json)
+        console.log(jsonOf({ kernel, ...made, ...(warnings.length > 0 && { warnings }) }))
       if ('error' in made) fail(`${kernel}: ${made.error.code}: ${made.error.message}`)
       else if (!options.json) console.log(`${made.path}: ${made.size} of ${made.of} bytes`)
     }

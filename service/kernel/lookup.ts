@@ -9,6 +9,7 @@ import {
   type Catalog,
   type KernelName,
   kernelPrefix,
+  type ModuleInfo,
   namesOf,
 } from '../../storage/index.ts'
 import { SingleFlight } from '../concurrency.ts'
@@ -178,12 +179,16 @@ function hasSameBtf(a: Available, b: Available, { withModules }: BuildChoice): b
   return !withModules || moduleDigests(a).join() === moduleDigests(b).join()
 }
 
-/** The SHA-256 digests of the BTF of a build's modules, ordered by module name. */
-export function moduleDigests({ modules = {} }: BuildRecord): string[] {
+/** The BTF of a build's modules, ordered by module name. */
+export function modulesOf({ modules = {} }: BuildRecord): ModuleInfo[] {
   return Object.keys(modules)
     .sort()
-    .map((name) => modules[name]!.sha256)
+    .map((name) => modules[name]!)
 }
+
+/** The SHA-256 digests of the BTF of a build's modules, ordered by module name. */
+export const moduleDigests = (record: BuildRecord): string[] =>
+  modulesOf(record).map(({ sha256 }) => sha256)
 
 const isSameKernel = (a: KernelName, b: KernelName): boolean => kernelPrefix(a) === kernelPrefix(b)
 

@@ -13,7 +13,10 @@ import { type Body, BodyCache, type CacheEntry } from '../cache/body-cache.ts'
 import type { Bodies } from '../cache/btf-bodies.ts'
 import { Semaphore } from '../concurrency.ts'
 import { type JsonText, jsonOf } from '../json.ts'
+import { modulesFor } from '../threads/modules.ts'
 import type { Pool } from '../threads/pool.ts'
+import type { ObjectInput } from '../threads/worker.ts'
+import { warningsOf } from './warnings.ts'
 
 /** An uploaded BPF object. */
 export interface SentObject {
@@ -21,6 +24,8 @@ export interface SentObject {
   bytes: Uint8Array
   /** of the bytes, in hex */
   sha256: string
+  /** what minimized BTF cannot give it */
+  warnings: readonly string[]
 }
 
 /** A class of work with its own queue and its own way to read BTF. */
@@ -42,6 +47,14 @@ interface ObjectsOptions {
 const MAX_WAITING = 256
 /** Milliseconds that bulk work keeps BTF for the other objects of a request, and for kernels with the same BTF. */
 const RECENT_TTL = 5000
+
+/** BTF in the store: a kernel's, with that of its modules. */
+export interface StoredBtf {
+  /** of the raw bytes, in hex */
+  sha256: string
+  /** digests of the BTF of its modules */
+  modules?: readonly string[]
+}
 
 export class Objects {
   readonly #pool: Pool
@@ -84,14 +97,18 @@ export class Objects {
     files: readonly { name: string; bytes: Uint8Array }[],
     signal: AbortSignal,
   ): Promise<SentObject[]> {
-    const objects = files.map(({ name, bytes }) => ({ name, bytes, sha256: sha256Of(bytes) }))
+    const objects = files.map(({ name, bytes }) => {
+      return { name, bytes, sha256: sha256Of(bytes) }
+    })
     const make = (abandoned: AbortSignal) =>
       this.interactive.gate.run(async () => {
-        await this.#pool.run('open', { objects: objects.map(({ bytes }) => bytes) }, abandoned)
-        return { bytes: Buffer.alloc(0) }
+        const task = { objects: objects.map(({ bytes }) => bytes) }
+        const opened = await this.#pool.run('open', task, abandoned)
+        return { bytes: Buffer.from(JSON.stringify(opened.map(warningsOf))) }
       }, abandoned)
-    await this.results.body(`open ${digestsOf(objects)}`, make, signal)
-    return objects
+    const { bytes } = await this.results.body(`open ${digestsOf(objects)}`, make, signal)
+    const warnings: string[][] = JSON.parse(bytes.toString())
+    return objects.map((object, n) => ({ ...object, warnings: warnings[n]! }))
   }
 
   /**
@@ -100,18 +117,17 @@ export class Objects {
    */
   async minimized(
     priority: Priority,
-    sha256: string,
+    stored: StoredBtf,
     objects: readonly SentObject[],
     signal: AbortSignal,
   ): Promise<Body> {
     const make = (abandoned: AbortSignal) =>
       priority.gate.run(async () => {
-        const btf = await priority.read(sha256)
-        const task = { objects: objects.map(({ bytes }) => bytes), btf }
+        const task = await this.#taskOf(priority, stored, objects, abandoned)
         const minimized = await this.#pool.run('minimize', task, abandoned)
         return { bytes: Buffer.from(minimized) }
       }, abandoned)
-    const key = `minimize ${sha256} ${digestsOf(objects)}`
+    const key = `minimize ${keyOf(stored)} ${digestsOf(objects)}`
     const { bytes } = await this.results.body(key, make, signal)
     return { bytes, sha256: sha256Of(bytes) }
   }
@@ -122,25 +138,41 @@ export class Objects {
    */
   async checked(
     priority: Priority,
-    sha256: string,
+    stored: StoredBtf,
     object: SentObject,
     signal: AbortSignal,
   ): Promise<JsonText> {
     const make = (abandoned: AbortSignal) =>
       priority.gate.run(async () => {
-        const btf = await priority.read(sha256)
-        const [json] = await this.#pool
-          .run('check', { objects: [object.bytes], btf }, abandoned)
+        const [json] = await this.#taskOf(priority, stored, [object], abandoned)
+          .then((task) => this.#pool.run('check', task, abandoned))
           .catch((error) => {
             if (!(error instanceof BtfError)) throw error
             return [jsonOf({ error: { code: error.code, message: error.message } })]
           })
         return { bytes: Buffer.from(json!) }
       }, abandoned)
-    const { bytes } = await this.results.body(`check ${sha256} ${object.sha256}`, make, signal)
+    const { bytes } = await this.results.body(
+      `check ${keyOf(stored)} ${object.sha256}`,
+      make,
+      signal,
+    )
     return bytes.toString() as JsonText
+  }
+
+  async #taskOf(
+    { read }: Priority,
+    { sha256, modules = [] }: StoredBtf,
+    sent: readonly SentObject[],
+    signal: AbortSignal,
+  ): Promise<ObjectInput> {
+    const task = { objects: sent.map(({ bytes }) => bytes), btf: await read(sha256) }
+    return { ...task, modules: await modulesFor(this.#pool, task, modules, read, signal) }
   }
 }
 
-const digestsOf = (objects: readonly SentObject[]): string =>
+const keyOf = ({ sha256, modules = [] }: StoredBtf): string =>
+  modules.length === 0 ? sha256 : `${sha256} ${sha256Of(modules.join())}`
+
+const digestsOf = (objects: readonly Pick<SentObject, 'sha256'>[]): string =>
   objects.map(({ sha256 }) => sha256).join()

@@ -26,7 +26,7 @@ import {
 } from '../http/schema.ts'
 import { sendBytes } from '../http/send.ts'
 import { acceptUploads, bodyLimitOf, filesOf, formOf } from '../http/upload.ts'
-import type { Available } from '../kernel/lookup.ts'
+import { type Available, moduleDigests } from '../kernel/lookup.ts'
 import { kernelOf, Segment } from '../kernel/name.ts'
 import { ARCHIVE_TYPE, MOUNTS } from './btfhub.ts'
 
@@ -147,8 +147,10 @@ export const onlineRoutes =
         async (request, reply) => {
           const signal = disconnectSignal(reply)
           const sent = await objects.open(await filesOf(request, 'bpf', form), signal)
-          const { btf, kernel } = await recordFor(request, request.query)
-          const minimized = await objects.minimized(objects.interactive, btf.sha256, sent, signal)
+          const record = await recordFor(request, request.query)
+          const { btf, kernel } = record
+          const stored = { sha256: btf.sha256, modules: moduleDigests(record) }
+          const minimized = await objects.minimized(objects.interactive, stored, sent, signal)
           const bytes = await promisify(gzip)(await packTar(kernel.release, minimized.bytes))
           return reply.header('cache-control', 'no-store').type(GZIP_TYPE).send(bytes)
         },

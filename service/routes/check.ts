@@ -97,9 +97,9 @@ async function linesFor(
   { objects, target, priority, signal }: ObjectTask,
   attempt: TaskAttempt,
 ): Promise<string> {
-  const { name: kernel, build, sha256 } = target
+  const { name: kernel, build } = target
   const lines = objects.map(async (object) => {
-    const check = () => context.objects.checked(priority, sha256, object, signal)
+    const check = () => context.objects.checked(priority, target, object, signal)
     return lineOf({ object: object.name, kernel, build }, await attempt(object.sha256, check))
   })
   return (await Promise.all(lines)).join('')

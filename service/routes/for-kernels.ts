@@ -18,6 +18,7 @@ import { ChoiceQuery, choiceOf, NDJSON, NO_BTF, problems, Sha256 } from '../http
 import { acceptUploads, bodyLimitOf, OBJECTS, objectLimits, objectsOf } from '../http/upload.ts'
 import { type JsonText, jsonOf } from '../json.ts'
 import { FilterQuery, filterOf } from '../kernel/filter.ts'
+import { moduleDigests } from '../kernel/lookup.ts'
 import { kernelOf, nameOf, parseName } from '../kernel/name.ts'
 import { selectTargets } from '../kernel/targets.ts'
 import type { Priority, SentObject } from '../objects/results.ts'
@@ -57,6 +58,8 @@ interface TargetBtf {
   /** the package version, if the kernel has several builds with different BTF */
   build?: string
   sha256: string
+  /** digests of the BTF of its modules, which may have types that the objects need */
+  modules: readonly string[]
   /** bytes */
   size?: number
 }
@@ -155,11 +158,12 @@ async function singleTarget(
       'invalid_request',
       'build, uname-version and ambiguous need the parameter kernel',
     )
-  if (sha256 !== undefined) return { name: sha256, sha256 }
+  if (sha256 !== undefined) return { name: sha256, sha256, modules: [] }
   if (text === undefined) return undefined
   const name = kernelIn(text)
-  const { kernel, btf } = await resolveBtf(context, request, name, choiceOf(query))
-  return { name: nameOf(kernel), sha256: btf.sha256 }
+  const record = await resolveBtf(context, request, name, choiceOf(query))
+  const { kernel, btf } = record
+  return { name: nameOf(kernel), sha256: btf.sha256, modules: moduleDigests(record) }
 }
 
 /** Errors: `invalid_name`. */
@@ -180,7 +184,12 @@ function kernelIn(text: string): KernelName {
 function matchingTargets(catalog: Catalog, query: TargetQuery): TargetBtf[] {
   const all = [...selectTargets(catalog, filterOf(query))]
   if (all.length === 0) throw new ServiceError('unknown_kernel', 'no kernel with BTF matches')
-  return all.map(({ btf: { sha256, size }, ...rest }) => ({ ...rest, sha256, size }))
+  return all.map(({ btf: { sha256, size }, modules, ...rest }) => ({
+    ...rest,
+    sha256,
+    size,
+    modules: modules.map((module) => module.sha256),
+  }))
 }
 
 /** The schema of an error in a line. */

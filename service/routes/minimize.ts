@@ -9,6 +9,7 @@ import type { Context } from '../http/context.ts'
 import { bytes, lines, Sha256 } from '../http/schema.ts'
 import { sendMade } from '../http/send.ts'
 import { jsonOf, lineOf } from '../json.ts'
+import { namedWarnings } from '../objects/warnings.ts'
 import { LineError, registerObjectRoute } from './for-kernels.ts'
 
 const Line = Type.Object({
@@ -22,8 +23,24 @@ const Line = Type.Object({
   size: Type.Optional(Type.Integer({ description: 'bytes' })),
   of: Type.Optional(Type.Integer({ description: "bytes of the kernel's whole BTF" })),
   btf: Type.Optional(Type.String({ contentEncoding: 'base64' })),
+  warnings: Type.Optional(
+    Type.Array(Type.String(), {
+      description:
+        'what the objects ask for and minimized BTF cannot give, such as the ids of the kernel',
+    }),
+  ),
   error: Type.Optional(LineError),
 })
+
+/** The number of warnings in a header: clients accept 8 KB of headers, and a text has up to 700 bytes. */
+const MAX_WARNINGS = 8
+
+/** JSON in ASCII, as a header needs it. */
+const asciiJson = (texts: readonly string[]): string =>
+  JSON.stringify(texts.slice(0, MAX_WARNINGS)).replace(
+    /[^\x20-\x7e]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
 
 export const minimizeRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
@@ -32,22 +49,27 @@ export const minimizeRoutes =
       path: '/v1/minimize',
       summary: 'The part of the BTF of one or many kernels that BPF objects need',
       description:
-        'With `kernel` or `digest` the response is BTF. Otherwise it is a line of JSON for each kernel that matches. To get an archive, use `/v1/bundles`.',
+        'With `kernel` or `digest` the response is BTF; a header `btfmill-warnings` has the warnings that lines have, as a JSON array. Otherwise it is a line of JSON for each kernel that matches. To get an archive, use `/v1/bundles`.',
       response: {
         description: "raw BTF, whose ETag is the bytes' SHA-256; or a line for each kernel",
         content: { ...bytes('', BTF_TYPE).content, ...lines('', Line).content },
       },
       sendOne: async ({ objects, target, priority, signal }, request, reply) => {
-        const { sha256 } = target
-        const made = await context.objects.minimized(priority, sha256, objects, signal)
+        const made = await context.objects.minimized(priority, target, objects, signal)
+        const warnings = namedWarnings(objects)
+        if (warnings.length > 0) reply.header('btfmill-warnings', asciiJson(warnings))
         return await sendMade(request, reply, made)
       },
       linesFor: async ({ objects, target, priority, signal }, attempt) => {
-        const { name: kernel, build, sha256, size: of } = target
+        const { name: kernel, build, size: of } = target
         const json = await attempt('all', async () => {
-          const made = await context.objects.minimized(priority, sha256, objects, signal)
+          const made = await context.objects.minimized(priority, target, objects, signal)
           const btf = made.bytes.toString('base64')
-          return jsonOf({ sha256: made.sha256, size: made.bytes.length, of, btf })
+          const warnings = namedWarnings(objects)
+          return jsonOf({
+            ...{ sha256: made.sha256, size: made.bytes.length, of, btf },
+            ...(warnings.length > 0 && { warnings }),
+          })
         })
         return lineOf({ kernel, build }, json)
       },

@@ -13,8 +13,10 @@ import {
   type Check,
   checkObject,
   type Dialect,
+  kernelIdsIn,
   mergeBtf,
   minimizeBtf,
+  needsModules,
   openObject,
   parseBtf,
   toDialect,
@@ -26,6 +28,8 @@ export interface ObjectSummary {
   byteOrder: ByteOrder
   programs: number
   relocations: number
+  /** the types whose id in the kernel it asks for, as C */
+  kernelIds: readonly string[]
 }
 
 /** Why an object does not work on a kernel. */
@@ -61,12 +65,16 @@ export type BtfInput = Uint8Array | CompressedBtf
 export interface ObjectInput {
   objects: readonly Uint8Array[]
   btf: BtfInput
+  /** the split BTF of the kernel's modules */
+  modules?: readonly BtfInput[]
 }
 
 /** The tasks, by name. A task that takes `CompressedBtf` may also fail with `Damaged`. */
 export interface Tasks {
   /** Opens objects. Errors: those of `openObject`. */
   open: (task: { objects: readonly Uint8Array[] }) => ObjectSummary[]
+  /** Whether an object needs a type that the BTF lacks, and modules may have. Errors: those of `openObject`, `parseBtf`. */
+  modulesNeeded: (task: Omit<ObjectInput, 'modules'>) => boolean
   /** Minimizes BTF for all objects. Errors: those of `openObject`, `parseBtf` and `minimizeBtf`. */
   minimize: (task: ObjectInput) => Uint8Array
   /**
@@ -162,34 +170,49 @@ function openNth(file: Uint8Array, n: number): BpfObject {
 
 const TASKS: Tasks = {
   open: ({ objects }) =>
-    opened(objects).map(({ byteOrder, programs, ext }) => {
-      return { byteOrder, programs: programs.length, relocations: ext.relocations.length }
+    opened(objects).map((object) => {
+      const { byteOrder, programs, ext } = object
+      return {
+        byteOrder,
+        programs: programs.length,
+        relocations: ext.relocations.length,
+        kernelIds: kernelIdsIn(object),
+      }
     }),
-  minimize: ({ objects, btf }) =>
-    withRaw(btf, (raw) => minimizeBtf(parseBtf(raw), opened(objects))),
-  check: ({ objects, btf }) =>
+  modulesNeeded: ({ objects, btf }) => {
+    const kernel = parseBtf(rawOf(btf))
+    return opened(objects).some((object) => needsModules(object, kernel))
+  },
+  minimize: ({ objects, btf, modules }) =>
     withRaw(btf, (raw) => {
       const kernel = parseBtf(raw)
+      return minimizeBtf(kernel, opened(objects), modulesOver(kernel, modules))
+    }),
+  check: ({ objects, btf, modules }) =>
+    withRaw(btf, (raw) => {
+      const kernel = parseBtf(raw)
+      const all = modulesOver(kernel, modules)
       return opened(objects).map((object) => {
         try {
-          return boundedJson(checkObject(object, kernel))
+          return boundedJson(checkObject(object, kernel, all))
         } catch (error) {
           if (!(error instanceof BtfError)) throw error
           return jsonOf({ error: { code: error.code, message: error.message } })
         }
       })
     }),
-  fit: ({ objects, btf: source }) => {
+  fit: ({ objects, btf: source, modules }) => {
     const btf = rawOf(source)
     const kernel = parseBtf(btf)
     const all = opened(objects)
+    const over = modulesOver(kernel, modules)
     try {
-      const minimized = minimizeBtf(kernel, all)
+      const minimized = minimizeBtf(kernel, all, over)
       // objects relocate against minimized BTF as against the whole, and the check is faster
       const { pointerSize } = kernel
       return { btf: minimized, misfits: misfitsOf(all, parseBtf(minimized, { pointerSize })) }
     } catch (error) {
-      const misfits = error instanceof BtfError ? misfitsOf(all, kernel) : []
+      const misfits = error instanceof BtfError ? misfitsOf(all, kernel, over) : []
       if (misfits.length === 0) throw error
       return { btf, misfits }
     }
@@ -220,9 +243,17 @@ function boundedJson(check: Check): JsonText {
   return `{"loads":"${check.loads}","programs":[${parts.join()}]}` as JsonText
 }
 
-function misfitsOf(objects: readonly BpfObject[], kernel: Btf): Misfit[] {
+function modulesOver(base: Btf, modules: readonly BtfInput[] = []): Btf[] {
+  return modules.map((module) => parseBtf(rawOf(module), { base }))
+}
+
+function misfitsOf(
+  objects: readonly BpfObject[],
+  kernel: Btf,
+  modules: readonly Btf[] = [],
+): Misfit[] {
   return objects.flatMap((object, n) => {
-    const misfit = misfitOf(() => checkObject(object, kernel))
+    const misfit = misfitOf(() => checkObject(object, kernel, modules))
     return misfit ? [{ object: n, ...misfit }] : []
   })
 }
@@ -265,6 +296,7 @@ function withErrors<K extends keyof Tasks>(
 
 // the pool calls the tasks by these names
 export const open = withErrors('open')
+export const modulesNeeded = withErrors('modulesNeeded')
 export const minimize = withErrors('minimize')
 export const check = withErrors('check')
 export const fit = withErrors('fit')

@@ -93,7 +93,12 @@ export function manyBlocks(count: number): string {
 
 /** DWARF of `count` structs with different names: some bytes each here, hundreds in a reader. */
 export function manyStructs(count: number): string {
-  return compileUnit(Array.from({ length: count }, (_, i) => `.byte 4; .asciz "s${i}"; .byte 4`))
+  return structsNamed(Array.from({ length: count }, (_, i) => `s${i}`))
+}
+
+/** DWARF of structs of 4 bytes without members, with these names. */
+export function structsNamed(names: readonly string[]): string {
+  return compileUnit(names.map((name) => `.byte 4; .asciz "${name}"; .byte 4`))
 }
 
 /** A compile unit of DWARF 4 with these entries, and the abbreviations that they use. */

@@ -9,6 +9,7 @@ export const PACKERS = {
   lzma: (kernel: Buffer) => run('xz', ['--format=lzma', '-9'], kernel),
   bzip2: (kernel: Buffer) => run('bzip2', ['-9'], kernel),
   lz4: (kernel: Buffer) => run('lz4', ['-l', '-9'], kernel),
+  'lz4 frame': (kernel: Buffer) => run('lz4', ['-9'], kernel),
   lzo: (kernel: Buffer) => run('lzop', ['-9'], kernel),
   zstd: (kernel: Buffer) => zstdCompressSync(kernel),
 } as const

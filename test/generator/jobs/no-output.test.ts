@@ -1,12 +1,10 @@
-// Packages for which pahole exits with status 0 and writes nothing.
+// Packages for which pahole exits with status 0 and writes nothing, or BTF without types.
 import { readdirSync } from 'node:fs'
-import { join } from 'node:path'
 import t from 'tap'
 import { generateFiles } from '../../../generator/index.ts'
 import { findPahole } from '../../../generator/jobs/pahole.ts'
+import { caseFile } from '../../helpers/cases.ts'
 import { makeRunDirectory } from '../../helpers/run-directory.ts'
-
-const at = (name: string) => join(import.meta.dirname, '../../fixtures/cases', name)
 
 t.test(
   'a pahole that writes nothing is a failure of pahole, due when pahole changes',
@@ -14,7 +12,7 @@ t.test(
     const { fingerprint } = await findPahole()
     const { store, scratch, records } = await makeRunDirectory(t)
     const kernel = { distro: 'custom', version: '1', arch: 'x86_64', release: '5.3.18-57-test' }
-    const summary = await generateFiles([at('vmlinux-dwz')], kernel, { store, scratch })
+    const summary = await generateFiles([caseFile('vmlinux-dwz')], kernel, { store, scratch })
     t.match(summary, { published: 0, failed: { pahole_failed: 1 } })
     const [record] = await records()
     t.match(record, {
@@ -28,7 +26,7 @@ t.test(
 
 t.test('a module that pahole cannot encode does not withhold its kernel', async (t) => {
   const { store, scratch, records } = await makeRunDirectory(t)
-  const file = at('kernel-with-one-unencodable-module.deb')
+  const file = caseFile('kernel-with-one-unencodable-module.deb')
   const kernel = { distro: 'custom', version: '1' }
   const summary = await generateFiles([file], kernel, { store, scratch, modules: ['*'] })
   t.match(summary, { published: 1, failed: {} })
@@ -36,4 +34,15 @@ t.test('a module that pahole cannot encode does not withhold its kernel', async 
   t.match(record, { btf: {}, moduleFailures: { pu: { code: 'pahole_failed' } } })
   t.same(Object.keys(record?.modules ?? {}), ['good'])
   t.same(Object.keys(record?.moduleFailures ?? {}), ['pu'])
+})
+
+t.test('a module without types of its own has BTF, and is no failure', async (t) => {
+  const { store, scratch, records } = await makeRunDirectory(t)
+  const file = caseFile('kernel-with-module-without-types.deb')
+  const kernel = { distro: 'custom', version: '1' }
+  const summary = await generateFiles([file], kernel, { store, scratch, modules: ['*'] })
+  t.match(summary, { published: 1, failed: {} })
+  const [record] = await records()
+  t.same(record?.moduleFailures, {})
+  t.match(record?.modules, { empty: { types: 0 }, good: { types: 4 } })
 })

@@ -63,6 +63,7 @@ t.test('a bare vmlinux is read in every compression', async (t) => {
     xz: 'xz',
     bzip2: 'bz2',
     zstd: 'zst',
+    lz4: 'lz4',
   })) {
     const bytes = execFileSync(program, ['--stdout', image], { maxBuffer: 1e8 })
     const file = `${image}.${extension}`

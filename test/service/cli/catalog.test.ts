@@ -114,47 +114,61 @@ t.test(
   },
 )
 
-t.test('import refuses files that are not BTF or have no kernel name, and says why', async (t) => {
-  const bad = at('bad')
-  const put = (path: string, bytes: string | Buffer) => {
-    mkdirSync(dirname(join(bad, path)), { recursive: true })
-    writeFileSync(join(bad, path), bytes)
-  }
-  const raw = readFileSync(at(`${RELEASE}.btf`))
-  put('debian/12/x86_64/good.btf', raw)
-  put('debian/12/x86_64/not-btf.btf', 'x')
-  put('debian/12/x86_64/cut.btf', raw.subarray(0, -9))
-  put('debian/12/x86_64/cut.btf.tar.xz', readFileSync(archive).subarray(0, 60))
-  put('debian/12/nowhere.btf', raw)
-  put('debian/12/x86_64/.btf', raw)
-  put('README.md', 'of no concern')
-  symlinkSync('/etc/passwd', join(bad, 'debian/12/x86_64/link.btf'))
-  const fresh = ['--store', `file:${at('fresh')}`]
-  const { status, stdout } = await run('import', '--json', ...fresh, bad)
-  t.equal(status, 1)
-  const lines = stdout
-    .trimEnd()
-    .split('\n')
-    .map((line) => JSON.parse(line))
-  t.same(lines.pop().summary, { imported: 1, refused: 6 })
-  const codes = Object.fromEntries(lines.map(({ path, state, code }) => [path, code ?? state]))
-  t.same(codes, {
-    'debian/12/x86_64/good.btf': 'imported',
-    'debian/12/x86_64/not-btf.btf': 'invalid_btf',
-    'debian/12/x86_64/cut.btf': 'invalid_btf',
-    'debian/12/x86_64/cut.btf.tar.xz': 'digest_mismatch',
-    'debian/12/nowhere.btf': 'kernel_mismatch',
-    'debian/12/x86_64/.btf': 'kernel_mismatch',
-    'debian/12/x86_64/link.btf': 'unsupported_package',
-  })
-  rmSync(bad, { recursive: true })
-  writeFileSync(at('x.tar'), 'no tar at all')
-  t.match(await run('import', ...fresh, at('x.tar')), {
-    status: 1,
-    stderr: /invalid_package|no BTF/,
-  })
-  t.match(await run('import', ...fresh, at('none')), { status: 1, stderr: /ENOENT/ })
-})
+t.test(
+  'import takes raw BTF and ELF files with it, and says why it refuses other files',
+  async (t) => {
+    const bad = at('bad')
+    const put = (path: string, bytes: string | Buffer) => {
+      mkdirSync(dirname(join(bad, path)), { recursive: true })
+      writeFileSync(join(bad, path), bytes)
+    }
+    const raw = readFileSync(at(`${RELEASE}.btf`))
+    put('debian/12/x86_64/good.btf', raw)
+    const elf = (...options: string[]) => {
+      execFileSync('llvm-objcopy', [...options, at('vmlinux'), at('elf')])
+      return readFileSync(at('elf'))
+    }
+    put('debian/12/x86_64/elf.btf', elf('--add-section', `.BTF=${at(`${RELEASE}.btf`)}`))
+    put('debian/12/x86_64/no-section.btf', elf())
+    put('debian/12/x86_64/not-btf.btf', 'x')
+    put('debian/12/x86_64/cut.btf', raw.subarray(0, -9))
+    put('debian/12/x86_64/cut.btf.tar.xz', readFileSync(archive).subarray(0, 60))
+    put('debian/12/nowhere.btf', raw)
+    put('debian/12/x86_64/.btf', raw)
+    put('README.md', 'of no concern')
+    symlinkSync('/etc/passwd', join(bad, 'debian/12/x86_64/link.btf'))
+    const fresh = ['--store', `file:${at('fresh')}`]
+    const { status, stdout } = await run('import', '--json', ...fresh, bad)
+    t.equal(status, 1)
+    const lines = stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    t.same(lines.pop().summary, { imported: 2, refused: 7 })
+    const codes = Object.fromEntries(lines.map(({ path, state, code }) => [path, code ?? state]))
+    t.same(codes, {
+      'debian/12/x86_64/good.btf': 'imported',
+      'debian/12/x86_64/elf.btf': 'imported',
+      'debian/12/x86_64/no-section.btf': 'invalid_btf',
+      'debian/12/x86_64/not-btf.btf': 'invalid_btf',
+      'debian/12/x86_64/cut.btf': 'invalid_btf',
+      'debian/12/x86_64/cut.btf.tar.xz': 'digest_mismatch',
+      'debian/12/nowhere.btf': 'kernel_mismatch',
+      'debian/12/x86_64/.btf': 'kernel_mismatch',
+      'debian/12/x86_64/link.btf': 'unsupported_package',
+    })
+    const listed = (await run('list', '--json', ...fresh)).stdout.trimEnd().split('\n')
+    const digests = listed.map((line) => JSON.parse(line).btf.sha256)
+    t.equal(new Set(digests).size, 1, 'the BTF in an ELF file is the section, not the file')
+    rmSync(bad, { recursive: true })
+    writeFileSync(at('x.tar'), 'no tar at all')
+    t.match(await run('import', ...fresh, at('x.tar')), {
+      status: 1,
+      stderr: /invalid_package|no BTF/,
+    })
+    t.match(await run('import', ...fresh, at('none')), { status: 1, stderr: /ENOENT/ })
+  },
+)
 
 t.test(
   'a release as long as a file name may be is stored without its archive, a longer one is refused',

@@ -7,6 +7,7 @@ import { importTree } from '../../../generator/index.ts'
 import { PROFILE_NAMES } from '../../../service/bundle/profile.ts'
 import { Catalog, openStore, putRecord, type Store } from '../../../storage/index.ts'
 import { bundlesOf, KERNELS, putKernels } from '../../helpers/bundles.ts'
+import { caseFile } from '../../helpers/cases.ts'
 import { run } from '../../helpers/command.ts'
 import { coreObjects } from '../../helpers/core.ts'
 import { btfOf, recordOf } from '../../helpers/test-service.ts'
@@ -115,6 +116,22 @@ t.test('export writes to standard output, and writes nothing where it fails', as
   t.match(failed.stderr, /unsupported: the bundle cannot hold 1 kernel/)
   t.match(object, { status: 1, stderr: /unsupported: object 1: the ELF file is for machine/ })
   t.notOk(existsSync(at('none')))
+})
+
+t.test('export takes objects without BTF or .BTF.ext, which need no types', async (t) => {
+  const objects = ['nog.o', 'noext.o'].map((name) => caseFile(name))
+  const flags = objects.flatMap((object) => ['--object', object])
+  const made = await run(
+    'export',
+    ...[...store, '--profile', 'tree', '--distro', 'debian', '--arch', 'x86_64'],
+    ...[...flags, '-o', at('none.tar.xz')],
+  )
+  t.match(made, { status: 0, stdout: `${at('none.tar.xz')}: 3 kernels\n`, stderr: '' })
+  const manifest = JSON.parse(
+    execFileSync('tar', ['xJOf', at('none.tar.xz'), 'manifest.json'], { encoding: 'utf8' }),
+  )
+  t.same(manifest.findings, [])
+  t.ok(manifest.kernels.every(({ size }: { size: number }) => size < 100))
 })
 
 t.test('export needs --profile or --verify, and not both', async (t) => {
