@@ -39,6 +39,8 @@ export const FAILURE_CODES = {
   pahole_out_of_memory: 'later', // over its memory limit
   pahole_timeout: 'later', // over its time limit
   invalid_btf: 'never', // our reader rejects the result, or it lacks types that every kernel has
+  // the store
+  damaged_blob: 'now', // the stored BTF was damaged or lost, and must be made again
   // the machine
   no_space: 'now', // scratch space or store is full
   store_failed: 'now', // the store denied access or did not answer

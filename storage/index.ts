@@ -5,7 +5,7 @@
 
 // Stores.
 
-export { StoreError, type StoreErrorCode } from './error.ts'
+export { isDamagedObject, isUnusableRecord, StoreError, type StoreErrorCode } from './error.ts'
 export { DEFAULT_STORE, openPresigner, openStore } from './open.ts'
 export type { Presigner } from './presign.ts'
 export type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './store.ts'

@@ -93,6 +93,7 @@ async function importFile(
     const sha256 = sha256Of(raw)
     const content = { sha256: digest, size, btf: sha256 }
     if (known.some(({ btf }) => btf?.sha256 === sha256)) {
+      await putBlob(store, raw) // the blob may be lost
       before.set(path, content)
       return { path, state: 'present', kernel }
     }

@@ -8,6 +8,7 @@ import {
   Catalog,
   canonicalArch,
   type Failure,
+  isUnusableRecord,
   type KernelName,
   kernelPrefix,
   namesOf,
@@ -266,7 +267,9 @@ export class OnDemandGenerator {
     const outcomes = await Promise.all(running)
     if (outcomes.some((outcome) => outcome.state === 'published')) await this.#publish()
     const keys = packages.map(({ kernel, version }) => recordKey(kernel, version))
-    const records = await Promise.all(keys.map((key) => knownRecord(store, key)))
+    const records = await Promise.all(
+      keys.map((key) => knownRecord(store, key).catch(ignoreUnusable)),
+    )
     const hasBtf = records.some((record) => record?.btf)
     generation.state = hasBtf ? 'published' : 'failed'
     const [failure] = [
@@ -284,6 +287,11 @@ export class OnDemandGenerator {
       .then(() => Catalog.publish(store, secretKey))
     return this.#publishing
   }
+}
+
+/** For `catch`: a record that this version cannot read tells nothing about the other builds. */
+function ignoreUnusable(error: unknown): undefined {
+  if (!isUnusableRecord(error)) throw error
 }
 
 /** The last of a kernel's names: the one that sources and the catalog use. */

@@ -15,6 +15,7 @@ import {
   archiveKey,
   type Catalog,
   findInManifest,
+  isDamagedObject,
   kernelPrefix,
   packArchive,
   readManifest,
@@ -145,8 +146,7 @@ export class Archives {
         )
       })
     } catch (error) {
-      if (!(error instanceof StoreError)) throw error
-      if (!['not_found', 'digest_mismatch'].includes(error.code)) throw error
+      if (!isDamagedObject(error)) throw error
       removeFromManifest(this.#manifest!, kernel) // until the manifest is read again
       return undefined
     }

@@ -43,6 +43,7 @@ export const STATUS = {
 const STORE: Partial<Record<StoreErrorCode, ServiceErrorCode>> = {
   unreachable: 'unavailable',
   not_permitted: 'unavailable',
+  unreadable: 'unavailable',
 }
 
 /** Codes for the errors of Fastify and its plugins, by status; any other 4xx is `invalid_request`. */

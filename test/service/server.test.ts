@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { Agent, type IncomingMessage, get as send } from 'node:http'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -325,3 +325,28 @@ t.test('a request that outlasts the grace period is closed', async (t) => {
   await closed
   t.pass('it is closed')
 })
+
+t.test(
+  'one record and a snapshot that cannot be read do not keep a server from serving',
+  async (t) => {
+    const root = mkdtempSync(join(tmpdir(), 'server-'))
+    t.teardown(() => rmSync(root, { recursive: true }))
+    const store = await openStore(`file:${root}`)
+    for (const release of ['6.1.0-1-amd64', '6.1.0-2-amd64'])
+      await putRecord(store, recordOf({ release }, { btf: await btfOf(store, RAW.little) }))
+    await Catalog.publish(store)
+    for (const { key } of await Array.fromAsync(store.list('')))
+      if (key.includes('6.1.0-2') || key.startsWith('catalog/')) {
+        rmSync(join(root, key))
+        symlinkSync(join(root, key), join(root, key))
+      }
+    const server = await startServer({ store, config: { listen: '127.0.0.1:0', drain: 0 } })
+    t.teardown(() => server.stop())
+    await ready(server.url)
+    const { statusCode, body } = await request(`${server.url}${PATH}`)
+    t.equal(statusCode, 200)
+    t.ok(Buffer.from(await body.arrayBuffer()).equals(RAW.little))
+    const metrics = await (await request(`${server.url}/metrics`)).body.text()
+    t.match(metrics, /^btfmill_catalog_unusable_records 1$/m)
+  },
+)

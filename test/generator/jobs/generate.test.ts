@@ -5,10 +5,11 @@
 import { execFileSync } from 'node:child_process'
 import { openSync, readFileSync, statSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
 import type { GenerateOptions, OnEvent } from '../../../generator/index.ts'
 import { PAHOLE_LIMITS } from '../../../generator/jobs/pahole.ts'
-import type { BuildRecord, FailureCode } from '../../../storage/index.ts'
+import { type BuildRecord, type FailureCode, verifyStore } from '../../../storage/index.ts'
 import { makeRepository, type Repository } from '../../helpers/apt-repository.ts'
 import { makePackage } from '../../helpers/package.ts'
 import { makeRunDirectory, type RunDirectory } from '../../helpers/run-directory.ts'
@@ -337,6 +338,31 @@ t.test(
     t.match(await env.records(), [{ failure: undefined, btf: {} }], 'one record, without a failure')
   },
 )
+
+t.test('a run makes damaged BTF again that verifyStore has set aside', async (t) => {
+  const env = await makeRunDirectory(t)
+  const repository = makeRepository(env.directory, { packages: [packageWith(env)], signer })
+  await env.run(repository)
+  const [before] = (await env.records()) as [BuildRecord]
+  const blobs = await Array.fromAsync(env.store.list('blobs/'))
+  await env.store.put(blobs[0]!.key, Buffer.from('damaged'))
+  await Array.fromAsync(verifyStore(env.store, { repair: true }))
+  t.match(await env.run(repository), { published: 1, skipped: 0 })
+  t.match(await env.run(repository), { published: 0, skipped: 1 })
+  t.match(await env.records(), [{ btf: before.btf, failure: undefined }])
+  await env.verify()
+})
+
+t.test('a record of a newer btfmill is replaced neither by BTF nor by a failure', async (t) => {
+  const env = await makeRunDirectory(t)
+  const file = packageWith(env)
+  await env.run([file])
+  const [{ key }] = (await Array.fromAsync(env.store.list('kernels/'))) as [{ key: string }]
+  const newer = '{"schema": 9}'
+  await env.store.put(key, Buffer.from(newer))
+  t.match(await env.run([file]), { published: 0, failed: { store_failed: 1 } })
+  t.equal(await text((await env.store.get(key)).body), newer)
+})
 
 /** The path of a package in a repository. */
 function pooled({ directory }: Repository, file: string): string {
