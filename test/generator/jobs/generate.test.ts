@@ -357,7 +357,7 @@ t.test('a record of a newer btfmill is replaced neither by BTF nor by a failure'
   const env = await makeRunDirectory(t)
   const file = packageWith(env)
   await env.run([file])
-  const [{ key }] = (await Array.fromAsync(env.store.list('kernels/'))) as [{ key: string }]
+  const [{ key } = { key: '' }] = await Array.fromAsync(env.store.list('kernels/'))
   const newer = '{"schema": 9}'
   await env.store.put(key, Buffer.from(newer))
   t.match(await env.run([file]), { published: 0, failed: { store_failed: 1 } })
