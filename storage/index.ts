@@ -15,7 +15,7 @@ export type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './s
 export { archiveArch, canonicalArch } from './arch.ts'
 export { namesOf } from './distro.ts'
 export { matchGlob } from './glob.ts'
-export { Kernel, type KernelFilter, KernelName } from './kernel.ts'
+export { Kernel, type KernelFilter, KernelName, valuesOf, type Wanted } from './kernel.ts'
 export {
   blobKey,
   buildOf,
