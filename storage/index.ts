@@ -39,6 +39,7 @@ export {
   type StoredBlob,
 } from './blob.ts'
 export { sha256Of } from './body.ts'
+export { boundToParent } from './child.ts'
 
 // Records.
 
