@@ -92,7 +92,9 @@ export class OnDemandGenerator {
   /** generations under way and ended ones, by id, the oldest first */
   readonly #flights = new Map<string, GenerationFlight>()
   /** package searches under way and their results, by distribution, version and architecture */
-  readonly #searches = new LRUCache<string, Promise<PackageSearch>>({ max: CACHE_SIZE })
+  readonly #searches = new LRUCache<string, Promise<Pick<PackageSearch, 'packages' | 'failures'>>>({
+    max: CACHE_SIZE,
+  })
   #publishing: Promise<unknown> = Promise.resolve()
 
   private constructor(options: OnDemandOptions, tool: Tool, queue: Queue, stop: AbortController) {
@@ -213,7 +215,9 @@ export class OnDemandGenerator {
   }
 
   /** Finds the packages of a kernel under the first of its names that has any. */
-  async #findPackages(names: readonly KernelName[]): Promise<PackageSearch> {
+  async #findPackages(
+    names: readonly KernelName[],
+  ): Promise<Pick<PackageSearch, 'packages' | 'failures'>> {
     const failures: Failure[] = []
     for (const { distro, version, arch, release } of names) {
       const found = await this.#search({ distro, version, arch: canonicalArch(arch) })
@@ -225,7 +229,9 @@ export class OnDemandGenerator {
   }
 
   /** Searches the sources: a single flight for each filter, with a cached result. A partial result is cached shorter. */
-  #search(filter: Omit<KernelName, 'release'>): Promise<PackageSearch> {
+  #search(
+    filter: Omit<KernelName, 'release'>,
+  ): Promise<Pick<PackageSearch, 'packages' | 'failures'>> {
     const key = JSON.stringify(Object.values(filter))
     const cached = this.#searches.get(key)
     if (cached) return cached

@@ -288,8 +288,8 @@ async function publish(job: Job, made: Made, options: PipelineOptions): Promise<
   const { vmlinux, raw, tool, info, sha256 } = made
   const { store, signal } = options
   const { buildId, unameVersion } = vmlinux
-  const arch = job.kernel.arch ?? vmlinux.arch
-  const release = job.kernel.release ?? vmlinux.release
+  const arch = job.kernel.arch ?? vmlinux.arch ?? job.guess?.arch
+  const release = job.kernel.release ?? vmlinux.release ?? job.guess?.release
   if (arch === undefined || release === undefined) {
     const unknown = release === undefined ? 'release' : 'architecture'
     throw new GeneratorError(

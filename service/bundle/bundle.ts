@@ -16,6 +16,7 @@ import {
   sha256Of,
 } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
+import { nameOf } from '../kernel/name.ts'
 import type { Pool } from '../threads/pool.ts'
 import { VERSION } from '../version.ts'
 import { compress } from './compress.ts'
@@ -187,8 +188,11 @@ export class Bundle {
     const [first] = this.#selection.kernels
     // the first bytes reach the reader before any BTF is read
     if (first) yield* paths.parents(first.path)
+    const found = new Set<string>()
     for await (const { member, findings: memberFindings } of this.#preparedMembers()) {
-      findings.push(...memberFindings)
+      // a kernel with several members has the same findings for each
+      findings.push(...memberFindings.filter((finding) => !found.has(JSON.stringify(finding))))
+      for (const finding of memberFindings) found.add(JSON.stringify(finding))
       if (!member) continue
       yield* paths.entries(member)
       kernels.push(toBundledKernel(member))
@@ -209,7 +213,8 @@ export class Bundle {
       yield { kind: 'file', path: MANIFEST, content: manifest }
       if (signature) yield { kind: 'file', path: SIGNATURE, content: signature }
     }
-    this.#result.resolve({ manifest, signature, kernels: kernels.length, findings })
+    const names = new Set(kernels.map(({ kernel }) => nameOf(kernel)))
+    this.#result.resolve({ manifest, signature, kernels: names.size, findings })
   }
 
   #preparedMembers(): AsyncGenerator<PreparedMember> {

@@ -8,6 +8,7 @@ import { once } from 'node:events'
 import { Readable, type Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { constants, createGzip, createZstdCompress } from 'node:zlib'
+import { boundToParent } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
 import type { BundleCompression } from './profile.ts'
 
@@ -102,7 +103,7 @@ async function* runXz(
   window: number,
 ): AsyncGenerator<Uint8Array> {
   const args = ['--stdout', '--threads=1', '--check=crc64', `--lzma2=preset=6,dict=${window}`]
-  const child = spawn('xz', args, { stdio: ['pipe', 'pipe', 'ignore'] })
+  const child = spawn(...boundToParent('xz', args), { stdio: ['pipe', 'pipe', 'ignore'] })
   const ended = once(child, 'close')
   ended.catch(() => {}) // awaited below
   const feeding = pipeline(Readable.from(source, { objectMode: false }), child.stdin)

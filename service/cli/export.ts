@@ -16,9 +16,9 @@ import type { Pool } from '../threads/pool.ts'
 import { ALL, withPool } from './for-each-kernel.ts'
 import {
   type CommonOptions,
+  checkFilter,
   type FilterOptions,
   filterOf,
-  noMatchMessage,
   readSecretKey,
 } from './input.ts'
 import { counted, printable } from './output.ts'
@@ -69,8 +69,7 @@ async function makeIn(
   })
   const key = secretKey === undefined ? {} : { secretKey }
   const filter = filterOf(options)
-  if (catalog.list(filter).next().done)
-    throw new ServiceError('unknown_kernel', noMatchMessage(catalog, filter, options.store))
+  checkFilter(catalog, filter, options.store)
   const settings = { store, catalog, pool, profile, filter, objects, unsupported, zstd, ...key }
   const bundle = await Bundle.open(settings)
   const path = options.output ?? bundle.file

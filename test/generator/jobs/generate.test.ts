@@ -7,11 +7,12 @@ import { openSync, readFileSync, statSync, writeFileSync, writeSync } from 'node
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
-import type { GenerateOptions, OnEvent } from '../../../generator/index.ts'
+import { type GenerateOptions, generateFiles, type OnEvent } from '../../../generator/index.ts'
 import { PAHOLE_LIMITS } from '../../../generator/jobs/pahole.ts'
 import { type BuildRecord, type FailureCode, verifyStore } from '../../../storage/index.ts'
 import { makeRepository, type Repository } from '../../helpers/apt-repository.ts'
 import { makePackage } from '../../helpers/package.ts'
+import { makeRpm } from '../../helpers/rpm.ts'
 import { makeRunDirectory, type RunDirectory } from '../../helpers/run-directory.ts'
 import { makeSigner } from '../../helpers/signer.ts'
 import { startServer } from '../../helpers/test-server.ts'
@@ -134,13 +135,57 @@ t.test('a vmlinux that is not an ELF file fails with invalid_elf', async (t) => 
 })
 
 t.test(
-  'a vmlinux of another kernel than the package names fails with kernel_mismatch',
+  'a vmlinux of another kernel than the index or the user names fails with kernel_mismatch',
   async (t) => {
     const env = await makeRunDirectory(t)
     const path = join(env.directory, 'vmlinux')
     makeVmlinux(path, { release: '6.1.0-8-test' })
     const file = makePackage(env.directory, path)
-    await fails(t, env, [file], 'kernel_mismatch', /6\.1\.0-8-test, not 6\.1\.0-9-test/)
+    const repository = makeRepository(env.directory, { packages: [file], signer })
+    const message = /6\.1\.0-8-test, not 6\.1\.0-9-test/
+    await fails(t, env, repository, 'kernel_mismatch', message)
+
+    const named = await makeRunDirectory(t)
+    const { store, scratch } = named
+    const given = { release: '6.1.0-9-test', arch: 'x86' }
+    const summary = await generateFiles([file], given, { store, scratch })
+    t.match(summary, { published: 0, failed: { kernel_mismatch: 1 } })
+  },
+)
+
+t.test(
+  'the release and the architecture in the image of a file win over those of its name',
+  async (t) => {
+    const env = await makeRunDirectory(t)
+    const { directory, store, scratch } = env
+    const path = join(directory, 'vmlinux')
+    const azure = '5.15.118.1-1.cm2'
+    makeVmlinux(path, { release: azure, machine: 'x86_64' })
+    const at = `usr/lib/debug/lib/modules/${azure}/vmlinux`
+    const rpm = makeRpm(directory, {
+      version: '5.15.118.1',
+      release: '1.cm2',
+      files: { [at]: path },
+    })
+    const wsl = '5.15.90.1-microsoft-standard-WSL2'
+    makeVmlinux(path, { release: wsl, machine: 'x86_64' })
+    const deb = makePackage(directory, path, {
+      name: `linux-image-${wsl.toLowerCase()}-dbg`,
+      files: { [`usr/lib/debug/boot/vmlinux-${wsl}`]: path },
+    })
+    makeVmlinux(path, { release: '6.1.0-1-arm64', machine: 'aarch64' })
+    await env.run([rpm, deb])
+    await generateFiles([path], { arch: 'arm64' }, { store, scratch })
+    const made = (await env.records()).map(({ kernel, failure }) => [
+      kernel.arch,
+      kernel.release,
+      failure?.message,
+    ])
+    t.same(made, [
+      ['aarch64', '6.1.0-1-arm64', undefined],
+      ['x86_64', azure, undefined],
+      ['x86_64', wsl, undefined],
+    ])
   },
 )
 
