@@ -31,7 +31,7 @@ export const FAILURE_CODES = {
   invalid_elf: 'never', // vmlinux does not parse
   no_dwarf: 'never', // vmlinux has no .debug_info
   no_btf: 'never', // the kernel has no .BTF section, and the package offers no other way to BTF
-  kernel_mismatch: 'never', // the image is of another release or architecture than its package says
+  kernel_mismatch: 'never', // the image or module is of another kernel than its package says
   // pahole and its result
   pahole_missing: 'now', // not installed, or too old
   pahole_crashed: 'never', // ended by a signal
