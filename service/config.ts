@@ -184,7 +184,14 @@ const OBJECTS = {
     minimum: KIB,
     maximum: 2 * GIB - 1,
   }),
-  uploadMemory: size(512 * MIB, 'memory for all uploads that are received or worked on', {
+  uploadMemory: size(512 * MIB, 'memory for all uploads; one client may use a quarter', {
+    minimum: KIB,
+  }),
+  uploadTimeout: seconds(10, 'seconds without a byte before an upload is ended', { maximum: 3600 }),
+  answerMemory: size(64 * MIB, 'memory for answers that slow clients have not read', {
+    minimum: MIB,
+  }),
+  answerLimit: size(256 * MIB, 'largest answer of check or minimize for many kernels', {
     minimum: KIB,
   }),
 }

@@ -61,7 +61,12 @@ export interface BundleResult {
   signature: Buffer | undefined
   /** number of kernels in the bundle */
   kernels: number
+  /** number of kernels that are left out */
+  leftOut: number
+  /** those of objects, `unsupported`, only up to a few megabytes */
   findings: readonly BundleFinding[]
+  /** number of findings that are not kept */
+  findingsOmitted: number
 }
 
 /** kernels that are prepared in addition to one per thread */
@@ -167,32 +172,33 @@ export class Bundle {
 
   async #failOnFindings(signal: AbortSignal | undefined): Promise<void> {
     const trial = new Bundle({ ...this.#options, unsupported: 'skip' }, this.#selection)
-    const { findings } = await trial.dryRun(signal)
+    const { findings, findingsOmitted, leftOut } = await trial.dryRun(signal)
     if (findings.length === 0) return
-    const count = new Set(findings.map(({ kernel }) => kernel)).size
-    const kernels = count === 1 ? '1 kernel' : `${count} kernels`
-    throw new ServiceError('unsupported', `the bundle cannot hold ${kernels}: see the findings`, {
-      details: { findings },
+    const kernels = leftOut === 1 ? '1 kernel' : `${leftOut} kernels`
+    const message = `the bundle cannot hold ${kernels}: see the findings`
+    throw new ServiceError('unsupported', message, {
+      details: { findings, ...(findingsOmitted > 0 && { findingsOmitted }) },
     })
   }
 
   async *#entries(): AsyncGenerator<TarEntry> {
     const kernels: BundledKernel[] = []
-    const findings: BundleFinding[] = this.#selection.notRepresentable.map(
-      ({ kernel, message }) => {
-        return { kernel, code: 'not_representable', message, included: false }
-      },
-    )
+    const kept = new Findings()
+    let leftOut = this.#selection.notRepresentable.length
+    for (const { kernel, message } of this.#selection.notRepresentable)
+      kept.add({ kernel, code: 'not_representable', message, included: false })
     const paths = new Paths(this.#profile.hardLinks)
     const [first] = this.#selection.kernels
     // the first bytes reach the reader before any BTF is read
     if (first) yield* paths.parents(first.path)
     for await (const { member, findings: memberFindings } of this.#preparedMembers()) {
-      findings.push(...memberFindings)
+      for (const finding of memberFindings) kept.add(finding)
+      if (!member) leftOut++
       if (!member) continue
       yield* paths.entries(member)
       kernels.push(toBundledKernel(member))
     }
+    const { findings, omitted: findingsOmitted } = kept
     const manifest = encodeManifest({
       schema: 1,
       btfmill: VERSION,
@@ -202,6 +208,7 @@ export class Bundle {
       }),
       kernels,
       findings,
+      ...(findingsOmitted > 0 && { findingsOmitted }),
     })
     const { secretKey } = this.#options
     const signature = secretKey ? signManifest(manifest, secretKey) : undefined
@@ -209,7 +216,8 @@ export class Bundle {
       yield { kind: 'file', path: MANIFEST, content: manifest }
       if (signature) yield { kind: 'file', path: SIGNATURE, content: signature }
     }
-    this.#result.resolve({ manifest, signature, kernels: kernels.length, findings })
+    const outcome = { kernels: kernels.length, leftOut, findings, findingsOmitted }
+    this.#result.resolve({ manifest, signature, ...outcome })
   }
 
   #preparedMembers(): AsyncGenerator<PreparedMember> {
@@ -227,6 +235,25 @@ export class Bundle {
       return members.prepare(kernel)
     }
     return mapOrdered(this.#selection.kernels, pool.threads + AHEAD, prepare)
+  }
+}
+
+/** Characters of all findings about objects in a bundle; beyond them, findings are counted only. */
+const MAX_FINDINGS = 4 * 1024 * 1024
+
+/**
+ * The findings of a bundle. Those about objects are bounded: a request may have dozens of objects that fail on each of
+ * thousands of kernels. The others are one for each kernel at most.
+ */
+class Findings {
+  readonly findings: BundleFinding[] = []
+  omitted = 0
+  #left = MAX_FINDINGS
+
+  add(finding: BundleFinding): void {
+    if (finding.code === 'unsupported') this.#left -= JSON.stringify(finding).length
+    if (finding.code === 'unsupported' && this.#left < 0) this.omitted++
+    else this.findings.push(finding)
   }
 }
 

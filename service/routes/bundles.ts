@@ -37,10 +37,10 @@ const ARCHIVES = ['application/x-tar', 'application/gzip', 'application/x-xz', '
 export const bundleRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
-    const { store, catalog, pool, settings, uploadQuota } = context
+    const { store, catalog, pool, settings } = context
     const bundles = new Quota(settings.bundles, 'too many bundles are being built; retry later')
     const limits = objectLimits(settings.uploadLimit)
-    await acceptUploads(app, uploadQuota, limits)
+    await acceptUploads(app, context, limits)
 
     app.post(
       '/v1/bundles',
