@@ -50,6 +50,8 @@ export interface BundleOptions {
   unsupported?: BundlePolicy
   /** zstd instead of xz; not every profile supports it */
   zstd?: boolean
+  /** largest window of the compressor, in bytes; default: that of the consumer */
+  window?: number
   /** minisign secret key: signs the manifest */
   secretKey?: string
 }
@@ -148,7 +150,12 @@ export class Bundle {
     const { size, kernels } = this.#selection
     const minimizedSize = kernels.length * MINIMIZED_SIZE
     const estimate = this.#objects.length > 0 ? Math.min(size, minimizedSize) : size
-    const chunks = compress(tarOf(this.#entries()), this.#compression, estimate)
+    const chunks = compress(
+      tarOf(this.#entries()),
+      this.#compression,
+      estimate,
+      this.#options.window,
+    )
     const output = new PassThrough()
     output.once('close', () =>
       this.#stop.abort(new Error('the reader of the bundle closed the stream')),

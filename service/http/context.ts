@@ -73,7 +73,11 @@ export async function openContext(options: ContextOptions): Promise<Context> {
   const stateFile = (name: string) =>
     settings.state === '' ? undefined : join(settings.state, name)
   const bodyCache = new BodyCache(settings.bodyCache)
-  const pool = new Pool({ time: settings.taskTime * 1000, memory: settings.taskMemory / MIB })
+  const pool = new Pool({
+    threads: settings.threads,
+    time: settings.taskTime * 1000,
+    memory: settings.taskMemory / MIB,
+  })
   const bodies = new Bodies(store, bodyCache, pool)
   const objects = new Objects({ store, bodies, pool, size: settings.resultMemory })
   const onDemand =

@@ -82,8 +82,9 @@ export const bundleRoutes =
         const { profile, unsupported, zstd, part } = request.query
         const filter = filterOf(request.query)
         const signal = disconnectSignal(reply)
+        const window = settings.bundleWindow
         const bundle = await Bundle.open(
-          { store, catalog, pool, profile, filter, objects, unsupported, zstd },
+          { store, catalog, pool, profile, filter, objects, unsupported, zstd, window },
           signal,
         )
         reply.header('cache-control', 'no-store')
