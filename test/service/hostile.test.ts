@@ -453,8 +453,9 @@ async function answerOf(socket: Socket): Promise<string> {
 }
 
 t.test('idle uploads that announce large bodies do not keep others from uploading', async (t) => {
-  const { url } = await start(t)
-  const idle = Array.from({ length: 60 }, () => startUpload(url, 30_000_000, 0))
+  const MIB = 1024 * 1024
+  const { url } = await start(t, { uploadLimit: MIB, uploadMemory: 4 * MIB })
+  const idle = Array.from({ length: 60 }, () => startUpload(url, MIB, 0))
   await Promise.all(idle.map((socket) => once(socket, 'connect')))
   await sleep(200) // until the server has read the headers
   const { status } = await sendForm(url, `${FILE}x\r\n--x--`)
