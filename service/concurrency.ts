@@ -83,7 +83,7 @@ export class Quota {
   }
 
   /** Opens an empty lease, which grows until it ends; a holder may have several. */
-  lease(holder: string): Lease {
+  lease(holder: string): QuotaLease {
     let taken = 0
     return {
       add: (amount) => {
@@ -105,7 +105,7 @@ export class Quota {
 }
 
 /** A growing part of a quota. */
-export interface Lease {
+export interface QuotaLease {
   /** Takes more. Errors: `busy` if too little is left, or the holder has its share. */
   add(amount: number): void
   /** Returns everything. */

@@ -9,9 +9,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import multipart, { type MultipartFile } from '@fastify/multipart'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import Type, { type TSchema } from 'typebox'
-import type { Lease } from '../concurrency.ts'
+import type { Quota, QuotaLease } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
-import type { Context } from './context.ts'
 import { callerOf } from './requester.ts'
 
 declare module 'fastify' {
@@ -21,14 +20,14 @@ declare module 'fastify' {
   }
   interface FastifyRequest {
     /** undefined on routes that take no uploads */
-    upload: Upload | undefined
+    upload: ActiveUpload | undefined
   }
 }
 
 /** An upload that is received or worked on. */
-interface Upload {
+interface ActiveUpload {
   /** the bytes that have arrived; ends with the response */
-  lease: Lease
+  lease: QuotaLease
   /** milliseconds without a byte before it is ended */
   timeout: number
   reply: FastifyReply
@@ -83,7 +82,7 @@ const sizeOf = ({ files, fileSize, size = files * fileSize }: UploadLimits): num
 /** Lets the routes of an app take forms, and no other bodies. */
 export async function acceptUploads(
   app: FastifyInstance,
-  { uploads, settings }: Pick<Context, 'uploads' | 'settings'>,
+  { uploads, settings }: { uploads: Quota; settings: { uploadTimeout: number } },
   { files, fileSize }: UploadLimits,
 ): Promise<void> {
   app.removeAllContentTypeParsers() // they would read a body without counting it
@@ -137,7 +136,7 @@ async function receive(
   request: FastifyRequest,
   name: string,
   limits: UploadLimits,
-  lease: Lease,
+  lease: QuotaLease,
 ): Promise<UploadedFile[]> {
   const files: UploadedFile[] = []
   let left = sizeOf(limits)
@@ -161,7 +160,7 @@ async function receive(
 }
 
 /** The bytes of a file, which count as they arrive. Errors: `busy`, `too_large`. */
-async function contentOf({ file }: MultipartFile, lease: Lease): Promise<Buffer> {
+async function contentOf({ file }: MultipartFile, lease: QuotaLease): Promise<Buffer> {
   const chunks: Buffer[] = []
   for await (const chunk of file) {
     lease.add(chunk.length)

@@ -13,7 +13,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import Type from 'typebox'
 import { type Catalog, type KernelName, mapOrdered, StoreError } from '../../storage/index.ts'
 import { isDamaged } from '../bundle/member.ts'
-import { type Lease, Quota } from '../concurrency.ts'
+import { Quota, type QuotaLease } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
 import { callerOf, disconnectSignal } from '../http/requester.ts'
@@ -78,7 +78,7 @@ export interface ObjectTask {
 /** A task for one BTF, whose answer is complete before it is sent. */
 export interface SingleTask extends ObjectTask {
   /** counts the bytes of the answer until the client has them */
-  answer: Lease
+  answer: QuotaLease
 }
 
 /** A route that takes BPF objects. */
