@@ -94,6 +94,13 @@ export class Declarations {
     throw new BtfError('cycle', `type ${id} is a chain of more than ${MAX_CHAIN} references`)
   }
 
+  /** The prototype of a FUNC, with the names of its parameters, without a closing semicolon. */
+  prototype(id: number): string {
+    const type = this.btf.type(this.btf.sizeOrType(id)) as FuncProtoType
+    const parameters = this.#parameters(type, 0, ({ name }) => identifier(name))
+    return this.declare(type.type, `${identifier(this.btf.name(id))}(${parameters})`)
+  }
+
   /** The definition of a struct or union without a closing semicolon. */
   struct(type: StructType, depth = 0, tag = this.names.tag(type.id)): string {
     if (depth > MAX_INLINE) throw new BtfError('cycle', `type ${type.id} contains itself`)
@@ -118,12 +125,18 @@ export class Declarations {
     return `${head} {\n${lines.join('')}${indent}}${enumMode(type)}`
   }
 
-  #parameters(type: FuncProtoType, depth: number): string {
+  #parameters(
+    type: FuncProtoType,
+    depth: number,
+    nameOf = (_: FuncProtoType['parameters'][number]) => '',
+  ): string {
     const { parameters } = type
     if (parameters.every((p) => p.type === 0) && parameters.length <= 1) return 'void'
     return parameters
       .map((p, i) =>
-        p.type === 0 && i === parameters.length - 1 ? '...' : this.declare(p.type, '', depth + 1),
+        p.type === 0 && i === parameters.length - 1
+          ? '...'
+          : this.declare(p.type, nameOf(p), depth + 1),
       )
       .join(', ')
   }

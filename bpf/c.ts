@@ -1,6 +1,6 @@
 /*
  * Prints a whole BTF as one C header, as `bpftool btf dump … format c` prints vmlinux.h: every struct, union, enum and
- * typedef, in an order that compiles.
+ * typedef, in an order that compiles, and the prototypes of the functions that BPF programs may call (kfuncs).
  *
  * C needs a type defined before it is used by value, and declared before it is used through a pointer. So before a type
  * is written, its dependencies are: the struct of a member is defined, the target of a pointer is declared, and a
@@ -9,11 +9,12 @@
  */
 
 import type { Btf } from './btf.ts'
+import { compareBytes } from './bytes.ts'
 import { Declarations } from './c-declaration.ts'
 import { isForward, Names } from './c-name.ts'
 import { BtfError } from './error.ts'
 import { KIND } from './kind.ts'
-import type { BtfType, StructType } from './type.ts'
+import type { BtfType, DeclTagType, StructType } from './type.ts'
 
 const GUARD = '__VMLINUX_H__'
 const MAX_DEPTH = 1000
@@ -30,14 +31,37 @@ export function* printHeader(btf: Btf): Generator<string> {
   yield '#ifndef BPF_NO_PRESERVE_ACCESS_INDEX\n'
   yield '#pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)\n'
   yield '#endif\n\n'
+  yield MACROS
   const header = new HeaderPrinter(btf)
   for (let id = 1; id < btf.endId; id++) {
     header.define(id)
     yield* header.take()
   }
+  yield '\n/* BPF kfuncs */\n#ifndef BPF_NO_KFUNC_PROTOTYPES\n'
+  yield* header.kfuncs()
+  yield '#endif\n\n'
   yield '#ifndef BPF_NO_PRESERVE_ACCESS_INDEX\n#pragma clang attribute pop\n#endif\n\n'
   yield `#endif /* ${GUARD} */\n`
 }
+
+/** What the prototypes of kfuncs need, unless bpf_helpers.h has defined it. */
+const MACROS = `#ifndef __ksym
+#define __ksym __attribute__((section(".ksyms")))
+#endif
+
+#ifndef __weak
+#define __weak __attribute__((weak))
+#endif
+
+#ifndef __bpf_fastcall
+#if __has_attribute(bpf_fastcall)
+#define __bpf_fastcall __attribute__((bpf_fastcall))
+#else
+#define __bpf_fastcall
+#endif
+#endif
+
+`
 
 /** The part of a type that a use needs: its name, or its size and members. */
 type Need = 'declared' | 'defined'
@@ -87,6 +111,24 @@ class HeaderPrinter {
       case KIND.FWD:
         this.#visit(id, 'declared', 0)
         break
+    }
+  }
+
+  /** The prototypes of the functions that pahole tagged as kfuncs, by name. All types are written by now. */
+  *kfuncs(): Generator<string> {
+    const btf = this.#btf
+    const tagged = { bpf_kfunc: [] as number[], bpf_fastcall: [] as number[] }
+    for (let id = 1; id < btf.endId; id++) {
+      if (btf.kind(id) !== KIND.DECL_TAG || btf.kind(btf.sizeOrType(id)) !== KIND.FUNC) continue
+      const { name, component } = btf.type(id) as DeclTagType
+      if (component === -1 && (name === 'bpf_kfunc' || name === 'bpf_fastcall'))
+        tagged[name].push(btf.sizeOrType(id))
+    }
+    const fast = new Set(tagged.bpf_fastcall)
+    const nameOf = (id: number) => btf.stringBytes(btf.word(id, 0))
+    for (const id of tagged.bpf_kfunc.sort((a, b) => compareBytes(nameOf(a), nameOf(b)))) {
+      const call = fast.has(id) ? '__bpf_fastcall ' : ''
+      yield `extern ${call}${this.#declarations.prototype(id)} __weak __ksym;\n`
     }
   }
 

@@ -13,6 +13,7 @@ export const BTF_ERROR_CODES = [
   'too_large', // a limit of this library is exceeded
   'invalid_elf', // an impossible ELF header, section table, symbol table or note
   'missing_section', // an ELF file without the requested section
+  'base_mismatch', // a module's distilled base has types that the kernel's BTF does not have
   'invalid_relocation', // a CO-RE relocation for which libbpf refuses the whole object
   'unsupported', // well-formed input that this library does not read: a compressed section, an unknown version
 ] as const

@@ -87,6 +87,9 @@ export { REFUSALS, type RefusalCode } from './relocation-error.ts'
 // Minimize: only the types that some objects need.
 export { minimizeBtf } from './minimize.ts'
 
+// Rebase: a module from its distilled base onto a kernel.
+export { relocateBase } from './distilled-base.ts'
+
 // Merge: modules and their base as one BTF.
 export { mergeBtf } from './merge.ts'
 

@@ -7,8 +7,11 @@
  * - for `type_matches`: members too, but not those of structs behind a pointer;
  * - for an enumerator: its whole enum.
  *
- * bpftool keeps the kernel's first matching type. That is enough unless relocations with the same root match different
- * types first: then a type kept for one relocation would hide the other's. In this case all matching types are kept.
+ * If several of the kernel's types match, bpftool keeps the first, even if a later relocation with the same root does not
+ * match it. Here it is one that all these relocations match: libbpf, too, goes on with the types that matched before.
+ *
+ * Nothing depends on the kernel's ids, which change with each build: types are written in the order in which the objects
+ * need them, and of several types that would do the smallest is kept. So kernels that agree give equal bytes.
  *
  * What is left out can change an answer: a pointer whose target is gone points to void, and void matches where the
  * target did not; a member that is now the last counts as a flexible array. Therefore every relocation is resolved
@@ -21,6 +24,7 @@
  */
 
 import { type Btf, longAmong, parseBtf } from './btf.ts'
+import { compareBytes } from './bytes.ts'
 import { findCandidates } from './candidate.ts'
 import { isComposite } from './compatible.ts'
 import { encodeBtf } from './encode.ts'
@@ -46,17 +50,15 @@ export function minimizeBtf(
   objects: readonly BpfObject[],
   modules: readonly Btf[] = [],
 ): Uint8Array {
-  const { byteOrder, pointerSize } = kernel
+  const { pointerSize } = kernel
   const { whole, demands } = wholeFor(kernel, objects, modules)
   const kept = new Kept(whole)
   for (const { matches } of demands) {
-    for (const { relocation, targets } of matches) {
-      for (const target of targets) kept.keep(relocation.kind, target)
-    }
+    for (const { relocation, target } of matches) kept.keep(relocation.kind, target)
   }
   const extended = new Set<CoreRelocation>()
   for (;;) {
-    const bytes = encodeBtf(kept.types(), { byteOrder })
+    const bytes = kept.encode()
     const small = parseBtf(bytes, { pointerSize })
     const changed = demands.flatMap((demand) => changedAnswers(demand, small))
     if (changed.length === 0) return bytes
@@ -71,19 +73,22 @@ function wholeFor(
   objects: readonly BpfObject[],
   modules: readonly Btf[],
 ): { whole: Btf; demands: RelocationDemand[] } {
-  const demands = objects.map((object) => demandOf(object, kernel, { modules }))
+  const resolved = objects.map((object) => resolveAll(object, kernel, { modules }))
   const needed = new Set(
-    demands.flatMap(({ matches }) =>
-      matches.flatMap(({ targets }) => targets.map(({ btf }) => btf)),
-    ),
+    resolved.flatMap(({ found }) => found.flatMap(({ targets }) => targets.map(({ btf }) => btf))),
   )
   needed.delete(kernel)
-  if (needed.size === 0) return { whole: kernel, demands }
+  if (needed.size === 0) {
+    const demands = objects.map((object, n) => demandOf(object, kernel, resolved[n]!))
+    return { whole: kernel, demands }
+  }
   const whole = parseBtf(mergeBtf(kernel, [...needed]), { pointerSize: kernel.pointerSize })
-  const merged = objects.map((object) => demandOf(object, whole, { vmlinuxEnd: kernel.endId }))
-  for (const [n, { answers }] of merged.entries())
-    if (answers.join() !== demands[n]!.answers.join()) throw notInOneFile()
-  return { whole, demands: merged }
+  const demands = objects.map((object, n) => {
+    const again = resolveAll(object, whole, { vmlinuxEnd: kernel.endId })
+    if (again.answers.join() !== resolved[n]!.answers.join()) throw notInOneFile()
+    return demandOf(object, whole, again)
+  })
+  return { whole, demands }
 }
 
 const notInOneFile = () =>
@@ -94,7 +99,7 @@ const notInOneFile = () =>
 
 interface Match {
   readonly relocation: CoreRelocation
-  readonly targets: readonly Spec[]
+  readonly target: Spec
 }
 
 /** An object, the kernel's types that its relocations need, and each relocation's answer in the whole BTF. */
@@ -104,27 +109,57 @@ interface RelocationDemand {
   readonly answers: readonly string[]
 }
 
-function demandOf(object: BpfObject, kernel: Btf, options: KernelOptions): RelocationDemand {
+/** What the relocations of an object match, and the answer of each. */
+interface Resolved {
+  readonly found: readonly { relocation: CoreRelocation; targets: readonly Spec[] }[]
+  readonly answers: readonly string[]
+}
+
+function resolveAll(object: BpfObject, kernel: Btf, options: KernelOptions): Resolved {
   const resolver = new Resolver(object, kernel, options)
-  const all: Match[] = []
   const answers: string[] = []
-  const firsts = new Map<number, number>()
-  const divided = new Set<number>()
+  const found: { relocation: CoreRelocation; targets: readonly Spec[] }[] = []
   for (const relocation of object.ext.relocations) {
     const resolution = resolveOrThrow(resolver, relocation)
-    const { targets } = resolution
     answers.push(answerOf(relocation, resolution))
-    if (targets.length === 0) continue
-    const first = firsts.get(relocation.type) ?? targets[0]!.root
-    firsts.set(relocation.type, first)
-    if (targets[0]!.root !== first) divided.add(relocation.type)
-    all.push({ relocation, targets })
+    if (resolution.targets.length > 0) found.push({ relocation, targets: resolution.targets })
   }
-  const matches = all.map(({ relocation, targets }) => ({
-    relocation,
-    targets: divided.has(relocation.type) ? targets : targets.slice(0, 1),
-  }))
+  return { found, answers }
+}
+
+function demandOf(object: BpfObject, kernel: Btf, { found, answers }: Resolved): RelocationDemand {
+  const chosen = new Map<number, number>()
+  for (const [type, same] of Map.groupBy(found, ({ relocation }) => relocation.type)) {
+    // each relocation matches some of the types that the one before it matched
+    const roots = same.at(-1)!.targets.map(({ root }) => root)
+    const [smallest] = bySize(kernel, roots, (kept, root) => {
+      for (const { relocation, targets } of same) kept.keep(relocation.kind, specOf(targets, root))
+    })
+    chosen.set(type, smallest!)
+  }
+  const matches = found.map(({ relocation, targets }) => {
+    return { relocation, target: specOf(targets, chosen.get(relocation.type)!) }
+  })
   return { object, matches, answers }
+}
+
+const specOf = (targets: readonly Spec[], root: number): Spec =>
+  targets.find((target) => target.root === root)!
+
+/** Types of one name, those first of which least is kept: an order that does not depend on their ids. */
+function bySize(
+  btf: Btf,
+  ids: readonly number[],
+  keep: (kept: Kept, id: number) => void,
+): readonly number[] {
+  if (ids.length < 2) return ids
+  const encoded = ids.map((id) => {
+    const kept = new Kept(btf)
+    keep(kept, id)
+    return { id, bytes: kept.encode() }
+  })
+  encoded.sort((a, b) => a.bytes.length - b.bytes.length || compareBytes(a.bytes, b.bytes))
+  return encoded.map(({ id }) => id)
 }
 
 /** All that patching an instruction depends on. The id of a type is another one in other BTF. */
@@ -163,6 +198,9 @@ function keepCandidates(
 ): void {
   const relocations = object.ext.relocations.filter((relocation) => relocation.type === type)
   const candidates = findCandidates(object.btf, kernel, relocations, { vmlinuxEnd }).get(type) ?? []
+  const ordered = bySize(kernel, candidates, (one, candidate) => {
+    for (const { kind } of relocations) one.keepRead(kind, candidate)
+  })
   for (const relocation of relocations) {
     // everything that was read is kept by now: another round would find the same
     if (extended.has(relocation)) {
@@ -170,7 +208,7 @@ function keepCandidates(
       throw new Error(`the answer for root type ${type} changes again`)
     }
     extended.add(relocation)
-    for (const candidate of candidates) kept.keepRead(relocation.kind, candidate)
+    for (const candidate of ordered) kept.keepRead(relocation.kind, candidate)
   }
 }
 
@@ -214,10 +252,13 @@ class Kept {
       this.#keepType(candidate, subject === 'field' || kind === 'type_matches' ? 'match' : 'type')
   }
 
-  /** The kept types in order, with new ids; references to other types become void. */
-  *types(): Generator<BtfType> {
-    this.#keepPointerSize()
-    const ids = [...this.#types].sort((a, b) => a - b)
+  /** The kept types as BTF, in the order in which they were kept; references to other types become void. */
+  encode(): Uint8Array {
+    return encodeBtf(this.#renumbered(), { byteOrder: this.#btf.byteOrder })
+  }
+
+  *#renumbered(): Generator<BtfType> {
+    const ids = [...new Set([...this.#pointerSize(), ...this.#types])]
     const numbers = new Map(ids.map((id, i) => [id, i + 1]))
     for (const id of ids) {
       const type = this.#btf.type(id)
@@ -226,17 +267,19 @@ class Kept {
     }
   }
 
-  /** Keeps a `long` where pointers are kept and a reader would not find their size without it. */
-  #keepPointerSize(): void {
+  /** A `long` where pointers are kept and a reader would not find their size without it. A reader takes the first. */
+  #pointerSize(): number[] {
     const btf = this.#btf
-    const kept = [...this.#types].sort((a, b) => a - b)
-    if (!kept.some((id) => btf.kind(id) === KIND.PTR)) return
-    const sizeBy = (long: number | undefined) => (long === undefined ? 8 : btf.sizeOrType(long))
-    if (sizeBy(longAmong(btf, kept)) === btf.pointerSize) return
-    const all = Array.from({ length: btf.endId - 1 }, (_, i) => i + 1)
-    const long = longAmong(btf, all)
+    const { pointerSize, endId } = btf
+    if (![...this.#types].some((id) => btf.kind(id) === KIND.PTR)) return []
+    const known = longAmong(btf, this.#types)
+    if ((known === undefined ? 8 : btf.sizeOrType(known)) === pointerSize) return []
+    const ids = Array.from({ length: endId - 1 }, (_, i) => i + 1)
+    const longs = ids.filter((id) => {
+      return longAmong(btf, [id]) !== undefined && btf.sizeOrType(id) === pointerSize
+    })
     // without one, the reader of the whole BTF was told the size as well
-    if (long !== undefined) this.#types.add(long)
+    return longs.sort((a, b) => (btf.name(a) < btf.name(b) ? -1 : 1)).slice(0, 1)
   }
 
   #reduced(type: StructType): StructType {

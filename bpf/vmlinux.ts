@@ -23,6 +23,8 @@ export interface Vmlinux {
   readonly unameVersion?: string
   /** the section `.BTF`, if there is one */
   readonly ownBtf?: Uint8Array
+  /** the section `.BTF.base`: the distilled base of a module that was built outside the kernel's tree */
+  readonly distilledBase?: Uint8Array
   readonly hasDwarf: boolean
 }
 
@@ -34,6 +36,7 @@ export function describeVmlinux(source: ByteSource): Vmlinux {
   const buildId = notes && buildIdOf(elf.read(notes), elf.byteOrder)
   const banner = findBanner(elf)
   const btf = elf.section('.BTF')
+  const distilled = elf.section('.BTF.base')
   return {
     byteOrder: elf.byteOrder,
     pointerSize: elf.bits === 64 ? 8 : 4,
@@ -42,6 +45,7 @@ export function describeVmlinux(source: ByteSource): Vmlinux {
     ...(buildId && { buildId }),
     ...banner,
     ...(btf && { ownBtf: elf.read(btf) }),
+    ...(distilled && { distilledBase: elf.read(distilled) }),
     hasDwarf: ['.debug_info', '.zdebug_info'].some((name) => (elf.section(name)?.size ?? 0) > 0),
   }
 }

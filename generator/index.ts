@@ -13,6 +13,7 @@ export { readSources } from './sources/sources.ts'
 /* Indexes: the packages that sources list. */
 
 export { type AptSuite, readPackages, type Stanza } from './indexes/apt.ts'
+export { explainNoSource, type SourceMismatch } from './indexes/available.ts'
 export {
   discover,
   type IndexTarget,
@@ -34,9 +35,12 @@ export {
   generate,
   generateFiles,
   isClean,
+  planRun,
+  type RunPlan,
   type Summary,
 } from './jobs/generate.ts'
 export { type Imported, importTree } from './jobs/import.ts'
+export { type Job, jobOfFile } from './jobs/job.ts'
 export {
   type OnDemandGeneration,
   OnDemandGenerator,

@@ -6,6 +6,7 @@ import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'n
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
+import { boundToParent } from '../storage/index.ts'
 
 /** The end of stderr that is kept, in characters. */
 const STDERR_MAX = 4096
@@ -43,11 +44,11 @@ const running = new Set<ChildProcess>()
 
 /**
  * Starts a program in a process group of its own, so that Ctrl-C in a terminal reaches only this process, which may let
- * the program finish.
+ * the program finish. If this process is killed, the program is killed, too.
  */
 export function start(program: string, args: readonly string[]): ChildProcessWithoutNullStreams {
   const { MALLOC_MMAP_THRESHOLD_: _ours, ...env } = process.env // it slows pahole down
-  const child = spawn(program, args, { detached: true, env })
+  const child = spawn(...boundToParent(program, args), { detached: true, env })
   running.add(child)
   for (const event of ['exit', 'error']) child.once(event, () => running.delete(child))
   return child

@@ -62,23 +62,54 @@ export function memoizeFor<T>(age: number, make: () => T): () => T {
 
 /** A fixed amount of any unit that callers take and return. There is no queue: a caller that finds too little is refused. */
 export class Quota {
-  #left: number
+  /** the most that one holder may have */
+  readonly share: number
   readonly #message: string
+  readonly #held = new Map<string, number>()
+  #left: number
 
-  /** `message` is that of the error. */
-  constructor(size: number, message: string) {
+  /** `message` is that of the error; a holder may have all, or `share`. */
+  constructor(size: number, message: string, share = size) {
     this.#left = size
     this.#message = message
+    this.share = Math.min(share, size)
   }
 
   /** Takes an amount and gives the function that returns it, to be called once. Errors: `busy` if too little is left. */
   take(amount = 1): () => void {
-    if (amount > this.#left) throw new ServiceError('busy', this.#message)
-    this.#left -= amount
-    return () => {
-      this.#left += amount
+    const lease = this.lease('')
+    lease.add(amount)
+    return () => lease.end()
+  }
+
+  /** Opens an empty lease, which grows until it ends; a holder may have several. */
+  lease(holder: string): QuotaLease {
+    let taken = 0
+    return {
+      add: (amount) => {
+        const held = (this.#held.get(holder) ?? 0) + amount
+        if (amount > this.#left || held > this.share) throw new ServiceError('busy', this.#message)
+        this.#left -= amount
+        this.#held.set(holder, held)
+        taken += amount
+      },
+      end: () => {
+        this.#left += taken
+        const held = (this.#held.get(holder) ?? 0) - taken
+        if (held > 0) this.#held.set(holder, held)
+        else this.#held.delete(holder)
+        taken = 0
+      },
     }
   }
+}
+
+/** A growing part of a quota. */
+export interface QuotaLease {
+  /** Takes more. Errors: `busy` if too little is left, or the holder has its share. */
+  add(amount: number): void
+  /** Returns everything. */
+  end(): void
 }
 
 /** Lets `width` callers run at a time and at most `queue` callers wait. */

@@ -9,12 +9,16 @@ import Type, { type Static, type TProperties, type TSchema } from 'typebox'
 import { Errors } from 'typebox/value'
 import { DEFAULT_STORE } from '../storage/index.ts'
 import { parseListen } from './address.ts'
+import { defaultsFor } from './memory.ts'
 import { formatSize, parseSize } from './size.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB
 const GIB = 1024 * MIB
 const TIB = 1024 * GIB
+
+/** The defaults that follow the memory and the processors of this machine. */
+const MACHINE = defaultsFor()
 
 /** Keywords of the schemas here, beside those of JSON Schema. */
 interface Keywords {
@@ -66,6 +70,12 @@ const size = (usual: number, description: string, options: NumberOptions = {}) =
     ...options,
   })
 
+/** Settings whose default follows the memory of the machine. */
+const bySize = (usual: number, description: string, options?: NumberOptions) =>
+  size(usual, description, { ...options, defaultText: `${formatSize(usual)}, by memory` })
+const byCount = (usual: number, description: string, options?: NumberOptions) =>
+  count(usual, description, { ...options, defaultText: `${usual}, by memory` })
+
 const toggle = (usual: boolean, description: string) =>
   Type.Boolean({ default: usual, description, value: 'true|false' })
 
@@ -103,7 +113,9 @@ const SERVER = {
   refresh: seconds(30, 'seconds between two looks at the store for changes by other writers', {
     maximum: 86_400,
   }),
-  bodyCache: size(256 * MIB, 'memory for response bodies that are kept', { minimum: MIB }),
+  bodyCache: bySize(MACHINE.bodyCache, 'memory for response bodies that are kept', {
+    minimum: MIB,
+  }),
   redirectAbove: size(0, 'with a store in S3, redirect clients to the bucket for BTF above this', {
     minimum: 0,
     defaultText: '0, never',
@@ -173,18 +185,40 @@ const GENERATION = {
 
 const OBJECTS = {
   taskTime: seconds(10, 'seconds to work on an object for one kernel', { maximum: 3600 }),
-  taskMemory: size(256 * MIB, 'memory to work on an object for one kernel', {
+  taskMemory: bySize(MACHINE.taskMemory, 'memory to work on an object for one kernel', {
     minimum: 16 * MIB,
     maximum: 16 * GIB,
   }),
-  resultMemory: size(32 * MIB, 'memory for results of objects that are kept', { minimum: MIB }),
-  bulkRequests: count(16, 'requests at once that minimize or check for many kernels'),
-  bundles: count(4, 'bundles made at once; one may take 800 MB, for xz'),
+  resultMemory: bySize(MACHINE.resultMemory, 'memory for results of objects that are kept', {
+    minimum: MIB,
+  }),
+  bulkRequests: byCount(
+    MACHINE.bulkRequests,
+    'requests at once that minimize or check for many kernels',
+  ),
+  threads: byCount(MACHINE.threads, 'threads that work on objects', { maximum: 1024 }),
+  bundles: byCount(MACHINE.bundles, 'bundles made at once'),
+  bundleWindow: bySize(
+    MACHINE.bundleWindow,
+    "largest window of a bundle's compressor; xz takes 11 times as much memory",
+    { minimum: MIB, maximum: 64 * MIB },
+  ),
   uploadLimit: size(32 * MIB, 'largest file a client may upload', {
     minimum: KIB,
     maximum: 2 * GIB - 1,
   }),
-  uploadMemory: size(512 * MIB, 'memory for all uploads that are received or worked on', {
+  uploadMemory: bySize(
+    MACHINE.uploadMemory,
+    'memory for all uploads; one client may use a quarter',
+    {
+      minimum: KIB,
+    },
+  ),
+  uploadTimeout: seconds(10, 'seconds without a byte before an upload is ended', { maximum: 3600 }),
+  answerMemory: bySize(MACHINE.answerMemory, 'memory for answers that slow clients have not read', {
+    minimum: MIB,
+  }),
+  answerLimit: size(256 * MIB, 'largest answer of check or minimize for many kernels', {
     minimum: KIB,
   }),
 }

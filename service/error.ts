@@ -3,6 +3,7 @@ export const SERVICE_ERROR_CODES = [
   'invalid_request', // a parameter, header or body that does not match its schema
   'invalid_name', // not a possible kernel name
   'unknown_kernel', // no record of this kernel
+  'unknown_source', // no source of kernel packages has this distribution, version, architecture or release
   'unknown_blob', // no BTF with this digest
   'has_own_btf', // the kernel was built with BTF, and the store has no copy
   'generation_failed', // generating its BTF failed
@@ -20,6 +21,7 @@ export const SERVICE_ERROR_CODES = [
   'uri_too_long', // the URL is over the limit
   'headers_too_large', // the headers are over the limit
   'unsupported_media_type', // the route does not take this type of body
+  'invalid_file', // a path that is not a file, or not a readable one
   'invalid_object', // an invalid BPF object or BTF; `details.reason` is a code of BtfError
   'unsupported', // an object does not work on a kernel, and the bundle requires that it does
   'invalid_bundle', // a bundle that cannot be read or differs from its manifest

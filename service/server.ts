@@ -6,14 +6,15 @@
  * stay open for `drain` seconds, since a request may be on its way. Then the server accepts no new connections, waits up
  * to `grace` seconds until every response has been flushed, and closes the rest.
  */
+import { lookup } from 'node:dns/promises'
 import { once } from 'node:events'
 import type { Server as HttpServer, ServerResponse } from 'node:http'
-import type { Server as NetServer } from 'node:net'
+import { type AddressInfo, createServer, type Server as NetServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import type { FastifyBaseLogger } from 'fastify'
 import { Catalog, type Store } from '../storage/index.ts'
-import { parseListen, removeStale, urlOf } from './address.ts'
+import { type Address, parseListen, removeStale, urlOf } from './address.ts'
 import { buildApp } from './app.ts'
 import { type Config, DEFAULTS } from './config.ts'
 import type { BtfGenerator } from './demand/generation.ts'
@@ -69,13 +70,22 @@ export async function startServer({
     ...(generator && { generator }),
     ...(logger && { logger }),
   })
-  app.addHook('preClose', () => drain(app.server, config.drain * 1000))
+  const others: NetServer[] = []
+  app.addHook('preClose', async () => {
+    await drain([app.server, ...others], config.drain * 1000)
+    for (const other of others) other.close()
+  })
   app.server.maxConnections = config.connections
   keepUnflushed(app.server)
   const address = parseListen(config.listen)
   if (!address) throw new Error(`invalid address to listen on: ${config.listen}`)
   await removeStale(address)
-  await app.listen({ ...address, backlog: BACKLOG })
+  const [first, ...further] = await addressesOf(address)
+  await app.listen({ ...first!, backlog: BACKLOG })
+  for (const host of further) {
+    const other = await listenToo(app.server, host).catch((error) => logger?.warn(error))
+    if (other) others.push(other)
+  }
   const ending = new AbortController()
   const { signal } = ending
   const waits = new Waits()
@@ -94,17 +104,43 @@ export async function startServer({
       ending.abort()
       const limit = (config.drain + config.grace) * 1000
       const cut = setTimeout(() => app.server.closeAllConnections(), limit)
-      await Promise.all([app.close(), ...following])
+      const open = others.filter(({ listening }) => listening)
+      const closed = open.map((other) => once(other, 'close'))
+      await Promise.all([app.close(), ...closed, ...following])
       clearTimeout(cut)
     },
   }
 }
 
+/** The addresses that a host stands for: `localhost` may be one of IPv4 and one of IPv6. Errors: the system's. */
+async function addressesOf(address: Address): Promise<Address[]> {
+  if ('path' in address || address.host !== 'localhost') return [address]
+  const found = await lookup('localhost', { all: true })
+  return found.map((each) => ({ host: each.address, port: address.port }))
+}
+
+/**
+ * Listens on the same port of another address, and hands all connections to the server, which then knows them: limits,
+ * draining and closing are the same as for its own. Errors: the system's.
+ */
+async function listenToo(server: HttpServer, address: Address): Promise<NetServer> {
+  const other = createServer({ allowHalfOpen: true, noDelay: true }, (socket) =>
+    server.emit('connection', socket),
+  )
+  other.maxConnections = server.maxConnections
+  const { port } = server.address() as AddressInfo
+  other.listen({ ...address, port, backlog: BACKLOG })
+  await once(other, 'listening')
+  return other
+}
+
 /** Waits until all connections are closed, for at most `limit` milliseconds. */
-async function drain(server: NetServer, limit: number): Promise<void> {
-  const connections = promisify(server.getConnections.bind(server))
+async function drain(servers: readonly NetServer[], limit: number): Promise<void> {
   const end = performance.now() + limit
-  while (performance.now() < end && (await connections()) > 0) await sleep(DRAIN_CHECK)
+  for (const server of servers) {
+    const connections = promisify(server.getConnections.bind(server))
+    while (performance.now() < end && (await connections()) > 0) await sleep(DRAIN_CHECK)
+  }
 }
 
 /**

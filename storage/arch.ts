@@ -12,7 +12,7 @@ interface Architecture {
 
 /** By `uname -m` name. Debian's armel kernels run on ARMv5 and ARMv6; the older name stands for both. */
 const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
-  x86_64: { aliases: ['amd64', 'x64'] },
+  x86_64: { aliases: ['amd64', 'x86-64', 'x64'] },
   aarch64: { aliases: ['arm64'], archive: 'arm64' },
   i686: { aliases: ['i386', 'i486', 'i586', 'x86', '386'] },
   armv7l: { aliases: ['armhf', 'armv7', 'armv7hl'] },

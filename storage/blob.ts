@@ -5,7 +5,7 @@
 import { promisify } from 'node:util'
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
 import { sha256Of } from './body.ts'
-import { ignoreNotFound, StoreError } from './error.ts'
+import { isDamagedObject, StoreError } from './error.ts'
 import { blobKey } from './name.ts'
 import type { Store } from './store.ts'
 
@@ -128,7 +128,12 @@ function contentSize(frame: Buffer): number | undefined {
   }
 }
 
+/** For `catch`: a blob that is missing or cannot be read is written again. */
+function ignoreDamaged(error: unknown): undefined {
+  if (!isDamagedObject(error)) throw error
+}
+
 async function isFresh(store: Store, key: string): Promise<boolean> {
-  const found = await store.head(key).catch(ignoreNotFound)
+  const found = await store.head(key).catch(ignoreDamaged)
   return found !== undefined && found.modified.getTime() > Date.now() - FRESH
 }

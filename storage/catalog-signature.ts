@@ -3,7 +3,7 @@
  * the public key can check every BTF file through one of these two.
  */
 import { Catalog } from './catalog.ts'
-import { ignoreNotFound } from './error.ts'
+import { ignoreNotFound, isUnreadable } from './error.ts'
 import { MANIFEST_KEY, MAX_MANIFEST, readManifest } from './manifest.ts'
 import { publicKeyOf } from './signature.ts'
 import { signatureProblem, signObject } from './signed.ts'
@@ -56,4 +56,5 @@ export async function* findUnsigned(
 }
 
 const exists = async (store: Store, key: string): Promise<boolean> =>
-  (await store.head(key).catch(ignoreNotFound)) !== undefined
+  (await store.head(key).catch((error) => isUnreadable(error) || ignoreNotFound(error))) !==
+  undefined

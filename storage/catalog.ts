@@ -1,16 +1,23 @@
 /*
  * The catalog: all records of a store, in memory. The records are the truth. A reader that starts from the snapshot may
- * be behind them and calls `refresh` when it must not be. An invalid record is reported and skipped, never fatal.
+ * be behind them and calls `refresh` when it must not be. A record that is invalid or of a newer btfmill is reported and
+ * skipped. One that cannot be read is reported, and stays as it was known. Neither is fatal.
  */
 import { forEachConcurrent } from './concurrency.ts'
-import { StoreError } from './error.ts'
+import { ignoreNotFound, isUnreadable, isUnusableRecord, StoreError } from './error.ts'
 import { readRecord } from './json.ts'
 import type { KernelFilter, KernelName } from './kernel.ts'
 import { prefixOfKey } from './name.ts'
 import { isPublic } from './public.ts'
 import type { BuildRecord } from './record.ts'
 import { type RecordEntry, Records } from './records.ts'
-import { headSnapshot, readSnapshot, signSnapshot, writeSnapshot } from './snapshot.ts'
+import {
+  headSnapshot,
+  readSnapshot,
+  SNAPSHOT_KEY,
+  signSnapshot,
+  writeSnapshot,
+} from './snapshot.ts'
 import type { Store } from './store.ts'
 import { compareAndSwap } from './swap.ts'
 
@@ -18,20 +25,27 @@ const ALL_RECORDS = 'kernels/'
 /** The number of records that are read at the same time. */
 const CONCURRENT_READS = 16
 
+/** Receives what is wrong with an object, and its key. */
+export type OnInvalid = (error: StoreError, key: string) => void
+
 export class Catalog {
   readonly #store: Store
-  readonly #onInvalid: (error: StoreError) => void
+  readonly #onInvalid: OnInvalid
+  /** keys of the records that could not be used when they were last looked at */
+  readonly #unusable = new Set<string>()
   readonly #records = new Records()
   /** etag of the snapshot that was read last */
   #etag: string | undefined
 
-  constructor(store: Store, onInvalid: (error: StoreError) => void = () => {}) {
+  constructor(store: Store, onInvalid: OnInvalid = () => {}) {
     this.#store = store
     this.#onInvalid = onInvalid
   }
 
-  /** Opens a catalog that has all records of the store. Errors: those of `Store.list` and `Store.get`. */
-  static async open(store: Store, onInvalid?: (error: StoreError) => void): Promise<Catalog> {
+  /**
+   * Opens a catalog that has all records of the store. Errors: those of `Store` that concern more than one object.
+   */
+  static async open(store: Store, onInvalid?: OnInvalid): Promise<Catalog> {
     const catalog = new Catalog(store, onInvalid)
     await catalog.#loadSnapshot()
     await catalog.refresh()
@@ -42,10 +56,7 @@ export class Catalog {
    * Opens a catalog from the snapshot, to be kept up to date by `follow`. Without a valid snapshot it reads all
    * records. Errors: those of `open`.
    */
-  static async openSnapshot(
-    store: Store,
-    onInvalid?: (error: StoreError) => void,
-  ): Promise<Catalog> {
+  static async openSnapshot(store: Store, onInvalid?: OnInvalid): Promise<Catalog> {
     const catalog = new Catalog(store, onInvalid)
     if (!(await catalog.#loadSnapshot())) await catalog.refresh()
     return catalog
@@ -77,6 +88,11 @@ export class Catalog {
     return this.#records.size
   }
 
+  /** The number of records that could not be used when they were last looked at. */
+  get unusable(): number {
+    return this.#unusable.size
+  }
+
   /** Changes whenever the catalog's content changes. */
   get version(): number {
     return this.#records.version
@@ -84,7 +100,7 @@ export class Catalog {
 
   /** Reads the snapshot again if it was replaced; without a valid snapshot, refreshes from the records. */
   async follow(): Promise<void> {
-    const head = await headSnapshot(this.#store)
+    const head = await headSnapshot(this.#store).catch(ignoreUnreadable) // reported when it is read
     if (head && head.etag === this.#etag) return
     if (!head || !(await this.#loadSnapshot())) await this.refresh()
   }
@@ -100,16 +116,21 @@ export class Catalog {
     const groups = new Map<string, RecordEntry[]>(
       [...known.keys()].map((key) => [prefixOfKey(key), []]),
     )
+    for (const key of this.#unusable) if (key.startsWith(prefix)) this.#unusable.delete(key)
     let [read, kept] = [0, 0]
     await forEachConcurrent(this.#store.list(prefix), CONCURRENT_READS, async ({ key, etag }) => {
       const entry = known.get(key)
       const same = entry?.etag === etag
-      if (same) kept++
-      if (same && !entry.partial) return addToGroup(entry, groups)
-      const record = await this.#read(key)
-      if (!same && record) read++
-      if (same && !record) kept--
-      if (record) addToGroup({ key, etag, record }, groups)
+      const record = same && !entry.partial ? entry.record : await this.#read(key)
+      if (record === 'unreadable') {
+        const before = [...(entry ? [entry] : []), ...this.#below(key)]
+        kept += before.length
+        for (const old of before) addToGroup(old, groups)
+      } else if (record) {
+        if (same) kept++
+        else read++
+        addToGroup(same && !entry.partial ? entry : { key, etag, record }, groups)
+      }
     })
     for (const [kernel, entries] of groups) this.#records.set(kernel, entries)
     return read > 0 || kept < known.size
@@ -130,11 +151,17 @@ export class Catalog {
     return this.#records.list(filter, after)
   }
 
-  /** Loads the snapshot. Returns false if there is none, or an invalid one, which is reported. */
+  /** The entries whose keys are below a key, as for a directory that cannot be listed. */
+  #below(key: string): RecordEntry[] {
+    return [...this.#records.prefixes(`${key}/`)].flatMap((kernel) => this.#records.get(kernel))
+  }
+
+  /** Loads the snapshot. Returns false if there is none, or none that can be read, which is reported. */
   async #loadSnapshot(): Promise<boolean> {
     const snapshot = await readSnapshot(this.#store).catch((error: unknown) => {
-      if (!(error instanceof StoreError) || error.code !== 'invalid_snapshot') throw error
-      this.#onInvalid(error)
+      const isInvalid = error instanceof StoreError && error.code === 'invalid_snapshot'
+      if (!isInvalid && !isUnreadable(error)) throw error
+      this.#onInvalid(error, SNAPSHOT_KEY)
     })
     if (!snapshot) return false
     const groups = new Map<string, RecordEntry[]>(
@@ -146,17 +173,21 @@ export class Catalog {
     return true
   }
 
-  /** Reads a record; undefined if it is invalid, which is reported, or was deleted meanwhile. */
-  async #read(key: string): Promise<BuildRecord | undefined> {
+  /** Reads a record; undefined if it was deleted meanwhile, or is invalid. What is wrong is reported. */
+  async #read(key: string): Promise<BuildRecord | 'unreadable' | undefined> {
     try {
       return await readRecord(this.#store, key)
     } catch (error) {
-      if (!(error instanceof StoreError)) throw error
-      if (error.code === 'invalid_record') this.#onInvalid(error)
-      else if (error.code !== 'not_found') throw error
-      return undefined
+      if (!isUnusableRecord(error)) return ignoreNotFound(error)
+      this.#unusable.add(key)
+      this.#onInvalid(error, key)
+      return isUnreadable(error) ? 'unreadable' : undefined
     }
   }
+}
+
+function ignoreUnreadable(error: unknown): undefined {
+  if (!isUnreadable(error)) throw error
 }
 
 /** Adds an entry to the group of its kernel name. */

@@ -5,15 +5,15 @@
  */
 import { randomUUID } from 'node:crypto'
 import { type BigIntStats, constants, type Stats } from 'node:fs'
-import { type FileHandle, link, open, readdir, rename, stat, unlink } from 'node:fs/promises'
+import { type FileHandle, link, lstat, open, readdir, rename, stat, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { clampRange, HashingStream, sha256Of, toReadable } from './body.ts'
 import { makeDirectories, syncDirectories } from './directory.ts'
-import { ignoreNotFound, StoreError, type StoreErrorCode } from './error.ts'
+import { ignoreNotFound, isUnreadable, StoreError, type StoreErrorCode } from './error.ts'
 import { isStaleLock, withLock } from './lock.ts'
-import { checkKey, isKey } from './name.ts'
+import { checkKey, isKey, isObjectKey } from './name.ts'
 import type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './store.ts'
 import { isAbandoned, WRITER } from './writer.ts'
 
@@ -35,6 +35,8 @@ const CODES: Record<string, StoreErrorCode> = {
   ENOTDIR: 'not_found',
   EISDIR: 'not_found',
   ENXIO: 'not_found',
+  ELOOP: 'unreadable',
+  EIO: 'unreadable',
 }
 
 /** For a put: a file is where a directory should be, or the reverse, if one key is a path prefix of another. */
@@ -44,6 +46,8 @@ const PUT_CODES: Record<string, StoreErrorCode> = {
   EEXIST: 'invalid_key',
   ENOTDIR: 'invalid_key',
   EISDIR: 'invalid_key',
+  ELOOP: 'invalid_key',
+  EIO: 'unreachable',
 }
 
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException | undefined)?.code ?? ''
@@ -79,8 +83,8 @@ async function hasTemporary(root: string): Promise<boolean> {
 
 async function statOrNone(path: string): Promise<Stats | undefined> {
   return await stat(path).catch((error: Error) => {
-    const code = CODES[codeOf(error)] ?? 'unreachable'
-    if (code === 'not_found') return undefined
+    const code = PUT_CODES[codeOf(error)] === 'not_permitted' ? 'not_permitted' : 'unreachable'
+    if (CODES[codeOf(error)] === 'not_found') return undefined
     throw new StoreError(code, error.message, { cause: error })
   })
 }
@@ -115,9 +119,10 @@ class DiskStore implements Store {
 
   async get(key: string, range?: ByteRange): Promise<StoredObject> {
     const path = this.#path(key)
-    const file = await this.#mapped(key, open(path, READ))
+    const file = await this.#mapped(key, open(path, READ)).catch((error) => this.#fail(key, error))
     try {
-      const info = infoOf(key, await this.#mapped(key, file.stat({ bigint: true })))
+      const found = await this.#mapped(key, file.stat({ bigint: true }))
+      const info = found.isFile() ? infoOf(key, found) : await this.#fail(key, missing(key))
       return { ...info, body: readFrom(file, info.size, range) }
     } catch (error) {
       await file.close()
@@ -127,7 +132,22 @@ class DiskStore implements Store {
 
   async head(key: string): Promise<ObjectInfo> {
     const path = this.#path(key)
-    return infoOf(key, await this.#mapped(key, stat(path, { bigint: true })))
+    try {
+      return infoOf(key, await this.#mapped(key, stat(path, { bigint: true })))
+    } catch (error) {
+      return await this.#fail(key, error)
+    }
+  }
+
+  /** Throws the error of a read. A link to nothing, or a directory in an object's place, is no missing object. */
+  async #fail(key: string, error: unknown): Promise<never> {
+    ignoreNotFound(error)
+    const found = isObjectKey(key) ? await lstat(this.#path(key)).catch(() => undefined) : undefined
+    const what = found?.isSymbolicLink()
+      ? 'a symbolic link to no file'
+      : found?.isDirectory() && 'a directory'
+    if (!what) throw error
+    throw new StoreError('unreadable', `${this.url}: ${key} is ${what}: expected a file`)
   }
 
   async put(
@@ -224,20 +244,42 @@ class DiskStore implements Store {
   }
 
   async *#walk(directory: string, prefix: string): AsyncGenerator<ObjectInfo> {
-    for (const { name, isDirectory } of await this.#entries(directory)) {
+    yield* this.#walkEntries(await this.#entries(directory), directory, prefix)
+  }
+
+  /**
+   * A file or a directory below the listed one that cannot be read is listed as an object: its `get` tells why, and the
+   * others go on.
+   */
+  async *#walkEntries(
+    entries: readonly Entry[],
+    directory: string,
+    prefix: string,
+  ): AsyncGenerator<ObjectInfo> {
+    for (const { name, isDirectory } of entries) {
       const key = directory === '' ? name : `${directory}/${name}`
       if (!isKey(key)) continue // `.tmp`, and files of others
-      if (isDirectory) {
-        if (`${key}/`.startsWith(prefix)) yield* this.#walk(key, prefix)
+      if (isDirectory && !isObjectKey(key)) {
+        if (!`${key}/`.startsWith(prefix)) continue
+        const below = await this.#entries(key).catch((error) => this.#unreadable(key, error))
+        if (Array.isArray(below)) yield* this.#walkEntries(below, key, prefix)
+        else if (below) yield below
       } else if (key.startsWith(prefix)) {
-        const info = await this.#headOrNone(key) // none if deleted meanwhile
-        if (info) yield info
+        const info = await this.#headOrNone(key).catch((error) => this.#unreadable(key, error))
+        if (info) yield info // none if deleted meanwhile
       }
     }
   }
 
+  /** For `catch`: the info of what cannot be read, from lstat(2). Errors: those that concern more than one object. */
+  async #unreadable(key: string, error: unknown): Promise<ObjectInfo> {
+    if (!isUnreadable(error)) throw error
+    const found = await lstat(this.#path(key), { bigint: true }).catch(() => undefined)
+    return describe(key, found ?? NOTHING)
+  }
+
   /** A directory's entries in byte order of their keys: a directory sorts by its name with a slash. */
-  async #entries(directory: string): Promise<{ name: string; isDirectory: boolean }[]> {
+  async #entries(directory: string): Promise<Entry[]> {
     const path = join(this.#root, directory)
     const entries = await this.#mapped(directory, readdir(path, { withFileTypes: true })).catch(
       ignoreNotFound,
@@ -290,12 +332,28 @@ class DiskStore implements Store {
   }
 }
 
-const sortName = (entry: { name: string; isDirectory: boolean }): string =>
-  entry.isDirectory ? `${entry.name}/` : entry.name
+interface Entry {
+  name: string
+  isDirectory: boolean
+}
+
+/** For an entry of a directory that may be listed but not searched. */
+const NOTHING = { size: 0n, mtimeNs: 0n, ino: 0n, mtime: new Date(0) }
+
+const missing = (key: string): StoreError => new StoreError('not_found', `${key} does not exist`)
+
+const sortName = (entry: Entry): string => (entry.isDirectory ? `${entry.name}/` : entry.name)
 
 /** The info of a file. Errors: `not_found` for anything that is not a regular file. */
 function infoOf(key: string, found: BigIntStats): ObjectInfo {
-  if (!found.isFile()) throw new StoreError('not_found', `${key} does not exist`)
+  if (!found.isFile()) throw missing(key)
+  return describe(key, found)
+}
+
+function describe(
+  key: string,
+  found: Pick<BigIntStats, 'size' | 'mtimeNs' | 'ino' | 'mtime'>,
+): ObjectInfo {
   const { size, mtimeNs, ino, mtime } = found
   return {
     key,

@@ -31,7 +31,7 @@ export const FAILURE_CODES = {
   invalid_elf: 'never', // vmlinux does not parse
   no_dwarf: 'never', // vmlinux has no .debug_info
   no_btf: 'never', // the kernel has no .BTF section, and the package offers no other way to BTF
-  kernel_mismatch: 'never', // the image is of another release or architecture than its package says
+  kernel_mismatch: 'never', // the image or module is of another kernel than its package says
   // pahole and its result
   pahole_missing: 'now', // not installed, or too old
   pahole_crashed: 'never', // ended by a signal
@@ -40,6 +40,8 @@ export const FAILURE_CODES = {
   pahole_timeout: 'later', // over its time limit
   ambiguous_types: 'never', // a struct that most programs read, such as task_struct, has several layouts
   invalid_btf: 'never', // our reader rejects the result, or it lacks types that every kernel has
+  // the store
+  damaged_blob: 'now', // the stored BTF was damaged or lost, and must be made again
   // the machine
   no_space: 'now', // scratch space or store is full
   store_failed: 'now', // the store denied access or did not answer

@@ -1,13 +1,13 @@
 /*
- * Garbage collection: removes blobs that no record names. A blob is written before its record, so a recent blob may
+ * Garbage collection: removes blobs that no record names, and damaged blobs that `verifyStore` set aside. A blob is written before its record, so a recent blob may
  * still get one and stays. A writer that stores existing BTF makes the blob recent again (`putBlob`). After it has
  * written the record it checks that the blob still exists.
  */
 import { Catalog } from './catalog.ts'
-import { ignoreNotFound } from './error.ts'
-import { blobKey, shaOfBlobKey } from './name.ts'
+import { ignoreNotFound, isUnreadable } from './error.ts'
+import { digestsOf } from './lost.ts'
+import { blobKey, QUARANTINE, shaOfBlobKey } from './name.ts'
 import type { ObjectInfo, Store } from './store.ts'
-import { digestsOf } from './verify.ts'
 
 /** The age in milliseconds from which a blob is removed. */
 export const MIN_AGE = 24 * 3600 * 1000
@@ -20,8 +20,8 @@ export interface GcOptions {
 }
 
 /**
- * Removes unnamed blobs and yields each of them. An invalid record might name any blob, so with one nothing is removed.
- * Errors: `invalid_record`; those of `Store`.
+ * Removes unnamed and quarantined blobs and yields each of them. A record that cannot be read might name any blob, so
+ * with one nothing is removed. Errors: `invalid_record`, `newer_schema`; those of `Store`.
  */
 export async function* collectGarbage(
   store: Store,
@@ -30,17 +30,24 @@ export async function* collectGarbage(
   const before = now.getTime() - minAge
   // blobs are listed before records, so that a record written between the two is seen
   const blobs = await Array.fromAsync(store.list('blobs/'))
+  for await (const blob of store.list(QUARANTINE)) blobs.push(blob)
   const old = blobs.filter(({ modified }) => modified.getTime() < before)
   if (old.length === 0) return
   const named = await namedBlobs(store)
   for (const blob of old) {
     signal?.throwIfAborted()
-    if (named.has(blob.key) || shaOfBlobKey(blob.key) === undefined) continue
-    const current = await store.head(blob.key).catch(ignoreNotFound)
+    const isBlob = blob.key.startsWith(QUARANTINE) || shaOfBlobKey(blob.key) !== undefined
+    if (named.has(blob.key) || !isBlob) continue
+    const current = await store.head(blob.key).catch(ignoreUnreadable)
     if (current?.etag !== blob.etag) continue // deleted or written again meanwhile
     await store.delete(blob.key)
     yield blob
   }
+}
+
+/** For `catch`: a blob that cannot be read stays for `verifyStore` to report. */
+function ignoreUnreadable(error: unknown): undefined {
+  if (!isUnreadable(error)) ignoreNotFound(error)
 }
 
 async function namedBlobs(store: Store): Promise<Set<string>> {

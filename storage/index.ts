@@ -5,7 +5,7 @@
 
 // Stores.
 
-export { StoreError, type StoreErrorCode } from './error.ts'
+export { isDamagedObject, isUnusableRecord, StoreError, type StoreErrorCode } from './error.ts'
 export { DEFAULT_STORE, openPresigner, openStore } from './open.ts'
 export type { Presigner } from './presign.ts'
 export type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './store.ts'
@@ -13,9 +13,9 @@ export type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './s
 // Keys and names.
 
 export { archiveArch, canonicalArch } from './arch.ts'
-export { namesOf } from './distro.ts'
+export { namesOf, versionIdsOf } from './distro.ts'
 export { matchGlob } from './glob.ts'
-export { Kernel, type KernelFilter, KernelName } from './kernel.ts'
+export { Kernel, type KernelFilter, KernelName, valuesOf, type Wanted } from './kernel.ts'
 export {
   blobKey,
   buildOf,
@@ -39,6 +39,7 @@ export {
   type StoredBlob,
 } from './blob.ts'
 export { sha256Of } from './body.ts'
+export { boundToParent } from './child.ts'
 
 // Records.
 

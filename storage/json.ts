@@ -1,29 +1,43 @@
 /* Records as JSON objects of a store. Each is validated when it is read, since others write to the store too. */
 import { buffer } from 'node:stream/consumers'
 import { Compile } from 'typebox/compile'
-import { StoreError } from './error.ts'
+import { ignoreNotFound, isUnusableRecord, StoreError } from './error.ts'
 import type { KernelName } from './kernel.ts'
 import { buildOf, kernelPrefix, prefixOfKey, recordKey, sourceFailureKey } from './name.ts'
 import { BuildRecord, SourceFailure } from './record.ts'
-import type { Store } from './store.ts'
+import type { ObjectInfo, PutOptions, Store } from './store.ts'
 
 /** Largest record, in bytes. */
 const MAX_SIZE = 1024 * 1024
 
+/** The schema of the documents that this version reads and writes. */
+const SCHEMA = 1
+
+/** Says that a document is of a newer version. */
+export const newerSchema = (schema: number, known: number): string =>
+  `written by a newer btfmill: schema ${schema}, this one reads ${known}`
+
 const buildRecord = Compile(BuildRecord)
 const sourceFailure = Compile(SourceFailure)
 
-/** Writes a build's record under its key and replaces an older one. Errors: `invalid_record`; those of `Store.put`. */
-export async function putRecord(store: Store, record: BuildRecord): Promise<void> {
-  await put(store, recordKey(record.kernel, buildOf(record)), record)
+/**
+ * Writes a build's record under its key and replaces an older one; with `ifMatch`, only the one with that etag. Errors:
+ * `invalid_record`; those of `Store.put`.
+ */
+export async function putRecord(
+  store: Store,
+  record: BuildRecord,
+  options: Pick<PutOptions, 'ifMatch'> = {},
+): Promise<ObjectInfo> {
+  return await put(store, recordKey(record.kernel, buildOf(record)), record, options)
 }
 
-/** Reads the record at a key. Errors: `not_found`, `invalid_record`. */
+/** Reads the record at a key. Errors: `not_found`, `invalid_record`, `newer_schema`; those of `Store.get`. */
 export async function readRecord(store: Store, key: string): Promise<BuildRecord> {
   return checkedKernel(key, await read(store, key, buildRecord))
 }
 
-/** Validates a parsed record that was stored under `key`. Errors: `invalid_record`. */
+/** Validates a parsed record that was stored under `key`. Errors: `invalid_record`, `newer_schema`. */
 export function toRecord(key: string, value: unknown): BuildRecord {
   return checkedKernel(key, validated(key, value, buildRecord))
 }
@@ -48,34 +62,38 @@ export async function putSourceFailure(store: Store, failure: SourceFailure): Pr
   await put(store, sourceFailureKey(failure.source, failure.suite), failure)
 }
 
-/** Reads the source failure at a key. Errors: `not_found`, `invalid_record`. */
+/** Reads the source failure at a key. Errors: as `readRecord`. */
 export async function readSourceFailure(store: Store, key: string): Promise<SourceFailure> {
   return await read(store, key, sourceFailure)
 }
 
 /**
- * Yields the sources whose last discovery failed. An invalid document is reported and skipped. Errors: those of
- * `Store`.
+ * Yields the sources whose last discovery failed. A document that cannot be read or used is reported and skipped.
+ * Errors: those of `Store` that concern more than one object.
  */
 export async function* listSourceFailures(
   store: Store,
-  onInvalid: (error: StoreError) => void = () => {},
+  onInvalid: (error: StoreError, key: string) => void = () => {},
 ): AsyncGenerator<SourceFailure> {
   for await (const { key } of store.list('sources/')) {
     try {
       yield await readSourceFailure(store, key)
     } catch (error) {
-      if (!(error instanceof StoreError)) throw error
-      if (error.code === 'invalid_record') onInvalid(error)
-      else if (error.code !== 'not_found') throw error // not_found: deleted meanwhile
+      if (isUnusableRecord(error)) onInvalid(error, key)
+      else ignoreNotFound(error) // deleted meanwhile
     }
   }
 }
 
-async function put(store: Store, key: string, value: unknown): Promise<void> {
+async function put(
+  store: Store,
+  key: string,
+  value: unknown,
+  options: PutOptions = {},
+): Promise<ObjectInfo> {
   const bytes = Buffer.from(`${JSON.stringify(value, null, 2)}\n`)
   if (bytes.length > MAX_SIZE) throw tooLarge(key, bytes.length, MAX_SIZE)
-  await store.put(key, bytes)
+  return await store.put(key, bytes, options)
 }
 
 /** The part of a compiled schema that is used here. */
@@ -102,7 +120,7 @@ const tooLarge = (key: string, size: number, maxSize: number): StoreError =>
     `${key}: the object has ${size} bytes: expected at most ${maxSize}`,
   )
 
-/** Parses JSON and validates the value. Errors: `invalid_record`. */
+/** Parses JSON and validates the value. Errors: `invalid_record`, `newer_schema`. */
 export function parseJson<T>(key: string, bytes: Buffer, validator: Validator<T>): T {
   let value: unknown
   try {
@@ -115,6 +133,9 @@ export function parseJson<T>(key: string, bytes: Buffer, validator: Validator<T>
 }
 
 function validated<T>(key: string, value: unknown, validator: Validator<T>): T {
+  const { schema } = (value ?? {}) as { schema?: unknown }
+  if (Number.isSafeInteger(schema) && (schema as number) > SCHEMA)
+    throw new StoreError('newer_schema', `${key}: ${newerSchema(schema as number, SCHEMA)}`)
   if (validator.Check(value)) return value
   const [first] = validator.Errors(value)
   throw new StoreError(

@@ -23,10 +23,17 @@ export const Kernel = Type.Object({
 })
 export type Kernel = Type.Static<typeof Kernel>
 
-/** Selects kernels, in the same way in all commands and requests. `release` is a glob. */
+/** The value that a part of a name must have, or several, of which it must have one. */
+export type Wanted = string | readonly string[]
+
+/** Selects kernels, in the same way in all commands and requests. `release` has globs. */
 export interface KernelFilter {
-  distro?: string
-  version?: string
-  arch?: string
-  release?: string
+  distro?: Wanted
+  version?: Wanted
+  arch?: Wanted
+  release?: Wanted
 }
+
+/** The values of one part of a filter, as a list. */
+export const valuesOf = (wanted: Wanted): readonly string[] =>
+  typeof wanted === 'string' ? [wanted] : wanted

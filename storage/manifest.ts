@@ -9,7 +9,7 @@ import { ARCHIVE, archiveKey, hasArchivePath, packArchive } from './archive.ts'
 import { getBlob } from './blob.ts'
 import { sha256Of } from './body.ts'
 import type { Catalog } from './catalog.ts'
-import { ignoreNotFound, StoreError } from './error.ts'
+import { ignoreNotFound, isDamagedObject } from './error.ts'
 import { parseJson, readBytes } from './json.ts'
 import type { KernelName } from './kernel.ts'
 import { prefixOfKey } from './name.ts'
@@ -157,7 +157,5 @@ async function putArchive(
 
 /** For `catch`: skips a missing or damaged blob, which `verifyStore` reports, so that the other kernels go on. */
 function ignoreDamaged(error: unknown): undefined {
-  if (error instanceof StoreError && ['not_found', 'digest_mismatch'].includes(error.code))
-    return undefined
-  throw error
+  if (!isDamagedObject(error)) throw error
 }

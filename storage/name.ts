@@ -7,6 +7,9 @@ import { StoreError } from './error.ts'
 import type { Kernel, KernelName } from './kernel.ts'
 import type { BuildRecord } from './record.ts'
 
+/** The prefix of damaged blobs that were set aside. */
+export const QUARANTINE = 'quarantine/'
+
 const MAX_SEGMENT = 255
 const MAX_KEY = 1024
 const ENCODED = /[^A-Za-z0-9._+~-]/gu
@@ -60,6 +63,13 @@ export function isName(name: string): boolean {
 export function isKey(key: string): boolean {
   return key.length <= MAX_KEY && key.split('/').every((segment) => decoded(segment) !== undefined)
 }
+
+/** The keys that objects may have, by their first segment and the number of segments below it. */
+const OBJECT_KEY =
+  /^(?:archive\/manifest\.json[^/]*|archive(?:\/[^/]+){4}|kernels(?:\/[^/]+){5}|(?:blobs|sources)(?:\/[^/]+){2}|(?:catalog|quarantine)\/[^/]+)$/
+
+/** Whether a key is that of an object, not of a directory on the way to one. */
+export const isObjectKey = (key: string): boolean => OBJECT_KEY.test(key)
 
 /** Throws for a key that `isKey` rejects. Errors: `invalid_key`. */
 export function checkKey(key: string): void {
@@ -118,6 +128,10 @@ const invalidDigest = (text: string): StoreError =>
     'invalid_key',
     `invalid SHA-256 ${JSON.stringify(text.slice(0, 80))}: expected 64 lower-case hex digits`,
   )
+
+/** The key under which a damaged blob is kept until gc removes it: `quarantine/<sha256>.btf.zst`. Errors: `invalid_key`. */
+export const quarantineKey = (sha256: string): string =>
+  `${QUARANTINE}${blobKey(sha256).split('/').at(-1)}`
 
 /** The inverse of `blobKey`; undefined for a key that it cannot have made. */
 export function shaOfBlobKey(key: string): string | undefined {

@@ -4,7 +4,7 @@
  */
 import { canonicalArch } from './arch.ts'
 import { matchGlob } from './glob.ts'
-import type { KernelFilter, KernelName } from './kernel.ts'
+import { type KernelFilter, type KernelName, valuesOf, type Wanted } from './kernel.ts'
 import { encodeName, isName, kernelPrefix } from './name.ts'
 import type { BuildRecord } from './record.ts'
 import { compareVersions } from './version.ts'
@@ -121,20 +121,23 @@ export class Records {
 
 /** Whether a kernel matches a filter. */
 export function matchesFilter(kernel: KernelName, filter: KernelFilter): boolean {
+  const has = (wanted: Wanted | undefined, matches: (value: string) => boolean) =>
+    wanted === undefined || valuesOf(wanted).some(matches)
   return (
-    (filter.distro === undefined || filter.distro === kernel.distro) &&
-    (filter.version === undefined || filter.version === kernel.version) &&
-    (filter.arch === undefined || canonicalArch(filter.arch) === kernel.arch) &&
-    (filter.release === undefined || matchGlob(filter.release, kernel.release))
+    has(filter.distro, (distro) => distro === kernel.distro) &&
+    has(filter.version, (version) => version === kernel.version) &&
+    has(filter.arch, (arch) => canonicalArch(arch) === kernel.arch) &&
+    has(filter.release, (release) => matchGlob(release, kernel.release))
   )
 }
 
 /** The longest prefix that all keys of matching records share. */
 function prefixOf({ distro, version, arch }: KernelFilter): string {
-  const names = [distro, version, arch === undefined ? undefined : canonicalArch(arch)]
   let prefix = 'kernels/'
-  for (const name of names) {
-    if (name === undefined || !isName(name)) break
+  const machines = arch === undefined ? undefined : valuesOf(arch).map(canonicalArch)
+  for (const wanted of [distro, version, machines]) {
+    const [name, ...others] = wanted === undefined ? [] : valuesOf(wanted)
+    if (name === undefined || others.length > 0 || !isName(name)) break
     prefix += `${encodeName(name)}/`
   }
   return prefix

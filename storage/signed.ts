@@ -3,7 +3,7 @@
  * written after the object. A reader that gets both while they are replaced finds that they do not fit, and reads
  * again.
  */
-import { ignoreNotFound, StoreError } from './error.ts'
+import { ignoreNotFound, isUnreadable, StoreError } from './error.ts'
 import { readBytes } from './json.ts'
 import { publicKeyOf, signContent, verifyContent } from './signature.ts'
 import type { Store } from './store.ts'
@@ -51,7 +51,12 @@ export async function signatureProblem(
   maxSize: number,
   publicKey: string,
 ): Promise<string | undefined> {
-  return await problemOf(store, key, await readBytes(store, key, maxSize), publicKey)
+  try {
+    return await problemOf(store, key, await readBytes(store, key, maxSize), publicKey)
+  } catch (error) {
+    if (isUnreadable(error)) return `${key} cannot be read: ${error.message}`
+    throw error
+  }
 }
 
 async function problemOf(
@@ -66,7 +71,7 @@ async function problemOf(
     verifyContent(content, signature.toString('utf8'), publicKey)
     return undefined
   } catch (error) {
-    const wrong = ['invalid_signature', 'invalid_record']
+    const wrong = ['invalid_signature', 'invalid_record', 'unreadable']
     if (error instanceof StoreError && wrong.includes(error.code)) return `${key}: ${error.message}`
     throw error
   }

@@ -12,7 +12,7 @@ import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import { constants, createZstdDecompress, zstdCompress } from 'node:zlib'
 import { ignoreNotFound, StoreError } from './error.ts'
-import { toRecord } from './json.ts'
+import { newerSchema, toRecord } from './json.ts'
 import { isPublic, publicRecord } from './public.ts'
 import type { RecordEntry } from './records.ts'
 import { signObject } from './signed.ts'
@@ -114,6 +114,7 @@ export async function decodeSnapshot(bytes: Uint8Array): Promise<RecordEntry[]> 
 
 function readHeader(line: string): number {
   const { schema, records } = JSON.parse(line)
+  if (Number.isSafeInteger(schema) && schema > SCHEMA) throw new Error(newerSchema(schema, SCHEMA))
   if (schema !== SCHEMA) throw new Error(`its schema is ${schema}: expected ${SCHEMA}`)
   return records
 }

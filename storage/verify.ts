@@ -1,8 +1,9 @@
 /*
  * Checks every object of a store: records against schema and key, blobs against their digest, archives against their
  * kernel's BTF, the manifest against the files, the snapshot against the records, and signatures against a given key.
- * With `repair`, it rebuilds blobs from archives, archives and manifest from blobs, and the snapshot from records. A
- * record is the truth, so an invalid record is only reported.
+ * With `repair`, it rebuilds blobs from archives, archives and manifest from blobs, and the snapshot from records. BTF
+ * that is damaged everywhere is set aside, and its kernels are made due (lost.ts). A record is the truth, so an invalid
+ * record is only reported. An object that cannot be read is reported, and the check goes on.
  *
  * A run writes the records first, then what follows from them: archives, manifest, snapshot. During a run, or after a
  * killed run, these are behind the records until the next run ends. That is no damage: nothing is lost, and everything
@@ -14,7 +15,15 @@ import { getBlob, putBlob } from './blob.ts'
 import { sha256Of } from './body.ts'
 import { Catalog } from './catalog.ts'
 import { findUnsigned } from './catalog-signature.ts'
-import { StoreError, type StoreErrorCode } from './error.ts'
+import {
+  isDamagedObject,
+  isUnreadable,
+  isUnusableRecord,
+  StoreError,
+  type StoreErrorCode,
+} from './error.ts'
+import { listSourceFailures } from './json.ts'
+import { isLost, makeDue, setAside } from './lost.ts'
 import {
   type ArchiveManifest,
   MANIFEST_KEY,
@@ -24,7 +33,6 @@ import {
 } from './manifest.ts'
 import { blobKey, shaOfBlobKey } from './name.ts'
 import { publicRecord } from './public.ts'
-import type { BuildRecord } from './record.ts'
 import { signatureKey } from './signed.ts'
 import { readSnapshot, SNAPSHOT_KEY } from './snapshot.ts'
 import type { Store } from './store.ts'
@@ -56,6 +64,8 @@ export interface StoreFinding {
   behind: boolean
   /** whether `repair` corrected it */
   repaired: boolean
+  /** the releases whose lost BTF the next run makes again, if `repair` found no other copy */
+  due?: string[]
 }
 
 export interface VerifyOptions {
@@ -82,22 +92,18 @@ type FoundObjects = Omit<StoreFinding, 'behind'>
 
 async function* findingsOf(store: Store, options: VerifyOptions): AsyncGenerator<FoundObjects> {
   const found: FoundObjects[] = []
-  const catalog = await openRecords(store, found)
+  const onInvalid = ({ code, message }: StoreError, key: string) =>
+    void found.push({ key, code, message, repaired: false })
+  const catalog = new Catalog(store, onInvalid)
+  await catalog.refresh()
+  const unusable = found.map(({ key }) => key)
+  for await (const _ of listSourceFailures(store, onInvalid)) options.signal?.throwIfAborted()
   yield* found
   const recovered = recovery(store, catalog)
   yield* verifyBlobs(store, catalog, recovered, options)
   yield* verifyArchive(store, catalog, options)
-  yield* verifySnapshot(store, catalog, options)
+  yield* verifySnapshot(store, catalog, unusable, options)
   yield* verifySignatures(store, options)
-}
-
-async function openRecords(store: Store, found: FoundObjects[]): Promise<Catalog> {
-  const catalog = new Catalog(store, (error) => {
-    const [key = ''] = error.message.split(': ')
-    found.push({ key, code: error.code, message: error.message, repaired: false })
-  })
-  await catalog.refresh()
-  return catalog
 }
 
 /** Finds raw BTF by its digest in an archive; undefined if no archive has it. */
@@ -115,8 +121,12 @@ function recovery(store: Store, catalog: Catalog): Recovery {
 }
 
 async function readArchive(store: Store, key: string): Promise<Buffer> {
+  return await unpackArchive(await readObject(store, key))
+}
+
+async function readObject(store: Store, key: string): Promise<Buffer> {
   const { body } = await store.get(key)
-  return await unpackArchive(await buffer(body))
+  return await buffer(body)
 }
 
 async function* verifyBlobs(
@@ -126,7 +136,7 @@ async function* verifyBlobs(
   { repair = false, signal }: VerifyOptions,
 ): AsyncGenerator<FoundObjects> {
   const missing = namesByDigest(catalog)
-  const bad: { key: string; sha256: string; error: StoreError }[] = []
+  const bad: { sha256: string; code: FindingCode; message: string }[] = []
   for await (const { key } of store.list('blobs/')) {
     signal?.throwIfAborted()
     const sha256 = shaOfBlobKey(key)
@@ -141,47 +151,70 @@ async function* verifyBlobs(
     }
     missing.delete(sha256)
     const error = await problemOf(getBlob(store, sha256))
-    if (error) bad.push({ key, sha256, error })
+    if (error) bad.push({ sha256, code: error.code, message: error.message })
   }
-  for (const { key, sha256, error } of bad) {
-    const repaired = repair && (await replace(store, key, await recover(sha256)))
-    yield { key, code: error.code, message: error.message, repaired }
-  }
-  for (const [sha256, names] of missing) {
-    const key = blobKey(sha256)
-    const repaired = repair && (await replace(store, key, await recover(sha256)))
+  for (const [sha256, { names, keys }] of missing) {
+    signal?.throwIfAborted()
+    if (!(await isLost(store, keys, sha256))) continue
     const message = `the BTF of ${names.join(', ')} does not exist`
-    yield { key, code: 'missing_blob', message, repaired }
+    bad.push({ sha256, code: 'missing_blob', message })
   }
+  const lost = new Map<string, FoundObjects>()
+  for (const { sha256, ...finding } of bad) {
+    const found = { key: blobKey(sha256), ...finding }
+    const repaired = repair && (await replace(store, sha256, await recover(sha256)))
+    const isGone = repair && !repaired && (await isSetAside(store, sha256, finding.code))
+    if (isGone) lost.set(sha256, { ...found, repaired })
+    else yield { ...found, repaired }
+  }
+  const due = await makeDue(store, catalog, new Set(lost.keys()))
+  for (const [sha256, found] of lost) yield { ...found, due: [...(due.get(sha256) ?? [])] }
 }
 
-/** The kernels and modules whose records name a digest, by digest. */
-function namesByDigest(catalog: Catalog): Map<string, string[]> {
-  const names = new Map<string, string[]>()
-  const add = (sha256: string, name: string) => {
-    const known = names.get(sha256)
-    if (known) known.push(name)
-    else names.set(sha256, [name])
+/** The kernels and modules whose records name a digest, and the keys of these records, by digest. */
+function namesByDigest(catalog: Catalog): Map<string, { names: string[]; keys: string[] }> {
+  const known = new Map<string, { names: string[]; keys: string[] }>()
+  const add = (sha256: string, name: string, key: string) => {
+    const { names, keys } = known.get(sha256) ?? { names: [], keys: [] }
+    known.set(sha256, { names, keys })
+    names.push(name)
+    keys.push(key)
   }
-  for (const { record } of catalog.list()) {
+  for (const { key, record } of catalog.list()) {
     const { btf, modules = {}, kernel } = record
-    if (btf) add(btf.sha256, kernel.release)
+    if (btf) add(btf.sha256, kernel.release, key)
     for (const [module, { sha256 }] of Object.entries(modules))
-      add(sha256, `${module} of ${kernel.release}`)
+      add(sha256, `${module} of ${kernel.release}`, key)
   }
-  return names
+  return known
 }
 
-/** The digests of all BTF that a record names: the kernel's and its modules'. */
-export function digestsOf({ btf, modules = {} }: BuildRecord): string[] {
-  return [...(btf ? [btf] : []), ...Object.values(modules)].map(({ sha256 }) => sha256)
-}
-
-async function replace(store: Store, key: string, raw: Buffer | undefined): Promise<boolean> {
+async function replace(store: Store, sha256: string, raw: Buffer | undefined): Promise<boolean> {
   if (!raw) return false
-  await store.delete(key) // `putBlob` keeps an existing blob
-  await putBlob(store, raw)
-  return true
+  return await isDone(async () => {
+    await store.delete(blobKey(sha256)) // `putBlob` keeps an existing blob
+    await putBlob(store, raw)
+  })
+}
+
+/** Sets aside a blob that is still damaged. Returns whether there is no blob now. */
+async function isSetAside(store: Store, sha256: string, code: FindingCode): Promise<boolean> {
+  if (code === 'missing_blob') return true
+  if (code !== 'digest_mismatch') return false // it may be whole, and only not readable by this user
+  const error = await problemOf(getBlob(store, sha256))
+  return error?.code === 'digest_mismatch' && (await isDone(() => setAside(store, sha256)))
+}
+
+/** Does a repair; false if the object cannot be replaced, as a directory in its place. */
+async function isDone(repair: () => Promise<unknown>): Promise<boolean> {
+  try {
+    await repair()
+    return true
+  } catch (error) {
+    const isOfObject = error instanceof StoreError && error.code === 'invalid_key'
+    if (isOfObject || isUnreadable(error)) return false
+    throw error
+  }
 }
 
 async function* verifyArchive(
@@ -190,7 +223,8 @@ async function* verifyArchive(
   { repair = false, secretKey, signal }: VerifyOptions,
 ): AsyncGenerator<FoundObjects> {
   const findings: Omit<FoundObjects, 'repaired'>[] = []
-  const manifest = await readManifest(store).catch((error: StoreError) => {
+  const manifest = await readManifest(store).catch((error: unknown) => {
+    if (!isUnusableRecord(error)) throw error
     findings.push({ key: MANIFEST_KEY, code: error.code, message: error.message })
     return undefined
   })
@@ -212,14 +246,35 @@ async function* verifyArchive(
     })
   if (files > 0 && !manifest && findings.every(({ key }) => key !== MANIFEST_KEY))
     findings.push({ key: MANIFEST_KEY, code: 'stale_manifest', message: 'there is no manifest' })
-  if (repair && findings.length > 0) {
-    const repack = new Set(findings.map(({ key }) => key))
-    await publishArchive(store, catalog, { repack, ...(secretKey && { secretKey }) })
+  if (!repair || findings.length === 0) {
+    for (const finding of findings) yield { ...finding, repaired: false }
+    return
   }
-  const repaired = repair ? await readManifest(store) : undefined
-  const isRepaired = (key: string) =>
-    key === MANIFEST_KEY ? !!repaired : !!repaired?.files[pathOf(key)]
-  for (const finding of findings) yield { ...finding, repaired: isRepaired(finding.key) }
+  const repack = new Set(findings.map(({ key }) => key))
+  await isDone(async () => {
+    if (findings.some(({ key, code }) => key === MANIFEST_KEY && code === 'unreadable'))
+      await store.delete(MANIFEST_KEY)
+    await publishArchive(store, catalog, { repack, ...(secretKey && { secretKey }) })
+  })
+  const now = await readManifest(store).catch(ignoreUnusable)
+  for (const finding of findings)
+    yield { ...finding, repaired: await isArchiveRepaired(store, catalog, now, finding) }
+}
+
+/** Whether a finding is corrected in the manifest as it is now. A damaged archive of no known BTF is removed. */
+async function isArchiveRepaired(
+  store: Store,
+  catalog: Catalog,
+  manifest: ArchiveManifest | undefined,
+  { key, code }: Pick<FoundObjects, 'key' | 'code'>,
+): Promise<boolean> {
+  if (!manifest || key === MANIFEST_KEY) return !!manifest
+  if (manifest.files[pathOf(key)]) return true
+  if (code === 'missing_archive') return true // no longer listed
+  const kernel = kernelOfArchive(key)
+  const isOfNone = kernel && catalog.find(kernel).every(({ btf }) => btf === undefined)
+  if (code !== 'digest_mismatch' || !isOfNone) return false
+  return await isDone(() => store.delete(key))
 }
 
 /** Checks one file of the tree: it belongs to a known kernel, is whole, and matches the manifest. */
@@ -231,8 +286,11 @@ async function problemOfArchive(
 ): Promise<Pick<FoundObjects, 'code' | 'message'> | undefined> {
   const kernel = kernelOfArchive(key)
   if (!kernel) return { code: 'unknown_object', message: `${key} is not the key of an archive` }
-  const { body } = await store.get(key)
-  const bytes = await buffer(body)
+  const bytes = await readObject(store, key).catch((error: unknown) => {
+    if (!isUnreadable(error)) throw error
+    return error
+  })
+  if (bytes instanceof StoreError) return { code: bytes.code, message: bytes.message }
   const raw = await unpackArchive(bytes).catch((error: StoreError) => error)
   if (raw instanceof Error) return { code: 'digest_mismatch', message: `${key}: ${raw.message}` }
   const known = catalog.find(kernel).some(({ btf }) => btf?.sha256 === sha256Of(raw))
@@ -251,24 +309,30 @@ async function problemOfArchive(
 async function* verifySnapshot(
   store: Store,
   catalog: Catalog,
+  unusable: readonly string[],
   { repair = false, secretKey }: VerifyOptions,
 ): AsyncGenerator<FoundObjects> {
-  const finding = await problemOfSnapshot(store, catalog)
+  const finding = await problemOfSnapshot(store, catalog, unusable)
   if (!finding) return
-  if (repair) await Catalog.publish(store, secretKey)
-  yield { key: SNAPSHOT_KEY, ...finding, repaired: repair }
+  const publish = async () => {
+    if (finding.code === 'unreadable') await store.delete(SNAPSHOT_KEY)
+    await Catalog.publish(store, secretKey)
+  }
+  yield { key: SNAPSHOT_KEY, ...finding, repaired: repair && (await isDone(publish)) }
 }
 
 async function problemOfSnapshot(
   store: Store,
   catalog: Catalog,
+  unusable: readonly string[],
 ): Promise<Pick<FoundObjects, 'code' | 'message'> | undefined> {
+  // a record that cannot be read stays in the snapshot as it was known
+  const isUnknown = (key: string) => unusable.some((one) => `${key}/`.startsWith(`${one}/`))
   try {
     const snapshot = await readSnapshot(store)
     if (!snapshot && catalog.size === 0) return undefined
-    const listed = new Map(
-      snapshot?.entries.map(({ key, record }) => [key, JSON.stringify(record)]),
-    )
+    const entries = snapshot?.entries.filter(({ key }) => !isUnknown(key))
+    const listed = new Map(entries?.map(({ key, record }) => [key, JSON.stringify(record)]))
     const same = catalog
       .list()
       .every(({ key, record }) => listed.get(key) === JSON.stringify(publicRecord(record)))
@@ -276,7 +340,8 @@ async function problemOfSnapshot(
     const message = `the snapshot has ${listed.size} records, the store ${catalog.size}, and they differ`
     return { code: 'stale_snapshot', message }
   } catch (error) {
-    if (!(error instanceof StoreError) || error.code !== 'invalid_snapshot') throw error
+    const isInvalid = error instanceof StoreError && error.code === 'invalid_snapshot'
+    if (!isInvalid && !isUnreadable(error)) throw error
     return { code: error.code, message: error.message }
   }
 }
@@ -293,15 +358,17 @@ async function* verifySignatures(
   }
 }
 
-/** The `digest_mismatch` of a read; undefined if it succeeds, or the object was deleted meanwhile. */
+function ignoreUnusable(error: unknown): undefined {
+  if (!isUnusableRecord(error)) throw error
+}
+
+/** The error of a read that concerns one object; undefined if it succeeds, or the object was deleted meanwhile. */
 async function problemOf(work: Promise<unknown>): Promise<StoreError | undefined> {
   try {
     await work
   } catch (error) {
-    if (!(error instanceof StoreError)) throw error
-    if (error.code === 'not_found') return undefined
-    if (error.code !== 'digest_mismatch') throw error
-    return error
+    if (!isDamagedObject(error)) throw error
+    return error.code === 'not_found' ? undefined : error
   }
   return undefined
 }

@@ -1,5 +1,6 @@
 /* xz, by the system's program: no library for Node is both fast and well maintained. */
 import { execFile } from 'node:child_process'
+import { boundToParent } from './child.ts'
 import { StoreError } from './error.ts'
 
 /** In seconds. */
@@ -36,8 +37,7 @@ function run(
 ): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const child = execFile(
-      'xz',
-      ['--stdout', ...args],
+      ...boundToParent('xz', ['--stdout', ...args]),
       {
         encoding: 'buffer',
         maxBuffer: maxSize,

@@ -1,16 +1,21 @@
 /*
  * The search for packages in all indexes of the sources. An index that cannot be read is stored as a failure and
- * reported; the others are read all the same.
+ * reported; the others are read all the same. A filter may have a value that no source has, or no package: whoever
+ * asked learns which, and the values that there are.
  */
 import {
+  canonicalArch,
   type Failure,
   type KernelFilter,
   mapConcurrent,
+  matchGlob,
   namesOf,
   putSourceFailure,
   type Store,
   showable,
   sourceFailureKey,
+  valuesOf,
+  type Wanted,
 } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import type { OnEvent } from '../event.ts'
@@ -21,6 +26,7 @@ import type { KernelPackage, Source } from '../sources/source.ts'
 import { sourcesFor } from '../sources/sources.ts'
 import {
   baseOf,
+  type DiscoverOptions,
   discover,
   type IndexTarget,
   indexTargetsOf,
@@ -35,13 +41,15 @@ const CONCURRENCY = 4
 export interface PackageSearchOptions {
   /** keeps the failures of sources */
   store: Store
+  /** write nothing to the store */
+  dryRun?: boolean
   filter?: KernelFilter
   /** also find kernel images: if they have BTF, the debug info is not needed */
   embedded?: boolean
   /** the known sources (default: the source table) */
   sources?: readonly Source[]
-  /** id of the only source to read (default: those that `sourcesFor` selects) */
-  source?: string
+  /** ids of the only sources to read (default: those that `sourcesFor` selects) */
+  source?: Wanted
   /** URL of the main archive, `http://host/debian` */
   mirror?: string
   /** directory where indexes are kept between runs */
@@ -58,6 +66,10 @@ export interface PackageSearch {
   packages: KernelPackage[]
   /** of the indexes that could not be read */
   failures: Failure[]
+  /** the number of indexes that match, read or not */
+  indexes: number
+  /** a release of the filter that no package has; absent where an index was not read */
+  mismatch?: SourceMismatch
 }
 
 /** Finds the packages of the sources that match a filter. Errors: those of the store, and the signal's reason. */
@@ -69,32 +81,109 @@ export async function findPackages(options: PackageSearchOptions): Promise<Packa
   const mirror: Mirror = targets.some(needsMirror)
     ? await findMirror(options.mirror)
     : (repository) => repository
-  const responses = new Map<string, Promise<Buffer>>()
+  const shared = { responses: new Map<string, Promise<Buffer>>(), others: new Set<string>() }
   const results = await mapConcurrent(targets, CONCURRENCY, async (target) =>
-    options.drain?.aborted
-      ? []
-      : await readTarget(target, mirror, responses, { ...options, filter }),
+    options.drain?.aborted ? [] : await readTarget(target, mirror, shared, { ...options, filter }),
   )
-  return {
-    packages: newestFirst(results.flatMap((result) => ('code' in result ? [] : result))),
-    failures: results.filter((result) => 'code' in result),
-  }
+  const packages = newestFirst(results.flatMap((result) => ('code' in result ? [] : result)))
+  const failures = results.filter((result) => 'code' in result)
+  const isWhole = failures.length === 0 && !options.drain?.aborted
+  const mismatch = isWhole ? explainNoRelease(filter, packages, shared.others) : undefined
+  return { packages, failures, indexes: targets.length, ...(mismatch && { mismatch }) }
+}
+
+/** Finds the first release of a filter that no package has. */
+function explainNoRelease(
+  { release = [] }: KernelFilter,
+  packages: readonly KernelPackage[],
+  others: ReadonlySet<string>,
+): SourceMismatch | undefined {
+  const found = new Set(packages.map(({ kernel }) => kernel.release))
+  const isThere = (glob: string) => [...found].some((release) => matchGlob(glob, release))
+  const value = valuesOf(release).find((glob) => !isThere(glob))
+  return value === undefined
+    ? undefined
+    : { field: 'release', value, values: [...found.union(others)] }
 }
 
 /** The filter in the spelling of the sources: `alma` 9.5 becomes `almalinux` 9. */
 function canonicalFilter(filter: KernelFilter): KernelFilter {
   const { distro, version } = filter
   if (distro === undefined) return filter
-  const names = namesOf({ distro, version: version ?? 'any', arch: 'any', release: 'any' })
-  const last = names.at(-1)!
-  return { ...filter, distro: last.distro, ...(version !== undefined && { version: last.version }) }
+  const names = valuesOf(distro).flatMap((distro) =>
+    valuesOf(version ?? 'any').map(
+      (version) => namesOf({ distro, version, arch: 'any', release: 'any' }).at(-1)!,
+    ),
+  )
+  return {
+    ...filter,
+    distro: [...new Set(names.map(({ distro }) => distro))],
+    ...(version !== undefined && { version: [...new Set(names.map(({ version }) => version))] }),
+  }
+}
+
+/** A value of a filter that excludes every source, or every package, and the values that do not. */
+export interface SourceMismatch {
+  field: 'source' | keyof KernelFilter
+  value: string
+  values: string[]
+}
+
+/** Finds the first value of a filter, or of `ids`, that no source has; undefined if there is none. */
+export function explainNoSource(
+  filter: KernelFilter,
+  sources: readonly Source[],
+  ids?: Wanted,
+): SourceMismatch | undefined {
+  const indexed = sources.filter(({ versions }) => Object.keys(versions).length > 0)
+  const fields = {
+    source: [ids, ({ id }: Source) => [id]],
+    distro: [filter.distro, ({ distro }: Source) => [distro]],
+    version: [filter.version, ({ versions }: Source) => Object.keys(versions)],
+    arch: [filter.arch, ({ architectures }: Source) => Object.keys(architectures)],
+  } as const
+  let left = ids === undefined ? indexed : sources
+  for (const [name, [wanted, valuesIn]] of Object.entries(fields)) {
+    if (wanted === undefined) continue
+    const field = name as SourceMismatch['field']
+    const having = (value: string) => {
+      const same = sameAs(field, value, filter)
+      return left.filter((source) => valuesIn(source).some((known) => same.includes(known)))
+    }
+    const bad = valuesOf(wanted).find((value) => having(value).length === 0)
+    if (bad !== undefined)
+      return { field, value: bad, values: [...new Set(left.flatMap(valuesIn))] }
+    left = [...new Set(valuesOf(wanted).flatMap(having))]
+  }
+  return undefined
+}
+
+/** The values in the spelling of the sources that a value of a filter stands for. */
+function sameAs(
+  field: SourceMismatch['field'],
+  value: string,
+  { distro }: KernelFilter,
+): readonly string[] {
+  if (field === 'source') return [value]
+  if (field === 'arch') return [canonicalArch(value)]
+  const filter = field === 'version' && distro !== undefined ? { distro } : {}
+  return valuesOf(canonicalFilter({ ...filter, [field]: value })[field]!)
 }
 
 async function readTarget(
   target: IndexTarget,
   mirror: Mirror,
-  responses: Map<string, Promise<Buffer>>,
-  { store, filter = {}, cache, retry, signal, onEvent, embedded = false }: PackageSearchOptions,
+  shared: Required<Pick<DiscoverOptions, 'responses' | 'others'>>,
+  {
+    store,
+    dryRun,
+    filter = {},
+    cache,
+    retry,
+    signal,
+    onEvent,
+    embedded = false,
+  }: PackageSearchOptions,
 ): Promise<KernelPackage[] | Failure> {
   const [source, name] = [target.source.id, nameOfTarget(target)]
   const suite = `${name}-${target.arch}`
@@ -102,12 +191,12 @@ async function readTarget(
   try {
     const found = await discover(target, mirror, filter, {
       signal,
-      responses,
+      ...shared,
       embedded,
       ...(cache && { cache }),
       ...(retry && { retry }),
     })
-    await store.delete(sourceFailureKey(source, suite))
+    if (!dryRun) await store.delete(sourceFailureKey(source, suite))
     onEvent?.({ event: 'discovered', ...about, packages: found.length })
     return found
   } catch (error) {
@@ -115,7 +204,7 @@ async function readTarget(
     if (!(error instanceof GeneratorError)) throw error
     const failure = failureOf(error, 1)
     const url = showable(baseOf(target, mirror))
-    await putSourceFailure(store, { schema: 1, source, suite, url, failure })
+    if (!dryRun) await putSourceFailure(store, { schema: 1, source, suite, url, failure })
     onEvent?.({ event: 'source-failed', ...about, failure })
     return failure
   }

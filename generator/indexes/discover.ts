@@ -4,6 +4,8 @@ import {
   compareVersions,
   type KernelFilter,
   matchesFilter,
+  valuesOf,
+  type Wanted,
 } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import { findKeyrings } from '../signature.ts'
@@ -43,9 +45,9 @@ export function indexTargetsOf<S extends Source>(
   filter: KernelFilter,
   embedded = false,
 ): IndexTarget<S>[] {
-  const matches = (wanted: string | undefined, value: string) =>
-    wanted === undefined || wanted === value
-  const arch = filter.arch === undefined ? undefined : canonicalArch(filter.arch)
+  const matches = (wanted: Wanted | undefined, value: string) =>
+    wanted === undefined || valuesOf(wanted).includes(value)
+  const arch = filter.arch === undefined ? undefined : valuesOf(filter.arch).map(canonicalArch)
   if (!matches(filter.distro, source.distro)) return []
   const versions = Object.entries(source.versions).filter(([version]) =>
     matches(filter.version, version),
@@ -117,6 +119,8 @@ interface IndexQuery<S extends Source> {
 export interface DiscoverOptions extends AptOptions {
   /** also find kernel images */
   embedded?: boolean
+  /** gets the releases of packages that match the rest of the filter only */
+  others?: Set<string>
 }
 
 /** Reads an index and returns the kernel packages that match a filter. Errors: those of its protocol's reader. */
@@ -124,7 +128,7 @@ export async function discover(
   target: IndexTarget,
   mirror: Mirror,
   filter: KernelFilter,
-  { embedded = false, ...options }: DiscoverOptions = {},
+  { embedded = false, others, ...options }: DiscoverOptions = {},
 ): Promise<KernelPackage[]> {
   const { source, version, arch, repository } = target
   const debug = repository.images ? [] : source.packages
@@ -136,9 +140,12 @@ export async function discover(
   const naming = (name: PackageName): NamedPackage | undefined => {
     const image = readImage(name)
     const named = readDebug(name) ?? (image && { ...image, image: true })
-    return named && matchesFilter(kernelOf(named.release, named.machine), filter)
-      ? named
-      : undefined
+    if (!named) return undefined
+    const kernel = kernelOf(named.release, named.machine)
+    if (matchesFilter(kernel, filter)) return named
+    const { release: _, ...rest } = filter
+    if (matchesFilter(kernel, rest)) others?.add(kernel.release)
+    return undefined
   }
   const access = source.access && { access: source.access }
   const rules = [...debug, ...images]

@@ -3,11 +3,15 @@
  * stops the others.
  */
 import { Catalog, type FailureCode, type KernelName, type Tool } from '../../storage/index.ts'
-import { findPackages, type PackageSearchOptions } from '../indexes/available.ts'
+import {
+  findPackages,
+  type PackageSearch,
+  type PackageSearchOptions,
+} from '../indexes/available.ts'
 import { type Job, type JobOptions, jobIdOf, jobOf, jobOfFile, jobOptionsOf } from './job.ts'
 import { openQueue } from './open-queue.ts'
 import { findPahole } from './pahole.ts'
-import { plan } from './plan.ts'
+import { type Plan, plan } from './plan.ts'
 import { publishCatalog, publishTree } from './publish.ts'
 import type { JobResult, QueueOptions } from './queue.ts'
 
@@ -21,6 +25,12 @@ export interface GenerateOptions
   secretKey?: string
   /** maintain the btfhub-archive tree, too */
   archive?: boolean
+}
+
+/** What a run would do, before it does it. */
+export interface RunPlan extends Omit<Plan, 'jobs'>, Omit<PackageSearch, 'packages'> {
+  jobs: Job[]
+  tool: Tool
 }
 
 /** The results of a run: numbers of packages, and of suites that failed. */
@@ -44,13 +54,13 @@ export const isClean = ({ failed, sourcesFailed, left }: Summary): boolean =>
   sourcesFailed === 0 && left === 0 && Object.keys(failed).length === 0
 
 /**
- * Generates BTF of all packages of the sources that the store lacks. Failures of packages and suites are counted in
- * the summary and recorded in the store. Errors: `pahole_missing`; those of the store and the queue; the signal's reason.
+ * Finds the packages of the sources that the store lacks. With `dryRun` nothing is written to the store, otherwise the
+ * failures of suites are. Errors: `pahole_missing`; those of the store; the signal's reason.
  */
-export async function generate(options: GenerateOptions): Promise<Summary> {
+export async function planRun(options: GenerateOptions): Promise<RunPlan> {
   const { store, onEvent, limit } = options
   const tool = await findPahole(options.signal)
-  const { packages, failures } = await findPackages(options)
+  const { packages, ...rest } = await findPackages(options)
   const planned = await plan(packages, {
     store,
     fingerprint: tool.fingerprint,
@@ -60,8 +70,17 @@ export async function generate(options: GenerateOptions): Promise<Summary> {
   })
   onEvent?.({ event: 'planned', ...planned, jobs: planned.jobs.length })
   const jobs = planned.jobs.map((found) => jobOf(found, jobOptionsOf(options)))
+  return { ...planned, ...rest, jobs, tool }
+}
+
+/**
+ * Generates BTF of all packages of a plan, by default of those of the sources that the store lacks. Failures of packages
+ * and suites are counted in the summary and recorded in the store. Errors: those of `planRun` and of the queue.
+ */
+export async function generate(options: GenerateOptions, planned?: RunPlan): Promise<Summary> {
+  const { jobs, tool, failures, ...counts } = planned ?? (await planRun(options))
   const outcomes = await runAndPublish(jobs, { ...options, tool })
-  return summarize(outcomes, { ...planned, sourcesFailed: failures.length })
+  return summarize(outcomes, { ...counts, sourcesFailed: failures.length })
 }
 
 /** Generates BTF of given files and URLs; `kernel` names what they do not tell themselves. Errors: as `generate`. */

@@ -10,6 +10,7 @@ import {
   getBlob,
   type KernelName,
   kernelOfPath,
+  namesOf,
   putBlob,
   putRecord,
   type Store,
@@ -85,18 +86,21 @@ async function importFile(
 ): Promise<Imported> {
   const { path } = file
   try {
-    const kernel = kernelOfPath(path, suffixOf(path)!)
-    if (!kernel)
+    const named = kernelOfPath(path, suffixOf(path)!)
+    if (!named)
       throw new GeneratorError(
         'kernel_mismatch',
         'invalid path: expected DISTRO/VERSION/ARCH/RELEASE',
       )
+    // a bundle may have VERSION_ID 8.6 where the store has 8
+    const kernel = { ...named, version: namesOf(named).at(-1)!.version }
     const { raw, sha256: digest, size } = await contentOf(store, before, file)
     const info = checkBtf(raw)
     const known = catalog.find(kernel)
     const sha256 = sha256Of(raw)
     const content = { sha256: digest, size, btf: sha256 }
     if (known.some(({ btf }) => btf?.sha256 === sha256)) {
+      await putBlob(store, raw) // the blob may be lost
       before.set(path, content)
       return { path, state: 'present', kernel }
     }

@@ -6,7 +6,7 @@ import { basename } from 'node:path'
 import Type from 'typebox'
 import { canonicalArch, type KernelName, sha256Of } from '../../storage/index.ts'
 import { debNameOf, rpmNameOf } from '../sources/file-name.ts'
-import { namingOf } from '../sources/naming.ts'
+import { namingOf, type PackageName } from '../sources/naming.ts'
 import { Checksum, type KernelPackage, Trust } from '../sources/source.ts'
 import { SOURCES } from '../sources/sources.ts'
 
@@ -32,6 +32,8 @@ const Single = {
     arch: Type.Optional(Text),
     release: Type.Optional(Text),
   }),
+  /** the parts of the name that the name of a user's file suggests; where vmlinux tells another, vmlinux is right */
+  guess: Type.Optional(Type.Object({ arch: Type.Optional(Text), release: Type.Optional(Text) })),
   package: Type.Object({
     name: Text,
     version: Type.String({ maxLength: 255 }),
@@ -122,28 +124,34 @@ const PATHS = [...CUSTOM.vmlinux, ...CUSTOM.vmlinuz!].map((path) =>
 
 /**
  * The job for a file or URL: a .deb, .ddeb or .rpm, or otherwise a bare vmlinux, compressed or not. Parts of the name
- * that `kernel` leaves out come from the file's name, by the rules of the source `custom`, or from vmlinux.
+ * that `kernel` leaves out come from vmlinux, or from the file's name by the rules of the source `custom`. The
+ * architecture may have any of its names.
  */
 export function jobOfFile(url: string, kernel: Partial<KernelName>, options: JobOptions = {}): Job {
   const file = fileNameOf(url)
   const rpm = rpmNameOf(file)
   const named = rpm ?? debNameOf(file)
   const version = rpm ? `${rpm.version}-${rpm.revision}` : (named?.version ?? '')
-  const release = named && naming(named)?.release
+  const { arch } = kernel
   return {
     kernel: {
       distro: CUSTOM.distro,
       version: 'rolling',
-      ...(named && { arch: canonicalArch(named.arch) }),
-      ...(release && { release }),
       ...kernel,
+      ...(arch !== undefined && { arch: canonicalArch(arch) }),
     },
+    ...(named && { guess: guessOf(named) }),
     package: { name: named?.name ?? file, version, url },
     trust: 'none',
     format: /\.d?deb$/.test(file) ? 'deb' : /\.rpm$/.test(file) ? 'rpm' : 'vmlinux',
     vmlinux: [...PATHS],
     ...options,
   }
+}
+
+function guessOf(named: PackageName & { arch: string }): NonNullable<Job['guess']> {
+  const { release, machine = canonicalArch(named.arch) } = naming(named) ?? {}
+  return { arch: machine, ...(release && { release }) }
 }
 
 /** The last part of a path or URL, without the escapes of mirrors and of apt's cache (`1%3a6.12.107-1`). */
@@ -157,6 +165,6 @@ function fileNameOf(url: string): string {
 }
 
 /** The name of a job's kernel, with placeholders for what is only known from vmlinux. */
-export function nameOf({ kernel, package: { name } }: Job): KernelName {
-  return { arch: 'unknown', release: name, ...kernel }
+export function nameOf({ kernel, guess, package: { name } }: Job): KernelName {
+  return { arch: 'unknown', release: name, ...guess, ...kernel }
 }

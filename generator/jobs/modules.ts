@@ -4,7 +4,7 @@
  */
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type Btf, parseBtf } from '../../bpf/index.ts'
+import { type Btf, BtfError, parseBtf, relocateBase } from '../../bpf/index.ts'
 import type { ModuleFailure, ModuleInfo, Tool } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import { messageOf } from '../failure.ts'
@@ -66,10 +66,11 @@ async function encodeModule(
   opened: Btf,
   { tool, embedded, directory, limits, signal }: ModuleOptions,
 ): Promise<Modules['made'][number]> {
-  const { ownBtf, hasDwarf } = readModule(path)
+  const { ownBtf, distilledBase, hasDwarf } = readModule(path)
   const target = join(directory, `${name}.btf`)
-  if (embedded && ownBtf) {
-    await writeFile(target, ownBtf)
+  // a distilled base fits any BTF of the kernel; otherwise the ids are those of the kernel's own
+  if (ownBtf && (embedded || (distilledBase && !hasDwarf))) {
+    await writeFile(target, distilledBase ? relocated(ownBtf, distilledBase, opened) : ownBtf)
   } else if (hasDwarf) {
     const over = { ...tool, options: [...tool.options, `--btf_base=${base}`] }
     await encodeBtf(over, path, target, limits, signal)
@@ -80,4 +81,15 @@ async function encodeModule(
     )
   }
   return { name, path: target, info: checkModuleBtf(await readFile(target), opened) }
+}
+
+/** The BTF of a module over the kernel's instead of its distilled base. Errors: `kernel_mismatch`, `invalid_btf`. */
+function relocated(own: Uint8Array, distilledBase: Uint8Array, kernel: Btf): Uint8Array {
+  try {
+    return relocateBase(parseBtf(own, { base: parseBtf(distilledBase) }), kernel)
+  } catch (cause) {
+    if (!(cause instanceof BtfError)) throw cause
+    const code = cause.code === 'base_mismatch' ? 'kernel_mismatch' : 'invalid_btf'
+    throw new GeneratorError(code, `the module's BTF does not fit: ${cause.message}`, { cause })
+  }
 }

@@ -8,6 +8,7 @@ import {
   Catalog,
   canonicalArch,
   type Failure,
+  isUnusableRecord,
   type KernelName,
   kernelPrefix,
   namesOf,
@@ -91,7 +92,9 @@ export class OnDemandGenerator {
   /** generations under way and ended ones, by id, the oldest first */
   readonly #flights = new Map<string, GenerationFlight>()
   /** package searches under way and their results, by distribution, version and architecture */
-  readonly #searches = new LRUCache<string, Promise<PackageSearch>>({ max: CACHE_SIZE })
+  readonly #searches = new LRUCache<string, Promise<Pick<PackageSearch, 'packages' | 'failures'>>>({
+    max: CACHE_SIZE,
+  })
   #publishing: Promise<unknown> = Promise.resolve()
 
   private constructor(options: OnDemandOptions, tool: Tool, queue: Queue, stop: AbortController) {
@@ -212,7 +215,9 @@ export class OnDemandGenerator {
   }
 
   /** Finds the packages of a kernel under the first of its names that has any. */
-  async #findPackages(names: readonly KernelName[]): Promise<PackageSearch> {
+  async #findPackages(
+    names: readonly KernelName[],
+  ): Promise<Pick<PackageSearch, 'packages' | 'failures'>> {
     const failures: Failure[] = []
     for (const { distro, version, arch, release } of names) {
       const found = await this.#search({ distro, version, arch: canonicalArch(arch) })
@@ -224,7 +229,9 @@ export class OnDemandGenerator {
   }
 
   /** Searches the sources: a single flight for each filter, with a cached result. A partial result is cached shorter. */
-  #search(filter: Omit<KernelName, 'release'>): Promise<PackageSearch> {
+  #search(
+    filter: Omit<KernelName, 'release'>,
+  ): Promise<Pick<PackageSearch, 'packages' | 'failures'>> {
     const key = JSON.stringify(Object.values(filter))
     const cached = this.#searches.get(key)
     if (cached) return cached
@@ -266,7 +273,9 @@ export class OnDemandGenerator {
     const outcomes = await Promise.all(running)
     if (outcomes.some((outcome) => outcome.state === 'published')) await this.#publish()
     const keys = packages.map(({ kernel, version }) => recordKey(kernel, version))
-    const records = await Promise.all(keys.map((key) => knownRecord(store, key)))
+    const records = await Promise.all(
+      keys.map((key) => knownRecord(store, key).catch(ignoreUnusable)),
+    )
     const hasBtf = records.some((record) => record?.btf)
     generation.state = hasBtf ? 'published' : 'failed'
     const [failure] = [
@@ -284,6 +293,11 @@ export class OnDemandGenerator {
       .then(() => Catalog.publish(store, secretKey))
     return this.#publishing
   }
+}
+
+/** For `catch`: a record that this version cannot read tells nothing about the other builds. */
+function ignoreUnusable(error: unknown): undefined {
+  if (!isUnusableRecord(error)) throw error
 }
 
 /** The last of a kernel's names: the one that sources and the catalog use. */

@@ -288,8 +288,8 @@ async function publish(job: Job, made: Made, options: PipelineOptions): Promise<
   const { vmlinux, raw, tool, info, sha256 } = made
   const { store, signal } = options
   const { buildId, unameVersion } = vmlinux
-  const arch = job.kernel.arch ?? vmlinux.arch
-  const release = job.kernel.release ?? vmlinux.release
+  const arch = job.kernel.arch ?? vmlinux.arch ?? job.guess?.arch
+  const release = job.kernel.release ?? vmlinux.release ?? job.guess?.release
   if (arch === undefined || release === undefined) {
     const unknown = release === undefined ? 'release' : 'architecture'
     throw new GeneratorError(
@@ -390,9 +390,11 @@ export async function recordFailure(
   if (job.embedded) record.origin = 'embedded'
   // a record is named after its version, build-id or BTF, and this one may have none of them
   if (record.package.version === '') record.package.version = 'unknown'
-  const previous = await readPrevious(store, record).catch(() => undefined)
+  const reading = readPrevious(store, record)
+  const previous = await reading.catch(() => undefined)
   const failure = failureOf(error, attemptsOf(previous, tool.fingerprint) + 1)
   try {
+    await reading // a record that this version cannot read is not replaced by a failure
     const kept = previous?.btf ? { ...previous, updatedAt: record.updatedAt } : record
     if (kept.tool.fingerprint !== tool.fingerprint) failure.fingerprint = tool.fingerprint
     await putRecord(store, { ...kept, failure })

@@ -1,6 +1,7 @@
 /* Selects the packages that need a job: not those that the store has, nor those whose retry is not due. */
 import {
   type BuildRecord,
+  isUnusableRecord,
   readRecord,
   recordKey,
   type Store,
@@ -29,7 +30,10 @@ export interface PlanOptions {
   now?: Date
 }
 
-/** Plans a run over packages, in their order. Errors: those of the store. */
+/**
+ * Plans a run over packages, in their order. A package is postponed if its record cannot be read, or is of a newer
+ * btfmill. Errors: those of the store that concern more than one record.
+ */
 export async function plan(
   packages: readonly KernelPackage[],
   options: PlanOptions,
@@ -37,8 +41,10 @@ export async function plan(
   const made: Plan = { jobs: [], skipped: 0, postponed: 0 }
   for (const candidate of packages.slice(0, options.limit)) {
     const key = recordKey(candidate.kernel, candidate.version)
-    const record = await knownRecord(options.store, key)
-    const verdict = judge(record, candidate, options)
+    const verdict = await knownRecord(options.store, key).then(
+      (record) => judge(record, candidate, options),
+      postponeUnusable,
+    )
     if (verdict === 'due') made.jobs.push(candidate)
     else made[verdict]++
   }
@@ -95,7 +101,15 @@ export function attemptsOf(record: BuildRecord | undefined, fingerprint: string)
   return failed === fingerprint ? attempts : 0
 }
 
-/** Reads the record at a key; undefined if there is none or it is invalid. Errors: those of `Store.get`. */
+/** For `catch`: leaves a record alone that this version cannot read. */
+function postponeUnusable(error: unknown): 'postponed' {
+  if (!isUnusableRecord(error)) throw error
+  return 'postponed'
+}
+
+/**
+ * Reads the record at a key; undefined if there is none or it is invalid. Errors: `newer_schema`; those of `Store.get`.
+ */
 export async function knownRecord(store: Store, key: string): Promise<BuildRecord | undefined> {
   try {
     return await readRecord(store, key)

@@ -42,7 +42,7 @@ export async function readVmlinux(path: string): Promise<Vmlinux> {
 }
 
 /** Describes a module's file. Errors: `invalid_elf`. */
-export function readModule(path: string): Pick<Vmlinux, 'ownBtf' | 'hasDwarf'> {
+export function readModule(path: string): Pick<Vmlinux, 'ownBtf' | 'distilledBase' | 'hasDwarf'> {
   const { vmlinux } = readElf(path)
   if (!vmlinux) throw new GeneratorError('invalid_elf', 'the module is not an ELF file')
   return vmlinux

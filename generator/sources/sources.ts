@@ -3,7 +3,7 @@
  * Rows repeat each other's words on purpose: each says everything about its distribution.
  */
 import { readFile } from 'node:fs/promises'
-import type { KernelFilter } from '../../storage/index.ts'
+import { type KernelFilter, valuesOf, type Wanted } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import { ALIBABA_SOURCES } from './alibaba.ts'
 import { AMAZON_SOURCES } from './amazon.ts'
@@ -66,19 +66,24 @@ async function parseRows(path: string): Promise<unknown[]> {
 }
 
 /**
- * Selects the sources that a run reads: the one called `id`, or all that are not opt-in. An opt-in source is added when
+ * Selects the sources that a run reads: those called `ids`, or all that are not opt-in. An opt-in source is added when
  * the filter names a version that only opt-in sources have.
  */
 export function sourcesFor(
   filter: KernelFilter,
   sources: readonly Source[] = ALL_SOURCES,
-  id?: string,
+  ids?: Wanted,
 ): Source[] {
-  if (id !== undefined) return sources.filter((source) => source.id === id)
-  const { distro, version = '' } = filter
+  if (ids !== undefined) return sources.filter(({ id }) => valuesOf(ids).includes(id))
+  const { distro = [], version = [] } = filter
   const defaults = sources.filter(({ optIn }) => !optIn)
-  const matches = (source: Source) =>
+  const has = (source: Source, distro: string, version: string) =>
     source.distro === distro && Object.hasOwn(source.versions, version)
-  if (defaults.some(matches)) return defaults
-  return [...defaults, ...sources.filter((source) => source.optIn && matches(source))]
+  const onlyOptIn = valuesOf(distro).flatMap((distro) =>
+    valuesOf(version)
+      .filter((version) => !defaults.some((source) => has(source, distro, version)))
+      .map((version) => [distro, version] as const),
+  )
+  const isNamed = (source: Source) => onlyOptIn.some((names) => has(source, ...names))
+  return [...defaults, ...sources.filter((source) => source.optIn && isNamed(source))]
 }

@@ -16,6 +16,7 @@ import {
   sha256Of,
 } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
+import { nameOf } from '../kernel/name.ts'
 import { namedWarnings, warningsOf } from '../objects/warnings.ts'
 import type { Pool } from '../threads/pool.ts'
 import { VERSION } from '../version.ts'
@@ -51,6 +52,8 @@ export interface BundleOptions {
   unsupported?: BundlePolicy
   /** zstd instead of xz; not every profile supports it */
   zstd?: boolean
+  /** largest window of the compressor, in bytes; default: that of the consumer */
+  window?: number
   /** minisign secret key: signs the manifest */
   secretKey?: string
 }
@@ -62,7 +65,12 @@ export interface BundleResult {
   signature: Buffer | undefined
   /** number of kernels in the bundle */
   kernels: number
+  /** number of kernels that are left out */
+  leftOut: number
+  /** those of objects, `unsupported`, only up to a few megabytes */
   findings: readonly BundleFinding[]
+  /** number of findings that are not kept */
+  findingsOmitted: number
 }
 
 /** kernels that are prepared in addition to one per thread */
@@ -160,7 +168,12 @@ export class Bundle {
     const { size, kernels } = this.#selection
     const minimizedSize = kernels.length * MINIMIZED_SIZE
     const estimate = this.#objects.length > 0 ? Math.min(size, minimizedSize) : size
-    const chunks = compress(tarOf(this.#entries()), this.#compression, estimate)
+    const chunks = compress(
+      tarOf(this.#entries()),
+      this.#compression,
+      estimate,
+      this.#options.window,
+    )
     const output = new PassThrough()
     output.once('close', () =>
       this.#stop.abort(new Error('the reader of the bundle closed the stream')),
@@ -188,32 +201,36 @@ export class Bundle {
       this.#selection,
       this.#warnings,
     )
-    const { findings } = await trial.dryRun(signal)
+    const { findings, findingsOmitted, leftOut } = await trial.dryRun(signal)
     if (findings.length === 0) return
-    const count = new Set(findings.map(({ kernel }) => kernel)).size
-    const kernels = count === 1 ? '1 kernel' : `${count} kernels`
-    throw new ServiceError('unsupported', `the bundle cannot hold ${kernels}: see the findings`, {
-      details: { findings },
+    const kernels = leftOut === 1 ? '1 kernel' : `${leftOut} kernels`
+    const message = `the bundle cannot hold ${kernels}: see the findings`
+    throw new ServiceError('unsupported', message, {
+      details: { findings, ...(findingsOmitted > 0 && { findingsOmitted }) },
     })
   }
 
   async *#entries(): AsyncGenerator<TarEntry> {
     const kernels: BundledKernel[] = []
-    const findings: BundleFinding[] = this.#selection.notRepresentable.map(
-      ({ kernel, message }) => {
-        return { kernel, code: 'not_representable', message, included: false }
-      },
-    )
+    const kept = new Findings()
+    for (const { kernel, message } of this.#selection.notRepresentable)
+      kept.add({ kernel, code: 'not_representable', message, included: false })
     const paths = new Paths(this.#profile.hardLinks)
     const [first] = this.#selection.kernels
     // the first bytes reach the reader before any BTF is read
     if (first) yield* paths.parents(first.path)
+    // a kernel may have several members, with the same findings for each
+    const leftOut = new Set(this.#selection.notRepresentable.map(({ kernel }) => nameOf(kernel)))
     for await (const { member, findings: memberFindings } of this.#preparedMembers()) {
-      findings.push(...memberFindings)
+      for (const finding of memberFindings) {
+        kept.add(finding)
+        if (!member) leftOut.add(nameOf(finding.kernel))
+      }
       if (!member) continue
       yield* paths.entries(member)
       kernels.push(toBundledKernel(member))
     }
+    const { findings, omitted: findingsOmitted } = kept
     const manifest = encodeManifest({
       schema: 1,
       btfmill: VERSION,
@@ -225,6 +242,7 @@ export class Bundle {
       }),
       kernels,
       findings,
+      ...(findingsOmitted > 0 && { findingsOmitted }),
     })
     const { secretKey } = this.#options
     const signature = secretKey ? signManifest(manifest, secretKey) : undefined
@@ -232,7 +250,9 @@ export class Bundle {
       yield { kind: 'file', path: MANIFEST, content: manifest }
       if (signature) yield { kind: 'file', path: SIGNATURE, content: signature }
     }
-    this.#result.resolve({ manifest, signature, kernels: kernels.length, findings })
+    const names = new Set(kernels.map(({ kernel }) => nameOf(kernel)))
+    const outcome = { kernels: names.size, leftOut: leftOut.size, findings, findingsOmitted }
+    this.#result.resolve({ manifest, signature, ...outcome })
   }
 
   #preparedMembers(): AsyncGenerator<PreparedMember> {
@@ -250,6 +270,32 @@ export class Bundle {
       return members.prepare(kernel)
     }
     return mapOrdered(this.#selection.kernels, pool.threads + AHEAD, prepare)
+  }
+}
+
+/** Characters of all findings about objects in a bundle; beyond them, findings are counted only. */
+const MAX_FINDINGS = 4 * 1024 * 1024
+
+/**
+ * The findings of a bundle. Those about objects are bounded: a request may have dozens of objects that fail on each of
+ * thousands of kernels. The others are one for each kernel at most.
+ */
+class Findings {
+  readonly findings: BundleFinding[] = []
+  omitted = 0
+  readonly #seen = new Set<string>()
+  #left = MAX_FINDINGS
+
+  /** Adds a finding, unless it is one that another member of its kernel has. */
+  add(finding: BundleFinding): void {
+    const text = JSON.stringify(finding)
+    if (this.#seen.has(text)) return
+    if (finding.code === 'unsupported') this.#left -= text.length
+    if (finding.code === 'unsupported' && this.#left < 0) this.omitted++
+    else {
+      this.#seen.add(text)
+      this.findings.push(finding)
+    }
   }
 }
 

@@ -8,6 +8,7 @@ import { once } from 'node:events'
 import { Readable, type Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { constants, createGzip, createZstdCompress } from 'node:zlib'
+import { boundToParent } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
 import type { BundleCompression } from './profile.ts'
 
@@ -22,13 +23,14 @@ const MIN_WINDOW = MIB
 const CHUNK = 256 * 1024
 
 /**
- * Compresses a stream. `size` is an estimate of its bytes, and determines the window. Closing the result stops the
+ * Compresses a stream. `size` is an estimate of its bytes, and determines the window, up to `largest`. Closing the result stops the
  * compressor. Errors: those of the source; `internal` if xz fails.
  */
 export function compress(
   source: AsyncIterable<Uint8Array>,
   compression: BundleCompression,
   size: number,
+  largest: number = MAX_WINDOW.zstd,
 ): AsyncIterable<Uint8Array> {
   switch (compression) {
     case 'none':
@@ -36,9 +38,12 @@ export function compress(
     case 'gz':
       return through(source, createGzip({ level: 9, chunkSize: CHUNK }))
     case 'zstd':
-      return through(source, createZstdCompress({ params: zstdParams(size), chunkSize: CHUNK }))
+      return through(
+        source,
+        createZstdCompress({ params: zstdParams(size, largest), chunkSize: CHUNK }),
+      )
     case 'xz':
-      return xz(source, windowFor(size, MAX_WINDOW.xz))
+      return xz(source, windowFor(size, Math.min(MAX_WINDOW.xz, largest)))
     default:
       return compression satisfies never
   }
@@ -51,10 +56,12 @@ function windowFor(size: number, max: number): number {
   return window
 }
 
-function zstdParams(size: number): Record<number, number> {
+function zstdParams(size: number, largest: number): Record<number, number> {
   return {
     [constants.ZSTD_c_compressionLevel]: 19,
-    [constants.ZSTD_c_windowLog]: Math.log2(windowFor(size, MAX_WINDOW.zstd)),
+    [constants.ZSTD_c_windowLog]: Math.log2(
+      windowFor(size, Math.min(MAX_WINDOW.zstd, 2 * largest)),
+    ),
     [constants.ZSTD_c_enableLongDistanceMatching]: 1,
     [constants.ZSTD_c_checksumFlag]: 1,
     // the default tables of level 19 take half a gigabyte
@@ -102,7 +109,7 @@ async function* runXz(
   window: number,
 ): AsyncGenerator<Uint8Array> {
   const args = ['--stdout', '--threads=1', '--check=crc64', `--lzma2=preset=6,dict=${window}`]
-  const child = spawn('xz', args, { stdio: ['pipe', 'pipe', 'ignore'] })
+  const child = spawn(...boundToParent('xz', args), { stdio: ['pipe', 'pipe', 'ignore'] })
   const ended = once(child, 'close')
   ended.catch(() => {}) // awaited below
   const feeding = pipeline(Readable.from(source, { objectMode: false }), child.stdin)

@@ -69,6 +69,8 @@ export const BundleManifest = Type.Object({
   objects: Type.Array(BundledObject),
   kernels: Type.Array(BundledKernel),
   findings: Type.Array(BundleFinding),
+  /** number of further findings, which are not listed */
+  findingsOmitted: Type.Optional(Type.Integer({ minimum: 1 })),
 })
 export type BundleManifest = Type.Static<typeof BundleManifest>
 

@@ -8,11 +8,12 @@ import { BtfError } from '../../bpf/index.ts'
 import {
   type BtfInfo,
   getBlob,
+  isDamagedObject,
   packArchive,
   packTar,
   readCompressedBlob,
   type Store,
-  StoreError,
+  type StoreError,
   sha256Of,
 } from '../../storage/index.ts'
 import { type Available, moduleDigests, modulesOf } from '../kernel/lookup.ts'
@@ -178,8 +179,7 @@ export class Members {
 
 /** Whether the BTF or an object causes the error. Other errors are those of the service. */
 export function isDamaged(error: unknown): error is BtfError | StoreError {
-  if (error instanceof BtfError) return true
-  return error instanceof StoreError && ['not_found', 'digest_mismatch'].includes(error.code)
+  return error instanceof BtfError || isDamagedObject(error)
 }
 
 type Packer = (

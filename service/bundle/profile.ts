@@ -13,7 +13,13 @@
  *   `RELEASE.btf`. The path does not name the architecture, so a bundle has one architecture only.
  * - tree: `ID/VERSION_ID/ARCH/RELEASE.btf`, for consumers that unpack or embed it (Tracee and others).
  */
-import { archiveArch, archivePath, encodeName, type KernelName } from '../../storage/index.ts'
+import {
+  archiveArch,
+  archivePath,
+  encodeName,
+  type KernelName,
+  versionIdsOf,
+} from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
 
 export const PROFILE_NAMES = ['btfhub', 'bcc', 'inspektor-gadget', 'datadog', 'tree'] as const
@@ -41,6 +47,8 @@ export interface Profile {
   readonly manifest: 'inside' | 'beside'
   /** whether a bundle holds kernels of one architecture only */
   readonly singleArch: boolean
+  /** whether the consumer asks with VERSION_ID as it is: a kernel then has a member for each that its machines may have */
+  readonly versionIds: boolean
   /** Returns the path of a kernel's member. Errors: `not_representable` if the consumer cannot look it up. */
   readonly path: (kernel: KernelName) => string
 }
@@ -54,6 +62,7 @@ export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
     hardLinks: true,
     manifest: 'inside',
     singleArch: false,
+    versionIds: false,
     path: archivePath,
   },
   bcc: {
@@ -64,6 +73,7 @@ export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
     hardLinks: false,
     manifest: 'beside',
     singleArch: false,
+    versionIds: true,
     path: (kernel) => shortPath(`./${[quotedId(kernel), ...bccNames(kernel)].join('/')}.btf`),
   },
   'inspektor-gadget': {
@@ -74,6 +84,7 @@ export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
     hardLinks: false,
     manifest: 'beside',
     singleArch: false,
+    versionIds: true,
     path: (kernel) => {
       if (!hasVersionId(kernel))
         throw notRepresentable(kernel, 'its distribution has no numeric VERSION_ID')
@@ -88,6 +99,7 @@ export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
     hardLinks: false,
     manifest: 'beside',
     singleArch: true,
+    versionIds: false,
     path: (kernel) => {
       const { distro, version } = kernel
       if (!DATADOG_PLATFORMS.has(distro))
@@ -104,9 +116,25 @@ export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
     hardLinks: true,
     manifest: 'inside',
     singleArch: false,
+    versionIds: true,
     path: ({ distro, version, arch, release }) =>
       [distro, version, archiveArch(arch), `${release}.btf`].map(encodeName).join('/'),
   },
+}
+
+/**
+ * Returns the paths of a kernel's members: one, or one for each VERSION_ID of its machines. Errors: `not_representable`
+ * if the consumer cannot look it up.
+ */
+export function pathsOf(profile: Profile, kernel: KernelName): string[] {
+  if (!profile.versionIds) return [profile.path(kernel)]
+  const versions = versionIdsOf(kernel)
+  if (!versions)
+    throw notRepresentable(
+      kernel,
+      `the values of VERSION_ID for ${kernel.distro} ${kernel.version} are not known`,
+    )
+  return versions.map((version) => profile.path({ ...kernel, version }))
 }
 
 /** pkg/ebpf/btf.go `btfPlatformFromString` */

@@ -5,7 +5,7 @@
 import type { BuildRecord, Catalog, KernelFilter, KernelName } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
 import { type Available, preferred } from '../kernel/lookup.ts'
-import type { Profile } from './profile.ts'
+import { type Profile, pathsOf } from './profile.ts'
 
 /** A kernel to bundle. */
 export interface Selected {
@@ -37,8 +37,8 @@ export function select(catalog: Catalog, filter: KernelFilter, profile: Profile)
   for (const { record } of catalog.list(filter)) {
     if (!record.btf) continue
     try {
-      const path = profile.path(record.kernel)
-      byPath.set(path, [...(byPath.get(path) ?? []), record])
+      for (const path of pathsOf(profile, record.kernel))
+        byPath.set(path, [...(byPath.get(path) ?? []), record])
     } catch (error) {
       if (!(error instanceof ServiceError)) throw error
       notRepresentable.push({ kernel: record.kernel, message: error.message })
@@ -46,7 +46,8 @@ export function select(catalog: Catalog, filter: KernelFilter, profile: Profile)
   }
   const kernels = [...byPath].map(([path, records]) => ({ path, builds: distinctBuilds(records) }))
   if (profile.singleArch) assertSingleArch(kernels)
-  const size = kernels.reduce((sum, { builds }) => sum + builds[0]!.btf.size, 0)
+  const newest = new Set(kernels.map(({ builds }) => builds[0]!))
+  const size = [...newest].reduce((sum, { btf }) => sum + btf.size, 0)
   return { kernels: bySimilarity(kernels), notRepresentable, size }
 }
 

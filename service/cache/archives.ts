@@ -15,6 +15,7 @@ import {
   archiveKey,
   type Catalog,
   findInManifest,
+  isDamagedObject,
   kernelPrefix,
   packArchive,
   readManifest,
@@ -27,12 +28,12 @@ import {
 import { memoizeFor, Semaphore, SingleFlight } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
 import { type Available, type BuildChoice, selectBuild } from '../kernel/lookup.ts'
+import { archivesAtOnce } from '../memory.ts'
 import type { Body, BodyCache } from './body-cache.ts'
 import type { Bodies } from './btf-bodies.ts'
 import { Journal } from './journal.ts'
 
-/** Concurrent child processes, and the number of archives that may wait for one. */
-const CHILDREN = 2
+/** The number of archives that may wait for a child process. */
 const MAX_WAITING = 64
 /** Milliseconds before the manifest is read again, and before a catalogue is built again. */
 const MANIFEST_AGE = 30_000
@@ -60,7 +61,7 @@ export interface CatalogueAnswer extends Body {
 
 export class Archives {
   readonly #options: ArchivesOptions
-  readonly #gate = new Semaphore(CHILDREN, MAX_WAITING)
+  readonly #gate = new Semaphore(archivesAtOnce(), MAX_WAITING)
   readonly #stop = new AbortController()
   readonly #reading = new SingleFlight<void>()
   /** digests of packed archives, by `keyOf` */
@@ -145,8 +146,7 @@ export class Archives {
         )
       })
     } catch (error) {
-      if (!(error instanceof StoreError)) throw error
-      if (!['not_found', 'digest_mismatch'].includes(error.code)) throw error
+      if (!isDamagedObject(error)) throw error
       removeFromManifest(this.#manifest!, kernel) // until the manifest is read again
       return undefined
     }

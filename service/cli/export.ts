@@ -16,9 +16,9 @@ import type { Pool } from '../threads/pool.ts'
 import { ALL, withPool } from './for-each-kernel.ts'
 import {
   type CommonOptions,
+  checkFilter,
   type FilterOptions,
   filterOf,
-  noMatchMessage,
   readSecretKey,
 } from './input.ts'
 import { counted, printable } from './output.ts'
@@ -47,7 +47,7 @@ async function make(options: ExportOptions & { profile: ProfileName }): Promise<
     return await withPool(options.object.length > 0 ? ALL : 0, (pool) => makeIn(pool, options))
   } catch (error) {
     if (error instanceof ServiceError && error.code === 'unsupported')
-      reportFindings(error.details.findings as readonly BundleFinding[], options.json ?? false)
+      reportFindings(error.details as unknown as FoundInBundle, options.json ?? false)
     throw error
   }
 }
@@ -69,8 +69,7 @@ async function makeIn(
   })
   const key = secretKey === undefined ? {} : { secretKey }
   const filter = filterOf(options)
-  if (catalog.list(filter).next().done)
-    throw new ServiceError('unknown_kernel', noMatchMessage(catalog, filter, options.store))
+  checkFilter(catalog, filter, options.store)
   const settings = { store, catalog, pool, profile, filter, objects, unsupported, zstd, ...key }
   const bundle = await Bundle.open(settings)
   for (const warning of bundle.warnings) console.error(`btfmill: warning: ${printable(warning)}`)
@@ -103,18 +102,22 @@ async function write(bundle: Bundle, path: string): Promise<BundleResult> {
   }
 }
 
-function report({ kernels, findings }: BundleResult, path: string, json: boolean): void {
-  reportFindings(findings, json)
-  const left = new Set(findings.filter(({ included }) => !included).map(({ kernel }) => kernel))
-    .size
+function report(result: BundleResult, path: string, json: boolean): void {
+  reportFindings(result, json)
+  const { kernels, leftOut: left } = result
   const text = `${path}: ${counted(kernels, 'kernel')}${left > 0 ? `, ${left} left out` : ''}`
   const line = json ? jsonOf({ summary: { path, kernels, left } }) : printable(text)
   if (path === '-') console.error(line)
   else console.log(line)
 }
 
+interface FoundInBundle {
+  findings: readonly BundleFinding[]
+  findingsOmitted?: number
+}
+
 /** Prints findings on standard error: standard output may be the archive. */
-function reportFindings(findings: readonly BundleFinding[], json: boolean): void {
+function reportFindings({ findings, findingsOmitted = 0 }: FoundInBundle, json: boolean): void {
   for (const finding of findings) {
     const { kernel, code, object, message, included } = finding
     const name = [kernel.distro, kernel.version, kernel.arch, kernel.release].join('/')
@@ -122,6 +125,10 @@ function reportFindings(findings: readonly BundleFinding[], json: boolean): void
     const line = `btfmill: ${about}: ${code}, ${included ? 'included' : 'left out'}: ${message}`
     console.error(json ? jsonOf(finding) : printable(line))
   }
+  if (findingsOmitted > 0)
+    console.error(
+      json ? jsonOf({ findingsOmitted }) : `btfmill: further findings: ${findingsOmitted}`,
+    )
 }
 
 /** Whether every kernel is in the bundle that should be. */

@@ -1,10 +1,10 @@
 import { readFile } from 'node:fs/promises'
-import type { KernelFilter } from '../../storage/index.ts'
+import { canonicalArch, type KernelName } from '../../storage/index.ts'
 import { type FetchOptions, fetchBtf } from '../client/client.ts'
 import { thisKernel } from '../client/host.ts'
 import { type FilterOptions, filterOf } from './input.ts'
 
-interface FetchCommandOptions extends FilterOptions {
+interface FetchCommandOptions extends FilterOptions<string> {
   json?: boolean
   server?: string
   wait?: boolean
@@ -35,9 +35,10 @@ export async function run(options: FetchCommandOptions): Promise<number> {
 }
 
 /** Another machine's kernel: unnamed parts are as on this machine, without what identifies this machine's build. */
-function kernelOf(named: KernelFilter) {
+function kernelOf(named: Partial<KernelName>): KernelName {
   const { distro, version, arch, release } = thisKernel()
-  return { distro, version, arch, release, ...named }
+  const kernel = { distro, version, arch, release, ...named }
+  return { ...kernel, arch: canonicalArch(kernel.arch) }
 }
 
 /** Prints once that the server generates the BTF. */

@@ -1,6 +1,7 @@
 /* The input of commands: options they share, files, one kernel by its name, or the kernels that filters select. */
-import { readFile } from 'node:fs/promises'
+import { access, constants, readFile, stat } from 'node:fs/promises'
 import { type Btf, BtfError, mergeBtf, openObject, parseBtf, readBtf } from '../../bpf/index.ts'
+import type { SourceMismatch } from '../../generator/index.ts'
 import {
   Catalog,
   getBlob,
@@ -9,13 +10,14 @@ import {
   readCompressedBlob,
   type Store,
   StoreError,
+  type Wanted,
 } from '../../storage/index.ts'
 import { parseScratch } from '../config.ts'
 import { ServiceError } from '../error.ts'
 import * as kernelFilter from '../kernel/filter.ts'
 import { type Available, lookUp, moduleDigests } from '../kernel/lookup.ts'
 import { nameOf, parseName } from '../kernel/name.ts'
-import { explainNoMatch, findNamed } from '../kernel/named.ts'
+import { explainNoMatch, type FilterMismatch, findNamed, mismatchOf } from '../kernel/named.ts'
 import { didYouMean } from '../kernel/similar.ts'
 import { selectTargets, type TargetKernel } from '../kernel/targets.ts'
 import type { BtfInput } from '../threads/worker.ts'
@@ -26,33 +28,74 @@ export interface CommonOptions {
   json?: boolean
 }
 
-/** The filters as the command line has them. */
-export interface FilterOptions extends Omit<KernelFilter, 'version'> {
-  distroVersion?: string
+/** The filters as the command line has them: lists, where a flag may be repeated. */
+export interface FilterOptions<W extends Wanted = Wanted> {
+  distro?: W
+  distroVersion?: W
+  arch?: W
+  release?: W
 }
 
 /** The filter that options make. */
-export function filterOf({ distroVersion, ...options }: FilterOptions): KernelFilter {
-  return kernelFilter.filterOf({
+export function filterOf<W extends Wanted>({ distroVersion, ...options }: FilterOptions<W>) {
+  return kernelFilter.filterOf<W>({
     ...options,
     ...(distroVersion !== undefined && { version: distroVersion }),
   })
 }
 
-const FLAGS: Readonly<Record<keyof KernelFilter, string>> = {
+const FLAGS: Readonly<Record<SourceMismatch['field'], string>> = {
+  source: '--source',
   distro: '--distro',
   version: '--distro-version',
   arch: '--arch',
   release: '--release',
 }
 
-/** Says that no kernel of a catalog matches a filter, which flag is the reason, and the values near its value. */
-export function noMatchMessage(catalog: Catalog, filter: KernelFilter, store: string): string {
+/**
+ * Says which value of a filter no kernel of a catalog matches, and the values near it; undefined if each matches one and
+ * the whole filter does, too.
+ */
+export function noMatchMessage(
+  catalog: Catalog,
+  filter: KernelFilter,
+  store: string,
+): string | undefined {
   const reason = explainNoMatch(catalog, filter)
-  if (!reason) return `no kernels in ${store}`
-  const { field, value, similar, values } = reason
+  if (reason) return `no kernels match ${textOf(reason)}`
+  return catalog.list(filter).next().done ? `no kernels in ${store}` : undefined
+}
+
+/** Throws for a filter with a value that no kernel of a catalog matches. Errors: `unknown_kernel`. */
+export function checkFilter(catalog: Catalog, filter: KernelFilter, store: string): void {
+  const message = noMatchMessage(catalog, filter, store)
+  if (message !== undefined) throw new ServiceError('unknown_kernel', message)
+}
+
+/** The error of a filter with a value that no source, or no package, matches. */
+export const unknownSource = ({ field, value, values }: SourceMismatch): ServiceError =>
+  new ServiceError(
+    'unknown_source',
+    `no ${field === 'release' ? 'packages match' : 'source has'} ${textOf(mismatchOf(field, value, values))}`,
+  )
+
+function textOf({ field, value, similar, values }: FilterMismatch<keyof typeof FLAGS>): string {
   const hint = similar.length > 0 ? didYouMean(similar) : `there are ${values.join(', ')}`
-  return `no kernels match ${FLAGS[field]} ${value}: ${hint}`
+  return `${FLAGS[field]} ${value}: ${values.length > 0 ? hint : 'there are none'}`
+}
+
+/** Throws for a path that is not a readable file. Errors: `invalid_file`. */
+export async function checkReadable(path: string): Promise<void> {
+  const refuse = (why: string, cause?: unknown) =>
+    new ServiceError('invalid_file', `invalid file "${path}": ${why}`, { cause })
+  try {
+    await access(path, constants.R_OK)
+  } catch (cause) {
+    const { code = '', message } = cause as NodeJS.ErrnoException
+    const why = { ENOENT: 'it does not exist', EACCES: 'it is not readable' }[code]
+    throw refuse(why ?? message, cause)
+  }
+  if (!(await stat(path)).isFile()) throw refuse('expected a regular file')
 }
 
 /** Reads the secret key in a file; undefined without a path. Errors: the system's. */
@@ -213,9 +256,8 @@ export async function chosenKernels(
   }
   const store = await openStore(url, { create: false })
   const catalog = await Catalog.open(store, onInvalid)
+  checkFilter(catalog, filter, url)
   const targets = [...selectTargets(catalog, filter)]
-  if (catalog.list(filter).next().done)
-    throw new ServiceError('unknown_kernel', noMatchMessage(catalog, filter, url))
   const reader =
     ({ sha256, size }: { sha256: string; size: number }) =>
     async () => ({ frame: await readCompressedBlob(store, sha256), sha256, size })

@@ -7,6 +7,8 @@ import {
   openStore,
   type SourceFailure,
   type StoreError,
+  valuesOf,
+  type Wanted,
 } from '../../storage/index.ts'
 import { stateOf } from '../kernel/public-record.ts'
 import { type CommonOptions, type FilterOptions, filterOf, noMatchMessage } from './input.ts'
@@ -25,8 +27,9 @@ export async function run(options: CommonOptions & FilterOptions): Promise<numbe
   const records = [...catalog.list(filter)].map(({ record }) => record)
   const all = await Array.fromAsync(listSourceFailures(store, onInvalid))
   const sources = await failuresThatMatch(all, filter)
-  if (records.length + sources.length === 0) {
-    console.error(printable(`btfmill: ${noMatchMessage(catalog, filter, options.store)}`))
+  const message = noMatchMessage(catalog, filter, options.store)
+  if (message !== undefined && sources.length === 0) {
+    console.error(printable(`btfmill: ${message}`))
     return invalid > 0 || Object.keys(filter).length > 0 ? 1 : 0
   }
   await print(
@@ -118,10 +121,12 @@ async function failuresThatMatch(
         ? [name]
         : [],
     )
+    const has = (wanted: Wanted | undefined, matches: (value: string) => boolean) =>
+      wanted === undefined || valuesOf(wanted).some(matches)
     const matches =
-      (distro === undefined || distro === source?.distro) &&
-      (version === undefined || versions.includes(version)) &&
-      (arch === undefined || canonicalArch(arch) === machine)
+      has(distro, (distro) => distro === source?.distro) &&
+      has(version, (version) => versions.includes(version)) &&
+      has(arch, (arch) => canonicalArch(arch) === machine)
     if (!matches) return []
     const named = versions.length > 0 ? versions.join(' ') : suite
     return [{ distro: source?.distro ?? '', version: named, arch: machine, failure }]

@@ -128,10 +128,26 @@ const withJson = (to: Command): Command => to.option('--json', 'print JSON, for 
 /** The filters of all commands that work on many kernels. */
 const withFilters = (to: Command): Command =>
   to
-    .option('--distro <id>', "distribution, by os-release's ID (default: all)")
-    .option('--distro-version <version>', "its version, by os-release's VERSION_ID (default: all)")
-    .option('--arch <arch>', 'architecture: x86_64, arm64 or any other usual name (default: all)')
-    .option('--release <glob>', 'kernel release as `uname -r` prints it, or a glob (default: all)')
+    .option(
+      '--distro <id>',
+      "distribution, by os-release's ID; may be repeated (default: all)",
+      collect,
+    )
+    .option(
+      '--distro-version <version>',
+      "its version, by os-release's VERSION_ID; may be repeated (default: all)",
+      collect,
+    )
+    .option(
+      '--arch <arch>',
+      'architecture: x86_64, arm64 or any other usual name; may be repeated (default: all)',
+      collect,
+    )
+    .option(
+      '--release <glob>',
+      'kernel release as `uname -r` prints it, or a glob; may be repeated (default: all)',
+      collect,
+    )
 
 const count = (text: string): number => {
   if (/^[1-9]\d{0,8}$/.test(text)) return Number(text)
@@ -145,7 +161,7 @@ const moduleNames = (text: string): string[] => {
 }
 
 /** Adds a value to those of an option that may be repeated. */
-const collect = (value: string, all: string[]): string[] => [...all, value]
+const collect = (value: string, all: readonly string[] = []): string[] => [...all, value]
 
 const KERNEL =
   'file (raw BTF or ELF), or a kernel of the store: DISTRO/VERSION/ARCH/RELEASE, its release, newest, or a glob that matches one'
@@ -170,7 +186,12 @@ const generate = command(
 )
 generate
   .argument('[file...]', 'packages (.deb, .ddeb, .rpm), vmlinux or vmlinuz files, or URLs of them')
-  .option('--source <id>', 'source to use, as `btfmill sources` lists it (default: all that match)')
+  .option(
+    '--source <id>',
+    'source to use, as `btfmill sources` lists it; may be repeated (default: all that match)',
+    collect,
+  )
+  .option('--dry-run', 'list the packages that would be processed; write nothing')
   .option('--limit <n>', 'newest packages to take of those that match (default: all)', count)
   .option(
     '--early-stop',

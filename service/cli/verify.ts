@@ -10,7 +10,7 @@ interface VerifyCommandOptions extends CommonOptions {
 
 /**
  * `btfmill verify`. Returns the exit status: 1 if anything is still wrong. A snapshot or manifest that is only behind the
- * records is not wrong.
+ * records is not wrong, nor is a kernel whose lost BTF the next run makes again.
  */
 export async function run({
   store,
@@ -19,27 +19,34 @@ export async function run({
   secretKey,
 }: VerifyCommandOptions): Promise<number> {
   const key = await readSecretKey(secretKey)
-  const counts = { wrong: 0, behind: 0, repaired: 0 }
+  const counts = { wrong: 0, behind: 0, repaired: 0, due: 0 }
   const findings = verifyStore(await openStore(store, { create: false }), {
     repair,
     ...(key && { secretKey: key }),
   })
   for await (const finding of findings) {
-    const { code, message, repaired, behind } = finding
-    counts[repaired ? 'repaired' : behind ? 'behind' : 'wrong']++
-    const line = `${code}: ${message}${repaired ? ', made again' : ''}`
+    const { code, message, repaired, behind, due } = finding
+    counts[repaired ? 'repaired' : due ? 'due' : behind ? 'behind' : 'wrong']++
+    const line = `${code}: ${message}${repaired ? ', made again' : due ? dueText(due) : ''}`
     console.log(json ? jsonOf(finding) : printable(line))
   }
   console.log(json ? jsonOf({ summary: counts }) : textOf(counts))
   return counts.wrong === 0 ? 0 : 1
 }
 
+/** Says which kernels the next run makes again. */
+const dueText = (releases: readonly string[]): string =>
+  releases.length > 0 ? `, due again: ${releases.join(', ')}` : ', set aside'
+
 function textOf({
   wrong,
   behind,
   repaired,
-}: Record<'wrong' | 'behind' | 'repaired', number>): string {
-  const counts = wrong + repaired === 0 ? 'clean' : `${wrong} wrong; ${repaired} made again`
+  due,
+}: Record<'wrong' | 'behind' | 'repaired' | 'due', number>): string {
+  const isClean = wrong + repaired + due === 0
+  const again = due > 0 ? `; ${due} made again by the next \`btfmill generate\`` : ''
+  const counts = isClean ? 'clean' : `${wrong} wrong; ${repaired} made again${again}`
   if (behind === 0) return counts
   return `${counts}; ${behind} behind the records: the end of the next run, or --repair, updates that`
 }

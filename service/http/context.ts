@@ -19,6 +19,7 @@ import { Readiness } from './readiness.ts'
 import { openRedirects, type Redirects } from './redirect.ts'
 import { ResponseCache } from './response-cache.ts'
 import type { Tokens } from './token.ts'
+import { bodyLimitOf, objectLimits } from './upload.ts'
 
 export interface ContextOptions {
   store: Store
@@ -49,7 +50,9 @@ export interface Context {
   readonly pool: Pool
   readonly archives: Archives
   /** bytes of all uploads that are received or worked on */
-  readonly uploadQuota: Quota
+  readonly uploads: Quota
+  /** bytes of answers that are complete, and that clients have not read yet */
+  readonly answers: Quota
   readonly objects: Objects
   readonly misses: Misses
   readonly redirects: Redirects | undefined
@@ -59,6 +62,10 @@ export interface Context {
 
 const MIB = 1024 * 1024
 
+/** One client may have this part of the memory for uploads, and for answers; but always enough for one. */
+const SHARES = 4
+const MIN_ANSWER = 16 * MIB
+
 /** Errors: the system's, for the state files. */
 export async function openContext(options: ContextOptions): Promise<Context> {
   const { store, catalog, generator, tokens, metrics = new Metrics(), onError = () => {} } = options
@@ -66,7 +73,11 @@ export async function openContext(options: ContextOptions): Promise<Context> {
   const stateFile = (name: string) =>
     settings.state === '' ? undefined : join(settings.state, name)
   const bodyCache = new BodyCache(settings.bodyCache)
-  const pool = new Pool({ time: settings.taskTime * 1000, memory: settings.taskMemory / MIB })
+  const pool = new Pool({
+    threads: settings.threads,
+    time: settings.taskTime * 1000,
+    memory: settings.taskMemory / MIB,
+  })
   const bodies = new Bodies(store, bodyCache, pool)
   const objects = new Objects({ store, bodies, pool, size: settings.resultMemory })
   const onDemand =
@@ -89,7 +100,16 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     tokens,
     metrics,
     onDemand,
-    uploadQuota: new Quota(settings.uploadMemory, 'too many uploads at once; retry later'),
+    uploads: new Quota(
+      settings.uploadMemory,
+      'too many uploads at once; retry later',
+      Math.max(settings.uploadMemory / SHARES, bodyLimitOf(objectLimits(settings.uploadLimit))),
+    ),
+    answers: new Quota(
+      settings.answerMemory,
+      'too many answers wait for their readers; retry later',
+      Math.max(settings.answerMemory / SHARES, MIN_ANSWER),
+    ),
     responseCache: new ResponseCache({ catalog, bodies }),
     bodyCache,
     bodies,

@@ -12,6 +12,7 @@ export const STATUS = {
   invalid_request: 400,
   invalid_name: 400,
   unknown_kernel: 404,
+  unknown_source: 404,
   unknown_blob: 404,
   unknown_job: 404,
   not_found: 404,
@@ -25,6 +26,7 @@ export const STATUS = {
   uri_too_long: 414,
   unsupported_media_type: 415,
   invalid_range: 416,
+  invalid_file: 422,
   invalid_object: 422,
   unsupported: 422,
   not_representable: 422,
@@ -43,6 +45,7 @@ export const STATUS = {
 const STORE: Partial<Record<StoreErrorCode, ServiceErrorCode>> = {
   unreachable: 'unavailable',
   not_permitted: 'unavailable',
+  unreadable: 'unavailable',
 }
 
 /** Codes for the errors of Fastify and its plugins, by status; any other 4xx is `invalid_request`. */

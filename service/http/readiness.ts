@@ -61,7 +61,8 @@ export class Readiness {
     const done = new AbortController()
     const head = this.#store.head(SNAPSHOT_KEY).then(
       () => true,
-      (error: unknown) => error instanceof StoreError && error.code === 'not_found',
+      (error: unknown) =>
+        error instanceof StoreError && ['not_found', 'unreadable'].includes(error.code),
     )
     const limit = sleep(this.#timeout, false, { signal: done.signal, ref: false }).catch(
       () => false,

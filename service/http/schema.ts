@@ -143,6 +143,7 @@ const Problem = (codes: readonly ServiceErrorCode[]) =>
     job: Type.Optional(Type.String({ description: 'URL of the generation' })),
     reason: Type.Optional(Type.String({ description: 'why the object or BTF is invalid' })),
     findings: Type.Optional(Type.Array(BundleFinding)),
+    findingsOmitted: Type.Optional(Type.Integer({ minimum: 1 })),
   })
 
 /** Errors of a request for the BTF of one build, and of one kernel. */

@@ -1,19 +1,36 @@
 /*
- * Files that a client uploads as a multipart form, in memory and with limits. The body of a refused request is read to its
- * end, within the request timeout: a client that is still sending would not see the response.
+ * Files that a client uploads as a multipart form, in memory and with limits. Bytes count as they arrive, against the
+ * memory for all uploads and against the client's share of it: a length that is only announced costs nothing. An upload
+ * that stalls is ended. The body of a refused request is read to its end, within the request timeout: a client that is
+ * still sending would not see the response.
  */
 import { posix } from 'node:path'
-import multipart from '@fastify/multipart'
-import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify'
+import { setTimeout as sleep } from 'node:timers/promises'
+import multipart, { type MultipartFile } from '@fastify/multipart'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import Type, { type TSchema } from 'typebox'
-import type { Quota } from '../concurrency.ts'
+import type { Quota, QuotaLease } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
+import { callerOf } from './requester.ts'
 
 declare module 'fastify' {
   interface FastifySchema {
     /** the multipart form in the body; documented only: the files are checked one by one as they are read */
     form?: TSchema
   }
+  interface FastifyRequest {
+    /** undefined on routes that take no uploads */
+    upload: ActiveUpload | undefined
+  }
+}
+
+/** An upload that is received or worked on. */
+interface ActiveUpload {
+  /** the bytes that have arrived; ends with the response */
+  lease: QuotaLease
+  /** milliseconds without a byte before it is ended */
+  timeout: number
+  reply: FastifyReply
 }
 
 /** The schema of a form with files under one name. */
@@ -62,36 +79,28 @@ export const bodyLimitOf = (limits: UploadLimits): number => sizeOf(limits) + FO
 
 const sizeOf = ({ files, fileSize, size = files * fileSize }: UploadLimits): number => size
 
-/**
- * Lets the routes of an app take forms. All their bytes count against a quota: many uploads that are allowed one by one must
- * not fill the memory. Errors: `busy`.
- */
+/** Lets the routes of an app take forms, and no other bodies. */
 export async function acceptUploads(
   app: FastifyInstance,
-  uploads: Quota,
-  uploadLimits: UploadLimits,
+  { uploads, settings }: { uploads: Quota; settings: { uploadTimeout: number } },
+  { files, fileSize }: UploadLimits,
 ): Promise<void> {
-  const { files, fileSize } = uploadLimits
+  app.removeAllContentTypeParsers() // they would read a body without counting it
   await app.register(multipart, {
     limits: { files, fileSize, fields: 0, parts: files, headerPairs: 32, fieldNameSize: 128 },
   })
-  const most = bodyLimitOf(uploadLimits)
-  app.addHook('onRequest', async ({ raw, headers }, reply) => {
-    if (raw.method === 'GET' || raw.method === 'HEAD') return
-    // content-length can be trusted: no more than that is read
-    const bytes = Math.min(Number(headers['content-length'] ?? most), most)
-    try {
-      reply.raw.once('close', uploads.take(bytes))
-    } catch (error) {
-      raw.resume()
-      throw error
-    }
+  app.decorateRequest('upload', undefined)
+  app.addHook('onRequest', async (request, reply) => {
+    if (request.method === 'GET' || request.method === 'HEAD') return
+    const lease = uploads.lease(callerOf(request))
+    reply.raw.once('close', () => lease.end())
+    request.upload = { lease, timeout: settings.uploadTimeout * 1000, reply }
   })
 }
 
 /**
  * The files under one name in a form, in order. Errors: `invalid_request` for a form with other files or none, `too_large`,
- * `unsupported_media_type`.
+ * `unsupported_media_type`; `busy` if the memory for uploads is used up; `timeout` if the upload stalls.
  */
 export async function filesOf(
   request: FastifyRequest,
@@ -100,35 +109,78 @@ export async function filesOf(
 ): Promise<UploadedFile[]> {
   if (!request.isMultipart())
     throw new ServiceError('unsupported_media_type', 'the body must be multipart/form-data')
+  const { lease, timeout, reply } = request.upload!
+  const received = new AbortController()
   try {
-    const files: UploadedFile[] = []
-    let left = sizeOf(limits)
-    for await (const file of request.files()) {
-      const bytes = await file.toBuffer()
-      if (file.fieldname !== name)
-        throw new ServiceError(
-          'invalid_request',
-          `unexpected form field ${JSON.stringify(file.fieldname)}: expected only ${name}`,
-        )
-      left -= bytes.length
-      if (left < 0)
-        throw new ServiceError(
-          'too_large',
-          `the files together are over the limit of ${sizeOf(limits)} bytes`,
-        )
-      files.push({ name: safeName(file.filename), bytes })
-    }
-    if (files.length > 0) return files
-    throw new ServiceError('invalid_request', `the form has no file in the field ${name}`)
+    return await Promise.race([
+      receive(request, name, limits, lease),
+      untilStalled(request, timeout, received.signal),
+    ])
   } catch (error) {
+    lease.end()
     request.raw.unpipe()
     request.raw.resume()
+    if (error instanceof ServiceError && error.code === 'timeout')
+      reply.header('connection', 'close')
     // errors of the form parser have no status
     if (error instanceof ServiceError || (error as FastifyError).statusCode) throw error
     throw new ServiceError('invalid_request', 'the multipart form could not be parsed', {
       cause: error,
     })
+  } finally {
+    received.abort()
   }
+}
+
+async function receive(
+  request: FastifyRequest,
+  name: string,
+  limits: UploadLimits,
+  lease: QuotaLease,
+): Promise<UploadedFile[]> {
+  const files: UploadedFile[] = []
+  let left = sizeOf(limits)
+  for await (const file of request.files()) {
+    const bytes = await contentOf(file, lease)
+    if (file.fieldname !== name)
+      throw new ServiceError(
+        'invalid_request',
+        `unexpected form field ${JSON.stringify(file.fieldname)}: expected only ${name}`,
+      )
+    left -= bytes.length
+    if (left < 0)
+      throw new ServiceError(
+        'too_large',
+        `the files together are over the limit of ${sizeOf(limits)} bytes`,
+      )
+    files.push({ name: safeName(file.filename), bytes })
+  }
+  if (files.length > 0) return files
+  throw new ServiceError('invalid_request', `the form has no file in the field ${name}`)
+}
+
+/** The bytes of a file, which count as they arrive. Errors: `busy`, `too_large`. */
+async function contentOf({ file }: MultipartFile, lease: QuotaLease): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  for await (const chunk of file) {
+    lease.add(chunk.length)
+    chunks.push(chunk)
+  }
+  if (file.truncated) throw new ServiceError('too_large', 'a file is over the limit of its size')
+  return Buffer.concat(chunks)
+}
+
+/** Rejects when no byte has arrived for `timeout` milliseconds. Errors: `timeout`; the signal's reason. */
+async function untilStalled(
+  { raw: { socket } }: FastifyRequest,
+  timeout: number,
+  signal: AbortSignal,
+): Promise<never> {
+  for (let seen = -1; seen !== socket.bytesRead; ) {
+    seen = socket.bytesRead
+    await sleep(timeout, undefined, { signal })
+  }
+  throw new ServiceError('timeout', `no byte of the upload arrived for ${timeout / 1000} seconds`)
 }
 
 /** A file name that is safe to print. */

@@ -1,6 +1,6 @@
 /* Filters for kernels in a query string: the same as on the command line. */
 import Type from 'typebox'
-import type { KernelFilter } from '../../storage/index.ts'
+import type { KernelFilter, Wanted } from '../../storage/index.ts'
 
 const Word = Type.String({ minLength: 1, maxLength: 255 })
 
@@ -12,7 +12,12 @@ export const FilterQuery = Type.Object({
 })
 
 /** The filter without absent parts: a query may contain other parameters. */
-export const filterOf = ({ distro, version, arch, release }: KernelFilter): KernelFilter => ({
+export const filterOf = <W extends Wanted>({
+  distro,
+  version,
+  arch,
+  release,
+}: Partial<Record<keyof KernelFilter, W>>): Partial<Record<keyof KernelFilter, W>> => ({
   ...(distro !== undefined && { distro }),
   ...(version !== undefined && { version }),
   ...(arch !== undefined && { arch }),

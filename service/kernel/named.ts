@@ -10,6 +10,7 @@ import {
   type KernelFilter,
   type KernelName,
   matchGlob,
+  valuesOf,
 } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
 import { nameOf } from './name.ts'
@@ -84,8 +85,8 @@ function unknownKernel(catalog: Catalog, text: string): ServiceError {
 }
 
 /** The part of a filter because of which no kernel matches. */
-export interface FilterMismatch {
-  field: keyof KernelFilter
+export interface FilterMismatch<F extends string = keyof KernelFilter> {
+  field: F
   value: string
   /** existing values that are similar */
   similar: string[]
@@ -93,7 +94,7 @@ export interface FilterMismatch {
   values: string[]
 }
 
-/** Finds the first part of a filter that excludes the last kernel; undefined for a catalog without kernels. */
+/** Finds the first value of a filter that excludes the last kernel; undefined if each of them matches a kernel. */
 export function explainNoMatch(
   catalog: Catalog,
   { distro, version, arch, release }: KernelFilter,
@@ -102,13 +103,23 @@ export function explainNoMatch(
   for (const [field, value] of Object.entries({ distro, version, arch, release })) {
     if (value === undefined) continue
     const key = field as keyof KernelFilter
-    const before = [...catalog.list(filter)]
+    const matchesNone = (one: string) => catalog.list({ ...filter, [key]: one }).next().done
+    const bad = valuesOf(value).find(matchesNone)
+    if (bad !== undefined) {
+      const before = [...catalog.list(filter)].map(({ record }) => record.kernel[key])
+      return before.length === 0 ? undefined : mismatchOf(key, bad, [...new Set(before)])
+    }
     filter[key] = value
-    if (!catalog.list(filter).next().done) continue
-    const values = [...new Set(before.map(({ record }) => record.kernel[key]))]
-    if (values.length === 0) return undefined
-    const similar = findSimilar(value.replace(/[*?]/g, ''), values)
-    return { field: key, value, similar, values: values.slice(0, MAX_LISTED) }
   }
   return undefined
+}
+
+/** The mismatch of a value, with those of the existing values that help most. */
+export function mismatchOf<F extends string>(
+  field: F,
+  value: string,
+  values: readonly string[],
+): FilterMismatch<F> {
+  const similar = findSimilar(value.replace(/[*?]/g, ''), values)
+  return { field, value, similar, values: values.slice(0, MAX_LISTED) }
 }

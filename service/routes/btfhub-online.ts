@@ -13,7 +13,7 @@ import { servedRecords } from '../cache/archives.ts'
 import { SHORT } from '../cache/btf-bodies.ts'
 import { memoizeFor } from '../concurrency.ts'
 import type { Context } from '../http/context.ts'
-import { disconnectSignal } from '../http/requester.ts'
+import { callerOf, disconnectSignal } from '../http/requester.ts'
 import { resolveBtfForDropIn } from '../http/resolve.ts'
 import {
   bodies,
@@ -58,7 +58,7 @@ export const onlineRoutes =
   async (app) => {
     const { objects } = context
     const form = { files: 1, fileSize: context.settings.uploadLimit }
-    await acceptUploads(app, context.uploadQuota, form)
+    await acceptUploads(app, context, form)
 
     for (const { prefix, newest } of MOUNTS) {
       const recordFor = (request: FastifyRequest, query: Query): Promise<Available> => {
@@ -152,6 +152,9 @@ export const onlineRoutes =
           const stored = { sha256: btf.sha256, modules: moduleDigests(record) }
           const minimized = await objects.minimized(objects.interactive, stored, sent, signal)
           const bytes = await promisify(gzip)(await packTar(kernel.release, minimized.bytes))
+          const answer = context.answers.lease(callerOf(request))
+          reply.raw.once('close', () => answer.end())
+          answer.add(bytes.length)
           return reply.header('cache-control', 'no-store').type(GZIP_TYPE).send(bytes)
         },
       )

@@ -37,10 +37,10 @@ const ARCHIVES = ['application/x-tar', 'application/gzip', 'application/x-xz', '
 export const bundleRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
-    const { store, catalog, pool, settings, uploadQuota } = context
+    const { store, catalog, pool, settings } = context
     const bundles = new Quota(settings.bundles, 'too many bundles are being built; retry later')
     const limits = objectLimits(settings.uploadLimit)
-    await acceptUploads(app, uploadQuota, limits)
+    await acceptUploads(app, context, limits)
 
     app.post(
       '/v1/bundles',
@@ -82,8 +82,9 @@ export const bundleRoutes =
         const { profile, unsupported, zstd, part } = request.query
         const filter = filterOf(request.query)
         const signal = disconnectSignal(reply)
+        const window = settings.bundleWindow
         const bundle = await Bundle.open(
-          { store, catalog, pool, profile, filter, objects, unsupported, zstd },
+          { store, catalog, pool, profile, filter, objects, unsupported, zstd, window },
           signal,
         )
         reply.header('cache-control', 'no-store')

@@ -2,14 +2,18 @@
  * /v1/check: whether BPF objects load on one kernel, or on all that match, and why not. The response has a line for each
  * object and kernel, the same as `btfmill check --json` prints.
  */
+import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { RELOCATION_KINDS } from '../../bpf/index.ts'
+import { mapOrdered } from '../../storage/index.ts'
 import type { Context } from '../http/context.ts'
 import { lines, NDJSON } from '../http/schema.ts'
 import { lineOf } from '../json.ts'
 import {
   attemptOnce,
+  CutLine,
+  cutLines,
   LineError,
   type ObjectTask,
   registerObjectRoute,
@@ -85,22 +89,38 @@ export const checkRoutes =
     registerObjectRoute(app, context, {
       path: '/v1/check',
       summary: 'Whether BPF objects load on one or many kernels, and why not',
-      response: lines('a line for each kernel and object, in the order of the kernels', Line),
-      sendOne: async (task, _, reply) =>
-        reply.type(NDJSON).send(await linesFor(context, task, attemptOnce)),
-      linesFor: (task, attempt) => linesFor(context, task, attempt),
+      response: lines(
+        'a line for each kernel and object, in the order of the kernels',
+        Type.Union([Line, CutLine]),
+      ),
+      sendOne: async ({ answer, objects, ...task }, _, reply) => {
+        const { objects: results, answers } = context
+        const lines = mapOrdered(objects, results.width, (object) =>
+          lineOfOne(context, { ...task, objects: [object] }, attemptOnce),
+        )
+        const whole: Buffer[] = []
+        for await (const line of cutLines(lines, answers.share - CUT_LINE, objects.length)) {
+          answer.add(line.length)
+          whole.push(line)
+        }
+        return reply.type(NDJSON).send(Readable.from(whole))
+      },
+      lineFor: 'each object',
+      line: (task, attempt) => lineOfOne(context, task, attempt),
     })
 
-/** A line for each object. Errors: those of `attempt`. */
-async function linesFor(
+/** Bytes that are left for a `CutLine`. */
+const CUT_LINE = 1024
+
+/** The line for one object. Errors: those of `attempt`. */
+async function lineOfOne(
   context: Context,
   { objects, target, priority, signal }: ObjectTask,
   attempt: TaskAttempt,
-): Promise<string> {
+): Promise<Buffer> {
   const { name: kernel, build } = target
-  const lines = objects.map(async (object) => {
-    const check = () => context.objects.checked(priority, target, object, signal)
-    return lineOf({ object: object.name, kernel, build }, await attempt(object.sha256, check))
-  })
-  return (await Promise.all(lines)).join('')
+  const object = objects[0]!
+  const check = () => context.objects.checked(priority, target, object, signal)
+  const json = await attempt(object.sha256, check)
+  return Buffer.from(lineOf({ object: object.name, kernel, build }, json))
 }

@@ -1,7 +1,11 @@
 /*
  * Requests that apply BPF objects to kernels: to one kernel, by its name or by the digest of its BTF, or to all kernels
- * that match, as lines of JSON. For many kernels the work stays only a few kernels ahead of what the client has read. An
- * error of one kernel is reported in its line. Objects that were too complex for one kernel are not tried on the next.
+ * that match, as lines of JSON. For many kernels the work stays only a few lines ahead of what the client has read, and
+ * a line has a maximum length, so a slow reader costs a bounded amount of memory. An answer for one kernel is complete
+ * before it is sent; a quota counts its bytes until the client has them. The lines of one answer are bounded in total: the
+ * last line tells how many results are missing.
+ *
+ * An error of one kernel is reported in its line. Objects that were too complex for one kernel are not tried on the next.
  */
 import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
@@ -9,10 +13,10 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import Type from 'typebox'
 import { type Catalog, type KernelName, mapOrdered, StoreError } from '../../storage/index.ts'
 import { isDamaged } from '../bundle/member.ts'
-import { Quota } from '../concurrency.ts'
+import { Quota, type QuotaLease } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
-import { disconnectSignal } from '../http/requester.ts'
+import { callerOf, disconnectSignal } from '../http/requester.ts'
 import { resolveBtf } from '../http/resolve.ts'
 import { ChoiceQuery, choiceOf, NDJSON, NO_BTF, problems, Sha256 } from '../http/schema.ts'
 import { acceptUploads, bodyLimitOf, OBJECTS, objectLimits, objectsOf } from '../http/upload.ts'
@@ -22,6 +26,7 @@ import { moduleDigests } from '../kernel/lookup.ts'
 import { kernelOf, nameOf, parseName } from '../kernel/name.ts'
 import { selectTargets } from '../kernel/targets.ts'
 import type { Priority, SentObject } from '../objects/results.ts'
+import { formatSize } from '../size.ts'
 
 const TargetQuery = Type.Object({
   kernel: Type.Optional(
@@ -73,6 +78,12 @@ export interface ObjectTask {
   signal: AbortSignal
 }
 
+/** A task for one BTF, whose answer is complete before it is sent. */
+export interface SingleTask extends ObjectTask {
+  /** counts the bytes of the answer until the client has them */
+  answer: QuotaLease
+}
+
 /** A route that takes BPF objects. */
 export interface ObjectEndpoint {
   path: string
@@ -81,9 +92,11 @@ export interface ObjectEndpoint {
   /** the schema of a 200 response */
   response: object
   /** Sends the response for one BTF. */
-  sendOne(task: ObjectTask, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply>
-  /** The lines of JSON for one of many kernels; `attempt` runs the work. */
-  linesFor(task: ObjectTask, attempt: TaskAttempt): Promise<string>
+  sendOne(task: SingleTask, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply>
+  /** whether each object has a line of its own, or all objects together have one for each kernel */
+  lineFor: 'each object' | 'all objects'
+  /** The line of JSON for one of many kernels, a few megabytes at most; `attempt` runs the work. */
+  line(task: ObjectTask, attempt: TaskAttempt): Promise<Buffer>
 }
 
 /** Registers a route that takes BPF objects and applies them to one kernel, or to all that match. */
@@ -92,13 +105,13 @@ export async function registerObjectRoute(
   context: Context,
   endpoint: ObjectEndpoint,
 ): Promise<void> {
-  const { settings, uploadQuota, catalog } = context
+  const { settings, catalog, answers } = context
   const bulkRequests = new Quota(
     settings.bulkRequests,
     'too many requests for many kernels are running; retry later',
   )
   const limits = objectLimits(settings.uploadLimit)
-  await acceptUploads(app, uploadQuota, limits)
+  await acceptUploads(app, context, limits)
 
   app.post(
     endpoint.path,
@@ -120,21 +133,60 @@ export async function registerObjectRoute(
       const objects = await context.objects.open(await objectsOf(request, limits), signal)
       const target = await singleTarget(context, request, request.query)
       reply.header('cache-control', 'no-store')
-      if (target)
-        return await endpoint.sendOne(
-          { objects, target, priority: interactive, signal },
-          request,
-          reply,
-        )
+      if (target) {
+        const answer = answers.lease(callerOf(request))
+        reply.raw.once('close', () => answer.end())
+        const task = { objects, target, priority: interactive, signal, answer }
+        return await endpoint.sendOne(task, request, reply)
+      }
       reply.raw.once('close', bulkRequests.take())
       const targets = matchingTargets(catalog, request.query)
+      const groups = endpoint.lineFor === 'each object' ? objects.map((one) => [one]) : [objects]
       const attempt = untilTooComplex()
-      const lines = mapOrdered(targets, width, (target) =>
-        endpoint.linesFor({ objects, target, priority: bulk, signal }, attempt),
+      const lines = mapOrdered(tasksOf(targets, groups), width, (task) =>
+        endpoint.line({ ...task, priority: bulk, signal }, attempt),
       )
-      return reply.type(NDJSON).send(Readable.from(lines))
+      const bounded = cutLines(lines, settings.answerLimit, targets.length * groups.length)
+      return reply.type(NDJSON).send(Readable.from(bounded))
     },
   )
+}
+
+/** Every group of objects for every kernel, ordered by kernel. */
+function* tasksOf(
+  targets: readonly TargetBtf[],
+  groups: readonly (readonly SentObject[])[],
+): Generator<Pick<ObjectTask, 'objects' | 'target'>> {
+  for (const target of targets) for (const objects of groups) yield { objects, target }
+}
+
+/** The schema of the last line of an answer that is not whole. */
+export const CutLine = Type.Object(
+  {
+    error: Type.Object({ code: Type.Literal('too_large'), message: Type.String() }),
+    missing: Type.Integer({ minimum: 1, description: 'results that are not in the answer' }),
+  },
+  { description: 'the last line of an answer that has reached its limit' },
+)
+
+/** Yields lines up to `limit` bytes, then a `CutLine` in place of those that are left of `count`. */
+export async function* cutLines(
+  lines: AsyncIterable<Buffer>,
+  limit: number,
+  count: number,
+): AsyncGenerator<Buffer> {
+  let [left, missing] = [limit, count]
+  for await (const line of lines) {
+    left -= line.length
+    if (left < 0) {
+      const results = missing === 1 ? '1 result is missing' : `${missing} results are missing`
+      const message = `the answer is cut at its limit of ${formatSize(limit)}: ${results}; ask for fewer kernels or objects at once`
+      yield Buffer.from(`${jsonOf({ error: { code: 'too_large', message }, missing })}\n`)
+      return
+    }
+    missing--
+    yield line
+  }
 }
 
 /**

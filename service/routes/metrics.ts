@@ -24,6 +24,11 @@ export function registerMetrics(app: FastifyInstance, context: Context): void {
   })
   metrics.gauge('btfmill_catalog_builds', 'Records in the catalog', () => catalog.size)
   metrics.gauge(
+    'btfmill_catalog_unusable_records',
+    'Records that could not be read, are invalid, or are of a newer btfmill',
+    () => catalog.unusable,
+  )
+  metrics.gauge(
     'btfmill_catalog_age_seconds',
     'Seconds since the catalog was last equal to the store',
     () => (readiness.loadedAt === undefined ? undefined : (Date.now() - readiness.loadedAt) / 1000),

@@ -10,7 +10,7 @@ import { bytes, lines, Sha256 } from '../http/schema.ts'
 import { sendMade } from '../http/send.ts'
 import { jsonOf, lineOf } from '../json.ts'
 import { namedWarnings } from '../objects/warnings.ts'
-import { LineError, registerObjectRoute } from './for-kernels.ts'
+import { CutLine, LineError, registerObjectRoute } from './for-kernels.ts'
 
 const Line = Type.Object({
   kernel: Type.String({ description: '`DISTRO/VERSION/ARCH/RELEASE`' }),
@@ -41,6 +41,13 @@ const asciiJson = (texts: readonly string[]): string =>
     /[^\x20-\x7e]/g,
     (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
   )
+/** Bytes of BTF in a line; what objects of large agents need has some hundred thousand. */
+const MAX_IN_LINE = 3 * 1024 * 1024
+
+const tooLarge = (size: number) => ({
+  code: 'too_large',
+  message: `the minimised BTF has ${size} bytes, more than the ${MAX_IN_LINE} of a line: ask for this kernel alone`,
+})
 
 export const minimizeRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
@@ -52,25 +59,30 @@ export const minimizeRoutes =
         'With `kernel` or `digest` the response is BTF; a header `btfmill-warnings` has the warnings that lines have, as a JSON array. Otherwise it is a line of JSON for each kernel that matches. To get an archive, use `/v1/bundles`.',
       response: {
         description: "raw BTF, whose ETag is the bytes' SHA-256; or a line for each kernel",
-        content: { ...bytes('', BTF_TYPE).content, ...lines('', Line).content },
+        content: {
+          ...bytes('', BTF_TYPE).content,
+          ...lines('', Type.Union([Line, CutLine])).content,
+        },
       },
-      sendOne: async ({ objects, target, priority, signal }, request, reply) => {
+      sendOne: async ({ objects, target, priority, signal, answer }, request, reply) => {
         const made = await context.objects.minimized(priority, target, objects, signal)
         const warnings = namedWarnings(objects)
         if (warnings.length > 0) reply.header('btfmill-warnings', asciiJson(warnings))
+        answer.add(made.bytes.length)
         return await sendMade(request, reply, made)
       },
-      linesFor: async ({ objects, target, priority, signal }, attempt) => {
+      lineFor: 'all objects',
+      line: async ({ objects, target, priority, signal }, attempt) => {
         const { name: kernel, build, size: of } = target
         const json = await attempt('all', async () => {
           const made = await context.objects.minimized(priority, target, objects, signal)
+          const size = made.bytes.length
+          if (size > MAX_IN_LINE) return jsonOf({ error: tooLarge(size) })
           const btf = made.bytes.toString('base64')
           const warnings = namedWarnings(objects)
-          return jsonOf({
-            ...{ sha256: made.sha256, size: made.bytes.length, of, btf },
-            ...(warnings.length > 0 && { warnings }),
-          })
+          const content = { sha256: made.sha256, size, of, btf }
+          return jsonOf(warnings.length > 0 ? { ...content, warnings } : content)
         })
-        return lineOf({ kernel, build }, json)
+        return Buffer.from(lineOf({ kernel, build }, json))
       },
     })

@@ -225,17 +225,17 @@ const TASKS: Tasks = {
   },
 }
 
-/** The maximum number of characters of a `Check`; the objects of large agents need some hundred thousand. */
-const MAX_JSON = 64 * 1024 * 1024
+/** The maximum number of bytes of a `Check` in JSON; the objects of large agents need some hundred thousand. */
+export const MAX_JSON = 4 * 1024 * 1024
 
 function boundedJson(check: Check): JsonText {
   let left = MAX_JSON
   const parts = check.programs.map(({ relocations, ...program }) => {
     const lines = relocations.map((relocation) => {
       const json = jsonOf(relocation)
-      left -= json.length
+      left -= Buffer.byteLength(json)
       if (left < 0)
-        throw new BtfError('too_large', `the check has more than ${MAX_JSON} characters of JSON`)
+        throw new BtfError('too_large', `the check has more than ${MAX_JSON} bytes of JSON`)
       return json
     })
     return `${jsonOf(program).slice(0, -1)},"relocations":[${lines.join()}]}`

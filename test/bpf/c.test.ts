@@ -193,3 +193,74 @@ _Static_assert(sizeof(unnamed) == 50, "size");\n`
   t.doesNotThrow(() => compile(text + asserts, 'bpfel', '-fsyntax-only'))
   t.end()
 })
+
+t.test('the header has a prototype of each kfunc, as bpftool 7.8 prints it', (t) => {
+  const pointer = (id: number, type: number): BtfType => {
+    return { kind: 'PTR', id, name: '', type, flag: false }
+  }
+  const tag = (id: number, name: string, type: number, component = -1): BtfType => {
+    return { kind: 'DECL_TAG', id, name, type, component, flag: false }
+  }
+  const func = (id: number, name: string, type: number): BtfType => {
+    return { kind: 'FUNC', id, name, type, linkage: 'static' }
+  }
+  const int = { signed: true, char: false, bool: false, bits: 32, bitOffset: 0 }
+  const text = headerOf([
+    { kind: 'INT', id: 1, name: 'int', size: 4, ...int },
+    { kind: 'STRUCT', id: 2, name: 'task_struct', size: 64, flag: false, members: [] },
+    pointer(3, 2),
+    { kind: 'TYPE_TAG', id: 4, name: 'user', type: 1, flag: false },
+    pointer(5, 4),
+    { kind: 'CONST', id: 6, name: '', type: 5, flag: false },
+    { kind: 'FUNC_PROTO', id: 7, name: '', type: 1, parameters: [{ name: '', type: 3 }] },
+    pointer(8, 7),
+    {
+      ...{ kind: 'FUNC_PROTO', id: 9, name: '', type: 3 },
+      parameters: [
+        { name: 'task', type: 3 },
+        { name: 'flags', type: 6 },
+        { name: 'callback', type: 8 },
+        { name: '', type: 0 },
+      ],
+    },
+    { kind: 'FUNC_PROTO', id: 10, name: '', type: 0, parameters: [] },
+    func(11, 'bpf_second', 9),
+    func(12, 'bpf_first', 10),
+    func(13, 'other', 10),
+    tag(14, 'bpf_kfunc', 11),
+    tag(15, 'bpf_kfunc', 12),
+    tag(16, 'bpf_fastcall', 12),
+    tag(17, 'bpf_fastcall', 13),
+    tag(18, 'bpf_kfunc', 13, 0),
+    tag(19, 'bpf_kfunc', 2),
+  ])
+  t.equal(
+    text.slice(text.indexOf('/* BPF kfuncs */'), text.lastIndexOf('#ifndef BPF_NO_PRESERVE')),
+    `/* BPF kfuncs */
+#ifndef BPF_NO_KFUNC_PROTOTYPES
+extern __bpf_fastcall void bpf_first(void) __weak __ksym;
+extern struct task_struct *bpf_second(struct task_struct *task, int __attribute__((btf_type_tag("user"))) * const flags, int (*callback)(struct task_struct *), ...) __weak __ksym;
+#endif
+
+`,
+  )
+  const use = 'int run(struct task_struct *task) { bpf_first(); return !bpf_second(task, 0, 0); }\n'
+  t.doesNotThrow(() => compile(text + use, 'bpfel', '-fsyntax-only', '-Werror'))
+  const macros = `#define __ksym __attribute__((section(".ksyms")))
+#define __weak __attribute__((weak))\n`
+  t.doesNotThrow(
+    () => compile(macros + text + use, 'bpfel', '-fsyntax-only', '-Werror'),
+    'also after bpf_helpers.h',
+  )
+  t.throws(
+    () =>
+      compile(
+        `#define BPF_NO_KFUNC_PROTOTYPES\n${text}${use}`,
+        'bpfel',
+        '-fsyntax-only',
+        '-Werror',
+      ),
+    /bpf_first/,
+  )
+  t.end()
+})

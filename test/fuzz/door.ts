@@ -32,11 +32,13 @@ import {
   printLayout,
   readBtf,
   relocate,
+  relocateBase,
   resolve,
   sizeOf,
   toDialect,
 } from '../../bpf/index.ts'
 import { coreObjects, littleKernels } from '../helpers/core.ts'
+import { distilledCases } from '../helpers/distilled.ts'
 import { fixture } from '../helpers/fixtures.ts'
 import { base, type InputSort } from './corpus.ts'
 import type { Random } from './random.ts'
@@ -161,6 +163,11 @@ class Visitor extends Account {
     this.write('toDialect', () => toDialect(btf, dialect))
     const split = this.read('parseBtf over this', () => parseBtf(module, { base: btf }))
     if (split) this.write('mergeBtf, base', () => mergeBtf(btf, [split]))
+    const distilled = this.#random.pick(distilledCases)
+    const over = parseBtf(distilled.split, { base: parseBtf(distilled.base) })
+    this.through('relocateBase, kernel', () => relocateBase(over, btf))
+    const onThis = this.read('parseBtf over this', () => parseBtf(distilled.split, { base: btf }))
+    if (onThis) this.through('relocateBase, base', () => relocateBase(onThis, kernels[0]!))
     this.#compare(btf)
     const object = this.#pick(objects, btf)
     this.write('minimizeBtf, kernel', () => minimizeBtf(btf, [object, this.#pick(objects, btf)]))

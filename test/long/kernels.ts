@@ -11,7 +11,7 @@ import { Catalog, getBlob, type KernelFilter, openStore } from '../../storage/in
 const FOLDER = join(import.meta.dirname, '../../.cache/kernels')
 
 /** The newest match of each row is used. Debian 11 gets no new kernels. */
-const KERNELS: readonly Required<Omit<KernelFilter, 'distro'>>[] = [
+const KERNELS: readonly Record<'version' | 'arch' | 'release', string>[] = [
   { version: '11', arch: 'i686', release: '5.10.0-32-686' },
   { version: '11', arch: 'x86_64', release: '5.10.0-32-cloud-amd64' },
   { version: '11', arch: 'aarch64', release: '5.10.0-32-cloud-arm64' },

@@ -29,6 +29,8 @@ export interface Inputs {
   btfs: Buffer[]
   /** directory of the tree to import */
   tree: string
+  /** file of the bundle to export */
+  bundle: string
 }
 
 /** Makes the inputs in a directory. Takes some seconds. */
@@ -43,6 +45,7 @@ export async function makeInputs(directory: string): Promise<Inputs> {
     packages: [],
     btfs: [],
     tree: at('tree'),
+    bundle: at('bundle.tar.gz'),
   }
   for (let variant = 0; variant < VARIANTS; variant++) {
     const packages = makePackages(at(`variant-${variant}`), variant)
@@ -71,8 +74,8 @@ async function btfOf(file: string, scratch: string): Promise<Buffer> {
 interface Run {
   /** arguments of `btfmill`, without the store */
   args(inputs: Inputs, random: Random): string[]
-  /** text of its output when it begins to write */
-  begins: string
+  /** text of its output when it begins to write; without one, nothing tells */
+  begins?: string
 }
 
 export const RUNS = {
@@ -91,6 +94,11 @@ export const RUNS = {
     begins: '"state":"imported"',
   },
   gc: { args: () => ['gc'], begins: '"key":"blobs/' },
+  verify: {
+    args: ({ keyFile }) => ['verify', '--repair', '--secret-key', keyFile],
+    begins: '"repaired":true',
+  },
+  export: { args: ({ bundle }) => ['export', '--profile', 'tree', '-o', bundle] },
 } as const satisfies Record<string, Run>
 
 export type RunName = keyof typeof RUNS
@@ -134,7 +142,7 @@ export async function runFor(
   let said = ''
   child.stdout.setEncoding('utf8').on('data', (piece: string) => {
     said += piece
-    if (began !== undefined || !said.includes(begins)) return
+    if (began !== undefined || begins === undefined || !said.includes(begins)) return
     began = performance.now()
     if (from === 'begin') clock = kill()
   })
@@ -143,7 +151,8 @@ export async function runFor(
   const [status, signal] = await once(child, 'exit')
   clearTimeout(clock)
   const killed = signal === 'SIGKILL'
-  if (!killed && status !== 0) throw new Error(`btfmill ${args[0]}: ${status}: ${await complaint}`)
+  if (!killed && status !== 0)
+    throw new Error(`btfmill ${args[0]}: ${status}: ${await complaint}${said}`)
   const now = performance.now()
   return { killed, start: now - started, begin: began && now - began }
 }

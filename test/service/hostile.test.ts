@@ -435,36 +435,82 @@ t.test('invalid multipart forms are refused', async (t) => {
   t.equal((await ask(`${url}/readyz`)).status, 200)
 })
 
-t.test('concurrent uploads over the quota are refused', async (t) => {
-  const { url } = await start(t, { uploadLimit: 1024 * 1024, uploadMemory: 4 * 1024 * 1024 })
-  const port = Number(new URL(url).port)
-  const type = 'content-type: multipart/form-data; boundary=x\r\ncontent-length: 1000000'
-  const head = `POST ${CUSTOMIZE} HTTP/1.1\r\nhost: x\r\n${type}\r\n\r\n--x\r\n`
-  const sockets = Array.from({ length: 20 }, () => connect(port, '127.0.0.1'))
-  const refused = sockets.map((socket) => {
-    socket.write(head) // and nothing more
-    return new Promise<boolean>((resolve) => {
-      socket.once('data', (answer) =>
-        resolve(/^HTTP\/1\.1 503 .*"code":"busy"/s.test(String(answer))),
-      )
-      socket.once('close', () => resolve(false))
-    })
-  })
-  let count = 0
-  for (const answer of refused)
-    answer.then((is) => {
-      if (is) count++
-    })
-  await until(
-    async () => count,
-    (seen) => seen === 16,
+const FORM_TYPE = 'content-type: multipart/form-data; boundary=x'
+const FILE = '--x\r\ncontent-disposition: form-data; name="bpf"; filename="a"\r\n\r\n'
+
+/** Announces a form with a file of some size, and sends the first `sent` bytes of it. */
+function startUpload(url: string, size: number, sent: number, headers = ''): Socket {
+  const socket = connect(Number(new URL(url).port), '127.0.0.1').on('error', () => {})
+  const head = `POST ${CUSTOMIZE} HTTP/1.1\r\nhost: x\r\n${headers}${FORM_TYPE}\r\n`
+  socket.write(`${head}content-length: ${size}\r\n\r\n${FILE}${'y'.repeat(sent)}`)
+  return socket
+}
+
+/** The first bytes of an answer; empty if the connection is closed without one. */
+async function answerOf(socket: Socket): Promise<string> {
+  for await (const bytes of socket) return String(bytes)
+  return ''
+}
+
+t.test('idle uploads that announce large bodies do not keep others from uploading', async (t) => {
+  const MIB = 1024 * 1024
+  const { url } = await start(t, { uploadLimit: MIB, uploadMemory: 4 * MIB })
+  const idle = Array.from({ length: 60 }, () => startUpload(url, MIB, 0))
+  await Promise.all(idle.map((socket) => once(socket, 'connect')))
+  await sleep(200) // until the server has read the headers
+  const { status } = await sendForm(url, `${FILE}x\r\n--x--`)
+  t.equal(status, 422, 'it is read, and no object')
+  for (const socket of idle) socket.destroy()
+})
+
+t.test('a client has a share of the memory for uploads, and others have theirs', async (t) => {
+  const settings = { uploadLimit: 1024 * 1024, uploadMemory: 8 * 1024 * 1024 }
+  const { url } = await start(t, { ...settings, trustProxy: ['127.0.0.1'] })
+  const from = (client: string) =>
+    Array.from({ length: 4 }, () =>
+      startUpload(url, 1_000_000, 900_000, `x-forwarded-for: ${client}\r\n`),
+    )
+  const greedy = from('192.0.2.1')
+  const refused = await Promise.race(greedy.map(answerOf))
+  t.match(refused, /^HTTP\/1\.1 503 [\s\S]*"code":"busy"/)
+  const headers = { 'content-type': FORM_TYPE.slice(14), 'x-forwarded-for': '192.0.2.2' }
+  const body = `${FILE}${'y'.repeat(900_000)}\r\n--x--`
+  const answer = await request(`${url}${CUSTOMIZE}`, { method: 'POST', headers, body })
+  t.equal(answer.statusCode, 422, 'another client is served')
+  await answer.body.dump()
+  for (const socket of greedy) socket.destroy()
+  const again = { ...headers, 'x-forwarded-for': '192.0.2.1' }
+  const { statusCode } = await until(
+    async () => {
+      const later = await request(`${url}${CUSTOMIZE}`, { method: 'POST', headers: again, body })
+      await later.body.dump()
+      return later
+    },
+    ({ statusCode: status }) => status !== 503,
   )
-  t.equal((await ask(`${url}/v1/kernels`)).status, 200, 'others are answered')
-  for (const socket of sockets) socket.destroy()
-  const form = '--x\r\ncontent-disposition: form-data; name="bpf"; filename="a"\r\n\r\nx\r\n--x--'
-  const { status } = await until(
-    () => sendForm(url, form),
-    (answer) => answer.status !== 503,
-  )
-  t.equal(status, 422, 'and their room is free again')
+  t.equal(statusCode, 422, 'and its room is free again')
+})
+
+t.test('an upload that stalls is ended with 408', async (t) => {
+  const { url } = await start(t, { uploadTimeout: 1 })
+  const before = performance.now()
+  const socket = startUpload(url, 1_000_000, 1000)
+  let answer = ''
+  for await (const bytes of socket) answer += bytes // until the server closes the connection
+  t.match(answer, /^HTTP\/1\.1 408 [\s\S]*"code":"timeout"/)
+  t.ok(performance.now() - before < 15_000, 'long before the timeout of the request')
+})
+
+t.test('a body that is no form is refused on routes that take uploads', async (t) => {
+  const { url } = await start(t)
+  const headers = { 'content-type': 'application/json' }
+  for (const path of ['/v1/check', '/v1/minimize', '/v1/bundles?profile=tree', CUSTOMIZE]) {
+    const { statusCode, body } = await request(`${url}${path}`, {
+      method: 'POST',
+      headers,
+      body: JSON.stringify('x'.repeat(1_000_000)),
+    })
+    t.match(await body.json(), { code: 'unsupported_media_type' }, path)
+    t.equal(statusCode, 415, path)
+  }
 })

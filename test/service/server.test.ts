@@ -1,9 +1,11 @@
 // A server as an operator runs it: addresses, readiness, and a graceful stop.
 import { spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
+import dns from 'node:dns'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { Agent, type IncomingMessage, get as send } from 'node:http'
+import { syncBuiltinESMExports } from 'node:module'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -272,6 +274,85 @@ t.test('a response that is in the socket buffer of a slow reader is sent whole',
   }
 })
 
+/** Makes `localhost` stand for these addresses, as for 127.0.0.1 and ::1 where there is IPv6. */
+function resolveLocalhost(t: Test, addresses: readonly string[]): void {
+  const { lookup } = dns
+  const { lookup: promised } = dns.promises
+  const found = addresses.map((address) => ({ address, family: 4 }))
+  // biome-ignore lint/suspicious/noExplicitAny: overloads
+  const replace = (one: any, other: any) => {
+    Object.assign(dns, { lookup: one })
+    Object.assign(dns.promises, { lookup: other })
+    syncBuiltinESMExports()
+  }
+  replace(
+    (host: string, options: dns.LookupOptions, done: (...results: unknown[]) => void) =>
+      host === 'localhost'
+        ? options.all
+          ? done(null, found)
+          : done(null, addresses[0], 4)
+        : lookup(host, options, done),
+    async (host: string, options: dns.LookupAllOptions) =>
+      host === 'localhost' ? found : await promised(host, options),
+  )
+  t.teardown(() => replace(lookup, promised))
+}
+
+t.test('on localhost, all addresses of IPv4 and IPv6 stop in the same way', async (t) => {
+  const addresses = ['127.0.0.1', '127.0.0.2']
+  resolveLocalhost(t, addresses)
+  const store = await storeOfLarge()
+  for (const grace of [60, 1]) {
+    const config = { listen: 'localhost:0', drain: 0, grace }
+    const server = await startServer({ store, config })
+    t.teardown(() => server.stop())
+    await ready(server.url)
+    const port = Number(new URL(server.url).port)
+    const sockets = addresses.map((address) => connect(port, address).on('error', () => {}))
+    for (const socket of sockets) {
+      socket.write(`GET ${PATH} HTTP/1.1\r\nhost: x\r\n\r\n`)
+      await once(socket, 'readable')
+    }
+    const before = performance.now()
+    const stopped = server.stop()
+    if (grace === 1) {
+      await stopped
+      t.ok(performance.now() - before > 900, 'it waits for the grace period, for every address')
+      t.ok(performance.now() - before < 10_000, 'and not longer')
+      for (const socket of sockets) socket.destroy()
+      continue
+    }
+    await sleep(500) // no byte is read meanwhile
+    // together: the connections close when the last response has been sent
+    const answers = await Promise.all(sockets.map((socket) => socket.toArray()))
+    for (const pieces of answers) {
+      const answer = Buffer.concat(pieces)
+      t.equal(answer.length - answer.indexOf('\r\n\r\n') - 4, LARGE)
+    }
+    await stopped
+  }
+})
+
+t.test('on localhost, the server waits for a response on any address', async (t) => {
+  resolveLocalhost(t, ['127.0.0.1', '127.0.0.2'])
+  const store = await storeOfLarge()
+  const config = { listen: 'localhost:0', drain: 0, grace: 60 }
+  const server = await startServer({ store, config })
+  t.teardown(() => server.stop())
+  await ready(server.url)
+  const socket = connect(Number(new URL(server.url).port), '127.0.0.2')
+  socket.write(`GET ${PATH} HTTP/1.1\r\nhost: x\r\n\r\n`)
+  await once(socket, 'readable')
+  let done = false
+  const stopped = server.stop().then(() => {
+    done = true
+  })
+  await sleep(500)
+  t.notOk(done, 'the response is not sent yet')
+  for await (const _ of socket);
+  await stopped
+})
+
 t.test('a slow reader is cut off when the grace period ends', async (t) => {
   const store = await storeOfLarge()
   const server = await startServer({ store, config: { listen: '127.0.0.1:0', drain: 0, grace: 1 } })
@@ -325,3 +406,28 @@ t.test('a request that outlasts the grace period is closed', async (t) => {
   await closed
   t.pass('it is closed')
 })
+
+t.test(
+  'one record and a snapshot that cannot be read do not keep a server from serving',
+  async (t) => {
+    const root = mkdtempSync(join(tmpdir(), 'server-'))
+    t.teardown(() => rmSync(root, { recursive: true }))
+    const store = await openStore(`file:${root}`)
+    for (const release of ['6.1.0-1-amd64', '6.1.0-2-amd64'])
+      await putRecord(store, recordOf({ release }, { btf: await btfOf(store, RAW.little) }))
+    await Catalog.publish(store)
+    for (const { key } of await Array.fromAsync(store.list('')))
+      if (key.includes('6.1.0-2') || key.startsWith('catalog/')) {
+        rmSync(join(root, key))
+        symlinkSync(join(root, key), join(root, key))
+      }
+    const server = await startServer({ store, config: { listen: '127.0.0.1:0', drain: 0 } })
+    t.teardown(() => server.stop())
+    await ready(server.url)
+    const { statusCode, body } = await request(`${server.url}${PATH}`)
+    t.equal(statusCode, 200)
+    t.ok(Buffer.from(await body.arrayBuffer()).equals(RAW.little))
+    const metrics = await (await request(`${server.url}/metrics`)).body.text()
+    t.match(metrics, /^btfmill_catalog_unusable_records 1$/m)
+  },
+)

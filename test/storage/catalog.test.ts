@@ -176,7 +176,7 @@ t.test('invalid objects among the records are reported once each and skipped', a
   const wrong = {
     [`${prefix}/bad/1.json`]: '{',
     [`${prefix}/bad/2.json`]: JSON.stringify(good),
-    [`${prefix}/bad/3.json`]: JSON.stringify({ ...good, schema: 2 }),
+    [`${prefix}/bad/3.json`]: JSON.stringify({ ...good, schema: 0 }),
     [`${prefix}/bad/4.json`]: JSON.stringify(far),
     'kernels/x': 'x'.repeat(2 ** 20 + 1),
     'kernels/README.md': '# kernels',

@@ -1,6 +1,6 @@
 // Tests the rules for names of distributions: from os-release's name to the one that the catalog uses.
 import t from 'tap'
-import { namesOf } from '../../storage/index.ts'
+import { namesOf, versionIdsOf } from '../../storage/index.ts'
 
 const named = (distro: string, version: string): string[] =>
   namesOf({ distro, version, arch: 'x86_64', release: 'r' }).map(
@@ -24,6 +24,7 @@ t.test('namesOf returns the given name first, then the name by the rule', async 
     'rhel/7.9': 'rhel/7',
     'ol/8.9': 'ol/8',
     'amzn/2018.03': 'amzn/2018',
+    'amzn/2017.09': 'amzn/2018',
     'centos/7.9.2009': 'centos/7',
     'almalinux/8.4': 'almalinux/8',
     'rocky/9.1': 'rocky/9',
@@ -42,4 +43,17 @@ t.test('namesOf returns the given name first, then the name by the rule', async 
   }
   for (const [given, kept] of Object.entries(rules))
     t.same(named(...(given.split('/') as [string, string])), [given, kept], given)
+})
+
+t.test('every VERSION_ID of a stored version leads back to it', async (t) => {
+  for (const name of 'rhel/7 rhel/8 ol/7 ol/8 almalinux/9 rocky/9 amzn/2 amzn/2018 alinux/2 anolis/8 centos/7 debian/12 sles/15.6'.split(
+    ' ',
+  )) {
+    const [distro, version] = name.split('/') as [string, string]
+    const ids = versionIdsOf({ distro, version })!
+    t.ok(ids.length > 0, name)
+    for (const id of ids) t.equal(named(distro, id).at(-1), name, id)
+  }
+  t.equal(versionIdsOf({ distro: 'rhel', version: '99' }), undefined, 'not known')
+  t.same(versionIdsOf({ distro: 'rhel', version: '8.6' }), ['8.6'], 'a VERSION_ID already')
 })

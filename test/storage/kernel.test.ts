@@ -32,6 +32,7 @@ t.test('matchesFilter requires every field of the filter to match', async (t) =>
     { arch: 'i386' },
     { arch: 'I686' },
     { release: '*-686-pae' },
+    { distro: ['ubuntu', 'debian'], version: ['12', '13'], arch: ['amd64', 'x86'] },
     { release: '6.1.0-*[0-9]-686-pae' },
   ]
   for (const filter of wanted) t.ok(matchesFilter(kernel, filter), JSON.stringify(filter))
@@ -39,6 +40,8 @@ t.test('matchesFilter requires every field of the filter to match', async (t) =>
     { distro: 'Debian' },
     { distro: '*' },
     { version: '1' },
+    { version: [] },
+    { distro: ['ubuntu', 'debian'], version: ['11', '13'] },
     { arch: 'x86_64' },
     { arch: '' },
     { release: '6.1.0' },

@@ -5,12 +5,14 @@
 import { execFileSync } from 'node:child_process'
 import { openSync, readFileSync, statSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
-import type { GenerateOptions, OnEvent } from '../../../generator/index.ts'
+import { type GenerateOptions, generateFiles, type OnEvent } from '../../../generator/index.ts'
 import { PAHOLE_LIMITS } from '../../../generator/jobs/pahole.ts'
-import type { BuildRecord, FailureCode } from '../../../storage/index.ts'
+import { type BuildRecord, type FailureCode, verifyStore } from '../../../storage/index.ts'
 import { makeRepository, type Repository } from '../../helpers/apt-repository.ts'
 import { makePackage } from '../../helpers/package.ts'
+import { makeRpm } from '../../helpers/rpm.ts'
 import { makeRunDirectory, type RunDirectory } from '../../helpers/run-directory.ts'
 import { makeSigner } from '../../helpers/signer.ts'
 import { startServer } from '../../helpers/test-server.ts'
@@ -133,13 +135,57 @@ t.test('a vmlinux that is not an ELF file fails with invalid_elf', async (t) => 
 })
 
 t.test(
-  'a vmlinux of another kernel than the package names fails with kernel_mismatch',
+  'a vmlinux of another kernel than the index or the user names fails with kernel_mismatch',
   async (t) => {
     const env = await makeRunDirectory(t)
     const path = join(env.directory, 'vmlinux')
     makeVmlinux(path, { release: '6.1.0-8-test' })
     const file = makePackage(env.directory, path)
-    await fails(t, env, [file], 'kernel_mismatch', /6\.1\.0-8-test, not 6\.1\.0-9-test/)
+    const repository = makeRepository(env.directory, { packages: [file], signer })
+    const message = /6\.1\.0-8-test, not 6\.1\.0-9-test/
+    await fails(t, env, repository, 'kernel_mismatch', message)
+
+    const named = await makeRunDirectory(t)
+    const { store, scratch } = named
+    const given = { release: '6.1.0-9-test', arch: 'x86' }
+    const summary = await generateFiles([file], given, { store, scratch })
+    t.match(summary, { published: 0, failed: { kernel_mismatch: 1 } })
+  },
+)
+
+t.test(
+  'the release and the architecture in the image of a file win over those of its name',
+  async (t) => {
+    const env = await makeRunDirectory(t)
+    const { directory, store, scratch } = env
+    const path = join(directory, 'vmlinux')
+    const azure = '5.15.118.1-1.cm2'
+    makeVmlinux(path, { release: azure, machine: 'x86_64' })
+    const at = `usr/lib/debug/lib/modules/${azure}/vmlinux`
+    const rpm = makeRpm(directory, {
+      version: '5.15.118.1',
+      release: '1.cm2',
+      files: { [at]: path },
+    })
+    const wsl = '5.15.90.1-microsoft-standard-WSL2'
+    makeVmlinux(path, { release: wsl, machine: 'x86_64' })
+    const deb = makePackage(directory, path, {
+      name: `linux-image-${wsl.toLowerCase()}-dbg`,
+      files: { [`usr/lib/debug/boot/vmlinux-${wsl}`]: path },
+    })
+    makeVmlinux(path, { release: '6.1.0-1-arm64', machine: 'aarch64' })
+    await env.run([rpm, deb])
+    await generateFiles([path], { arch: 'arm64' }, { store, scratch })
+    const made = (await env.records()).map(({ kernel, failure }) => [
+      kernel.arch,
+      kernel.release,
+      failure?.message,
+    ])
+    t.same(made, [
+      ['aarch64', '6.1.0-1-arm64', undefined],
+      ['x86_64', azure, undefined],
+      ['x86_64', wsl, undefined],
+    ])
   },
 )
 
@@ -337,6 +383,31 @@ t.test(
     t.match(await env.records(), [{ failure: undefined, btf: {} }], 'one record, without a failure')
   },
 )
+
+t.test('a run makes damaged BTF again that verifyStore has set aside', async (t) => {
+  const env = await makeRunDirectory(t)
+  const repository = makeRepository(env.directory, { packages: [packageWith(env)], signer })
+  await env.run(repository)
+  const [before] = (await env.records()) as [BuildRecord]
+  const blobs = await Array.fromAsync(env.store.list('blobs/'))
+  await env.store.put(blobs[0]!.key, Buffer.from('damaged'))
+  await Array.fromAsync(verifyStore(env.store, { repair: true }))
+  t.match(await env.run(repository), { published: 1, skipped: 0 })
+  t.match(await env.run(repository), { published: 0, skipped: 1 })
+  t.match(await env.records(), [{ btf: before.btf, failure: undefined }])
+  await env.verify()
+})
+
+t.test('a record of a newer btfmill is replaced neither by BTF nor by a failure', async (t) => {
+  const env = await makeRunDirectory(t)
+  const file = packageWith(env)
+  await env.run([file])
+  const [{ key } = { key: '' }] = await Array.fromAsync(env.store.list('kernels/'))
+  const newer = '{"schema": 9}'
+  await env.store.put(key, Buffer.from(newer))
+  t.match(await env.run([file]), { published: 0, failed: { store_failed: 1 } })
+  t.equal(await text((await env.store.get(key)).body), newer)
+})
 
 /** The path of a package in a repository. */
 function pooled({ directory }: Repository, file: string): string {

@@ -3,17 +3,19 @@ import { jobIdOf, jobOf, jobOfFile, nameOf } from '../../../generator/jobs/job.t
 import type { KernelPackage } from '../../../generator/sources/source.ts'
 
 t.test("a .deb's file name tells the kernel, the package and its version", (t) => {
-  const kernel = { distro: 'custom', version: 'rolling', arch: 'i686', release: '6.1.0-54-686-pae' }
+  const kernel = { distro: 'custom', version: 'rolling' }
+  const guess = { arch: 'i686', release: '6.1.0-54-686-pae' }
   const file = 'linux-image-6.1.0-54-686-pae-dbg_6.1.190-1_i386.deb'
   for (const url of [file, `/tmp/a_b/${file}`, `http://host.example/pool/${file}?a=/b#c`]) {
     t.match(jobOfFile(url, {}), {
       kernel,
+      guess,
       package: { name: 'linux-image-6.1.0-54-686-pae-dbg', version: '6.1.190-1', url },
       format: 'deb',
     })
   }
   t.match(jobOfFile('linux-image-unsigned-5.4.0-1-generic-dbgsym_5.4.0-1.1_amd64.ddeb', {}), {
-    kernel: { arch: 'x86_64', release: '5.4.0-1-generic' },
+    guess: { arch: 'x86_64', release: '5.4.0-1-generic' },
     format: 'deb',
   })
   t.equal(
@@ -28,15 +30,15 @@ t.test("a .deb's file name tells the kernel, the package and its version", (t) =
 t.test("an .rpm's file name tells the kernel, the package and its version", (t) => {
   const rpm = (file: string) => jobOfFile(`https://host.example/debug/${file}`, {})
   t.match(rpm('kernel-debuginfo-5.14.0-611.5.1.el9_7.x86_64.rpm'), {
-    kernel: { arch: 'x86_64', release: '5.14.0-611.5.1.el9_7.x86_64' },
+    guess: { arch: 'x86_64', release: '5.14.0-611.5.1.el9_7.x86_64' },
     package: { name: 'kernel-debuginfo', version: '5.14.0-611.5.1.el9_7' },
     format: 'rpm',
   })
   t.match(rpm('kernel-uek-debuginfo-5.15.0-1.2.3.el8uek.aarch64.rpm'), {
-    kernel: { arch: 'aarch64', release: '5.15.0-1.2.3.el8uek.aarch64' },
+    guess: { arch: 'aarch64', release: '5.15.0-1.2.3.el8uek.aarch64' },
   })
   t.match(rpm('kernel-default-debuginfo-5.14.21-150500.55.7.1.x86_64.rpm'), {
-    kernel: { arch: 'x86_64', release: '5.14.21-150500.55.7-default' },
+    guess: { arch: 'x86_64', release: '5.14.21-150500.55.7-default' },
     package: { name: 'kernel-default-debuginfo', version: '5.14.21-150500.55.7.1' },
     format: 'rpm',
   })
@@ -48,6 +50,14 @@ t.test('the kernel that the user names wins over the file name', (t) => {
   const given = { distro: 'debian', version: '12', arch: 'x86_64', release: '6.1.0-1-amd64' }
   const job = jobOfFile('linux-image-6.1.0-54-686-pae-dbg_6.1.190-1_i386.deb', given)
   t.same(job.kernel, given)
+  t.same(nameOf(job), given)
+  for (const [arch, machine] of [
+    ['arm64', 'aarch64'],
+    ['AMD64', 'x86_64'],
+    ['i386', 'i686'],
+    ['ppc64el', 'ppc64le'],
+  ] as const)
+    t.equal(jobOfFile('vmlinux', { ...given, arch }).kernel.arch, machine)
   t.end()
 })
 

@@ -7,7 +7,7 @@ import {
   OnDemandGenerator,
   type OnDemandOptions,
 } from '../../../generator/index.ts'
-import { Catalog } from '../../../storage/index.ts'
+import { Catalog, verifyStore } from '../../../storage/index.ts'
 import { makeRepository } from '../../helpers/apt-repository.ts'
 import { makePackage } from '../../helpers/package.ts'
 import { IMPATIENT, makeRunDirectory } from '../../helpers/run-directory.ts'
@@ -87,6 +87,16 @@ t.test('a kernel that many clients request under any of its names is generated o
     'a second request',
   )
   t.equal(asked(/\.deb$/), 1, 'needs no download')
+})
+
+t.test('lost BTF is made again on request', async (t) => {
+  const { generator, asked, store } = await open(t, (directory) => [packageOf(directory)])
+  await generator.done(generator.submit(KERNEL)!.id)
+  for await (const { key } of store.list('blobs/')) await store.delete(key)
+  await Array.fromAsync(verifyStore(store, { repair: true }))
+  t.match(await generator.done(generator.submit(KERNEL)!.id), { state: 'published' })
+  t.equal(asked(/\.deb$/), 2)
+  t.same(await Array.fromAsync(verifyStore(store)), [])
 })
 
 t.test('all builds of a kernel are generated', async (t) => {

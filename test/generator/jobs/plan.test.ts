@@ -1,3 +1,5 @@
+import { rmSync, symlinkSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import t from 'tap'
 import { type PlanOptions, plan } from '../../../generator/jobs/plan.ts'
 import type { KernelPackage } from '../../../generator/sources/source.ts'
@@ -114,9 +116,21 @@ t.test('a failure that a fast clock recorded is due at once', async (t) => {
 
 t.test('a package whose record is invalid is due', async (t) => {
   const store = await openStore('memory:')
-  await store.put(recordKey(kernel, found.version), Buffer.from('{"schema": 2}'))
+  await store.put(recordKey(kernel, found.version), Buffer.from('{"schema": 0}'))
   const { jobs } = await plan([found], { store, fingerprint: 'current', earlyStop: false })
   t.same(jobs, [found])
+})
+
+t.test('a record that cannot be read, or is of a newer btfmill, is left alone', async (t) => {
+  const store = await openStore(`file:${t.testdir()}/store`)
+  await store.put(recordKey(kernel, found.version), Buffer.from('{"schema": 2}'))
+  const other = { ...found, kernel: { ...kernel, release: '6.1.0-8-686' } }
+  const key = recordKey(other.kernel, other.version)
+  await store.put(key, Buffer.from('x'))
+  rmSync(join(store.url.slice('file:'.length), key))
+  symlinkSync(basename(key), join(store.url.slice('file:'.length), key))
+  const settings = { store, fingerprint: 'current', earlyStop: false }
+  t.same(await plan([found, other], settings), { jobs: [], skipped: 0, postponed: 2 })
 })
 
 t.test('a store that cannot be read makes the plan fail', async (t) => {

@@ -4,13 +4,21 @@
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, readdirSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import t from 'tap'
 import { makePackage } from '../../helpers/package.ts'
 import { makeRunDirectory, type RunDirectory } from '../../helpers/run-directory.ts'
 import { type ImageOptions, makeVmlinux, manyStructs } from '../../helpers/vmlinux.ts'
+import { until } from '../../helpers/wait-until.ts'
 
 const MAIN = join(import.meta.dirname, '../../../service/cli/main.ts')
 
@@ -128,3 +136,66 @@ for (const moment of ['"started"', '"unpack"', '"pahole"', '"check"', '"publish"
     },
   )
 }
+
+/** Writes a program called `name` that tells its process id and then sleeps. Returns the file with the id. */
+function sleeper(directory: string, name: string, version = ''): string {
+  const mark = join(directory, `${name}.pid`)
+  const script = `#!/bin/sh
+[ "$1" = --version ] && { echo '${version}'; exit; }
+echo $$ > '${mark}.new' && mv '${mark}.new' '${mark}'
+exec sleep 600
+`
+  writeFileSync(join(directory, name), script, { mode: 0o755 })
+  return mark
+}
+
+/** Starts Node with programs of `directory` first, and kills it once the sleeper runs. Returns the sleeper's id. */
+async function killBeside(mark: string, directory: string, args: readonly string[]) {
+  const env = { ...process.env, PATH: `${directory}:${process.env.PATH}` }
+  const child = spawn(process.execPath, args, { env, stdio: 'ignore' })
+  const ended = once(child, 'exit')
+  await until(
+    async () => existsSync(mark) || child.exitCode !== null,
+    (isThere) => isThere,
+  )
+  const pid = readFileSync(mark, 'utf8').trim()
+  const wasThere = existsSync(`/proc/${pid}`)
+  child.kill('SIGKILL')
+  await ended
+  return { pid, wasThere }
+}
+
+/** Whether a process runs: one that has ended may still be listed as a zombie. */
+function isRunning(pid: string): boolean {
+  try {
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  } catch {
+    return false
+  }
+}
+
+t.test('pahole and xz end with a process that SIGKILL ends', async (t) => {
+  const { directory, storeUrl, scratch } = await makeRunDirectory(t)
+  const storage = join(import.meta.dirname, '../../../storage')
+  const evaluate = (code: string) => ['--input-type=module', '--eval', code]
+  const bundle = join(import.meta.dirname, '../../../service/bundle/compress.ts')
+  for (const [name, args] of [
+    ['pahole', [MAIN, 'generate', '--store', storeUrl, '--scratch', scratch, small]],
+    ['xz', evaluate(`(await import('${storage}/xz.ts')).compressXz(Buffer.alloc(9), 999)`)],
+    [
+      'xz',
+      evaluate(`for await (const _ of (await import('${bundle}')).compress(
+        (async function* () { yield Buffer.alloc(9) })(), 'xz', 9));`),
+    ],
+  ] as const) {
+    const programs = mkdtempSync(join(directory, 'programs-'))
+    const mark = sleeper(programs, name, 'v1.24')
+    const { pid, wasThere } = await killBeside(mark, programs, args)
+    t.ok(wasThere, `${name} ran`)
+    await until(
+      async () => isRunning(pid),
+      (runs) => !runs,
+    )
+    t.notOk(isRunning(pid), `${name} has ended`)
+  }
+})

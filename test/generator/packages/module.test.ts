@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { mergeBtf, parseBtf, readBtf } from '../../../bpf/index.ts'
+import { encodeBtf, mergeBtf, parseBtf, readBtf } from '../../../bpf/index.ts'
 import { ALL_MODULES, type OnEvent } from '../../../generator/index.ts'
 import { ModuleSet } from '../../../generator/packages/module.ts'
 import {
@@ -249,6 +249,58 @@ t.test(
         modules: { late_one: {} },
       },
     ])
+  },
+)
+
+/** Writes a module without debug info, whose BTF stands on a distilled base with a `list_head` of some size. */
+function makeDistilled(path: string, name: string, size: number): void {
+  const empty = { flag: false, members: [] }
+  const base = encodeBtf([{ kind: 'STRUCT', id: 1, name: 'list_head', size, ...empty }])
+  const list = { name: 'list', type: 1, bitOffset: 0, bitfieldSize: 0 }
+  const members = [list, { ...list, name: 'next', type: 3, bitOffset: size * 8 }]
+  const split = encodeBtf(
+    [
+      { kind: 'STRUCT', id: 2, name, size: size + 4, flag: false, members },
+      { kind: 'PTR', id: 3, name: '', type: 2, flag: false },
+    ],
+    { base: parseBtf(base) },
+  )
+  writeFileSync(`${path}.base`, base)
+  writeFileSync(`${path}.split`, split)
+  makeModule(path, name, { debug: false })
+  const sections = [`.BTF=${path}.split`, `.BTF.base=${path}.base`]
+  const added = sections.flatMap((section) => ['--add-section', section])
+  execFileSync('llvm-objcopy', [...added, path])
+}
+
+t.test(
+  "a module with a distilled base is published over the kernel's BTF, if it fits",
+  async (t) => {
+    for (const settings of [{ embedded: true }, {}]) {
+      const runDirectory = await makeRunDirectory(t)
+      const at = (name: string) => join(runDirectory.directory, name)
+      makeVmlinux(at('vmlinux'), { btf: true })
+      makeDistilled(at('fits.ko'), 'fits', 8)
+      makeDistilled(at('other.ko'), 'other', 16)
+      const files = {
+        [`${MODULES}/vmlinux`]: at('vmlinux'),
+        [`${MODULES}/updates/fits.ko`]: at('fits.ko'),
+        [`${MODULES}/updates/other.ko`]: at('other.ko'),
+      }
+      const file = makePackage(runDirectory.directory, undefined, { files })
+      const repository = makeRepository(runDirectory.directory, { packages: [file], signer })
+      const wanted = { ...settings, modules: [ALL_MODULES] }
+      t.match(await runDirectory.run(repository, wanted), { published: 1, failed: {} })
+      const [record] = (await runDirectory.records()) as [BuildRecord]
+      t.match(record.moduleFailures, {
+        other: { code: 'kernel_mismatch', message: /no STRUCT list_head that fits 16 bytes/ },
+      })
+      const { base, module } = await open(runDirectory, record, 'fits')
+      t.match(module.type(module.find('fits', 'STRUCT')!), {
+        members: [{ name: 'list', type: base.find('list_head') }, { name: 'next' }],
+      })
+      t.same([module.startId, module.typeCount], [base.endId, 2])
+    }
   },
 )
 

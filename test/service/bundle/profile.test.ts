@@ -46,13 +46,33 @@ const FEDORA = {
   machine: 'x86_64',
   release: '5.3.7-301.fc31.x86_64',
 }
-const MACHINES: readonly (Machine & { btf: string })[] = [
+/** `stored`: the store's version, where VERSION_ID has more digits */
+const MACHINES: (Machine & { btf: string; stored?: string })[] = [
   ...[DEBIAN, SID, UBUNTU, FEDORA].map((machine) => ({ ...machine, btf: 'x86_64' })),
   { ...CENTOS, btf: 'i686' },
   { ...UBUNTU, machine: 'aarch64', btf: 'i686' },
 ]
+/** Machines whose VERSION_ID is not the version under which the store has their kernels. */
+const MINOR_VERSIONS = [
+  ['rhel', '8', '8.6', '4.18.0-372.9.1.el8.x86_64'],
+  ['rhel', '8', '8.10', '4.18.0-372.9.1.el8.x86_64'],
+  ['ol', '7', '7.9', '3.10.0-1160.el7.x86_64'],
+  ['almalinux', '9', '9.4', '5.14.0-427.13.1.el9_4.x86_64'],
+  ['rocky', '9', '9.4', '5.14.0-427.13.1.el9_4.x86_64'],
+  ['amzn', '2018', '2018.03', '4.14.355-190.624.amzn1.x86_64'],
+  ['amzn', '2018', '2017.09', '4.14.33-51.37.amzn1.x86_64'],
+] as const
+for (const [id, stored, versionId, release] of MINOR_VERSIONS)
+  MACHINES.push({
+    osRelease: `ID="${id}"\nVERSION_ID="${versionId}"\n`,
+    machine: 'x86_64',
+    release,
+    btf: 'x86_64',
+    stored,
+  })
 const bundles = await bundlesOfKernels([
   ...KERNELS,
+  ...MINOR_VERSIONS.map(([distro, version, , release]) => ({ distro, version, release })),
   { distro: 'ubuntu', version: '20.04', arch: 'aarch64', release: UBUNTU.release, btf: 'i686' },
 ])
 
@@ -150,7 +170,7 @@ t.test(
     )
     const members = await membersOf(DECOMPRESSORS.xz!(archive))
     for (const { osRelease, machine, release, btf } of MACHINES) {
-      if (machine !== 'x86_64') continue
+      if (machine !== 'x86_64' || /almalinux|rocky/.test(osRelease)) continue
       // getEmbeddedBTF: the platform, the version (Ubuntu only), the release
       const id = field(osRelease, 'ID').replaceAll('"', '')
       const version = field(osRelease, 'VERSION_ID').replaceAll('"', '')
@@ -178,9 +198,9 @@ t.test(
     const { archive, manifest } = await bundles.pack({ profile: 'btfhub' })
     const directory = t.testdir()
     execFileSync('tar', ['-x', '-C', directory], { input: archive })
-    for (const { osRelease, machine, release, btf } of MACHINES) {
+    for (const { osRelease, machine, release, btf, stored } of MACHINES) {
       const id = field(osRelease, 'ID').replaceAll('"', '')
-      const version = field(osRelease, 'VERSION_ID').replaceAll('"', '') || 'sid'
+      const version = stored ?? (field(osRelease, 'VERSION_ID').replaceAll('"', '') || 'sid')
       const path = `${id}/${version}/${machine === 'aarch64' ? 'arm64' : machine}/${release}.btf.tar.xz`
       execFileSync('tar', ['-xJf', join(directory, path), '-C', directory])
       t.ok(readFileSync(join(directory, `${release}.btf`)).equals(rawOf(btf)), path)
@@ -188,6 +208,36 @@ t.test(
     }
   },
 )
+
+t.test(
+  'tree: each machine finds its BTF by os-release, and no content is stored twice',
+  async (t) => {
+    const { archive, kernels } = await bundles.pack({})
+    const tar = DECOMPRESSORS.xz!(archive)
+    const directory = t.testdir()
+    execFileSync('tar', ['-x', '-C', directory], { input: tar })
+    for (const { osRelease, machine, release, btf } of MACHINES) {
+      const id = field(osRelease, 'ID').replaceAll('"', '')
+      const version = field(osRelease, 'VERSION_ID').replaceAll('"', '') || 'sid'
+      const arch = machine === 'aarch64' ? 'arm64' : machine
+      const path = join(directory, id, version, arch, `${release}.btf`)
+      t.ok(readFileSync(path).equals(rawOf(btf)), path)
+    }
+    const members = await membersOf(tar)
+    const files = members.filter(({ type, name }) => type === 'file' && name.endsWith('.btf'))
+    t.equal(files.length, 2, 'all other members are links')
+    t.ok(members.some(({ name, type }) => type === 'link' && name.startsWith('rhel/8.10/')))
+    t.equal(kernels, 13, 'a kernel with several members counts once')
+  },
+)
+
+t.test('a version whose VERSION_IDs are not known is reported, not written', async (t) => {
+  const { pack } = await bundlesOfKernels([{ distro: 'rhel', version: '99' }])
+  for (const profile of ['bcc', 'inspektor-gadget', 'tree'] as const)
+    t.match((await pack({ profile })).findings, [
+      { code: 'not_representable', message: /VERSION_ID for rhel 99 are not known/ },
+    ])
+})
 
 t.test('tree: libbpf relocates against an unpacked member as against the whole BTF', async (t) => {
   const { archive } = await bundles.pack({ objects: [objectFile('task')] })

@@ -70,6 +70,7 @@ t.test('import reads back every profile that names version and architecture', as
   for (const kernel of [
     { distro: 'debian', version: '12', release: '6.12.107+deb13-amd64' },
     { distro: 'centos', version: '7', release: '3.10.0-1160.el7.x86_64' },
+    { distro: 'rhel', version: '8', release: '4.18.0-372.9.1.el8.x86_64' },
     { distro: 'ubuntu', version: '20.04', arch: 'aarch64', release: '5.4.0-1001-aws' },
   ])
     await putRecord(home, recordOf(kernel, { btf }))

@@ -1,6 +1,6 @@
 // btfmill generate: its output for people, pipes and programs, its exit status, and its end by signals.
 import { spawnSync } from 'node:child_process'
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { request } from 'undici'
@@ -40,20 +40,17 @@ t.test(
   'generate finishes with broken packages, prints them by retry class, and exits 1',
   async (t) => {
     const { args, records, leftovers } = await makeBroken(t)
-    const { status, stdout, stderr } = await run('generate', ...args, '/nowhere/vmlinux')
+    const { status, stdout, stderr } = await run('generate', ...args)
     t.equal(status, 1)
     const [summary, empty, head, ...rows] = stdout.trimEnd().split('\n')
-    t.equal(summary, '1 published; 0 there already; 5 failed')
+    t.equal(summary, '1 published; 0 there already; 4 failed')
     t.equal(empty, '')
-    t.equal(head, 'retry  failure             packages  next try')
+    t.equal(head, 'retry  failure     packages  next try')
     t.same(rows.slice(0, 2), [
-      'never  no_dwarf            2         with another btfmill or pahole',
-      'never  no_vmlinux          1         with another btfmill or pahole',
+      'never  no_dwarf    2         with another btfmill or pahole',
+      'never  no_vmlinux  1         with another btfmill or pahole',
     ])
-    t.same(rows.slice(2).sort(), [
-      'later  not_found_upstream  1         when the pause is over',
-      'later  truncated           1         when the pause is over',
-    ])
+    t.same(rows.slice(2).sort(), ['later  truncated   1         when the pause is over'])
     t.notMatch(stdout + stderr, ESCAPES)
     const lines = stderr.trimEnd().split('\n')
     t.ok(lines.includes('6.1.0-3-test i686: failed: no_dwarf: vmlinux has no .debug_info'))
@@ -66,13 +63,79 @@ t.test(
         ['no_dwarf', false],
         ['no_dwarf', false],
         ['no_vmlinux', false],
-        ['not_found_upstream', true],
       ],
       'failures are stored',
     )
     t.ok((await leftovers()).every((path) => path.startsWith('store/blobs/')))
   },
 )
+
+t.test('generate refuses a path that is not a readable file, and creates no store', async (t) => {
+  const directory = t.testdir({ vmlinux: '' })
+  const store = join(directory, 'store')
+  for (const [path, why] of [
+    [join(directory, 'typo.deb'), 'it does not exist'],
+    [`file://${join(directory, 'typo.deb')}`, 'it does not exist'],
+    [directory, 'expected a regular file'],
+    ['/dev/null', 'expected a regular file'],
+  ] as const) {
+    const ended = await run('generate', '--store', store, join(directory, 'vmlinux'), path)
+    t.match(ended, { status: 1, stderr: /invalid_file: invalid file ".*": / })
+    t.match(ended.stderr, why, path)
+    t.notOk(existsSync(store), path)
+  }
+})
+
+t.test('generate refuses filters that no source has, and lists the near values', async (t) => {
+  const store = join(t.testdir(), 'store')
+  for (const [filters, message] of [
+    [['--distro', 'debian', '--distro', 'debain'], '--distro debain: did you mean debian?'],
+    [['--distro', 'debian', '--distro-version', 'trixie'], '--distro-version trixie: there are '],
+    [['--distro', 'alma', '--distro-version', '99.1'], '--distro-version 99.1: there are '],
+    [['--arch', 'x86-46'], '--arch x86-46: did you mean x86_64?'],
+    [['--distro', 'ubuntu', '--arch', 'loong64'], '--arch loong64: there are '],
+  ] as const) {
+    const ended = await run('generate', '--dry-run', '--store', store, ...filters)
+    t.match(ended, { status: 1, stderr: `unknown_source: no source has ${message}` })
+  }
+  t.notOk(existsSync(store))
+})
+
+t.test(
+  'generate takes repeated filters together, and refuses a release without package',
+  async (t) => {
+    const shop = await makeDeployment(t, 3)
+    const releases = (...names: string[]) => names.flatMap((name) => ['--release', name])
+    const typo = shop.generate(...releases('6.1.0-1-test', '6.1.0-7-tset'))
+    t.match(await typo.ended, {
+      status: 1,
+      stderr: /unknown_source: no packages match --release 6\.1\.0-7-tset: did you mean 6\.1\.0-/,
+    })
+    t.same(await shop.records(), [], 'nothing was generated')
+
+    const args = [...releases('6.1.0-0-*', '6.1.0-2-test'), '--arch', 'x86', '--arch', 'i386']
+    const wanted = ['6.1.0-0-test', '6.1.0-2-test']
+    const trial = shop.generate('--dry-run', ...args)
+    t.match(await trial.ended, { status: 0 })
+    const due = trial.lines.filter((line) => (line.event as string) === 'due') as unknown as {
+      kernel: { release: string }
+    }[]
+    t.same(due.map(({ kernel }) => kernel.release).sort(), wanted, 'what would be made')
+    t.same(await shop.records(), [], 'a dry run writes nothing')
+
+    const run = shop.generate(...args)
+    t.match(await summaryOf(run), { published: 2 })
+    const made = (await shop.records()).map(({ kernel }) => kernel.release)
+    t.same(made.sort(), wanted)
+    t.match(await shop.generate('--dry-run', ...args).ended, { status: 0 })
+  },
+)
+
+t.test('files are of one kernel: a repeated filter is wrong usage', async (t) => {
+  const file = join(t.testdir({ vmlinux: '' }), 'vmlinux')
+  const ended = await run('generate', file, '--distro', 'debian', '--distro', 'ubuntu')
+  t.match(ended, { status: 2, stderr: 'invalid filters "debian", "ubuntu"' })
+})
 
 t.test('generate --json prints one event per line, and the summary last', async (t) => {
   const { args } = await makeBroken(t)

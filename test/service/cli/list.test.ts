@@ -51,6 +51,7 @@ t.test('list says which filter matches no kernel, and which values are near', as
   const cases = [
     [['--distro', 'debain'], 'no kernels match --distro debain: did you mean debian?'],
     [['--distro', 'debian', '--distro-version', '13'], '--distro-version 13: did you mean 12?'],
+    [['--distro', 'debian', '--distro', 'ubuntu'], '--distro ubuntu: there are debian'],
     [['--release', '6.1.0-65-amd64'], 'did you mean 6.1.0-55-amd64 or 6.1.0-56-amd64?'],
     [['--arch', 'riscv64'], 'no kernels match --arch riscv64: there are i686, s390x, x86_64'],
   ] as const

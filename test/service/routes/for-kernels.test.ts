@@ -95,7 +95,8 @@ t.test('every line matches its schema in the OpenAPI document', async (t) => {
     t.ok(lines.some((line) => line.error) && lines.some((line) => !line.error))
     for (const line of lines) {
       t.ok(validate(line), JSON.stringify(validate.errors))
-      const known = Object.keys(contentSchema.properties)
+      const [result] = contentSchema.anyOf // the other one is that of an answer that is cut
+      const known = Object.keys(result.properties)
       t.ok(Object.keys(line).every((key) => known.includes(key)))
     }
   }

@@ -1,0 +1,161 @@
+// Objects with answers that are far larger than they are: what a request may say is bounded, and a slow reader costs little.
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { connect, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import t from 'tap'
+import { request, type FormData as UndiciFormData } from 'undici'
+import { decodeManifest } from '../../../service/bundle/manifest.ts'
+import type { ObjectFile } from '../../../service/bundle/member.ts'
+import { openStore, sha256Of } from '../../../storage/index.ts'
+import { bundlesOfKernels, formOf, objectFile, putKernels, rawOf } from '../../helpers/bundles.ts'
+import { storeOf } from '../../helpers/command.ts'
+import { floodObject } from '../../helpers/flood-object.ts'
+import { serve } from '../../helpers/serve-process.ts'
+import { ask, startTestService } from '../../helpers/test-service.ts'
+
+const MIB = 1024 * 1024
+const KERNELS = 6
+const OBJECTS = 32
+/** Half seconds without progress after which nothing is to come. */
+const SETTLED = 4
+const X86 = sha256Of(rawOf('x86_64'))
+const task = objectFile('task')
+
+/** Objects whose answers have 700 characters for each of their relocations. */
+const flood = (relocations: number, count = OBJECTS): ObjectFile[] =>
+  Array.from({ length: count }, (_, n) => ({
+    name: `flood-${n}.o`,
+    bytes: floodObject(400, relocations, `${n}`),
+  }))
+
+const kernels = Array.from({ length: KERNELS }, (_, n) => ({
+  machine: 'x86_64',
+  release: `4.1-${n}`,
+}))
+
+async function post(url: string, path: string, objects: readonly ObjectFile[]) {
+  const body = formOf(...objects) as unknown as UndiciFormData
+  const answer = await request(`${url}${path}`, { method: 'POST', body })
+  const text = await answer.body.text()
+  return { status: answer.statusCode, text, lines: text.trimEnd().split('\n') }
+}
+
+/** Sends objects to /v1/check for all kernels, and reads nothing. */
+async function sendAndWait(url: string, objects: readonly ObjectFile[]): Promise<Socket> {
+  const form = formOf(...objects)
+  const encoded = new Response(form)
+  const body = Buffer.from(await encoded.arrayBuffer())
+  const socket = connect(Number(new URL(url).port), '127.0.0.1').pause()
+  await once(socket, 'connect')
+  const type = `content-type: ${encoded.headers.get('content-type')}`
+  const length = `content-length: ${body.length}`
+  socket.write(`POST /v1/check HTTP/1.1\r\nhost: x\r\n${type}\r\n${length}\r\n\r\n`)
+  socket.write(body)
+  return socket
+}
+
+/** The most memory that a process had so far, in bytes. */
+const peakOf = (pid: number): number =>
+  Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) * 1024
+
+t.test(
+  'four slow readers of huge answers cost a bounded amount of memory, and delay nobody',
+  async (t) => {
+    t.setTimeout(180_000)
+    const location = await storeOf(join(t.testdir({}), 'store'), kernels)
+    // as docker/Dockerfile sets it
+    const env = { ...process.env, MALLOC_MMAP_THRESHOLD_: '1048576' }
+    const { url, pid } = await serve(t, ['--store', location, '--task-memory', '96M'], { env })
+    const made = async () =>
+      Number(
+        /btfmill_result_cache_events_total\{result="made"\} (\d+)/.exec(
+          (await ask(`${url}/metrics`)).bytes.toString(),
+        )?.[1],
+      )
+    t.equal((await post(url, `/v1/check?digest=${X86}`, [task])).status, 200)
+    const sockets = await Promise.all(
+      Array.from({ length: 4 }, () => sendAndWait(url, flood(2500))),
+    )
+    for (let [seen, same] = [0, 0]; seen < 3 || same < SETTLED; ) {
+      const { status } = await post(url, `/v1/check?digest=${X86}`, [task])
+      t.equal(status, 200, 'others are answered')
+      await sleep(500)
+      const now = await made()
+      same = now === seen ? same + 1 : 0
+      seen = now
+    }
+    const peak = peakOf(pid) / MIB
+    t.comment(`${Math.round(peak)} MiB`)
+    t.ok(peak < 1000, `${Math.round(peak)} MiB`)
+    for (const socket of sockets) socket.destroy()
+  },
+)
+
+t.test('a long answer is cut at its limit, and its last line tells what is missing', async (t) => {
+  const store = await openStore('memory:')
+  await putKernels(store, kernels)
+  const settings = { answerLimit: 64 * 1024 }
+  const { url } = await startTestService(t, () => [], { store, settings })
+  const { json } = await ask(`${url}/openapi.json`)
+  // biome-ignore lint/suspicious/noExplicitAny: a document of somebody's
+  const { paths } = json as any
+  for (const [route, objects] of [
+    ['check', flood(40, 2)],
+    ['minimize', [task]],
+  ] as const) {
+    const whole = route === 'minimize' // its lines are short
+    const { lines, text } = await post(url, `/v1/${route}`, objects)
+    t.ok(text.length <= settings.answerLimit + 1024, route)
+    const last = JSON.parse(lines.at(-1)!)
+    if (whole) t.equal(lines.length, KERNELS)
+    else {
+      const missing = KERNELS * 2 - lines.length + 1
+      t.ok(lines.length > 1)
+      const message = `the answer is cut at its limit of 64K: ${missing} results are missing; ask for fewer kernels or objects at once`
+      t.same(last, { error: { code: 'too_large', message }, missing })
+    }
+    const { content } = paths[`/v1/${route}`].post.responses[200]
+    const { contentSchema } = content['application/x-ndjson'].schema
+    const validate = new Ajv2020({ strict: false, validateFormats: false }).compile(contentSchema)
+    for (const line of lines) t.ok(validate(JSON.parse(line)), JSON.stringify(validate.errors))
+  }
+})
+
+t.test(
+  'an answer for one kernel has a limit, and a client has a share of all answers',
+  async (t) => {
+    const store = await openStore('memory:')
+    await putKernels(store, kernels.slice(0, 1))
+    const { url } = await startTestService(t, () => [], {
+      store,
+      settings: { answerMemory: 16 * MIB },
+    })
+    const path = `/v1/check?digest=${X86}`
+    const { status, lines, text } = await post(url, path, flood(4000, 8))
+    t.equal(status, 200)
+    t.ok(text.length < 16 * MIB)
+    t.match(JSON.parse(lines.at(-1)!), {
+      error: { code: 'too_large' },
+      missing: 8 - lines.length + 1,
+    })
+    const one = await post(url, path, flood(6000, 1))
+    t.match(JSON.parse(one.text), { object: 'flood-0.o', error: { code: 'too_large' } })
+  },
+)
+
+t.test('a bundle keeps a bounded amount of findings, and counts the others', async (t) => {
+  const bundles = await bundlesOfKernels(
+    Array.from({ length: 400 }, (_, n) => ({ release: `4.1-${n}` })),
+  )
+  const { findings, findingsOmitted, leftOut, manifest } = await bundles.pack({
+    objects: flood(1),
+  })
+  t.equal(findings.length + findingsOmitted, 400 * OBJECTS)
+  t.ok(findings.length > 1000 && findingsOmitted > 1000)
+  t.equal(leftOut, 400)
+  t.ok(manifest.length < 8 * MIB, `${manifest.length}`)
+  t.equal(decodeManifest(manifest).findingsOmitted, findingsOmitted)
+})
