@@ -70,7 +70,7 @@ export async function readPackages(
   return found
 }
 
-interface Release {
+export interface Release {
   /** size and digest by path relative to the suite */
   files: Map<string, { size: number; sha256: string }>
   byHash: boolean
@@ -85,14 +85,18 @@ async function readRelease(
   await readKeyrings(keyrings) // fails before the download if there is no key
   const document = await readIndex(url, MAX_RELEASE, options)
   const text = await verifyClearSigned(document, { keyrings, endOfLife, signal })
+  return parseRelease(text, url, endOfLife ? undefined : (options.now ?? new Date()))
+}
+
+/**
+ * Parses the text of an InRelease; it must be valid at `now`, if that is given. Errors: `invalid_index`,
+ * `expired_signature`.
+ */
+export function parseRelease(text: string, url: string, now?: Date): Release {
   const [fields] = parseStanzas(text)
   if (!fields) throw new GeneratorError('invalid_index', `${showable(url)}: the file is empty`)
   const until = fields.get('valid-until')
-  if (
-    until !== undefined &&
-    !endOfLife &&
-    !(Date.parse(until) > (options.now ?? new Date()).getTime())
-  ) {
+  if (until !== undefined && now && !(Date.parse(until) > now.getTime())) {
     throw new GeneratorError('expired_signature', `${showable(url)}: it was valid until ${until}`)
   }
   const files = new Map<string, { size: number; sha256: string }>()
@@ -121,7 +125,8 @@ async function readReleaseFile(
   return await readExact({ urls, checksum: { algorithm: 'sha256', hex: sha256 }, size }, options)
 }
 
-async function parsePackages(
+/** Reads the stanzas of the packages that `wanted` accepts by name. Errors: `invalid_index`; those of the stream. */
+export async function parsePackages(
   stream: Readable,
   wanted: (name: string) => boolean,
 ): Promise<Stanza[]> {

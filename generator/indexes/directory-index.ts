@@ -25,8 +25,13 @@ export interface ListedPackage extends Required<PackageName> {
  */
 export async function readListing(base: string, options: IndexOptions): Promise<ListedPackage[]> {
   const page = await readIndex(`${base}/`, MAX_PAGE, options)
+  return parseListing(base, page.toString('utf8'))
+}
+
+/** Reads the links to .rpm files on a page. Errors: `invalid_index`, `too_large`. */
+export function parseListing(base: string, page: string): ListedPackage[] {
   const found = new Map<string, ListedPackage>()
-  for (const href of linksOf(page.toString('utf8'))) {
+  for (const href of linksOf(page)) {
     const link = linkBelow(base, href)
     const name = link && rpmNameOf(link.path)
     if (name) found.set(link.url, { ...name, url: link.url })

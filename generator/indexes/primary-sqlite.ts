@@ -74,8 +74,11 @@ function parse(text: string): RpmEntry[] {
   )
 }
 
-/** Yields the rows that match the rules. `packages` must be a table: a view may run without end. */
-function* query(file: string, rules: readonly NamingRule[]): Generator<RpmEntry> {
+/**
+ * Yields the rows that match the rules. `packages` must be a table: a view may run without end. Only the subprocess may
+ * call it for files from elsewhere. Errors: those of SQLite.
+ */
+export function* query(file: string, rules: readonly NamingRule[]): Generator<RpmEntry> {
   const database = new DatabaseSync(file, { readOnly: true, allowExtension: false })
   database.exec('PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON')
   const [kind] = database

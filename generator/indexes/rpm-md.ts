@@ -101,7 +101,7 @@ async function verify(
 }
 
 /** An index that repomd.xml names (its element `data`). */
-interface RepomdData {
+export interface RepomdData {
   type: string
   href: string
   /** bytes as it is sent, and decompressed; empty if not given */
@@ -110,7 +110,8 @@ interface RepomdData {
   checksum: { type: string; hex: string }
 }
 
-async function parseRepomd(bytes: Buffer): Promise<RepomdData[]> {
+/** Reads the indexes that repomd.xml names. Errors: `invalid_index`. */
+export async function parseRepomd(bytes: Buffer): Promise<RepomdData[]> {
   const found: RepomdData[] = []
   let data: RepomdData | undefined
   await readXml(Readable.from([bytes]), 'repomd', {
@@ -132,13 +133,13 @@ async function parseRepomd(bytes: Buffer): Promise<RepomdData[]> {
   return found
 }
 
-interface PrimaryIndex extends RepomdData {
+export interface PrimaryIndex extends RepomdData {
   form: 'xml' | 'sqlite'
   compression: Compression
 }
 
-/** Chooses the primary index to read: XML before SQLite. */
-function chooseIndex(all: readonly RepomdData[], url: string): PrimaryIndex {
+/** Chooses the primary index to read: XML before SQLite. Errors: `invalid_index`. */
+export function chooseIndex(all: readonly RepomdData[], url: string): PrimaryIndex {
   for (const [type, form] of [
     ['primary', 'xml'],
     ['primary_db', 'sqlite'],
@@ -198,7 +199,7 @@ function checksumOf({ type, hex }: { type: string; hex: string }): Checksum {
 }
 
 /** Checks an entry and resolves its URL. Errors: `invalid_index`. */
-function packageOf(entry: RpmEntry, base: string): RpmPackage {
+export function packageOf(entry: RpmEntry, base: string): RpmPackage {
   const { name, epoch, version, revision, arch, size } = entry
   const isWord = (text: string) => /^[\w.+~^-]{1,128}$/.test(text)
   const isNamed = [name, version, revision, arch].every(isWord) && /^\d{0,9}$/.test(epoch)

@@ -1,4 +1,6 @@
 /* One case: a seed, the input that it makes, and the outcome of every entry point. */
+import { ARCHIVE_SORTS, type ArchiveSort, mutatedArchive } from './archive.ts'
+import { visitArchive } from './archive-door.ts'
 import { corpus, type InputSort } from './corpus.ts'
 import { type Visit, visitAll } from './door.ts'
 import { mutate } from './mutation.ts'
@@ -7,14 +9,15 @@ import { Random } from './random.ts'
 export interface Case {
   /** name of the mutated fixture */
   readonly name: string
-  readonly sort: InputSort
+  readonly sort: InputSort | ArchiveSort
   readonly bytes: Uint8Array
   /** for the choices while the entry points run */
   readonly random: Random
 }
 
 /** The sorts of input by weight, which does not depend on the number of fixtures. */
-const SORTS: readonly InputSort[] = [
+const SORTS: readonly (InputSort | ArchiveSort)[] = [
+  ...ARCHIVE_SORTS,
   'btf',
   'btf',
   'btf',
@@ -29,11 +32,15 @@ const SORTS: readonly InputSort[] = [
 export function caseOf(seed: number): Case {
   const random = new Random(seed)
   const sort = random.pick(SORTS)
+  if (isArchive(sort)) return { name: sort, sort, bytes: mutatedArchive(random, sort), random }
   const input = random.pick(corpus.filter((one) => one.sort === sort))
   return { name: input.name, sort, bytes: mutate(random, input, corpus), random }
 }
 
+const isArchive = (sort: InputSort | ArchiveSort): sort is ArchiveSort =>
+  (ARCHIVE_SORTS as readonly string[]).includes(sort)
+
 /** Runs a case through the entry points for its sort. Errors: `Defect`. */
-export function run({ sort, bytes, random }: Case): Visit[] {
-  return visitAll(sort, bytes, random)
+export async function run({ sort, bytes, random }: Case): Promise<Visit[]> {
+  return isArchive(sort) ? await visitArchive(sort, bytes, random) : visitAll(sort, bytes, random)
 }

@@ -37,14 +37,15 @@ import {
   sizeOf,
   toDialect,
 } from '../../bpf/index.ts'
+import type { FailureCode } from '../../storage/index.ts'
 import { coreObjects, littleKernels } from '../helpers/core.ts'
 import { distilledCases } from '../helpers/distilled.ts'
 import { fixture } from '../helpers/fixtures.ts'
 import { base, type InputSort } from './corpus.ts'
 import type { Random } from './random.ts'
 
-/** The outcome of an entry point: a value, or the code of a BtfError. */
-export type Outcome = 'value' | BtfErrorCode
+/** The outcome of an entry point: a value, or the code of a BtfError or GeneratorError. */
+export type Outcome = 'value' | BtfErrorCode | FailureCode
 
 export interface Visit {
   readonly door: string
