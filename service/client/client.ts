@@ -9,12 +9,13 @@
  * With a public key, the server is not trusted: the signed snapshot of the catalog says which SHA-256 the kernel's BTF
  * has.
  */
-import { access, readdir, readFile } from 'node:fs/promises'
+import { constants as fs } from 'node:fs'
+import { access, open, readdir } from 'node:fs/promises'
 import type { IncomingHttpHeaders } from 'node:http'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
-import { zstdDecompress } from 'node:zlib'
+import { Readable } from 'node:stream'
+import { createZstdDecompress, constants as zlib } from 'node:zlib'
 import {
   Catalog,
   encodeName,
@@ -37,7 +38,17 @@ export type { Kernel } from '../../storage/index.ts'
 export { thisKernel } from './host.ts'
 export { FetchError, type FetchErrorCode } from './request.ts'
 
-const MAX_BTF = 256 * 1024 * 1024
+/** The largest BTF that is accepted, in bytes. A distribution's largest kernels have 10 MB. */
+const MAX_BTF = 64 * 1024 * 1024
+/** Log2 of the largest window of a zstd frame, in bytes; a decoder allocates as much as the frame asks for. */
+const MAX_WINDOW = 26
+/** Bytes that are decompressed at a time. */
+const CHUNK = 256 * 1024
+/** Milliseconds for a whole fetch, without and with `wait`. */
+const DEADLINE = 5 * 60 * 1000
+const DEADLINE_WITH_WAIT = 60 * 60 * 1000
+/** The longest time that a timer takes, in milliseconds. */
+const MAX_TIMER = 2 ** 31 - 1
 
 export interface FetchOptions extends RetryOptions {
   /** `http://host:port`; without a server, only the kernel's own BTF and the cache are used */
@@ -50,6 +61,8 @@ export interface FetchOptions extends RetryOptions {
   cache?: string
   /** the text of a minisign public key: accept only BTF that the catalog signed with it names */
   publicKey?: string
+  /** milliseconds for the whole fetch (default: 5 minutes, or an hour with `wait`) */
+  deadline?: number
   /** directory below which the machine's files are read (default: /) */
   root?: string
 }
@@ -61,8 +74,20 @@ export interface FetchedBtf {
   sha256?: string
 }
 
-/** Fetches BTF for a kernel and returns its path. Errors: `FetchError`. */
+/** Fetches BTF for a kernel and returns its path. Errors: `FetchError`; the signal's reason. */
 export async function fetchBtf(options: FetchOptions = {}): Promise<FetchedBtf> {
+  const { deadline = options.wait ? DEADLINE_WITH_WAIT : DEADLINE } = options
+  const end = AbortSignal.timeout(Math.min(deadline, MAX_TIMER))
+  const signal = options.signal ? AbortSignal.any([options.signal, end]) : end
+  try {
+    return await fetchUntilAborted({ ...options, signal })
+  } catch (cause) {
+    if (cause !== end.reason) throw cause
+    throw new FetchError('timeout', `no BTF within ${deadline / 1000} seconds`, { cause })
+  }
+}
+
+async function fetchUntilAborted(options: FetchOptions): Promise<FetchedBtf> {
   const own = options.kernel ? undefined : await findOwnBtf(options.root)
   if (own) return { path: own, origin: 'kernel' }
   const kernel = options.kernel ?? thisKernel(options.root)
@@ -100,10 +125,22 @@ function cacheDirectory({ cache, publicKey }: FetchOptions, kernel: Kernel): str
 async function readCache(directory: string): Promise<FetchedBytes | undefined> {
   for (const name of await readdir(directory).catch(() => [])) {
     const [, sha256] = /^([0-9a-f]{64})\.btf$/.exec(name) ?? []
-    const raw = sha256 && (await readFile(join(directory, name)).catch(() => undefined))
+    const raw = sha256 && (await readRegular(join(directory, name)).catch(() => undefined))
     if (raw && sha256Of(raw) === sha256) return { raw, sha256 }
   }
   return undefined
+}
+
+/** Reads a file, but no link, pipe or device, and no more than `MAX_BTF` bytes. Errors: the system's; `RangeError`. */
+async function readRegular(path: string): Promise<Buffer> {
+  const file = await open(path, fs.O_RDONLY | fs.O_NOFOLLOW | fs.O_NONBLOCK)
+  try {
+    const stat = await file.stat()
+    if (!stat.isFile() || stat.size > MAX_BTF) throw new RangeError(`${path} is not BTF`)
+    return await file.readFile()
+  } finally {
+    await file.close()
+  }
 }
 
 async function fetchFromServer(kernel: Kernel, options: FetchOptions): Promise<FetchedBytes> {
@@ -173,14 +210,30 @@ function verifySnapshot(content: Buffer, signature: string, publicKey: string): 
 /** Decompresses a response and compares its SHA-256 with the one in its ETag. Errors: `digest_mismatch`. */
 async function readBtf(bytes: Buffer, headers: IncomingHttpHeaders): Promise<FetchedBytes> {
   const [, announced] = /^"([0-9a-f]{64})(?:-\w+)?"$/.exec(String(headers.etag)) ?? []
-  const raw =
-    headers['content-encoding'] === 'zstd'
-      ? await promisify(zstdDecompress)(bytes, { maxOutputLength: MAX_BTF })
-      : bytes
+  const raw = headers['content-encoding'] === 'zstd' ? await decompress(bytes) : bytes
   const sha256 = sha256Of(raw)
   if (sha256 === announced) return { raw, sha256 }
   const message = `the response has SHA-256 ${sha256}: expected ${announced ?? 'an ETag with a SHA-256'}`
   throw new FetchError('digest_mismatch', message)
+}
+
+/** Decompresses a zstd frame as far as it may be BTF: a small frame may hold gigabytes. Errors: `digest_mismatch`. */
+async function decompress(frame: Buffer): Promise<Buffer> {
+  const params = { [zlib.ZSTD_d_windowLogMax]: MAX_WINDOW }
+  const pieces: Buffer[] = []
+  let size = 0
+  try {
+    const input = Readable.from([frame], { objectMode: false })
+    for await (const piece of input.compose(createZstdDecompress({ params, chunkSize: CHUNK }))) {
+      size += piece.length
+      if (size > MAX_BTF) throw new Error(`it has more than ${MAX_BTF} bytes`)
+      pieces.push(piece)
+    }
+    return Buffer.concat(pieces)
+  } catch (cause) {
+    const message = `the response does not decompress: ${(cause as Error).message}`
+    throw new FetchError('digest_mismatch', message, { cause })
+  }
 }
 
 async function write(path: string, bytes: Buffer): Promise<void> {

@@ -1,10 +1,21 @@
 // fetchBtf against our server and against servers that misbehave.
+import { execFile, execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import {
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { constants, zstdCompressSync } from 'node:zlib'
 import t, { type Test } from 'tap'
 import { type FetchOptions, fetchBtf } from '../../../service/client/client.ts'
 import { FetchError } from '../../../service/client/request.ts'
@@ -171,6 +182,79 @@ t.test('an output or a cache that cannot be written is reported as not_writable'
   await t.rejects(fetchBtf({ ...options, output: join(options.cache, 'out.btf') }), {
     code: 'not_writable',
   })
+})
+
+t.test('a server that sends a byte now and then holds nobody beyond the deadline', async (t) => {
+  const server = await serverThat(t, (_, response) => {
+    const timer = setInterval(() => response.write('x'), 20)
+    response.on('close', () => clearInterval(timer))
+  })
+  const options = quick(t, server, { deadline: 500, timeout: 60_000 })
+  await t.rejects(fetchBtf(options), { code: 'timeout', message: 'no BTF within 0.5 seconds' })
+  const pending = await serverThat(t, (_, response) => {
+    response.writeHead(202, { 'retry-after': '60' }).end('{"code":"pending"}')
+  })
+  await t.rejects(fetchBtf({ ...options, server: pending, wait: true }), { code: 'timeout' })
+})
+
+t.test('a small response that decompresses to gigabytes costs little memory', async (t) => {
+  const bomb = zstdCompressSync(Buffer.alloc(2 ** 30), {
+    params: { [constants.ZSTD_c_windowLog]: 26 },
+  })
+  t.ok(bomb.length < 200_000, `${bomb.length} bytes`)
+  const server = await serverThat(t, (_, response) => {
+    response.writeHead(200, { etag: `"${sha256}"`, 'content-encoding': 'zstd' }).end(bomb)
+  })
+  const client = join(import.meta.dirname, '../../../service/client/client.ts')
+  const script = `
+    const { fetchBtf } = await import(${JSON.stringify(client)})
+    const before = process.resourceUsage().maxRSS
+    const { code } = await fetchBtf(${JSON.stringify(quick(t, server))}).catch((error) => error)
+    console.log(code, process.resourceUsage().maxRSS - before)`
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    '--input-type=module',
+    '--eval',
+    script,
+  ])
+  const [, code, kibibytes] = /^(\w+) (\d+)/.exec(stdout)!
+  t.equal(code, 'digest_mismatch')
+  t.ok(Number(kibibytes) < 300 * 1024, `${kibibytes} KiB`)
+})
+
+t.test('an error that quotes a server is short and has no control characters', async (t) => {
+  const detail = `\x1b[2J\u202e\x9b\r\n${'x'.repeat(60_000)}`
+  const server = await serverThat(t, (_, response) => {
+    response.writeHead(404).end(JSON.stringify({ code: '\x1b[2J', detail }))
+  })
+  const error = (await fetchBtf(quick(t, server)).catch((thrown) => thrown)) as FetchError
+  t.match(error, { code: 'refused', problem: undefined })
+  t.match(error.message, /^\?\[2J\?{4}x{500,600}…$/)
+  const endless = await serverThat(t, (_, response) => {
+    response.writeHead(404)
+    const timer = setInterval(() => response.write('x'.repeat(60_000)), 1)
+    response.on('close', () => clearInterval(timer))
+  })
+  await t.rejects(fetchBtf(quick(t, endless)), {
+    code: 'unreachable',
+    message: /exceeds 65536 bytes/,
+  })
+})
+
+t.test('the client takes neither a link nor a pipe from its cache', async (t) => {
+  const server = await serverThat(t, whole)
+  const options = quick(t, server)
+  const { path } = await fetchBtf(options)
+  for (const plant of [
+    () => symlinkSync('/dev/zero', path),
+    () => execFileSync('mkfifo', [path]),
+    () => execFileSync('truncate', ['--size=4G', path]),
+  ]) {
+    rmSync(path)
+    plant()
+    t.match(await fetchBtf(options), { origin: 'server', path })
+    t.ok(lstatSync(path).isFile())
+    t.ok(readFileSync(path).equals(RAW.little))
+  }
 })
 
 t.test('an abort signal ends the fetch with its own reason', async (t) => {
