@@ -345,6 +345,11 @@ fetch
     'accept only BTF that a catalog signed by this key names (default: any)',
   )
   .option(
+    '--max-age <seconds>',
+    'with --public-key: seconds since the catalog was signed, at most (default: any)',
+    count,
+  )
+  .option(
     '--deadline <seconds>',
     'seconds after which it gives up (default: 300, or 3600 with --wait)',
     count,

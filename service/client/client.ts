@@ -7,7 +7,7 @@
  * loads neither the HTTP service nor S3.
  *
  * With a public key, the server is not trusted: the signed snapshot of the catalog says which SHA-256 the kernel's BTF
- * has.
+ * has. A snapshot older than one that was seen before, or than `maxAge`, is refused.
  */
 import { constants as fs } from 'node:fs'
 import { access, open, readdir } from 'node:fs/promises'
@@ -25,6 +25,7 @@ import {
   StoreError,
   sha256Of,
   signatureKey,
+  signedTime,
   verifyContent,
 } from '../../storage/index.ts'
 import { writeWhole } from '../atomic-file.ts'
@@ -32,7 +33,8 @@ import { ServiceError } from '../error.ts'
 import { type BuildChoice, lookUp } from '../kernel/lookup.ts'
 import { pathOf } from '../kernel/name.ts'
 import { KERNEL_BTF, thisKernel } from './host.ts'
-import { FetchError, type RetryOptions, requestWithRetry } from './request.ts'
+import { newestTime, rememberTime } from './newest.ts'
+import { FetchError, type Reader, type RetryOptions, requestWithRetry } from './request.ts'
 
 export type { Kernel } from '../../storage/index.ts'
 export { thisKernel } from './host.ts'
@@ -61,6 +63,8 @@ export interface FetchOptions extends RetryOptions {
   cache?: string
   /** the text of a minisign public key: accept only BTF that the catalog signed with it names */
   publicKey?: string
+  /** with a public key: seconds since the catalog was signed, at most (default: any) */
+  maxAge?: number
   /** milliseconds for the whole fetch (default: 5 minutes, or an hour with `wait`) */
   deadline?: number
   /** directory below which the machine's files are read (default: /) */
@@ -112,14 +116,18 @@ async function findOwnBtf(root = '/'): Promise<string | undefined> {
   )
 }
 
+const cacheRoot = ({ cache }: FetchOptions): string =>
+  cache ?? join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'btfmill', 'btf')
+
+const directoryOfKey = (publicKey: string): string => `by-${sha256Of(publicKey).slice(0, 16)}`
+
 /** Each kernel and each public key has its own directory, so a file in it fits that kernel and was signed by that key. */
-function cacheDirectory({ cache, publicKey }: FetchOptions, kernel: Kernel): string {
-  const root =
-    cache ?? join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'btfmill', 'btf')
+function cacheDirectory(options: FetchOptions, kernel: Kernel): string {
+  const { publicKey } = options
   const { distro, version, arch, release, buildId, unameVersion } = kernel
   const names = [distro, version, arch, release, buildId ?? unameVersion ?? 'any'].map(encodeName)
-  const key = publicKey === undefined ? [] : [`by-${sha256Of(publicKey).slice(0, 16)}`]
-  return join(root, ...names, ...key)
+  const key = publicKey === undefined ? [] : [directoryOfKey(publicKey)]
+  return join(cacheRoot(options), ...names, ...key)
 }
 
 async function readCache(directory: string): Promise<FetchedBytes | undefined> {
@@ -154,8 +162,12 @@ async function fetchFromServer(kernel: Kernel, options: FetchOptions): Promise<F
   const sha256 = await findDigest().catch(async (error: unknown) => {
     const isUnknown = error instanceof FetchError && error.problem === 'unknown_kernel'
     if (!options.wait || !isUnknown) throw error
-    await requestWithRetry(url, readBtf, options) // the server generates it, and signs the catalog
-    return await findDigest()
+    // the server generates it; it may have signed the catalog some moments after it has the BTF
+    const read: Reader<string> = async (bytes, headers) => {
+      await readBtf(bytes, headers)
+      return await findDigest()
+    }
+    return await requestWithRetry(url, read, options)
   })
   return await requestWithRetry(urlBelow(server, `v1/btf/sha256/${sha256}`), readBtf, options)
 }
@@ -170,7 +182,10 @@ function btfUrl(server: string, kernel: Kernel, { build, unameVersion }: BuildCh
   return url
 }
 
-/** The SHA-256 that the signed catalog has for a kernel's BTF. Errors: `invalid_signature`, `refused`. */
+/**
+ * The SHA-256 that the signed catalog has for a kernel's BTF. Errors: `invalid_signature`, `outdated_catalog`,
+ * `not_writable`, `refused`.
+ */
 async function signedDigest(
   server: string,
   kernel: Kernel,
@@ -183,7 +198,8 @@ async function signedDigest(
     async (bytes) => {
       const url = urlBelow(server, `v1/${signatureKey(SNAPSHOT_KEY)}`)
       const signature = await requestWithRetry(url, (text) => text.toString('utf8'), options)
-      return verifySnapshot(bytes, signature, publicKey)
+      await requireRecent(verifySnapshot(bytes, signature, publicKey), publicKey, options)
+      return bytes
     },
     options,
   )
@@ -197,15 +213,39 @@ async function signedDigest(
   }
 }
 
-function verifySnapshot(content: Buffer, signature: string, publicKey: string): Buffer {
+/** Returns when the snapshot was signed, in seconds since 1970. */
+function verifySnapshot(content: Buffer, signature: string, publicKey: string): number {
   try {
-    verifyContent(content, signature, publicKey)
-    return content
+    return signedTime(verifyContent(content, signature, publicKey))
   } catch (cause) {
     if (!(cause instanceof StoreError) || cause.code !== 'invalid_signature') throw cause
     throw new FetchError('invalid_signature', cause.message, { cause })
   }
 }
+
+/** Refuses a catalog that is older than the newest one by its key, or than `maxAge`, and remembers a newer one. */
+async function requireRecent(time: number, publicKey: string, options: FetchOptions) {
+  const directory = join(cacheRoot(options), 'catalogs', directoryOfKey(publicKey))
+  const { maxAge = Number.POSITIVE_INFINITY } = options
+  try {
+    const newest = await newestTime(directory)
+    if (time < newest) throw outdated(time, `not before ${dateOf(newest)}, as one before`)
+    if (time < Date.now() / 1000 - maxAge) throw outdated(time, `within the last ${maxAge} seconds`)
+    if (time > newest) await rememberTime(directory, time)
+  } catch (cause) {
+    if (cause instanceof FetchError) throw cause
+    const message = `cannot remember the newest catalog in ${directory}: ${(cause as Error).message}`
+    throw new FetchError('not_writable', message, { cause })
+  }
+}
+
+const outdated = (time: number, expected: string) =>
+  new FetchError(
+    'outdated_catalog',
+    `the catalog was signed ${time > 0 ? `at ${dateOf(time)}` : 'without a time'}: expected ${expected}`,
+  )
+
+const dateOf = (time: number): string => new Date(time * 1000).toISOString()
 
 /** Decompresses a response and compares its SHA-256 with the one in its ETag. Errors: `digest_mismatch`. */
 async function readBtf(bytes: Buffer, headers: IncomingHttpHeaders): Promise<FetchedBytes> {

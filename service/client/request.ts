@@ -23,6 +23,7 @@ export type FetchErrorCode =
   | 'refused' // the server has no such BTF: `problem` says why
   | 'digest_mismatch' // after all attempts, the bytes do not match the announced SHA-256
   | 'invalid_signature' // after all attempts, the catalog is not signed by the public key
+  | 'outdated_catalog' // after all attempts, the catalog is older than one seen before, or than `maxAge`
   | 'not_writable' // the output file or the cache cannot be written
 
 /** Why there is no BTF. The message may quote a server, so it is short and has no control characters. */

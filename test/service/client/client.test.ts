@@ -11,15 +11,24 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { createServer, type RequestListener } from 'node:http'
+import { createServer, type OutgoingHttpHeaders, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { constants, zstdCompressSync } from 'node:zlib'
 import t, { type Test } from 'tap'
+import { request } from 'undici'
 import { type FetchOptions, fetchBtf } from '../../../service/client/client.ts'
 import { FetchError } from '../../../service/client/request.ts'
-import { Catalog, generateKeys, type Kernel, putRecord } from '../../../storage/index.ts'
+import {
+  Catalog,
+  generateKeys,
+  type Kernel,
+  putRecord,
+  SNAPSHOT_KEY,
+  signatureKey,
+  signContent,
+} from '../../../storage/index.ts'
 import { btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 
 const sha256 = createHash('sha256').update(RAW.little).digest('hex')
@@ -305,5 +314,124 @@ t.test(
       code: 'refused',
       problem: 'unknown_kernel',
     })
+  },
+)
+
+/** A store with one kernel whose BTF was replaced, and the signed catalog of before and after. */
+async function replacedCatalog(t: Test) {
+  const { publicKey, secretKey } = generateKeys()
+  const { store, url } = await startTestService(t, async (store) => [
+    recordOf(kernel, { btf: await btfOf(store, RAW.big) }),
+  ])
+  const signed = () =>
+    Promise.all(
+      [SNAPSHOT_KEY, signatureKey(SNAPSHOT_KEY)].map(async (key) => {
+        const { body } = await store.get(key)
+        return { key, bytes: Buffer.concat(await body.toArray()) }
+      }),
+    )
+  await Catalog.publish(store, secretKey)
+  const before = await signed()
+  await putRecord(store, recordOf(kernel, { btf: await btfOf(store, RAW.little) }))
+  await Catalog.publish(store, secretKey)
+  const after = await signed()
+  const serve = async (objects: typeof before) => {
+    for (const { key, bytes } of objects) await store.put(key, bytes)
+  }
+  return { publicKey, secretKey, url, store, serve, before, after }
+}
+
+t.test('a signed catalog that is older than one seen before is refused', async (t) => {
+  const { publicKey, url, serve, before, after } = await replacedCatalog(t)
+  const options = quick(t, url, { publicKey })
+  t.match(await fetchBtf(options), { sha256 })
+  await serve(before)
+  const again = () => {
+    for (const name of readdirSync(options.cache))
+      if (name !== 'catalogs') rmSync(join(options.cache, name), { recursive: true })
+    return fetchBtf(options)
+  }
+  await t.rejects(again(), {
+    code: 'outdated_catalog',
+    message: /^the catalog was signed at .*Z: expected not before .*Z, as one before$/,
+  })
+  const [memory] = readdirSync(join(options.cache, 'catalogs'))
+  const directory = join(options.cache, 'catalogs', memory!)
+  t.equal(readdirSync(directory).length, 1)
+  for (const name of ['damaged', '0', '-1', '1e99', '99999999999999'])
+    writeFileSync(join(directory, name), '\0')
+  for (const name of readdirSync(directory)) writeFileSync(join(directory, name), '\0 damaged')
+  await t.rejects(again(), { code: 'outdated_catalog' }, 'files that are damaged change nothing')
+  await serve(after)
+  t.match(await again(), { sha256 })
+  const other = { ...options, publicKey: generateKeys().publicKey }
+  await t.rejects(fetchBtf(other), { code: 'invalid_signature' })
+  t.equal(readdirSync(join(options.cache, 'catalogs')).length, 1, 'only what is signed counts')
+})
+
+t.test(
+  'agents that fetch at once remember the newest catalog that any of them has seen',
+  async (t) => {
+    const { publicKey, url, serve, before, after } = await replacedCatalog(t)
+    const options = quick(t, url, { publicKey })
+    await serve(before)
+    await fetchBtf({ ...options, output: join(options.cache, 'out.btf') })
+    await serve(after)
+    const fetches = Array.from({ length: 8 }, (_, n) =>
+      fetchBtf({ ...options, kernel: { ...kernel, unameVersion: `#${n}` } }),
+    )
+    await Promise.all(fetches)
+    await serve(before)
+    const unseen = { ...options, kernel: { ...kernel, arch: 'any' } }
+    await t.rejects(fetchBtf(unseen), { code: 'outdated_catalog' })
+  },
+)
+
+t.test('with a maximum age, a catalog that nobody has signed for longer is refused', async (t) => {
+  const { publicKey, secretKey, url, store } = await replacedCatalog(t)
+  const { body } = await store.get(SNAPSHOT_KEY)
+  const content = Buffer.concat(await body.toArray())
+  const sign = (comment: string) =>
+    store.put(signatureKey(SNAPSHOT_KEY), Buffer.from(signContent(content, secretKey, comment)))
+  const options = quick(t, url, { publicKey, maxAge: 3600 })
+  await sign(`timestamp:${Math.floor(Date.now() / 1000) - 4000}\tfile:x`)
+  await t.rejects(fetchBtf(options), {
+    code: 'outdated_catalog',
+    message: /expected within the last 3600 seconds/,
+  })
+  await sign('by another program')
+  await t.rejects(fetchBtf(options), {
+    code: 'outdated_catalog',
+    message: /^the catalog was signed without a time: /,
+  })
+  t.match(await fetchBtf({ ...options, maxAge: 5000 * 365 * 24 * 3600 }), { sha256 }, 'any age')
+  await sign(`timestamp:${Math.floor(Date.now() / 1000) - 3000}\tfile:x`)
+  t.match(await fetchBtf({ ...options, cache: `${options.cache}-2` }), { sha256 })
+})
+
+t.test(
+  'a client that waits gets a new kernel whose catalog is signed a moment later',
+  async (t) => {
+    const { publicKey, secretKey } = generateKeys()
+    const testService = await startTestService(t)
+    await Catalog.publish(testService.store, secretKey)
+    const record = recordOf(kernel, { btf: await btfOf(testService.store, RAW.little) })
+    let asked = 0
+    // passes on to the service, and publishes the record at the first question and the catalog at the third
+    const server = await serverThat(t, async ({ url, headers }, response) => {
+      if (url?.includes(kernel.release.replace('+', '%2B')) || url?.includes(kernel.release)) {
+        asked++
+        if (asked === 1) await putRecord(testService.store, record)
+        if (asked === 3) await Catalog.publish(testService.store, secretKey)
+      }
+      const answer = await request(`${testService.url}${url}`, {
+        headers: headers as Record<string, string>,
+      })
+      response.writeHead(answer.statusCode, answer.headers as OutgoingHttpHeaders)
+      response.end(Buffer.from(await answer.body.arrayBuffer()))
+    })
+    const options = quick(t, server, { publicKey, wait: true, attempts: 5 })
+    t.match(await fetchBtf(options), { origin: 'server', sha256 })
+    t.ok(asked >= 3)
   },
 )
