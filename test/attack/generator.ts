@@ -221,7 +221,6 @@ async function packages(): Promise<Finding[]> {
 
 /** Runs `generate` on a file. It must end by itself, with a code and without a stack, and write below its store only. */
 async function generates(directory: string, what: string, path: string): Promise<Finding> {
-  console.error(`… generate: ${what}`)
   const store = join(directory, 'generated')
   const { status, stdout, stderr } = await run(
     'generate',

@@ -12,7 +12,6 @@ export async function refusal(
   codes: readonly (string | undefined)[],
   attack: () => Promise<unknown>,
 ): Promise<Finding> {
-  console.error(`… ${what}`)
   const [began, before] = [performance.now(), process.memoryUsage().rss]
   let peak = before
   const sampling = setInterval(() => {
@@ -28,12 +27,12 @@ export async function refusal(
   clearInterval(sampling)
   const [seconds, memory] = [(performance.now() - began) / 1000, peak - before]
   const coded = codes.includes(ended.code)
-  return {
+  return told({
     what,
     measured: `${ended.code ?? 'done'}${coded ? '' : ` (${ended.message.slice(0, 200)})`}, ${seconds.toFixed(1)} s, ${mib(memory)}`,
     bound: codes.map((code) => code ?? 'done').join(' or '),
     holds: coded && seconds < SECONDS && memory < MEMORY,
-  }
+  })
 }
 
 /** A finding without a measure: a condition that must be true. */
@@ -41,9 +40,10 @@ export const condition = (
   what: string,
   holds: boolean,
   measured = holds ? 'so' : 'not so',
-): Finding => ({
-  what,
-  measured,
-  bound: 'so',
-  holds,
-})
+): Finding => told({ what, measured, bound: 'so', holds })
+
+/** Prints a finding when it is made: the table comes at the end. */
+function told(finding: Finding): Finding {
+  console.error(`${finding.holds ? 'holds' : 'BROKEN'}: ${finding.what}: ${finding.measured}`)
+  return finding
+}
