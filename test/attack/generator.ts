@@ -198,7 +198,7 @@ async function packages(): Promise<Finding[]> {
   offsets.fill(0x7f, 16, 32)
   return [
     await refusal('rpm whose header claims 2^31 bytes', invalid, () => rpm(endlessHeader())),
-    await refusal('rpm whose tags point outside', invalid, () =>
+    await refusal('rpm whose unread tags point outside', [...invalid, undefined], () =>
       rpm(bytesOf(rpmAround(offsets, Buffer.alloc(8)))),
     ),
     await refusal('rpm that ends in its lead', invalid, () => rpm(bytesOf(Buffer.alloc(50)))),
@@ -213,7 +213,7 @@ async function packages(): Promise<Finding[]> {
     await refusal('cpio with a file of 4 GiB that ends', invalid, () =>
       cpio(bytesOf(cpioEntry('x', 'y', { size: 0xffffffff }))),
     ),
-    await refusal('cpio of a million empty files', [...invalid, undefined], () =>
+    await refusal('cpio of 100 000 empty files', [...invalid, undefined], () =>
       cpio(bytesOf(cpioOf(Array.from({ length: 1e5 }, () => cpioEntry('x', ''))))),
     ),
   ]
