@@ -73,7 +73,7 @@ export {
   type SourceLine,
 } from './check.ts'
 export { ambiguousStructs } from './ambiguity.ts'
-export { needsModules } from './resolve.ts'
+export { needsModules } from './needs-modules.ts'
 
 // Relocate: the instructions of an object, patched for a kernel.
 export {

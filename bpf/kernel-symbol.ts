@@ -12,7 +12,7 @@ import type { BpfObject } from './object.ts'
 import type { ExternValue } from './reachability.ts'
 import type { BpfExtern } from './reference.ts'
 import { RelocationError } from './relocation-error.ts'
-import type { Requirements, WantedType } from './requirement.ts'
+import { type Requirements, requirementsOf, type WantedType } from './requirement.ts'
 
 /** What is known of something a kernel may have. */
 export type Presence = 'there' | 'missing' | 'unknown'
@@ -128,6 +128,13 @@ export class KernelSymbols {
       throw error
     }
   }
+}
+
+/** True if an object asks for a function, tracepoint or symbol that vmlinux lacks: a module may have it. */
+export function lacksSymbols(object: BpfObject, vmlinux: Btf): boolean {
+  const wanted = wantedBy(object, requirementsOf(object)).filter(({ kind }) => kind !== 'ENUM')
+  const found = new Set(idsIn(vmlinux, wanted, false).map(([key]) => key))
+  return wanted.some(({ kind, name }) => !found.has(`${kind} ${name}`))
 }
 
 function isLimit(enumerator: string): boolean {

@@ -90,12 +90,6 @@ function* inBtf(
   for (const [type, ids] of found) yield [type, ids.map((id) => ({ comparison, id }))]
 }
 
-/** True if an object has a root type without a candidate in vmlinux: then libbpf reads the BTF of modules. */
-export function needsModules({ btf, ext }: BpfObject, vmlinux: Btf): boolean {
-  const found = findCandidates(btf, vmlinux, ext.relocations)
-  return [...found.values()].some((ids) => ids.length === 0)
-}
-
 function agree(first: RelocationValue, firstSpec: Spec, result: RelocationValue, spec: Spec): void {
   if (firstSpec.bitOffset !== spec.bitOffset) {
     throw new RelocationError(

@@ -10,7 +10,7 @@ import { type Context, type ContextOptions, openContext } from './http/context.t
 import { RequestLog, requestId } from './http/log.ts'
 import { registerProblems, sendParserError, sendProblem } from './http/problem.ts'
 import { parseQuery, refuseUnknownQuery } from './http/query.ts'
-import { registerGuards } from './http/security.ts'
+import { registerGuards, registerSecurityHeaders } from './http/security.ts'
 import { btfRoutes } from './routes/btf.ts'
 import { archiveTreeRoutes } from './routes/btfhub.ts'
 import { onlineRoutes } from './routes/btfhub-online.ts'
@@ -78,6 +78,7 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
   }).withTypeProvider<TypeBoxTypeProvider>()
   app.addHook('onClose', () => context.close())
   app.decorateRequest('holder', undefined)
+  registerSecurityHeaders(app)
   registerProblems(app)
   // responses are sent as the handlers made them; a test compares them with the schemas
   app.setSerializerCompiler(() => JSON.stringify)

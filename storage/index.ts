@@ -99,7 +99,7 @@ export { signCatalog } from './catalog-signature.ts'
 // Concurrent work.
 export { mapConcurrent, mapOrdered } from './concurrency.ts'
 export { generateKeys, publicKeyOf, signContent, verifyContent } from './signature.ts'
-export { signatureKey } from './signed.ts'
+export { signatureKey, signedTime } from './signed.ts'
 
 // Maintenance.
 

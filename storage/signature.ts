@@ -73,6 +73,26 @@ export function signContent(content: Uint8Array, secretKey: string, comment: str
 
 /** Verifies a signature of content and returns its signed comment. Errors: `invalid_key`, `invalid_signature`. */
 export function verifyContent(content: Uint8Array, signature: string, publicKey: string): string {
+  const { key, signed, comment } = readSignature(signature, publicKey)
+  if (!verify(null, digest(content), key, signed))
+    throw invalidSignature('the content differs from the signed content')
+  return comment
+}
+
+/** Verifies the comment of a signature, whatever it signs. Errors: `invalid_key`, `invalid_signature`. */
+export function verifyComment(signature: string, publicKey: string): string {
+  return readSignature(signature, publicKey).comment
+}
+
+interface Signature {
+  key: KeyObject
+  /** the signature of the content */
+  signed: Buffer
+  /** verified */
+  comment: string
+}
+
+function readSignature(signature: string, publicKey: string): Signature {
   const key = readPublicKey(publicKey)
   const [, packed = '', comment = '', global = ''] = lines(signature)
   const bytes = Buffer.from(packed, 'base64')
@@ -82,13 +102,11 @@ export function verifyContent(content: Uint8Array, signature: string, publicKey:
     throw invalidSignature('it is not in the format of minisign')
   if (!comment.startsWith(TRUSTED)) throw invalidSignature('it has no trusted comment')
   if (!id.equals(key.id)) throw invalidSignature('it is by another key')
-  if (!verify(null, digest(content), key.key, signed))
-    throw invalidSignature('the content differs from the signed content')
   const line = comment.slice(TRUSTED.length)
   const both = Buffer.concat([signed, Buffer.from(line)])
   if (!verify(null, both, key.key, Buffer.from(global, 'base64')))
     throw invalidSignature('the comment differs from the signed comment')
-  return line
+  return { key: key.key, signed, comment: line }
 }
 
 const invalidSignature = (reason: string) =>

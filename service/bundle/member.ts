@@ -16,7 +16,7 @@ import {
   type StoreError,
   sha256Of,
 } from '../../storage/index.ts'
-import { type Available, moduleDigests, modulesOf } from '../kernel/lookup.ts'
+import { type Available, factsOf, moduleDigests, modulesOf } from '../kernel/lookup.ts'
 import { modulesFor } from '../threads/modules.ts'
 import type { Pool } from '../threads/pool.ts'
 import type { Fitted, Misfit } from '../threads/worker.ts'
@@ -120,7 +120,7 @@ export class Members {
   }
 
   #fit(record: Available): Promise<Fitted> {
-    const key = [record.btf.sha256, ...moduleDigests(record)].join()
+    const key = JSON.stringify([record.btf.sha256, moduleDigests(record), factsOf(record)])
     const cached = this.#minimizedBtf.get(key)
     if (cached) return cached
     const fitting = this.#fitNew(record)
@@ -135,7 +135,8 @@ export class Members {
     }
     const task = { objects: objects.map(({ bytes }) => bytes), btf: await read(record.btf) }
     const modules = await modulesFor(pool, task, modulesOf(record), read, signal)
-    return await pool.run('fit', { ...task, modules }, signal)
+    const facts = factsOf(record)
+    return await pool.run('fit', { ...task, modules, facts }, signal)
   }
 
   async #pack({ path, builds }: Selected, btf: Uint8Array): Promise<BundleMember> {

@@ -10,17 +10,21 @@ interface FetchCommandOptions extends FilterOptions<string> {
   wait?: boolean
   output?: string
   publicKey?: string
+  maxAge?: number
+  deadline?: number
 }
 
 /** `btfmill fetch`: prints the path on standard output, and the origin on standard error. Returns the exit status. */
 export async function run(options: FetchCommandOptions): Promise<number> {
-  const { server, wait, output, publicKey, json } = options
+  const { server, wait, output, publicKey, maxAge, deadline, json } = options
   const named = filterOf(options)
   const settings: FetchOptions = {
     ...(Object.keys(named).length > 0 && { kernel: kernelOf(named) }),
     ...(server && { server }),
     ...(wait && { wait, onPending: sayOnce() }),
     ...(output !== undefined && { output }),
+    ...(maxAge !== undefined && { maxAge }),
+    ...(deadline !== undefined && { deadline: deadline * 1000 }),
     ...(publicKey !== undefined && { publicKey: await readFile(publicKey, 'utf8') }),
   }
   const fetched = await fetchBtf(settings)

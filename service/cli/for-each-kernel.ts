@@ -46,7 +46,8 @@ export function sweep<K extends 'minimize' | 'check'>(
       const of = 'frame' in btf ? btf.size : btf.length
       const readers = (await kernel.modules?.()) ?? []
       const modules = await modulesFor(pool, { objects, btf }, readers, (read) => read())
-      const task = { objects, btf, modules }
+      const { facts = {} } = kernel
+      const task = { objects, btf, modules, facts }
       const value = await pool.run(name, task, undefined, [btf, ...modules].flatMap(wholeBuffers))
       return { kernel, of, value }
     } catch (cause) {

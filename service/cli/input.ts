@@ -15,7 +15,7 @@ import {
 import { parseScratch } from '../config.ts'
 import { ServiceError } from '../error.ts'
 import * as kernelFilter from '../kernel/filter.ts'
-import { type Available, lookUp, moduleDigests } from '../kernel/lookup.ts'
+import { type Available, type KernelFacts, lookUp, moduleDigests } from '../kernel/lookup.ts'
 import { nameOf, parseName } from '../kernel/name.ts'
 import { explainNoMatch, type FilterMismatch, findNamed, mismatchOf } from '../kernel/named.ts'
 import { didYouMean } from '../kernel/similar.ts'
@@ -222,7 +222,8 @@ function parseFile<T>(path: string, bytes: Buffer, parse: (bytes: Buffer) => T):
 }
 
 /** A kernel that a command works on: its BTF is read when it is its turn; its name is the given one, or the kernel's. */
-export interface ChosenKernel extends Omit<TargetKernel, 'btf' | 'modules'> {
+export interface ChosenKernel extends Omit<TargetKernel, 'btf' | 'modules' | 'facts'> {
+  readonly facts?: KernelFacts
   readonly read: () => Promise<BtfInput>
   /** lists the readers of the BTF of its modules */
   readonly modules?: () => Promise<readonly (() => Promise<BtfInput>)[]>

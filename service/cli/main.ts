@@ -371,6 +371,16 @@ fetch
     '--public-key <file>',
     'accept only BTF that a catalog signed by this key names (default: any)',
   )
+  .option(
+    '--max-age <seconds>',
+    'with --public-key: seconds since the catalog was signed, at most (default: any)',
+    count,
+  )
+  .option(
+    '--deadline <seconds>',
+    'seconds after which it gives up (default: 300, or 3600 with --wait)',
+    count,
+  )
   .option('--distro <id>', "distribution, by os-release's ID (default: this machine's)")
   .option('--distro-version <version>', "its VERSION_ID (default: this machine's)")
   .option('--arch <arch>', "architecture, any usual name (default: this machine's)")

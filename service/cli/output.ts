@@ -2,6 +2,8 @@
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 
+export { printable } from '../printable.ts'
+
 /** The exit status of a program that SIGPIPE ended, as a shell reports it. */
 export const BROKEN_PIPE = 128 + 13
 
@@ -37,11 +39,6 @@ export async function print(pieces: Iterable<string>): Promise<void> {
 /** Lines as pieces of text for `print`. */
 export function* linesOf(lines: Iterable<string>): Generator<string> {
   for (const line of lines) yield `${line}\n`
-}
-
-/** A text from outside without control characters, so that it cannot steer the terminal. */
-export function printable(text: string): string {
-  return text.replace(/\p{Cc}/gu, '?')
 }
 
 /**

@@ -7,14 +7,15 @@
  * loads neither the HTTP service nor S3.
  *
  * With a public key, the server is not trusted: the signed snapshot of the catalog says which SHA-256 the kernel's BTF
- * has.
+ * has. A snapshot older than one that was seen before, or than `maxAge`, is refused.
  */
-import { access, readdir, readFile } from 'node:fs/promises'
+import { constants as fs } from 'node:fs'
+import { access, open, readdir } from 'node:fs/promises'
 import type { IncomingHttpHeaders } from 'node:http'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
-import { zstdDecompress } from 'node:zlib'
+import { Readable } from 'node:stream'
+import { createZstdDecompress, constants as zlib } from 'node:zlib'
 import {
   Catalog,
   encodeName,
@@ -24,6 +25,7 @@ import {
   StoreError,
   sha256Of,
   signatureKey,
+  signedTime,
   verifyContent,
 } from '../../storage/index.ts'
 import { writeWhole } from '../atomic-file.ts'
@@ -31,13 +33,24 @@ import { ServiceError } from '../error.ts'
 import { type BuildChoice, lookUp } from '../kernel/lookup.ts'
 import { pathOf } from '../kernel/name.ts'
 import { KERNEL_BTF, thisKernel } from './host.ts'
-import { FetchError, type RetryOptions, requestWithRetry } from './request.ts'
+import { newestTime, rememberTime } from './newest.ts'
+import { FetchError, type Reader, type RetryOptions, requestWithRetry } from './request.ts'
 
 export type { Kernel } from '../../storage/index.ts'
 export { thisKernel } from './host.ts'
 export { FetchError, type FetchErrorCode } from './request.ts'
 
-const MAX_BTF = 256 * 1024 * 1024
+/** The largest BTF that is accepted, in bytes. A distribution's largest kernels have 10 MB. */
+const MAX_BTF = 64 * 1024 * 1024
+/** Log2 of the largest window of a zstd frame, in bytes; a decoder allocates as much as the frame asks for. */
+const MAX_WINDOW = 26
+/** Bytes that are decompressed at a time. */
+const CHUNK = 256 * 1024
+/** Milliseconds for a whole fetch, without and with `wait`. */
+const DEADLINE = 5 * 60 * 1000
+const DEADLINE_WITH_WAIT = 60 * 60 * 1000
+/** The longest time that a timer takes, in milliseconds. */
+const MAX_TIMER = 2 ** 31 - 1
 
 export interface FetchOptions extends RetryOptions {
   /** `http://host:port`; without a server, only the kernel's own BTF and the cache are used */
@@ -50,6 +63,10 @@ export interface FetchOptions extends RetryOptions {
   cache?: string
   /** the text of a minisign public key: accept only BTF that the catalog signed with it names */
   publicKey?: string
+  /** with a public key: seconds since the catalog was signed, at most (default: any) */
+  maxAge?: number
+  /** milliseconds for the whole fetch (default: 5 minutes, or an hour with `wait`) */
+  deadline?: number
   /** directory below which the machine's files are read (default: /) */
   root?: string
 }
@@ -61,8 +78,20 @@ export interface FetchedBtf {
   sha256?: string
 }
 
-/** Fetches BTF for a kernel and returns its path. Errors: `FetchError`. */
+/** Fetches BTF for a kernel and returns its path. Errors: `FetchError`; the signal's reason. */
 export async function fetchBtf(options: FetchOptions = {}): Promise<FetchedBtf> {
+  const { deadline = options.wait ? DEADLINE_WITH_WAIT : DEADLINE } = options
+  const end = AbortSignal.timeout(Math.min(deadline, MAX_TIMER))
+  const signal = options.signal ? AbortSignal.any([options.signal, end]) : end
+  try {
+    return await fetchUntilAborted({ ...options, signal })
+  } catch (cause) {
+    if (cause !== end.reason) throw cause
+    throw new FetchError('timeout', `no BTF within ${deadline / 1000} seconds`, { cause })
+  }
+}
+
+async function fetchUntilAborted(options: FetchOptions): Promise<FetchedBtf> {
   const own = options.kernel ? undefined : await findOwnBtf(options.root)
   if (own) return { path: own, origin: 'kernel' }
   const kernel = options.kernel ?? thisKernel(options.root)
@@ -87,23 +116,39 @@ async function findOwnBtf(root = '/'): Promise<string | undefined> {
   )
 }
 
+const cacheRoot = ({ cache }: FetchOptions): string =>
+  cache ?? join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'btfmill', 'btf')
+
+const directoryOfKey = (publicKey: string): string => `by-${sha256Of(publicKey).slice(0, 16)}`
+
 /** Each kernel and each public key has its own directory, so a file in it fits that kernel and was signed by that key. */
-function cacheDirectory({ cache, publicKey }: FetchOptions, kernel: Kernel): string {
-  const root =
-    cache ?? join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'btfmill', 'btf')
+function cacheDirectory(options: FetchOptions, kernel: Kernel): string {
+  const { publicKey } = options
   const { distro, version, arch, release, buildId, unameVersion } = kernel
   const names = [distro, version, arch, release, buildId ?? unameVersion ?? 'any'].map(encodeName)
-  const key = publicKey === undefined ? [] : [`by-${sha256Of(publicKey).slice(0, 16)}`]
-  return join(root, ...names, ...key)
+  const key = publicKey === undefined ? [] : [directoryOfKey(publicKey)]
+  return join(cacheRoot(options), ...names, ...key)
 }
 
 async function readCache(directory: string): Promise<FetchedBytes | undefined> {
   for (const name of await readdir(directory).catch(() => [])) {
     const [, sha256] = /^([0-9a-f]{64})\.btf$/.exec(name) ?? []
-    const raw = sha256 && (await readFile(join(directory, name)).catch(() => undefined))
+    const raw = sha256 && (await readRegular(join(directory, name)).catch(() => undefined))
     if (raw && sha256Of(raw) === sha256) return { raw, sha256 }
   }
   return undefined
+}
+
+/** Reads a file, but no link, pipe or device, and no more than `MAX_BTF` bytes. Errors: the system's; `RangeError`. */
+async function readRegular(path: string): Promise<Buffer> {
+  const file = await open(path, fs.O_RDONLY | fs.O_NOFOLLOW | fs.O_NONBLOCK)
+  try {
+    const stat = await file.stat()
+    if (!stat.isFile() || stat.size > MAX_BTF) throw new RangeError(`${path} is not BTF`)
+    return await file.readFile()
+  } finally {
+    await file.close()
+  }
 }
 
 async function fetchFromServer(kernel: Kernel, options: FetchOptions): Promise<FetchedBytes> {
@@ -117,8 +162,12 @@ async function fetchFromServer(kernel: Kernel, options: FetchOptions): Promise<F
   const sha256 = await findDigest().catch(async (error: unknown) => {
     const isUnknown = error instanceof FetchError && error.problem === 'unknown_kernel'
     if (!options.wait || !isUnknown) throw error
-    await requestWithRetry(url, readBtf, options) // the server generates it, and signs the catalog
-    return await findDigest()
+    // the server generates it; it may have signed the catalog some moments after it has the BTF
+    const read: Reader<string> = async (bytes, headers) => {
+      await readBtf(bytes, headers)
+      return await findDigest()
+    }
+    return await requestWithRetry(url, read, options)
   })
   return await requestWithRetry(urlBelow(server, `v1/btf/sha256/${sha256}`), readBtf, options)
 }
@@ -133,7 +182,10 @@ function btfUrl(server: string, kernel: Kernel, { build, unameVersion }: BuildCh
   return url
 }
 
-/** The SHA-256 that the signed catalog has for a kernel's BTF. Errors: `invalid_signature`, `refused`. */
+/**
+ * The SHA-256 that the signed catalog has for a kernel's BTF. Errors: `invalid_signature`, `outdated_catalog`,
+ * `not_writable`, `refused`.
+ */
 async function signedDigest(
   server: string,
   kernel: Kernel,
@@ -146,7 +198,8 @@ async function signedDigest(
     async (bytes) => {
       const url = urlBelow(server, `v1/${signatureKey(SNAPSHOT_KEY)}`)
       const signature = await requestWithRetry(url, (text) => text.toString('utf8'), options)
-      return verifySnapshot(bytes, signature, publicKey)
+      await requireRecent(verifySnapshot(bytes, signature, publicKey), publicKey, options)
+      return bytes
     },
     options,
   )
@@ -160,27 +213,67 @@ async function signedDigest(
   }
 }
 
-function verifySnapshot(content: Buffer, signature: string, publicKey: string): Buffer {
+/** Returns when the snapshot was signed, in seconds since 1970. */
+function verifySnapshot(content: Buffer, signature: string, publicKey: string): number {
   try {
-    verifyContent(content, signature, publicKey)
-    return content
+    return signedTime(verifyContent(content, signature, publicKey))
   } catch (cause) {
     if (!(cause instanceof StoreError) || cause.code !== 'invalid_signature') throw cause
     throw new FetchError('invalid_signature', cause.message, { cause })
   }
 }
 
+/** Refuses a catalog that is older than the newest one by its key, or than `maxAge`, and remembers a newer one. */
+async function requireRecent(time: number, publicKey: string, options: FetchOptions) {
+  const directory = join(cacheRoot(options), 'catalogs', directoryOfKey(publicKey))
+  const { maxAge = Number.POSITIVE_INFINITY } = options
+  try {
+    const newest = await newestTime(directory)
+    if (time < newest) throw outdated(time, `not before ${dateOf(newest)}, as one before`)
+    if (time < Date.now() / 1000 - maxAge) throw outdated(time, `within the last ${maxAge} seconds`)
+    if (time > newest) await rememberTime(directory, time)
+  } catch (cause) {
+    if (cause instanceof FetchError) throw cause
+    const message = `cannot remember the newest catalog in ${directory}: ${(cause as Error).message}`
+    throw new FetchError('not_writable', message, { cause })
+  }
+}
+
+const outdated = (time: number, expected: string) =>
+  new FetchError(
+    'outdated_catalog',
+    `the catalog was signed ${time > 0 ? `at ${dateOf(time)}` : 'without a time'}: expected ${expected}`,
+  )
+
+const dateOf = (time: number): string => new Date(time * 1000).toISOString()
+
 /** Decompresses a response and compares its SHA-256 with the one in its ETag. Errors: `digest_mismatch`. */
 async function readBtf(bytes: Buffer, headers: IncomingHttpHeaders): Promise<FetchedBytes> {
   const [, announced] = /^"([0-9a-f]{64})(?:-\w+)?"$/.exec(String(headers.etag)) ?? []
-  const raw =
-    headers['content-encoding'] === 'zstd'
-      ? await promisify(zstdDecompress)(bytes, { maxOutputLength: MAX_BTF })
-      : bytes
+  const raw = headers['content-encoding'] === 'zstd' ? await decompress(bytes) : bytes
   const sha256 = sha256Of(raw)
   if (sha256 === announced) return { raw, sha256 }
   const message = `the response has SHA-256 ${sha256}: expected ${announced ?? 'an ETag with a SHA-256'}`
   throw new FetchError('digest_mismatch', message)
+}
+
+/** Decompresses a zstd frame as far as it may be BTF: a small frame may hold gigabytes. Errors: `digest_mismatch`. */
+async function decompress(frame: Buffer): Promise<Buffer> {
+  const params = { [zlib.ZSTD_d_windowLogMax]: MAX_WINDOW }
+  const pieces: Buffer[] = []
+  let size = 0
+  try {
+    const input = Readable.from([frame], { objectMode: false })
+    for await (const piece of input.compose(createZstdDecompress({ params, chunkSize: CHUNK }))) {
+      size += piece.length
+      if (size > MAX_BTF) throw new Error(`it has more than ${MAX_BTF} bytes`)
+      pieces.push(piece)
+    }
+    return Buffer.concat(pieces)
+  } catch (cause) {
+    const message = `the response does not decompress: ${(cause as Error).message}`
+    throw new FetchError('digest_mismatch', message, { cause })
+  }
 }
 
 async function write(path: string, bytes: Buffer): Promise<void> {

@@ -6,19 +6,27 @@
 import { get as getHttp, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
 import { get as getHttps } from 'node:https'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { printable } from '../printable.ts'
 
+/** The largest response, in bytes. */
 const MAX_BODY = 64 * 1024 * 1024
+/** The largest response that says why there is no BTF, in bytes. */
+const MAX_PROBLEM = 64 * 1024
+/** Characters of an error's message. */
+const MAX_MESSAGE = 600
 /** Seconds: the longest `Retry-After` that is obeyed. */
 const MAX_RETRY_AFTER = 60
 
 export type FetchErrorCode =
   | 'unreachable' // no response after all attempts
+  | 'timeout' // the fetch took longer than `deadline`
   | 'refused' // the server has no such BTF: `problem` says why
   | 'digest_mismatch' // after all attempts, the bytes do not match the announced SHA-256
   | 'invalid_signature' // after all attempts, the catalog is not signed by the public key
+  | 'outdated_catalog' // after all attempts, the catalog is older than one seen before, or than `maxAge`
   | 'not_writable' // the output file or the cache cannot be written
 
-/** Why there is no BTF. */
+/** Why there is no BTF. The message may quote a server, so it is short and has no control characters. */
 export class FetchError extends Error {
   override readonly name = 'FetchError'
   readonly code: FetchErrorCode
@@ -30,7 +38,8 @@ export class FetchError extends Error {
     message: string,
     options: ErrorOptions & { problem?: string } = {},
   ) {
-    super(message, options)
+    const text = printable(message)
+    super(text.length > MAX_MESSAGE ? `${text.slice(0, MAX_MESSAGE - 1)}…` : text, options)
     this.code = code
     this.problem = options.problem
   }
@@ -76,7 +85,10 @@ export async function requestWithRetry<T>(
     const backoff = minDelay * 2 ** attempt * (0.5 + Math.random())
     // the server tells all clients the same delay
     const retryAfter = result.retryAfter && result.retryAfter * (1 + Math.random() / 2)
-    await sleep(retryAfter ?? backoff, undefined, signal && { signal })
+    await sleep(retryAfter ?? backoff, undefined, signal && { signal }).catch((error) => {
+      signal?.throwIfAborted()
+      throw error
+    })
   }
 }
 
@@ -133,19 +145,20 @@ function request(
   return new Promise((resolve, reject) => {
     const sent = (url.protocol === 'https:' ? getHttps : getHttp)(url, options, (response) => {
       const { statusCode: status = 0, headers } = response
-      readBody(response).then((bytes) => resolve({ status, headers, bytes }), reject)
+      const limit = status === 200 ? MAX_BODY : MAX_PROBLEM
+      readBody(response, limit).then((bytes) => resolve({ status, headers, bytes }), reject)
     })
     sent.on('timeout', () => sent.destroy(new Error(`no data for ${timeout} ms`)))
     sent.on('error', reject)
   })
 }
 
-async function readBody(body: IncomingMessage): Promise<Buffer> {
+async function readBody(body: IncomingMessage, limit: number): Promise<Buffer> {
   const pieces: Buffer[] = []
   let size = 0
   for await (const piece of body as AsyncIterable<Buffer>) {
     size += piece.length
-    if (size > MAX_BODY) throw new Error(`the response exceeds ${MAX_BODY} bytes`)
+    if (size > limit) throw new Error(`the response exceeds ${limit} bytes`)
     pieces.push(piece)
   }
   return Buffer.concat(pieces)
@@ -160,10 +173,11 @@ function retryAfterOf(headers: IncomingHttpHeaders): { retryAfter?: number } {
 function refusalOf(url: URL, status: number, body: Buffer): FetchError {
   let problem: { code?: unknown; detail?: unknown } = {}
   try {
-    problem = JSON.parse(body.toString('utf8'))
+    problem = Object(JSON.parse(body.toString('utf8')))
   } catch {} // an error page of a proxy
   const detail =
     typeof problem.detail === 'string' ? problem.detail : `${url.origin} responds with ${status}`
-  const code = typeof problem.code === 'string' ? { problem: problem.code } : {}
+  const isCode = typeof problem.code === 'string' && /^[a-z_]{1,64}$/.test(problem.code)
+  const code = isCode ? { problem: problem.code as string } : {}
   return new FetchError('refused', detail, code)
 }

@@ -24,12 +24,19 @@ export const SECURITY_HEADERS = {
   'x-frame-options': 'SAMEORIGIN',
 } as const
 
+/** Sends `SECURITY_HEADERS` with every response, also where there is no route. */
+export function registerSecurityHeaders(app: FastifyInstance): void {
+  app.addHook('onRequest', (_, reply, done) => {
+    reply.headers(SECURITY_HEADERS)
+    done()
+  })
+}
+
 /** Guards all routes registered later. Errors: `unavailable`, `uri_too_long`, `rate_limited`; those of `registerAccess`. */
 export async function registerGuards(app: FastifyInstance, context: Context): Promise<void> {
   const { settings, readiness, tokens } = context
   const { urlLimit, rateLimit: max, read } = settings
-  app.addHook('onRequest', (request, reply, done) => {
-    reply.headers(SECURITY_HEADERS)
+  app.addHook('onRequest', (request, _, done) => {
     if (request.url.length > urlLimit)
       done(
         new ServiceError(

@@ -2,7 +2,9 @@
  * Looks up the BTF of a kernel: exactly one, or an error that says why there is none. Wrong BTF is worse than none, so
  * nothing here guesses between builds.
  */
+
 import { LRUCache } from 'lru-cache'
+import type { CheckOptions } from '../../bpf/index.ts'
 import {
   type BtfInfo,
   type BuildRecord,
@@ -189,6 +191,14 @@ export function modulesOf({ modules = {} }: BuildRecord): ModuleInfo[] {
 /** The SHA-256 digests of the BTF of a build's modules, ordered by module name. */
 export const moduleDigests = (record: BuildRecord): string[] =>
   modulesOf(record).map(({ sha256 }) => sha256)
+
+/** What a check of BPF objects wants to know of a kernel besides its BTF. */
+export type KernelFacts = Pick<CheckOptions, 'hasOwnBtf' | 'release'>
+
+export function factsOf({ kernel, embedded }: BuildRecord): KernelFacts {
+  const { release } = kernel
+  return embedded === undefined ? { release } : { release, hasOwnBtf: embedded }
+}
 
 const isSameKernel = (a: KernelName, b: KernelName): boolean => kernelPrefix(a) === kernelPrefix(b)
 

@@ -1,6 +1,6 @@
 /* The kernels that BPF objects are checked against or minimized for. */
 import type { BtfInfo, Catalog, KernelFilter, KernelName, ModuleInfo } from '../../storage/index.ts'
-import { type Available, modulesOf, preferred } from './lookup.ts'
+import { type Available, factsOf, type KernelFacts, modulesOf, preferred } from './lookup.ts'
 import { nameOf } from './name.ts'
 
 /** One kernel's BTF. A kernel whose builds have different BTF has one target for each. */
@@ -13,6 +13,7 @@ export interface TargetKernel {
   readonly btf: BtfInfo
   /** the BTF of its modules, ordered by name */
   readonly modules: readonly ModuleInfo[]
+  readonly facts: KernelFacts
 }
 
 /** Yields the targets of all kernels that match, ordered by name. */
@@ -29,7 +30,7 @@ export function* selectTargets(catalog: Catalog, filter: KernelFilter): Generato
       const { kernel, btf } = build
       const { version } = build.package
       const named = different.size > 1 ? { name, build: version } : { name }
-      yield { ...named, kernel, btf, modules: modulesOf(build) }
+      yield { ...named, kernel, btf, modules: modulesOf(build), facts: factsOf(build) }
     }
   }
 }

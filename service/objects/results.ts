@@ -13,6 +13,7 @@ import { type Body, BodyCache, type CacheEntry } from '../cache/body-cache.ts'
 import type { Bodies } from '../cache/btf-bodies.ts'
 import { Semaphore } from '../concurrency.ts'
 import { type JsonText, jsonOf } from '../json.ts'
+import type { KernelFacts } from '../kernel/lookup.ts'
 import { modulesFor } from '../threads/modules.ts'
 import type { Pool } from '../threads/pool.ts'
 import type { ObjectInput } from '../threads/worker.ts'
@@ -54,6 +55,7 @@ export interface StoredBtf {
   sha256: string
   /** digests of the BTF of its modules */
   modules?: readonly string[]
+  facts?: KernelFacts
 }
 
 export class Objects {
@@ -153,7 +155,7 @@ export class Objects {
         return { bytes: Buffer.from(json!) }
       }, abandoned)
     const { bytes } = await this.results.body(
-      `check ${keyOf(stored)} ${object.sha256}`,
+      `check ${keyOf(stored)} ${JSON.stringify(stored.facts ?? {})} ${object.sha256}`,
       make,
       signal,
     )
@@ -162,12 +164,12 @@ export class Objects {
 
   async #taskOf(
     { read }: Priority,
-    { sha256, modules = [] }: StoredBtf,
+    { sha256, modules = [], facts = {} }: StoredBtf,
     sent: readonly SentObject[],
     signal: AbortSignal,
   ): Promise<ObjectInput> {
     const task = { objects: sent.map(({ bytes }) => bytes), btf: await read(sha256) }
-    return { ...task, modules: await modulesFor(this.#pool, task, modules, read, signal) }
+    return { ...task, facts, modules: await modulesFor(this.#pool, task, modules, read, signal) }
   }
 }
 

@@ -5,7 +5,7 @@
 import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
-import { RELOCATION_KINDS } from '../../bpf/index.ts'
+import { REASONS, RELOCATION_KINDS } from '../../bpf/index.ts'
 import { mapOrdered } from '../../storage/index.ts'
 import type { Context } from '../http/context.ts'
 import { lines, NDJSON } from '../http/schema.ts'
@@ -20,7 +20,7 @@ import {
   type TaskAttempt,
 } from './for-kernels.ts'
 
-const Loads = Type.Enum(['yes', 'depends', 'no'])
+const Verdict = Type.Enum(['yes', 'cannot_tell', 'no'])
 
 const SourceLine = Type.Object({
   file: Type.String(),
@@ -38,6 +38,7 @@ const Outcome = Type.Union(
       old: Value,
       new: Value,
       bytes: Type.Optional(Sizes),
+      field: Type.Optional(Sizes),
     }),
     Type.Object({ is: Type.Literal('absent'), old: Value }),
     Type.Object({ is: Type.Literal('poisoned'), why: Type.Enum(['missing', 'access']) }),
@@ -63,10 +64,27 @@ const Relocation = Type.Object({
   ),
 })
 
+const Reason = Type.Object(
+  {
+    code: Type.Enum([...REASONS]),
+    verdict: Type.Enum(['no', 'cannot_tell']),
+    stage: Type.Enum(['load', 'attach', 'run']),
+    message: Type.String(),
+    instruction: Type.Optional(Type.Integer({ description: 'index in the program' })),
+    access: Type.Optional(Type.String()),
+    source: Type.Optional(SourceLine),
+    onlyIf: Type.Optional(SourceLine),
+  },
+  { description: 'why it fails or may fail, and when: as it is loaded, attached, or runs' },
+)
+
 const Program = Type.Object({
   name: Type.String(),
   section: Type.String(),
-  loads: Loads,
+  loaded: Type.Boolean({ description: 'false: libbpf loads it only if it is asked to' }),
+  verdict: Verdict,
+  loads: Verdict,
+  reasons: Type.Array(Reason),
   relocations: Type.Array(Relocation),
 })
 
@@ -78,7 +96,9 @@ const Line = Type.Object({
       description: 'the package version, if the kernel has several builds with different BTF',
     }),
   ),
-  loads: Type.Optional(Loads),
+  verdict: Type.Optional(Verdict),
+  loads: Type.Optional(Verdict),
+  reasons: Type.Optional(Type.Array(Reason, { description: 'reasons outside of programs' })),
   programs: Type.Optional(Type.Array(Program)),
   error: Type.Optional(LineError),
 })

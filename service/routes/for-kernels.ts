@@ -22,7 +22,7 @@ import { ChoiceQuery, choiceOf, NDJSON, NO_BTF, problems, Sha256 } from '../http
 import { acceptUploads, bodyLimitOf, OBJECTS, objectLimits, objectsOf } from '../http/upload.ts'
 import { type JsonText, jsonOf } from '../json.ts'
 import { FilterQuery, filterOf } from '../kernel/filter.ts'
-import { moduleDigests } from '../kernel/lookup.ts'
+import { factsOf, type KernelFacts, moduleDigests } from '../kernel/lookup.ts'
 import { kernelOf, nameOf, parseName } from '../kernel/name.ts'
 import { selectTargets } from '../kernel/targets.ts'
 import type { Priority, SentObject } from '../objects/results.ts'
@@ -65,6 +65,7 @@ interface TargetBtf {
   sha256: string
   /** digests of the BTF of its modules, which may have types that the objects need */
   modules: readonly string[]
+  facts?: KernelFacts
   /** bytes */
   size?: number
 }
@@ -215,7 +216,9 @@ async function singleTarget(
   const name = kernelIn(text)
   const record = await resolveBtf(context, request, name, choiceOf(query))
   const { kernel, btf } = record
-  return { name: nameOf(kernel), sha256: btf.sha256, modules: moduleDigests(record) }
+  const { sha256: digest } = btf
+  const facts = factsOf(record)
+  return { name: nameOf(kernel), sha256: digest, modules: moduleDigests(record), facts }
 }
 
 /** Errors: `invalid_name`. */

@@ -19,9 +19,11 @@ import {
   needsModules,
   openObject,
   parseBtf,
+  type Reason,
   toDialect,
 } from '../../bpf/index.ts'
 import { type JsonText, jsonOf } from '../json.ts'
+import type { KernelFacts } from '../kernel/lookup.ts'
 
 /** A summary of a valid BPF object. */
 export interface ObjectSummary {
@@ -67,6 +69,7 @@ export interface ObjectInput {
   btf: BtfInput
   /** the split BTF of the kernel's modules */
   modules?: readonly BtfInput[]
+  facts?: KernelFacts
 }
 
 /** The tasks, by name. A task that takes `CompressedBtf` may also fail with `Damaged`. */
@@ -188,32 +191,32 @@ const TASKS: Tasks = {
       const kernel = parseBtf(raw)
       return minimizeBtf(kernel, opened(objects), modulesOver(kernel, modules))
     }),
-  check: ({ objects, btf, modules }) =>
+  check: ({ objects, btf, modules, facts }) =>
     withRaw(btf, (raw) => {
       const kernel = parseBtf(raw)
       const all = modulesOver(kernel, modules)
       return opened(objects).map((object) => {
         try {
-          return boundedJson(checkObject(object, kernel, all))
+          return boundedJson(checkObject(object, kernel, { ...facts, modules: all }))
         } catch (error) {
           if (!(error instanceof BtfError)) throw error
           return jsonOf({ error: { code: error.code, message: error.message } })
         }
       })
     }),
-  fit: ({ objects, btf: source, modules }) => {
+  fit: ({ objects, btf: source, modules, facts }) => {
     const btf = rawOf(source)
     const kernel = parseBtf(btf)
     const all = opened(objects)
-    const over = modulesOver(kernel, modules)
+    const options = { ...facts, modules: modulesOver(kernel, modules) }
+    const misfits = all.flatMap((object, n) => {
+      const misfit = misfitOf(() => checkObject(object, kernel, options))
+      return misfit ? [{ object: n, ...misfit }] : []
+    })
     try {
-      const minimized = minimizeBtf(kernel, all, over)
-      // objects relocate against minimized BTF as against the whole, and the check is faster
-      const { pointerSize } = kernel
-      return { btf: minimized, misfits: misfitsOf(all, parseBtf(minimized, { pointerSize })) }
+      return { btf: minimizeBtf(kernel, all, options.modules), misfits }
     } catch (error) {
-      const misfits = error instanceof BtfError ? misfitsOf(all, kernel, over) : []
-      if (misfits.length === 0) throw error
+      if (!(error instanceof BtfError) || misfits.length === 0) throw error
       return { btf, misfits }
     }
   },
@@ -228,55 +231,44 @@ const TASKS: Tasks = {
 /** The maximum number of bytes of a `Check` in JSON; the objects of large agents need some hundred thousand. */
 export const MAX_JSON = 4 * 1024 * 1024
 
-function boundedJson(check: Check): JsonText {
+function boundedJson({ programs, reasons, ...verdicts }: Check): JsonText {
   let left = MAX_JSON
-  const parts = check.programs.map(({ relocations, ...program }) => {
-    const lines = relocations.map((relocation) => {
-      const json = jsonOf(relocation)
-      left -= Buffer.byteLength(json)
-      if (left < 0)
-        throw new BtfError('too_large', `the check has more than ${MAX_JSON} bytes of JSON`)
-      return json
-    })
-    return `${jsonOf(program).slice(0, -1)},"relocations":[${lines.join()}]}`
+  const bounded = (value: unknown): JsonText => {
+    const json = jsonOf(value)
+    left -= Buffer.byteLength(json)
+    if (left < 0)
+      throw new BtfError('too_large', `the check has more than ${MAX_JSON} bytes of JSON`)
+    return json
+  }
+  const parts = programs.map(({ relocations, reasons: own, ...program }) => {
+    const lists = `"reasons":[${own.map(bounded)}],"relocations":[${relocations.map(bounded)}]`
+    return `${jsonOf(program).slice(0, -1)},${lists}}`
   })
-  return `{"loads":"${check.loads}","programs":[${parts.join()}]}` as JsonText
+  const start = jsonOf(verdicts).slice(0, -1)
+  return `${start},"reasons":[${reasons.map(bounded)}],"programs":[${parts.join()}]}` as JsonText
 }
 
 function modulesOver(base: Btf, modules: readonly BtfInput[] = []): Btf[] {
   return modules.map((module) => parseBtf(rawOf(module), { base }))
 }
 
-function misfitsOf(
-  objects: readonly BpfObject[],
-  kernel: Btf,
-  modules: readonly Btf[] = [],
-): Misfit[] {
-  return objects.flatMap((object, n) => {
-    const misfit = misfitOf(() => checkObject(object, kernel, modules))
-    return misfit ? [{ object: n, ...misfit }] : []
-  })
-}
-
 function misfitOf(check: () => Check): Omit<Misfit, 'object'> | undefined {
   try {
-    const { loads, programs } = check()
+    const { loads, reasons, programs } = check()
     if (loads !== 'no') return undefined
-    for (const { name, relocations } of programs) {
-      const wrong = relocations.find(
-        ({ outcome, guard }) => outcome.is === 'fatal' || guard?.is === 'unguarded',
-      )
-      if (!wrong) continue
-      const { access, kind, outcome } = wrong
-      const why = outcome.is === 'fatal' ? outcome.message : 'does not match this kernel'
-      return { code: 'does_not_load', message: `${name}: ${access} (${kind}): ${why}` }
-    }
-    return { code: 'does_not_load', message: 'libbpf or the verifier refuses the object' }
+    const named = programs.flatMap((program) =>
+      program.reasons.map((reason) => ({ reason, where: `${program.name}: ` })),
+    )
+    const all = [...reasons.map((reason) => ({ reason, where: '' })), ...named]
+    const { reason, where } = all.find(({ reason }) => isFatal(reason))!
+    return { code: 'does_not_load', message: `${where}${reason.message}` }
   } catch (error) {
     if (!(error instanceof BtfError)) throw error
     return { code: error.code, message: error.message }
   }
 }
+
+const isFatal = ({ stage, verdict }: Reason): boolean => stage === 'load' && verdict === 'no'
 
 /** Wraps a task so that it returns expected errors as values. */
 function withErrors<K extends keyof Tasks>(

@@ -1,5 +1,5 @@
 // Tests signCatalog, and verifyStore with a key: an existing store gets its signatures and keeps its snapshot.
-import t from 'tap'
+import t, { type Test } from 'tap'
 import {
   Catalog,
   generateKeys,
@@ -9,6 +9,7 @@ import {
   type Store,
   signatureKey,
   signCatalog,
+  signedTime,
   verifyContent,
   verifyStore,
 } from '../../storage/index.ts'
@@ -119,4 +120,40 @@ t.test('signCatalog with an invalid key or an invalid manifest writes nothing', 
 t.test('verifyStore with a key finds nothing to sign in an empty store', async (t) => {
   const store = await openStore('memory:')
   t.same(await Array.fromAsync(verifyStore(store, { repair: true, secretKey })), [])
+})
+
+const DAY = 24 * 3600
+
+/** Sets the clock of this process, in seconds since 1970, until the test ends. */
+function setClock(t: Test): (seconds: number) => void {
+  const { now } = Date
+  t.teardown(() => {
+    Date.now = now
+  })
+  return (seconds) => {
+    Date.now = () => seconds * 1000
+  }
+}
+
+t.test('a signature is renewed after a day, although its object has not changed', async (t) => {
+  const clock = setClock(t)
+  const now = Math.floor(Date.now() / 1000)
+  clock(now)
+  const store = await publishedStore(secretKey)
+  clock(now + DAY - 10)
+  t.same(await signCatalog(store, secretKey), { signed: [] })
+  clock(now + DAY + 10)
+  t.same(await signCatalog(store, secretKey), { signed: [SNAPSHOT_KEY, MANIFEST_KEY] })
+  t.equal(signedTime(await signedComment(store, SNAPSHOT_KEY)), now + DAY + 10)
+})
+
+t.test("the time of a signed catalog grows, even if the signer's clock is set back", async (t) => {
+  const clock = setClock(t)
+  const now = Math.floor(Date.now() / 1000)
+  const store = await publishedStore(secretKey)
+  const first = signedTime(await signedComment(store, SNAPSHOT_KEY))
+  clock(now - 30 * DAY)
+  await putRecord(store, recordOf({ release: 'big' }, { btf: await btfOf(store, RAW.big) }))
+  await Catalog.publish(store, secretKey)
+  t.equal(signedTime(await signedComment(store, SNAPSHOT_KEY)), first + 1)
 })

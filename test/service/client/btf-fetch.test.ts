@@ -1,17 +1,19 @@
 // bpf/example/btf-fetch, the client in POSIX sh, runs under dash with GNU wget and under busybox alone.
-import { execFile } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import {
   existsSync,
+  lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { createServer, type RequestListener } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, createServer as createNetServer } from 'node:net'
 import { machine, release, version } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -36,6 +38,7 @@ const APPLETS = [
 ]
 const MORE = ['od', 'tr', 'sleep', 'grep', 'timeout', 'true']
 const sha256 = createHash('sha256').update(RAW.little).digest('hex')
+const MEBIBYTE = Buffer.alloc(1 << 20)
 const OS_RELEASE = 'NAME="Debian"\nID=debian\nVERSION_ID="12"\n'
 
 const here = { arch: canonicalArch(machine()), release: release() }
@@ -201,6 +204,62 @@ for (const [shell, path] of Object.entries(SHELLS)) {
       t.same(files(cache), [`${sha256}.btf`])
     },
   )
+
+  t.test(`${shell}: btf-fetch stops an endless response, and leaves no file`, async (t) => {
+    let sent = 0
+    const endless: RequestListener = ({ url }, response) => {
+      if (url?.includes('/sha256?')) return response.end(`${sha256}  x.btf\n`)
+      const send = (): void => {
+        while (!response.destroyed && response.write(MEBIBYTE)) sent++
+        response.once('drain', send)
+      }
+      return send()
+    }
+    const { fetch, cache } = machineOf(t, path)
+    const outcome = await fetch('--server', await serverThat(t, endless), '--quiet')
+    t.match(outcome, { status: 1, stdout: /^$/, stderr: /^btf-fetch: .* is too large\n$/ })
+    t.ok(sent < 80, `${sent} MiB`)
+    t.same(files(cache), [])
+  })
+
+  t.test(`${shell}: btf-fetch prints no control character of a server`, async (t) => {
+    const server = createNetServer((socket) => {
+      socket.on('error', () => {})
+      socket.once('data', () =>
+        socket.end('HTTP/1.1 418 \x1b[2J \\033[2J \x9b2J\r\ncontent-length: 0\r\n\r\n'),
+      )
+    }).listen(0, '127.0.0.1')
+    t.teardown(() => server.close())
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    const { status, stderr } = await machineOf(t, path).fetch(
+      '--server',
+      `http://127.0.0.1:${port}`,
+    )
+    t.equal(status, 1)
+    t.match(stderr, / refuses: .*418/)
+    t.match(stderr, /^[ -~]*\n$/)
+  })
+
+  t.test(`${shell}: btf-fetch takes neither a link nor a pipe from its cache`, async (t) => {
+    const server = await serverThat(t, ({ url }, response) => {
+      response.end(url?.includes('/sha256?') ? `${sha256}  x.btf\n` : RAW.little)
+    })
+    const { fetch, root } = machineOf(t, path)
+    const file = (await fetch('--server', server)).stdout.trimEnd()
+    writeFileSync(join(root, 'other'), RAW.little)
+    for (const plant of [
+      () => symlinkSync('/dev/zero', file),
+      () => execFileSync('mkfifo', [file]),
+      () => symlinkSync(join(root, 'other'), file),
+    ]) {
+      rmSync(file)
+      plant()
+      t.match(await fetch('--server', server), { status: 0, stdout: `${file}\n` })
+      t.ok(lstatSync(file).isFile())
+      t.ok(readFileSync(file).equals(RAW.little))
+    }
+  })
 
   t.test(`${shell}: btf-fetch waits for a generation as long as --wait says`, async (t) => {
     let pending = 2

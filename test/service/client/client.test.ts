@@ -1,14 +1,34 @@
 // fetchBtf against our server and against servers that misbehave.
+import { execFile, execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { createServer, type RequestListener } from 'node:http'
+import {
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { createServer, type OutgoingHttpHeaders, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { constants, zstdCompressSync } from 'node:zlib'
 import t, { type Test } from 'tap'
+import { request } from 'undici'
 import { type FetchOptions, fetchBtf } from '../../../service/client/client.ts'
 import { FetchError } from '../../../service/client/request.ts'
-import { Catalog, generateKeys, type Kernel, putRecord } from '../../../storage/index.ts'
+import {
+  Catalog,
+  generateKeys,
+  type Kernel,
+  putRecord,
+  SNAPSHOT_KEY,
+  signatureKey,
+  signContent,
+} from '../../../storage/index.ts'
 import { btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 
 const sha256 = createHash('sha256').update(RAW.little).digest('hex')
@@ -173,6 +193,79 @@ t.test('an output or a cache that cannot be written is reported as not_writable'
   })
 })
 
+t.test('a server that sends a byte now and then holds nobody beyond the deadline', async (t) => {
+  const server = await serverThat(t, (_, response) => {
+    const timer = setInterval(() => response.write('x'), 20)
+    response.on('close', () => clearInterval(timer))
+  })
+  const options = quick(t, server, { deadline: 500, timeout: 60_000 })
+  await t.rejects(fetchBtf(options), { code: 'timeout', message: 'no BTF within 0.5 seconds' })
+  const pending = await serverThat(t, (_, response) => {
+    response.writeHead(202, { 'retry-after': '60' }).end('{"code":"pending"}')
+  })
+  await t.rejects(fetchBtf({ ...options, server: pending, wait: true }), { code: 'timeout' })
+})
+
+t.test('a small response that decompresses to gigabytes costs little memory', async (t) => {
+  const bomb = zstdCompressSync(Buffer.alloc(2 ** 30), {
+    params: { [constants.ZSTD_c_windowLog]: 26 },
+  })
+  t.ok(bomb.length < 200_000, `${bomb.length} bytes`)
+  const server = await serverThat(t, (_, response) => {
+    response.writeHead(200, { etag: `"${sha256}"`, 'content-encoding': 'zstd' }).end(bomb)
+  })
+  const client = join(import.meta.dirname, '../../../service/client/client.ts')
+  const script = `
+    const { fetchBtf } = await import(${JSON.stringify(client)})
+    const before = process.resourceUsage().maxRSS
+    const { code } = await fetchBtf(${JSON.stringify(quick(t, server))}).catch((error) => error)
+    console.log(code, process.resourceUsage().maxRSS - before)`
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    '--input-type=module',
+    '--eval',
+    script,
+  ])
+  const [, code, kibibytes] = /^(\w+) (\d+)/.exec(stdout)!
+  t.equal(code, 'digest_mismatch')
+  t.ok(Number(kibibytes) < 300 * 1024, `${kibibytes} KiB`)
+})
+
+t.test('an error that quotes a server is short and has no control characters', async (t) => {
+  const detail = `\x1b[2J\u202e\x9b\r\n${'x'.repeat(60_000)}`
+  const server = await serverThat(t, (_, response) => {
+    response.writeHead(404).end(JSON.stringify({ code: '\x1b[2J', detail }))
+  })
+  const error = (await fetchBtf(quick(t, server)).catch((thrown) => thrown)) as FetchError
+  t.match(error, { code: 'refused', problem: undefined })
+  t.match(error.message, /^\?\[2J\?{4}x{500,600}…$/)
+  const endless = await serverThat(t, (_, response) => {
+    response.writeHead(404)
+    const timer = setInterval(() => response.write('x'.repeat(60_000)), 1)
+    response.on('close', () => clearInterval(timer))
+  })
+  await t.rejects(fetchBtf(quick(t, endless)), {
+    code: 'unreachable',
+    message: /exceeds 65536 bytes/,
+  })
+})
+
+t.test('the client takes neither a link nor a pipe from its cache', async (t) => {
+  const server = await serverThat(t, whole)
+  const options = quick(t, server)
+  const { path } = await fetchBtf(options)
+  for (const plant of [
+    () => symlinkSync('/dev/zero', path),
+    () => execFileSync('mkfifo', [path]),
+    () => execFileSync('truncate', ['--size=4G', path]),
+  ]) {
+    rmSync(path)
+    plant()
+    t.match(await fetchBtf(options), { origin: 'server', path })
+    t.ok(lstatSync(path).isFile())
+    t.ok(readFileSync(path).equals(RAW.little))
+  }
+})
+
 t.test('an abort signal ends the fetch with its own reason', async (t) => {
   const server = await serverThat(t, () => {})
   const signal = AbortSignal.timeout(50)
@@ -221,5 +314,124 @@ t.test(
       code: 'refused',
       problem: 'unknown_kernel',
     })
+  },
+)
+
+/** A store with one kernel whose BTF was replaced, and the signed catalog of before and after. */
+async function replacedCatalog(t: Test) {
+  const { publicKey, secretKey } = generateKeys()
+  const { store, url } = await startTestService(t, async (store) => [
+    recordOf(kernel, { btf: await btfOf(store, RAW.big) }),
+  ])
+  const signed = () =>
+    Promise.all(
+      [SNAPSHOT_KEY, signatureKey(SNAPSHOT_KEY)].map(async (key) => {
+        const { body } = await store.get(key)
+        return { key, bytes: Buffer.concat(await body.toArray()) }
+      }),
+    )
+  await Catalog.publish(store, secretKey)
+  const before = await signed()
+  await putRecord(store, recordOf(kernel, { btf: await btfOf(store, RAW.little) }))
+  await Catalog.publish(store, secretKey)
+  const after = await signed()
+  const serve = async (objects: typeof before) => {
+    for (const { key, bytes } of objects) await store.put(key, bytes)
+  }
+  return { publicKey, secretKey, url, store, serve, before, after }
+}
+
+t.test('a signed catalog that is older than one seen before is refused', async (t) => {
+  const { publicKey, url, serve, before, after } = await replacedCatalog(t)
+  const options = quick(t, url, { publicKey })
+  t.match(await fetchBtf(options), { sha256 })
+  await serve(before)
+  const again = () => {
+    for (const name of readdirSync(options.cache))
+      if (name !== 'catalogs') rmSync(join(options.cache, name), { recursive: true })
+    return fetchBtf(options)
+  }
+  await t.rejects(again(), {
+    code: 'outdated_catalog',
+    message: /^the catalog was signed at .*Z: expected not before .*Z, as one before$/,
+  })
+  const [memory] = readdirSync(join(options.cache, 'catalogs'))
+  const directory = join(options.cache, 'catalogs', memory!)
+  t.equal(readdirSync(directory).length, 1)
+  for (const name of ['damaged', '0', '-1', '1e99', '99999999999999'])
+    writeFileSync(join(directory, name), '\0')
+  for (const name of readdirSync(directory)) writeFileSync(join(directory, name), '\0 damaged')
+  await t.rejects(again(), { code: 'outdated_catalog' }, 'files that are damaged change nothing')
+  await serve(after)
+  t.match(await again(), { sha256 })
+  const other = { ...options, publicKey: generateKeys().publicKey }
+  await t.rejects(fetchBtf(other), { code: 'invalid_signature' })
+  t.equal(readdirSync(join(options.cache, 'catalogs')).length, 1, 'only what is signed counts')
+})
+
+t.test(
+  'agents that fetch at once remember the newest catalog that any of them has seen',
+  async (t) => {
+    const { publicKey, url, serve, before, after } = await replacedCatalog(t)
+    const options = quick(t, url, { publicKey })
+    await serve(before)
+    await fetchBtf({ ...options, output: join(options.cache, 'out.btf') })
+    await serve(after)
+    const fetches = Array.from({ length: 8 }, (_, n) =>
+      fetchBtf({ ...options, kernel: { ...kernel, unameVersion: `#${n}` } }),
+    )
+    await Promise.all(fetches)
+    await serve(before)
+    const unseen = { ...options, kernel: { ...kernel, arch: 'any' } }
+    await t.rejects(fetchBtf(unseen), { code: 'outdated_catalog' })
+  },
+)
+
+t.test('with a maximum age, a catalog that nobody has signed for longer is refused', async (t) => {
+  const { publicKey, secretKey, url, store } = await replacedCatalog(t)
+  const { body } = await store.get(SNAPSHOT_KEY)
+  const content = Buffer.concat(await body.toArray())
+  const sign = (comment: string) =>
+    store.put(signatureKey(SNAPSHOT_KEY), Buffer.from(signContent(content, secretKey, comment)))
+  const options = quick(t, url, { publicKey, maxAge: 3600 })
+  await sign(`timestamp:${Math.floor(Date.now() / 1000) - 4000}\tfile:x`)
+  await t.rejects(fetchBtf(options), {
+    code: 'outdated_catalog',
+    message: /expected within the last 3600 seconds/,
+  })
+  await sign('by another program')
+  await t.rejects(fetchBtf(options), {
+    code: 'outdated_catalog',
+    message: /^the catalog was signed without a time: /,
+  })
+  t.match(await fetchBtf({ ...options, maxAge: 5000 * 365 * 24 * 3600 }), { sha256 }, 'any age')
+  await sign(`timestamp:${Math.floor(Date.now() / 1000) - 3000}\tfile:x`)
+  t.match(await fetchBtf({ ...options, cache: `${options.cache}-2` }), { sha256 })
+})
+
+t.test(
+  'a client that waits gets a new kernel whose catalog is signed a moment later',
+  async (t) => {
+    const { publicKey, secretKey } = generateKeys()
+    const testService = await startTestService(t)
+    await Catalog.publish(testService.store, secretKey)
+    const record = recordOf(kernel, { btf: await btfOf(testService.store, RAW.little) })
+    let asked = 0
+    // passes on to the service, and publishes the record at the first question and the catalog at the third
+    const server = await serverThat(t, async ({ url, headers }, response) => {
+      if (url?.includes(kernel.release.replace('+', '%2B')) || url?.includes(kernel.release)) {
+        asked++
+        if (asked === 1) await putRecord(testService.store, record)
+        if (asked === 3) await Catalog.publish(testService.store, secretKey)
+      }
+      const answer = await request(`${testService.url}${url}`, {
+        headers: headers as Record<string, string>,
+      })
+      response.writeHead(answer.statusCode, answer.headers as OutgoingHttpHeaders)
+      response.end(Buffer.from(await answer.body.arrayBuffer()))
+    })
+    const options = quick(t, server, { publicKey, wait: true, attempts: 5 })
+    t.match(await fetchBtf(options), { origin: 'server', sha256 })
+    t.ok(asked >= 3)
   },
 )

@@ -38,12 +38,14 @@ t.test('the client loads none of the files of the server', async (t) => {
     'atomic-file.ts',
     'client/client.ts',
     'client/host.ts',
+    'client/newest.ts',
     'client/request.ts',
     'concurrency.ts',
     'error.ts',
     'kernel/lookup.ts',
     'kernel/name.ts',
     'kernel/public-record.ts',
+    'printable.ts',
   ])
 })
 

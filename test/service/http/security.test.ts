@@ -14,7 +14,8 @@ t.test('every response carries the headers that keep browsers in check', async (
   }
   t.same(SECURITY_HEADERS, pinned)
   const { url } = await startTestService(t)
-  for (const path of ['/v1/kernels', '/v1/btf/a/b/c/d', '/openapi.json'])
+  const unknown = ['/nothing', '/docs/%3Cscript%3E', '/healthz']
+  for (const path of ['/v1/kernels', '/v1/btf/a/b/c/d', '/openapi.json', ...unknown])
     t.match((await ask(`${url}${path}`)).headers, pinned, path)
   const page = await ask(`${url}/docs/`)
   t.equal(page.status, 200)
