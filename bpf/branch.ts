@@ -15,14 +15,14 @@ import {
   only,
   satisfying,
 } from './interval.ts'
-import { constant, constantOf, LOST, type Scalar, type Value } from './value.ts'
+import { type AbstractValue, constant, constantOf, LOST, type Scalar } from './value.ts'
 
 /** One side of a branch: whether the verifier surely explores it, and what is known there. */
 export interface Side {
   readonly certain: boolean
   /** what is known of the two values there; undefined if nothing new is */
-  readonly left?: Value
-  readonly right?: Value
+  readonly left?: AbstractValue
+  readonly right?: AbstractValue
 }
 
 export interface Sides {
@@ -67,7 +67,7 @@ const CERTAIN: Side = { certain: true }
 const IN_DOUBT: Side = { certain: false }
 
 /** The sides of a conditional jump with that code, which compares two values. */
-export function sidesOf(code: number, left: Value, right: Value): Sides {
+export function sidesOf(code: number, left: AbstractValue, right: AbstractValue): Sides {
   const narrow = (code & 7) === CLASS.JMP32
   const operation = code & 0xf0
   const number = constantOf(right)
@@ -107,7 +107,7 @@ function exchanged({ jump, fall }: Sides): Sides {
   return { ...(jump && { jump: exchange(jump) }), ...(fall && { fall: exchange(fall) }) }
 }
 
-function sidesOfPointer(operation: number, pointer: Value, number: bigint): Sides {
+function sidesOfPointer(operation: number, pointer: AbstractValue, number: bigint): Sides {
   if (number !== 0n || (operation !== EQUAL && operation !== NOT_EQUAL))
     return { jump: CERTAIN, fall: CERTAIN }
   const zero = pointer.is === 'pointer' ? pointer.zero : 'cannot tell'

@@ -67,12 +67,12 @@ export const REASONS = [
 export type ReasonCode = (typeof REASONS)[number]
 
 /** When it fails: as libbpf loads the object, as a program is attached, or by wrong values as it runs. */
-export type Stage = 'load' | 'attach' | 'run'
+export type CheckStage = 'load' | 'attach' | 'run'
 
 export interface Reason {
   readonly code: ReasonCode
   readonly verdict: Exclude<Verdict, 'yes'>
-  readonly stage: Stage
+  readonly stage: CheckStage
   /** a sentence without the place; at most 600 characters */
   readonly message: string
   /** index of the instruction in its program */
@@ -252,7 +252,7 @@ class Checker {
     }
     if (outcome.is === 'ok' && outcome.field && this.#kernel.pointerSize === 4) {
       const { old, new: now } = outcome.field
-      if (old > now) {
+      if (old === 8 && now === 4) {
         const message = `${access} has ${now} bytes in this kernel, and the program reads ${old}`
         return [{ code: 'short_field', verdict: 'cannot_tell', stage: 'run', message, ...place }]
       }

@@ -42,6 +42,7 @@ import {
 import type { BpfProgram } from './program.ts'
 import type { BpfExtern, Reference } from './reference.ts'
 import {
+  type AbstractValue,
   compute,
   constant,
   constantOf,
@@ -49,7 +50,6 @@ import {
   LOST,
   type Scalar,
   UNKNOWN,
-  type Value,
 } from './value.ts'
 
 /** Instructions that one exploration steps through; beyond, nothing is certain. */
@@ -65,7 +65,7 @@ const FETCH = 0x01
 const CMPXCHG = 0xf1
 const LOAD_ACQUIRE = 0x100
 const MAY_GOTO = 0xe5
-const TYPED_CONTEXT: Value = { is: 'pointer', zero: 'no', loose: true, id: 0 }
+const TYPED_CONTEXT: AbstractValue = { is: 'pointer', zero: 'no', loose: true, id: 0 }
 
 /** What a kernel gives an extern: `absent`, a number, an address that is not 0, or `unknown`. */
 export type ExternValue =
@@ -124,7 +124,7 @@ export class Exploration {
   #start(
     target: BpfProgram,
     doubt: Doubt | undefined,
-    argument: (register: number) => Value,
+    argument: (register: number) => AbstractValue,
   ): void {
     const rank = doubt ? 1 : 2
     if ((this.#roots.get(target) ?? 0) >= rank) return
@@ -257,7 +257,7 @@ export class Exploration {
     state.at += 2
   }
 
-  #addressOf(reference: Reference): Value {
+  #addressOf(reference: Reference): AbstractValue {
     switch (reference.is) {
       case 'function':
         return { is: 'function', target: reference.target }
@@ -280,7 +280,7 @@ export class Exploration {
     }
   }
 
-  #load(state: State, address: Value, { code, offset }: Instruction): Value {
+  #load(state: State, address: AbstractValue, { code, offset }: Instruction): AbstractValue {
     const size = accessSize(code)
     const signed = (code & 0xe0) === 0x80
     const all = signed ? ALL : lowBits(size * 8)
@@ -427,7 +427,7 @@ export class Exploration {
     return true
   }
 
-  #resultOf(extern: BpfExtern | undefined): Value {
+  #resultOf(extern: BpfExtern | undefined): AbstractValue {
     const { btf } = this.#codes.object
     const declared = extern && btf.type(extern.id)
     const proto = declared?.kind === 'FUNC' ? btf.type(declared.type) : undefined
@@ -445,7 +445,7 @@ export class Exploration {
     return free(ALL, ++this.#ids)
   }
 
-  #helper(state: State, registers: Value[], helper: number): void {
+  #helper(state: State, registers: AbstractValue[], helper: number): void {
     const fill = FILLS.get(helper)
     if (fill) {
       const [address, size] = [registers[fill[0]]!, constantOf(registers[fill[1]]!)]

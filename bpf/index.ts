@@ -68,7 +68,7 @@ export {
   REASONS,
   type Reason,
   type ReasonCode,
-  type Stage,
+  type CheckStage,
   type Verdict,
   type SourceLine,
 } from './check.ts'

@@ -5,7 +5,7 @@
 import type { FunctionCode } from './function-code.ts'
 import { ALL } from './interval.ts'
 import type { BpfProgram } from './program.ts'
-import { includes, LOST, type Pointer, type Scalar, type Value, widened } from './value.ts'
+import { type AbstractValue, includes, LOST, type Pointer, type Scalar, widened } from './value.ts'
 
 /** Where an exploration is in doubt: the first branch whose sides the verifier may not both explore. */
 export interface Doubt {
@@ -18,9 +18,9 @@ export interface Frame {
   readonly code: FunctionCode
   /** the instruction after the call, in the frame below */
   readonly back: number
-  readonly registers: Value[]
+  readonly registers: AbstractValue[]
   /** by offset from the top of the stack, a multiple of 8, below 0; without what was never written */
-  readonly stack: Map<number, Value>
+  readonly stack: Map<number, AbstractValue>
 }
 
 /** The frames, of which the last one runs, and its next instruction. */
@@ -45,7 +45,7 @@ export function newFrame(
   code: FunctionCode,
   number: number,
   back: number,
-  argument: (register: number) => Value,
+  argument: (register: number) => AbstractValue,
 ): Frame {
   const registers = Array.from({ length: 11 }, (_, register) =>
     register >= 1 && register <= 5 ? argument(register) : UNREADABLE,
@@ -73,7 +73,7 @@ export function slotOf(offset: number): number {
 }
 
 /** Writes what a call leaves in r0 to r5. */
-export function clobber(registers: Value[]): void {
+export function clobber(registers: AbstractValue[]): void {
   registers.fill(UNREADABLE, 0, 6)
 }
 
@@ -111,7 +111,7 @@ export function joined(a: State, b: State): State {
     frames: a.frames.map(({ code, back, registers, stack }, index) => {
       const other = b.frames[index]!
       const both = registers.map((value, n) => widened(value, other.registers[n]!))
-      const slots = new Map<number, Value>()
+      const slots = new Map<number, AbstractValue>()
       for (const slot of new Set([...stack.keys(), ...other.stack.keys()])) {
         slots.set(slot, widened(stack.get(slot) ?? LOST, other.stack.get(slot) ?? LOST))
       }
@@ -123,7 +123,7 @@ export function joined(a: State, b: State): State {
 }
 
 /** Forgets what the stack holds at an address that is written to, and above it. */
-export function forgetStack(state: State, address: Value, offset: number): void {
+export function forgetStack(state: State, address: AbstractValue, offset: number): void {
   if (address.is !== 'stack') return
   if (address === LOST || address.offset === undefined) {
     const frames = address === LOST ? state.frames : [state.frames[address.frame]!]
@@ -139,10 +139,10 @@ export function forgetStack(state: State, address: Value, offset: number): void 
  * Puts what a branch tells about the value of a register in its place: wholly in that register and in all copies of a
  * pointer; in copies of a number only as far as every verifier agrees, since older ones do not know copies.
  */
-export function refine(state: State, register: number, by: Value): void {
+export function refine(state: State, register: number, by: AbstractValue): void {
   const last = state.frames.at(-1)!.registers
   const value = last[register]!
-  const learn = (held: Value): Value => {
+  const learn = (held: AbstractValue): AbstractValue => {
     if (held.is === 'pointer' && value.is === 'pointer') {
       return held.id !== 0 && held.id === value.id ? by : held
     }

@@ -29,7 +29,7 @@ export interface KernelOptions {
 }
 
 /** A candidate, by its id in the BTF of the comparison. */
-interface Candidate {
+interface CandidateType {
   readonly comparison: Comparison
   readonly id: number
 }
@@ -37,7 +37,7 @@ interface Candidate {
 /** Resolves the relocations of one object against one kernel. Callers resolve them in the object's order. */
 export class Resolver {
   readonly #object: BpfObject
-  readonly #candidates: Map<number, readonly Candidate[]>
+  readonly #candidates: Map<number, readonly CandidateType[]>
 
   constructor(object: BpfObject, target: Btf, { modules = [], vmlinuxEnd }: KernelOptions = {}) {
     this.#object = object
@@ -67,7 +67,7 @@ export class Resolver {
     if (btf.name(type) === '') throw new RelocationError('anonymous_type')
 
     const targets: Spec[] = []
-    const matching: Candidate[] = []
+    const matching: CandidateType[] = []
     let first: RelocationValue | undefined
     for (const candidate of this.#candidates.get(type) ?? []) {
       const target = matchSpec(candidate.comparison, local, kind, candidate.id)
@@ -86,7 +86,7 @@ export class Resolver {
 function* inBtf(
   comparison: Comparison,
   found: ReadonlyMap<number, readonly number[]>,
-): Generator<[type: number, candidates: Candidate[]]> {
+): Generator<[type: number, candidates: CandidateType[]]> {
   for (const [type, ids] of found) yield [type, ids.map((id) => ({ comparison, id }))]
 }
 

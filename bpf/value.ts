@@ -34,7 +34,7 @@ export interface Scalar {
   readonly left?: { readonly of: Scalar; readonly by: bigint }
 }
 
-export type Value =
+export type AbstractValue =
   | Scalar
   /** `offset` bytes from the top of the stack of the frame with that number; undefined if it is not known */
   | { readonly is: 'stack'; readonly frame: number; readonly offset: number | undefined }
@@ -72,12 +72,12 @@ export function free(interval: Interval, id: number): Scalar {
 }
 
 /** The number, if it is known at load time. */
-export function constantOf(value: Value): bigint | undefined {
+export function constantOf(value: AbstractValue): bigint | undefined {
   return value.is === 'scalar' && value.may.more === 0n ? value.may.first : undefined
 }
 
 /** True if every state that has `inner` is also one that has `outer`; only of `may` unless `certain`. */
-export function includes(outer: Value, inner: Value, certain: boolean): boolean {
+export function includes(outer: AbstractValue, inner: AbstractValue, certain: boolean): boolean {
   if (outer === inner) return true
   if (outer === LOST) return !certain
   if (outer.is === 'scalar') {
@@ -90,7 +90,7 @@ export function includes(outer: Value, inner: Value, certain: boolean): boolean 
   return sameValue(outer, inner)
 }
 
-function sameValue(a: Value, b: Value): boolean {
+function sameValue(a: AbstractValue, b: AbstractValue): boolean {
   switch (a.is) {
     case 'scalar':
       return b.is === 'scalar' && sameInterval(a.may, b.may)
@@ -108,10 +108,10 @@ function sameValue(a: Value, b: Value): boolean {
 }
 
 /** An address in some frame's stack, or anything else. */
-export const LOST: Value = { is: 'stack', frame: -1, offset: undefined }
+export const LOST: AbstractValue = { is: 'stack', frame: -1, offset: undefined }
 
 /** A value that includes both: the first, if it does, else one of which nothing is known. */
-export function widened(a: Value, b: Value): Value {
+export function widened(a: AbstractValue, b: AbstractValue): AbstractValue {
   if (includes(a, b, false)) return a
   return a.is === 'stack' || b.is === 'stack' ? LOST : UNKNOWN
 }
@@ -119,7 +119,7 @@ export function widened(a: Value, b: Value): Value {
 const WORD = lowBits(32)
 
 /** The low `bits` bits of a number, zero-extended. */
-function truncated(value: Value, bits: number, id: () => number): Scalar {
+function truncated(value: AbstractValue, bits: number, id: () => number): Scalar {
   if (value.is !== 'scalar') return { ...UNKNOWN, may: lowBits(bits) }
   if (fits(value.may, bits)) return value
   const known = constantOf(value)
@@ -132,7 +132,7 @@ function truncated(value: Value, bits: number, id: () => number): Scalar {
 }
 
 /** The low `bits` bits of a number, sign-extended to 64. */
-function signExtended(value: Value, bits: number, id: () => number): Scalar {
+function signExtended(value: AbstractValue, bits: number, id: () => number): Scalar {
   const known = constantOf(value)
   if (known !== undefined) return constant(BigInt.asIntN(bits, known))
   const half = 1n << BigInt(bits - 1)
@@ -153,11 +153,11 @@ function signExtended(value: Value, bits: number, id: () => number): Scalar {
  */
 export function compute(
   code: number,
-  left: Value,
-  right: Value,
+  left: AbstractValue,
+  right: AbstractValue,
   offset: number,
   fresh: () => number,
-): Value {
+): AbstractValue {
   const wide = (code & 7) === 7
   const operation = code & 0xf0
   if (operation === MOV) return move(wide, right, offset, fresh)
@@ -189,7 +189,12 @@ const MOV = 0xb0
 const ARSH = 0xc0
 const END = 0xd0
 
-function move(wide: boolean, right: Value, offset: number, fresh: () => number): Value {
+function move(
+  wide: boolean,
+  right: AbstractValue,
+  offset: number,
+  fresh: () => number,
+): AbstractValue {
   // an offset of 8, 16 or 32 sign-extends; 1 changes the address space of a pointer into an arena
   if (offset === 8 || offset === 16 || offset === 32) {
     const extended = signExtended(right, offset, fresh)
@@ -203,7 +208,7 @@ function move(wide: boolean, right: Value, offset: number, fresh: () => number):
 }
 
 /** Adds a number to a pointer, or takes one away. */
-function moved(operation: number, left: Value, right: Value): Value {
+function moved(operation: number, left: AbstractValue, right: AbstractValue): AbstractValue {
   if (left === LOST || right === LOST) return LOST
   const pointer = left.is === 'scalar' ? right : left
   const by = constantOf(pointer === left ? right : left)

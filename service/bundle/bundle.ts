@@ -19,6 +19,7 @@ import { ServiceError } from '../error.ts'
 import { nameOf } from '../kernel/name.ts'
 import { namedWarnings, warningsOf } from '../objects/warnings.ts'
 import type { Pool } from '../threads/pool.ts'
+import type { ObjectSummary } from '../threads/worker.ts'
 import { VERSION } from '../version.ts'
 import { compress } from './compress.ts'
 import {
@@ -97,20 +98,20 @@ export class Bundle {
   readonly #selection: Selection
   readonly #objects: readonly ObjectFile[]
   /** of each object */
-  readonly #warnings: readonly (readonly string[])[]
+  readonly #summaries: readonly ObjectSummary[]
   readonly #stop = new AbortController()
   readonly #result = Promise.withResolvers<BundleResult>()
 
   private constructor(
     options: BundleOptions,
     selection: Selection,
-    warnings: readonly (readonly string[])[],
+    summaries: readonly ObjectSummary[],
   ) {
     this.#options = options
     this.#profile = PROFILES[options.profile]
     this.#selection = selection
     this.#objects = options.objects ?? []
-    this.#warnings = warnings
+    this.#summaries = summaries
     this.#result.promise.catch(() => {}) // the reader of the archive gets the error, too
   }
 
@@ -130,7 +131,7 @@ export class Bundle {
     const selection = select(catalog, filter, PROFILES[profile])
     if (selection.kernels.length + selection.notRepresentable.length === 0)
       throw new ServiceError('unknown_kernel', 'no kernel with BTF matches')
-    const bundle = new Bundle(options, selection, opened.map(warningsOf))
+    const bundle = new Bundle(options, selection, opened)
     if (options.unsupported === 'fail') await bundle.#failOnFindings(signal)
     return bundle
   }
@@ -144,8 +145,14 @@ export class Bundle {
   /** What the objects ask for and minimized BTF cannot give. */
   get warnings(): string[] {
     return namedWarnings(
-      this.#objects.map(({ name }, n) => ({ name, warnings: this.#warnings[n] ?? [] })),
+      this.#objects.map(({ name }, n) => ({ name, warnings: this.#warningsOf(n) })),
     )
+  }
+
+  /** The warnings of the nth object. */
+  #warningsOf(n: number): string[] {
+    const summary = this.#summaries[n]
+    return summary ? warningsOf(summary) : []
   }
 
   /** The archive's media type. */
@@ -199,7 +206,7 @@ export class Bundle {
     const trial = new Bundle(
       { ...this.#options, unsupported: 'skip' },
       this.#selection,
-      this.#warnings,
+      this.#summaries,
     )
     const { findings, findingsOmitted, leftOut } = await trial.dryRun(signal)
     if (findings.length === 0) return
@@ -236,7 +243,7 @@ export class Bundle {
       btfmill: VERSION,
       profile: this.#options.profile,
       objects: this.#objects.map(({ name, bytes }, n) => {
-        const warnings = [...(this.#warnings[n] ?? [])]
+        const warnings = this.#warningsOf(n)
         const content = { name, sha256: sha256Of(bytes), size: bytes.length }
         return warnings.length > 0 ? { ...content, warnings } : content
       }),
@@ -263,6 +270,7 @@ export class Bundle {
       profile: this.#profile,
       objects: this.#objects,
       policy: unsupported === 'include' ? 'include' : 'skip',
+      usesRelease: this.#summaries.some(({ usesRelease }) => usesRelease),
       signal: this.#stop.signal,
     })
     const prepare = (kernel: Selected) => {

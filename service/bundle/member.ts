@@ -16,7 +16,14 @@ import {
   type StoreError,
   sha256Of,
 } from '../../storage/index.ts'
-import { type Available, factsOf, moduleDigests, modulesOf } from '../kernel/lookup.ts'
+import {
+  type Available,
+  decidingFacts,
+  factsOf,
+  type KernelFacts,
+  moduleDigests,
+  modulesOf,
+} from '../kernel/lookup.ts'
 import { modulesFor } from '../threads/modules.ts'
 import type { Pool } from '../threads/pool.ts'
 import type { Fitted, Misfit } from '../threads/worker.ts'
@@ -56,6 +63,8 @@ interface MembersOptions {
   profile: Profile
   objects: readonly ObjectFile[]
   policy: FindingPolicy
+  /** whether an object asks for the version of the kernel */
+  usesRelease: boolean
   signal: AbortSignal
 }
 
@@ -120,22 +129,22 @@ export class Members {
   }
 
   #fit(record: Available): Promise<Fitted> {
-    const key = JSON.stringify([record.btf.sha256, moduleDigests(record), factsOf(record)])
+    const facts = decidingFacts(factsOf(record), this.#options.usesRelease)
+    const key = JSON.stringify([record.btf.sha256, moduleDigests(record), facts])
     const cached = this.#minimizedBtf.get(key)
     if (cached) return cached
-    const fitting = this.#fitNew(record)
+    const fitting = this.#fitNew(record, facts)
     this.#minimizedBtf.set(key, fitting)
     return fitting
   }
 
-  async #fitNew(record: Available): Promise<Fitted> {
+  async #fitNew(record: Available, facts: KernelFacts): Promise<Fitted> {
     const { store, pool, objects, signal } = this.#options
     const read = async ({ sha256, size }: Pick<BtfInfo, 'sha256' | 'size'>) => {
       return { frame: await readCompressedBlob(store, sha256), sha256, size }
     }
     const task = { objects: objects.map(({ bytes }) => bytes), btf: await read(record.btf) }
     const modules = await modulesFor(pool, task, modulesOf(record), read, signal)
-    const facts = factsOf(record)
     return await pool.run('fit', { ...task, modules, facts }, signal)
   }
 

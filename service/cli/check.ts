@@ -1,6 +1,9 @@
+import { readFile } from 'node:fs/promises'
 import { basename } from 'node:path'
-import type { Check, CheckedRelocation, Loads, SourceLine } from '../../bpf/index.ts'
+import type { Check, CheckedProgram, Reason, Verdict } from '../../bpf/index.ts'
+import { ServiceError } from '../error.ts'
 import { jsonOf, lineOf } from '../json.ts'
+import { type CheckFinding, type CheckResult, type ReportFormat, reportOf } from './check-report.ts'
 import { ALL, sweep, withPool } from './for-each-kernel.ts'
 import {
   type CommonOptions,
@@ -8,86 +11,114 @@ import {
   type FilterOptions,
   filterOf,
   type KernelError,
-  type KernelOptions,
+  type KernelFlags,
   readObject,
 } from './input.ts'
 import { printable } from './output.ts'
 
-interface CheckOptions extends CommonOptions, FilterOptions, KernelOptions {}
+interface CheckCommandOptions extends CommonOptions, FilterOptions, KernelFlags {
+  format: ReportFormat | 'json'
+  all?: boolean
+  allPrograms?: boolean
+  baseline?: string
+}
 
-/** `btfmill check`. Returns the exit status: 1 if an object does not load on a kernel, or was not checked on one. */
-export function run(files: string[], options: CheckOptions): Promise<number> {
-  return withPool(options.btf === undefined ? ALL : 1, async (pool) => {
+/** The exit status: an object fails on a kernel, or was not checked on one; or some cannot be told. */
+const STATUS = { no: 1, cannot_tell: 3, yes: 0 } as const
+
+/** `btfmill check`. Returns the exit status: 0 if all objects work on all kernels, 1 or 3 as `STATUS` has it. */
+export async function run(files: string[], options: CheckCommandOptions): Promise<number> {
+  const json = options.json === true || options.format === 'json'
+  const lost = options.baseline === undefined ? undefined : await readBaseline(options.baseline)
+  const results: CheckResult[] = []
+  await withPool(options.btf === undefined ? ALL : 1, async (pool) => {
     const objects = await Promise.all(files.map(readObject))
-    let failed = 0
-    const fail = (message: string) => {
-      failed++
+    const invalid: string[] = []
+    const kernels = await chosenKernels(options, filterOf(options), ({ message }) =>
+      invalid.push(message),
+    )
+    for (const message of invalid) {
       console.error(`btfmill: ${printable(message)}`)
+      results.push({ object: '', kernel: '', verdict: 'no', findings: [], error: message })
     }
-    const kernels = await chosenKernels(options, filterOf(options), ({ message }) => fail(message))
-    for await (const { kernel: chosen, ...swept } of sweep(pool, 'check', kernels, objects)) {
+    const { allPrograms = false } = options
+    for await (const { kernel: chosen, ...swept } of sweep(pool, 'check', kernels, objects, {
+      allPrograms,
+    })) {
       const { name: kernel, build } = chosen
       for (const [n, file] of files.entries()) {
-        const json = 'error' in swept ? jsonOf({ error: swept.error }) : swept.value[n]!
-        const answer: Answer = JSON.parse(json)
-        if (options.json) process.stdout.write(lineOf({ object: file, kernel, build }, json))
-        const title = `${basename(file)} on ${kernel}${build === undefined ? '' : ` (${build})`}`
-        if ('error' in answer) fail(`${title}: ${answer.error.code}: ${answer.error.message}`)
-        else if (answer.loads === 'no') failed++
-        if (!options.json && 'loads' in answer)
-          for (const line of textOf(title, answer)) console.log(line)
+        const text = 'error' in swept ? jsonOf({ error: swept.error }) : swept.value[n]!
+        if (json) process.stdout.write(lineOf({ object: file, kernel, build }, text))
+        const result = resultOf(file, kernel, build, JSON.parse(text))
+        results.push(result)
+        if (result.error !== undefined) {
+          console.error(`btfmill: ${printable(`${titleOf(result)}: ${result.error}`)}`)
+        }
       }
     }
-    return failed === 0 ? 0 : 1
   })
+  if (!json) {
+    const checked = results.filter(({ object }) => object !== '')
+    for (const line of reportOf(options.format as ReportFormat, checked, options)) console.log(line)
+  }
+  if (lost) {
+    const now = results.filter((result) => result.verdict !== 'yes' && lost.has(keyOf(result)))
+    for (const result of now) console.error(`btfmill: lost: ${printable(titleOf(result))}`)
+    return now.length === 0 ? 0 : 1
+  }
+  return STATUS[worst(results.map(({ verdict }) => verdict))]
 }
 
 /** The result of the task `check` for one object, as JSON has it: 64-bit numbers are texts. */
 type Answer = Check | { readonly error: KernelError }
 
-const VERDICTS: Readonly<Record<Loads, string>> = {
-  yes: 'loads',
-  depends: 'may load',
-  no: 'does not load',
+function resultOf(
+  object: string,
+  kernel: string,
+  build: string | undefined,
+  answer: Answer,
+): CheckResult {
+  const named = { object, kernel, ...(build !== undefined && { build }) }
+  if ('error' in answer) {
+    const { code, message } = answer.error
+    return { ...named, verdict: 'no', findings: [], error: `${code}: ${message}` }
+  }
+  const own = answer.reasons.map((reason): CheckFinding => ({ reason }))
+  const ofPrograms = answer.programs.flatMap(({ name, reasons }: CheckedProgram) =>
+    reasons.map((reason: Reason): CheckFinding => ({ program: name, reason })),
+  )
+  return { ...named, verdict: answer.verdict, findings: [...own, ...ofPrograms] }
 }
 
-/** A line for the object, then two for each relocation that keeps it, or may keep it, from loading. */
-function* textOf(title: string, { loads, programs }: Check): Generator<string> {
-  const all = programs.flatMap(({ relocations }) => relocations)
-  const byFate = Map.groupBy(all, fateOf)
-  const counts = FATES.flatMap((fate) => {
-    const count = byFate.get(fate)?.length
-    return count === undefined ? [] : [`${count} ${fate}`]
+function worst(verdicts: readonly Verdict[]): Verdict {
+  if (verdicts.includes('no')) return 'no'
+  return verdicts.includes('cannot_tell') ? 'cannot_tell' : 'yes'
+}
+
+/** One object on one kernel, whichever folder the object lies in. */
+const keyOf = ({ object, kernel, build }: Pick<CheckResult, 'object' | 'kernel' | 'build'>) =>
+  JSON.stringify([basename(object), kernel, build ?? ''])
+
+const titleOf = ({ object, kernel, build }: CheckResult): string =>
+  `${basename(object)} on ${kernel}${build === undefined ? '' : ` (${build})`}`
+
+/** Reads the lines that `check --json` printed before; returns the keys of what worked then. */
+async function readBaseline(file: string): Promise<Set<string>> {
+  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    throw new ServiceError('invalid_file', `cannot read the baseline ${file}: ${error.code}`)
   })
-  yield printable(`${title}: ${VERDICTS[loads]}: ${counts.join(', ') || 'no relocations'}`)
-  for (const { name, relocations } of programs) {
-    for (const relocation of relocations) {
-      if (!['poisoned', 'fatal'].includes(fateOf(relocation))) continue
-      yield printable(`  ${name}: ${whyNot(relocation)}`)
-      yield printable(
-        `    ${placeOf(relocation.source) ?? `instruction ${relocation.instruction}`}`,
-      )
+  const worked = new Set<string>()
+  for (const [n, line] of text.split('\n').entries()) {
+    if (line.trim() === '') continue
+    try {
+      const { object, kernel, build, verdict } = JSON.parse(line)
+      if (typeof object !== 'string' || typeof kernel !== 'string') throw new SyntaxError()
+      if (verdict === 'yes') worked.add(keyOf({ object, kernel, build }))
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error
+      const message = `invalid baseline ${file}, line ${n + 1}: expected a line of check --json`
+      throw new ServiceError('invalid_file', message)
     }
   }
-}
-
-const FATES = ['relocated', 'absent', 'guarded', 'poisoned', 'fatal'] as const
-type Fate = (typeof FATES)[number]
-
-function fateOf({ outcome, guard }: CheckedRelocation): Fate {
-  if (outcome.is === 'ok') return 'relocated'
-  return guard?.is === 'guarded' ? 'guarded' : outcome.is
-}
-
-function whyNot({ access, kind, outcome, guard }: CheckedRelocation): string {
-  const what = `${access} (${kind})`
-  if (outcome.is === 'fatal') return `${what}: ${outcome.message}`
-  const missing = outcome.is === 'poisoned' && outcome.why === 'missing'
-  const why = missing ? 'is not there' : 'has a size that this instruction does not access'
-  if (guard?.is !== 'reached only if') return `${what} ${why}, and nothing guards it`
-  return `${what} ${why}; reached only if ${placeOf(guard.onlyIf) ?? 'a branch is taken'}`
-}
-
-function placeOf(source: SourceLine | undefined): string | undefined {
-  return source && `${source.file}:${source.line}: ${source.text}`
+  return worked
 }

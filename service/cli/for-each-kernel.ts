@@ -5,6 +5,7 @@
 
 import { availableParallelism } from 'node:os'
 import { mapOrdered } from '../../storage/index.ts'
+import type { KernelFacts } from '../kernel/lookup.ts'
 import { modulesFor } from '../threads/modules.ts'
 import { Pool } from '../threads/pool.ts'
 import type { BtfInput, Tasks } from '../threads/worker.ts'
@@ -39,6 +40,7 @@ export function sweep<K extends 'minimize' | 'check'>(
   name: K,
   kernels: readonly ChosenKernel[],
   objects: readonly Uint8Array[],
+  more: KernelFacts = {},
 ): AsyncGenerator<Swept<ReturnType<Tasks[K]>>> {
   return mapOrdered(kernels, pool.threads + AHEAD, async (kernel) => {
     try {
@@ -46,8 +48,7 @@ export function sweep<K extends 'minimize' | 'check'>(
       const of = 'frame' in btf ? btf.size : btf.length
       const readers = (await kernel.modules?.()) ?? []
       const modules = await modulesFor(pool, { objects, btf }, readers, (read) => read())
-      const { facts = {} } = kernel
-      const task = { objects, btf, modules, facts }
+      const task = { objects, btf, modules, facts: { ...kernel.facts, ...more } }
       const value = await pool.run(name, task, undefined, [btf, ...modules].flatMap(wholeBuffers))
       return { kernel, of, value }
     } catch (cause) {

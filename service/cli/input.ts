@@ -122,7 +122,7 @@ export async function readObject(path: string): Promise<Uint8Array> {
   return bytes
 }
 
-interface OpenOptions {
+interface OpenPartsOptions {
   /** the kernel whose BTF a file with split BTF continues, in the same forms */
   base?: string | undefined
   /** with the types of its modules; for a kernel of the store */
@@ -137,7 +137,7 @@ interface OpenOptions {
 export async function openKernel(
   what: string,
   storeUrl: string,
-  { base, withModules = false }: OpenOptions = {},
+  { base, withModules = false }: OpenPartsOptions = {},
 ): Promise<Btf> {
   const opened = await openParts(what, storeUrl, { base, withModules })
   if (!withModules) return opened.split ?? opened.kernel
@@ -158,7 +158,7 @@ interface KernelParts {
 async function openParts(
   what: string,
   storeUrl: string,
-  { base, withModules = false }: OpenOptions,
+  { base, withModules = false }: OpenPartsOptions,
 ): Promise<KernelParts> {
   const bytes = await readFile(what).catch((error: NodeJS.ErrnoException) => {
     if (!['ENOENT', 'ENOTDIR'].includes(error.code ?? '')) throw error
@@ -230,7 +230,7 @@ export interface ChosenKernel extends Omit<TargetKernel, 'btf' | 'modules' | 'fa
 }
 
 /** The options of a command that works on one kernel, or on those of the store that match. */
-export interface KernelOptions {
+export interface KernelFlags {
   btf?: string
   /** the kernel whose BTF the split BTF of `btf` continues */
   base?: string
@@ -242,7 +242,7 @@ export interface KernelOptions {
  * `Store`.
  */
 export async function chosenKernels(
-  { btf, base, store: url }: KernelOptions & { store: string },
+  { btf, base, store: url }: KernelFlags & { store: string },
   filter: KernelFilter,
   onInvalid: (error: StoreError) => void,
 ): Promise<ChosenKernel[]> {

@@ -419,11 +419,26 @@ const withKernels = (to: Command): Command =>
 
 const check = command(
   'check',
-  'check whether BPF objects load on kernels',
-  'Checks whether the CO-RE relocations of BPF objects succeed on kernels, and prints the accesses that do not.',
+  'check whether BPF objects work on kernels',
+  'Checks whether BPF objects load, attach and read the right values on kernels, and prints the reasons where they do not. The exit status is 1 if an object fails on a kernel, and 3 if that cannot be told for some.',
   'check agent.bpf.o --distro debian',
   'check agent.bpf.o --btf /sys/kernel/btf/vmlinux',
-).addArgument(OBJECTS)
+  'check agent.bpf.o --format junit > check.xml',
+  'check agent.bpf.o --baseline last.ndjson',
+)
+  .addArgument(OBJECTS)
+  .addOption(
+    new Option('--format <format>', 'form of the report; json is the same as --json')
+      .choices(['text', 'json', 'junit', 'sarif', 'github'])
+      .default('text')
+      .conflicts('json'),
+  )
+  .option('--all', 'print also the kernels on which an object works')
+  .option('--all-programs', 'check also programs in sections that begin with ?')
+  .option(
+    '--baseline <file>',
+    'fail only if an object no longer works on a kernel: the output of an earlier check --json (default: none)',
+  )
 runs(withStore(withKernels(check)), () => import('./check.ts'))
 
 const minimize = command(

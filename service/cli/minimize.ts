@@ -13,13 +13,13 @@ import {
   type FilterOptions,
   filterOf,
   type KernelError,
-  type KernelOptions,
+  type KernelFlags,
   kernelErrorOf,
   readObject,
 } from './input.ts'
 import { printable } from './output.ts'
 
-interface MinimizeCommandOptions extends CommonOptions, FilterOptions, KernelOptions {
+interface MinimizeCommandOptions extends CommonOptions, FilterOptions, KernelFlags {
   output: string
 }
 

@@ -192,8 +192,14 @@ export function modulesOf({ modules = {} }: BuildRecord): ModuleInfo[] {
 export const moduleDigests = (record: BuildRecord): string[] =>
   modulesOf(record).map(({ sha256 }) => sha256)
 
-/** What a check of BPF objects wants to know of a kernel besides its BTF. */
-export type KernelFacts = Pick<CheckOptions, 'hasOwnBtf' | 'release'>
+/** What a check of BPF objects wants to know besides the kernel's BTF. */
+export type KernelFacts = Omit<CheckOptions, 'modules'>
+
+/** The facts that decide: most objects do not ask for the release, and kernels with equal BTF give them equal results. */
+export function decidingFacts(facts: KernelFacts, usesRelease: boolean): KernelFacts {
+  const { release: _, ...others } = facts
+  return usesRelease ? facts : others
+}
 
 export function factsOf({ kernel, embedded }: BuildRecord): KernelFacts {
   const { release } = kernel

@@ -13,7 +13,7 @@ import { type Body, BodyCache, type CacheEntry } from '../cache/body-cache.ts'
 import type { Bodies } from '../cache/btf-bodies.ts'
 import { Semaphore } from '../concurrency.ts'
 import { type JsonText, jsonOf } from '../json.ts'
-import type { KernelFacts } from '../kernel/lookup.ts'
+import { decidingFacts, type KernelFacts } from '../kernel/lookup.ts'
 import { modulesFor } from '../threads/modules.ts'
 import type { Pool } from '../threads/pool.ts'
 import type { ObjectInput } from '../threads/worker.ts'
@@ -27,6 +27,8 @@ export interface SentObject {
   sha256: string
   /** what minimized BTF cannot give it */
   warnings: readonly string[]
+  /** whether the results differ between kernels of other releases with the same BTF */
+  usesRelease: boolean
 }
 
 /** A class of work with its own queue and its own way to read BTF. */
@@ -106,11 +108,14 @@ export class Objects {
       this.interactive.gate.run(async () => {
         const task = { objects: objects.map(({ bytes }) => bytes) }
         const opened = await this.#pool.run('open', task, abandoned)
-        return { bytes: Buffer.from(JSON.stringify(opened.map(warningsOf))) }
+        const found = opened.map((one) => {
+          return { warnings: warningsOf(one), usesRelease: one.usesRelease }
+        })
+        return { bytes: Buffer.from(JSON.stringify(found)) }
       }, abandoned)
     const { bytes } = await this.results.body(`open ${digestsOf(objects)}`, make, signal)
-    const warnings: string[][] = JSON.parse(bytes.toString())
-    return objects.map((object, n) => ({ ...object, warnings: warnings[n]! }))
+    const found: Pick<SentObject, 'warnings' | 'usesRelease'>[] = JSON.parse(bytes.toString())
+    return objects.map((object, n) => ({ ...object, ...found[n]! }))
   }
 
   /**
@@ -144,9 +149,10 @@ export class Objects {
     object: SentObject,
     signal: AbortSignal,
   ): Promise<JsonText> {
+    const facts = decidingFacts(stored.facts ?? {}, object.usesRelease)
     const make = (abandoned: AbortSignal) =>
       priority.gate.run(async () => {
-        const [json] = await this.#taskOf(priority, stored, [object], abandoned)
+        const [json] = await this.#taskOf(priority, { ...stored, facts }, [object], abandoned)
           .then((task) => this.#pool.run('check', task, abandoned))
           .catch((error) => {
             if (!(error instanceof BtfError)) throw error
@@ -155,7 +161,7 @@ export class Objects {
         return { bytes: Buffer.from(json!) }
       }, abandoned)
     const { bytes } = await this.results.body(
-      `check ${keyOf(stored)} ${JSON.stringify(stored.facts ?? {})} ${object.sha256}`,
+      `check ${keyOf(stored)} ${JSON.stringify(facts)} ${object.sha256}`,
       make,
       signal,
     )

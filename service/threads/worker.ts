@@ -32,6 +32,8 @@ export interface ObjectSummary {
   relocations: number
   /** the types whose id in the kernel it asks for, as C */
   kernelIds: readonly string[]
+  /** whether it asks for the version of the kernel */
+  usesRelease: boolean
 }
 
 /** Why an object does not work on a kernel. */
@@ -180,6 +182,7 @@ const TASKS: Tasks = {
         programs: programs.length,
         relocations: ext.relocations.length,
         kernelIds: kernelIdsIn(object),
+        usesRelease: object.externs.some(({ name }) => name === 'LINUX_KERNEL_VERSION'),
       }
     }),
   modulesNeeded: ({ objects, btf }) => {

@@ -11,9 +11,9 @@ import {
   openObject,
   readBtf,
 } from '../../bpf/index.ts'
-import { coreObjects, littleKernels, wholeKernel } from '../helpers/core.ts'
+import { coreObjects, littleKernels } from '../helpers/core.ts'
 
-const kernel = wholeKernel(readBtf(readFileSync(littleKernels().get('x86_64')!)))
+const kernel = readBtf(readFileSync(littleKernels().get('x86_64')!))
 const check = (name: string) =>
   checkObject(openObject(readFileSync(coreObjects('el').get(name)!)), kernel)
 
@@ -114,7 +114,7 @@ t.test('findings print accesses as C expressions', (t) => {
 t.test('checkObject rejects an object of the other byte order with a code', (t) => {
   const big = openObject(readFileSync(coreObjects('eb').get('task')!))
   t.throws(() => checkObject(big, kernel), { code: 'unsupported', message: /big-endian.*little/ })
-  const s390x = wholeKernel(readBtf(readFileSync(littleKernels().get('s390x')!)))
+  const s390x = readBtf(readFileSync(littleKernels().get('s390x')!))
   t.equal(checkObject(big, s390x).loads, 'yes')
   t.end()
 })
@@ -162,7 +162,7 @@ t.test('checkObject bounds every text that it takes from an object', (t) => {
     if (outcome.is !== 'fatal' || outcome.message.length > 600) t.fail('a long message')
     if (!source || source.file.length > 300 || source.text.length > 300) t.fail('a long line')
   }
-  t.ok(JSON.stringify(checked).length < 330 * 3000, 'the answer is bounded')
+  t.ok(JSON.stringify(checked).length < 330 * 4000, 'the answer is bounded')
   try {
     minimizeBtf(kernel, [object])
     t.fail('the relocations are invalid')

@@ -1,6 +1,6 @@
 // btfmill check: whether objects load on one kernel or on the kernels of a store, and why not.
 import { execFileSync } from 'node:child_process'
-import { copyFileSync, readFileSync } from 'node:fs'
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { run, storeOf } from '../../helpers/command.ts'
@@ -18,18 +18,18 @@ t.test(
     const { status, stdout, stderr } = await run('check', ...names.map(object), ...on)
     t.equal(status, 1, 'two do not load')
     t.same(stdout.split('\n'), [
-      `task.el.o on ${x86}: loads: 16 relocated`,
-      `plain.el.o on ${x86}: loads: no relocations`,
-      `subprogram.el.o on ${x86}: loads: 4 relocated, 1 absent, 1 guarded`,
-      `exists.el.o on ${x86}: does not load: 8 relocated, 3 absent, 5 guarded, 2 poisoned`,
-      '  size_of_missing: nowhere->nested (byte_sz) is not there, and nothing guards it',
-      '    ./exists.bpf.c:110: int size_of_missing(void **ctx)',
-      '  unguarded: nowhere->at_all (byte_off) is not there; reached only if ./exists.bpf.c:104: if (ctx[1])',
-      '    ./exists.bpf.c:104: if (ctx[1])',
-      `limit.el.o on ${x86}: does not load: 3 relocated, 2 absent, 2 fatal`,
-      '  far_load: pglist_data->node_id (byte_off): the offset in the kernel does not fit an instruction: 80000',
+      `task.el.o on ${x86}: yes`,
+      `plain.el.o on ${x86}: yes`,
+      `subprogram.el.o on ${x86}: yes`,
+      `exists.el.o on ${x86}: no`,
+      '  size_of_missing: nowhere->nested (byte_sz) is missing [missing_type]',
+      '    ./exists.bpf.c:114: out[0] = bpf_core_field_size(object->nested);',
+      '  unguarded: nowhere->at_all (byte_off) is missing [missing_type]',
+      '    ./exists.bpf.c:105: out[0] = BPF_CORE_READ(object, at_all);',
+      `limit.el.o on ${x86}: no`,
+      '  far_load: pglist_data->node_id (byte_off): the offset in the kernel does not fit an instruction: 80000 [invalid_relocation]',
       '    ./limit.bpf.c:32: out[0] = node->node_id;',
-      '  far_store: rcu_state->gp_seq (byte_off): the offset in the kernel does not fit an instruction: 80000',
+      '  far_store: rcu_state->gp_seq (byte_off): the offset in the kernel does not fit an instruction: 80000 [invalid_relocation]',
       '    ./limit.bpf.c:41: state->gp_seq = 5;',
       '',
     ])
@@ -61,13 +61,19 @@ t.test('check --json prints each program with its relocations', async (t) => {
     ],
   })
   t.match(program('unguarded'), {
-    loads: 'depends',
+    verdict: 'no',
+    loads: 'no',
     section: 'raw_tp/unguarded',
+    reasons: [{ code: 'missing_type', verdict: 'no', stage: 'load', instruction: 2 }],
     relocations: [
       {
         instruction: 2,
-        source: { file: './exists.bpf.c', line: 104, text: 'if (ctx[1])' },
-        guard: { is: 'reached only if', onlyIf: { line: 104 } },
+        source: {
+          file: './exists.bpf.c',
+          line: 105,
+          text: 'out[0] = BPF_CORE_READ(object, at_all);',
+        },
+        guard: { is: 'unguarded' },
       },
     ],
   })
@@ -91,18 +97,22 @@ t.test(
       run('check', object('task'), ...from, '--arch', 'riscv64'),
     ])
     t.equal(all.status, 1)
-    t.same(all.stdout.split('\n'), [
-      'task.el.o on debian/12/i686/5.10.0-1: loads: 16 relocated',
-      'task.el.o on debian/12/x86_64/6.1.0-1: loads: 16 relocated',
-      'task.el.o on debian/12/x86_64/6.1.0-4 (1): loads: 16 relocated',
-      'task.el.o on debian/12/x86_64/6.1.0-4 (2): loads: 16 relocated',
-      '',
+    const lines = all.stdout.split('\n')
+    t.same(lines.slice(0, 6), [
+      'task.el.o: 5 kernels: 2 yes, 1 no, 2 cannot tell',
+      '  debian/12 5.10: 1 cannot tell',
+      '  debian/12 6.1: 2 yes, 1 no, 1 cannot tell',
+      'debian/12/i686/5.10.0-1: cannot tell',
+      '  walk: task_struct->real_parent has 4 bytes in this kernel, and the program reads 8 (cannot tell) [short_field]',
+      '    ./task.bpf.c:49: out[1] = BPF_CORE_READ(task, real_parent, real_parent, tgid);',
     ])
+    t.ok(lines.includes('debian/12/s390x/6.1.0-2: no'))
+    t.notOk(lines.includes('debian/12/x86_64/6.1.0-1: yes'), 'what works is in the summary alone')
     t.equal(
       all.stderr,
       'btfmill: task.el.o on debian/12/s390x/6.1.0-2: unsupported: the object is little-endian, the kernel big-endian\n',
     )
-    t.equal(some.status, 0)
+    t.equal(some.status, 3, 'on a 32-bit kernel it may read wrong values')
     const kernels = some.stdout
       .trimEnd()
       .split('\n')
@@ -151,4 +161,62 @@ t.test('check without an object, or with both --btf and a filter, is wrong usage
     status: 2,
     stderr: "'--btf <kernel>' cannot be used with option '--release <glob>'",
   })
+})
+
+t.test('check has formats for CI systems, which name reason, source line and kernel', async (t) => {
+  const reports = await Promise.all(
+    ['junit', 'sarif', 'github'].map((format) =>
+      run('check', object('exists'), object('task'), ...on, '--format', format),
+    ),
+  )
+  for (const { status } of reports) t.equal(status, 1)
+  const [junit, sarif, github] = reports.map(({ stdout }) => stdout)
+  t.match(junit, '<testsuite name="exists.el.o" tests="1" failures="1" errors="0" skipped="0">')
+  t.match(junit, '<failure message="nowhere-&#62;nested (byte_sz) is missing">')
+  t.match(junit, `<testcase classname="task.el.o" name="${x86}"/>`)
+  const { version, runs } = JSON.parse(sarif!)
+  t.equal(version, '2.1.0')
+  t.match(runs[0].results[1], {
+    ruleId: 'missing_type',
+    level: 'error',
+    locations: [
+      {
+        physicalLocation: {
+          artifactLocation: { uri: 'exists.bpf.c' },
+          region: { startLine: 105 },
+        },
+      },
+    ],
+    properties: { kernels: [x86] },
+  })
+  t.match(
+    github,
+    '::error file=exists.bpf.c,line=105,title=missing_type::unguarded: nowhere->at_all',
+  )
+})
+
+t.test('check with a baseline fails only for kernels on which the object worked', async (t) => {
+  const before = await run('check', object('task'), object('exists'), ...on, '--json')
+  const file = join(t.testdir(), 'before.ndjson')
+  writeFileSync(file, before.stdout)
+  const same = await run('check', object('exists'), ...on, '--baseline', file)
+  t.equal(same.status, 0, 'it did not work before either')
+  const worked = before.stdout.replaceAll('"verdict":"no"', '"verdict":"yes"')
+  writeFileSync(file, worked)
+  const lost = await run('check', object('exists'), ...on, '--baseline', file)
+  t.match(lost, { status: 1, stderr: `btfmill: lost: exists.el.o on ${x86}` })
+  writeFileSync(file, 'no JSON')
+  t.match(await run('check', object('task'), ...on, '--baseline', file), {
+    status: 1,
+    stderr: 'invalid_file: invalid baseline',
+  })
+})
+
+t.test('check leaves programs out that libbpf loads only when asked, unless asked', async (t) => {
+  const json = async (...options: string[]) =>
+    JSON.parse((await run('check', object('reachability'), ...on, '--json', ...options)).stdout)
+  const optional = ({ programs }: { programs: { name: string }[] }) =>
+    programs.find(({ name }) => name === 'loads_optional')
+  t.match(optional(await json()), { loaded: false, verdict: 'yes' })
+  t.match(optional(await json('--all-programs')), { loaded: true, verdict: 'no' })
 })

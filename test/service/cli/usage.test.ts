@@ -74,7 +74,6 @@ t.test('wrong usage ends with 2 and two lines: the reason, and where to find hel
     [['generate', '--jobs', 'x'], 'invalid --jobs "x": expected an integer from 1 to 256'],
     [['generate', '--job-memory', '6X'], 'invalid --job-memory "6X": expected a size such as 256M'],
     [['generate', '--limit', '0'], 'invalid --limit "0": expected an integer from 1'],
-    [['generate', '--source', 'nowhere'], 'unknown source "nowhere"'],
     [['generate', '--detach'], '--detach needs --queue URL'],
     [['worker'], "required option '--queue <url>'"],
     [['serve', '--listen', 'x:y'], 'invalid --listen "x:y": expected HOST:PORT'],

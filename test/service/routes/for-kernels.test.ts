@@ -178,6 +178,7 @@ t.test('results are cached by object and BTF', async (t) => {
   // three different BTFs, and one check that the object opens
   t.equal(await counted(), '4')
   await post('/v1/check?release=6.1.0-4', [{ ...task, name: 'renamed' }], { url })
+  t.equal(await counted(), '4')
   await post(`/v1/check?digest=${X86}`, [task], { url })
   t.equal(await counted(), '4')
   await Promise.all(
