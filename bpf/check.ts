@@ -49,6 +49,8 @@ export const REASONS = [
   'short_field',
   /** the function, hook, tracepoint or struct that the program is attached to is missing */
   'missing_target',
+  /** the section names no type or no target, so the loader must set it */
+  'unknown_target',
   /** the kernel has no BTF of its own, which the program needs to be loaded */
   'no_kernel_btf',
   'missing_kfunc',
@@ -275,9 +277,8 @@ class Checker {
 
   /** What keeps a program from being loaded or attached, apart from its instructions. */
   #programReasons({ section, target }: ProgramRequirement): Reason[] {
-    // a section that libbpf does not know: the loader sets the type itself
-    if (!section) return []
-    const { programType, attachType, kind } = section
+    if (!section) return [unknownTarget('libbpf does not know the section of the program')]
+    const { programType, attachType, kind, target: named } = section
     const needsBtf = NEEDS_BTF.has(programType)
     if (needsBtf && this.#options.hasOwnBtf === false) {
       return [noKernelBtf(`a program of type ${kind}`)]
@@ -294,6 +295,11 @@ class Checker {
         stage: needsBtf ? 'load' : 'attach',
       } as const
       reasons.push(...this.#enumReasons('bpf_attach_type', attachType, attach))
+    }
+    if (kind.startsWith('freplace')) {
+      reasons.push(unknownTarget('the program that it replaces is not known'))
+    } else if (needsBtf && named === undefined && NEEDS_TARGET.test(kind)) {
+      reasons.push(unknownTarget(`the section names no target for a program of type ${kind}`))
     }
     if (target && !this.#symbols.has(target)) {
       // the kernel's functions are not all in BTF: pahole leaves out those that the compiler changed
@@ -420,6 +426,13 @@ const NEEDS_BTF: ReadonlySet<string> = new Set([
 /** Sections whose attach type old kernels ignore as they load and attach the program in an older way. */
 const UNCHECKED_ATTACH_TYPES =
   /^(tcx?\/|netkit\/|xdp|sockops|sk_skb|sk_msg|cgroup_skb\/|cgroup\/(sock|dev)$|lirc_mode2|flow_dissector|usdt)/
+
+/** Sections of programs that libbpf loads only with a target. */
+const NEEDS_TARGET = /^(fentry|fexit|fmod_ret|fsession|tp_btf|lsm|iter)(\.s)?$/
+
+function unknownTarget(message: string): Reason {
+  return { code: 'unknown_target', verdict: 'cannot_tell', stage: 'load', message }
+}
 
 function noKernelBtf(what: string): Reason {
   const message = `${what} needs the kernel's own BTF, which this kernel does not have`

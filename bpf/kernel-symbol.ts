@@ -101,6 +101,16 @@ export class KernelSymbols {
         return { is: 'number', value: BigInt(version) }
       }
     }
+    // libbpf tries a program that calls the helper (FEAT_BPF_COOKIE)
+    if (name === 'LINUX_HAS_BPF_COOKIE') {
+      const cookie = this.enumerator('bpf_func_id', GET_ATTACH_COOKIE)
+      if (cookie !== 'unknown') return { is: 'number', value: cookie === 'there' ? 1n : 0n }
+    }
+    // libbpf asks for such a function (FEAT_SYSCALL_WRAPPER)
+    if (name === 'LINUX_HAS_SYSCALL_WRAPPER') {
+      const isThere = WRAPPED_BPF.some((wrapped) => this.has({ kind: 'FUNC', name: wrapped }))
+      if (isThere) return { is: 'number', value: 1n }
+    }
     if (name.startsWith('CONFIG_') || name.startsWith('LINUX_')) return { is: 'unknown' }
     return { is: 'absent' }
   }
@@ -146,6 +156,13 @@ function withoutFlavour(name: string): string {
   return name.replace(/___[^_].*$/, '')
 }
 
+const GET_ATTACH_COOKIE = 174
+
+/** The system call bpf(2) of kernels whose system calls have wrappers. */
+const WRAPPED_BPF = ['x64', 'ia32', 'arm64', 's390x', 's390', 'riscv'].map(
+  (arch) => `__${arch}_sys_bpf`,
+)
+
 function wantedBy(object: BpfObject, { programs, structOps }: Requirements): WantedType[] {
   return [
     ...ENUMS.map((name): WantedType => ({ kind: 'ENUM', name })),
@@ -155,7 +172,10 @@ function wantedBy(object: BpfObject, { programs, structOps }: Requirements): Wan
       { kind: 'STRUCT', name: `bpf_struct_ops_${name}` },
     ]),
     ...object.externs.flatMap(({ kind, name }): WantedType[] => {
-      if (kind === 'kconfig') return []
+      if (kind === 'kconfig') {
+        const isWrapper = name === 'LINUX_HAS_SYSCALL_WRAPPER'
+        return isWrapper ? WRAPPED_BPF.map((wrapped) => ({ kind: 'FUNC', name: wrapped })) : []
+      }
       if (kind === 'kfunc') return [{ kind: 'FUNC', name: withoutFlavour(name) }]
       return [
         { kind: 'VAR', name },

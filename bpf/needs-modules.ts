@@ -6,10 +6,15 @@ import { lacksSymbols } from './kernel-symbol.ts'
 import type { BpfObject } from './object.ts'
 
 /**
- * True if an object has a root type without a candidate in vmlinux, or asks for a symbol that vmlinux lacks: then libbpf
- * reads the BTF of modules.
+ * True if an object has a root type without a candidate in vmlinux: then libbpf reads the BTF of modules. With
+ * `symbols`, also if vmlinux lacks a function, tracepoint or symbol that it asks for, which `checkObject` looks up.
  */
-export function needsModules(object: BpfObject, vmlinux: Btf): boolean {
+export function needsModules(
+  object: BpfObject,
+  vmlinux: Btf,
+  { symbols = false }: { symbols?: boolean } = {},
+): boolean {
   const found = findCandidates(object.btf, vmlinux, object.ext.relocations)
-  return [...found.values()].some((ids) => ids.length === 0) || lacksSymbols(object, vmlinux)
+  if ([...found.values()].some((ids) => ids.length === 0)) return true
+  return symbols && lacksSymbols(object, vmlinux)
 }

@@ -144,7 +144,13 @@ export class Members {
       return { frame: await readCompressedBlob(store, sha256), sha256, size }
     }
     const task = { objects: objects.map(({ bytes }) => bytes), btf: await read(record.btf) }
-    const modules = await modulesFor(pool, task, modulesOf(record), read, signal)
+    const modules = await modulesFor(
+      pool,
+      { ...task, symbols: true },
+      modulesOf(record),
+      read,
+      signal,
+    )
     return await pool.run('fit', { ...task, modules, facts }, signal)
   }
 

@@ -47,7 +47,12 @@ export function sweep<K extends 'minimize' | 'check'>(
       const btf = await kernel.read()
       const of = 'frame' in btf ? btf.size : btf.length
       const readers = (await kernel.modules?.()) ?? []
-      const modules = await modulesFor(pool, { objects, btf }, readers, (read) => read())
+      const modules = await modulesFor(
+        pool,
+        { objects, btf, symbols: name === 'check' },
+        readers,
+        (read) => read(),
+      )
       const task = { objects, btf, modules, facts: { ...kernel.facts, ...more } }
       const value = await pool.run(name, task, undefined, [btf, ...modules].flatMap(wholeBuffers))
       return { kernel, of, value }

@@ -152,7 +152,7 @@ export class Objects {
     const facts = decidingFacts(stored.facts ?? {}, object.usesRelease)
     const make = (abandoned: AbortSignal) =>
       priority.gate.run(async () => {
-        const [json] = await this.#taskOf(priority, { ...stored, facts }, [object], abandoned)
+        const [json] = await this.#taskOf(priority, { ...stored, facts }, [object], abandoned, true)
           .then((task) => this.#pool.run('check', task, abandoned))
           .catch((error) => {
             if (!(error instanceof BtfError)) throw error
@@ -173,9 +173,11 @@ export class Objects {
     { sha256, modules = [], facts = {} }: StoredBtf,
     sent: readonly SentObject[],
     signal: AbortSignal,
+    symbols = false,
   ): Promise<ObjectInput> {
     const task = { objects: sent.map(({ bytes }) => bytes), btf: await read(sha256) }
-    return { ...task, facts, modules: await modulesFor(this.#pool, task, modules, read, signal) }
+    const query = { ...task, symbols }
+    return { ...task, facts, modules: await modulesFor(this.#pool, query, modules, read, signal) }
   }
 }
 

@@ -4,7 +4,7 @@
  */
 import { mapOrdered } from '../../storage/index.ts'
 import type { Pool } from './pool.ts'
-import type { BtfInput, ObjectInput } from './worker.ts'
+import type { BtfInput, ModuleQuery } from './worker.ts'
 
 /** Modules that are read at a time. */
 const READS = 8
@@ -12,7 +12,7 @@ const READS = 8
 /** Reads the modules if the objects need any of their types. Errors: those of `Pool.run` and of `read`. */
 export async function modulesFor<T>(
   pool: Pool,
-  task: Omit<ObjectInput, 'modules'>,
+  task: ModuleQuery,
   modules: readonly T[],
   read: (module: T) => Promise<BtfInput>,
   signal?: AbortSignal,

@@ -74,12 +74,17 @@ export interface ObjectInput {
   facts?: KernelFacts
 }
 
+/** Whether a task needs the BTF of modules; a check also looks for `symbols` in it. */
+export interface ModuleQuery extends Omit<ObjectInput, 'modules'> {
+  symbols: boolean
+}
+
 /** The tasks, by name. A task that takes `CompressedBtf` may also fail with `Damaged`. */
 export interface Tasks {
   /** Opens objects. Errors: those of `openObject`. */
   open: (task: { objects: readonly Uint8Array[] }) => ObjectSummary[]
   /** Whether an object needs a type that the BTF lacks, and modules may have. Errors: those of `openObject`, `parseBtf`. */
-  modulesNeeded: (task: Omit<ObjectInput, 'modules'>) => boolean
+  modulesNeeded: (task: ModuleQuery) => boolean
   /** Minimizes BTF for all objects. Errors: those of `openObject`, `parseBtf` and `minimizeBtf`. */
   minimize: (task: ObjectInput) => Uint8Array
   /**
@@ -185,9 +190,9 @@ const TASKS: Tasks = {
         usesRelease: object.externs.some(({ name }) => name === 'LINUX_KERNEL_VERSION'),
       }
     }),
-  modulesNeeded: ({ objects, btf }) => {
+  modulesNeeded: ({ objects, btf, symbols }) => {
     const kernel = parseBtf(rawOf(btf))
-    return opened(objects).some((object) => needsModules(object, kernel))
+    return opened(objects).some((object) => needsModules(object, kernel, { symbols }))
   },
   minimize: ({ objects, btf, modules }) =>
     withRaw(btf, (raw) => {
