@@ -219,6 +219,11 @@ export class Btf {
     return owner.strings.subarray(start, owner.strings.indexOf(0, start))
   }
 
+  /** The first two bytes of the string at an offset, as `idsOf` takes them. */
+  head(offset: number): number {
+    return this.#head(offset)
+  }
+
   #head(offset: number): number {
     const { strings, stringsStart } = this.#stringsOf(offset)
     return headAt(strings, offset - stringsStart)

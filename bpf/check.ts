@@ -253,6 +253,8 @@ class Checker {
       return [{ code: 'invalid_relocation', verdict: 'no', stage: 'load', message, ...place }]
     }
     if (outcome.is === 'ok' && outcome.field && this.#kernel.pointerSize === 4) {
+      // a program that asks for the size reads as many bytes as there are
+      if (this.#descriptions.sized.has(access)) return []
       const { old, new: now } = outcome.field
       if (old === 8 && now === 4) {
         const message = `${access} has ${now} bytes in this kernel, and the program reads ${old}`
@@ -451,6 +453,8 @@ function worst(reasons: readonly Reason[]): Verdict {
 /** Facts about an object's relocations that do not depend on the kernel. */
 interface Descriptions {
   readonly lines: Lines
+  /** accesses as C of which the object asks for the size */
+  readonly sized: ReadonlySet<string>
   readonly of: ReadonlyMap<CoreRelocation, Pick<CheckedRelocation, 'kind' | 'access' | 'source'>>
 }
 
@@ -469,8 +473,10 @@ function describe(object: BpfObject): Descriptions {
       return [relocation, { kind, access, ...(source && { source }) }]
     }),
   )
-  described.set(object, { lines, of })
-  return { lines, of }
+  const sizes = [...of.values()].filter(({ kind }) => kind === 'byte_sz')
+  const sized = new Set(sizes.map(({ access }) => access))
+  described.set(object, { lines, sized, of })
+  return { lines, sized, of }
 }
 
 /** The number of types that `kernelIdsIn` names. */

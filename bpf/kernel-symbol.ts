@@ -6,7 +6,7 @@
 import type { Btf } from './btf.ts'
 import { encodeText } from './bytes.ts'
 import { Comparison } from './compatible.ts'
-import { KIND, kindName } from './kind.ts'
+import { HEADER_SIZE, KIND, kindName } from './kind.ts'
 import { resolve } from './layout.ts'
 import type { BpfObject } from './object.ts'
 import type { ExternValue } from './reachability.ts'
@@ -26,7 +26,7 @@ export class KernelSymbols {
   readonly #release: string | undefined
   readonly #found = new Map<string, { btf: Btf; id: number }>()
   readonly #externs = new Map<BpfExtern, ExternValue | 'incompatible'>()
-  readonly #enums = new Map<KernelEnum, ReadonlyMap<string, number> | undefined>()
+  readonly #enumerators = new Map<string, Presence>()
   readonly #kernel: Btf
 
   /** `modules` are open over `kernel`; `release` is its `uname -r`. */
@@ -53,10 +53,13 @@ export class KernelSymbols {
 
   /** Whether an enum of the kernel has an enumerator; unknown if the kernel's BTF lacks the enum. */
   enumerator(name: KernelEnum, enumerator: string | number): Presence {
-    const values = this.#valuesOf(name)
-    if (!values) return 'unknown'
-    if (typeof enumerator === 'string') return values.has(enumerator) ? 'there' : 'missing'
-    return values.values().some((value) => value === enumerator) ? 'there' : 'missing'
+    const key = `${name} ${enumerator}`
+    let presence = this.#enumerators.get(key)
+    if (!presence) {
+      presence = this.#findEnumerator(name, enumerator)
+      this.#enumerators.set(key, presence)
+    }
+    return presence
   }
 
   /** What the kernel gives an extern. */
@@ -70,16 +73,21 @@ export class KernelSymbols {
     return this.#resolved(extern) === 'incompatible'
   }
 
-  #valuesOf(name: KernelEnum): ReadonlyMap<string, number> | undefined {
-    if (this.#enums.has(name)) return this.#enums.get(name)
+  #findEnumerator(name: KernelEnum, enumerator: string | number): Presence {
     const id = this.#found.get(`ENUM ${name}`)?.id
-    const type = id === undefined ? undefined : this.#kernel.type(id)
-    const values =
-      type?.kind === 'ENUM'
-        ? new Map(type.values.flatMap(({ name, value }) => (isLimit(name) ? [] : [[name, value]])))
-        : undefined
-    this.#enums.set(name, values)
-    return values
+    if (id === undefined) return 'unknown'
+    const kernel = this.#kernel
+    const bytes = typeof enumerator === 'string' ? encodeText(enumerator) : undefined
+    for (let n = 0; n < kernel.vlen(id); n++) {
+      const offset = kernel.word(id, HEADER_SIZE + 8 * n)
+      if (bytes) {
+        if (kernel.stringIs(offset, bytes)) return 'there'
+      } else if (kernel.word(id, HEADER_SIZE + 8 * n + 4) === enumerator) {
+        // the last one, such as __BPF_FUNC_MAX_ID, is no helper
+        if (!kernel.string(offset).startsWith('__')) return 'there'
+      }
+    }
+    return 'missing'
   }
 
   #resolved(extern: BpfExtern): ExternValue | 'incompatible' {
@@ -147,10 +155,6 @@ export function lacksSymbols(object: BpfObject, vmlinux: Btf): boolean {
   return wanted.some(({ kind, name }) => !found.has(`${kind} ${name}`))
 }
 
-function isLimit(enumerator: string): boolean {
-  return enumerator.startsWith('__')
-}
-
 /** The kernel's name of a kfunc that an object declares as NAME___FLAVOUR. */
 function withoutFlavour(name: string): string {
   return name.replace(/___[^_].*$/, '')
@@ -185,6 +189,13 @@ function wantedBy(object: BpfObject, { programs, structOps }: Requirements): Wan
   ]
 }
 
+/** A name in bytes, and the kinds of the types that are wanted under it. */
+interface WantedName {
+  readonly name: string
+  readonly bytes: Uint8Array
+  readonly kinds: Set<number>
+}
+
 /** Finds types by name in one pass over a BTF: the key `KIND NAME`, and the id of the first. */
 function* idsIn(
   btf: Btf,
@@ -193,17 +204,28 @@ function* idsIn(
 ): Generator<[key: string, id: number]> {
   const heads = new Uint8Array(65536)
   const kinds = new Set<number>()
-  const byName = new Map<string, number[]>()
+  const byName = new Map<string, WantedName>()
+  const byHead = new Map<number, WantedName[]>()
   for (const { kind, name } of wanted) {
-    const [first, second = 0] = encodeText(name)
-    if (first === undefined) continue
-    heads[first | (second << 8)] = 1
+    const bytes = encodeText(name)
+    if (bytes.length === 0) continue
+    const head = bytes[0]! | ((bytes[1] ?? 0) << 8)
+    heads[head] = 1
     kinds.add(KIND[kind])
-    byName.set(name, [...(byName.get(name) ?? []), KIND[kind]])
+    const known = byName.get(name)
+    if (known) {
+      known.kinds.add(KIND[kind])
+      continue
+    }
+    const one = { name, bytes, kinds: new Set([KIND[kind]]) }
+    byName.set(name, one)
+    byHead.set(head, [...(byHead.get(head) ?? []), one])
   }
   for (const id of btf.idsOf(kinds, heads, own)) {
-    const name = btf.name(id)
     const kind = btf.kind(id)
-    if (byName.get(name)?.includes(kind)) yield [`${kindName(kind)} ${name}`, id]
+    const offset = btf.word(id, 0)
+    for (const { name, bytes, kinds } of byHead.get(btf.head(offset)) ?? []) {
+      if (kinds.has(kind) && btf.stringIs(offset, bytes)) yield [`${kindName(kind)} ${name}`, id]
+    }
   }
 }

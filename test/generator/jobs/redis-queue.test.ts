@@ -201,7 +201,8 @@ t.test(
 )
 
 t.test('a local file cannot be queued for workers', async (t) => {
-  const { status, stderr } = await start(t, ['generate', ...queue, '/boot/vmlinux']).ended
+  const file = join(t.testdir({ vmlinux: '' }), 'vmlinux')
+  const { status, stderr } = await start(t, ['generate', ...queue, file]).ended
   t.equal(status, 1)
   t.match(stderr, /queue_failed: workers need an http or https URL, not vmlinux/)
   t.match(await states(openJobs(t)), { waiting: 0 })
