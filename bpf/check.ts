@@ -307,13 +307,16 @@ class Checker {
       // the kernel's functions are not all in BTF: pahole leaves out those that the compiler changed
       const isProbe = programType === 'BPF_PROG_TYPE_KPROBE'
       const isRaw = programType.startsWith('BPF_PROG_TYPE_RAW_TRACEPOINT')
+      const isUntold = isProbe || (isRaw && !this.#symbols.hasTracepoints)
+      const thing = `${nounOf(kind)} ${short(section.target!)}`
+      const message = isProbe
+        ? `${short(section.target!)} is not among the functions in this kernel's BTF: it is missing, inlined or renamed`
+        : `this kernel has no ${thing}`
       reasons.push({
         code: 'missing_target',
-        verdict: isProbe ? 'cannot_tell' : 'no',
+        verdict: isUntold ? 'cannot_tell' : 'no',
         stage: isProbe || isRaw ? 'attach' : 'load',
-        message: isProbe
-          ? `${short(section.target!)} is not among the functions in this kernel's BTF: it is missing, inlined or renamed`
-          : `this kernel has no ${target.kind === 'FUNC' ? 'function' : 'tracepoint'} ${short(section.target!)}`,
+        message: isUntold && isRaw ? `this kernel's BTF does not list the ${thing}` : message,
       })
     }
     return reasons
@@ -428,6 +431,12 @@ const NEEDS_BTF: ReadonlySet<string> = new Set([
 /** Sections whose attach type old kernels ignore as they load and attach the program in an older way. */
 const UNCHECKED_ATTACH_TYPES =
   /^(tcx?\/|netkit\/|xdp|sockops|sk_skb|sk_msg|cgroup_skb\/|cgroup\/(sock|dev)$|lirc_mode2|flow_dissector|usdt)/
+
+function nounOf(kind: string): string {
+  if (kind.startsWith('lsm')) return 'LSM hook'
+  if (kind.startsWith('iter')) return 'iterator'
+  return /^(tp_btf|raw_t)/.test(kind) ? 'tracepoint' : 'function'
+}
 
 /** Sections of programs that libbpf loads only with a target. */
 const NEEDS_TARGET = /^(fentry|fexit|fmod_ret|fsession|tp_btf|lsm|iter)(\.s)?$/

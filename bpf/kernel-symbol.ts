@@ -51,6 +51,11 @@ export class KernelSymbols {
     return this.#found.has(`${kind} ${name}`)
   }
 
+  /** True if the kernel's BTF lists tracepoints: BTF of kernels before 5.4 does not. */
+  get hasTracepoints(): boolean {
+    return TRACEPOINTS.some((name) => this.has({ kind: 'TYPEDEF', name }))
+  }
+
   /** Whether an enum of the kernel has an enumerator; unknown if the kernel's BTF lacks the enum. */
   enumerator(name: KernelEnum, enumerator: string | number): Presence {
     const key = `${name} ${enumerator}`
@@ -150,7 +155,13 @@ export class KernelSymbols {
 
 /** True if an object asks for a function, tracepoint or symbol that vmlinux lacks: a module may have it. */
 export function lacksSymbols(object: BpfObject, vmlinux: Btf): boolean {
-  const wanted = wantedBy(object, requirementsOf(object)).filter(({ kind }) => kind !== 'ENUM')
+  const wanted = [
+    ...requirementsOf(object).programs.flatMap(({ target }) => target ?? []),
+    ...object.externs.flatMap(({ kind, name, typeless }): WantedType[] => {
+      if (kind === 'kconfig' || typeless) return []
+      return [{ kind: kind === 'kfunc' ? 'FUNC' : 'VAR', name: withoutFlavour(name) }]
+    }),
+  ]
   const found = new Set(idsIn(vmlinux, wanted, false).map(([key]) => key))
   return wanted.some(({ kind, name }) => !found.has(`${kind} ${name}`))
 }
@@ -162,6 +173,9 @@ function withoutFlavour(name: string): string {
 
 const GET_ATTACH_COOKIE = 174
 
+/** Tracepoints that every kernel has. */
+const TRACEPOINTS = ['btf_trace_sched_switch', 'btf_trace_sys_enter']
+
 /** The system call bpf(2) of kernels whose system calls have wrappers. */
 const WRAPPED_BPF = ['x64', 'ia32', 'arm64', 's390x', 's390', 'riscv'].map(
   (arch) => `__${arch}_sys_bpf`,
@@ -170,6 +184,7 @@ const WRAPPED_BPF = ['x64', 'ia32', 'arm64', 's390x', 's390', 'riscv'].map(
 function wantedBy(object: BpfObject, { programs, structOps }: Requirements): WantedType[] {
   return [
     ...ENUMS.map((name): WantedType => ({ kind: 'ENUM', name })),
+    ...TRACEPOINTS.map((name): WantedType => ({ kind: 'TYPEDEF', name })),
     ...programs.flatMap(({ target }) => (target ? [target] : [])),
     ...structOps.flatMap((name): WantedType[] => [
       { kind: 'STRUCT', name },

@@ -129,7 +129,6 @@ t.test('wrong usage ends with 2 and a message', async (t) => {
     ['nothing'],
     ['generate', '--limit', '0'],
     ['generate', '--jobs', 'x'],
-    ['generate', '--source', 'nothing'],
     ['serve', '--listen', 'x:y'],
     ['serve', '--listen', '127.0.0.1:65536'],
     ['list', '--unknown'],

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { openObject, parseBtf, relocate } from '../../../bpf/index.ts'
-import { minimizeWithBpftool } from '../../bpf/oracle/bpftool.ts'
+import { compareGraphs, dumpTypes, minimizeWithBpftool } from '../../bpf/oracle/bpftool.ts'
 import { run, storeOf } from '../../helpers/command.ts'
 import { coreObjects, littleKernels } from '../../helpers/core.ts'
 
@@ -24,13 +24,13 @@ const filesIn = (path: string) =>
     .map((entry) => join(entry.parentPath, entry.name).slice(path.length + 1))
     .sort()
 
-t.test('minimize writes the same bytes for a kernel as bpftool', async (t) => {
+t.test('minimize writes the same types for a kernel as bpftool', async (t) => {
   const theirs = join(directory, 'theirs.btf')
   t.equal(await minimizeWithBpftool(x86, [task, bitfield], theirs), undefined)
   const out = join(directory, 'new/one.btf')
   const { status, stdout, stderr } = await run('minimize', task, bitfield, '--btf', x86, '-o', out)
   t.equal(status, 0)
-  t.ok(readFileSync(out).equals(readFileSync(theirs)))
+  t.same(compareGraphs(await dumpTypes(theirs), await dumpTypes(out)), [])
   t.equal(stdout, `${out}: ${readFileSync(out).length} of ${readFileSync(x86).length} bytes\n`)
   t.equal(stderr, '')
 })
