@@ -184,8 +184,11 @@ const WRAPPED_BPF = ['x64', 'ia32', 'arm64', 's390x', 's390', 'riscv'].map(
 function wantedBy(object: BpfObject, { programs, structOps }: Requirements): WantedType[] {
   return [
     ...ENUMS.map((name): WantedType => ({ kind: 'ENUM', name })),
-    ...TRACEPOINTS.map((name): WantedType => ({ kind: 'TYPEDEF', name })),
-    ...programs.flatMap(({ target }) => (target ? [target] : [])),
+    ...programs.flatMap(({ target }) => {
+      if (!target) return []
+      const others = target.kind === 'TYPEDEF' ? TRACEPOINTS : []
+      return [target, ...others.map((name): WantedType => ({ kind: 'TYPEDEF', name }))]
+    }),
     ...structOps.flatMap((name): WantedType[] => [
       { kind: 'STRUCT', name },
       { kind: 'STRUCT', name: `bpf_struct_ops_${name}` },
