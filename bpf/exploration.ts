@@ -102,6 +102,7 @@ export class Exploration {
   #pending: State[] = []
   readonly #seen = new Map<string, Seen>()
   #steps = 0
+  #states = MAX_STATES
   #ids = 0
   /** why nothing that was not reached counts as unreachable: an instruction that is not understood, or the limit */
   #gaveUp: Doubt | undefined
@@ -113,6 +114,18 @@ export class Exploration {
   ) {
     this.#codes = codes
     this.#extern = extern
+    this.#explore(program)
+    if (this.#steps <= MAX_STEPS) return
+    // Too many paths: once more with the states of each instruction joined. What it does not reach is unreachable.
+    this.#states = 1
+    this.#steps = 0
+    this.#gaveUp = undefined
+    this.#seen.clear()
+    this.#roots.clear()
+    this.#explore(program)
+  }
+
+  #explore(program: BpfProgram): void {
     const typed = isTypedContext(program.section)
     this.#start(program, undefined, (register) =>
       register === 1 && typed ? TYPED_CONTEXT : free(ALL, ++this.#ids),
@@ -196,7 +209,7 @@ export class Exploration {
     if (seen.exact.some((other) => (!other.doubt || !certain) && covered(other, state, certain))) {
       return true
     }
-    if (seen.exact.length < MAX_STATES) {
+    if (seen.exact.length < this.#states) {
       seen.exact.push(copyOf(state))
       return false
     }

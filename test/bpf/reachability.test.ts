@@ -102,6 +102,21 @@ t.test('where paths meet only values that are equal on both are known', (t) => {
   t.end()
 })
 
+t.test('a program with more paths than can be explored still has unreachable code', (t) => {
+  const rows: Row[] = [[MOV, 6, 0, 0, 0]]
+  // each branch doubles the states: a sum of different numbers on every path
+  for (let n = 0; n < 40; n++) {
+    rows.push([0x85, 0, 0, 0, 7], [JEQ, 0, 0, 1, 0], [0x07, 7, 0, 0, 2 ** (n % 30)])
+    for (let pad = 0; pad < 700; pad++) rows.push([0x07, 8, 0, 0, n + 1])
+  }
+  rows.splice(1, 0, [MOV, 7], [MOV, 8])
+  rows.push([0x7b, 10, 7, -8], [0x7b, 10, 8, -16], [JEQ, 6, 0, 1, 0], [MOV, 2], EXIT)
+  const reached = reach(...rows)
+  t.equal(reached.at(-2), 'n')
+  t.equal(reached.at(-1), 'a')
+  t.end()
+})
+
 t.test('code that jumps out of its program is not judged', (t) => {
   t.equal(reach([0x05, 0, 0, 100], EXIT), 'mm')
   t.equal(reach([MOV, 1]), 'm')
