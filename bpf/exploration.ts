@@ -130,6 +130,8 @@ export class Exploration {
     this.#start(program, undefined, (register) =>
       register === 1 && typed ? TYPED_CONTEXT : free(ALL, ++this.#ids),
     )
+    const callback = this.#codes.exceptionCallback(program)
+    if (callback) this.#start(callback, undefined, () => free(ALL, ++this.#ids))
     for (let next = this.#pending.pop(); next; next = this.#pending.pop()) this.#run(next)
   }
 

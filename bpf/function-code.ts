@@ -1,6 +1,7 @@
 /* The instructions of one function, decoded, with what its exploration needs to know of them. */
 
 import { INSTRUCTION_SIZE, type Instruction, isPoison, readInstruction } from './instruction.ts'
+import { KIND } from './kind.ts'
 import { type FunctionFlow, flowOf } from './liveness.ts'
 import type { BpfObject } from './object.ts'
 import type { BpfProgram } from './program.ts'
@@ -24,6 +25,7 @@ export class FunctionCodes {
   readonly #patched: ReadonlyMap<string, Uint8Array>
   readonly #codes = new Map<BpfProgram, FunctionCode | undefined>()
   #targets: ReadonlyMap<string, BpfProgram> | undefined
+  #callbacks: ReadonlyMap<BpfProgram, BpfProgram> | undefined
 
   constructor(object: BpfObject, patched: ReadonlyMap<string, Uint8Array>) {
     this.object = object
@@ -42,6 +44,12 @@ export class FunctionCodes {
       this.object.calls.map((call) => [`${call.section}\0${call.offset}`, call.target]),
     )
     return this.#targets.get(`${section}\0${offset}`)
+  }
+
+  /** The function that the verifier enters if a program throws, by a declaration tag of the program. */
+  exceptionCallback(program: BpfProgram): BpfProgram | undefined {
+    this.#callbacks ??= exceptionCallbacks(this.object)
+    return this.#callbacks.get(program)
   }
 
   #decode(program: BpfProgram): FunctionCode | undefined {
@@ -66,4 +74,22 @@ export class FunctionCodes {
     const flow = flowOf(instructions)
     return flow && { program, number: this.#codes.size, instructions, references, ...flow }
   }
+}
+
+const TAG = 'exception_callback:'
+
+/** For each program the exception callback that `__exception_cb` names (libbpf `bpf_prog_assign_exc_cb`). */
+export function exceptionCallbacks({ btf, programs }: BpfObject): Map<BpfProgram, BpfProgram> {
+  const callbacks = new Map<BpfProgram, BpfProgram>()
+  if (btf.countOf('DECL_TAG') === 0) return callbacks
+  const byName = new Map(programs.map((program) => [program.name, program]))
+  for (let id = btf.startId; id < btf.endId; id++) {
+    if (btf.kind(id) !== KIND.DECL_TAG) continue
+    const name = btf.name(id)
+    if (!name.startsWith(TAG)) continue
+    const program = byName.get(btf.name(btf.sizeOrType(id)))
+    const callback = byName.get(name.slice(TAG.length))
+    if (program && callback) callbacks.set(program, callback)
+  }
+  return callbacks
 }

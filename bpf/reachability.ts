@@ -4,7 +4,7 @@
  */
 
 import { Exploration, type ExternValue, type Reached } from './exploration.ts'
-import { FunctionCodes } from './function-code.ts'
+import { exceptionCallbacks, FunctionCodes } from './function-code.ts'
 import type { BpfObject } from './object.ts'
 import { type BpfProgram, programAt } from './program.ts'
 import type { BpfExtern } from './reference.ts'
@@ -82,6 +82,9 @@ function usersOf(object: BpfObject, reversed = false): Map<BpfProgram, BpfProgra
     else users.set(key, [value])
   }
   for (const { section, offset, target } of object.calls) add(section, offset, target)
+  for (const [user, callback] of exceptionCallbacks(object)) {
+    add(user.section, user.offset, callback)
+  }
   for (const [section, references] of object.references) {
     for (const [offset, reference] of references) {
       if (reference.is === 'function') add(section, offset, reference.target)
