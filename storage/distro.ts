@@ -21,8 +21,9 @@ const minors = (major: string, first: number, last: number): string[] =>
   Array.from({ length: last - first + 1 }, (_, i) => `${major}.${first + i}`)
 
 /**
- * Red Hat Enterprise Linux: 6 and 8 ended at .10, 7 at .9; 9 and 10 are planned to .10
- * (access.redhat.com/support/policy/updates/errata). Rebuilds have the same numbers, from their first release on.
+ * Red Hat Enterprise Linux: 6 and 8 ended at .10, 7 at .9; 9 and 10 are planned to .10, one release in six months for
+ * five years (access.redhat.com/support/policy/updates/errata). Rebuilds have the same numbers, from their first release
+ * on. A RHEL 6 machine has no os-release; one of Oracle Linux 6 has.
  */
 const EL = {
   6: minors('6', 0, 10),
@@ -37,7 +38,8 @@ const DISTRIBUTIONS: Readonly<Record<string, Distribution>> = {
   alinux: {
     aliases: ['alibaba', 'aliyun'],
     version: MAJOR,
-    // Alibaba Cloud Linux 2 has VERSION_ID="2.1903"
+    // os-release of images: 2 says 2.1903, as Salt's tests have it (tests/pytests/unit/grains/test_core.py); 3 and 4 name
+    // their minor release in ALINUX_MINOR_ID only
     versionIds: { 2: ['2.1903'], 3: ['3'], 4: ['4'] },
   },
   almalinux: {
@@ -48,13 +50,16 @@ const DISTRIBUTIONS: Readonly<Record<string, Distribution>> = {
   amzn: {
     aliases: ['amazon', 'amazonlinux'],
     version: MAJOR,
-    // Amazon Linux 1 has one repository, which is stored as 2018
+    // 1 has one repository for its releases since 2017.03, which is stored as 2018; 2 and 2023 have their name alone
+    // (docs.aws.amazon.com/linux/al2023/ug/ident-os-release.html)
     versionIds: { 2: ['2'], 2018: ['2017.03', '2017.09', '2018.03'], 2023: ['2023'] },
   },
   anolis: {
     aliases: ['anolisos', 'openanolis'],
     version: MAJOR,
-    versionIds: { 7: ['7.7', '7.9'], 8: minors('8', 2, 10), 23: ['23', ...minors('23', 1, 4)] },
+    // mirrors.openanolis.cn/anolis has the releases 7.7, 7.9, 8.2 to 8.10, 23 to 23.5 (August 2026); 23 gets more until
+    // 2030 (gitee.com/anolis/rnotes, life-cycle.md)
+    versionIds: { 7: ['7.7', '7.9'], 8: minors('8', 2, 10), 23: ['23', ...minors('23', 1, 9)] },
   },
   centos: { version: MAJOR },
   debian: { version: MAJOR },
@@ -66,7 +71,8 @@ const DISTRIBUTIONS: Readonly<Record<string, Distribution>> = {
   rocky: {
     aliases: ['rockylinux'],
     version: MAJOR,
-    versionIds: { 8: minors('8', 3, 10), 9: EL[9], 10: EL[10] },
+    // 8.3 was a release candidate, and says 8
+    versionIds: { 8: minors('8', 4, 10), 9: EL[9], 10: EL[10] },
   },
   sles: { aliases: ['sles_sap', 'suse'] },
   ubuntu: {},

@@ -92,6 +92,8 @@ t.test('minimized BTF has the types of modules, since loaders read only that fil
   t.same(values(parseBtf(bytes)), [16, 40])
   t.equal(parseBtf(bytes).find('unrelated'), undefined)
   t.equal(parseBtf(bytes).typeCount, 3)
+  const own = btfOf({ good_state: { n: 16 }, task_struct: { pid: 1 } }, vmlinux)
+  t.same(values(parseBtf(minimizeBtf(vmlinux, [object], [own]))), [16, 40], "not the module's own")
   const both = btfOf({ ...task, good_state: { n: 32 } })
   const over = [btfOf({ good_state: { n: 16 }, task_struct: { pid: 1 } }, both)]
   t.same(minimizeBtf(both, [object], over), minimizeBtf(both, [object]))

@@ -218,13 +218,21 @@ t.test('verify --repair names the kernels whose lost BTF the next run makes agai
   const generate = ['generate', ...lost, '--distro', 'debian', '--distro-version', '12']
   const [deb] = readdirSync(directory).filter((name) => name.endsWith('.deb'))
   t.match(await run(...generate, at(deb!)), { status: 0 })
-  rmSync(at('lost/blobs'), { recursive: true })
-  t.match(await run('verify', '--repair', ...lost), {
-    status: 0,
-    stdout: `, due again: ${RELEASE}\n`,
-  })
-  t.match(await run('verify', ...lost), { status: 0, stdout: 'clean\n' })
-  t.match(await run('list', ...lost), { status: 0, stdout: 'damaged_blob' })
-  t.match(await run(...generate, at(deb!)), { status: 0 })
-  t.match(await run('verify', ...lost), { status: 0, stdout: 'clean\n' })
+  const { btf } = JSON.parse((await run('list', '--json', ...lost)).stdout)
+  const blob = at('lost/blobs', btf.sha256.slice(0, 2), `${btf.sha256}.btf.zst`)
+  for (const [code, harm] of [
+    ['missing_blob', () => rmSync(blob)],
+    ['digest_mismatch', () => writeFileSync(blob, 'damaged')],
+  ] as const) {
+    harm()
+    t.match(await run('verify', ...lost), { status: 1, stdout: new RegExp(`^${code}: `) })
+    t.match(await run('verify', '--repair', ...lost), {
+      status: 0,
+      stdout: `, due again: ${RELEASE}\n`,
+    })
+    t.match(await run('verify', ...lost), { status: 0, stdout: 'clean\n' }, code)
+    t.match(await run('list', ...lost), { status: 0, stdout: 'damaged_blob' }, code)
+    t.match(await run(...generate, at(deb!)), { status: 0, stdout: /^1 published/ }, code)
+    t.match(await run('verify', ...lost), { status: 0, stdout: 'clean\n' }, code)
+  }
 })

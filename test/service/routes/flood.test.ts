@@ -15,6 +15,7 @@ import { storeOf } from '../../helpers/command.ts'
 import { floodObject } from '../../helpers/flood-object.ts'
 import { serve } from '../../helpers/serve-process.ts'
 import { ask, startTestService } from '../../helpers/test-service.ts'
+import { until } from '../../helpers/wait-until.ts'
 
 const MIB = 1024 * 1024
 const KERNELS = 6
@@ -24,7 +25,7 @@ const SETTLED = 4
 const X86 = sha256Of(rawOf('x86_64'))
 const task = objectFile('task')
 
-/** Objects whose answers have 2,000 characters for each of their relocations. */
+/** Objects whose answers have 1800 characters for each of their relocations, up to the 4 MiB of a result. */
 const flood = (relocations: number, count = OBJECTS): ObjectFile[] =>
   Array.from({ length: count }, (_, n) => ({
     name: `flood-${n}.o`,
@@ -43,8 +44,12 @@ async function post(url: string, path: string, objects: readonly ObjectFile[]) {
   return { status: answer.statusCode, text, lines: text.trimEnd().split('\n') }
 }
 
-/** Sends objects to /v1/check for all kernels, and reads nothing. */
-async function sendAndWait(url: string, objects: readonly ObjectFile[]): Promise<Socket> {
+/** Sends objects to /v1/check, for all kernels by default, and reads nothing. */
+async function sendAndWait(
+  url: string,
+  objects: readonly ObjectFile[],
+  path = '/v1/check',
+): Promise<Socket> {
   const form = formOf(...objects)
   const encoded = new Response(form)
   const body = Buffer.from(await encoded.arrayBuffer())
@@ -52,7 +57,7 @@ async function sendAndWait(url: string, objects: readonly ObjectFile[]): Promise
   await once(socket, 'connect')
   const type = `content-type: ${encoded.headers.get('content-type')}`
   const length = `content-length: ${body.length}`
-  socket.write(`POST /v1/check HTTP/1.1\r\nhost: x\r\n${type}\r\n${length}\r\n\r\n`)
+  socket.write(`POST ${path} HTTP/1.1\r\nhost: x\r\n${type}\r\n${length}\r\n\r\n`)
   socket.write(body)
   return socket
 }
@@ -77,7 +82,7 @@ t.test(
       )
     t.equal((await post(url, `/v1/check?digest=${X86}`, [task])).status, 200)
     const sockets = await Promise.all(
-      Array.from({ length: 4 }, () => sendAndWait(url, flood(2500))),
+      Array.from({ length: 4 }, () => sendAndWait(url, flood(2000))),
     )
     for (let [seen, same] = [0, 0]; seen < 3 || same < SETTLED; ) {
       const { status } = await post(url, `/v1/check?digest=${X86}`, [task])
@@ -103,7 +108,7 @@ t.test('a long answer is cut at its limit, and its last line tells what is missi
   // biome-ignore lint/suspicious/noExplicitAny: a document of somebody's
   const { paths } = json as any
   for (const [route, objects] of [
-    ['check', flood(15, 2)],
+    ['check', flood(16, 2)],
     ['minimize', [task]],
   ] as const) {
     const whole = route === 'minimize' // its lines are short
@@ -134,7 +139,7 @@ t.test(
       settings: { answerMemory: 16 * MIB },
     })
     const path = `/v1/check?digest=${X86}`
-    const { status, lines, text } = await post(url, path, flood(1500, 8))
+    const { status, lines, text } = await post(url, path, flood(2000, 8))
     t.equal(status, 200)
     t.ok(text.length < 16 * MIB)
     t.match(JSON.parse(lines.at(-1)!), {
@@ -143,6 +148,14 @@ t.test(
     })
     const one = await post(url, path, flood(3000, 1))
     t.match(JSON.parse(one.text), { object: 'flood-0.o', error: { code: 'too_large' } })
+
+    const unread = await sendAndWait(url, flood(2000, 8), path)
+    const again = async () => await post(url, path, flood(2000, 8))
+    const refused = await until(again, (answer) => answer.status !== 200)
+    t.equal(refused.status, 503)
+    t.match(JSON.parse(refused.text), { code: 'busy' })
+    unread.destroy()
+    t.equal((await until(again, (answer) => answer.status !== 503)).status, 200)
   },
 )
 
