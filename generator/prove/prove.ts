@@ -14,7 +14,7 @@ import { boot } from './guest.ts'
 import { fetchImage, type ImageOptions } from './image.ts'
 import { writeInitramfs } from './initramfs.ts'
 import { machineOf } from './machine.ts'
-import { buildLoader, fetchSysroot } from './tools.ts'
+import { buildLoader, fetchSysroot, findCompiler, requireQemu } from './tools.ts'
 import { readUserLoader } from './user-loader.ts'
 
 const MEMORY = '1G'
@@ -61,7 +61,7 @@ export interface ObjectProof {
 
 /**
  * Boots a kernel and loads objects in it. Errors: `unsupported_machine`; those of `fetchImage`, `readVmlinux`,
- * `fetchSysroot`, `buildLoader`, `readUserLoader` and `boot`; `qemu_failed` if the kernel ended before the loader.
+ * `requireQemu`, `findCompiler`, `fetchSysroot`, `buildLoader`, `readUserLoader` and `boot`; `qemu_failed` if the kernel ended before the loader.
  */
 export async function prove(options: ProofOptions): Promise<Proof> {
   const { kernel, objects, btf, command, signal, mirror, onStep = () => {} } = options
@@ -72,6 +72,8 @@ export async function prove(options: ProofOptions): Promise<Proof> {
       `${kernel}: the image does not tell its architecture`,
     )
   const machine = machineOf(arch)
+  await requireQemu(machine, signal)
+  const compiler = command === undefined ? await findCompiler(signal) : undefined
   return await withScratch(undefined, async (dir) => {
     const files = new Map<string, Uint8Array>()
     // what the user gave comes first: it fails soonest
@@ -86,12 +88,12 @@ export async function prove(options: ProofOptions): Promise<Proof> {
       onStep(`fetching the image of ${kernel.kernel.release}`)
       vmlinuz = (await fetchImage(kernel, dir, options)).vmlinuz
     }
-    onStep(command === undefined ? 'making the loader' : 'fetching busybox')
-    const libraries = command === undefined
+    onStep(compiler ? 'making the loader' : 'fetching busybox')
+    const libraries = compiler !== undefined
     const sysroot = await fetchSysroot(arch, join(dir, 'sysroot'), { libraries, mirror, signal })
-    if (command === undefined) {
+    if (compiler) {
       const loader = join(dir, 'load')
-      await buildLoader(machine, sysroot.path, loader, signal)
+      await buildLoader(compiler, machine, sysroot.path, loader, signal)
       files.set(LOADER, await readFile(loader))
     }
     files.set('bin/busybox', await readFile(sysroot.busybox))

@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { GeneratorError } from '../error.ts'
-import { type ChildResult, runChild } from '../subprocess.ts'
+import { runChild } from '../subprocess.ts'
 import type { Machine } from './machine.ts'
 import { type DebianPackage, findDebianPackages, unpackDebianPackage } from './package.ts'
 
@@ -68,12 +68,31 @@ export async function fetchSysroot(
 /** The newest first: lld links for s390x since LLVM 18. */
 const COMPILERS = ['clang-21', 'clang-20', 'clang-19', 'clang']
 const COMPILE_SECONDS = 120
+const VERSION_SECONDS = 30
 
-/**
- * Compiles load.c with a machine's sysroot into a static program. Errors: `compiler_missing`, `compiler_failed` with
- * the compiler's messages.
- */
+/** Throws if QEMU for a machine is not installed. Errors: `qemu_missing`. */
+export async function requireQemu({ qemu }: Machine, signal?: AbortSignal): Promise<void> {
+  if (await isInstalled(qemu.program, signal)) return
+  const message = `${qemu.program} is not installed: install it, from the package ${qemu.package} on Debian`
+  throw new GeneratorError('qemu_missing', message)
+}
+
+/** The name of the newest clang that is installed. Errors: `compiler_missing`. */
+export async function findCompiler(signal?: AbortSignal): Promise<string> {
+  for (const compiler of COMPILERS) if (await isInstalled(compiler, signal)) return compiler
+  const message =
+    'clang is not installed: install clang and lld, which make the loader, or use --command'
+  throw new GeneratorError('compiler_missing', message)
+}
+
+async function isInstalled(program: string, signal?: AbortSignal): Promise<boolean> {
+  const limits = { seconds: VERSION_SECONDS, ...(signal && { signal }) }
+  return (await runChild(program, ['--version'], limits)).ended !== 'missing'
+}
+
+/** Compiles load.c with a machine's sysroot into a static program. Errors: `compiler_failed` with its messages. */
 export async function buildLoader(
+  compiler: string,
   { triple, multiarch, asm }: Machine,
   sysroot: string,
   target: string,
@@ -88,17 +107,10 @@ export async function buildLoader(
     ...[join(import.meta.dirname, 'load.c'), '-o', target],
     ...['-lbpf', '-lelf', '-lz', ...(existsSync(join(libraries, 'libzstd.a')) ? ['-lzstd'] : [])],
   ]
-  let result: ChildResult | undefined
-  for (const compiler of COMPILERS) {
-    result = await runChild(compiler, args, { seconds: COMPILE_SECONDS, ...(signal && { signal }) })
-    if (result.ended !== 'missing') break
-  }
-  if (result?.ended === 'missing') {
-    const message = 'clang is not installed: the loader needs it and lld, or use --command'
-    throw new GeneratorError('compiler_missing', message)
-  }
-  if (result?.status !== 0) {
-    const { stderr = '' } = result ?? {}
+  const { status, stderr } = await runChild(compiler, args, {
+    seconds: COMPILE_SECONDS,
+    ...(signal && { signal }),
+  })
+  if (status !== 0)
     throw new GeneratorError('compiler_failed', `the loader does not compile: ${stderr}`)
-  }
 }
