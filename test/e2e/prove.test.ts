@@ -10,8 +10,8 @@ import t from 'tap'
 import { fetchImage } from '../../generator/prove/image.ts'
 import { findDebianPackages } from '../../generator/prove/package.ts'
 import { openStore, putRecord } from '../../storage/index.ts'
-import { coreObjects } from '../helpers/core.ts'
-import { recordOf } from '../helpers/test-service.ts'
+import { coreObjects, littleKernels } from '../helpers/core.ts'
+import { btfOf, recordOf } from '../helpers/test-service.ts'
 import { COMMAND } from './btfmill.ts'
 
 const online =
@@ -19,6 +19,8 @@ const online =
     ? { skip: 'BTFMILL_OFFLINE=1: needs the mirror of a distribution' }
     : {}
 const IMAGE = /^linux-image-(6\.1\.0-\d+-cloud-amd64)-unsigned$/
+/** a kernel without BTF */
+const IMAGE_686 = /^linux-image-(6\.1\.0-\d+-686-pae)-unsigned$/
 const SECONDS = 300
 
 const object = (name: string) => coreObjects('el').get(name)!
@@ -114,6 +116,22 @@ t.test(
     t.same(readdirSync(temporary), [], 'no files stay')
   },
 )
+
+t.test('a kernel without BTF gets that of the store', online, async (t) => {
+  const store = await openStore(url)
+  const at = { distro: 'debian', version: '12', arch: 'i686' }
+  const [pkg] = await findDebianPackages(at, (name) => IMAGE_686.test(name))
+  const [, release = ''] = IMAGE_686.exec(pkg!.name)!
+  const { package: from } = recordOf({})
+  const btf = await btfOf(store, readFileSync(littleKernels().get('i686')!))
+  const record = recordOf({ ...at, release }, { package: { ...from, version: pkg!.version }, btf })
+  await putRecord(store, record)
+  const { status, stdout, stderr } = await prove(
+    ...[object('task'), '--store', url, '--kernel', release],
+  )
+  t.equal(status, 0, `${stdout}${stderr}`)
+  t.match(stdout, `Linux ${release}, without BTF of its own\ntask.el.o loads `)
+})
 
 t.test("prove runs the user's own loader and ends with its status", online, async (t) => {
   const body = 'printf("loader of %s", v[1]); return access(v[1], R_OK) ? 1 : 42;'
