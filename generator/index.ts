@@ -50,6 +50,11 @@ export {
 export { work } from './jobs/open-queue.ts'
 export type { Work, WorkerOptions } from './jobs/worker.ts'
 
+/* Proof: objects on a booted kernel. */
+
+export { type ObjectProof, type Proof, prove } from './prove/prove.ts'
+export { type LoaderReport, readLoaderReport } from './prove/report.ts'
+
 /* Errors, and the events of a run. */
 
 export { GeneratorError } from './error.ts'

@@ -40,6 +40,15 @@ export const FAILURE_CODES = {
   pahole_timeout: 'later', // over its time limit
   ambiguous_types: 'never', // a struct that most programs read, such as task_struct, has several layouts
   invalid_btf: 'never', // our reader rejects the result, or it lacks types that every kernel has
+  // the proof of an object on a kernel; no record has these
+  no_image: 'later', // no source has the package with the image of this kernel
+  unsupported_machine: 'never', // a guest cannot have this architecture
+  qemu_missing: 'now', // not installed
+  qemu_failed: 'now', // QEMU, or the kernel in it, ended early
+  guest_timeout: 'now', // over its time limit
+  compiler_missing: 'now', // clang, which compiles the loader, is not installed
+  compiler_failed: 'now', // it did not compile the loader
+  invalid_loader: 'never', // the user's own loader cannot run in the guest
   // the store
   damaged_blob: 'now', // the stored BTF was damaged or lost, and must be made again
   // the machine

@@ -98,6 +98,14 @@ export async function checkReadable(path: string): Promise<void> {
   if (!(await stat(path)).isFile()) throw refuse('expected a regular file')
 }
 
+/** Whether a path is of an existing file. */
+export async function isFile(path: string): Promise<boolean> {
+  return await stat(path).then(
+    (found) => found.isFile(),
+    () => false,
+  )
+}
+
 /** Reads the secret key in a file; undefined without a path. Errors: the system's. */
 export async function readSecretKey(path: string | undefined): Promise<string | undefined> {
   return path ? await readFile(path, 'utf8') : undefined

@@ -441,6 +441,46 @@ const check = command(
   )
 runs(withStore(withKernels(check)), () => import('./check.ts'))
 
+const prove = command(
+  'prove',
+  'load BPF objects on a booted kernel',
+  "Boots a kernel in QEMU, loads the programs of BPF objects there with libbpf, and prints what libbpf and the kernel's verifier say. The image comes from the distribution's package. KVM is not needed. The exit status is 0 if all objects load, 1 if one does not. With --command it is that of your own loader.",
+  'prove agent.bpf.o --kernel debian/12/x86_64/6.1.0-50-cloud-amd64',
+  'prove agent.bpf.o --kernel newest --attach',
+  'prove agent.bpf.o --kernel ./bzImage --command ./loader',
+)
+  .addArgument(OBJECTS)
+  .requiredOption(
+    '--kernel <kernel>',
+    'kernel to boot: a file (vmlinuz, bzImage), or a kernel of the store: DISTRO/VERSION/ARCH/RELEASE, its release, newest, or a glob that matches one (required)',
+  )
+  .option(
+    '--btf <kernel>',
+    "BTF for a kernel that has none of its own: a file, or a kernel of the store (default: the store's)",
+  )
+  .addOption(new Option('--attach', 'attach the programs too').conflicts('command'))
+  .addOption(
+    new Option('--all-programs', 'load also programs in sections that begin with ?').conflicts(
+      'command',
+    ),
+  )
+  .option(
+    '--command <file>',
+    'loader to run with the object as argument: a static program, or one whose libraries are on this machine (default: one with libbpf)',
+  )
+  .addOption(
+    new Option('--timeout <seconds>', 'seconds after which the guest is killed')
+      .argParser(count)
+      .default(300),
+  )
+  .option(
+    '--source <id>',
+    'source of the image, as `btfmill sources` lists it; may be repeated (default: all that match)',
+    collect,
+  )
+withSettings(prove, 'sources', 'mirror')
+runs(withStore(prove), () => import('./prove.ts'))
+
 const minimize = command(
   'minimize',
   'write only the BTF that BPF objects need',

@@ -4,8 +4,8 @@ import { createReadStream, createWriteStream, existsSync, mkdirSync, renameSync 
 import { basename, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { download, GeneratorError } from '../../generator/index.ts'
+import { type DebianPackage, findDebianPackages } from '../../generator/prove/package.ts'
 import { type KernelName, matchGlob } from '../../storage/index.ts'
-import { findPackages, type Package } from '../e2e/package.ts'
 
 const NEWEST = {
   kernel: { distro: 'debian', version: '12', arch: 'i686' },
@@ -34,7 +34,7 @@ export async function newestPackages(
   count: number,
 ): Promise<string[]> {
   const paths: string[] = []
-  for (const found of await findPackages(kernel, (of) => matchGlob(name, of))) {
+  for (const found of await findDebianPackages(kernel, (of) => matchGlob(name, of))) {
     if (paths.length === count) break
     const path = await keep(directory, found)
     if (path) paths.push(path)
@@ -44,7 +44,7 @@ export async function newestPackages(
   return paths
 }
 
-async function keep(directory: string, { name, url, size, sha256 }: Package) {
+async function keep(directory: string, { name, url, size, sha256 }: DebianPackage) {
   const path = join(directory, decodeURIComponent(basename(new URL(url).pathname)))
   if (existsSync(path)) return path
   mkdirSync(directory, { recursive: true })

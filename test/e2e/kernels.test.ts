@@ -7,11 +7,11 @@ import { parseBtf } from '../../bpf/index.ts'
 import { jobOfFile } from '../../generator/jobs/job.ts'
 import { encodeBtf, findPahole } from '../../generator/jobs/pahole.ts'
 import { fetchVmlinux } from '../../generator/packages/fetch.ts'
+import { findDebianPackages } from '../../generator/prove/package.ts'
 import { withScratch } from '../../generator/scratch.ts'
 import { getBlob, matchGlob, openStore } from '../../storage/index.ts'
 import { serve } from './btfmill.ts'
 import { differences, readLayouts } from './layout.ts'
-import { findPackages } from './package.ts'
 import { bootGuest, buildGuest, fetchBack, generateNewest, RUNS_OF_C } from './path.ts'
 import { TARGETS } from './target.ts'
 
@@ -79,7 +79,7 @@ t.test('BTF of a big-endian kernel is big-endian, and bpftool reads it', online,
 t.test("our BTF has the same layouts as the kernel's own", online, (t) =>
   withScratch(undefined, async (dir) => {
     const name = 'linux-image-6.1.0-*[0-9]-cloud-amd64-dbg'
-    const [pkg] = await findPackages({ ...debian12, arch: 'x86_64' }, (other) =>
+    const [pkg] = await findDebianPackages({ ...debian12, arch: 'x86_64' }, (other) =>
       matchGlob(name, other),
     )
     const [vmlinux, btf] = [join(dir, 'vmlinux'), join(dir, 'btf')]

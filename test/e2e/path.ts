@@ -84,23 +84,19 @@ export interface BuiltGuest {
  */
 export async function buildGuest(
   target: Target,
-  { kernel, package: { version } }: BuildRecord,
+  record: BuildRecord,
   { btf, store }: Pick<AgentKernel, 'btf' | 'store'>,
   dir: string,
   { go = false } = {},
 ): Promise<BuiltGuest> {
-  const { sysroot, busybox, vmlinuz, modules, packages } = await fetchParts(
-    target,
-    kernel,
-    version,
-    dir,
-  )
+  const { kernel } = record
+  const parts = await fetchParts(target, record, dir)
+  const { sysroot, busybox, vmlinuz, modules, downloaded } = parts
   const { buildId } = kernel
   assert(buildId, "the kernel's build-id is known")
   const agent = await buildAgent(target, { ...kernel, buildId, btf, store }, sysroot, dir)
   if (go) agent.go = await buildGoAgent(target, dir)
   const initramfs = await packInitramfs({ busybox, agent, modules, ...kernel }, dir)
-  const downloaded = packages.reduce((sum, pkg) => sum + pkg.size, 0)
   return { guest: { target, vmlinuz, initramfs }, downloaded }
 }
 

@@ -1,14 +1,9 @@
-// The architectures of guests. Everything that differs between them is in this table: to add one, add a row.
+// The machines of guests that run an agent: those of the product, with what the agent and its network need.
+import { MACHINES, type Machine } from '../../generator/prove/machine.ts'
 
-export interface Target {
+export interface Target extends Machine {
   /** `uname -m` */
   arch: string
-  /** Debian's name */
-  debian: string
-  /** clang's `--target=` */
-  triple: string
-  /** Debian's directory below /usr/include and /usr/lib */
-  multiarch: string
   /** clang's `-target` for BPF with the same byte order */
   bpf: 'bpfel' | 'bpfeb'
   /** Go's `GOARCH=` */
@@ -17,39 +12,27 @@ export interface Target {
   releases: Readonly<Record<string, string>>
   /** kernel modules of the network card, in load order */
   modules: readonly string[]
-  /** QEMU's program, its arguments for machine and network card, and the console device */
-  qemu: { program: string; args: readonly string[]; console: string }
+  /** QEMU's arguments for the network card */
+  network: readonly string[]
 }
 
 export const TARGETS = {
   i686: {
+    ...MACHINES.i686,
     arch: 'i686',
-    debian: 'i386',
-    triple: 'i686-linux-gnu',
-    multiarch: 'i386-linux-gnu',
     bpf: 'bpfel',
     go: '386',
     releases: { 11: '5.10.0-3[02]-686-pae', 12: '6.1.0-*[0-9]-686-pae' },
     modules: ['e1000'],
-    qemu: {
-      program: 'qemu-system-i386',
-      args: ['-machine', 'pc', '-device', 'e1000,netdev=net,romfile='],
-      console: 'ttyS0',
-    },
+    network: ['-device', 'e1000,netdev=net,romfile='],
   },
   s390x: {
+    ...MACHINES.s390x,
     arch: 's390x',
-    debian: 's390x',
-    triple: 's390x-linux-gnu',
-    multiarch: 's390x-linux-gnu',
     bpf: 'bpfeb',
     go: 's390x',
     releases: { 12: '6.1.0-*[0-9]-s390x' },
     modules: ['failover', 'net_failover', 'virtio_net'],
-    qemu: {
-      program: 'qemu-system-s390x',
-      args: ['-machine', 's390-ccw-virtio', '-device', 'virtio-net-ccw,netdev=net'],
-      console: 'ttysclp0',
-    },
+    network: ['-device', 'virtio-net-ccw,netdev=net'],
   },
 } as const satisfies Record<string, Target>

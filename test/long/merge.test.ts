@@ -12,9 +12,9 @@ import {
   readBtf,
   relocate,
 } from '../../bpf/index.ts'
+import { findDebianPackages, unpackDebianPackage } from '../../generator/prove/package.ts'
 import { differences } from '../bpf/oracle/agreement.ts'
 import { buildRelocate, relocateWithLibbpf } from '../bpf/oracle/libbpf.ts'
-import { findPackages, unpackPackage } from '../e2e/package.ts'
 import { coreObjects } from '../helpers/core.ts'
 import { bpftoolDump, dump } from '../helpers/fixtures.ts'
 
@@ -24,9 +24,9 @@ const IMAGE = /^linux-image-6\.1\.0-\d+-cloud-arm64$/
 const BTF_START = Buffer.from('9feb010018000000', 'hex')
 
 async function unpackKernel(folder: string): Promise<{ base: Btf; modules: Btf[] }> {
-  const [pkg] = await findPackages(KERNEL, (name) => IMAGE.test(name))
+  const [pkg] = await findDebianPackages(KERNEL, (name) => IMAGE.test(name))
   if (!pkg) throw new Error(`Debian ${KERNEL.version} has no ${IMAGE}`)
-  await unpackPackage(pkg, folder, ['*/vmlinuz-*', '*.ko'])
+  await unpackDebianPackage(pkg, folder, ['*/vmlinuz-*', '*.ko'])
   const [path = ''] = globSync(join(folder, 'boot/vmlinuz-*'))
   const image = readFileSync(path)
   const base = parseBtf(image.subarray(image.indexOf(BTF_START)))

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { generate } from '../../generator/index.ts'
+import { findDebianPackages } from '../../generator/prove/package.ts'
 import { Catalog, getBlob, openStore, verifyStore } from '../../storage/index.ts'
-import { findPackages } from '../e2e/package.ts'
 import { run } from '../helpers/command.ts'
 
 const KERNEL = { distro: 'debian', version: '12', arch: 'x86_64' }
@@ -13,7 +13,7 @@ const NAME = /^linux-image-(6\.1\.0-\d+-cloud-amd64)-dbg$/
 
 /** Finds the newest two releases with the same upstream version, such as 6.1.192 in 6.1.192-2. */
 async function findTwins(): Promise<[string, string] | undefined> {
-  const found = await findPackages(KERNEL, (name) => NAME.test(name))
+  const found = await findDebianPackages(KERNEL, (name) => NAME.test(name))
   const upstream = (version: string) => version.slice(0, version.lastIndexOf('-'))
   const releases = new Map<string, string>()
   for (const { name, version } of found) {

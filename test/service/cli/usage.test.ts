@@ -17,6 +17,7 @@ const WITH_STORE = [
     'list',
     'dump',
     'check',
+    'prove',
     'minimize',
     'diff',
     'export',
