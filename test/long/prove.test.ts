@@ -10,9 +10,9 @@ import t from 'tap'
 import { fetchImage } from '../../generator/prove/image.ts'
 import { findDebianPackages } from '../../generator/prove/package.ts'
 import { openStore, putRecord } from '../../storage/index.ts'
+import { COMMAND } from '../e2e/btfmill.ts'
 import { coreObjects, littleKernels } from '../helpers/core.ts'
 import { btfOf, recordOf } from '../helpers/test-service.ts'
-import { COMMAND } from './btfmill.ts'
 
 const online =
   process.env.BTFMILL_OFFLINE === '1'
