@@ -92,6 +92,17 @@ const MEDIA_TYPES: Readonly<Record<BundleCompression, string>> = {
   zstd: 'application/zstd',
 }
 
+type BundleForm = Pick<BundleOptions, 'profile' | 'zstd'>
+
+const compressionOf = ({ profile, zstd }: BundleForm): BundleCompression =>
+  zstd ? 'zstd' : PROFILES[profile].compression
+
+/** The default name of a bundle's file. */
+export function fileNameOf(form: BundleForm): string {
+  const { file, zstd } = PROFILES[form.profile]
+  return zstd ? `${file}${EXTENSIONS[compressionOf(form)]}` : file
+}
+
 export class Bundle {
   readonly #options: BundleOptions
   readonly #profile: Profile
@@ -138,8 +149,7 @@ export class Bundle {
 
   /** The default name of the archive's file. */
   get file(): string {
-    const { file, zstd } = this.#profile
-    return zstd ? `${file}${EXTENSIONS[this.#compression]}` : file
+    return fileNameOf(this.#options)
   }
 
   /** What the objects ask for and minimized BTF cannot give. */
@@ -199,7 +209,7 @@ export class Bundle {
   }
 
   get #compression(): BundleCompression {
-    return this.#options.zstd ? 'zstd' : this.#profile.compression
+    return compressionOf(this.#options)
   }
 
   async #failOnFindings(signal: AbortSignal | undefined): Promise<void> {

@@ -1,26 +1,34 @@
 import { readFile } from 'node:fs/promises'
 import { basename } from 'node:path'
 import type { Check, CheckedProgram, Reason, Verdict } from '../../bpf/index.ts'
+import type { StoreError } from '../../storage/index.ts'
+import { writeWhole } from '../atomic-file.ts'
 import { ServiceError } from '../error.ts'
 import { jsonOf, lineOf } from '../json.ts'
 import { type CheckFinding, type CheckResult, type ReportFormat, reportOf } from './check-report.ts'
-import { ALL, sweep, withPool } from './for-each-kernel.ts'
+import { withPool } from './for-each-kernel.ts'
 import {
   type CommonOptions,
-  chosenKernels,
   type FilterOptions,
-  filterOf,
   type KernelError,
   type KernelFlags,
   readObject,
 } from './input.ts'
 import { printable } from './output.ts'
+import { sweepChosen, threadsFor } from './sweep.ts'
 
 interface CheckCommandOptions extends CommonOptions, FilterOptions, KernelFlags {
   format: ReportFormat | 'json'
   all?: boolean
   allPrograms?: boolean
   baseline?: string
+  report: readonly ReportFile[]
+}
+
+/** A report that goes to a file, beside the one that is printed. */
+export interface ReportFile {
+  format: ReportFormat | 'json'
+  path: string
 }
 
 /** The exit status: an object fails on a kernel, or was not checked on one; or some cannot be told. */
@@ -31,24 +39,23 @@ export async function run(files: string[], options: CheckCommandOptions): Promis
   const json = options.json === true || options.format === 'json'
   const lost = options.baseline === undefined ? undefined : await readBaseline(options.baseline)
   const results: CheckResult[] = []
-  await withPool(options.btf === undefined ? ALL : 1, async (pool) => {
+  const lines: string[] = []
+  const keepsLines = options.report.some(({ format }) => format === 'json')
+  await withPool(threadsFor(options), async (pool) => {
     const objects = await Promise.all(files.map(readObject))
-    const invalid: string[] = []
-    const kernels = await chosenKernels(options, filterOf(options), ({ message }) =>
-      invalid.push(message),
-    )
-    for (const message of invalid) {
+    const onInvalid = ({ message }: StoreError) => {
       console.error(`btfmill: ${printable(message)}`)
       results.push({ object: '', kernel: '', verdict: 'no', findings: [], error: message })
     }
     const { allPrograms = false } = options
-    for await (const { kernel: chosen, ...swept } of sweep(pool, 'check', kernels, objects, {
-      allPrograms,
-    })) {
+    const all = sweepChosen(pool, 'check', objects, options, onInvalid, { allPrograms })
+    for await (const { kernel: chosen, ...swept } of all) {
       const { name: kernel, build } = chosen
       for (const [n, file] of files.entries()) {
         const text = 'error' in swept ? jsonOf({ error: swept.error }) : swept.value[n]!
-        if (json) process.stdout.write(lineOf({ object: file, kernel, build }, text))
+        const line = lineOf({ object: file, kernel, build }, text)
+        if (json) process.stdout.write(line)
+        if (keepsLines) lines.push(line)
         const result = resultOf(file, kernel, build, JSON.parse(text))
         results.push(result)
         if (result.error !== undefined) {
@@ -57,9 +64,14 @@ export async function run(files: string[], options: CheckCommandOptions): Promis
       }
     }
   })
+  const checked = results.filter(({ object }) => object !== '')
   if (!json) {
-    const checked = results.filter(({ object }) => object !== '')
     for (const line of reportOf(options.format as ReportFormat, checked, options)) console.log(line)
+  }
+  for (const { format, path } of options.report) {
+    const report =
+      format === 'json' ? lines : reportOf(format, checked, options).map((line) => `${line}\n`)
+    await writeWhole(path, Buffer.from([...report].join('')))
   }
   if (lost) {
     const now = results.filter((result) => result.verdict !== 'yes' && lost.has(keyOf(result)))

@@ -14,10 +14,10 @@ interface DiffOptions extends CommonOptions {
 export async function run(
   a: string,
   b: string,
-  { store, type, json, base, newBase = base }: DiffOptions,
+  { type, json, base, newBase = base, ...source }: DiffOptions,
 ): Promise<number> {
-  const old = await openKernel(a, store, { base })
-  const now = await openKernel(b, store, { base: newBase })
+  const old = await openKernel(a, source, { base })
+  const now = await openKernel(b, source, { base: newBase })
   const name = type && withoutTag(type)
   if (name && old.find(name) === undefined && now.find(name) === undefined) {
     console.error(printable(`btfmill: no type ${name} in ${a} or ${b}`))

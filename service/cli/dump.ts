@@ -12,9 +12,9 @@ interface DumpOptions extends CommonOptions {
 /** `btfmill dump`. Returns the exit status. */
 export async function run(
   kernel: string,
-  { store, type, base, withModules, json }: DumpOptions,
+  { type, base, withModules, json, ...source }: DumpOptions,
 ): Promise<number> {
-  const btf = await openKernel(kernel, store, { base, withModules })
+  const btf = await openKernel(kernel, source, { base, withModules })
   if (type === undefined) {
     await print(json ? linesOf(typesOf(btf)) : printHeader(btf))
     return 0

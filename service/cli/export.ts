@@ -1,18 +1,18 @@
-import { randomUUID } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
-import { readFile, rename, rm } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { InvalidArgumentError } from 'commander'
 import { Catalog, openStore, type StoreError } from '../../storage/index.ts'
-import { writeWhole } from '../atomic-file.ts'
 import { Bundle, type BundleResult } from '../bundle/bundle.ts'
 import { type BundleFinding, besideOf } from '../bundle/manifest.ts'
+import type { ObjectFile } from '../bundle/member.ts'
 import type { BundlePolicy, ProfileName } from '../bundle/profile.ts'
 import { verifyBundle } from '../bundle/verify.ts'
 import { ServiceError } from '../error.ts'
 import { jsonOf } from '../json.ts'
 import type { Pool } from '../threads/pool.ts'
+import { replace, type WrittenBundle, warn, writeBeside } from './bundle-file.ts'
 import { ALL, withPool } from './for-each-kernel.ts'
 import {
   type CommonOptions,
@@ -20,6 +20,7 @@ import {
   type FilterOptions,
   filterOf,
   readSecretKey,
+  serverOf,
 } from './input.ts'
 import { counted, printable } from './output.ts'
 
@@ -42,8 +43,17 @@ export async function run(options: ExportOptions): Promise<number> {
   return await make({ ...options, profile: options.profile })
 }
 
-async function make(options: ExportOptions & { profile: ProfileName }): Promise<number> {
+type MakeOptions = ExportOptions & { profile: ProfileName }
+
+async function make(options: MakeOptions): Promise<number> {
   try {
+    const server = await serverOf(options)
+    if (server) {
+      if (options.secretKey)
+        throw new InvalidArgumentError('--secret-key signs what is made here: not with --server')
+      const { makeOn } = await import('./export-on.ts')
+      return finish(await makeOn(server, await readObjects(options), options), options)
+    }
     return await withPool(options.object.length > 0 ? ALL : 0, (pool) => makeIn(pool, options))
   } catch (error) {
     if (error instanceof ServiceError && error.code === 'unsupported')
@@ -52,16 +62,14 @@ async function make(options: ExportOptions & { profile: ProfileName }): Promise<
   }
 }
 
-async function makeIn(
-  pool: Pool,
-  options: ExportOptions & { profile: ProfileName },
-): Promise<number> {
-  const { profile, unsupported, zstd = false, json = false } = options
+const readObjects = ({ object }: ExportOptions): Promise<ObjectFile[]> =>
+  Promise.all(object.map(async (path) => ({ name: basename(path), bytes: await readFile(path) })))
+
+async function makeIn(pool: Pool, options: MakeOptions): Promise<number> {
+  const { profile, unsupported, zstd = false } = options
   const store = await openStore(options.store, { create: false })
   const secretKey = await readSecretKey(options.secretKey)
-  const objects = await Promise.all(
-    options.object.map(async (path) => ({ name: basename(path), bytes: await readFile(path) })),
-  )
+  const objects = await readObjects(options)
   let invalid = 0
   const catalog = await Catalog.open(store, ({ message }: StoreError) => {
     invalid++
@@ -72,11 +80,16 @@ async function makeIn(
   checkFilter(catalog, filter, options.store)
   const settings = { store, catalog, pool, profile, filter, objects, unsupported, zstd, ...key }
   const bundle = await Bundle.open(settings)
-  for (const warning of bundle.warnings) console.error(`btfmill: warning: ${printable(warning)}`)
+  warn(bundle.warnings)
   const path = options.output ?? bundle.file
-  const result = await write(bundle, path)
+  const status = finish({ result: await write(bundle, path), path }, options)
+  return invalid > 0 ? 1 : status
+}
+
+/** Reports a bundle. Returns the exit status. */
+function finish({ result, path }: WrittenBundle, { json = false, unsupported }: MakeOptions) {
   report(result, path, json)
-  return invalid > 0 || !isWhole(result, unsupported) ? 1 : 0
+  return isWhole(result, unsupported) ? 0 : 1
 }
 
 /** Writes the archive in one step, and the manifest and signature beside it; `-` is standard output, with neither. */
@@ -85,21 +98,12 @@ async function write(bundle: Bundle, path: string): Promise<BundleResult> {
     await pipeline(bundle.archive(), process.stdout)
     return await bundle.result
   }
-  const temporary = `${path}.${randomUUID()}.tmp`
-  try {
+  return await replace(path, async (temporary) => {
     await pipeline(bundle.archive(), createWriteStream(temporary, { flush: true }))
     const result = await bundle.result
-    if (bundle.manifestPlace === 'beside') {
-      const beside = besideOf(path)
-      await writeWhole(beside.manifest, result.manifest)
-      if (result.signature) await writeWhole(beside.signature, result.signature)
-    }
-    await rename(temporary, path)
+    if (bundle.manifestPlace === 'beside') await writeBeside(path, result)
     return result
-  } catch (error) {
-    await rm(temporary, { force: true }).catch(() => {}) // the first error is the one to report
-    throw error
-  }
+  })
 }
 
 function report(result: BundleResult, path: string, json: boolean): void {

@@ -18,11 +18,11 @@ const LIMITS = { threads: ALL, time: 120_000, memory: 2048 }
 /** Kernels to read ahead while every thread works on one. */
 const AHEAD = 1
 
+/** A kernel by its names. */
+export type SweptKernel = Pick<ChosenKernel, 'name' | 'kernel' | 'build'>
+
 /** The result of a task for a kernel, whose BTF has `of` bytes. */
-export type Swept<T> = { kernel: ChosenKernel } & (
-  | { of: number; value: T }
-  | { error: KernelError }
-)
+export type Swept<T> = { kernel: SweptKernel } & ({ of: number; value: T } | { error: KernelError })
 
 /** Calls `work` with a pool, then closes the pool. `ready` threads start at once: they load while the catalog does. */
 export async function withPool<T>(ready: number, work: (pool: Pool) => Promise<T>): Promise<T> {

@@ -1,5 +1,6 @@
 /* The input of commands: options they share, files, one kernel by its name, or the kernels that filters select. */
 import { access, constants, readFile, stat } from 'node:fs/promises'
+import { basename } from 'node:path'
 import { type Btf, BtfError, mergeBtf, openObject, parseBtf, readBtf } from '../../bpf/index.ts'
 import type { SourceMismatch } from '../../generator/index.ts'
 import {
@@ -12,6 +13,7 @@ import {
   StoreError,
   type Wanted,
 } from '../../storage/index.ts'
+import type { FormFile, RemoteServer } from '../client/remote.ts'
 import { parseScratch } from '../config.ts'
 import { ServiceError } from '../error.ts'
 import * as kernelFilter from '../kernel/filter.ts'
@@ -23,10 +25,39 @@ import { selectTargets, type TargetKernel } from '../kernel/targets.ts'
 import type { BtfInput } from '../threads/worker.ts'
 
 /** The options of every command that uses a store. */
-export interface CommonOptions {
-  store: string
+export interface CommonOptions extends SourceOptions {
   json?: boolean
 }
+
+/** Where kernels come from: a store, or a service in its place. */
+export interface SourceOptions {
+  store: string
+  server?: string | undefined
+  tokenFile?: string
+  /** the token itself, from the environment */
+  token?: string | undefined
+}
+
+/** The service of a command; undefined if it works on a store. Errors: those of `RemoteServer`; the system's. */
+export async function serverOf(options: SourceOptions): Promise<RemoteServer | undefined> {
+  const { server, tokenFile } = options
+  if (!server) return undefined
+  const { RemoteServer } = await import('../client/remote.ts')
+  const token = tokenFile ? (await readFile(tokenFile, 'utf8')).trim() : options.token
+  return new RemoteServer(server, token ? { token } : {})
+}
+
+/** Opens the kernels of a command, to be read only. Errors: those of `serverOf` and `openStore`. */
+export async function openSource(options: SourceOptions): Promise<Store> {
+  const server = await serverOf(options)
+  if (!server) return await openStore(options.store, { create: false })
+  const { RemoteStore } = await import('../client/remote-store.ts')
+  return new RemoteStore(server)
+}
+
+/** The source of a command as its messages name it. */
+export const sourceName = ({ store, server }: SourceOptions): string =>
+  server ? new URL(server).origin : store
 
 /** The filters as the command line has them: lists, where a flag may be repeated. */
 export interface FilterOptions<W extends Wanted = Wanted> {
@@ -124,10 +155,10 @@ export function budgetOf(memory: number, scratch: string) {
 }
 
 /** Reads a BPF object. Errors: those of `openObject`, with the file's name. */
-export async function readObject(path: string): Promise<Uint8Array> {
+export async function readObject(path: string): Promise<FormFile> {
   const bytes = await readFile(path)
   parseFile(path, bytes, openObject)
-  return bytes
+  return { name: basename(path), bytes }
 }
 
 interface OpenPartsOptions {
@@ -144,10 +175,10 @@ interface OpenPartsOptions {
  */
 export async function openKernel(
   what: string,
-  storeUrl: string,
+  source: SourceOptions,
   { base, withModules = false }: OpenPartsOptions = {},
 ): Promise<Btf> {
-  const opened = await openParts(what, storeUrl, { base, withModules })
+  const opened = await openParts(what, source, { base, withModules })
   if (!withModules) return opened.split ?? opened.kernel
   const modules = opened.modules.map(async (read) =>
     parseBtf(await read(), { base: opened.kernel }),
@@ -165,7 +196,7 @@ interface KernelParts {
 
 async function openParts(
   what: string,
-  storeUrl: string,
+  source: SourceOptions,
   { base, withModules = false }: OpenPartsOptions,
 ): Promise<KernelParts> {
   const bytes = await readFile(what).catch((error: NodeJS.ErrnoException) => {
@@ -174,11 +205,11 @@ async function openParts(
   })
   if (bytes && base === undefined) return { kernel: parseFile(what, bytes, readBtf), modules: [] }
   if (bytes && base !== undefined) {
-    const kernel = await openKernel(base, storeUrl)
+    const kernel = await openKernel(base, source)
     const split = parseFile(what, bytes, (raw) => readBtf(raw, { base: kernel }))
     return { kernel, split, modules: [async () => split.bytes] }
   }
-  const store = await openStore(storeUrl, { create: false })
+  const store = await openSource(source)
   const record = await findRecord(store, what, withModules)
   return {
     kernel: parseBtf(await getBlob(store, record.btf.sha256)),
@@ -250,22 +281,22 @@ export interface KernelFlags {
  * `Store`.
  */
 export async function chosenKernels(
-  { btf, base, store: url }: KernelFlags & { store: string },
+  { btf, base, ...source }: KernelFlags & SourceOptions,
   filter: KernelFilter,
   onInvalid: (error: StoreError) => void,
 ): Promise<ChosenKernel[]> {
   if (btf !== undefined) {
     let opening: Promise<KernelParts> | undefined
     const open = () => {
-      opening ??= openParts(btf, url, { base })
+      opening ??= openParts(btf, source, { base })
       return opening
     }
     const read = async () => (await open()).kernel.bytes
     return [{ name: btf, read, modules: async () => (await open()).modules }]
   }
-  const store = await openStore(url, { create: false })
+  const store = await openSource(source)
   const catalog = await Catalog.open(store, onInvalid)
-  checkFilter(catalog, filter, url)
+  checkFilter(catalog, filter, sourceName(source))
   const targets = [...selectTargets(catalog, filter)]
   const reader =
     ({ sha256, size }: { sha256: string; size: number }) =>

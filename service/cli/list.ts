@@ -4,19 +4,25 @@ import {
   canonicalArch,
   type KernelFilter,
   listSourceFailures,
-  openStore,
   type SourceFailure,
   type StoreError,
   valuesOf,
   type Wanted,
 } from '../../storage/index.ts'
 import { stateOf } from '../kernel/public-record.ts'
-import { type CommonOptions, type FilterOptions, filterOf, noMatchMessage } from './input.ts'
+import {
+  type CommonOptions,
+  type FilterOptions,
+  filterOf,
+  noMatchMessage,
+  openSource,
+  sourceName,
+} from './input.ts'
 import { columns, counted, linesOf, print, printable } from './output.ts'
 
 /** `btfmill list`. Returns the exit status: 1 for an invalid record, or for filters that match nothing. */
 export async function run(options: CommonOptions & FilterOptions): Promise<number> {
-  const store = await openStore(options.store, { create: false })
+  const store = await openSource(options)
   const filter = filterOf(options)
   let invalid = 0
   const onInvalid = (error: StoreError) => {
@@ -27,7 +33,7 @@ export async function run(options: CommonOptions & FilterOptions): Promise<numbe
   const records = [...catalog.list(filter)].map(({ record }) => record)
   const all = await Array.fromAsync(listSourceFailures(store, onInvalid))
   const sources = await failuresThatMatch(all, filter)
-  const message = noMatchMessage(catalog, filter, options.store)
+  const message = noMatchMessage(catalog, filter, sourceName(options))
   if (message !== undefined && sources.length === 0) {
     console.error(printable(`btfmill: ${message}`))
     return invalid > 0 || Object.keys(filter).length > 0 ? 1 : 0

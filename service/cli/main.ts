@@ -123,6 +123,31 @@ const withSettings = (to: Command, ...names: SettingName[]): Command =>
   names.reduce((command, name) => command.addOption(settingOption(name)), to)
 
 const withStore = (to: Command): Command => withJson(withSettings(to, 'store'))
+
+const serverOption = (description: string, without: string): Option =>
+  new Option('--server <url>', description).env('BTFMILL_SERVER').default('', without)
+
+/** The options of commands that read kernels: from a store, or from a service in its place. */
+const withSource = (to: Command): Command =>
+  withStore(to)
+    .addOption(serverOption('service whose kernels to use in place of a store', 'none, the store'))
+    .addOption(
+      new Option(
+        '--token-file <file>',
+        'file with the token for --server (default: the token in $BTFMILL_TOKEN)',
+      ).env('BTFMILL_TOKEN_FILE'),
+    )
+    .hook('preAction', () => chooseSource(to))
+
+/** A flag wins over the variable of the other option. Errors: `InvalidArgumentError` if both are given in the same way. */
+function chooseSource(of: Command): void {
+  of.setOptionValue('token', process.env.BTFMILL_TOKEN || undefined)
+  const [store, server] = ['store', 'server'].map((name) => of.getOptionValueSource(name))
+  if (!of.opts().server) return
+  if (store === 'cli' && server === 'env') of.setOptionValue('server', '')
+  else if (store === server)
+    of.error(`error: both a store and a server are given: expected --store or --server`)
+}
 const withJson = (to: Command): Command => to.option('--json', 'print JSON, for programs')
 
 /** The filters of all commands that work on many kernels. */
@@ -166,6 +191,16 @@ const collect = (value: string, all: readonly string[] = []): string[] => [...al
 const KERNEL =
   'file (raw BTF or ELF), or a kernel of the store: DISTRO/VERSION/ARCH/RELEASE, its release, newest, or a glob that matches one'
 const OBJECTS = new Argument('<object...>', 'BPF object files')
+/** Formats of the reports of check. */
+const FORMATS = ['text', 'json', 'junit', 'sarif', 'github'] as const
+
+const reportFile = (text: string, all: readonly object[]): object[] => {
+  const [, format = '', path] = /^([a-z]+):(.+)$/s.exec(text) ?? []
+  if (path !== undefined && (FORMATS as readonly string[]).includes(format))
+    return [...all, { format, path }]
+  throw new InvalidArgumentError(`expected FORMAT:FILE, with one of ${FORMATS.join(', ')}`)
+}
+
 /** The base of files with split BTF. */
 const baseOption = (): Option =>
   new Option(
@@ -350,7 +385,7 @@ const list = command(
   'list --distro ubuntu --distro-version 24.04',
   "list --release '6.1.*' --json",
 )
-runs(withStore(withFilters(list)), () => import('./list.ts'))
+runs(withSource(withFilters(list)), () => import('./list.ts'))
 
 const fetch = command(
   'fetch',
@@ -360,11 +395,7 @@ const fetch = command(
   'fetch --server http://btfmill.example:8080 --distro debian --distro-version 12 --release 6.1.0-50-amd64 -o kernel.btf',
 )
 fetch
-  .addOption(
-    new Option('--server <url>', 'server to ask')
-      .env('BTFMILL_SERVER')
-      .default('', 'none, this machine and the cache alone'),
-  )
+  .addOption(serverOption('server to ask', 'none, this machine and the cache alone'))
   .option('--wait', 'wait while the server generates it')
   .option('-o, --output <file>', 'file to write (default: one in the cache)')
   .option(
@@ -405,7 +436,7 @@ dump
       'merge the types of its modules; for kernels of the store',
     ).conflicts('base'),
   )
-runs(withStore(dump), () => import('./dump.ts'))
+runs(withSource(dump), () => import('./dump.ts'))
 
 /** Kernels of the store by filters, or one by its name. */
 const withKernels = (to: Command): Command =>
@@ -429,9 +460,15 @@ const check = command(
   .addArgument(OBJECTS)
   .addOption(
     new Option('--format <format>', 'form of the report; json is the same as --json')
-      .choices(['text', 'json', 'junit', 'sarif', 'github'])
+      .choices(FORMATS)
       .default('text')
       .conflicts('json'),
+  )
+  .option(
+    '--report <format:file>',
+    'write a report to a file too, such as sarif:check.sarif; may be repeated (default: none)',
+    reportFile,
+    [],
   )
   .option('--all', 'print also the kernels on which an object works')
   .option('--all-programs', 'check also programs in sections that begin with ?')
@@ -439,7 +476,7 @@ const check = command(
     '--baseline <file>',
     'fail only if an object no longer works on a kernel: the output of an earlier check --json (default: none)',
   )
-runs(withStore(withKernels(check)), () => import('./check.ts'))
+runs(withSource(withKernels(check)), () => import('./check.ts'))
 
 const prove = command(
   'prove',
@@ -492,7 +529,7 @@ minimize.requiredOption(
   '-o, --output <path>',
   'file to write with --btf; otherwise a directory for DISTRO/VERSION/ARCH/RELEASE.btf (required)',
 )
-runs(withStore(withKernels(minimize)), () => import('./minimize.ts'))
+runs(withSource(withKernels(minimize)), () => import('./minimize.ts'))
 
 const diff = command(
   'diff',
@@ -507,7 +544,7 @@ diff
   .option('--type <name>', 'name of the types to compare (default: all types)')
   .addOption(baseOption())
   .option('--new-base <kernel>', 'base of the newer file (default: that of --base)')
-runs(withStore(diff), () => import('./diff.ts'))
+runs(withSource(diff), () => import('./diff.ts'))
 
 const exporting = command(
   'export',
@@ -547,7 +584,7 @@ exporting
     "key to verify the manifest's signature with (default: do not verify it)",
   )
 withFilters(withSettings(exporting, 'secretKey'))
-runs(withStore(exporting), () => import('./export.ts'))
+runs(withSource(exporting), () => import('./export.ts'))
 
 program.commandsGroup('Keep a store:')
 

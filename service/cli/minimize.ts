@@ -1,23 +1,21 @@
 import { basename, join } from 'node:path'
 import { parseBtf } from '../../bpf/index.ts'
-import { archiveArch, encodeName } from '../../storage/index.ts'
+import { archiveArch, encodeName, type StoreError } from '../../storage/index.ts'
 import { writeWhole } from '../atomic-file.ts'
 import { ServiceError } from '../error.ts'
 import { jsonOf } from '../json.ts'
 import { namedWarnings, warningsOf } from '../objects/warnings.ts'
-import { ALL, type Swept, sweep, withPool } from './for-each-kernel.ts'
+import { type Swept, type SweptKernel, withPool } from './for-each-kernel.ts'
 import {
-  type ChosenKernel,
   type CommonOptions,
-  chosenKernels,
   type FilterOptions,
-  filterOf,
   type KernelError,
   type KernelFlags,
   kernelErrorOf,
   readObject,
 } from './input.ts'
 import { printable } from './output.ts'
+import { sweepChosen, threadsFor } from './sweep.ts'
 
 interface MinimizeCommandOptions extends CommonOptions, FilterOptions, KernelFlags {
   output: string
@@ -25,9 +23,9 @@ interface MinimizeCommandOptions extends CommonOptions, FilterOptions, KernelFla
 
 /** `btfmill minimize`. Returns the exit status: 1 if nothing was written for a kernel. */
 export function run(files: string[], options: MinimizeCommandOptions): Promise<number> {
-  return withPool(options.btf === undefined ? ALL : 1, async (pool) => {
+  return withPool(threadsFor(options), async (pool) => {
     const objects = await Promise.all(files.map(readObject))
-    const opened = await pool.run('open', { objects })
+    const opened = await pool.run('open', { objects: objects.map(({ bytes }) => bytes) })
     const warnings = namedWarnings(
       files.map((file, n) => ({ name: basename(file), warnings: warningsOf(opened[n]!) })),
     )
@@ -37,8 +35,8 @@ export function run(files: string[], options: MinimizeCommandOptions): Promise<n
       failed++
       console.error(`btfmill: ${printable(message)}`)
     }
-    const kernels = await chosenKernels(options, filterOf(options), ({ message }) => fail(message))
-    for await (const swept of sweep(pool, 'minimize', kernels, objects)) {
+    const onInvalid = ({ message }: StoreError) => fail(message)
+    for await (const swept of sweepChosen(pool, 'minimize', objects, options, onInvalid)) {
       const made = await write(swept, options.output)
       const kernel = swept.kernel.name
       if (options.json)
@@ -67,15 +65,16 @@ async function write(
   try {
     const path = pathOf(kernel, output)
     const { of, value } = swept
+    const types = parseBtf(value).typeCount
     await writeWhole(path, value)
-    return { path, size: value.length, types: parseBtf(value).typeCount, of }
+    return { path, size: value.length, types, of }
   } catch (cause) {
     return { error: kernelErrorOf(cause) }
   }
 }
 
 /** The output itself for `--btf`; for a kernel of the store a file below it, named as in the btfhub-archive tree. */
-function pathOf({ kernel, build }: ChosenKernel, output: string): string {
+function pathOf({ kernel, build }: SweptKernel, output: string): string {
   if (!kernel) return output
   if (build !== undefined) {
     const message = `several builds with different BTF, one of them ${build}: name it with --btf`

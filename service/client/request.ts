@@ -3,8 +3,8 @@
  * and are randomized, so that a fleet of agents spreads its requests. Node's own client is enough here, and keeps the
  * package `@btfmill/client` free of an HTTP library.
  */
-import { get as getHttp, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
-import { get as getHttps } from 'node:https'
+import { type IncomingHttpHeaders, type IncomingMessage, request as requestHttp } from 'node:http'
+import { request as requestHttps } from 'node:https'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { printable } from '../printable.ts'
 
@@ -12,6 +12,8 @@ import { printable } from '../printable.ts'
 const MAX_BODY = 64 * 1024 * 1024
 /** The largest response that says why there is no BTF, in bytes. */
 const MAX_PROBLEM = 64 * 1024
+/** The same for a form: a bundle may have megabytes of findings. */
+const MAX_FORM_PROBLEM = 8 * 1024 * 1024
 /** Characters of an error's message. */
 const MAX_MESSAGE = 600
 /** Seconds: the longest `Retry-After` that is obeyed. */
@@ -21,6 +23,7 @@ export type FetchErrorCode =
   | 'unreachable' // no response after all attempts
   | 'timeout' // the fetch took longer than `deadline`
   | 'refused' // the server has no such BTF: `problem` says why
+  | 'invalid_response' // the response is not one of a btfmill service, or over a limit
   | 'digest_mismatch' // after all attempts, the bytes do not match the announced SHA-256
   | 'invalid_signature' // after all attempts, the catalog is not signed by the public key
   | 'outdated_catalog' // after all attempts, the catalog is older than one seen before, or than `maxAge`
@@ -32,16 +35,19 @@ export class FetchError extends Error {
   readonly code: FetchErrorCode
   /** the `code` of the server's problem document */
   readonly problem: string | undefined
+  /** the problem document, as the server sent it */
+  readonly details: Readonly<Record<string, unknown>>
 
   constructor(
     code: FetchErrorCode,
     message: string,
-    options: ErrorOptions & { problem?: string } = {},
+    options: ErrorOptions & { problem?: string; details?: Record<string, unknown> } = {},
   ) {
     const text = printable(message)
     super(text.length > MAX_MESSAGE ? `${text.slice(0, MAX_MESSAGE - 1)}…` : text, options)
     this.code = code
     this.problem = options.problem
+    this.details = options.details ?? {}
   }
 }
 
@@ -59,6 +65,30 @@ export interface RetryOptions {
   signal?: AbortSignal
 }
 
+/** A request that is not a plain GET. */
+export interface RequestOptions extends RetryOptions {
+  /** a form to POST */
+  form?: EncodedForm
+  /** bearer token; the server alone gets it, not the address that it redirects to */
+  token?: string
+  /** the media type to ask for */
+  accept?: string
+  /** the encoding to ask for (default: zstd) */
+  encoding?: 'zstd' | 'identity'
+}
+
+/** A multipart form as bytes, to be sent any number of times; no type and no bytes for a POST without a body. */
+export interface EncodedForm {
+  type: string
+  bytes: Buffer
+}
+
+export async function encodeForm(form: FormData): Promise<EncodedForm> {
+  const response = new Response(form)
+  const type = response.headers.get('content-type')!
+  return { type, bytes: Buffer.from(await response.arrayBuffer()) }
+}
+
 /** Turns a response into a value. After a `FetchError` that it throws, the request is made again. */
 export type Reader<T> = (bytes: Buffer, headers: IncomingHttpHeaders) => T | Promise<T>
 
@@ -68,14 +98,30 @@ type RequestAttempt<T> =
   | { kind: 'retry' | 'pending'; error: FetchError; retryAfter?: number }
 
 /** Requests a URL until there is a final response. Errors: `FetchError`; the signal's reason. */
-export async function requestWithRetry<T>(
+export function requestWithRetry<T>(
   url: URL,
   read: Reader<T>,
-  options: RetryOptions = {},
+  options: RequestOptions = {},
 ): Promise<T> {
+  return retried(url, options, async ({ body, headers }) =>
+    read(await readBody(body, MAX_BODY), headers),
+  )
+}
+
+/**
+ * Requests a URL until there is a final response, and returns it before its body has arrived. The body is not limited; it
+ * fails if no byte arrives for `timeout`. Errors: those of `requestWithRetry`.
+ */
+export function openWithRetry(url: URL, options: RequestOptions = {}): Promise<ClientResponse> {
+  return retried(url, { ...options, encoding: 'identity' }, async (response) => response)
+}
+
+type Taker<T> = (response: ClientResponse) => Promise<T>
+
+async function retried<T>(url: URL, options: RequestOptions, take: Taker<T>): Promise<T> {
   const { attempts = 5, minDelay = 500, signal } = options
   for (let attempt = 0; ; ) {
-    const result = await tryOnce(url, read, options)
+    const result = await tryOnce(url, options, take)
     if (result.kind === 'done') return result.value
     if (result.kind === 'final') throw result.error
     // a pending response is no failed attempt: the server says how long to wait
@@ -94,13 +140,16 @@ export async function requestWithRetry<T>(
 
 async function tryOnce<T>(
   url: URL,
-  read: Reader<T>,
-  { timeout = 10_000, wait = false, signal }: RetryOptions,
+  options: RequestOptions,
+  take: Taker<T>,
 ): Promise<RequestAttempt<T>> {
+  const { wait = false, signal } = options
   try {
-    const { status, headers, bytes } = await follow(url, timeout, signal)
-    if (status === 200) return { kind: 'done', value: await read(bytes, headers) }
-    const error = refusalOf(url, status, bytes)
+    const response = await follow(url, options)
+    const { status, headers } = response
+    if (status === 200) return { kind: 'done', value: await take(response) }
+    const limit = options.form ? MAX_FORM_PROBLEM : MAX_PROBLEM
+    const error = refusalOf(url, status, await readBody(response.body, limit))
     const pending = status === 202 && wait
     const retry = status === 429 || status >= 500
     if (!pending && !retry) return { kind: 'final', error }
@@ -113,43 +162,48 @@ async function tryOnce<T>(
   }
 }
 
-interface ClientResponse {
+export interface ClientResponse {
   status: number
   headers: IncomingHttpHeaders
-  bytes: Buffer
+  body: IncomingMessage
 }
 
 /**
  * Follows one redirect: the server redirects to a bucket, and a bucket does not redirect. The ETag of the server's own
  * response counts, not the bucket's.
  */
-async function follow(
-  url: URL,
-  timeout: number,
-  signal: AbortSignal | undefined,
-): Promise<ClientResponse> {
-  const response = await request(url, timeout, signal)
+async function follow(url: URL, options: RequestOptions): Promise<ClientResponse> {
+  const response = await request(url, options)
   const { location, etag } = response.headers
-  if (response.status !== 307 || location === undefined) return response
-  const redirected = await request(new URL(location, url), timeout, signal)
-  const { etag: _, ...headers } = redirected.headers
+  if (response.status !== 307 || location === undefined || options.form) return response
+  response.body.destroy()
+  const { token: _, ...withoutToken } = options
+  const redirected = await request(new URL(location, url), withoutToken)
+  const { etag: __, ...headers } = redirected.headers
   return { ...redirected, headers: { ...headers, ...(etag !== undefined && { etag }) } }
 }
 
 function request(
   url: URL,
-  timeout: number,
-  signal: AbortSignal | undefined,
+  { timeout = 10_000, signal, form, token, accept, encoding = 'zstd' }: RequestOptions,
 ): Promise<ClientResponse> {
-  const options = { headers: { 'accept-encoding': 'zstd' }, timeout, ...(signal && { signal }) }
+  const headers = {
+    'accept-encoding': encoding,
+    ...(accept !== undefined && { accept }),
+    ...(token !== undefined && { authorization: `Bearer ${token}` }),
+    ...(form && { 'content-length': form.bytes.length }),
+    ...(form?.type && { 'content-type': form.type }),
+  }
+  const method = form ? 'POST' : 'GET'
+  const options = { method, headers, timeout, ...(signal && { signal }) }
   return new Promise((resolve, reject) => {
-    const sent = (url.protocol === 'https:' ? getHttps : getHttp)(url, options, (response) => {
-      const { statusCode: status = 0, headers } = response
-      const limit = status === 200 ? MAX_BODY : MAX_PROBLEM
-      readBody(response, limit).then((bytes) => resolve({ status, headers, bytes }), reject)
+    const sent = (url.protocol === 'https:' ? requestHttps : requestHttp)(url, options, (body) => {
+      const { statusCode: status = 0, headers } = body
+      resolve({ status, headers, body })
     })
     sent.on('timeout', () => sent.destroy(new Error(`no data for ${timeout} ms`)))
     sent.on('error', reject)
+    sent.end(form?.bytes)
   })
 }
 
@@ -171,7 +225,7 @@ function retryAfterOf(headers: IncomingHttpHeaders): { retryAfter?: number } {
 }
 
 function refusalOf(url: URL, status: number, body: Buffer): FetchError {
-  let problem: { code?: unknown; detail?: unknown } = {}
+  let problem: Record<string, unknown> = {}
   try {
     problem = Object(JSON.parse(body.toString('utf8')))
   } catch {} // an error page of a proxy
@@ -179,5 +233,5 @@ function refusalOf(url: URL, status: number, body: Buffer): FetchError {
     typeof problem.detail === 'string' ? problem.detail : `${url.origin} responds with ${status}`
   const isCode = typeof problem.code === 'string' && /^[a-z_]{1,64}$/.test(problem.code)
   const code = isCode ? { problem: problem.code as string } : {}
-  return new FetchError('refused', detail, code)
+  return new FetchError('refused', detail, { ...code, details: problem })
 }

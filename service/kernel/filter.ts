@@ -2,13 +2,19 @@
 import Type from 'typebox'
 import type { KernelFilter, Wanted } from '../../storage/index.ts'
 
-const Word = Type.String({ minLength: 1, maxLength: 255 })
+/** Values of one parameter, which may be repeated. */
+const words = (description: string) =>
+  Type.Array(Type.String({ minLength: 1, maxLength: 255 }), {
+    minItems: 1,
+    maxItems: 64,
+    description: `${description}; may be repeated`,
+  })
 
 export const FilterQuery = Type.Object({
-  distro: Type.Optional(Word),
-  version: Type.Optional(Word),
-  arch: Type.Optional(Word),
-  release: Type.Optional(Type.String({ ...Word, description: '`uname -r`, or a glob' })),
+  distro: Type.Optional(words("os-release's ID")),
+  version: Type.Optional(words("os-release's VERSION_ID")),
+  arch: Type.Optional(words('architecture, by any usual name')),
+  release: Type.Optional(words('`uname -r`, or a glob')),
 })
 
 /** The filter without absent parts: a query may contain other parameters. */

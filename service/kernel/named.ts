@@ -114,6 +114,15 @@ export function explainNoMatch(
   return undefined
 }
 
+/** Throws for a filter with a value that no kernel of a catalog matches. Errors: `unknown_kernel`. */
+export function requireMatches(catalog: Catalog, filter: KernelFilter): void {
+  const mismatch = explainNoMatch(catalog, filter)
+  if (!mismatch) return
+  const { field, value, similar, values } = mismatch
+  const hint = similar.length > 0 ? didYouMean(similar) : `there are ${values.join(', ')}`
+  throw new ServiceError('unknown_kernel', `no kernel matches ${field}=${value}: ${hint}`)
+}
+
 /** The mismatch of a value, with those of the existing values that help most. */
 export function mismatchOf<F extends string>(
   field: F,

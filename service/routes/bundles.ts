@@ -14,6 +14,7 @@ import { disconnectSignal } from '../http/requester.ts'
 import { bytes, problems } from '../http/schema.ts'
 import { acceptUploads, bodyLimitOf, OBJECTS, objectLimits, objectsOf } from '../http/upload.ts'
 import { FilterQuery, filterOf } from '../kernel/filter.ts'
+import { requireMatches } from '../kernel/named.ts'
 
 const BundleQuery = Type.Object({
   ...FilterQuery.properties,
@@ -81,6 +82,7 @@ export const bundleRoutes =
         const objects = hasBody(request) ? await objectsOf(request, limits) : []
         const { profile, unsupported, zstd, part } = request.query
         const filter = filterOf(request.query)
+        requireMatches(catalog, filter)
         const signal = disconnectSignal(reply)
         const window = settings.bundleWindow
         const bundle = await Bundle.open(

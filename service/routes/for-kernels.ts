@@ -10,7 +10,7 @@
 import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import Type from 'typebox'
+import Type, { type TProperties } from 'typebox'
 import { type Catalog, type KernelName, mapOrdered, StoreError } from '../../storage/index.ts'
 import { isDamaged } from '../bundle/member.ts'
 import { Quota, type QuotaLease } from '../concurrency.ts'
@@ -24,6 +24,7 @@ import { type JsonText, jsonOf } from '../json.ts'
 import { FilterQuery, filterOf } from '../kernel/filter.ts'
 import { factsOf, type KernelFacts, moduleDigests } from '../kernel/lookup.ts'
 import { kernelOf, nameOf, parseName } from '../kernel/name.ts'
+import { requireMatches } from '../kernel/named.ts'
 import { selectTargets } from '../kernel/targets.ts'
 import type { Priority, SentObject } from '../objects/results.ts'
 import { formatSize } from '../size.ts'
@@ -92,6 +93,10 @@ export interface ObjectEndpoint {
   description?: string
   /** the schema of a 200 response */
   response: object
+  /** further query parameters */
+  query?: TProperties
+  /** what these say about every kernel */
+  factsIn?(query: Readonly<Record<string, unknown>>): KernelFacts
   /** Sends the response for one BTF. */
   sendOne(task: SingleTask, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply>
   /** whether each object has a line of its own, or all objects together have one for each kernel */
@@ -124,7 +129,7 @@ export async function registerObjectRoute(
         ...(endpoint.description && { description: endpoint.description }),
         consumes: ['multipart/form-data'],
         form: OBJECTS,
-        querystring: TargetQuery,
+        querystring: Type.Object({ ...TargetQuery.properties, ...endpoint.query }),
         response: { 200: endpoint.response, ...problems(...ERRORS) },
       },
     },
@@ -132,7 +137,10 @@ export async function registerObjectRoute(
       const signal = disconnectSignal(reply)
       const { interactive, bulk, width } = context.objects
       const objects = await context.objects.open(await objectsOf(request, limits), signal)
-      const target = await singleTarget(context, request, request.query)
+      const query = request.query as TargetQuery
+      const given = endpoint.factsIn?.(request.query) ?? {}
+      const single = await singleTarget(context, request, query)
+      const target = single && withFacts(single, given)
       reply.header('cache-control', 'no-store')
       if (target) {
         const answer = answers.lease(callerOf(request))
@@ -141,7 +149,7 @@ export async function registerObjectRoute(
         return await endpoint.sendOne(task, request, reply)
       }
       reply.raw.once('close', bulkRequests.take())
-      const targets = matchingTargets(catalog, request.query)
+      const targets = matchingTargets(catalog, query).map((one) => withFacts(one, given))
       const groups = endpoint.lineFor === 'each object' ? objects.map((one) => [one]) : [objects]
       const attempt = untilTooComplex()
       const lines = mapOrdered(tasksOf(targets, groups), width, (task) =>
@@ -153,6 +161,11 @@ export async function registerObjectRoute(
   )
 }
 
+const withFacts = (target: TargetBtf, given: KernelFacts): TargetBtf => ({
+  ...target,
+  facts: { ...target.facts, ...given },
+})
+
 /** Every group of objects for every kernel, ordered by kernel. */
 function* tasksOf(
   targets: readonly TargetBtf[],
@@ -160,15 +173,6 @@ function* tasksOf(
 ): Generator<Pick<ObjectTask, 'objects' | 'target'>> {
   for (const target of targets) for (const objects of groups) yield { objects, target }
 }
-
-/** The schema of the last line of an answer that is not whole. */
-export const CutLine = Type.Object(
-  {
-    error: Type.Object({ code: Type.Literal('too_large'), message: Type.String() }),
-    missing: Type.Integer({ minimum: 1, description: 'results that are not in the answer' }),
-  },
-  { description: 'the last line of an answer that has reached its limit' },
-)
 
 /** Yields lines up to `limit` bytes, then a `CutLine` in place of those that are left of `count`. */
 export async function* cutLines(
@@ -237,7 +241,9 @@ function kernelIn(text: string): KernelName {
 
 /** All kernels with BTF that match, ordered by name. Errors: `unknown_kernel`. */
 function matchingTargets(catalog: Catalog, query: TargetQuery): TargetBtf[] {
-  const all = [...selectTargets(catalog, filterOf(query))]
+  const filter = filterOf(query)
+  requireMatches(catalog, filter)
+  const all = [...selectTargets(catalog, filter)]
   if (all.length === 0) throw new ServiceError('unknown_kernel', 'no kernel with BTF matches')
   return all.map(({ btf: { sha256, size }, modules, ...rest }) => ({
     ...rest,
@@ -246,12 +252,6 @@ function matchingTargets(catalog: Catalog, query: TargetQuery): TargetBtf[] {
     modules: modules.map((module) => module.sha256),
   }))
 }
-
-/** The schema of an error in a line. */
-export const LineError = Type.Object(
-  { code: Type.String(), message: Type.String() },
-  { description: 'why there is no result for this kernel' },
-)
 
 /** Runs work under a key; its result, or a line's error, is JSON. */
 export type TaskAttempt = (key: string, work: () => Promise<JsonText>) => Promise<JsonText>

@@ -6,31 +6,12 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { BTF_TYPE } from '../cache/btf-bodies.ts'
 import type { Context } from '../http/context.ts'
-import { bytes, lines, Sha256 } from '../http/schema.ts'
+import { bytes, lines } from '../http/schema.ts'
 import { sendMade } from '../http/send.ts'
 import { jsonOf, lineOf } from '../json.ts'
+import { CutLine, MinimizeLine } from '../objects/lines.ts'
 import { namedWarnings } from '../objects/warnings.ts'
-import { CutLine, LineError, registerObjectRoute } from './for-kernels.ts'
-
-const Line = Type.Object({
-  kernel: Type.String({ description: '`DISTRO/VERSION/ARCH/RELEASE`' }),
-  build: Type.Optional(
-    Type.String({
-      description: 'the package version, if the kernel has several builds with different BTF',
-    }),
-  ),
-  sha256: Type.Optional(Sha256),
-  size: Type.Optional(Type.Integer({ description: 'bytes' })),
-  of: Type.Optional(Type.Integer({ description: "bytes of the kernel's whole BTF" })),
-  btf: Type.Optional(Type.String({ contentEncoding: 'base64' })),
-  warnings: Type.Optional(
-    Type.Array(Type.String(), {
-      description:
-        'what the objects ask for and minimized BTF cannot give, such as the ids of the kernel',
-    }),
-  ),
-  error: Type.Optional(LineError),
-})
+import { registerObjectRoute } from './for-kernels.ts'
 
 /** The number of warnings in a header: clients accept 8 KB of headers, and a text has up to 700 bytes. */
 const MAX_WARNINGS = 8
@@ -61,7 +42,7 @@ export const minimizeRoutes =
         description: "raw BTF, whose ETag is the bytes' SHA-256; or a line for each kernel",
         content: {
           ...bytes('', BTF_TYPE).content,
-          ...lines('', Type.Union([Line, CutLine])).content,
+          ...lines('', Type.Union([MinimizeLine, CutLine])).content,
         },
       },
       sendOne: async ({ objects, target, priority, signal, answer }, request, reply) => {

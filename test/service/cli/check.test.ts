@@ -220,3 +220,21 @@ t.test('check leaves programs out that libbpf loads only when asked, unless aske
   t.match(optional(await json()), { loaded: false, verdict: 'yes' })
   t.match(optional(await json('--all-programs')), { loaded: true, verdict: 'no' })
 })
+
+t.test('check --report writes further reports, equal to those that are printed', async (t) => {
+  const folder = t.testdir()
+  const formats = ['json', 'sarif', 'text']
+  const reports = formats.flatMap((format) => ['--report', `${format}:${join(folder, format)}`])
+  const { status, stdout } = await run('check', object('exists'), ...on, ...reports)
+  t.equal(status, 1)
+  t.equal(readFileSync(join(folder, 'text'), 'utf8'), stdout)
+  for (const format of ['json', 'sarif']) {
+    const printed = await run('check', object('exists'), ...on, '--format', format)
+    t.equal(readFileSync(join(folder, format), 'utf8'), printed.stdout)
+  }
+  for (const wrong of ['sarif', 'html:x'])
+    t.match(await run('check', object('exists'), ...on, '--report', wrong), {
+      status: 2,
+      stderr: `invalid --report "${wrong}": expected FORMAT:FILE, with one of text, json`,
+    })
+})
