@@ -42,7 +42,9 @@ export async function run(files: string[], options: ProveCommandOptions): Promis
   if (mismatch) throw unknownSource(mismatch)
   const { name, kernel, ...found } = await findKernel(named, options.store)
   const btf =
-    options.btf === undefined ? found.btf : (await openKernel(options.btf, options.store)).bytes
+    options.btf === undefined
+      ? found.btf
+      : (await openKernel(options.btf, { store: options.store })).bytes
   const proof = await prove({
     store: await openStore('memory:'), // searching writes nothing
     kernel,
