@@ -44,7 +44,7 @@ export function* printHeader(btf: Btf): Generator<string> {
   yield `#endif /* ${GUARD} */\n`
 }
 
-/** What the prototypes of kfuncs need, unless bpf_helpers.h has defined it. */
+/** Macros that the prototypes of kfuncs need, unless bpf_helpers.h has defined them. */
 const MACROS = `#ifndef __ksym
 #define __ksym __attribute__((section(".ksyms")))
 #endif

@@ -277,7 +277,7 @@ class Checker {
     ]
   }
 
-  /** What keeps a program from being loaded or attached, apart from its instructions. */
+  /** The reasons that keep a program from being loaded or attached, apart from its instructions. */
   #programReasons({ section, target }: ProgramRequirement): Reason[] {
     if (!section) return [unknownTarget('libbpf does not know the section of the program')]
     const { programType, attachType, kind, target: named } = section
@@ -352,7 +352,7 @@ class Checker {
     return { code: 'missing_helper', presence, message: `the helper with number ${helper} ${tail}` }
   }
 
-  /** Of a strong kfunc `#objectReasons` tells. A weak one that is missing must not be called. */
+  /** A weak kfunc that is missing must not be called. `#objectReasons` has the strong ones. */
   #kfuncProblem(extern: BpfExtern): Problem | undefined {
     if (!extern.weak || this.#symbols.extern(extern).is !== 'absent') return undefined
     const message = `${short(extern.name)} is missing, and the verifier reaches the call`

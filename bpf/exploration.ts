@@ -24,6 +24,7 @@ import {
 } from './instruction.ts'
 import { ALL, lowBits } from './interval.ts'
 import {
+  cellsOf,
   clobber,
   copyOf,
   covered,
@@ -56,9 +57,13 @@ import {
 const MAX_STEPS = 400_000
 /** States of one instruction and chain of calls that are explored one by one; further ones are explored as one. */
 const MAX_STATES = 24
+/** Registers and stack slots of all states that are remembered: some hundred megabytes at most. */
+const MAX_CELLS = 4_000_000
 /** Frames of the verifier (MAX_CALL_FRAMES). */
 const MAX_FRAMES = 8
 
+/** Bytes of a frame's stack (MAX_BPF_STACK). */
+const MAX_STACK = 512
 const ATOMIC = 0xc0
 /** Immediates of atomic operations; CMPXCHG includes FETCH. */
 const FETCH = 0x01
@@ -67,7 +72,7 @@ const LOAD_ACQUIRE = 0x100
 const MAY_GOTO = 0xe5
 const TYPED_CONTEXT: AbstractValue = { is: 'pointer', zero: 'no', loose: true, id: 0 }
 
-/** What a kernel gives an extern: `absent`, a number, an address that is not 0, or `unknown`. */
+/** The value that a kernel gives an extern: `absent`, a number, an address that is not 0, or `unknown`. */
 export type ExternValue =
   | { readonly is: 'absent' | 'address' | 'unknown' }
   | { readonly is: 'number'; readonly value: bigint }
@@ -86,7 +91,7 @@ interface Seen {
   wide: State | undefined
 }
 
-/** How the instructions of a function are reached. */
+/** The instructions of a function that are reached, and how. */
 interface Coverage {
   /** by instruction: 0 never, 1 in doubt, 2 certainly */
   readonly reached: Uint8Array
@@ -103,6 +108,8 @@ export class Exploration {
   readonly #seen = new Map<string, Seen>()
   #steps = 0
   #states = MAX_STATES
+  /** registers and stack slots of the states that are remembered */
+  #cells = 0
   #ids = 0
   /** why nothing that was not reached counts as unreachable: an instruction that is not understood, or the limit */
   #gaveUp: Doubt | undefined
@@ -119,6 +126,7 @@ export class Exploration {
     // Too many paths: once more with the states of each instruction joined. What it does not reach is unreachable.
     this.#states = 1
     this.#steps = 0
+    this.#cells = 0
     this.#gaveUp = undefined
     this.#seen.clear()
     this.#roots.clear()
@@ -212,7 +220,11 @@ export class Exploration {
       return true
     }
     if (seen.exact.length < this.#states) {
-      seen.exact.push(copyOf(state))
+      const copy = copyOf(state)
+      this.#cells += cellsOf(copy)
+      // as many states as memory has room for, like too many steps
+      if (this.#cells > MAX_CELLS) this.#steps = MAX_STEPS + 1
+      seen.exact.push(copy)
       return false
     }
     if (seen.wide && covered(seen.wide, state, false)) return true
@@ -282,7 +294,7 @@ export class Exploration {
         return { is: 'data', section: reference.section, offset: reference.offset }
       case 'extern': {
         const { extern } = reference
-        if (extern.kind === 'kconfig') return { is: 'kconfig', name: extern.name }
+        if (extern.kind === 'kconfig') return { is: 'kconfig', extern }
         const value = this.#extern(extern)
         if (value.is === 'absent') return constant(0n)
         if (value.is === 'number') return constant(value.value)
@@ -322,8 +334,7 @@ export class Exploration {
         )
       }
       case 'kconfig': {
-        const extern = this.#codes.object.externs.find(({ name }) => name === address.name)
-        const value = extern && offset === 0 ? this.#extern(extern) : undefined
+        const value = offset === 0 ? this.#extern(address.extern) : undefined
         if (value?.is === 'absent') return constant(0n)
         return value?.is === 'number' ? constant(value.value) : unknown
       }
@@ -361,6 +372,8 @@ export class Exploration {
       return
     }
     const at = address.offset + offset
+    // the verifier refuses a store outside of the stack
+    if (at < -MAX_STACK || at >= 0) return
     const { stack } = state.frames[address.frame]!
     if (size === 8 && at % 8 === 0) stack.set(at, value)
     else stack.set(slotOf(at), LOST)
@@ -467,8 +480,9 @@ export class Exploration {
       if (size === undefined) forgetStack(state, address, 0)
       else if (address.is === 'stack' && address.offset !== undefined) {
         const end = Math.min(0, address.offset + Number(size < 512n ? size : 512n))
+        const start = Math.max(-MAX_STACK, slotOf(address.offset))
         const { stack } = state.frames[address.frame]!
-        for (let slot = slotOf(address.offset); slot < end; slot += 8) {
+        for (let slot = start; slot < end; slot += 8) {
           const whole = slot >= address.offset && slot + 8 <= end
           // a number that was there remains in part
           const isUnknown = whole || !stack.has(slot) || stack.get(slot) === MISC

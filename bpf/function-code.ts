@@ -9,6 +9,8 @@ import type { Reference } from './reference.ts'
 
 /** Limit of the verifier; a longer function is not explored. */
 const MAX_INSTRUCTIONS = 1_000_000
+/** Instructions of all functions of an object: symbols may overlap, so that a small object has many long functions. */
+const MAX_DECODED = 4_000_000
 
 export interface FunctionCode extends FunctionFlow {
   readonly program: BpfProgram
@@ -26,6 +28,7 @@ export class FunctionCodes {
   readonly #codes = new Map<BpfProgram, FunctionCode | undefined>()
   #targets: ReadonlyMap<string, BpfProgram> | undefined
   #callbacks: ReadonlyMap<BpfProgram, BpfProgram> | undefined
+  #decoded = 0
 
   constructor(object: BpfObject, patched: ReadonlyMap<string, Uint8Array>) {
     this.object = object
@@ -58,6 +61,8 @@ export class FunctionCodes {
     const original = this.object.code.get(section)
     const count = size / INSTRUCTION_SIZE
     if (!bytes || !original || count > MAX_INSTRUCTIONS || count === 0) return undefined
+    this.#decoded += count
+    if (this.#decoded > MAX_DECODED) return undefined
     const order = this.object.byteOrder
     const instructions: Instruction[] = []
     for (let at = offset; at < offset + size; at += INSTRUCTION_SIZE) {
@@ -65,11 +70,11 @@ export class FunctionCodes {
       // what a poisoned instruction was tells how its program goes on
       instructions.push(isPoison(instruction) ? readInstruction(original, at, order) : instruction)
     }
+    const ofSection = this.object.references.get(section)
     const references = new Map<number, Reference>()
-    for (const [at, reference] of this.object.references.get(section) ?? []) {
-      if (at >= offset && at < offset + size) {
-        references.set((at - offset) / INSTRUCTION_SIZE, reference)
-      }
+    for (let n = 0; n < count; n++) {
+      const reference = ofSection?.get(offset + n * INSTRUCTION_SIZE)
+      if (reference) references.set(n, reference)
     }
     const flow = flowOf(instructions)
     return flow && { program, number: this.#codes.size, instructions, references, ...flow }

@@ -27,6 +27,7 @@ export class KernelSymbols {
   readonly #found = new Map<string, { btf: Btf; id: number }>()
   readonly #externs = new Map<BpfExtern, ExternValue | 'incompatible'>()
   readonly #enumerators = new Map<string, Presence>()
+  readonly #numbers = new Map<KernelEnum, ReadonlySet<number>>()
   readonly #kernel: Btf
 
   /** `modules` are open over `kernel`; `release` is its `uname -r`. */
@@ -82,15 +83,17 @@ export class KernelSymbols {
     const id = this.#found.get(`ENUM ${name}`)?.id
     if (id === undefined) return 'unknown'
     const kernel = this.#kernel
-    const bytes = typeof enumerator === 'string' ? encodeText(enumerator) : undefined
-    for (let n = 0; n < kernel.vlen(id); n++) {
-      const offset = kernel.word(id, HEADER_SIZE + 8 * n)
-      if (bytes) {
-        if (kernel.stringIs(offset, bytes)) return 'there'
-      } else if (kernel.word(id, HEADER_SIZE + 8 * n + 4) === enumerator) {
-        // the last one, such as __BPF_FUNC_MAX_ID, is no helper
-        if (!kernel.string(offset).startsWith('__')) return 'there'
+    if (typeof enumerator === 'number') {
+      let numbers = this.#numbers.get(name)
+      if (!numbers) {
+        numbers = numbersOf(kernel, id)
+        this.#numbers.set(name, numbers)
       }
+      return numbers.has(enumerator) ? 'there' : 'missing'
+    }
+    const bytes = encodeText(enumerator)
+    for (let n = 0; n < kernel.vlen(id); n++) {
+      if (kernel.stringIs(kernel.word(id, HEADER_SIZE + 8 * n), bytes)) return 'there'
     }
     return 'missing'
   }
@@ -151,6 +154,18 @@ export class KernelSymbols {
       throw error
     }
   }
+}
+
+/** Two underscores, as `Btf.head` has them: the last enumerator, such as __BPF_FUNC_MAX_ID, is none of its kind. */
+const UNDERSCORES = 0x5f5f
+
+function numbersOf(kernel: Btf, id: number): Set<number> {
+  const numbers = new Set<number>()
+  for (let n = 0; n < kernel.vlen(id); n++) {
+    const at = HEADER_SIZE + 8 * n
+    if (kernel.head(kernel.word(id, at)) !== UNDERSCORES) numbers.add(kernel.word(id, at + 4))
+  }
+  return numbers
 }
 
 /** True if an object asks for a function, tracepoint or symbol that vmlinux lacks: a module may have it. */

@@ -26,20 +26,37 @@ export function flowOf(instructions: readonly Instruction[]): FunctionFlow | und
     if (next.some((to) => to < 0 || to > end)) return undefined
     if (isJump(instruction)) for (const to of next) meets.add(to)
   }
+  return { live: liveRegisters(instructions), meets }
+}
+
+/**
+ * Finds the live registers with a list of work: an instruction is looked at again only when a successor of it changes,
+ * which happens at most once for each register.
+ */
+function liveRegisters(instructions: readonly Instruction[]): Uint16Array {
   const live = new Uint16Array(instructions.length + 1)
-  for (let changed = true; changed; ) {
-    changed = false
-    for (let at = instructions.length - 1; at >= 0; at--) {
-      const instruction = instructions[at]!
-      let after = 0
-      for (const to of successors(instruction, at)) after |= live[to]!
-      const before = readBefore(instruction, after)
-      if (live[at] === before) continue
-      live[at] = before
-      changed = true
+  const before = new Map<number, number[]>()
+  for (const [at, instruction] of instructions.entries()) {
+    for (const to of successors(instruction, at)) {
+      // that the one above leads here goes without saying
+      if (to === at + 1) continue
+      const known = before.get(to)
+      if (known) known.push(at)
+      else before.set(to, [at])
     }
   }
-  return { live, meets }
+  const pending = [...instructions.keys()]
+  for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
+    const instruction = instructions[at]!
+    let after = 0
+    for (const to of successors(instruction, at)) after |= live[to]!
+    const now = readBefore(instruction, after)
+    if (live[at] === now) continue
+    live[at] = now
+    if (at > 0) pending.push(at - 1)
+    for (const from of before.get(at) ?? []) pending.push(from)
+  }
+  return live
 }
 
 function isJump({ code }: Instruction): boolean {

@@ -67,6 +67,13 @@ export function copyOf({ frames, at, doubt }: State): State {
   }
 }
 
+/** The number of registers and stack slots of a state. */
+export function cellsOf({ frames }: State): number {
+  let cells = 0
+  for (const { registers, stack } of frames) cells += registers.length + stack.size
+  return cells
+}
+
 /** The slot of 8 bytes that holds an offset from the top of the stack. */
 export function slotOf(offset: number): number {
   return Math.floor(offset / 8) * 8

@@ -18,6 +18,7 @@ import {
   shifted,
 } from './interval.ts'
 import type { BpfProgram } from './program.ts'
+import type { BpfExtern } from './reference.ts'
 
 export interface Scalar {
   readonly is: 'scalar'
@@ -41,8 +42,8 @@ export type AbstractValue =
   /** `offset` bytes into a data section of the object */
   | { readonly is: 'data'; readonly section: string; readonly offset: number | undefined }
   | { readonly is: 'function'; readonly target: BpfProgram }
-  /** the value of the kernel's configuration of that name is read through it */
-  | { readonly is: 'kconfig'; readonly name: string }
+  /** a value of the kernel's configuration is read through it */
+  | { readonly is: 'kconfig'; readonly extern: BpfExtern }
   | Pointer
 
 /**
@@ -101,7 +102,7 @@ function sameValue(a: AbstractValue, b: AbstractValue): boolean {
     case 'function':
       return b.is === 'function' && a.target === b.target
     case 'kconfig':
-      return b.is === 'kconfig' && a.name === b.name
+      return b.is === 'kconfig' && a.extern === b.extern
     case 'pointer':
       return b.is === 'pointer' && a.zero === b.zero && a.loose === b.loose
   }

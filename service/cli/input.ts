@@ -156,6 +156,7 @@ export function budgetOf(memory: number, scratch: string) {
 
 /** Reads a BPF object. Errors: those of `openObject`, with the file's name. */
 export async function readObject(path: string): Promise<FormFile> {
+  await checkReadable(path)
   const bytes = await readFile(path)
   parseFile(path, bytes, openObject)
   return { name: basename(path), bytes }

@@ -117,6 +117,21 @@ t.test('a program with more paths than can be explored still has unreachable cod
   t.end()
 })
 
+t.test('a program that is made to cost time or memory is explored in bounded work', (t) => {
+  const count = 30_000
+  // the last instruction leads back to the first, one step at a time
+  const back: Row[] = [[0x05, 0, 0, count], EXIT]
+  for (let n = 0; n < count; n++) back.push([0x05, 0, 0, -2])
+  t.equal(reach(...back).replaceAll('a', ''), '')
+  // each state has as many stack slots as offsets reach
+  const wide: Row[] = []
+  for (let n = 1; n <= 4000; n++) wide.push([0x7a, 10, 0, -8 * n, n])
+  for (let n = 0; n < 3000; n++)
+    wide.push([0x85, 0, 0, 0, 7], [JEQ, 0, 0, 0, n], [0x07, 7, 0, 0, n])
+  t.match(reach(...wide, EXIT), /^a+$/)
+  t.end()
+})
+
 t.test('code that jumps out of its program is not judged', (t) => {
   t.equal(reach([0x05, 0, 0, 100], EXIT), 'mm')
   t.equal(reach([MOV, 1]), 'm')
