@@ -118,9 +118,9 @@ t.test('a program with more paths than can be explored still has unreachable cod
 })
 
 t.test('a program that is made to cost time or memory is explored in bounded work', (t) => {
-  const count = 30_000
+  const count = 150_000
   // the last instruction leads back to the first, one step at a time
-  const back: Row[] = [[0x05, 0, 0, count], EXIT]
+  const back: Row[] = [[0x06, 0, 0, 0, count], EXIT]
   for (let n = 0; n < count; n++) back.push([0x05, 0, 0, -2])
   t.equal(reach(...back).replaceAll('a', ''), '')
   // each state has as many stack slots as offsets reach
