@@ -5,86 +5,26 @@
  * is "cannot tell", never yes.
  */
 
+import { accessText, lastName } from './access-text.ts'
 import type { Btf } from './btf.ts'
-import { decodeText } from './bytes.ts'
 import { BtfError } from './error.ts'
-import type { CoreRelocation, LineInfo } from './ext.ts'
+import type { CoreRelocation } from './ext.ts'
 import { INSTRUCTION_SIZE } from './instruction.ts'
 import { type KernelEnum, KernelSymbols, type Presence } from './kernel-symbol.ts'
 import type { BpfObject } from './object.ts'
 import type { BpfProgram } from './program.ts'
 import { Reachability, type Reached } from './reachability.ts'
+import type { Reason, ReasonCode, Verdict } from './reason.ts'
 import type { BpfExtern } from './reference.ts'
 import { type Relocated, type RelocationOutcome, relocate } from './relocate.ts'
-import { RelocationError } from './relocation-error.ts'
 import {
   type KernelCall,
   type ProgramRequirement,
   type Requirements,
   requirementsOf,
 } from './requirement.ts'
-import { MAX_MESSAGE, MAX_NAME, short } from './short.ts'
-import { parseSpec, subjectOf } from './spec.ts'
-
-/** The source line of an instruction. */
-export interface SourceLine {
-  readonly file: string
-  /** counted from 1 */
-  readonly line: number
-  readonly text: string
-}
-
-/** `cannot_tell`: BTF does not decide it, or the verifier may know more than this library. */
-export type Verdict = 'yes' | 'no' | 'cannot_tell'
-
-/** Every reason for which an object does not work on a kernel. */
-export const REASONS = [
-  /** libbpf refuses the relocation, and with it the object */
-  'invalid_relocation',
-  /** the field, type or enumerator is missing, and the verifier reaches the access */
-  'missing_type',
-  /** the field has a size that the instruction cannot access */
-  'size_mismatch',
-  /** the kernel's field is smaller than what the program reads, as pointers on 32 bits are */
-  'short_field',
-  /** the function, hook, tracepoint or struct that the program is attached to is missing */
-  'missing_target',
-  /** the section names no type or no target, so the loader must set it */
-  'unknown_target',
-  /** the kernel has no BTF of its own, which the program needs to be loaded */
-  'no_kernel_btf',
-  'missing_kfunc',
-  'missing_ksym',
-  /** the kfunc or variable has another prototype or type */
-  'incompatible_symbol',
-  /** a value of the kernel's configuration, which BTF does not have */
-  'unknown_config',
-  'missing_helper',
-  'missing_map_type',
-  'missing_program_type',
-  'missing_attach_type',
-  /** the struct of a struct_ops map is missing */
-  'missing_struct_ops',
-] as const
-export type ReasonCode = (typeof REASONS)[number]
-
-/** When it fails: as libbpf loads the object, as a program is attached, or by wrong values as it runs. */
-export type CheckStage = 'load' | 'attach' | 'run'
-
-export interface Reason {
-  readonly code: ReasonCode
-  readonly verdict: Exclude<Verdict, 'yes'>
-  readonly stage: CheckStage
-  /** a sentence without the place; at most 600 characters */
-  readonly message: string
-  /** index of the instruction in its program */
-  readonly instruction?: number
-  /** the access or query as C: `task_struct->se.vruntime` */
-  readonly access?: string
-  readonly source?: SourceLine
-  /** the branch that decides whether the instruction is reached, where the verdict hangs on one */
-  readonly onlyIf?: SourceLine
-}
+import { MAX_MESSAGE, short } from './short.ts'
+import { Lines, type SourceLine } from './source-line.ts'
 
 /** True if the verifier reaches a poisoned instruction. `onlyIf` is the branch that decides, if one is found. */
 export type Guard =
@@ -503,92 +443,4 @@ export function kernelIdsIn(object: BpfObject): string[] {
     if (types.size === MAX_IDS) break
   }
   return [...types]
-}
-
-/** Line records by section, sorted by offset. */
-class Lines {
-  readonly #bySection: ReadonlyMap<string, readonly LineInfo[]>
-
-  constructor(lines: readonly LineInfo[]) {
-    const inOrder = [...lines].sort((a, b) => a.offset - b.offset)
-    this.#bySection = Map.groupBy(inOrder, (info) => info.section)
-  }
-
-  /** The last record at or before an instruction. */
-  at(section: string, offset: number): SourceLine | undefined {
-    return lineOf(this.#bySection.get(section)?.[this.#index(section, offset)])
-  }
-
-  /**
-   * The line of an access: the record at the instruction if it names the member, else the nearest neighbour that does.
-   * clang often puts the relocated instruction of a `BPF_CORE_READ` on the line before it.
-   */
-  naming(member: string, section: string, offset: number): SourceLine | undefined {
-    const lines = this.#bySection.get(section) ?? []
-    const index = this.#index(section, offset)
-    const around = [...NEIGHBOURS].map((distance) => lines[index + distance])
-    const named = around.find((info) => info !== undefined && mentions(info.text, member))
-    return lineOf(named ?? lines[index])
-  }
-
-  #index(section: string, offset: number): number {
-    const lines = this.#bySection.get(section) ?? []
-    let [low, high] = [0, lines.length]
-    while (low < high) {
-      const middle = (low + high) >> 1
-      if (lines[middle]!.offset <= offset) low = middle + 1
-      else high = middle
-    }
-    return low - 1
-  }
-}
-
-/** Records that are looked at for the name of a member, by their distance; what follows is likelier. */
-const NEIGHBOURS = [0, 1, 2, 3, -1, -2, -3]
-
-function lineOf(info: LineInfo | undefined): SourceLine | undefined {
-  return info && { file: info.file, line: info.line, text: info.text.trim() }
-}
-
-/** True if a text has a name as a whole word. */
-function mentions(text: string, name: string): boolean {
-  for (let at = text.indexOf(name); at >= 0; at = text.indexOf(name, at + 1)) {
-    const [before, after] = [text[at - 1] ?? '', text[at + name.length] ?? '']
-    if (!/\w/.test(before) && !/\w/.test(after)) return true
-  }
-  return false
-}
-
-/** The member, type or enumerator that an access as C ends with, without flavour and index. */
-function lastName(access: string): string {
-  const names = access.match(/[A-Za-z_]\w*/g) ?? []
-  return (names.at(-1) ?? '').replace(/___[^_].*$/, '')
-}
-
-function nameText(name: Uint8Array): string {
-  // a character has at most 4 bytes
-  return short(decodeText(name.subarray(0, 4 * MAX_NAME + 4)))
-}
-
-/** The access or query of a relocation as C. */
-function accessText(object: BpfObject, relocation: CoreRelocation): string {
-  const { btf } = object
-  const { kind, name } = btf.type(relocation.type)
-  const type = { kind, name: short(name) }
-  const sort = { STRUCT: 'struct ', UNION: 'union ', ENUM: 'enum ', ENUM64: 'enum ' }
-  const named = `${sort[type.kind as keyof typeof sort] ?? ''}${type.name || '(anonymous)'}`
-  try {
-    const subject = subjectOf(relocation.kind)
-    if (subject === 'type') return named
-    const [first, ...rest] = parseSpec(btf, relocation).accessors
-    if (subject === 'enumerator') return `${named}: ${nameText(first!.name!)}`
-    const root = first!.index > 0 ? `${type.name}[${first!.index}]` : type.name
-    return rest.reduce((text, step, i) => {
-      if (step.name === undefined) return `${text}[${step.index}]`
-      return `${text}${i === 0 && first!.index === 0 ? '->' : '.'}${nameText(step.name)}`
-    }, root)
-  } catch (error) {
-    if (error instanceof RelocationError) return `${named} + ${short(relocation.access)}`
-    throw error
-  }
 }

@@ -65,13 +65,9 @@ export {
   type CheckOptions,
   type Guard,
   kernelIdsIn,
-  REASONS,
-  type Reason,
-  type ReasonCode,
-  type CheckStage,
-  type Verdict,
-  type SourceLine,
 } from './check.ts'
+export { type CheckStage, REASONS, type Reason, type ReasonCode, type Verdict } from './reason.ts'
+export type { SourceLine } from './source-line.ts'
 export { ambiguousStructs } from './ambiguity.ts'
 export { needsModules } from './needs-modules.ts'
 

@@ -23,7 +23,9 @@ type Row = [
 ]
 
 /** The reachability of each instruction of a `raw_tp` program, as a letter: never, always, maybe. */
-function reach(...rows: Row[]): string {
+const reach = (...rows: Row[]): string => reachOf(rows)
+
+function reachOf(rows: readonly Row[]): string {
   const code = new Uint8Array(rows.length * 8)
   rows.forEach(([op, destination = 0, source = 0, offset = 0, immediate = 0], i) => {
     const instruction: Instruction = { code: op, destination, source, offset, immediate }
@@ -122,7 +124,7 @@ t.test('a program that is made to cost time or memory is explored in bounded wor
   // the last instruction leads back to the first, one step at a time
   const back: Row[] = [[0x06, 0, 0, 0, count], EXIT]
   for (let n = 0; n < count; n++) back.push([0x05, 0, 0, -2])
-  t.equal(reach(...back).replaceAll('a', ''), '')
+  t.equal(reachOf(back).replaceAll('a', ''), '')
   // each state has as many stack slots as offsets reach
   const wide: Row[] = []
   for (let n = 1; n <= 4000; n++) wide.push([0x7a, 10, 0, -8 * n, n])
