@@ -11,10 +11,10 @@ import { openStore, putRecord } from '../../storage/index.ts'
 import { median } from '../bench/measure.ts'
 import { Random } from '../fuzz/random.ts'
 import { coreObjects, littleKernels } from '../helpers/core.ts'
+import { floodObject } from '../helpers/flood-object.ts'
 import { serve } from '../helpers/serve-process.ts'
 import { btfOf, recordOf } from '../helpers/test-service.ts'
 import type { Finding, Target } from './attack.ts'
-import { longAccess } from './objects.ts'
 
 const MIB = 2 ** 20
 /** The memory limit of the deployment, in bytes (docker/kubernetes/service.yaml). */
@@ -148,7 +148,7 @@ const object = readFileSync(coreObjects('el').get('task')!)
 
 /** Many objects with long texts: what the service says about them must not fill its memory. */
 const hostileForms = Array.from({ length: 8 }, (_, form) =>
-  formOf(Array.from({ length: 32 }, (_, n) => longAccess(100_000, 330, `${form}-${n}`))),
+  formOf(Array.from({ length: 32 }, (_, n) => floodObject(100_000, 330, `${form}-${n}`))),
 )
 
 function formOf(objects: readonly Uint8Array[]): Buffer {
@@ -209,7 +209,7 @@ function attacks(flood: Flood): Promise<void>[] {
       await (n % 3 === 0 ? body.on('error', () => {}).destroy() : body.dump())
     }),
     flood.repeat(2, async (n) => {
-      const bytes = Buffer.from(n % 2 ? object : longAccess(2000, 50, ''))
+      const bytes = Buffer.from(n % 2 ? object : floodObject(2000, 50))
       for (let i = 0; i < 8; i++) bytes[random.below(bytes.length)] = random.below(256)
       const path = n % 3 ? '/v1/check' : '/v1/minimize?kernel=debian/12/x86_64/6.1.0-1-amd64'
       const { body } = await post('damaged objects', path, formOf([bytes]))
