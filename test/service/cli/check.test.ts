@@ -148,7 +148,7 @@ t.test('check refuses files that are not BPF objects, and names the file', async
     run('check', object('task'), join(directory, 'nothing.o'), ...on),
   ])
   t.match(noElf, { status: 1, stdout: '', stderr: `btfmill: invalid_elf: ${x86}: not an ELF file` })
-  t.match(nowhere, { status: 1, stdout: '', stderr: 'ENOENT' })
+  t.match(nowhere, { status: 1, stdout: '', stderr: /invalid_file: .*it does not exist/ })
 })
 
 t.test('check without an object, or with both --btf and a filter, is wrong usage', async (t) => {

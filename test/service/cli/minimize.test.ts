@@ -115,7 +115,7 @@ t.test(
       t.equal(status, 1)
       t.equal(stdout, '')
     }
-    t.match(none.stderr, 'ENOENT')
+    t.match(none.stderr, 'it does not exist')
     t.match(raw.stderr, `btfmill: invalid_elf: ${x86}: not an ELF file`)
     t.match(noKernel.stderr, 'unknown_kernel: no kernels match --arch riscv64')
     t.match(elsewhere.stderr, `btfmill: EEXIST: file already exists, mkdir '${x86}'`)
