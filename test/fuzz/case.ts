@@ -2,7 +2,7 @@
 import { ARCHIVE_SORTS, type ArchiveSort, mutatedArchive } from './archive.ts'
 import { visitArchive } from './archive-door.ts'
 import { corpus, type InputSort } from './corpus.ts'
-import { type Visit, visitAll } from './door.ts'
+import { type Visit, visitInput } from './door.ts'
 import { mutate } from './mutation.ts'
 import { Random } from './random.ts'
 
@@ -42,5 +42,5 @@ const isArchive = (sort: InputSort | ArchiveSort): sort is ArchiveSort =>
 
 /** Runs a case through the entry points for its sort. Errors: `Defect`. */
 export async function run({ sort, bytes, random }: Case): Promise<Visit[]> {
-  return isArchive(sort) ? await visitArchive(sort, bytes, random) : visitAll(sort, bytes, random)
+  return isArchive(sort) ? await visitArchive(sort, bytes, random) : visitInput(sort, bytes, random)
 }

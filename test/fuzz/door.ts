@@ -1,5 +1,5 @@
 /*
- * Every entry point of bpf/ that takes bytes, alone or together with a valid input. For any bytes it gives a value, or
+ * Every entry point of bpf/ that takes bytes, alone or together with a valid input. For any bytes, it gives a value, or
  * a BtfError with a code of the list. An entry point that reads bytes gives an offset too. BTF that it writes can be
  * read.
  */
@@ -116,8 +116,8 @@ function isOffset(offset: number): boolean {
   return Number.isSafeInteger(offset) && offset >= 0
 }
 
-/** Runs bytes through all entry points for inputs of this sort. Errors: `Defect`. */
-export function visitAll(sort: InputSort, bytes: Uint8Array, random: Random): Visit[] {
+/** Runs bytes through the readers for inputs of this sort, and through one of the users of what they give. Errors: `Defect`. */
+export function visitInput(sort: InputSort, bytes: Uint8Array, random: Random): Visit[] {
   const visitor = new Visitor(random)
   switch (sort) {
     case 'btf':
@@ -156,33 +156,49 @@ class Visitor extends Account {
     this.through('describeImage', () => describeImage(Buffer.concat([Buffer.alloc(99), bytes])))
     const btf = this.read('readBtf', () => readBtf(bytes))
     if (!btf) return
-    this.#walk(btf)
     const { byteOrder, strings } = btf
-    this.write('encodeBtf', () => encodeBtf(btf.types(), { byteOrder }))
-    this.write('encodeBtf with strings', () => encodeBtf(btf.types(), { byteOrder, strings }))
-    const dialect = this.#random.pick(Object.keys(DIALECTS) as Dialect[])
-    this.write('toDialect', () => toDialect(btf, dialect))
-    const split = this.read('parseBtf over this', () => parseBtf(module, { base: btf }))
-    if (split) this.write('mergeBtf, base', () => mergeBtf(btf, [split]))
+    this.#one(
+      () => this.#walk(btf),
+      () => this.write('encodeBtf', () => encodeBtf(btf.types(), { byteOrder })),
+      () =>
+        this.write('encodeBtf with strings', () => encodeBtf(btf.types(), { byteOrder, strings })),
+      () => {
+        const dialect = this.#random.pick(Object.keys(DIALECTS) as Dialect[])
+        this.write('toDialect', () => toDialect(btf, dialect))
+      },
+      () => {
+        const split = this.read('parseBtf over this', () => parseBtf(module, { base: btf }))
+        if (split) this.write('mergeBtf, base', () => mergeBtf(btf, [split]))
+      },
+      () => this.#relocateBase(btf),
+      () => this.#compare(btf),
+      () => {
+        const pair = [this.#pick(objects, btf), this.#pick(objects, btf)]
+        this.write('minimizeBtf, kernel', () => minimizeBtf(btf, pair))
+      },
+      () => this.through('checkObject, kernel', () => checkObject(this.#pick(objects, btf), btf)),
+    )
+  }
+
+  #relocateBase(btf: Btf): void {
     const distilled = this.#random.pick(distilledCases)
     const over = parseBtf(distilled.split, { base: parseBtf(distilled.base) })
     this.through('relocateBase, kernel', () => relocateBase(over, btf))
     const onThis = this.read('parseBtf over this', () => parseBtf(distilled.split, { base: btf }))
     if (onThis) this.through('relocateBase, base', () => relocateBase(onThis, kernels[0]!))
-    this.#compare(btf)
-    const object = this.#pick(objects, btf)
-    this.write('minimizeBtf, kernel', () => minimizeBtf(btf, [object, this.#pick(objects, btf)]))
-    this.through('checkObject, kernel', () => checkObject(object, btf))
   }
 
   split(bytes: Uint8Array): void {
     const btf = this.read('parseBtf over a base', () => parseBtf(bytes, { base }))
     if (!btf) return
-    this.#walk(btf)
-    this.#compare(btf)
-    this.write('mergeBtf', () => mergeBtf(base, [btf]))
-    this.through('encodeBtf over a base', () =>
-      parseBtf(encodeBtf(btf.types(), { base, byteOrder: btf.byteOrder }), { base }),
+    this.#one(
+      () => this.#walk(btf),
+      () => this.#compare(btf),
+      () => this.write('mergeBtf', () => mergeBtf(base, [btf])),
+      () =>
+        this.through('encodeBtf over a base', () =>
+          parseBtf(encodeBtf(btf.types(), { base, byteOrder: btf.byteOrder }), { base }),
+        ),
     )
   }
 
@@ -198,9 +214,12 @@ class Visitor extends Account {
       return
     }
     const kernel = this.#pick(kernels, object)
-    this.through('relocate', () => relocate(object, kernel))
-    this.through('checkObject', () => checkObject(object, kernel))
-    this.write('minimizeBtf', () => minimizeBtf(kernel, [object, this.#pick(objects, object)]))
+    this.#one(
+      () => this.through('relocate', () => relocate(object, kernel)),
+      () => this.through('checkObject', () => checkObject(object, kernel)),
+      () =>
+        this.write('minimizeBtf', () => minimizeBtf(kernel, [object, this.#pick(objects, object)])),
+    )
   }
 
   #elf(bytes: Uint8Array): void {
@@ -251,6 +270,11 @@ class Visitor extends Account {
     if (diff) this.through('printDiff', () => [...printDiff(diff)].length)
     this.through('diffBtf of one name', () => diffBtf(other, btf, { type: 'task_struct' }))
     this.through('compareLayouts', () => compareLayouts(other, btf))
+  }
+
+  /** Calls one of the functions. A new mutation finds more than another call for the same one. */
+  #one(...functions: readonly (() => void)[]): void {
+    this.#random.pick(functions)()
   }
 
   #pick<T extends Btf | BpfObject>(all: readonly T[], { byteOrder }: Btf | BpfObject): T {
