@@ -157,16 +157,18 @@ function parseStanzas(text: string): Stanza[] {
   let fields: Map<string, string> | undefined
   let last = ''
   for (const line of text.split('\n')) {
-    const [, name, value = ''] = /^([^\s:#][^\s:]*):[ \t]*(.*?)\s*$/.exec(line) ?? []
+    // not one expression for the whole line: it takes quadratic time on a long run of blanks
+    const colon = line.indexOf(':')
+    const name = line.slice(0, Math.max(colon, 0))
     if (line.trim() === '') {
       fields = undefined
-    } else if (name !== undefined) {
+    } else if (/^[^\s#]\S*$/.test(name)) {
       if (!fields) {
         fields = new Map()
         stanzas.push(fields)
       }
       last = name.toLowerCase()
-      fields.set(last, value)
+      fields.set(last, line.slice(colon + 1).trim())
     } else if (fields && /^[ \t]/.test(line)) {
       fields.set(last, `${fields.get(last)}\n${line}`)
     } else {

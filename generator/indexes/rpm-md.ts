@@ -145,7 +145,7 @@ export function chooseIndex(all: readonly RepomdData[], url: string): PrimaryInd
     ['primary_db', 'sqlite'],
   ] as const) {
     for (const data of all) {
-      const compression = EXTENSIONS[/[^./]*$/.exec(data.href)?.[0] ?? '']
+      const compression = EXTENSIONS[/\.([^./]*)$/.exec(data.href)?.[1] ?? '']
       if (data.type === type && compression) return { ...data, form, compression }
     }
   }

@@ -14,7 +14,8 @@ export async function* readTar(source: AsyncIterable<Uint8Array>): AsyncGenerato
   feeding.catch(() => {}) // the reader of the entries sees the error
   try {
     for await (const entry of tar) {
-      const { name, type, size = 0, linkname } = entry.header
+      const { name, type, linkname } = entry.header
+      const size = sizeOf(entry.header)
       const link = type === 'link' && linkname ? { link: linkname } : {}
       // The types of streamx lack that its streams are iterable.
       const body = bodyOf(entry as unknown as AsyncIterable<Uint8Array>)
@@ -27,6 +28,12 @@ export async function* readTar(source: AsyncIterable<Uint8Array>): AsyncGenerato
   } finally {
     tar.destroy()
   }
+}
+
+/** The size of an entry, in bytes. tar-stream gives null for a size that is not a number, and then waits forever. */
+function sizeOf({ size = 0 }: { size?: number | null }): number {
+  if (size === null) throw new Error('the size of an entry is not a number')
+  return size
 }
 
 /** The bytes of an entry. A reader that stops early leaves the entry open: closing it would end the whole archive. */

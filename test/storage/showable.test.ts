@@ -52,6 +52,28 @@ t.test('a text loses the credentials of its URLs and the directories of its path
   t.end()
 })
 
+t.test('a text that is made to cost time is scrubbed at once', (t) => {
+  const long = 200_000
+  for (const text of [
+    `https://m.example/x?${'"'.repeat(long)}x`,
+    `https://m.example/x?${'"?.'.repeat(long)}x`,
+    `https://m.example/x ${'"/'.repeat(long)}`,
+    `"${'/'.repeat(long)}`,
+    `/ ${'E0: '.repeat(long)}`,
+    `${'a://'.repeat(long)}`,
+    `a://${'@'.repeat(long)}`,
+    `${'file:/'.repeat(long)}`,
+  ]) {
+    const { user } = process.cpuUsage()
+    scrubbed(text)
+    const seconds = (process.cpuUsage().user - user) / 1e6
+    t.ok(seconds < 2, `${text.slice(0, 30)}…: ${seconds} s`)
+  }
+  t.equal(scrubbed(`${'x'.repeat(9000)} /a/b`).length, 4097, 'a long text is cut')
+  t.notMatch(scrubbed(`${'x/'.repeat(2040)} https://a:${'p'.repeat(99)}@b/`), 'ppp')
+  t.end()
+})
+
 t.test('a public record has no secret, even if the messages of its failures have one', (t) => {
   const message = 'https://mill:secret@mirror.example/x: /srv/secret/x is not there'
   const [code, at] = ['unreachable', '2026-11-01T00:00:00.000Z'] as const

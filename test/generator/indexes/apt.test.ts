@@ -2,7 +2,12 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { type AptOptions, type AptSuite, readPackages } from '../../../generator/indexes/apt.ts'
+import {
+  type AptOptions,
+  type AptSuite,
+  parseRelease,
+  readPackages,
+} from '../../../generator/indexes/apt.ts'
 import {
   makeRepository,
   type Repository,
@@ -224,4 +229,12 @@ t.test('a signed but invalid release is rejected', async (t) => {
   )
   const huge = (text: string) => text.replaceAll(/ (\d+) main/g, ' 999999999999 main')
   await t.rejects(edited(huge), { code: 'too_large' })
+})
+
+t.test('a line of blanks that never ends costs no time', (t) => {
+  const { user } = process.cpuUsage()
+  const text = `Origin:${' '.repeat(300_000)}x${'\t'.repeat(300_000)}y\nSHA256:\n`
+  t.throws(() => parseRelease(text, 'http://127.0.0.1'), { code: 'invalid_index' })
+  t.ok(process.cpuUsage().user - user < 2e6)
+  t.end()
 })

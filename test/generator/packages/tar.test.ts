@@ -25,6 +25,17 @@ t.test('an archive that ends in the middle of a file fails with invalid_package'
   }
 })
 
+t.test('an archive with a size that is not a number fails with invalid_package', async (t) => {
+  const odd = Buffer.from(tar)
+  odd.write('00x00567000 ', 124)
+  const sum = odd
+    .subarray(0, 512)
+    .reduce((all, byte, i) => all + (i >= 148 && i < 156 ? 32 : byte), 0)
+  odd.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148)
+  const read = () => Array.fromAsync(readTar(inPieces(odd)))
+  await t.rejects(read(), { name: 'GeneratorError', code: 'invalid_package' })
+})
+
 t.test('a reader may stop in the middle of a file, and gets the next file', async (t) => {
   const names: string[] = []
   for await (const { name, body } of readTar(inPieces(tar))) {
