@@ -77,10 +77,10 @@ export interface FetchedBtf {
   /** hex; absent for the kernel's own BTF */
   sha256?: string
   /** the kernel whose BTF the server has sent, and how it was found */
-  found?: FoundKernel
+  found?: KernelMatch
 }
 
-export interface FoundKernel {
+export interface KernelMatch {
   /** `DISTRO/VERSION/ARCH/RELEASE` */
   name: string
   by: FoundBy
@@ -114,7 +114,7 @@ async function fetchUntilAborted(options: FetchOptions): Promise<FetchedBtf> {
 interface FetchedBytes {
   raw: Buffer
   sha256: string
-  found?: FoundKernel
+  found?: KernelMatch
 }
 
 async function findOwnBtf(root = '/'): Promise<string | undefined> {

@@ -150,7 +150,16 @@ t.test(
 t.test('a build that contradicts the client is not served under any name', async (t) => {
   const { found } = await serviceWith(t, [
     ['ubuntu/20.04/5.4.0-91-generic', little, { buildId: AA, unameVersion: '#102-Ubuntu' }],
+    ['debian/12/6.1.0-18-amd64', little, { unameVersion: '#1 SMP Debian 6.1.76-1' }],
+    ['mine/1/6.1.0-18-amd64', big],
   ])
+  t.equal(
+    await found(
+      '/v1/btf/debian/12/amd64/6.1.0-18-amd64?uname-version=%231%20SMP%20Debian%206.1.77-1',
+    ),
+    'unknown_kernel',
+    'the kernel has its own name, so it is none of another name whose identity is not known',
+  )
   for (const query of [`build=${BB}`, 'uname-version=%23103-Ubuntu'])
     for (const name of ['ubuntu/20.04', 'linuxmint/20.3', 'alpine/3.18'])
       t.equal(await found(`/v1/btf/${name}/amd64/5.4.0-91-generic?${query}`), 'unknown_kernel')
