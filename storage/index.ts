@@ -13,7 +13,8 @@ export type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './s
 // Keys and names.
 
 export { archiveArch, canonicalArch } from './arch.ts'
-export { namesOf, versionIdsOf } from './distro.ts'
+export { countedNameOf, type KernelHints, mayRebuild, parentsOf } from './derivative.ts'
+export { ANY, namesOf, versionIdsOf } from './distro.ts'
 export { matchGlob } from './glob.ts'
 export { Kernel, type KernelFilter, KernelName, valuesOf, type Wanted } from './kernel.ts'
 export {

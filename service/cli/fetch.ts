@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import { canonicalArch, type KernelName } from '../../storage/index.ts'
+import { canonicalArch, type KernelHints, type KernelName } from '../../storage/index.ts'
 import { type FetchOptions, fetchBtf } from '../client/client.ts'
 import { thisKernel } from '../client/host.ts'
 import { type FilterOptions, filterOf } from './input.ts'
@@ -33,15 +33,19 @@ export async function run(options: FetchCommandOptions): Promise<number> {
     cache: 'from the cache',
     server: `from ${server}`,
   }[fetched.origin]
-  console.error(`btfmill: ${origin}${fetched.sha256 ? `, SHA-256 ${fetched.sha256}` : ''}`)
+  const { found, sha256 } = fetched
+  const other = found && found.by !== 'name' ? `, found by ${found.by} as ${found.name}` : ''
+  console.error(`btfmill: ${origin}${other}${sha256 ? `, SHA-256 ${sha256}` : ''}`)
   console.log(json ? JSON.stringify(fetched) : fetched.path)
   return 0
 }
 
 /** Another machine's kernel: unnamed parts are as on this machine, without what identifies this machine's build. */
-function kernelOf(named: Partial<KernelName>): KernelName {
-  const { distro, version, arch, release } = thisKernel()
-  const kernel = { distro, version, arch, release, ...named }
+function kernelOf(named: Partial<KernelName>): KernelName & KernelHints {
+  const { distro, version, arch, release, like, codename } = thisKernel()
+  const hints =
+    named.distro === undefined ? { ...(like && { like }), ...(codename && { codename }) } : {}
+  const kernel = { distro, version, arch, release, ...hints, ...named }
   return { ...kernel, arch: canonicalArch(kernel.arch) }
 }
 

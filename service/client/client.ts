@@ -30,14 +30,14 @@ import {
 } from '../../storage/index.ts'
 import { writeWhole } from '../atomic-file.ts'
 import { ServiceError } from '../error.ts'
-import { type BuildChoice, lookUp } from '../kernel/lookup.ts'
+import { FOUND_BY, type FoundBy, type LookupChoice, lookUp } from '../kernel/lookup.ts'
 import { pathOf } from '../kernel/name.ts'
-import { KERNEL_BTF, thisKernel } from './host.ts'
+import { type HostKernel, KERNEL_BTF, thisKernel } from './host.ts'
 import { newestTime, rememberTime } from './newest.ts'
 import { FetchError, type Reader, type RetryOptions, requestWithRetry } from './request.ts'
 
 export type { Kernel } from '../../storage/index.ts'
-export { thisKernel } from './host.ts'
+export { type HostKernel, thisKernel } from './host.ts'
 export { FetchError, type FetchErrorCode } from './request.ts'
 
 /** The largest BTF that is accepted, in bytes. A distribution's largest kernels have 10 MB. */
@@ -56,7 +56,7 @@ export interface FetchOptions extends RetryOptions {
   /** `http://host:port`; without a server, only the kernel's own BTF and the cache are used */
   server?: string
   /** the kernel (default: this machine's, whose own BTF is preferred) */
-  kernel?: Kernel
+  kernel?: HostKernel
   /** output file (default: a file in the cache) */
   output?: string
   /** directory of the cache (default: `$XDG_CACHE_HOME/btfmill/btf`) */
@@ -76,6 +76,14 @@ export interface FetchedBtf {
   origin: 'kernel' | 'cache' | 'server'
   /** hex; absent for the kernel's own BTF */
   sha256?: string
+  /** the kernel whose BTF the server has sent, and how it was found */
+  found?: KernelMatch
+}
+
+export interface KernelMatch {
+  /** `DISTRO/VERSION/ARCH/RELEASE` */
+  name: string
+  by: FoundBy
 }
 
 /** Fetches BTF for a kernel and returns its path. Errors: `FetchError`; the signal's reason. */
@@ -97,15 +105,16 @@ async function fetchUntilAborted(options: FetchOptions): Promise<FetchedBtf> {
   const kernel = options.kernel ?? thisKernel(options.root)
   const directory = cacheDirectory(options, kernel)
   const cached = await readCache(directory)
-  const { raw, sha256 } = cached ?? (await fetchFromServer(kernel, options))
+  const { raw, sha256, found } = cached ?? (await fetchFromServer(kernel, options))
   const path = options.output ?? join(directory, `${sha256}.btf`)
   if (options.output || !cached) await write(path, raw)
-  return { path, origin: cached ? 'cache' : 'server', sha256 }
+  return { path, origin: cached ? 'cache' : 'server', sha256, ...(found && { found }) }
 }
 
 interface FetchedBytes {
   raw: Buffer
   sha256: string
+  found?: KernelMatch
 }
 
 async function findOwnBtf(root = '/'): Promise<string | undefined> {
@@ -151,11 +160,16 @@ async function readRegular(path: string): Promise<Buffer> {
   }
 }
 
-async function fetchFromServer(kernel: Kernel, options: FetchOptions): Promise<FetchedBytes> {
+async function fetchFromServer(kernel: HostKernel, options: FetchOptions): Promise<FetchedBytes> {
   const { server, publicKey } = options
   if (!server) throw new FetchError('unreachable', 'no BTF in the cache, and no server to ask')
-  const { buildId: build, unameVersion } = kernel
-  const choice = { ...(build && { build }), ...(unameVersion && { unameVersion }) }
+  const { buildId: build, unameVersion, like, codename } = kernel
+  const choice = {
+    ...(build && { build }),
+    ...(unameVersion && { unameVersion }),
+    ...(like && { like }),
+    ...(codename && { codename }),
+  }
   const url = btfUrl(server, kernel, choice)
   if (publicKey === undefined) return await requestWithRetry(url, readBtf, options)
   const findDigest = () => signedDigest(server, kernel, choice, publicKey, options)
@@ -175,10 +189,13 @@ async function fetchFromServer(kernel: Kernel, options: FetchOptions): Promise<F
 const urlBelow = (server: string, path: string): URL =>
   new URL(`${server.replace(/\/+$/, '')}/${path}`)
 
-function btfUrl(server: string, kernel: Kernel, { build, unameVersion }: BuildChoice): URL {
+function btfUrl(server: string, kernel: Kernel, choice: LookupChoice): URL {
+  const { build, unameVersion, like, codename } = choice
   const url = urlBelow(server, `v1/btf/${pathOf(kernel)}`)
   if (build) url.searchParams.set('build', build)
   else if (unameVersion) url.searchParams.set('uname-version', unameVersion)
+  if (like) url.searchParams.set('like', like)
+  if (codename) url.searchParams.set('codename', codename)
   return url
 }
 
@@ -189,7 +206,7 @@ function btfUrl(server: string, kernel: Kernel, { build, unameVersion }: BuildCh
 async function signedDigest(
   server: string,
   kernel: Kernel,
-  choice: BuildChoice,
+  choice: LookupChoice,
   publicKey: string,
   options: FetchOptions,
 ): Promise<string> {
@@ -252,9 +269,17 @@ async function readBtf(bytes: Buffer, headers: IncomingHttpHeaders): Promise<Fet
   const [, announced] = /^"([0-9a-f]{64})(?:-\w+)?"$/.exec(String(headers.etag)) ?? []
   const raw = headers['content-encoding'] === 'zstd' ? await decompress(bytes) : bytes
   const sha256 = sha256Of(raw)
-  if (sha256 === announced) return { raw, sha256 }
+  if (sha256 === announced) return { raw, sha256, ...foundIn(headers) }
   const message = `the response has SHA-256 ${sha256}: expected ${announced ?? 'an ETag with a SHA-256'}`
   throw new FetchError('digest_mismatch', message)
+}
+
+/** What the headers of a response tell of the kernel that was found. */
+function foundIn(headers: IncomingHttpHeaders): Pick<FetchedBytes, 'found'> {
+  const { 'btfmill-kernel': name, 'btfmill-found-by': by } = headers
+  const isName = typeof name === 'string' && /^[\w.%+~/-]{1,1024}$/.test(name)
+  const isKnown = FOUND_BY.find((way) => way === by)
+  return isName && isKnown ? { found: { name, by: isKnown } } : {}
 }
 
 /** Decompresses a zstd frame as far as it may be BTF: a small frame may hold gigabytes. Errors: `digest_mismatch`. */

@@ -6,26 +6,37 @@ import { readFileSync } from 'node:fs'
 import { machine, release, version } from 'node:os'
 import { join } from 'node:path'
 import { buildIdOf } from '../../bpf/index.ts'
-import { canonicalArch, type Kernel } from '../../storage/index.ts'
+import { canonicalArch, type Kernel, type KernelHints } from '../../storage/index.ts'
 
 const MAX_OS_RELEASE = 64 * 1024
 
 /** The path of the kernel's own BTF, if the kernel was built with it. */
 export const KERNEL_BTF = '/sys/kernel/btf/vmlinux'
 
+/** A machine's kernel, and what its os-release tells of the distributions whose kernels it may run. */
+export interface HostKernel extends Kernel, KernelHints {}
+
 /** The kernel of this machine. `root` is the directory below which the machine's files are read (default: /). */
-export function thisKernel(root = '/'): Kernel {
-  const { ID = 'linux', VERSION_ID, VERSION_CODENAME } = readOsRelease(root)
+export function thisKernel(root = '/'): HostKernel {
+  const { ID, VERSION_ID, VERSION_CODENAME, ...others } = readOsRelease(root)
+  const { ID_LIKE: like, UBUNTU_CODENAME, DEBIAN_CODENAME } = others
+  const codename = UBUNTU_CODENAME || DEBIAN_CODENAME || VERSION_CODENAME
   const buildId = readBuildId(root)
   return {
-    distro: ID.toLowerCase(),
+    distro: ID?.toLowerCase() || 'linux',
     version: VERSION_ID || VERSION_CODENAME || 'rolling',
     arch: canonicalArch(machine()),
     release: release(),
     unameVersion: version(),
     ...(buildId && { buildId }),
+    ...(isHint(like) && { like }),
+    ...(isHint(codename) && { codename }),
   }
 }
+
+/** Whether a value of os-release is made of plain words, which a service takes. */
+const isHint = (value: string | undefined): value is string =>
+  /^[A-Za-z0-9._+~-][A-Za-z0-9._+~ -]{0,250}$/.test(value ?? '')
 
 /** os-release(5): /etc comes first, /usr/lib is the fallback, and both may be missing. */
 function readOsRelease(root: string): Record<string, string> {

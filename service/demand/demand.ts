@@ -9,6 +9,7 @@
  */
 import { LRUCache } from 'lru-cache'
 import {
+  ANY,
   type Catalog,
   encodeName,
   type KernelName,
@@ -18,7 +19,6 @@ import {
 } from '../../storage/index.ts'
 import type { Config } from '../config.ts'
 import { ServiceError } from '../error.ts'
-import { ANY } from '../kernel/lookup.ts'
 import { toPublicFailure } from '../kernel/public-record.ts'
 import { type BtfGenerator, type Generation, isEnded } from './generation.ts'
 

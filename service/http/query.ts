@@ -9,16 +9,16 @@ import { ServiceError } from '../error.ts'
 /** Characters of an unknown name that the error quotes. */
 const MAX_QUOTED = 64
 
-/** The only parameter whose values contain spaces: the output of `uname -v`. */
-const WITH_SPACES = 'uname-version='
+/** The parameters whose values contain spaces: the output of `uname -v`, and ID_LIKE. */
+const WITH_SPACES = /^(?:uname-version|like)=/
 
 /**
  * Parses a query string. HTML forms write a space as `+`, but `uname -r` contains `+` and no space, and people paste it into
- * URLs. So `+` is `+`, except in `uname-version`.
+ * URLs. So `+` is `+`, except in `uname-version` and `like`.
  */
 export function parseQuery(text: string): Record<string, unknown> {
   const plain = text.replaceAll(/[^&]+/g, (pair) =>
-    pair.startsWith(WITH_SPACES) ? pair : pair.replaceAll('+', '%2B'),
+    WITH_SPACES.test(pair) ? pair : pair.replaceAll('+', '%2B'),
   )
   // every parameter is parsed: the refusal of unknown ones would not see a dropped one
   return parse(plain, '&', '=', { maxKeys: 0 })

@@ -3,10 +3,16 @@
  * counted miss.
  */
 import type { FastifyRequest } from 'fastify'
-import type { Failure, KernelName } from '../../storage/index.ts'
+import {
+  countedNameOf,
+  type Failure,
+  type KernelHints,
+  type KernelName,
+  parentsOf,
+} from '../../storage/index.ts'
 import type { Wait } from '../demand/demand.ts'
 import { ServiceError } from '../error.ts'
-import { type Available, type BuildChoice, lookUp } from '../kernel/lookup.ts'
+import { type Available, type LookupChoice, lookUp } from '../kernel/lookup.ts'
 import type { Context } from './context.ts'
 import { callerOf, mayGenerate } from './requester.ts'
 
@@ -15,13 +21,13 @@ export async function resolveBtf(
   context: Context,
   request: FastifyRequest,
   kernel: KernelName,
-  choice: BuildChoice = {},
+  choice: LookupChoice = {},
 ): Promise<Available> {
   try {
     return await lookUp(context.catalog, kernel, choice)
   } catch (error) {
     if (!(error instanceof ServiceError) || !isMiss(error)) throw error
-    const wait = await waitFor(context, request, kernel, error)
+    const wait = await waitFor(context, request, kernel, choice, error)
     throw new ServiceError('pending', `the BTF of ${kernel.release} is being generated`, {
       details: { job: `/v1/jobs/${wait.id}`, retryAfter: wait.retryAfter },
     })
@@ -36,7 +42,7 @@ export async function resolveBtfForDropIn(
   context: Context,
   request: FastifyRequest,
   kernel: KernelName,
-  choice: BuildChoice = {},
+  choice: LookupChoice = {},
 ): Promise<Available> {
   try {
     return await resolveBtf(context, request, kernel, choice)
@@ -51,21 +57,31 @@ async function waitFor(
   { misses, onDemand, settings }: Context,
   request: FastifyRequest,
   kernel: KernelName,
+  hints: KernelHints,
   miss: ServiceError,
 ): Promise<Wait> {
   try {
-    const wait = isDue(miss)
-      ? onDemand?.request(kernel, {
-          caller: callerOf(request),
-          mayGenerate: mayGenerate(request, settings),
-        })
-      : undefined
-    if (wait) return wait
+    const caller = callerOf(request)
+    for (const name of isDue(miss) ? generatedNamesOf(kernel, hints) : []) {
+      const wait = onDemand?.request(name, { caller, mayGenerate: mayGenerate(request, settings) })
+      if (wait) return wait
+    }
     throw miss
   } catch (error) {
-    await misses.count(kernel)
+    await misses.count(countedNameOf(kernel, hints))
     throw error
   }
+}
+
+/** The names under which a source may have a kernel, in the order in which a lookup takes them. */
+function generatedNamesOf(kernel: KernelName, hints: KernelHints): KernelName[] {
+  const counted = countedNameOf(kernel, hints)
+  const others = parentsOf(kernel, hints).flatMap(({ distro, version }) =>
+    version === undefined ? [] : [{ ...kernel, distro, version }],
+  )
+  const isOther = (name: KernelName) =>
+    name.distro !== counted.distro || name.version !== counted.version
+  return [counted, ...others.filter(isOther)]
 }
 
 const isMiss = ({ code }: ServiceError): boolean =>

@@ -5,7 +5,8 @@ import { KernelName } from '../../storage/index.ts'
 import { BundleFinding } from '../bundle/manifest.ts'
 import { BTF_TYPE, type BtfSelector, DIALECT_NAMES } from '../cache/btf-bodies.ts'
 import type { ServiceErrorCode } from '../error.ts'
-import { type Available, type BuildChoice, moduleDigests } from '../kernel/lookup.ts'
+import { type Available, foundBy, type LookupChoice, moduleDigests } from '../kernel/lookup.ts'
+import { nameOf } from '../kernel/name.ts'
 import { PublicFailure } from '../kernel/public-record.ts'
 import { PROBLEM_TYPE, STATUS } from './problem.ts'
 
@@ -23,6 +24,18 @@ const CHOICE = {
   ),
   ambiguous: Type.Optional(
     Type.Literal('newest', { description: 'take the newest build if several builds match' }),
+  ),
+  like: Type.Optional(
+    Type.String({
+      maxLength: 255,
+      description: "os-release's ID_LIKE: the parents, closest first",
+    }),
+  ),
+  codename: Type.Optional(
+    Type.String({
+      maxLength: 255,
+      description: "os-release's UBUNTU_CODENAME, DEBIAN_CODENAME or VERSION_CODENAME",
+    }),
   ),
 }
 
@@ -55,15 +68,27 @@ export const FormQuery = Type.Object(FORM)
 
 export const DigestParams = Type.Object({ digest: Sha256 })
 
-export function choiceOf(query: Omit<BtfQuery, 'dialect'>): BuildChoice {
-  const { build, 'uname-version': unameVersion, ambiguous, modules } = query
+export function choiceOf(query: Omit<BtfQuery, 'dialect'>): LookupChoice {
+  const { build, 'uname-version': unameVersion, ambiguous, modules, like, codename } = query
   return {
     ...(build !== undefined && { build }),
     ...(unameVersion !== undefined && { unameVersion }),
+    ...(like !== undefined && { like }),
+    ...(codename !== undefined && { codename }),
     newest: ambiguous === 'newest',
     withModules: modules === 'merged',
   }
 }
+
+/** The headers that say which kernel's BTF a response has, and how it was found. */
+export const foundHeaders = (
+  kernel: KernelName,
+  choice: LookupChoice,
+  record: Available,
+): Readonly<Record<string, string>> => ({
+  'btfmill-kernel': nameOf(record.kernel),
+  'btfmill-found-by': foundBy(kernel, choice, record),
+})
 
 /** The BTF of a record that a query asks for. */
 export function wantedOf(

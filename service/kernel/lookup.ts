@@ -1,18 +1,27 @@
 /*
  * Looks up the BTF of a kernel: exactly one, or an error that says why there is none. Wrong BTF is worse than none, so
  * nothing here guesses between builds.
+ *
+ * A client names a kernel by what os-release says, which may be a derivative's or a container's. So the name is tried
+ * first, then the names of the distribution's parents, then the release alone. Under another name than its own, a build
+ * counts if its build-id or `uname -v` is the client's. If one of the two is not known, it counts as long as nothing
+ * contradicts: no other build has that release, and no build of another version or rebuild may have it.
  */
 
 import { LRUCache } from 'lru-cache'
 import type { CheckOptions } from '../../bpf/index.ts'
 import {
+  ANY,
   type BtfInfo,
   type BuildRecord,
   type Catalog,
+  type KernelHints,
   type KernelName,
   kernelPrefix,
   type ModuleInfo,
+  mayRebuild,
   namesOf,
+  parentsOf,
 } from '../../storage/index.ts'
 import { SingleFlight } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
@@ -33,11 +42,12 @@ export interface BuildChoice {
 /** A record with BTF. */
 export type Available = BuildRecord & { btf: BtfInfo }
 
-/**
- * The wildcard for distribution, version and architecture. Agents in containers need it: os-release may describe the
- * container instead of the host.
- */
-export const ANY = 'any'
+/** How a build was found: by the kernel's name, by its build-id, by the name of a parent, or by the release alone. */
+export const FOUND_BY = ['name', 'build-id', 'parent', 'release'] as const
+export type FoundBy = (typeof FOUND_BY)[number]
+
+/** Chooses a build, and says what os-release tells of the distribution's parents. */
+export type LookupChoice = BuildChoice & KernelHints
 
 /**
  * Finds all builds of a kernel, newest first, under the first of its names that has any. Refreshes the catalog from the
@@ -113,14 +123,118 @@ function findByRelease(catalog: Catalog, kernel: KernelName): BuildRecord[] {
 export async function lookUp(
   catalog: Catalog,
   kernel: KernelName,
-  choice: BuildChoice = {},
+  choice: LookupChoice = {},
 ): Promise<Available> {
   // a build-id identifies one build, whatever name the client gives the kernel
   const identified = choice.build ? catalog.findBy('buildId', choice.build.toLowerCase()) : []
-  const builds =
-    identified.length > 0 ? identified : filterBuilds(await findBuilds(catalog, kernel), choice)
-  return requireBuild(builds, choice, Object.values(kernel).join(' '))
+  if (identified.length > 0) return requireBuild(identified, choice, textOf(kernel))
+  const named = await findBuilds(catalog, kernel)
+  const builds = filterBuilds(named, choice)
+  if (builds.length > 0 || hasWildcard(kernel)) return requireBuild(builds, choice, textOf(kernel))
+  const tried: string[] = []
+  for (const parent of parentNamesOf(kernel, choice)) {
+    const own = await findBuilds(catalog, parent)
+    const found = fitting(own, choice, named)
+    const selected = selectBuild(found, choice)
+    if (selected) return selected
+    // a name without a version may stand for several kernels
+    if (found.length > 0 && !hasWildcard(parent))
+      return requireBuild(
+        found,
+        choice,
+        `${textOf(parent)}, the parent of ${kernel.distro} ${kernel.version},`,
+      )
+    tried.push(`${parent.distro} ${parent.version}`)
+  }
+  const released = findByReleaseAlone(catalog, kernel, choice, named)
+  if (released) return released
+  throw new ServiceError('unknown_kernel', noNameMessage(kernel, tried))
 }
+
+/** Whether a client that names a kernel and no build finds its BTF, in the catalog as it is. */
+export function isFound(catalog: Catalog, kernel: KernelName): boolean {
+  const named = findKnown(catalog, kernel)
+  if (named.length > 0 || hasWildcard(kernel)) return named.some(({ btf }) => btf)
+  const parents = parentNamesOf(kernel, {})
+  return (
+    parents.some((parent) => selectBuild(findKnown(catalog, parent), {})) ||
+    findByReleaseAlone(catalog, kernel, {}, []) !== undefined
+  )
+}
+
+/** How a record that `lookUp` returned was found. */
+export function foundBy(
+  kernel: KernelName,
+  choice: LookupChoice,
+  { kernel: found }: BuildRecord,
+): FoundBy {
+  const isNamed = (name: KernelName) =>
+    ([...WILDCARD_PARTS, 'release'] as const).every((part) => name[part] === found[part])
+  if (namesOf(kernel).some(isNamed)) return 'name'
+  if (choice.build !== undefined && choice.build.toLowerCase() === found.buildId) return 'build-id'
+  const isParent = ({ version, ...name }: KernelName) =>
+    isNamed({ ...name, version: version === ANY ? found.version : version })
+  return !hasWildcard(kernel) && parentNamesOf(kernel, choice).some(isParent) ? 'parent' : 'release'
+}
+
+/** The names of a kernel as its distribution's parents have it; the version may be `ANY`. */
+const parentNamesOf = (kernel: KernelName, hints: KernelHints): KernelName[] =>
+  parentsOf(kernel, hints).map(({ distro, version = ANY }) => ({ ...kernel, distro, version }))
+
+/** The builds under another name that may be the requested one. If the kernel's own name is `named`, a build must be it. */
+function fitting(
+  builds: readonly BuildRecord[],
+  choice: BuildChoice,
+  named: readonly BuildRecord[],
+): readonly BuildRecord[] {
+  const found = filterBuilds(builds, choice)
+  return named.length > 0 ? found.filter((record) => isConfirmed(record, choice)) : found
+}
+
+/**
+ * The build with a release and an architecture, whatever its distribution. It is the only one, or its identity is
+ * confirmed. A release of digits alone, as developers build it, is no name.
+ */
+function findByReleaseAlone(
+  catalog: Catalog,
+  kernel: KernelName,
+  choice: LookupChoice,
+  named: readonly BuildRecord[],
+): Available | undefined {
+  const all = findByRelease(catalog, { ...kernel, distro: ANY, version: ANY })
+  const found = fitting(all, choice, named)
+  const available = found.filter((record): record is Available => record.btf !== undefined)
+  const [first] = available
+  if (!first || !available.every((other) => hasSameBtf(first, other, choice))) return undefined
+  if (isConfirmed(first, choice)) return first
+  // a build whose BTF is missing may be the requested one, too
+  if (available.length < found.length || /^[\d.]+\+?$/.test(kernel.release)) return undefined
+  const own = [namesOf(kernel).at(-1)!, ...parentNamesOf(kernel, choice)]
+  const mayBeRebuild = available.some((record) =>
+    own.some(({ distro }) => mayRebuild(distro, record.kernel.distro)),
+  )
+  return mayBeRebuild ? undefined : first
+}
+
+/** Whether a build is known to be the requested one. */
+const isConfirmed = (
+  { kernel: { buildId, unameVersion } }: BuildRecord,
+  choice: BuildChoice,
+): boolean =>
+  choice.build === undefined
+    ? choice.unameVersion !== undefined && choice.unameVersion === unameVersion
+    : choice.build.toLowerCase() === buildId
+
+/** Names that an error lists. */
+const MAX_LISTED = 3
+
+function noNameMessage(kernel: KernelName, tried: readonly string[]): string {
+  const others = tried.slice(0, MAX_LISTED).map((name) => `for ${name}, `)
+  return `there is no BTF for ${textOf(kernel)}, nor ${others.join('')}nor for this release alone`
+}
+
+const textOf = ({ distro, version, arch, release }: KernelName): string =>
+  [distro, version, arch, release].join(' ')
 
 /**
  * Returns the record with a build-id, given in hex. Errors: `unknown_kernel`, `ambiguous` with the builds,

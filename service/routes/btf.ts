@@ -3,6 +3,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import Type from 'typebox'
+import { ANY, type KernelName } from '../../storage/index.ts'
 import { IMMUTABLE, SHORT } from '../cache/btf-bodies.ts'
 import type { Context } from '../http/context.ts'
 import { resolveBtf } from '../http/resolve.ts'
@@ -14,6 +15,7 @@ import {
   choiceOf,
   DigestParams,
   FormQuery,
+  foundHeaders,
   NO_BTF,
   NO_BUILD,
   problems,
@@ -21,7 +23,7 @@ import {
   wantedOf,
 } from '../http/schema.ts'
 import { sendBtf, sendFromCache } from '../http/send.ts'
-import { ANY, type Available, lookUpBuild } from '../kernel/lookup.ts'
+import { type Available, lookUpBuild } from '../kernel/lookup.ts'
 import { kernelOf, NameParams, Segment } from '../kernel/name.ts'
 
 const ReleaseQuery = Type.Object({
@@ -32,7 +34,7 @@ const ReleaseQuery = Type.Object({
   ...BtfQuery.properties,
 })
 
-const BuildQuery = Type.Omit(BtfQuery, ['build', 'uname-version'])
+const BuildQuery = Type.Omit(BtfQuery, ['build', 'uname-version', 'like', 'codename'])
 
 const BTF = bodies("raw BTF; its ETag is the bytes' SHA-256")
 const ERRORS = ['invalid_request', 'unknown_blob', 'invalid_range', 'unavailable'] as const
@@ -46,6 +48,7 @@ export const btfRoutes =
       reply: FastifyReply,
       record: Available,
       query: BtfQuery,
+      found: Readonly<Record<string, string>> = {},
     ) => {
       const { sha256, size } = record.btf
       const dialect = query.dialect ? `?dialect=${query.dialect}` : ''
@@ -53,8 +56,18 @@ export const btfRoutes =
       return sendBtf(context, request, reply, wantedOf(record, query), {
         cacheControl: SHORT,
         size,
-        ...(query.modules === undefined && { headers: location }),
+        headers: { ...(query.modules === undefined && location), ...found },
       })
+    }
+    const sendFound = async (
+      request: FastifyRequest,
+      reply: FastifyReply,
+      kernel: KernelName,
+      query: BtfQuery,
+    ) => {
+      const choice = choiceOf(query)
+      const record = await resolveBtf(context, request, kernel, choice)
+      return await send(request, reply, record, query, foundHeaders(kernel, choice, record))
     }
 
     app.get(
@@ -64,16 +77,14 @@ export const btfRoutes =
         schema: {
           tags: ['BTF'],
           summary: 'The BTF of a kernel',
-          description: `Distribution, version and architecture may each be \`${ANY}\`.`,
+          description: `Distribution, version and architecture may each be \`${ANY}\`. A kernel that is not found by its name is looked up under the parents of its distribution, then by its release alone. The header \`btfmill-kernel\` has the name of the kernel that was found, and \`btfmill-found-by\` is \`name\`, \`build-id\`, \`parent\` or \`release\`.`,
           params: NameParams,
           querystring: BtfQuery,
           response: { ...BTF, ...problems(...ERRORS, 'invalid_name', ...NO_BTF) },
         },
       },
       async (request, reply) => {
-        const { params, query } = request
-        const record = await resolveBtf(context, request, kernelOf(params), choiceOf(query))
-        return await send(request, reply, record, query)
+        return await sendFound(request, reply, kernelOf(request.params), request.query)
       },
     )
 
@@ -92,8 +103,7 @@ export const btfRoutes =
       async (request, reply) => {
         const { distro = ANY, version = ANY, arch = ANY, release } = request.query
         const kernel = kernelOf({ distro, version, arch, release })
-        const record = await resolveBtf(context, request, kernel, choiceOf(request.query))
-        return await send(request, reply, record, request.query)
+        return await sendFound(request, reply, kernel, request.query)
       },
     )
 
@@ -157,15 +167,14 @@ export const btfRoutes =
         },
       },
       async (request, reply) => {
-        const { params, query } = request
-        const { btf, kernel } = await resolveBtf(
-          context,
-          request,
-          kernelOf(params),
-          choiceOf(query),
-        )
-        reply.header('cache-control', SHORT).type('text/plain; charset=utf-8')
-        return reply.send(`${btf.sha256}  ${kernel.release}.btf\n`)
+        const kernel = kernelOf(request.params)
+        const choice = choiceOf(request.query)
+        const record = await resolveBtf(context, request, kernel, choice)
+        return reply
+          .headers(foundHeaders(kernel, choice, record))
+          .header('cache-control', SHORT)
+          .type('text/plain; charset=utf-8')
+          .send(`${record.btf.sha256}  ${record.kernel.release}.btf\n`)
       },
     )
   }

@@ -6,7 +6,7 @@
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import Type from 'typebox'
 import { archiveArch, packTar, sha256Of } from '../../storage/index.ts'
 import { servedRecords } from '../cache/archives.ts'
@@ -20,6 +20,7 @@ import {
   bytes,
   ChoiceQuery,
   choiceOf,
+  foundHeaders,
   KNOWN,
   NO_BTF_FOR_OTHERS,
   problems,
@@ -61,18 +62,18 @@ export const onlineRoutes =
     await acceptUploads(app, context, form)
 
     for (const { prefix, newest } of MOUNTS) {
-      const recordFor = (request: FastifyRequest, query: Query): Promise<Available> => {
+      const recordFor = async (request: FastifyRequest, reply: FastifyReply, query: Query) => {
         const kernel = kernelOf({
           distro: query.distribution,
           version: query.distribution_version,
           arch: query.arch,
           release: query.kernel_version,
         })
-        const choice = choiceOf(query)
-        return resolveBtfForDropIn(context, request, kernel, {
-          ...choice,
-          newest: newest || choice.newest === true,
-        })
+        const asked = choiceOf(query)
+        const choice = { ...asked, newest: newest || asked.newest === true }
+        const record = await resolveBtfForDropIn(context, request, kernel, choice)
+        reply.headers(foundHeaders(kernel, choice, record))
+        return record
       }
 
       const list = memoizeFor(LIST_AGE, () => {
@@ -113,7 +114,7 @@ export const onlineRoutes =
           },
         },
         async (request, reply) => {
-          const record = await recordFor(request, request.query)
+          const record = await recordFor(request, reply, request.query)
           const { bytes, sha256 } = await context.archives.get(record)
           const tagged = { etag: `"${sha256}"`, cacheControl: SHORT }
           return sendBytes(request, reply, bytes, { ...tagged, type: ARCHIVE_TYPE })
@@ -147,7 +148,7 @@ export const onlineRoutes =
         async (request, reply) => {
           const signal = disconnectSignal(reply)
           const sent = await objects.open(await filesOf(request, 'bpf', form), signal)
-          const record = await recordFor(request, request.query)
+          const record = await recordFor(request, reply, request.query)
           const { btf, kernel } = record
           const stored = { sha256: btf.sha256, modules: moduleDigests(record) }
           const minimized = await objects.minimized(objects.interactive, stored, sent, signal)

@@ -15,6 +15,7 @@ import {
   bodies,
   ChoiceQuery,
   choiceOf,
+  foundHeaders,
   KNOWN,
   NO_BTF_FOR_OTHERS,
   problems,
@@ -98,14 +99,13 @@ export const archiveTreeRoutes =
           async (request, reply) => {
             const { file, ...name } = request.params
             const kernel = kernelOf({ ...name, release: releaseOf(file, ARCHIVE_SUFFIX) })
-            const choice = choiceOf(request.query)
-            const record = await resolveBtfForDropIn(context, request, kernel, {
-              ...choice,
-              newest: newest || choice.newest === true,
-            })
+            const asked = choiceOf(request.query)
+            const choice = { ...asked, newest: newest || asked.newest === true }
+            const record = await resolveBtfForDropIn(context, request, kernel, choice)
             const { bytes, sha256 } = await context.archives.get(record)
             const tagged = { etag: `"${sha256}"`, cacheControl: SHORT }
-            return sendBytes(request, reply, bytes, { ...tagged, type: ARCHIVE_TYPE })
+            const headers = foundHeaders(kernel, choice, record)
+            return sendBytes(request, reply, bytes, { ...tagged, headers, type: ARCHIVE_TYPE })
           },
         )
       }

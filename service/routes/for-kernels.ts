@@ -204,16 +204,17 @@ async function singleTarget(
   query: TargetQuery,
 ): Promise<TargetBtf | undefined> {
   const { kernel: text, digest: sha256, build, 'uname-version': unameVersion, ambiguous } = query
+  const { like, codename } = query
   const filtered = Object.keys(filterOf(query)).length > 0
   if (Number(text !== undefined) + Number(sha256 !== undefined) + Number(filtered) > 1)
     throw new ServiceError(
       'invalid_request',
       'conflicting parameters: give only one of kernel, digest, or filters',
     )
-  if (text === undefined && (build ?? unameVersion ?? ambiguous) !== undefined)
+  if (text === undefined && (build ?? unameVersion ?? ambiguous ?? like ?? codename) !== undefined)
     throw new ServiceError(
       'invalid_request',
-      'build, uname-version and ambiguous need the parameter kernel',
+      'build, uname-version, ambiguous, like and codename need the parameter kernel',
     )
   if (sha256 !== undefined) return { name: sha256, sha256, modules: [] }
   if (text === undefined) return undefined

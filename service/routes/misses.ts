@@ -5,7 +5,7 @@ import { KernelName } from '../../storage/index.ts'
 import type { Context } from '../http/context.ts'
 import { problems } from '../http/schema.ts'
 import { FilterQuery, filterOf } from '../kernel/filter.ts'
-import { findKnown } from '../kernel/lookup.ts'
+import { isFound } from '../kernel/lookup.ts'
 
 const Time = Type.String({ format: 'date-time' })
 
@@ -44,8 +44,7 @@ export const missRoutes =
         // kernels that have BTF by now are no longer misses
         const [found, missed] = [[], []] as (typeof listed)[]
         for (const miss of listed) {
-          const hasBtf = findKnown(catalog, miss.kernel).some(({ btf }) => btf)
-          ;(hasBtf ? found : missed)!.push(miss)
+          ;(isFound(catalog, miss.kernel) ? found : missed)!.push(miss)
         }
         for (const { kernel } of found!) misses.forget(kernel)
         return { misses: missed!.slice(0, request.query.limit), total: missed!.length }

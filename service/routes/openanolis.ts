@@ -5,13 +5,20 @@
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
+import { ANY } from '../../storage/index.ts'
 import { SHORT } from '../cache/btf-bodies.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
 import { resolveBtfForDropIn } from '../http/resolve.ts'
-import { bodies, ChoiceQuery, choiceOf, NO_BTF_FOR_OTHERS, problems } from '../http/schema.ts'
+import {
+  bodies,
+  ChoiceQuery,
+  choiceOf,
+  foundHeaders,
+  NO_BTF_FOR_OTHERS,
+  problems,
+} from '../http/schema.ts'
 import { sendBtf, sendFromCache } from '../http/send.ts'
-import { ANY } from '../kernel/lookup.ts'
 import { kernelOf, Segment } from '../kernel/name.ts'
 import { MOUNTS } from './btfhub.ts'
 
@@ -63,13 +70,18 @@ export const openAnolisRoutes =
             )
           const release = file.slice(PREFIX.length)
           const kernel = kernelOf({ distro: ANY, version: ANY, arch, release })
-          const choice = choiceOf(request.query)
-          const record = await resolveBtfForDropIn(context, request, kernel, {
-            ...choice,
-            newest: newest || choice.newest === true,
-          })
+          const asked = choiceOf(request.query)
+          const choice = { ...asked, newest: newest || asked.newest === true }
+          const record = await resolveBtfForDropIn(context, request, kernel, choice)
           const { sha256 } = record.btf
-          return await sendBtf(context, request, reply, { sha256 }, { cacheControl: SHORT })
+          const headers = foundHeaders(kernel, choice, record)
+          return await sendBtf(
+            context,
+            request,
+            reply,
+            { sha256 },
+            { cacheControl: SHORT, headers },
+          )
         },
       )
     }

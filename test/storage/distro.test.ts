@@ -40,6 +40,18 @@ t.test('namesOf returns the given name first, then the name by the rule', async 
     '"centos"/"7"': 'centos/7',
     "'ol'/'8.9'": 'ol/8',
     'fedora/""': 'fedora/rolling',
+    'amzn/2017.03': 'amzn/2018',
+    'rhel/8.6': 'rhel/8',
+    'sles/15': 'sles/15.0',
+    'sles/12': 'sles/12.0',
+    'sles_sap/12.1.0.1': 'sles/12.1',
+    'debian/forky': 'debian/sid',
+    'debian/testing': 'debian/sid',
+    'debian/trixie': 'debian/13',
+    'ubuntu/focal': 'ubuntu/20.04',
+    'arch/20240101.0.204074': 'arch/rolling',
+    'opensuse-tumbleweed/20240823': 'opensuse-tumbleweed/rolling',
+    'kali/2025.4': 'kali/rolling',
   }
   for (const [given, kept] of Object.entries(rules))
     t.same(named(...(given.split('/') as [string, string])), [given, kept], given)
@@ -54,6 +66,7 @@ t.test('every VERSION_ID of a stored version leads back to it', async (t) => {
     t.ok(ids.length > 0, name)
     for (const id of ids) t.equal(named(distro, id).at(-1), name, id)
   }
+  t.same(versionIdsOf({ distro: 'sles', version: '15.0' }), ['15'], 'the first release has no .0')
   t.equal(versionIdsOf({ distro: 'rhel', version: '99' }), undefined, 'not known')
   t.same(versionIdsOf({ distro: 'rhel', version: '8.6' }), ['8.6'], 'a VERSION_ID already')
 })

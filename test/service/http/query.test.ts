@@ -93,7 +93,7 @@ t.test('the error lists the parameters that the route takes', async (t) => {
   const detailOf = async (path: string) => (await ask(`${url}${path}`)).json?.detail
   t.equal(
     await detailOf('/v1/btf/a/b/c/d?buidl=00'),
-    'unknown query parameter "buidl"; this route takes build, uname-version, ambiguous, dialect, modules',
+    'unknown query parameter "buidl"; this route takes build, uname-version, ambiguous, like, codename, dialect, modules',
   )
   t.match(await detailOf('/v1/btf?relase=6.1'), /"relase"; this route takes release, distro, /)
   t.equal(
