@@ -19,7 +19,7 @@ import {
 } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import type { OnEvent } from '../event.ts'
-import { failureOf } from '../failure.ts'
+import { failureOf, messageOf } from '../failure.ts'
 import type { DownloadRetryOptions } from '../packages/download.ts'
 import { findMirror, type Mirror } from '../sources/mirror.ts'
 import type { KernelPackage, Source } from '../sources/source.ts'
@@ -188,16 +188,26 @@ async function readTarget(
   const [source, name] = [target.source.id, nameOfTarget(target)]
   const suite = `${name}-${target.arch}`
   const about = { source, suite: name, arch: target.arch }
+  let refused: { entries: number; message: string } | undefined
   try {
     const found = await discover(target, mirror, filter, {
       signal,
       ...shared,
+      onRefused(error) {
+        refused ??= { entries: 0, message: messageOf(error) }
+        refused.entries++
+      },
       embedded,
       ...(cache && { cache }),
       ...(retry && { retry }),
     })
     if (!dryRun) await store.delete(sourceFailureKey(source, suite))
-    onEvent?.({ event: 'discovered', ...about, packages: found.length })
+    onEvent?.({
+      event: 'discovered',
+      ...about,
+      packages: found.length,
+      ...(refused && { refused }),
+    })
     return found
   } catch (error) {
     signal?.throwIfAborted()

@@ -25,6 +25,7 @@ import {
 } from '../sources/source.ts'
 import { type AptOptions, type AptSuite, readPackages, type Stanza } from './apt.ts'
 import { readListing } from './directory-index.ts'
+import { usableEntries } from './entries.ts'
 import { readLaunchpad } from './launchpad.ts'
 import { readFromMirrors } from './mirror-list.ts'
 import { readRpmMd, trustOf } from './rpm-md.ts'
@@ -197,8 +198,8 @@ async function fromApt({
 }: IndexQuery<AptSource>): Promise<FoundPackage[]> {
   const suite = suiteOf(target, mirror)
   const stanzas = await readPackages(suite, (name) => naming({ name }) !== undefined, options)
-  return stanzas.map((stanza) => {
-    const { sha256, ...rest } = packageOf(stanza, suite.base)
+  const packages = usableEntries(stanzas, (stanza) => packageOf(stanza, suite.base), options)
+  return packages.map(({ sha256, ...rest }) => {
     const named = naming({ name: rest.name })!
     return { ...named, ...rest, ...sha256Sum(sha256), trust: 'index', format: 'deb' }
   })
@@ -209,10 +210,16 @@ async function fromRpmMd(query: IndexQuery<RpmMdSource>): Promise<FoundPackage[]
   const { source, repository } = target
   const url = baseOf(target, mirror)
   const keyrings = keyringsOf(source, target.version)
+  const architecture = source.architectures[target.arch]!
+  const { access: _, ...open } = options
   const read = (base: string) =>
-    readRpmMd({ base, keyrings, signed: source.signed ?? false }, rules, options)
+    readRpmMd(
+      { base, keyrings, signed: source.signed ?? false },
+      rules,
+      new URL(base).origin === new URL(url).origin ? options : open, // a list of mirrors names other servers
+    )
   const { packages, trust } = await (repository.list
-    ? readFromMirrors(url, options, read)
+    ? readFromMirrors({ url, architecture, plain: repository.list === 'plain' }, options, read)
     : read(url))
   const keys = trust === 'index' ? {} : await keysOf(keyrings)
   return packages.flatMap(({ epoch, version, revision, ...rest }) => {

@@ -93,8 +93,8 @@ const RpmMdSource = Type.Object({
       ...Repository,
       name: Name,
       url: Url,
-      /** the URL leads to a list of mirrors */
-      list: Type.Optional(Type.Boolean()),
+      /** the URL leads to a list of mirrors; `plain`: the list came over TLS, but may name mirrors without TLS */
+      list: Type.Optional(Type.Union([Type.Boolean(), Type.Literal('plain')])),
     }),
   ),
 })
