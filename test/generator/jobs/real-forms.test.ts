@@ -5,7 +5,9 @@ import t, { type Test } from 'tap'
 import type { GenerateEvent, GenerateOptions } from '../../../generator/index.ts'
 import { parseSource, type Source } from '../../../generator/sources/source.ts'
 import { SOURCES } from '../../../generator/sources/sources.ts'
+import { makeSuite } from '../../helpers/apt-archive.ts'
 import { serveDirectory } from '../../helpers/file-server.ts'
+import { makePackage } from '../../helpers/package.ts'
 import { makeRpm, type RpmOptions } from '../../helpers/rpm.ts'
 import { editPrimary, makeRpmRepository, signRepomd } from '../../helpers/rpm-repository.ts'
 import { makeRunDirectory } from '../../helpers/run-directory.ts'
@@ -135,4 +137,39 @@ t.test('Amazon Linux 1 has mirrors without TLS, whose packages are signed', asyn
   const { summary, records } = await generateFrom(t, row)
   t.match(summary, { published: 1, sourcesFailed: 0 })
   t.match(records, [{ version: '2018', release, authenticated: 'header' }])
+})
+
+t.test('Ubuntu has suites without InRelease beside suites with it', async (t) => {
+  const root = t.testdir({})
+  const signer = makeSigner(t)
+  const { url } = await serveDirectory(t, root)
+  const versions = { '20.04': SOURCES.get('ubuntu')!.versions['20.04']! }
+  const row = rowOf('ubuntu', '20.04', {
+    mirror: url,
+    keyrings: [signer.keyring],
+    versions,
+    minSize: 0,
+  })
+  const kernels = { focal: '5.4.0-26-generic', 'focal-updates': '5.4.0-42-generic' }
+  for (const [suite, release] of Object.entries(kernels)) {
+    const image = join(root, 'vmlinux')
+    makeVmlinux(image, { release, machine: 'x86_64' })
+    const name = `linux-image-unsigned-${release}-dbgsym`
+    const files = { [`usr/lib/debug/boot/vmlinux-${release}`]: image }
+    const version = `${release.replace('-generic', '')}.1`
+    const options = { name, version, release, architecture: 'amd64', files }
+    makeSuite(root, {
+      suite,
+      architecture: 'amd64',
+      components: { main: [makePackage(root, undefined, options)], universe: [] },
+      signer,
+      detached: suite === 'focal',
+    })
+  }
+  const { summary, records } = await generateFrom(t, row)
+  t.match(summary, { published: 2, sourcesFailed: 0 })
+  t.match(
+    records.map(({ release, authenticated }) => [release, authenticated]).sort(),
+    Object.values(kernels).map((release) => [release, 'index']),
+  )
 })
