@@ -6,6 +6,7 @@
 import {
   canonicalArch,
   type Failure,
+  type FailureCode,
   type KernelFilter,
   mapConcurrent,
   matchGlob,
@@ -37,6 +38,9 @@ import {
 
 /** Indexes that are read at once. */
 const CONCURRENCY = 4
+
+/** Errors of an optional repository that mean that there is none. */
+const SKIPPED_ERRORS: readonly FailureCode[] = ['no_access', 'not_found_upstream']
 
 export interface PackageSearchOptions {
   /** keeps the failures of sources */
@@ -212,6 +216,10 @@ async function readTarget(
   } catch (error) {
     signal?.throwIfAborted()
     if (!(error instanceof GeneratorError)) throw error
+    if (target.repository.optional && SKIPPED_ERRORS.includes(error.code)) {
+      if (!dryRun) await store.delete(sourceFailureKey(source, suite))
+      return []
+    }
     const failure = failureOf(error, 1)
     const url = showable(baseOf(target, mirror))
     if (!dryRun) await putSourceFailure(store, { schema: 1, source, suite, url, failure })

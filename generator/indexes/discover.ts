@@ -14,11 +14,14 @@ import type { Mirror } from '../sources/mirror.ts'
 import { fill, type Named, type NamingRule, namingOf, type PackageName } from '../sources/naming.ts'
 import {
   type AptSource,
+  isEndOfLife,
   type KernelPackage,
   keyringsOf,
   type LaunchpadSource,
   type ListingSource,
+  mirrorsOf,
   nameOfRepository,
+  type RepositoryAccess,
   type RpmMdSource,
   type SnapshotSource,
   type Source,
@@ -27,7 +30,7 @@ import { type AptOptions, type AptSuite, readPackages, type Stanza } from './apt
 import { readListing } from './directory-index.ts'
 import { usableEntries } from './entries.ts'
 import { readLaunchpad } from './launchpad.ts'
-import { readFromMirrors } from './mirror-list.ts'
+import { firstMirror, readFromMirrors } from './mirror-list.ts'
 import { readRpmMd, trustOf } from './rpm-md.ts'
 import { readSnapshot } from './snapshot.ts'
 
@@ -77,25 +80,51 @@ const REPOSITORY_NAME = /^[a-z0-9-]+$/
 export const needsMirror = ({ repository }: IndexTarget): boolean =>
   'url' in repository && REPOSITORY_NAME.test(repository.url)
 
-/** The URL of a target's repository, without a trailing slash. */
-export function baseOf({ source, version, repository, arch }: IndexTarget, mirror: Mirror): string {
+/** The URL of a target's repository on its first mirror, without a trailing slash and without a token. */
+export function baseOf(target: IndexTarget, mirror: Mirror): string {
+  return urlOf(target, mirror).replace(/\/*(\?.*)?$/s, '')
+}
+
+/** The URL of a target's repository with its token, which is its query. */
+function urlOf({ source, version, repository, arch }: IndexTarget, mirror: Mirror): string {
   const template = 'url' in repository ? repository.url : ''
   if (REPOSITORY_NAME.test(template)) return mirror(template)
-  const parts = { mirror: source.mirror, version, arch: source.architectures[arch] }
-  return (fill(template, parts) ?? template).replace(/\/+$/, '')
+  const parts = { mirror: mirrorsOf(source)[0], version, arch: source.architectures[arch] }
+  return fill(template, parts) ?? template
+}
+
+/** A target on each of its mirrors, the best first. */
+export function targetsOnMirrors<S extends Source>(
+  target: IndexTarget<S>,
+): [IndexTarget<S>, ...IndexTarget<S>[]] {
+  const { source, repository } = target
+  const [best, ...others] = mirrorsOf(source)
+  if (best === undefined || !('url' in repository && repository.url.startsWith('{mirror}')))
+    return [target]
+  const on = (mirror: string) => ({ ...target, source: { ...source, mirror } })
+  return [on(best), ...others.map(on)]
+}
+
+/** The files that open the repositories of a source, and the tokens that their URLs have. */
+export function accessOf(source: Source): RepositoryAccess | undefined {
+  const urls = indexTargetsOf(source, {}, true)
+    .flatMap(targetsOnMirrors)
+    .map((target) => urlOf(target, (repository) => repository))
+    .filter((url) => url.includes('?'))
+  return source.access || urls.length > 0 ? { ...source.access, urls } : undefined
 }
 
 /** The apt suite of a target. */
 export function suiteOf(target: IndexTarget<AptSource>, mirror: Mirror): AptSuite {
   const { source, repository, arch } = target
-  const { components, keyrings, endOfLife = false } = source
+  const { components, keyrings } = source
   return {
     base: baseOf(target, mirror),
     suite: repository.suite,
     components,
     architecture: source.architectures[arch]!,
     keyrings,
-    endOfLife,
+    endOfLife: isEndOfLife(source, target.version),
   }
 }
 
@@ -148,15 +177,17 @@ export async function discover(
     if (matchesFilter(kernel, rest)) others?.add(kernel.release)
     return undefined
   }
-  const access = source.access && { access: source.access }
+  const access = accessOf(source)
   const rules = [...debug, ...images]
-  const found = await queryIndex({
-    target,
-    mirror,
-    rules,
-    naming,
-    options: { ...options, ...access },
-  })
+  const found = await firstMirror(targetsOnMirrors(target), (target) =>
+    queryIndex({
+      target,
+      mirror,
+      rules,
+      naming,
+      options: { ...options, ...(access && { access }) },
+    }),
+  )
   return found
     .filter(({ size, image }) => image || size === undefined || size >= (source.minSize ?? 0))
     .map(({ release, machine, ...rest }) => ({
@@ -211,10 +242,11 @@ async function fromRpmMd(query: IndexQuery<RpmMdSource>): Promise<FoundPackage[]
   const url = baseOf(target, mirror)
   const keyrings = keyringsOf(source, target.version)
   const architecture = source.architectures[target.arch]!
+  const endOfLife = isEndOfLife(source, target.version)
   const { access: _, ...open } = options
   const read = (base: string) =>
     readRpmMd(
-      { base, keyrings, signed: source.signed ?? false },
+      { base, keyrings, signed: source.signed ?? false, endOfLife },
       rules,
       new URL(base).origin === new URL(url).origin ? options : open, // a list of mirrors names other servers
     )

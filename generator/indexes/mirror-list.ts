@@ -32,9 +32,9 @@ export async function readFromMirrors<T>(
 }
 
 /** Returns the result of `read` for the first mirror that works. Errors: those of `read`; if none works, the first. */
-export async function firstMirror<T>(
-  [best, ...others]: readonly [string, ...string[]],
-  read: (mirror: string) => Promise<T>,
+export async function firstMirror<M, T>(
+  [best, ...others]: readonly [M, ...M[]],
+  read: (mirror: M) => Promise<T>,
 ): Promise<T> {
   try {
     return await read(best)

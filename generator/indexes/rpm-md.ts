@@ -42,6 +42,8 @@ export interface RpmRepository {
   keyrings: readonly string[]
   /** repomd.xml is always signed: without its signature it is rejected */
   signed: boolean
+  /** it gets no updates: a key that has expired since is accepted if it was valid when it signed */
+  endOfLife?: boolean
 }
 
 export interface RpmPackage {
@@ -79,7 +81,7 @@ export const trustOf = (url: string): Trust => (url.startsWith('http:') ? 'none'
 
 /** Returns whether repomd.xml is signed. Errors: `invalid_signature` and others if the signature does not verify. */
 async function verify(
-  { keyrings, signed }: RpmRepository,
+  { keyrings, signed, endOfLife = false }: RpmRepository,
   url: string,
   repomd: Buffer,
   options: IndexOptions,
@@ -98,7 +100,7 @@ async function verify(
       )
     return false
   }
-  await verifyDetached(signature, repomd, { keyrings, signal: options.signal })
+  await verifyDetached(signature, repomd, { keyrings, endOfLife, signal: options.signal })
   return true
 }
 

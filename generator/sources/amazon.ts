@@ -23,6 +23,10 @@ export const AMAZON_SOURCES: readonly Source[] = [
       'RPM-GPG-KEY-amazon-linux-{version}',
       'RPM-GPG-KEY-amazon-ga',
     ),
+    fingerprints: [
+      '99E617FE5DB527C0D8BD5F8E11CF1F95C87F5B1A',
+      'B21C50FA44A99720EAA72F7FE951904AD832C631',
+    ],
     versions: {
       2018: [
         {

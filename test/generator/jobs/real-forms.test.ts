@@ -173,3 +173,39 @@ t.test('Ubuntu has suites without InRelease beside suites with it', async (t) =>
     Object.values(kernels).map((release) => [release, 'index']),
   )
 })
+
+t.test(
+  'openSUSE Leap at its end of life is signed by an expired key, and comes from the first mirror that works',
+  async (t) => {
+    const root = t.testdir({})
+    const { url } = await serveDirectory(t, root)
+    const signer = makeSigner(t, { lapsed: true })
+    const mirror = ['http://127.0.0.1:1', `${url}/gone`, `${url}/pub/opensuse`]
+    const row = (version: string) =>
+      rowOf('opensuse-leap', version, { mirror, keyrings: [signer.keyring] })
+    const release = '4.12.14-lp151.28.91-default'
+    const name = {
+      name: 'kernel-default-debuginfo',
+      version: '4.12.14',
+      release: 'lp151.28.91.1',
+    }
+    const packages = [kernelRpm(root, release, row('15.1'), name)]
+    const debug = join(root, 'pub/opensuse/debug')
+    makeRpmRepository(join(debug, 'distribution/leap/15.1/repo/oss'), { signer })
+    makeRpmRepository(join(debug, 'update/leap/15.1/oss'), { packages, signer })
+    const { summary, records } = await generateFrom(t, row('15.1'))
+    t.match(summary, { published: 1, failed: {}, sourcesFailed: 0 })
+    t.match(records, [{ version: '15.1', release, authenticated: 'index' }])
+    t.match(records[0]?.url, `${mirror[2]}/debug/update/leap/15.1/oss/Packages/`)
+
+    for (const path of [
+      'distribution/leap/15.6/repo/oss',
+      'update/leap/15.6/oss',
+      'update/leap/15.6/sle',
+    ])
+      makeRpmRepository(join(debug, path), { packages, signer })
+    const current = await generateFrom(t, row('15.6'))
+    t.match(current.summary, { published: 0, sourcesFailed: 3 }, 'but not a version with updates')
+    t.match(current.failures, [{ failure: { code: 'expired_signature' } }])
+  },
+)
