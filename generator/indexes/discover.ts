@@ -2,6 +2,7 @@
 import {
   canonicalArch,
   compareVersions,
+  isGlob,
   type KernelFilter,
   matchesFilter,
   valuesOf,
@@ -11,7 +12,14 @@ import { GeneratorError } from '../error.ts'
 import { findKeyrings } from '../signature.ts'
 import { fileBelow } from '../sources/location.ts'
 import type { Mirror } from '../sources/mirror.ts'
-import { fill, type Named, type NamingRule, namingOf, type PackageName } from '../sources/naming.ts'
+import {
+  fill,
+  type Named,
+  type NamingRule,
+  namesOfRelease,
+  namingOf,
+  type PackageName,
+} from '../sources/naming.ts'
 import {
   type AptSource,
   isEndOfLife,
@@ -143,12 +151,18 @@ interface IndexQuery<S extends Source> {
   rules: readonly NamingRule[]
   /** The kernel that a package's name stands for; undefined for unwanted packages. */
   naming(name: PackageName): NamedPackage | undefined
+  /** exact releases, if the filter names no others */
+  releases?: readonly string[] | undefined
+  /** how many packages are needed: the newest */
+  limit?: number | undefined
   options: AptOptions
 }
 
 export interface DiscoverOptions extends AptOptions {
   /** also find kernel images */
   embedded?: boolean
+  /** how many packages are needed: an index may leave out older ones where their details cost requests */
+  limit?: number | undefined
   /** gets the releases of packages that match the rest of the filter only */
   others?: Set<string>
 }
@@ -158,7 +172,7 @@ export async function discover(
   target: IndexTarget,
   mirror: Mirror,
   filter: KernelFilter,
-  { embedded = false, others, ...options }: DiscoverOptions = {},
+  { embedded = false, others, limit, ...options }: DiscoverOptions = {},
 ): Promise<KernelPackage[]> {
   const { source, version, arch, repository } = target
   const debug = repository.images ? [] : source.packages
@@ -178,6 +192,7 @@ export async function discover(
     return undefined
   }
   const access = accessOf(source)
+  const releases = exactReleases(filter)
   const rules = [...debug, ...images]
   const found = await firstMirror(targetsOnMirrors(target), (target) =>
     queryIndex({
@@ -185,6 +200,8 @@ export async function discover(
       mirror,
       rules,
       naming,
+      releases,
+      limit,
       options: { ...options, ...(access && { access }) },
     }),
   )
@@ -196,6 +213,16 @@ export async function discover(
       kernel: kernelOf(release, machine),
       vmlinux: pathsIn(source, rest).map((path) => path.replaceAll('{release}', () => release)),
     }))
+}
+
+/** Releases that are cheaper to ask for one by one than in a list of all. */
+const MAX_EXACT = 20
+
+/** The releases of a filter; undefined if it has none, or patterns, or too many to ask for them one by one. */
+export function exactReleases({ release }: KernelFilter): readonly string[] | undefined {
+  if (release === undefined) return undefined
+  const releases = valuesOf(release)
+  return releases.length <= MAX_EXACT && !releases.some(isGlob) ? releases : undefined
 }
 
 const pathsIn = ({ vmlinux, vmlinuz = [] }: Source, { image }: { image?: boolean }) =>
@@ -277,12 +304,19 @@ async function fromListing(query: IndexQuery<ListingSource>): Promise<FoundPacka
 }
 
 async function fromLaunchpad(query: IndexQuery<LaunchpadSource>): Promise<FoundPackage[]> {
-  const { target, mirror, naming, options } = query
+  const { target, mirror, naming, rules, releases, limit, options } = query
   const { source, repository } = target
   const api = baseOf(target, mirror)
   const architecture = source.architectures[target.arch]!
   const series = { api, series: repository.series, architecture, hosts: source.hosts }
-  const packages = await readLaunchpad(series, (name) => naming({ name }) !== undefined, options)
+  const names = releases?.map((release) => namesOfRelease(rules, release))
+  const { minSize = 0 } = source
+  const search = { naming: (name: string) => naming({ name }), minSize }
+  const packages = await readLaunchpad(
+    series,
+    { ...search, ...(names && { names }), ...(limit !== undefined && { limit }) },
+    options,
+  )
   return packages.map(({ sha256, ...rest }) => {
     const named = naming({ name: rest.name })!
     return { ...named, ...rest, ...sha256Sum(sha256), trust: trustOf(api), format: 'deb' }

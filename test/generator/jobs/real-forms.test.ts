@@ -7,6 +7,7 @@ import { parseSource, type Source } from '../../../generator/sources/source.ts'
 import { SOURCES } from '../../../generator/sources/sources.ts'
 import { makeSuite } from '../../helpers/apt-archive.ts'
 import { serveDirectory } from '../../helpers/file-server.ts'
+import { startLaunchpad } from '../../helpers/launchpad-server.ts'
 import { makePackage } from '../../helpers/package.ts'
 import { makeRpm, type RpmOptions } from '../../helpers/rpm.ts'
 import { editPrimary, makeRpmRepository, signRepomd } from '../../helpers/rpm-repository.ts'
@@ -207,5 +208,43 @@ t.test(
     const current = await generateFrom(t, row('15.6'))
     t.match(current.summary, { published: 0, sourcesFailed: 3 }, 'but not a version with updates')
     t.match(current.failures, [{ failure: { code: 'expired_signature' } }])
+  },
+)
+
+t.test(
+  "a run for one release asks Launchpad for it only if Ubuntu's archive lacks it",
+  async (t) => {
+    const root = t.testdir({})
+    const signer = makeSigner(t)
+    const debOf = (release: string) => {
+      const image = join(root, 'vmlinux')
+      makeVmlinux(image, { release, machine: 'x86_64' })
+      const name = `linux-image-unsigned-${release}-dbgsym`
+      const files = { [`usr/lib/debug/boot/vmlinux-${release}`]: image }
+      const version = `${release.replace('-generic', '')}.1`
+      const options = { name, version, release, architecture: 'amd64', files }
+      return { name, version, file: makePackage(root, undefined, options) }
+    }
+    const [kept, gone] = ['5.4.0-42-generic', '5.4.0-41-generic'] as const
+    const components = { main: [debOf(kept).file], universe: [] }
+    for (const suite of ['focal', 'focal-updates'])
+      makeSuite(root, { suite, architecture: 'amd64', components, signer })
+    const launchpad = await startLaunchpad(t, [debOf(kept), debOf(gone)])
+    const versionsOf = (id: string) => ({ '20.04': SOURCES.get(id)!.versions['20.04'] })
+    const archive = { mirror: `file://${root}`, keyrings: [signer.keyring], minSize: 0 }
+    const sources = [
+      rowOf('ubuntu', '20.04', { ...archive, versions: versionsOf('ubuntu') }),
+      rowOf('ubuntu-launchpad', '20.04', { mirror: `${launchpad.url}/devel`, minSize: 0 }),
+    ]
+    const run = async (release: string) => {
+      const runDirectory = await makeRunDirectory(t)
+      const filter = { distro: 'ubuntu', version: '20.04', arch: 'x86_64', release }
+      launchpad.requests.splice(0)
+      const { published } = await runDirectory.run({ sources }, { filter })
+      return { published, requests: launchpad.requests.length }
+    }
+    t.same(await run(kept), { published: 1, requests: 0 })
+    t.same(await run(gone), { published: 1, requests: 3 }, 'name, file, and the package')
+    t.same(await run('5.4.0-4?-generic'), { published: 1, requests: 0 }, 'not for a pattern')
   },
 )
