@@ -31,7 +31,15 @@ export interface Instead {
 export type OnJobEvent = (event: JobEvent) => void
 
 export type GenerateEvent =
-  | { event: 'discovered'; source: string; suite: string; arch: string; packages: number }
+  /** `refused`: entries of the index that are invalid and were left out, and why the first one was */
+  | {
+      event: 'discovered'
+      source: string
+      suite: string
+      arch: string
+      packages: number
+      refused?: { entries: number; message: string }
+    }
   | { event: 'source-failed'; source: string; suite: string; arch: string; failure: Failure }
   | { event: 'planned'; jobs: number; skipped: number; postponed: number }
   /** the connection to Redis is lost or back, or no worker takes jobs from the queue */

@@ -15,7 +15,7 @@ export type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './s
 export { archiveArch, canonicalArch } from './arch.ts'
 export { countedNameOf, type KernelHints, mayRebuild, parentsOf } from './derivative.ts'
 export { ANY, namesOf, versionIdsOf } from './distro.ts'
-export { matchGlob } from './glob.ts'
+export { isGlob, matchGlob } from './glob.ts'
 export { Kernel, type KernelFilter, KernelName, valuesOf, type Wanted } from './kernel.ts'
 export {
   blobKey,

@@ -1,17 +1,24 @@
 /*
- * apt repositories (apt-ftparchive(1), https://wiki.debian.org/DebianRepository/Format): InRelease is signed and has
- * the digest of each Packages file, which has the digest of each package. Unsigned repositories are rejected.
+ * apt repositories (apt-ftparchive(1), https://wiki.debian.org/DebianRepository/Format): InRelease, or Release with the
+ * signature Release.gpg, is signed and has the digest of each Packages file, which has the digest of each package.
+ * Unsigned repositories are rejected.
  */
 
 import { Readable } from 'node:stream'
 import { showable } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import { type Compression, capped, decompress } from '../packages/decompress.ts'
-import { readKeyrings, verifyClearSigned } from '../signature.ts'
+import {
+  readKeyrings,
+  type SignatureTrust,
+  verifyClearSigned,
+  verifyDetached,
+} from '../signature.ts'
 import { type IndexOptions, readExact, readIndex } from './index-cache.ts'
 
-/** Bytes of InRelease, of a Packages file as it is sent, and decompressed (Debian's has 50 MB). */
+/** Bytes of InRelease or Release, of Release.gpg, of a Packages file as it is sent, and decompressed (Debian's has 50 MB). */
 const MAX_RELEASE = 8 * 1024 * 1024
+const MAX_SIGNATURE = 64 * 1024
 const MAX_PACKAGES = 256 * 1024 * 1024
 const MAX_DECOMPRESSED = 4 * 1024 ** 3
 /** characters */
@@ -76,16 +83,48 @@ export interface Release {
   byHash: boolean
 }
 
-async function readRelease(
-  { base, suite, keyrings, endOfLife = false }: AptSuite,
-  options: AptOptions,
-): Promise<Release> {
-  const url = `${base}/dists/${suite}/InRelease`
-  const { signal } = options
+async function readRelease(suite: AptSuite, options: AptOptions): Promise<Release> {
+  const { keyrings, endOfLife = false } = suite
+  const directory = `${suite.base}/dists/${suite.suite}`
+  const trust = { keyrings, endOfLife, signal: options.signal }
   await readKeyrings(keyrings) // fails before the download if there is no key
-  const document = await readIndex(url, MAX_RELEASE, options)
-  const text = await verifyClearSigned(document, { keyrings, endOfLife, signal })
+  const { url, text } = await readSignedRelease(directory, trust, options)
   return parseRelease(text, url, endOfLife ? undefined : (options.now ?? new Date()))
+}
+
+/** Reads the text of InRelease, or else of Release with Release.gpg: old suites have only these (apt does the same). */
+async function readSignedRelease(
+  directory: string,
+  trust: SignatureTrust,
+  options: AptOptions,
+): Promise<{ url: string; text: string }> {
+  const [inline, plain] = [`${directory}/InRelease`, `${directory}/Release`]
+  try {
+    const document = await readIndex(inline, MAX_RELEASE, options)
+    return { url: inline, text: await verifyClearSigned(document, trust) }
+  } catch (error) {
+    const release = isMissing(error) && (await readIfThere(plain, MAX_RELEASE, options))
+    if (!release) throw error
+    const signature = await readIfThere(`${plain}.gpg`, MAX_SIGNATURE, options)
+    if (!signature)
+      throw new GeneratorError('invalid_signature', `${showable(plain)}: Release.gpg is missing`)
+    await verifyDetached(signature, release, trust)
+    return { url: plain, text: release.toString('utf8') }
+  }
+}
+
+const isMissing = (error: unknown): boolean =>
+  error instanceof GeneratorError && error.code === 'not_found_upstream'
+
+async function readIfThere(
+  url: string,
+  limit: number,
+  options: AptOptions,
+): Promise<Buffer | undefined> {
+  return await readIndex(url, limit, options).catch((error) => {
+    if (isMissing(error)) return undefined
+    throw error
+  })
 }
 
 /**

@@ -6,6 +6,7 @@
 import {
   canonicalArch,
   type Failure,
+  type FailureCode,
   type KernelFilter,
   mapConcurrent,
   matchGlob,
@@ -19,15 +20,16 @@ import {
 } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import type { OnEvent } from '../event.ts'
-import { failureOf } from '../failure.ts'
+import { failureOf, messageOf } from '../failure.ts'
 import type { DownloadRetryOptions } from '../packages/download.ts'
 import { findMirror, type Mirror } from '../sources/mirror.ts'
 import type { KernelPackage, Source } from '../sources/source.ts'
-import { sourcesFor } from '../sources/sources.ts'
+import { ALL_SOURCES, sourcesFor } from '../sources/sources.ts'
 import {
   baseOf,
   type DiscoverOptions,
   discover,
+  exactReleases,
   type IndexTarget,
   indexTargetsOf,
   nameOfTarget,
@@ -38,12 +40,17 @@ import {
 /** Indexes that are read at once. */
 const CONCURRENCY = 4
 
+/** Errors of an optional repository that mean that there is none. */
+const SKIPPED_ERRORS: readonly FailureCode[] = ['no_access', 'not_found_upstream']
+
 export interface PackageSearchOptions {
   /** keeps the failures of sources */
   store: Store
   /** write nothing to the store */
   dryRun?: boolean
   filter?: KernelFilter
+  /** how many packages are needed: the newest (default: all) */
+  newest?: number
   /** also find kernel images: if they have BTF, the debug info is not needed */
   embedded?: boolean
   /** the known sources (default: the source table) */
@@ -72,12 +79,62 @@ export interface PackageSearch {
   mismatch?: SourceMismatch
 }
 
-/** Finds the packages of the sources that match a filter. Errors: those of the store, and the signal's reason. */
+/**
+ * Finds the packages of the sources that match a filter. An exact release that the sources lack is then asked for by
+ * name, as `findNamedReleases` does. Errors: those of the store, and the signal's reason.
+ */
 export async function findPackages(options: PackageSearchOptions): Promise<PackageSearch> {
   const { embedded = false, source } = options
   const filter = canonicalFilter(options.filter ?? {})
   const sources = sourcesFor(filter, options.sources, source)
   const targets = sources.flatMap((source) => indexTargetsOf(source, filter, embedded))
+  const first = await readTargets(targets, filter, options)
+  const found = new Set(first.packages.map(({ kernel }) => kernel.release))
+  const missing = exactReleases(filter)?.filter((release) => !found.has(release)) ?? []
+  const named =
+    missing.length > 0
+      ? await findNamedReleases({ ...options, filter: { ...filter, release: missing } }, sources)
+      : NOTHING
+  const packages = newestFirst([...first.packages, ...named.packages])
+  const failures = [...first.failures, ...named.failures]
+  const isWhole = failures.length === 0 && !options.drain?.aborted
+  const mismatch = isWhole ? explainNoRelease(filter, packages, first.others) : undefined
+  const indexes = targets.length + named.indexes
+  return { packages, failures, indexes, ...(mismatch && { mismatch }) }
+}
+
+const NOTHING: PackageSearch = { packages: [], failures: [], indexes: 0 }
+
+/**
+ * Finds the packages of exact releases in the sources that answer for one name at the cost of a few requests: Launchpad
+ * has what has left Ubuntu's archive. The filter must name the distribution and its version. `read`: sources that have
+ * been read. Errors: as `findPackages`.
+ */
+export async function findNamedReleases(
+  options: PackageSearchOptions,
+  read: readonly Source[] = [],
+): Promise<PackageSearch> {
+  const { source, sources = ALL_SOURCES } = options
+  const filter = canonicalFilter(options.filter ?? {})
+  const { distro, version } = filter
+  if (distro === undefined || version === undefined || !exactReleases(filter)) return NOTHING
+  const named = sources.filter(
+    (one) =>
+      one.protocol === 'launchpad' &&
+      !read.includes(one) &&
+      (source === undefined || valuesOf(source).includes(one.id)),
+  )
+  const targets = named.flatMap((source) => indexTargetsOf(source, filter))
+  const { packages, failures } = await readTargets(targets, filter, options)
+  return { packages, failures, indexes: targets.length }
+}
+
+/** Reads indexes; `others` are the releases that match the rest of the filter only. */
+async function readTargets(
+  targets: readonly IndexTarget[],
+  filter: KernelFilter,
+  options: PackageSearchOptions,
+): Promise<Pick<PackageSearch, 'packages' | 'failures'> & { others: ReadonlySet<string> }> {
   const mirror: Mirror = targets.some(needsMirror)
     ? await findMirror(options.mirror)
     : (repository) => repository
@@ -87,9 +144,7 @@ export async function findPackages(options: PackageSearchOptions): Promise<Packa
   )
   const packages = newestFirst(results.flatMap((result) => ('code' in result ? [] : result)))
   const failures = results.filter((result) => 'code' in result)
-  const isWhole = failures.length === 0 && !options.drain?.aborted
-  const mismatch = isWhole ? explainNoRelease(filter, packages, shared.others) : undefined
-  return { packages, failures, indexes: targets.length, ...(mismatch && { mismatch }) }
+  return { packages, failures, others: shared.others }
 }
 
 /** Finds the first release of a filter that no package has. */
@@ -183,25 +238,41 @@ async function readTarget(
     signal,
     onEvent,
     embedded = false,
+    newest: limit,
   }: PackageSearchOptions,
 ): Promise<KernelPackage[] | Failure> {
   const [source, name] = [target.source.id, nameOfTarget(target)]
   const suite = `${name}-${target.arch}`
   const about = { source, suite: name, arch: target.arch }
+  let refused: { entries: number; message: string } | undefined
   try {
     const found = await discover(target, mirror, filter, {
       signal,
       ...shared,
+      limit,
+      onRefused(error) {
+        refused ??= { entries: 0, message: messageOf(error) }
+        refused.entries++
+      },
       embedded,
       ...(cache && { cache }),
       ...(retry && { retry }),
     })
     if (!dryRun) await store.delete(sourceFailureKey(source, suite))
-    onEvent?.({ event: 'discovered', ...about, packages: found.length })
+    onEvent?.({
+      event: 'discovered',
+      ...about,
+      packages: found.length,
+      ...(refused && { refused }),
+    })
     return found
   } catch (error) {
     signal?.throwIfAborted()
     if (!(error instanceof GeneratorError)) throw error
+    if (target.repository.optional && SKIPPED_ERRORS.includes(error.code)) {
+      if (!dryRun) await store.delete(sourceFailureKey(source, suite))
+      return []
+    }
     const failure = failureOf(error, 1)
     const url = showable(baseOf(target, mirror))
     if (!dryRun) await putSourceFailure(store, { schema: 1, source, suite, url, failure })

@@ -2,6 +2,7 @@
 import {
   canonicalArch,
   compareVersions,
+  isGlob,
   type KernelFilter,
   matchesFilter,
   valuesOf,
@@ -11,22 +12,33 @@ import { GeneratorError } from '../error.ts'
 import { findKeyrings } from '../signature.ts'
 import { fileBelow } from '../sources/location.ts'
 import type { Mirror } from '../sources/mirror.ts'
-import { fill, type Named, type NamingRule, namingOf, type PackageName } from '../sources/naming.ts'
+import {
+  fill,
+  type Named,
+  type NamingRule,
+  namesOfRelease,
+  namingOf,
+  type PackageName,
+} from '../sources/naming.ts'
 import {
   type AptSource,
+  isEndOfLife,
   type KernelPackage,
   keyringsOf,
   type LaunchpadSource,
   type ListingSource,
+  mirrorsOf,
   nameOfRepository,
+  type RepositoryAccess,
   type RpmMdSource,
   type SnapshotSource,
   type Source,
 } from '../sources/source.ts'
 import { type AptOptions, type AptSuite, readPackages, type Stanza } from './apt.ts'
 import { readListing } from './directory-index.ts'
+import { usableEntries } from './entries.ts'
 import { readLaunchpad } from './launchpad.ts'
-import { readFromMirrors } from './mirror-list.ts'
+import { firstMirror, readFromMirrors } from './mirror-list.ts'
 import { readRpmMd, trustOf } from './rpm-md.ts'
 import { readSnapshot } from './snapshot.ts'
 
@@ -76,25 +88,51 @@ const REPOSITORY_NAME = /^[a-z0-9-]+$/
 export const needsMirror = ({ repository }: IndexTarget): boolean =>
   'url' in repository && REPOSITORY_NAME.test(repository.url)
 
-/** The URL of a target's repository, without a trailing slash. */
-export function baseOf({ source, version, repository, arch }: IndexTarget, mirror: Mirror): string {
+/** The URL of a target's repository on its first mirror, without a trailing slash and without a token. */
+export function baseOf(target: IndexTarget, mirror: Mirror): string {
+  return urlOf(target, mirror).replace(/\/*(\?.*)?$/s, '')
+}
+
+/** The URL of a target's repository with its token, which is its query. */
+function urlOf({ source, version, repository, arch }: IndexTarget, mirror: Mirror): string {
   const template = 'url' in repository ? repository.url : ''
   if (REPOSITORY_NAME.test(template)) return mirror(template)
-  const parts = { mirror: source.mirror, version, arch: source.architectures[arch] }
-  return (fill(template, parts) ?? template).replace(/\/+$/, '')
+  const parts = { mirror: mirrorsOf(source)[0], version, arch: source.architectures[arch] }
+  return fill(template, parts) ?? template
+}
+
+/** A target on each of its mirrors, the best first. */
+export function targetsOnMirrors<S extends Source>(
+  target: IndexTarget<S>,
+): [IndexTarget<S>, ...IndexTarget<S>[]] {
+  const { source, repository } = target
+  const [best, ...others] = mirrorsOf(source)
+  if (best === undefined || !('url' in repository && repository.url.startsWith('{mirror}')))
+    return [target]
+  const on = (mirror: string) => ({ ...target, source: { ...source, mirror } })
+  return [on(best), ...others.map(on)]
+}
+
+/** The files that open the repositories of a source, and the tokens that their URLs have. */
+export function accessOf(source: Source): RepositoryAccess | undefined {
+  const urls = indexTargetsOf(source, {}, true)
+    .flatMap(targetsOnMirrors)
+    .map((target) => urlOf(target, (repository) => repository))
+    .filter((url) => url.includes('?'))
+  return source.access || urls.length > 0 ? { ...source.access, urls } : undefined
 }
 
 /** The apt suite of a target. */
 export function suiteOf(target: IndexTarget<AptSource>, mirror: Mirror): AptSuite {
   const { source, repository, arch } = target
-  const { components, keyrings, endOfLife = false } = source
+  const { components, keyrings } = source
   return {
     base: baseOf(target, mirror),
     suite: repository.suite,
     components,
     architecture: source.architectures[arch]!,
     keyrings,
-    endOfLife,
+    endOfLife: isEndOfLife(source, target.version),
   }
 }
 
@@ -113,12 +151,18 @@ interface IndexQuery<S extends Source> {
   rules: readonly NamingRule[]
   /** The kernel that a package's name stands for; undefined for unwanted packages. */
   naming(name: PackageName): NamedPackage | undefined
+  /** exact releases, if the filter names no others */
+  releases?: readonly string[] | undefined
+  /** how many packages are needed: the newest */
+  limit?: number | undefined
   options: AptOptions
 }
 
 export interface DiscoverOptions extends AptOptions {
   /** also find kernel images */
   embedded?: boolean
+  /** how many packages are needed: an index may leave out older ones where their details cost requests */
+  limit?: number | undefined
   /** gets the releases of packages that match the rest of the filter only */
   others?: Set<string>
 }
@@ -128,7 +172,7 @@ export async function discover(
   target: IndexTarget,
   mirror: Mirror,
   filter: KernelFilter,
-  { embedded = false, others, ...options }: DiscoverOptions = {},
+  { embedded = false, others, limit, ...options }: DiscoverOptions = {},
 ): Promise<KernelPackage[]> {
   const { source, version, arch, repository } = target
   const debug = repository.images ? [] : source.packages
@@ -147,15 +191,20 @@ export async function discover(
     if (matchesFilter(kernel, rest)) others?.add(kernel.release)
     return undefined
   }
-  const access = source.access && { access: source.access }
+  const access = accessOf(source)
+  const releases = exactReleases(filter)
   const rules = [...debug, ...images]
-  const found = await queryIndex({
-    target,
-    mirror,
-    rules,
-    naming,
-    options: { ...options, ...access },
-  })
+  const found = await firstMirror(targetsOnMirrors(target), (target) =>
+    queryIndex({
+      target,
+      mirror,
+      rules,
+      naming,
+      releases,
+      limit,
+      options: { ...options, ...(access && { access }) },
+    }),
+  )
   return found
     .filter(({ size, image }) => image || size === undefined || size >= (source.minSize ?? 0))
     .map(({ release, machine, ...rest }) => ({
@@ -164,6 +213,16 @@ export async function discover(
       kernel: kernelOf(release, machine),
       vmlinux: pathsIn(source, rest).map((path) => path.replaceAll('{release}', () => release)),
     }))
+}
+
+/** Releases that are cheaper to ask for one by one than in a list of all. */
+const MAX_EXACT = 20
+
+/** The releases of a filter; undefined if it has none, or patterns, or too many to ask for them one by one. */
+export function exactReleases({ release }: KernelFilter): readonly string[] | undefined {
+  if (release === undefined) return undefined
+  const releases = valuesOf(release)
+  return releases.length <= MAX_EXACT && !releases.some(isGlob) ? releases : undefined
 }
 
 const pathsIn = ({ vmlinux, vmlinuz = [] }: Source, { image }: { image?: boolean }) =>
@@ -197,8 +256,8 @@ async function fromApt({
 }: IndexQuery<AptSource>): Promise<FoundPackage[]> {
   const suite = suiteOf(target, mirror)
   const stanzas = await readPackages(suite, (name) => naming({ name }) !== undefined, options)
-  return stanzas.map((stanza) => {
-    const { sha256, ...rest } = packageOf(stanza, suite.base)
+  const packages = usableEntries(stanzas, (stanza) => packageOf(stanza, suite.base), options)
+  return packages.map(({ sha256, ...rest }) => {
     const named = naming({ name: rest.name })!
     return { ...named, ...rest, ...sha256Sum(sha256), trust: 'index', format: 'deb' }
   })
@@ -209,10 +268,17 @@ async function fromRpmMd(query: IndexQuery<RpmMdSource>): Promise<FoundPackage[]
   const { source, repository } = target
   const url = baseOf(target, mirror)
   const keyrings = keyringsOf(source, target.version)
+  const architecture = source.architectures[target.arch]!
+  const endOfLife = isEndOfLife(source, target.version)
+  const { access: _, ...open } = options
   const read = (base: string) =>
-    readRpmMd({ base, keyrings, signed: source.signed ?? false }, rules, options)
+    readRpmMd(
+      { base, keyrings, signed: source.signed ?? false, endOfLife },
+      rules,
+      new URL(base).origin === new URL(url).origin ? options : open, // a list of mirrors names other servers
+    )
   const { packages, trust } = await (repository.list
-    ? readFromMirrors(url, options, read)
+    ? readFromMirrors({ url, architecture, plain: repository.list === 'plain' }, options, read)
     : read(url))
   const keys = trust === 'index' ? {} : await keysOf(keyrings)
   return packages.flatMap(({ epoch, version, revision, ...rest }) => {
@@ -238,12 +304,19 @@ async function fromListing(query: IndexQuery<ListingSource>): Promise<FoundPacka
 }
 
 async function fromLaunchpad(query: IndexQuery<LaunchpadSource>): Promise<FoundPackage[]> {
-  const { target, mirror, naming, options } = query
+  const { target, mirror, naming, rules, releases, limit, options } = query
   const { source, repository } = target
   const api = baseOf(target, mirror)
   const architecture = source.architectures[target.arch]!
   const series = { api, series: repository.series, architecture, hosts: source.hosts }
-  const packages = await readLaunchpad(series, (name) => naming({ name }) !== undefined, options)
+  const names = releases?.map((release) => namesOfRelease(rules, release))
+  const { minSize = 0 } = source
+  const search = { naming: (name: string) => naming({ name }), minSize }
+  const packages = await readLaunchpad(
+    series,
+    { ...search, ...(names && { names }), ...(limit !== undefined && { limit }) },
+    options,
+  )
   return packages.map(({ sha256, ...rest }) => {
     const named = naming({ name: rest.name })!
     return { ...named, ...rest, ...sha256Sum(sha256), trust: trustOf(api), format: 'deb' }

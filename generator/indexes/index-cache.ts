@@ -28,6 +28,8 @@ export interface IndexOptions extends DownloadOptions {
   cache?: string
   /** the responses of this run by URL */
   responses?: Map<string, Promise<Buffer>>
+  /** gets the error of each entry of an index that is left out because it is invalid */
+  onRefused?: (error: GeneratorError) => void
 }
 
 /** A cached response: what is stored besides its body. */

@@ -1,14 +1,16 @@
 /*
  * Launchpad, which keeps every build that Ubuntu ever published (https://launchpad.net/+apidoc/devel.html). The
- * binaries of an archive (getPublishedBinaries) come in pages, each with a link to the next. Each binary has its files
- * with their digests (binaryFileUrls), which never change. Nothing is signed: TLS authenticates it.
+ * binaries of an archive (getPublishedBinaries) come in some sixty pages, each with a link to the next; those of one
+ * exact name come at once. Each binary has its files with their digests (binaryFileUrls), which never change: one more
+ * request, which is made only for packages that are needed. Nothing is signed: TLS authenticates it.
  */
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
-import { mapConcurrent, showable } from '../../storage/index.ts'
+import { compareVersions, mapConcurrent, showable } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import { parseJson } from '../json.ts'
 import { urlAt } from '../sources/location.ts'
+import type { Named } from '../sources/naming.ts'
 import { type IndexOptions, readIndex } from './index-cache.ts'
 
 /** bytes */
@@ -61,6 +63,17 @@ export interface LaunchpadSeries {
   hosts: readonly string[]
 }
 
+export interface LaunchpadQuery {
+  /** The kernel that a package's name stands for, and its rank in that kernel's packages; undefined for unwanted ones. */
+  naming(name: string): Pick<Named, 'release' | 'rank'> | undefined
+  /** the only packages that are asked for, by kernel, each kernel's best first; without it, all are listed */
+  names?: readonly (readonly string[])[]
+  /** minimum size of a package in bytes */
+  minSize?: number
+  /** how many builds are needed: the newest (default: all) */
+  limit?: number
+}
+
 export interface LaunchpadPackage {
   name: string
   version: string
@@ -70,32 +83,89 @@ export interface LaunchpadPackage {
 }
 
 /**
- * Reads the packages of a series that `wanted` accepts by name, each once. Only packages that were published and whose
- * files still exist are returned. Errors: `invalid_index`; those of `readIndex`.
+ * Reads the wanted packages of a series, newest first, and of each build only the package with the lowest rank. Only
+ * packages that were published and whose files still exist are returned. Errors: `invalid_index`; those of `readIndex`.
  */
 export async function readLaunchpad(
   series: LaunchpadSeries,
-  wanted: (name: string) => boolean,
+  query: LaunchpadQuery,
   options: IndexOptions,
 ): Promise<LaunchpadPackage[]> {
-  const binaries = new Map<string, Binary>()
-  for await (const binary of readBinaries(series, options)) {
-    const { binary_package_name: name, binary_package_version: version } = binary
-    if (wanted(name) && isAvailable(binary)) binaries.set(`${name} ${version}`, binary)
+  const { names, limit = Number.POSITIVE_INFINITY } = query
+  if (!names) return await newestOf(series, { name: 'linux-image-' }, query, limit, options)
+  const found: LaunchpadPackage[] = []
+  for (const kernel of names) {
+    const before = found.length
+    for (const name of kernel) {
+      const left = limit - found.length
+      if (found.length > before || left <= 0) break
+      found.push(...(await newestOf(series, { name, exact: true }, query, left, options)))
+    }
   }
-  const found = await mapConcurrent(binaries.values(), CONCURRENCY, (binary) =>
-    fileOf(series, binary, options),
+  return found
+}
+
+/** Reads the packages whose name begins with `name`, or is exactly `name`. */
+async function newestOf(
+  series: LaunchpadSeries,
+  which: { name: string; exact?: boolean },
+  { naming, minSize = 0 }: LaunchpadQuery,
+  limit: number,
+  options: IndexOptions,
+): Promise<LaunchpadPackage[]> {
+  const builds = await buildsOf(series, which, naming, options)
+  const usable = async (packages: readonly RankedBinary[]) => {
+    for (const { binary } of packages.toSorted((a, b) => a.rank - b.rank)) {
+      const file = await fileOf(series, binary, options)
+      if (file && file.size >= minSize) return file
+    }
+    return undefined
+  }
+  const found: LaunchpadPackage[] = []
+  while (builds.length > 0 && found.length < limit) {
+    const next = builds.splice(0, limit - found.length)
+    const files = await mapConcurrent(next, CONCURRENCY, usable)
+    found.push(...files.filter((file) => file !== undefined))
+  }
+  return found
+}
+
+interface RankedBinary {
+  binary: Binary
+  release: string
+  rank: number
+}
+
+/** The available packages of each build, the newest build first. */
+async function buildsOf(
+  series: LaunchpadSeries,
+  which: { name: string; exact?: boolean },
+  naming: LaunchpadQuery['naming'],
+  options: IndexOptions,
+): Promise<RankedBinary[][]> {
+  const binaries = new Map<string, RankedBinary>()
+  for await (const binary of readBinaries(series, which, options)) {
+    const { binary_package_name: name, binary_package_version: version } = binary
+    const named = naming(name)
+    if (named && isAvailable(binary)) binaries.set(`${name} ${version}`, { binary, ...named })
+  }
+  const versionOf = ({ binary }: RankedBinary) => binary.binary_package_version
+  const builds = Map.groupBy(binaries.values(), (one) => `${versionOf(one)} ${one.release}`)
+  return [...builds.values()].sort(
+    ([a], [b]) =>
+      compareVersions(versionOf(b!), versionOf(a!)) || compareVersions(b!.release, a!.release),
   )
-  return found.filter((file) => file !== undefined)
 }
 
 async function* readBinaries(
   { api, series, architecture }: LaunchpadSeries,
+  { name, exact = false }: { name: string; exact?: boolean },
   options: IndexOptions,
 ): AsyncGenerator<Binary> {
   const query = new URLSearchParams({
     'ws.op': 'getPublishedBinaries',
-    binary_name: 'linux-image-',
+    binary_name: name,
+    ...(exact && { exact_match: 'true' }),
     distro_arch_series: `${api}/ubuntu/${series}/${architecture}`,
     'ws.size': String(PAGE_SIZE),
   })

@@ -1,4 +1,4 @@
-/* mirror.list, the list of mirrors of Amazon's repositories: one URL per line, the best first. */
+/* Mirrors of a repository: those of a source, or those in mirror.list, Amazon's list with one URL per line, best first. */
 
 import type { FailureCode } from '../../storage/index.ts'
 import { showable, withoutCredentials } from '../../storage/index.ts'
@@ -20,15 +20,22 @@ const MIRROR_ERRORS: readonly FailureCode[] = [
 
 /**
  * Reads a list of mirrors and returns the result of `read` for the first mirror that works; mirrors are URLs without a
- * trailing slash. A list that came over TLS may only name mirrors with TLS. Errors: `invalid_index` if the first line
- * is not a mirror; those of `readIndex` and `read`. If no mirror works, the error is that of the first.
+ * trailing slash. Errors: `invalid_index` if the first line is not a mirror; those of `readIndex` and `read`. If no
+ * mirror works, the error is that of the first.
  */
 export async function readFromMirrors<T>(
-  url: string,
+  list: MirrorList,
   options: IndexOptions,
   read: (mirror: string) => Promise<T>,
 ): Promise<T> {
-  const [best, ...others] = await mirrorsIn(url, options)
+  return await firstMirror(await mirrorsIn(list, options), read)
+}
+
+/** Returns the result of `read` for the first mirror that works. Errors: those of `read`; if none works, the first. */
+export async function firstMirror<M, T>(
+  [best, ...others]: readonly [M, ...M[]],
+  read: (mirror: M) => Promise<T>,
+): Promise<T> {
   try {
     return await read(best)
   } catch (error) {
@@ -47,22 +54,45 @@ export async function readFromMirrors<T>(
 const isMirrorError = (error: unknown): boolean =>
   error instanceof GeneratorError && MIRROR_ERRORS.includes(error.code)
 
-async function mirrorsIn(url: string, options: IndexOptions): Promise<[string, ...string[]]> {
+export interface MirrorList {
+  url: string
+  /** the distribution's architecture name: mirrors may have `$basearch` in their URL, as in yum's configuration */
+  architecture: string
+  /** a list that came over TLS may name mirrors without: their packages are authenticated by their signatures only */
+  plain?: boolean
+}
+
+async function mirrorsIn(
+  { url, architecture, plain = false }: MirrorList,
+  options: IndexOptions,
+): Promise<[string, ...string[]]> {
   const text = (await readIndex(url, MAX_LIST, options)).toString('utf8')
   const lines = text.split('\n').map((line) => line.trim())
   const [first = '', ...rest] = lines.filter((line) => line !== '' && !line.startsWith('#'))
-  const best = mirrorOf(first, url)
+  const protocols = protocolsAt(url, plain)
+  const mirrorOf = (line: string) =>
+    parseMirror(
+      line.replaceAll('$basearch', () => architecture),
+      protocols,
+    )
+  const best = mirrorOf(first)
   if (best === undefined)
     throw new GeneratorError(
       'invalid_index',
       `${showable(url)}: invalid mirror ${JSON.stringify(withoutCredentials(first).slice(0, 80))}: expected a URL`,
     )
-  return [best, ...rest.slice(0, MAX_MIRRORS - 1).flatMap((line) => mirrorOf(line, url) ?? [])]
+  return [best, ...rest.slice(0, MAX_MIRRORS - 1).flatMap((line) => mirrorOf(line) ?? [])]
 }
 
-function mirrorOf(line: string, list: string): string | undefined {
-  const mirror = URL.parse(line)
-  const allowed = list.startsWith('http:') ? ['https:', 'http:'] : [new URL(list).protocol]
-  const plain = mirror && mirror.username === '' && mirror.search === '' && mirror.hash === ''
-  return plain && allowed.includes(mirror.protocol) ? mirror.href.replace(/\/+$/, '') : undefined
+/** The protocols of the mirrors in a list. Without `plain`, a list that came over TLS may only name mirrors with TLS. */
+function protocolsAt(list: string, plain: boolean): readonly string[] {
+  const { protocol } = new URL(list)
+  const isPlain = protocol === 'http:' || (plain && protocol === 'https:')
+  return isPlain ? ['https:', 'http:'] : [protocol]
+}
+
+function parseMirror(text: string, protocols: readonly string[]): string | undefined {
+  const mirror = URL.parse(text)
+  const isBare = mirror && mirror.username === '' && mirror.search === '' && mirror.hash === ''
+  return isBare && protocols.includes(mirror.protocol) ? mirror.href.replace(/\/+$/, '') : undefined
 }

@@ -9,9 +9,10 @@ import { showable, withoutCredentials } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import { type Compression, capped, decompress } from '../packages/decompress.ts'
 import { findKeyrings, verifyDetached } from '../signature.ts'
-import { fileBelow, linkBelow } from '../sources/location.ts'
+import { fileBelow, fileOnServer, linkBelow } from '../sources/location.ts'
 import { type NamingRule, namingOf } from '../sources/naming.ts'
 import type { Checksum, Trust } from '../sources/source.ts'
+import { usableEntries } from './entries.ts'
 import { type IndexOptions, readExact, readIndex } from './index-cache.ts'
 import { type RpmEntry, readPrimaryXml } from './primary.ts'
 import { readPrimarySqlite } from './primary-sqlite.ts'
@@ -41,6 +42,8 @@ export interface RpmRepository {
   keyrings: readonly string[]
   /** repomd.xml is always signed: without its signature it is rejected */
   signed: boolean
+  /** it gets no updates: a key that has expired since is accepted if it was valid when it signed */
+  endOfLife?: boolean
 }
 
 export interface RpmPackage {
@@ -55,8 +58,9 @@ export interface RpmPackage {
 }
 
 /**
- * Reads the packages of a repository that match the rules, and what authenticates them. Errors: `invalid_signature`,
- * `expired_signature`, `no_keyring`, `invalid_index`, `too_large`; those of `readIndex` and `readExact`.
+ * Reads the packages of a repository that match the rules, and what authenticates them. Invalid entries are left out.
+ * Errors: `invalid_signature`, `expired_signature`, `no_keyring`, `invalid_index`, `too_large`; those of `readIndex` and
+ * `readExact`.
  */
 export async function readRpmMd(
   repository: RpmRepository,
@@ -68,7 +72,7 @@ export async function readRpmMd(
   const signed = await verify(repository, url, repomd, options)
   const index = chooseIndex(await parseRepomd(repomd), url)
   const entries = await readPrimary(repository, index, rules, options)
-  const packages = entries.map((entry) => packageOf(entry, repository.base))
+  const packages = usableEntries(entries, (entry) => packageOf(entry, repository.base), options)
   return { packages, trust: signed ? 'index' : trustOf(url) }
 }
 
@@ -77,7 +81,7 @@ export const trustOf = (url: string): Trust => (url.startsWith('http:') ? 'none'
 
 /** Returns whether repomd.xml is signed. Errors: `invalid_signature` and others if the signature does not verify. */
 async function verify(
-  { keyrings, signed }: RpmRepository,
+  { keyrings, signed, endOfLife = false }: RpmRepository,
   url: string,
   repomd: Buffer,
   options: IndexOptions,
@@ -96,7 +100,7 @@ async function verify(
       )
     return false
   }
-  await verifyDetached(signature, repomd, { keyrings, signal: options.signal })
+  await verifyDetached(signature, repomd, { keyrings, endOfLife, signal: options.signal })
   return true
 }
 
@@ -212,7 +216,7 @@ export function packageOf(entry: RpmEntry, base: string): RpmPackage {
     )
   }
   const packageBase = entry.base === undefined ? base : baseBelow(base, entry.base)
-  const url = fileBelow(packageBase, entry.path)
+  const url = fileOnServer(packageBase, entry.path)
   const checksum = checksumOf(entry.checksum)
   return { name, epoch: epoch || '0', version, revision, arch, url, size, checksum }
 }

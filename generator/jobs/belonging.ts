@@ -2,9 +2,9 @@
  * The URLs that belong to a source: what lies below its repositories. Credentials go only there, and a job from a queue
  * is believed only about them: whoever can write to the queue may name any source with any URL.
  */
-import { baseOf, indexTargetsOf } from '../indexes/discover.ts'
+import { accessOf, baseOf, indexTargetsOf, targetsOnMirrors } from '../indexes/discover.ts'
 import type { Mirror } from '../sources/mirror.ts'
-import { type Access, keyringsOf, type Source } from '../sources/source.ts'
+import { keyringsOf, type RepositoryAccess, type Source } from '../sources/source.ts'
 import type { Job } from './job.ts'
 
 /** Whether a URL is below a repository of a source. Repositories that only a mirror has need `mirror`. */
@@ -12,7 +12,8 @@ export function belongsTo(source: Source, url: string, mirror?: Mirror, version?
   const wanted = URL.parse(url)
   if (!wanted) return false
   const isBelow = (base: string) => wanted.href.startsWith(`${base.replace(/\/+$/, '')}/`)
-  return indexTargetsOf(source, version === undefined ? {} : { version }, true).some((target) => {
+  const targets = indexTargetsOf(source, version === undefined ? {} : { version }, true)
+  return targets.flatMap(targetsOnMirrors).some((target) => {
     const base = URL.parse(baseOf(target, mirror ?? noMirror))
     if (!base || base.protocol !== wanted.protocol) return false
     if ('hosts' in source && source.hosts.includes(wanted.host)) return true
@@ -24,8 +25,9 @@ export function belongsTo(source: Source, url: string, mirror?: Mirror, version?
 const noMirror: Mirror = () => ''
 
 /** The files that open a URL: those of the source that it belongs to, and none for any other URL. */
-export function accessTo(source: Source | undefined, url: string): Access | undefined {
-  return source?.access && belongsTo(source, url) ? source.access : undefined
+export function accessTo(source: Source | undefined, url: string): RepositoryAccess | undefined {
+  const access = source && accessOf(source)
+  return access && belongsTo(source, url) ? access : undefined
 }
 
 /**

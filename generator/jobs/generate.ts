@@ -60,7 +60,8 @@ export const isClean = ({ failed, sourcesFailed, left }: Summary): boolean =>
 export async function planRun(options: GenerateOptions): Promise<RunPlan> {
   const { store, onEvent, limit } = options
   const tool = await findPahole(options.signal)
-  const { packages, ...rest } = await findPackages(options)
+  const newest = limit !== undefined && { newest: limit }
+  const { packages, ...rest } = await findPackages({ ...options, ...newest })
   const planned = await plan(packages, {
     store,
     fingerprint: tool.fingerprint,

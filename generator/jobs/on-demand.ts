@@ -20,6 +20,7 @@ import { GeneratorError } from '../error.ts'
 import type { JobEvent, Stage } from '../event.ts'
 import { failureOf } from '../failure.ts'
 import {
+  findNamedReleases,
   findPackages,
   type PackageSearch,
   type PackageSearchOptions,
@@ -225,7 +226,12 @@ export class OnDemandGenerator {
       if (packages.length > 0) return { packages, failures: [] }
       failures.push(...found.failures)
     }
-    return { packages: [], failures }
+    const last = names.at(-1)!
+    const filter = { ...last, arch: canonicalArch(last.arch) }
+    const named = await findNamedReleases({ ...this.#options, filter })
+    return named.packages.length > 0
+      ? named
+      : { packages: [], failures: [...failures, ...named.failures] }
   }
 
   /** Searches the sources: a single flight for each filter, with a cached result. A partial result is cached shorter. */

@@ -4,14 +4,16 @@
  * cannot resume, the download fails: `truncated`.
  */
 import { createReadStream } from 'node:fs'
-import { readFile, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { type Dispatcher, interceptors, request } from 'undici'
 import { scrubbed, showable } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
-import type { Access } from '../sources/source.ts'
+import type { Access, RepositoryAccess } from '../sources/source.ts'
 import { HttpAgents, type TlsFiles } from './http-agents.ts'
+import { readSecret } from './secret.ts'
+import { withToken } from './token.ts'
 
 export interface Download {
   /** bytes in all, if the server says so */
@@ -23,8 +25,8 @@ export interface Download {
 export interface DownloadOptions {
   signal?: AbortSignal | undefined
   retry?: DownloadRetryOptions
-  /** client certificate and credentials of the repository; credentials are sent over TLS only */
-  access?: Access
+  /** client certificate, credentials and tokens of the repository; credentials are sent over TLS only */
+  access?: RepositoryAccess
 }
 
 /** How long a download waits, in milliseconds, and how often it is retried. */
@@ -141,11 +143,12 @@ async function fromServer(
   const tls = await readTlsFiles(access)
   const isTls = url.startsWith('https:')
   const credentials = isTls ? await authorization(access) : {}
+  const target = await withToken(url, access)
   const { agent, release } = agents.acquire(tls, retry.timeout)
   try {
     signal?.throwIfAborted()
     const response = await abortable(
-      request(url, {
+      request(target, {
         dispatcher: withRetries(agent, retry),
         headers: { ...conditions, ...credentials },
         ...(signal && { signal }),
@@ -248,17 +251,6 @@ async function authorization({ credentials }: Access): Promise<Record<string, st
     )
   }
   return { authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}` }
-}
-
-async function readSecret(path: string): Promise<Buffer> {
-  return await readFile(path).catch((cause) => {
-    const { message } = cause as Error
-    throw new GeneratorError(
-      'no_access',
-      `the repository needs the file ${showable(path)} to open it: ${scrubbed(message)}`,
-      { cause, log: message },
-    )
-  })
 }
 
 /** The body as the caller reads it. At its end, or when it is destroyed, the connection is given back or closed. */

@@ -1,4 +1,7 @@
-/* Amazon Linux 1 (VERSION_ID 2018), 2 and 2023. Its repositories are lists of mirrors. */
+/*
+ * Amazon Linux 1 (VERSION_ID 2018), 2 and 2023. Its repositories are lists of mirrors. Those of 2 and 2023 name packages
+ * outside themselves: `../../../../../blobstore/…` on the same server. Those of 1 have no TLS.
+ */
 import {
   RPM_ARCHITECTURES,
   RPM_UNSPLIT_IMAGES,
@@ -20,18 +23,22 @@ export const AMAZON_SOURCES: readonly Source[] = [
       'RPM-GPG-KEY-amazon-linux-{version}',
       'RPM-GPG-KEY-amazon-ga',
     ),
+    fingerprints: [
+      '99E617FE5DB527C0D8BD5F8E11CF1F95C87F5B1A',
+      'B21C50FA44A99720EAA72F7FE951904AD832C631',
+    ],
     versions: {
       2018: [
         {
           name: 'main',
           url: 'https://repo.us-east-1.amazonaws.com/latest/main/debuginfo/mirror.list',
-          list: true,
+          list: 'plain',
           only: X86_64,
         },
         {
           name: 'updates',
           url: 'https://repo.us-east-1.amazonaws.com/latest/updates/debuginfo/mirror.list',
-          list: true,
+          list: 'plain',
           only: X86_64,
         },
       ],

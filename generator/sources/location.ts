@@ -1,4 +1,7 @@
-/* The locations that an index gives for its files. They must lie within the index's own repository. */
+/*
+ * The locations that an index gives for its files. They must lie within the index's own repository, or at least on its
+ * server.
+ */
 import { withoutCredentials } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 
@@ -7,10 +10,27 @@ import { GeneratorError } from '../error.ts'
  * `invalid_index` if the path leads out of `base`.
  */
 export function fileBelow(base: string, path: string): string {
-  const parts = path.replace(/^(\.\/)+/, '').split('/')
+  return `${base}/${escapedPath(path, path)}`
+}
+
+/**
+ * Resolves a path as `fileBelow` does, but the path may first leave `base` (`../../blobstore/…`) as long as it stays on
+ * the server: Amazon's repositories share their packages so. A local path may not, since there is no server to stay on.
+ * Errors: `invalid_index`.
+ */
+export function fileOnServer(base: string, path: string): string {
+  const [ups = '', rest = ''] = /^((?:\.\.\/)*)(.*)$/s.exec(path)?.slice(1) ?? []
+  if (ups === '') return fileBelow(base, path)
+  if (!/^https?:/.test(base)) throw outsideError(path)
+  return new URL(`${ups}${escapedPath(rest, path)}`, `${base}/`).href
+}
+
+/** Escapes each part of `rest`, which must not leave its directory. `path`: for the error. Errors: `invalid_index`. */
+function escapedPath(rest: string, path: string): string {
+  const parts = rest.replace(/^(\.\/)+/, '').split('/')
   const isValid = parts.every((part) => /^(?!\.{1,2}$)[\w.+~^:%@=,-]+$/.test(part))
   if (!isValid || path.length > 1024) throw outsideError(path)
-  return `${base}/${parts.map(encodeURIComponent).join('/')}`
+  return parts.map(encodeURIComponent).join('/')
 }
 
 /**

@@ -50,6 +50,19 @@ export function namingOf(rules: readonly NamingRule[]): (of: PackageName) => Nam
   }
 }
 
+/**
+ * The names that packages of a release may have, by the rules whose names tell the release alone (`{uname}`), the best
+ * first. A release that no package's name stands for has none.
+ */
+export function namesOfRelease(rules: readonly NamingRule[], release: string): string[] {
+  const naming = namingOf(rules)
+  return rules.flatMap((rule) => {
+    const [, group] = /^\{(\w+)\}$/.exec(rule.release) ?? []
+    const name = rule.name.replace(new RegExp(`\\(\\?<${group}>[^()]*\\)`), () => release)
+    return group !== undefined && naming({ name })?.release === release ? [name] : []
+  })
+}
+
 /** Errors: `invalid_index` for an invalid regular expression. */
 function compile(rule: NamingRule): (of: PackageName) => string | undefined {
   const name = wholePattern(rule.name)

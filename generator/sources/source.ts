@@ -21,15 +21,27 @@ export const Access = Type.Object({
   authority: Type.Optional(Path),
   /** file with the lines `username=…` and `password=…`, as zypper has it */
   credentials: Type.Optional(Path),
+  /** file, or folder of zypper's .repo files, with URLs of repositories whose query is their token */
+  tokens: Type.Optional(Path),
 })
 export type Access = Type.Static<typeof Access>
+
+/** Access with the URLs of repositories whose query is their token. */
+export interface RepositoryAccess extends Access {
+  urls?: readonly string[]
+}
+
+/** A server, and the path of the repositories on it. */
+const MirrorUrl = Type.String({ pattern: '^(https?|file)://[^?#]*$' })
 
 const Common = {
   id: Id,
   /** os-release ID */
   distro: Type.String({ minLength: 1 }),
-  /** value of `{mirror}` in the URLs of repositories, without a trailing slash */
-  mirror: Type.Optional(Type.String({ pattern: '^(https?|file)://' })),
+  /** value of `{mirror}` in the URLs of repositories, without a trailing slash; of several, the first that works */
+  mirror: Type.Optional(
+    Type.Union([MirrorUrl, Type.Array(MirrorUrl, { minItems: 1, maxItems: 8 })]),
+  ),
   /** read only if a run names it, or a version that no other source has: it is slow, or restricted */
   optIn: Type.Optional(Type.Boolean()),
   access: Type.Optional(Access),
@@ -50,14 +62,27 @@ const Common = {
 /** Paths where the OpenPGP keys of a distribution may be, binary or armoured. Missing files are ignored. */
 const Keyrings = Type.Array(Path, { minItems: 1 })
 
+/** Fingerprints of the OpenPGP keys that a distribution signs with. */
+const Fingerprints = Type.Optional(
+  Type.Array(Type.String({ pattern: '^[0-9A-F]{40}$' }), { minItems: 1 }),
+)
+
+/**
+ * All versions of a source, or some, get no updates: suites that have expired since are accepted, and signatures whose
+ * key has, if it was valid when it signed.
+ */
+const EndOfLife = Type.Optional(Type.Union([Type.Boolean(), Type.Array(Type.String())]))
+
 const Repository = {
   /** its architectures by `uname -m` name, if it does not have all of the source's */
   only: Type.Optional(Type.Array(Type.String(), { minItems: 1 })),
   /** it has kernel images only, no debug info: it is read for `--embedded` only */
   images: Type.Optional(Type.Boolean()),
+  /** skipped where it does not exist or no access is given, such as one with a subscription of its own */
+  optional: Type.Optional(Type.Boolean()),
 }
 
-/** A URL with `{mirror}`, `{version}` and `{arch}` (the distribution's architecture name). */
+/** A URL with `{mirror}`, `{version}` and `{arch}` (the distribution's architecture name); its query is a token. */
 const Url = Type.String({ pattern: '^(https?://|file://|\\{mirror\\}).*$' })
 
 /** The name of a repository within its source. */
@@ -74,8 +99,8 @@ export const AptSource = Type.Object({
   ...Common,
   protocol: Type.Literal('apt'),
   keyrings: Keyrings,
-  /** it gets no updates: signatures and suites that have expired since are accepted */
-  endOfLife: Type.Optional(Type.Boolean()),
+  fingerprints: Fingerprints,
+  endOfLife: EndOfLife,
   components: Type.Array(Type.String({ pattern: '^[a-z/-]+$' }), { minItems: 1 }),
   versions: versions(Suite),
 })
@@ -86,6 +111,8 @@ const RpmMdSource = Type.Object({
   protocol: Type.Literal('rpm-md'),
   /** for repomd.xml and packages; without any, no signature is checked */
   keyrings: Type.Optional(Keyrings),
+  fingerprints: Fingerprints,
+  endOfLife: EndOfLife,
   /** repomd.xml is always signed: without its signature it is rejected */
   signed: Type.Optional(Type.Boolean()),
   versions: versions(
@@ -93,8 +120,8 @@ const RpmMdSource = Type.Object({
       ...Repository,
       name: Name,
       url: Url,
-      /** the URL leads to a list of mirrors */
-      list: Type.Optional(Type.Boolean()),
+      /** the URL leads to a list of mirrors; `plain`: the list came over TLS, but may name mirrors without TLS */
+      list: Type.Optional(Type.Union([Type.Boolean(), Type.Literal('plain')])),
     }),
   ),
 })
@@ -183,6 +210,17 @@ export function parseSource(value: unknown): Source {
 export function keyringsOf(source: Source, version: string): string[] {
   const keyrings = ('keyrings' in source && source.keyrings) || []
   return keyrings.map((path) => path.replaceAll('{version}', () => version))
+}
+
+/** Whether a distribution version gets no updates any more. */
+export function isEndOfLife(source: Source, version: string): boolean {
+  const endOfLife = ('endOfLife' in source && source.endOfLife) || false
+  return typeof endOfLife === 'boolean' ? endOfLife : endOfLife.includes(version)
+}
+
+/** The mirrors of a source, the best first. */
+export function mirrorsOf({ mirror = [] }: Source): readonly string[] {
+  return typeof mirror === 'string' ? [mirror] : mirror
 }
 
 /** The name of a repository within its version. */

@@ -41,6 +41,12 @@ const UBUNTU_IMAGES: NamingRule[] = [
   },
 ]
 
+/** The keys of the archive, of 2012 and 2018. */
+const ARCHIVE_FINGERPRINTS = [
+  '790BC7277767219C42C86F933B4FE6ACC0B21F32',
+  'F6ECB3762474EDA9D21B7022871920D1991BC93C',
+]
+
 export const UBUNTU_SOURCES: readonly Source[] = [
   {
     id: 'ubuntu',
@@ -51,6 +57,7 @@ export const UBUNTU_SOURCES: readonly Source[] = [
       '/usr/share/keyrings/ubuntu-dbgsym-keyring.gpg',
       '/usr/share/keyrings/ubuntu-archive-keyring.gpg',
     ],
+    fingerprints: ['F2EDC64DC5AEE1F6B9C621F0C8CAB6595FDFF622', ...ARCHIVE_FINGERPRINTS],
     components: ['main', 'universe'],
     versions: Object.fromEntries(
       Object.entries(SERIES).map(([version, suite]) => [
@@ -71,6 +78,7 @@ export const UBUNTU_SOURCES: readonly Source[] = [
     distro: 'ubuntu',
     protocol: 'apt',
     keyrings: ['/usr/share/keyrings/ubuntu-archive-keyring.gpg'],
+    fingerprints: ARCHIVE_FINGERPRINTS,
     components: ['main', 'universe'],
     versions: Object.fromEntries(
       Object.entries(SERIES)

@@ -61,8 +61,11 @@ function lineOf(event: GenerateEvent): string | undefined {
 
 function textOf(event: GenerateEvent): string | undefined {
   switch (event.event) {
-    case 'discovered':
-      return `${event.source} ${event.suite} ${event.arch}: ${event.packages} packages`
+    case 'discovered': {
+      const { source, suite, arch, packages, refused } = event
+      const left = refused ? `, ${refused.entries} invalid and left out: ${refused.message}` : ''
+      return `${source} ${suite} ${arch}: ${packages} packages${left}`
+    }
     case 'source-failed':
       return `${event.source} ${event.suite} ${event.arch}: ${event.failure.code}: ${event.failure.message}`
     case 'planned':

@@ -52,8 +52,8 @@ function readOsRelease(root: string): Record<string, string> {
 export function parseOsRelease(text: string): Record<string, string> {
   const values: Record<string, string> = {}
   for (const line of text.split('\n')) {
-    const [, name, value] = /^([A-Z][A-Z0-9_]*)=(.*?)\s*$/.exec(line) ?? []
-    if (name && value !== undefined) values[name] = unquote(value)
+    const [, name, value] = /^([A-Z][A-Z0-9_]*)=(.*)$/s.exec(line) ?? []
+    if (name && value !== undefined) values[name] = unquote(value.trimEnd())
   }
   return values
 }

@@ -14,11 +14,21 @@ export interface SuiteOptions {
   /** compression of Packages */
   compression?: 'xz' | 'gzip' | 'zstd'
   validUntil?: string
+  /** sign as archives did before InRelease: Release and Release.gpg (default: InRelease) */
+  detached?: boolean
 }
 
 /** Adds a suite to the archive in a directory. */
 export function makeSuite(directory: string, options: SuiteOptions): void {
-  const { suite, architecture, components, signer, compression = 'xz', validUntil } = options
+  const {
+    suite,
+    architecture,
+    components,
+    signer,
+    compression = 'xz',
+    validUntil,
+    detached,
+  } = options
   const dist = join(directory, 'dists', suite)
   for (const [component, packages] of Object.entries(components)) {
     const pool = `pool/${suite}/${component}`
@@ -54,5 +64,8 @@ export function makeSuite(directory: string, options: SuiteOptions): void {
     `APT::FTPArchive::Release::${name}=${value}`,
   ])
   const release = execFileSync('apt-ftparchive', [...settings, 'release', dist])
-  writeFileSync(join(dist, 'InRelease'), signer.sign(release.toString()))
+  const files = detached
+    ? { Release: release, 'Release.gpg': signer.detach(release) }
+    : { InRelease: signer.sign(release.toString()) }
+  for (const [name, bytes] of Object.entries(files)) writeFileSync(join(dist, name), bytes)
 }

@@ -59,7 +59,10 @@ export async function startLaunchpad(
     const series = `${server.url}/devel/ubuntu/focal/amd64`
     const found = binaries
       .map((binary, i) => entryOf(binary, i, series))
-      .filter(({ binary_package_name: name }) => name.includes(query.get('binary_name') ?? ''))
+      .filter(({ binary_package_name: name }) => {
+        const wanted = query.get('binary_name') ?? ''
+        return query.get('exact_match') === 'true' ? name === wanted : name.includes(wanted)
+      })
       .filter(() => query.get('distro_arch_series') === series)
     const start = Number(query.get('ws.start') ?? 0)
     const next = new URL(url)

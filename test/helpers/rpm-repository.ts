@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { zstdCompressSync } from 'node:zlib'
+import { gzipSync, zstdCompressSync } from 'node:zlib'
 import type { Signer } from './signer.ts'
 
 export interface RpmRepositoryOptions {
@@ -17,16 +17,20 @@ export interface RpmRepositoryOptions {
   checksum?: 'sha' | 'sha256' | 'sha384' | 'sha512'
   /** signer of repomd.xml */
   signer?: Signer
+  /** path before the names of packages in the index, as createrepo_c's --location-prefix */
+  prefix?: string
 }
 
 /** Makes a repository in a directory, which is created if it does not exist. */
 export function makeRpmRepository(directory: string, options: RpmRepositoryOptions = {}): void {
-  const { packages = [], compression = 'gz', form = 'both', checksum = 'sha256' } = options
-  mkdirSync(join(directory, 'Packages'), { recursive: true })
-  for (const file of packages) copyFileSync(file, join(directory, 'Packages', basename(file)))
+  const { packages = [], compression = 'gz', form = 'both', checksum = 'sha256', prefix } = options
+  const folder = join(directory, prefix === undefined ? 'Packages' : '')
+  mkdirSync(folder, { recursive: true })
+  for (const file of packages) copyFileSync(file, join(folder, basename(file)))
   const made = compression === 'zst' ? 'gz' : compression
   const database = form === 'xml' ? '--no-database' : '--database'
   const args = [database, '--general-compress-type', made, '--checksum', checksum, '--quiet']
+  if (prefix !== undefined) args.push('--location-prefix', prefix)
   execFileSync('createrepo_c', [...args, directory], { stdio: 'pipe' })
   if (compression === 'zst') recompress(directory)
   if (form === 'sqlite') editRepomd(directory, (text) => text.replace(dataOf('primary'), ''))
@@ -70,6 +74,15 @@ export function replacePrimary(directory: string, bytes: Uint8Array, name: strin
        <location href="repodata/${name}"/><size>${bytes.length}</size></data>`,
     ),
   )
+}
+
+/** Changes primary.xml, and updates its digest in repomd.xml. */
+export function editPrimary(directory: string, edit: (text: string) => string): void {
+  const [path, args] = [indexOf(directory, 'primary.xml'), ['--decompress', '--stdout']]
+  const text = execFileSync('gzip', [...args, path]).toString()
+  const edited = edit(text)
+  if (edited === text) throw new Error('the edit changed nothing')
+  replacePrimary(directory, gzipSync(edited), 'x-primary.xml.gz')
 }
 
 /** Compresses primary.xml with zstd, as newer versions of createrepo_c do. */

@@ -27,27 +27,38 @@ export interface Signer {
 }
 
 /**
- * Makes a key that is removed after the test. A `lapsed` key was made, signs and expired in January 2020; a key that is
- * `ahead` signs in 2090.
+ * Makes a key that is removed after the test. A `lapsed` key was made, signs and expired in January 2020; a `revenant`
+ * was made and expired then, and signs now; a key that is `ahead` signs in 2090.
  */
-export function makeSigner(t: Test, { lapsed = false, ahead = false } = {}): Signer {
+export function makeSigner(
+  t: Test,
+  { lapsed = false, revenant = false, ahead = false } = {},
+): Signer {
   // Not in the test's directory: the path of the agent's socket has at most 107 bytes.
   const home = mkdtempSync(join(tmpdir(), 'signer-'))
   t.teardown(() => {
     execFileSync('gpgconf', ['--homedir', home, '--kill', 'gpg-agent'])
     rmSync(home, { recursive: true, force: true })
   })
-  const gpg = (args: readonly string[], input: string | Buffer = '') => {
-    const time = lapsed ? LAPSED : ahead ? AHEAD : undefined
+  const gpg = (args: readonly string[], input: string | Buffer = '', revived = revenant) => {
+    const time = lapsed || revived ? LAPSED : ahead ? AHEAD : undefined
     const clock = time ? ['--faked-system-time', time] : []
     const common = ['--homedir', home, '--batch', '--quiet', '--passphrase', '', ...clock]
     return execFileSync('gpg', [...common, ...args], { input, stdio: 'pipe' })
   }
   const keyring = join(home, 'archive.gpg')
   gpg(['--quick-generate-key', 'archive@example.org', 'ed25519', 'sign', lapsed ? '1d' : 'never'])
-  gpg(['--output', keyring, '--export'])
   const [, fingerprint = ''] =
     /^fpr:+(\w+):/m.exec(gpg(['--with-colons', '--list-secret-keys']).toString()) ?? []
+  const lasting = revenant ? gpg(['--export-secret-keys']) : undefined
+  // a minute later than the key: gpg makes no two signatures of one key at one time
+  const later = ['--faked-system-time', '20200101T000100!']
+  if (lasting) gpg([...later, '--quick-set-expire', fingerprint, '1d'])
+  gpg(['--output', keyring, '--export'])
+  if (lasting) {
+    gpg(['--yes', '--delete-secret-and-public-key', fingerprint])
+    gpg(['--import'], lasting) // gpg does not sign with a key that has expired
+  }
   return {
     keyring,
     fingerprint,
@@ -67,7 +78,7 @@ export function makeSigner(t: Test, { lapsed = false, ahead = false } = {}): Sig
       ])
       execFileSync('rpmsign', [...args, '--addsign', path], { stdio: 'pipe' })
     },
-    detach: (bytes) => gpg(['--armor', '--detach-sign'], Buffer.from(bytes)),
+    detach: (bytes) => gpg(['--armor', '--detach-sign'], Buffer.from(bytes), false),
     sign(text, ...others) {
       for (const { secret } of others) gpg(['--import'], secret)
       const keys = [fingerprint, ...others.map((other) => other.fingerprint)]

@@ -135,6 +135,48 @@ t.test('a release without a valid signature by a known key is rejected', async (
   t.ok(outcome === 2 || outcome === 'invalid_signature', 'text outside the signed part is ignored')
 })
 
+t.test(
+  'a suite without InRelease is read from Release and its signature, Release.gpg',
+  async (t) => {
+    const { directory, cache } = directoryOf(t)
+    const repository = makeRepository(directory, { packages, signer })
+    const suite = suiteOf(repository, signer)
+    const inline = repository.path('InRelease')
+    const text = readFileSync(inline, 'utf8')
+      .replace(/^.*?\n\n/s, '')
+      .replace(/\n-----BEGIN.*/s, '')
+    t.match(text, /^Origin: Test\n/)
+    rmSync(inline)
+    const put = (release: string, signature?: Uint8Array) => {
+      writeFileSync(repository.path('Release'), release)
+      if (signature) writeFileSync(repository.path('Release.gpg'), signature)
+      else rmSync(repository.path('Release.gpg'), { force: true })
+    }
+    const fails = (code: string, what: string, target = suite, options: AptOptions = {}) =>
+      t.rejects(names(target, { cache, ...options }), { code, message: /./ }, what)
+    await t.rejects(names(suite, { cache }), { code: 'not_found_upstream', message: /InRelease/ })
+    put(text, signer.detach(Buffer.from(text)))
+    t.same(await names(suite, { cache }), NAMES)
+
+    put(text)
+    await fails('invalid_signature', 'no signature')
+    put(text.replace('Origin: Test', 'Origin: Evil'), signer.detach(Buffer.from(text)))
+    await fails('invalid_signature', 'changed after it was signed')
+    put(text, makeSigner(t).detach(Buffer.from(text)))
+    await fails('invalid_signature', 'signed by a key that is not in the keyring')
+    const lapsed = makeSigner(t, { lapsed: true })
+    put(text, lapsed.detach(Buffer.from(text)))
+    await fails('expired_signature', 'the key has expired', suiteOf(repository, lapsed))
+    const old = `Valid-Until: Sat, 07 Nov 2026 08:12:33 UTC\n${text}`
+    put(old, signer.detach(Buffer.from(old)))
+    const now = new Date('2026-11-08T00:00:00Z')
+    await fails('expired_signature', 'no longer valid', suite, { now })
+    writeFileSync(inline, 'changed on the way')
+    put(text, signer.detach(Buffer.from(text)))
+    await fails('invalid_signature', 'an invalid InRelease is not replaced by Release')
+  },
+)
+
 t.test('a release is rejected after its Valid-Until', async (t) => {
   const { directory, cache } = directoryOf(t)
   const release = { 'Valid-Until': 'Sat, 07 Nov 2026 08:12:33 UTC' }

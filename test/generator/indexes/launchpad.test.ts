@@ -3,7 +3,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { readLaunchpad } from '../../../generator/indexes/launchpad.ts'
+import { type LaunchpadQuery, readLaunchpad } from '../../../generator/indexes/launchpad.ts'
+import { namesOfRelease, namingOf } from '../../../generator/sources/naming.ts'
+import { SOURCES } from '../../../generator/sources/sources.ts'
 import {
   type Binary,
   type LaunchpadOptions,
@@ -34,11 +36,13 @@ async function launchpad(t: Test, binaries: readonly Binary[], options: Launchpa
     architecture: 'amd64',
     hosts: [] as string[],
   }
-  const read = (rest: Partial<typeof series> = {}) =>
-    readLaunchpad({ ...series, ...rest }, (name) => /-dbgsym$/.test(name), {
-      cache,
-      retry: IMPATIENT,
-    })
+  const naming = namingOf(SOURCES.get('ubuntu-launchpad')!.packages)
+  const read = (rest: Partial<typeof series> = {}, query: Partial<LaunchpadQuery> = {}) =>
+    readLaunchpad(
+      { ...series, ...rest },
+      { naming: (name) => naming({ name }), ...query },
+      { cache, retry: IMPATIENT },
+    )
   return { server, read }
 }
 
@@ -53,7 +57,7 @@ t.test('readLaunchpad reads all pages, and the file of each wanted binary once',
   const found = await read()
   t.same(
     found,
-    binaries.map(({ name, version, file }) => ({
+    binaries.toReversed().map(({ name, version, file }) => ({
       name,
       version,
       url: `${server.url}/files/${name}_${version}_amd64.ddeb`,
@@ -94,11 +98,57 @@ t.test(
     ])
     t.same(
       (await read()).map(({ version }) => version),
-      ['5', '6'],
+      ['6', '5'],
       'a binary in two pockets is returned once',
     )
   },
 )
+
+t.test('one exact kernel takes a request for its name and one for its file', async (t) => {
+  const signed = 'linux-image-5.4.0-42-generic-dbgsym'
+  const other = 'linux-image-5.4.0-1009-raspi-dbgsym'
+  const others = ['40.44', '41.45', '43.47'].map((version) =>
+    binary(NAME.replace('42', version.slice(0, 2)), `5.4.0-${version}`),
+  )
+  const { server, read } = await launchpad(t, [
+    ...others,
+    binary(NAME, '5.4.0-42.46'),
+    binary(signed, '5.4.0-42.46'),
+    binary(other, '5.4.0-1009.9'),
+  ])
+  const { packages } = SOURCES.get('ubuntu-launchpad')!
+  const ask = async (release: string) => {
+    server.requests.splice(0)
+    const found = await read({}, { names: [namesOfRelease(packages, release)] })
+    return { found: found.map(({ name }) => name), requests: server.requests.length }
+  }
+  t.same(await ask('5.4.0-42-generic'), { found: [NAME], requests: 2 })
+  t.match(server.requests[0]?.url, /binary_name=linux-image-unsigned-5[.]4[.]0-42-generic-dbgsym&/)
+  t.match(server.requests[0]?.url, /&exact_match=true&/)
+  t.same(await ask('5.4.0-1009-raspi'), { found: [other], requests: 3 }, 'no unsigned image')
+  t.same(await ask('5.4.0-99-generic'), { found: [], requests: 2 }, 'no such kernel')
+  t.same(await ask('no-kernel&ws.op=x'), { found: [], requests: 0 }, 'not the name of a kernel')
+})
+
+t.test('the details of packages that a limit leaves out are not asked for', async (t) => {
+  const versions = ['5.4.0-40.44', '5.4.0-44.48', '5.4.0-41.45', '5.4.0-43.47', '5.4.0-42.46']
+  const named = (version: string) => NAME.replace('42', version.slice(6, 8))
+  const binaries = versions.map((version) => binary(named(version), version))
+  const shims = versions.map((version) => binary(named(version).replace('unsigned-', ''), version))
+  const { server, read } = await launchpad(t, [...shims, ...binaries], { page: 100 })
+  const found = await read({}, { limit: 2 })
+  t.same(
+    found.map(({ name, version }) => [name, version]),
+    ['5.4.0-44.48', '5.4.0-43.47'].map((version) => [named(version), version]),
+  )
+  t.equal(server.requests.length, 3, 'one page, and two files')
+  const minSize = readFileSync(binaries[3]!.file!).length
+  for (const { file } of [binaries[1]!, shims[1]!]) writeFileSync(file!, '')
+  const { read: again } = await launchpad(t, [...shims, ...binaries])
+  const large = await again({}, { limit: 1, minSize })
+  t.match(large, [{ version: '5.4.0-43.47' }], 'too small packages do not count')
+  t.equal(large.length, 1)
+})
 
 t.test('pages that repeat or have no end are rejected', async (t) => {
   const binaries = [binary(NAME, '1'), binary(NAME, '2'), binary(NAME, '3')]

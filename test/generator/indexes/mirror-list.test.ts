@@ -1,4 +1,7 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -16,7 +19,11 @@ const options = { cache: join(directory, 'cache'), retry: IMPATIENT }
 const same = async (mirror: string) => mirror
 const read = async (text: string) => {
   list = text
-  return await readFromMirrors(`${server.url}/mirror.list`, options, same)
+  return await readFromMirrors(
+    { url: `${server.url}/mirror.list`, architecture: 'x86_64' },
+    options,
+    same,
+  )
 }
 
 t.test('the first mirror of a list is used', async (t) => {
@@ -36,12 +43,16 @@ t.test(
     list = ['https://a.example/', 'nonsense', 'https://b.example/', 'https://c.example/'].join('\n')
     const tried: string[] = []
     const from = (codes: Record<string, GeneratorError['code']>) =>
-      readFromMirrors(`${server.url}/mirror.list`, options, async (mirror) => {
-        tried.push(mirror)
-        const code = codes[mirror]
-        if (code) throw new GeneratorError(code, mirror)
-        return mirror
-      })
+      readFromMirrors(
+        { url: `${server.url}/mirror.list`, architecture: 'x86_64' },
+        options,
+        async (mirror) => {
+          tried.push(mirror)
+          const code = codes[mirror]
+          if (code) throw new GeneratorError(code, mirror)
+          return mirror
+        },
+      )
     const [a, b, c] = ['https://a.example', 'https://b.example', 'https://c.example'] as const
     t.equal(await from({ [a]: 'unreachable' }), b)
     t.equal(await from({ [a]: 'not_found_upstream', [b]: 'stalled' }), c)
@@ -76,10 +87,39 @@ t.test('a list whose first line is not a mirror is rejected', async (t) => {
   await t.rejects(read('#'.repeat(100_000)), { code: 'too_large' })
 })
 
+t.test('a list over TLS may name mirrors without TLS only if the source says so', async (t) => {
+  const [certificate, key] = ['cert.pem', 'key.pem'].map((name) => join(directory, name))
+  const subject = ['-subj', '/CN=list', '-addext', 'subjectAltName=IP:127.0.0.1']
+  const files = ['-keyout', key!, '-out', certificate!]
+  const args = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1']
+  execFileSync('openssl', [...args, '-nodes', ...subject, ...files], { stdio: 'pipe' })
+  const tls = createServer(
+    { cert: readFileSync(certificate!), key: readFileSync(key!) },
+    (_, response) => void response.end('http://packages.example/2018.03/main/4ea4/$basearch\n'),
+  )
+  t.teardown(() => void tls.close())
+  await new Promise<void>((resolve) => tls.listen(0, '127.0.0.1', resolve))
+  const url = `https://127.0.0.1:${(tls.address() as AddressInfo).port}/mirror.list`
+  const trusting = { ...options, access: { authority: certificate! } }
+  const list = { url, architecture: 'x86_64' }
+  await t.rejects(readFromMirrors(list, trusting, same), { code: 'invalid_index' })
+  t.equal(
+    await readFromMirrors({ ...list, plain: true }, trusting, same),
+    'http://packages.example/2018.03/main/4ea4/x86_64',
+    "and yum's $basearch is the architecture",
+  )
+})
+
 t.test('a list in a local file may name local mirrors only', async (t) => {
   const path = join(directory, 'mirror.list')
   writeFileSync(path, 'file:///srv/mirror/\n')
-  t.equal(await readFromMirrors(`file://${path}`, options, same), 'file:///srv/mirror')
+  t.equal(
+    await readFromMirrors({ url: `file://${path}`, architecture: 'x86_64' }, options, same),
+    'file:///srv/mirror',
+  )
   writeFileSync(path, 'http://host.example/')
-  await t.rejects(readFromMirrors(`file://${path}`, options, same), { code: 'invalid_index' })
+  await t.rejects(
+    readFromMirrors({ url: `file://${path}`, architecture: 'x86_64' }, options, same),
+    { code: 'invalid_index' },
+  )
 })

@@ -18,7 +18,7 @@ import {
   signRepomd,
 } from '../../helpers/rpm-repository.ts'
 import { IMPATIENT } from '../../helpers/run-directory.ts'
-import { makeSigner } from '../../helpers/signer.ts'
+import { makeSigner, type Signer } from '../../helpers/signer.ts'
 
 const RULES = [{ name: 'kernel-debuginfo', release: '{version}-{revision}.{arch}' }]
 
@@ -114,6 +114,26 @@ t.test(
     const lapsed = makeSigner(t, { lapsed: true })
     signRepomd(directory, lapsed)
     await t.rejects(read({ keyrings: [lapsed.keyring] }), { code: 'expired_signature' })
+  },
+)
+
+t.test(
+  'a repository at its end of life may be signed by a key that has expired since, but not after it',
+  async (t) => {
+    const { directory, read } = repositoryOf(t)
+    const lapsed = makeSigner(t, { lapsed: true })
+    signRepomd(directory, lapsed)
+    const of = ({ keyring }: Signer) => ({ keyrings: [keyring], signed: true, endOfLife: true })
+    t.match(await read(of(lapsed)), { packages: [{}], trust: 'index' })
+    await t.rejects(read({ ...of(lapsed), endOfLife: false }), { code: 'expired_signature' })
+
+    const revenant = makeSigner(t, { revenant: true })
+    signRepomd(directory, revenant)
+    await t.rejects(read(of(revenant)), { code: 'expired_signature' }, 'signed after its expiry')
+
+    signRepomd(directory, lapsed)
+    editRepomd(directory, (text) => text.replace('<revision>', '<revision>1'))
+    await t.rejects(read(of(lapsed)), { code: 'invalid_signature' }, 'changed since')
   },
 )
 

@@ -11,7 +11,9 @@ const BELOW =
 const mirror = await findMirror('http://mirror.example/debian')
 
 t.test('credentials go only to URLs below the repositories of their source', (t) => {
-  t.same(accessTo(SLES, BELOW), SLES.access)
+  t.match(accessTo(SLES, BELOW), SLES.access)
+  const mirrors = { ...SLES, mirror: ['https://a.example/SUSE', 'https://updates.suse.com/SUSE'] }
+  t.match(accessTo(mirrors, BELOW), SLES.access, 'on any of its mirrors')
   for (const url of [
     'https://attacker.example/SUSE/Updates/k.rpm',
     BELOW.replace('updates.suse.com', 'updates.suse.com.attacker.example'),

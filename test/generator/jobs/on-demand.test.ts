@@ -7,8 +7,11 @@ import {
   OnDemandGenerator,
   type OnDemandOptions,
 } from '../../../generator/index.ts'
+import { parseSource } from '../../../generator/sources/source.ts'
+import { SOURCES } from '../../../generator/sources/sources.ts'
 import { Catalog, verifyStore } from '../../../storage/index.ts'
 import { makeRepository } from '../../helpers/apt-repository.ts'
+import { startLaunchpad } from '../../helpers/launchpad-server.ts'
 import { makePackage } from '../../helpers/package.ts'
 import { IMPATIENT, makeRunDirectory } from '../../helpers/run-directory.ts'
 import { makeSigner } from '../../helpers/signer.ts'
@@ -135,6 +138,48 @@ t.test(
     t.throws(() => generator.submit({ ...KERNEL, arch: 'a'.repeat(300) }), { code: 'invalid_key' })
     t.equal(generator.get('0'.repeat(32)), undefined)
     t.equal(await generator.done('0'.repeat(32)), undefined)
+  },
+)
+
+t.test(
+  "a kernel that has left Ubuntu's archive is asked for by its name on Launchpad",
+  async (t) => {
+    const { directory } = await makeRunDirectory(t)
+    const release = '5.4.0-42-generic'
+    const image = join(directory, 'vmlinux')
+    makeVmlinux(image, { release, machine: 'x86_64' })
+    const name = `linux-image-unsigned-${release}-dbgsym`
+    const files = { [`usr/lib/debug/boot/vmlinux-${release}`]: image }
+    const of = { name, version: '5.4.0-42.46', release, architecture: 'amd64', files }
+    const file = makePackage(directory, undefined, of)
+    const others = Array.from({ length: 20 }, (_, i) => ({
+      name: name.replace('42', `${i}`),
+      version: `5.4.0-${i}.1`,
+      file,
+    }))
+    const launchpad = await startLaunchpad(t, [...others, { name, version: of.version, file }])
+    const archive = makeRepository(directory, { packages: [], signer }).source
+    const rows = [
+      {
+        ...archive,
+        distro: 'ubuntu',
+        versions: { '20.04': [{ url: 'debian', suite: 'bookworm' }] },
+        architectures: { x86_64: 'i386' },
+      },
+      { ...SOURCES.get('ubuntu-launchpad')!, mirror: `${launchpad.url}/devel`, minSize: 0 },
+    ]
+    const { generator, records } = await open(t, () => [], { sources: rows.map(parseSource) })
+    const kernel = { distro: 'ubuntu', version: '20.04', arch: 'amd64', release }
+    const { id } = generator.submit(kernel)!
+    t.match(await generator.done(id), { state: 'published' })
+    t.match(await records(), [{ kernel: { ...kernel, arch: 'x86_64' }, package: { name } }])
+    t.equal(launchpad.requests.length, 3, 'the name, its file, and the package itself')
+
+    const unknown = generator.submit({ ...kernel, release: '5.4.0-99-generic' })!
+    t.match(await generator.done(unknown.id), { state: 'unknown' })
+    const strange = generator.submit({ ...kernel, release: '5.4.0-42-generic*' })!
+    t.match(await generator.done(strange.id), { state: 'unknown' })
+    t.equal(launchpad.requests.length, 5, 'its two possible names')
   },
 )
 

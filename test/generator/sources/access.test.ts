@@ -1,8 +1,16 @@
 // Restricted repositories: client certificates and credentials, and the servers that must not get them.
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import type { IncomingMessage, RequestListener } from 'node:http'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
 import { createServer, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -12,16 +20,19 @@ import { Queue as RedisJobs } from 'bullmq'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { work } from '../../../generator/index.ts'
+import { discover, indexTargetsOf } from '../../../generator/indexes/discover.ts'
+import { accessTo } from '../../../generator/jobs/belonging.ts'
 import { type Job, jobIdOf, jobOfFile } from '../../../generator/jobs/job.ts'
 import { findPahole } from '../../../generator/jobs/pahole.ts'
 import { PREFIX, queueNameOf } from '../../../generator/jobs/redis.ts'
 import { downloadAll } from '../../../generator/packages/download.ts'
-import type { Source } from '../../../generator/sources/source.ts'
+import { parseSource, type RpmMdSource, type Source } from '../../../generator/sources/source.ts'
 import { readSources, SOURCES } from '../../../generator/sources/sources.ts'
 import { startRedis } from '../../helpers/redis.ts'
 import { makeRpm } from '../../helpers/rpm.ts'
 import { makeRpmRepository } from '../../helpers/rpm-repository.ts'
 import { IMPATIENT, makeRunDirectory } from '../../helpers/run-directory.ts'
+import { makeSigner } from '../../helpers/signer.ts'
 import { startServer } from '../../helpers/test-server.ts'
 import { makeVmlinux } from '../../helpers/vmlinux.ts'
 
@@ -175,6 +186,197 @@ t.test(
     ])
   },
 )
+
+const SERVICE_PACK = { distro: 'sles', version: '12.5', arch: 'x86_64' }
+
+/** Starts a server like SUSE's: a repository opens to a URL whose query is its own token. */
+async function startSuse(t: Test, root: string, tokens: Readonly<Record<string, string>>) {
+  const asked: string[] = []
+  const url = await startTls(t, (request, response) => {
+    const { pathname, search } = new URL(request.url!, 'https://localhost')
+    asked.push(request.url!)
+    const [, token] = Object.entries(tokens).find(([path]) => pathname.startsWith(path)) ?? []
+    const file = join(root, decodeURIComponent(pathname))
+    const status = search !== `?${token}` ? 403 : existsSync(file) ? 200 : 404
+    response.writeHead(status).end(status === 200 ? readFileSync(file) : 'forbidden')
+  })
+  return { url, asked }
+}
+
+t.test(
+  'each repository of SLES opens to its own token, which is in no record, message or event',
+  async (t) => {
+    const runDirectory = await makeRunDirectory(t)
+    const { directory: root } = runDirectory
+    const signer = makeSigner(t)
+    const places = {
+      pool: '/SUSE/Products/SLE-SERVER/12-SP5/x86_64/product_debug',
+      updates: '/SUSE/Updates/SLE-SERVER/12-SP5/x86_64/update_debug',
+    }
+    const kernels = { pool: '4.12.14-120.1', updates: '4.12.14-122.162' }
+    for (const [name, place] of Object.entries(places)) {
+      const [version = '', build = ''] = kernels[name as keyof typeof kernels].split('-')
+      const image = join(root, 'vmlinux')
+      const release = `${version}-${build}-default`
+      makeVmlinux(image, { release, machine: 'x86_64' })
+      const files = { [`usr/lib/debug/boot/vmlinux-${release}.debug`]: image }
+      const of = { name: 'kernel-default-debuginfo', version, release: `${build}.1` }
+      makeRpmRepository(join(root, place), { packages: [makeRpm(root, { ...of, files })], signer })
+    }
+    const tokens = {
+      [`${places.pool}/`]: 's3cret-pool_1',
+      [`${places.updates}/`]: 's3cret-updates-2',
+    }
+    const { url, asked } = await startSuse(t, root, tokens)
+    const folder = at('repos.d')
+    mkdirSync(folder)
+    const zypp = (name: string, place: string, token: string) =>
+      writeFileSync(
+        join(folder, `${name}.repo`),
+        `[${name}]\nname=${name}\nenabled=0\nautorefresh=1\nbaseurl=${url}${place}?${token}\nservice=SUSE\n`,
+      )
+    zypp('SLES12-SP5-Debuginfo-Pool', places.pool, 's3cret-pool_1')
+    zypp('SLES12-SP5-Debuginfo-Updates', `${places.updates}/`, 's3cret-updates-2')
+    writeFileSync(join(folder, 'notes.txt'), `${url}/SUSE/Updates?s3cret-of-another-file`)
+    const known = SOURCES.get('sles')!
+    t.same(known.access, { tokens: '/etc/zypp/repos.d' })
+    const sles = (row: object): Source =>
+      parseSource({
+        ...known,
+        mirror: `${url}/SUSE`,
+        keyrings: [signer.keyring],
+        architectures: { x86_64: 'x86_64' },
+        access: { authority, tokens: folder },
+        ...row,
+      })
+    const shown: string[] = []
+    const onEvent = (event: object) => shown.push(JSON.stringify(event))
+    const run = (source: Source, filter: object = SERVICE_PACK) =>
+      runDirectory.run({ sources: [source] }, { filter, source: 'sles', onEvent })
+
+    t.match(await run(sles({})), { published: 2, sourcesFailed: 0 }, 'without LTSS')
+    t.ok(asked.every((path) => /[?]s3cret-/.test(path)))
+    t.notOk(
+      asked.some((path) => path.includes('LTSS')),
+      'a repository without a token is not asked for',
+    )
+    t.same(
+      (await runDirectory.records()).map(({ kernel, package: { url, authenticated } }) => [
+        kernel.release,
+        url.replace(/^.*[?]/, '?').replace(/^.*SUSE/, ''),
+        authenticated,
+      ]),
+      [
+        [
+          '4.12.14-120.1-default',
+          '/Products/SLE-SERVER/12-SP5/x86_64/product_debug/Packages/kernel-default-debuginfo-4.12.14-120.1.1.x86_64.rpm',
+          'index',
+        ],
+        [
+          '4.12.14-122.162-default',
+          '/Updates/SLE-SERVER/12-SP5/x86_64/update_debug/Packages/kernel-default-debuginfo-4.12.14-122.162.1.x86_64.rpm',
+          'index',
+        ],
+      ],
+    )
+
+    zypp('SLES12-SP5-Debuginfo-Pool', places.pool, 's3cret-expired')
+    writeFileSync(join(folder, 'SLES12-SP5-Debuginfo-Updates.repo'), '')
+    await run(sles({}))
+    t.match(
+      (await runDirectory.sourceFailures()).map(({ suite, failure: { code, message } }) => [
+        suite,
+        code,
+        message,
+      ]),
+      [
+        ['12.5 pool-x86_64', 'unreachable', /answers 403/],
+        ['12.5 updates-x86_64', 'no_access', /no token for .*update_debug.* in repos.d/],
+      ],
+    )
+    await run(sles({ access: { authority, tokens: at('nowhere') } }))
+    t.match((await runDirectory.sourceFailures())[0], {
+      failure: { code: 'no_access', message: /nowhere/ },
+    })
+
+    const list = Object.entries(tokens).map(([path, token]) => ({ url: `${url}${path}?${token}` }))
+    writeFileSync(at('repositories.json'), JSON.stringify(list))
+    const fromCentre = sles({ access: { authority, tokens: at('repositories.json') } })
+    t.match(await run(fromCentre), { skipped: 2, sourcesFailed: 0 }, "the customer centre's list")
+
+    const [first] = known.versions['12.5'] as RpmMdSource['versions'][string]
+    const own = { ...first!, url: `${url}${places.pool}?s3cret-pool_1` }
+    const withQuery = sles({ versions: { '12.5': [own] }, access: { authority } })
+    t.match(await run(withQuery), { skipped: 1, sourcesFailed: 0 }, "a token in the row's URL")
+    const job = { url: `${url}${places.pool}/Packages/a.rpm` }
+    t.same(accessTo(withQuery, job.url)?.urls, [own.url], 'a worker knows it by its own sources')
+    t.equal(accessTo(withQuery, 'https://other.example/a.rpm'), undefined)
+
+    const stored = [await runDirectory.records(), await runDirectory.sourceFailures(), shown]
+    t.notMatch(JSON.stringify(stored), /s3cret/)
+    const cache = join(root, '../cache')
+    for (const name of readdirSync(cache))
+      t.notMatch(String(readFileSync(join(cache, name))), /s3cret/)
+  },
+)
+
+t.test('a token goes to no other server, path or protocol', async (t) => {
+  const seen: string[] = []
+  const record = (request: IncomingMessage, response: ServerResponse) => {
+    seen.push(request.url!)
+    response.end('elsewhere')
+  }
+  const other = await startTls(t, record)
+  const plain = await startServer(t, record)
+  const url = await startTls(t, (request, response) => {
+    seen.push(request.url!)
+    if (request.url!.startsWith('/repo/away'))
+      response.writeHead(302, { location: `${other}/here` }).end()
+    else response.end('here')
+  })
+  const tokens = at('tokens')
+  writeFileSync(tokens, `${url}/repo?t0ken\n${url}/repo/inner/?inn3r\n`)
+  const access = { authority, tokens, urls: [`${url}/given?giv3n`] }
+  t.equal(await read(`${url}/repo/a%2Bb.rpm`, access), 'here')
+  t.equal(await read(`${url}/repo/inner/a.rpm`, access), 'here')
+  t.equal(await read(`${url}/given/a.rpm`, access), 'here')
+  t.equal(await read(`${url}/repo/away`, access), 'elsewhere')
+  t.same(seen.splice(0), [
+    '/repo/a%2Bb.rpm?t0ken',
+    '/repo/inner/a.rpm?inn3r',
+    '/given/a.rpm?giv3n',
+    '/repo/away?t0ken',
+    '/here',
+  ])
+  for (const elsewhere of [`${other}/repo/a.rpm`, `${url}/repository/a.rpm`, `${url}/a.rpm`])
+    await t.rejects(read(elsewhere, access), { code: 'no_access' }, elsewhere)
+  t.equal(await read(`${plain.url}/repo/a.rpm`, access), 'elsewhere')
+  t.same(seen, ['/repo/a.rpm'])
+})
+
+t.test("a list of mirrors does not take a source's access to other servers", async (t) => {
+  const seen: (string | undefined)[] = []
+  const other = await startTls(t, (request, response) => {
+    seen.push(request.headers.authorization)
+    response.writeHead(404).end()
+  })
+  const url = await startTls(t, (request, response) => {
+    seen.push(request.headers.authorization)
+    if (request.url === '/mirror.list') response.end(`${other}/repository\n`)
+    else response.writeHead(404).end()
+  })
+  const amzn = SOURCES.get('amzn') as RpmMdSource
+  const row: Source = {
+    ...amzn,
+    keyrings: ['/nowhere'],
+    access: { authority, credentials },
+    versions: { 2: [{ name: 'core', url: `${url}/mirror.list`, list: true }] },
+  }
+  const [target] = indexTargetsOf(row, { arch: 'x86_64' })
+  await t.rejects(discover(target!, (name) => name, {}, { cache: at('cache'), retry: IMPATIENT }))
+  t.match(seen[0], /^Basic /, 'the list itself is asked with credentials')
+  t.ok(seen.slice(1).every((header) => header === undefined))
+})
 
 t.test('a job in the queue takes no credentials and no trust to a foreign server', async (t) => {
   const redis = await startRedis(t)

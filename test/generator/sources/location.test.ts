@@ -1,5 +1,5 @@
 import t from 'tap'
-import { fileBelow, linkBelow, urlAt } from '../../../generator/sources/location.ts'
+import { fileBelow, fileOnServer, linkBelow, urlAt } from '../../../generator/sources/location.ts'
 
 const BASE = 'http://host.example/repo'
 
@@ -36,6 +36,36 @@ t.test('a path in an index must stay in its repository, and each part is escaped
       { code: 'invalid_index' },
       JSON.stringify(path.slice(0, 20)),
     )
+  t.end()
+})
+
+t.test('a path of a package may leave its repository, but not its server', (t) => {
+  const base = 'https://cdn.example/2/core/2.0/x86_64/4ea4'
+  for (const [path, url] of [
+    ['a.rpm', '/2/core/2.0/x86_64/4ea4/a.rpm'],
+    ['../../../../../blobstore/ab/kernel-4.14+1.rpm', '/blobstore/ab/kernel-4.14%2B1.rpm'],
+    ['../../../../../../../a.rpm', '/a.rpm'],
+    ['../https:/a.rpm', '/2/core/2.0/x86_64/https%3A/a.rpm'],
+  ] as const)
+    t.equal(fileOnServer(base, path), `https://cdn.example${url}`)
+  for (const path of [
+    '..',
+    '../',
+    '../a/../../b.rpm',
+    '..//evil.example/a.rpm',
+    '../\\evil.example/a.rpm',
+    '../a.rpm?x',
+    '/a.rpm',
+    '//evil.example/a.rpm',
+    'https://cdn.example/a.rpm',
+    `../${'a/'.repeat(600)}b`,
+  ])
+    t.throws(() => fileOnServer(base, path), { code: 'invalid_index' }, path.slice(0, 20))
+  t.throws(
+    () => fileOnServer('file:///srv/repository', '../../etc/passwd'),
+    { code: 'invalid_index' },
+    'a local repository has no server that bounds it',
+  )
   t.end()
 })
 

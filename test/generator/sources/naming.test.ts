@@ -1,5 +1,5 @@
 import t from 'tap'
-import { namingOf } from '../../../generator/sources/naming.ts'
+import { namesOfRelease, namingOf } from '../../../generator/sources/naming.ts'
 import { SOURCES } from '../../../generator/sources/sources.ts'
 
 t.test(
@@ -44,6 +44,16 @@ t.test('a rule can set a machine that differs from the architecture of the packa
   const release = '6.1.0-50-loongson-3'
   t.match(naming({ name: `linux-image-${release}-dbg` }), { release, machine: 'mips64' })
   t.equal(naming({ name: 'linux-image-6.1.0-50-4kc-malta-dbg' })?.machine, undefined)
+})
+
+t.test('the names of a release follow from the rules whose names tell it alone', async (t) => {
+  const { packages } = SOURCES.get('ubuntu-launchpad')!
+  t.same(namesOfRelease(packages, '5.4.0-42-generic'), [
+    'linux-image-unsigned-5.4.0-42-generic-dbgsym',
+    'linux-image-5.4.0-42-generic-dbgsym',
+  ])
+  t.same(namesOfRelease(packages, 'generic'), [], 'not the release of a kernel')
+  t.same(namesOfRelease(SOURCES.get('alma')!.packages, '5.14.0-1.el9.x86_64'), [])
 })
 
 t.test('an invalid regular expression is rejected', async (t) => {
