@@ -24,16 +24,19 @@ export {
   kernelPrefix,
   recordKey,
   sourceFailureKey,
+  symbolsKey,
 } from './name.ts'
 export { compareVersions } from './version.ts'
 
-// Blobs.
+// Blobs: BTF, and the symbols of kernels.
 
 export {
   type BlobInfo,
   decompressBlob,
   getBlob,
+  getSymbols,
   putBlob,
+  putSymbols,
   readBlob,
   readCompressedBlob,
   type StoredBlob,
@@ -59,6 +62,7 @@ export {
   type ModuleInfo,
   Package,
   SourceFailure,
+  type SymbolsInfo,
   Tool,
 } from './record.ts'
 
