@@ -1,8 +1,5 @@
 // The functions that kprobes and fentry are attached to, told apart by a kernel's list of functions.
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { readFileSync } from 'node:fs'
 import t from 'tap'
 import {
   asksForFunctions,
@@ -15,6 +12,7 @@ import {
   readBtf,
 } from '../../bpf/index.ts'
 import { coreObjects, littleKernels, wholeKernel } from '../helpers/core.ts'
+import { probeObject } from '../helpers/probe-object.ts'
 
 const SECTIONS = {
   there: 'kprobe/vfs_read',
@@ -35,23 +33,7 @@ const SECTIONS = {
   no_target: 'kprobe',
 }
 
-const object = (() => {
-  const folder = mkdtempSync(join(tmpdir(), 'probe-'))
-  const source = Object.entries(SECTIONS)
-    .map(
-      ([name, section]) =>
-        `__attribute__((section("${section}"), used)) int ${name}(void *ctx) { return 0; }`,
-    )
-    .join('\n')
-  try {
-    const path = join(folder, 'probe.o')
-    const options = ['--target=bpfel', '-g', '-O2', '-x', 'c', '-c', '-', '-o', path]
-    execFileSync('clang', options, { input: source })
-    return openObject(readFileSync(path))
-  } finally {
-    rmSync(folder, { recursive: true })
-  }
-})()
+const object = openObject(probeObject(SECTIONS))
 
 const small = readBtf(readFileSync(littleKernels().get('x86_64')!))
 const kernel = wholeKernel(small, ['vfs_read', 'sometimes', 'half', 'optimized', 'twice'])
