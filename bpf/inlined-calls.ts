@@ -57,10 +57,10 @@ interface Unit {
  * `unsupported` for compressed or 64-bit DWARF, or a form or version that is not known; `invalid_elf`; `too_large`.
  */
 export function readInlinedCalls(source: ByteSource): Set<string> {
-  return new Reader(openElf(source)).names()
+  return new DebugInfo(openElf(source)).names()
 }
 
-class Reader {
+class DebugInfo {
   readonly #elf: Elf
   readonly #little: boolean
   readonly #abbrev: Uint8Array
