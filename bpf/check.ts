@@ -9,9 +9,11 @@ import { accessText, lastName } from './access-text.ts'
 import type { Btf } from './btf.ts'
 import { BtfError } from './error.ts'
 import type { CoreRelocation } from './ext.ts'
+import type { FunctionList } from './function-list.ts'
 import { INSTRUCTION_SIZE } from './instruction.ts'
 import { type KernelEnum, KernelSymbols, type Presence } from './kernel-symbol.ts'
 import type { BpfObject } from './object.ts'
+import { missedCalls, patternReasons, probeReasons } from './probe-target.ts'
 import type { BpfProgram } from './program.ts'
 import { Reachability, type Reached } from './reachability.ts'
 import type { Reason, ReasonCode, Verdict } from './reason.ts'
@@ -78,6 +80,8 @@ export interface CheckOptions {
   readonly hasOwnBtf?: boolean
   /** `uname -r` */
   readonly release?: string
+  /** the functions in the kernel's symbol table; without them only BTF tells of the targets of kprobes */
+  readonly functions?: FunctionList
 }
 
 /** Checks an object against a kernel's BTF. Errors: `unsupported` if their byte orders differ, `cycle`. */
@@ -218,7 +222,7 @@ class Checker {
   }
 
   /** The reasons that keep a program from being loaded or attached, apart from its instructions. */
-  #programReasons({ section, target }: ProgramRequirement): Reason[] {
+  #programReasons({ section, target, pattern }: ProgramRequirement): Reason[] {
     if (!section) return [unknownTarget('libbpf does not know the section of the program')]
     const { programType, attachType, kind, target: named } = section
     const needsBtf = NEEDS_BTF.has(programType)
@@ -243,9 +247,17 @@ class Checker {
     } else if (needsBtf && named === undefined && NEEDS_TARGET.test(kind)) {
       reasons.push(unknownTarget(`the section names no target for a program of type ${kind}`))
     }
+    const isProbe = programType === 'BPF_PROG_TYPE_KPROBE'
+    const { functions } = this.#options
+    // MODULE:FUNCTION is of a module
+    if (functions && isProbe && target && !named?.includes(':')) {
+      const inModule = this.#symbols.hasInModule(target)
+      return [...reasons, ...probeReasons(functions, target.name, inModule)]
+    }
+    if (functions && pattern !== undefined)
+      return [...reasons, ...patternReasons(functions, pattern)]
     if (target && !this.#symbols.has(target)) {
       // the kernel's functions are not all in BTF: pahole leaves out those that the compiler changed
-      const isProbe = programType === 'BPF_PROG_TYPE_KPROBE'
       const isRaw = programType.startsWith('BPF_PROG_TYPE_RAW_TRACEPOINT')
       const isUntold = isProbe || (isRaw && !this.#symbols.hasTracepoints)
       const thing = `${nounOf(kind)} ${short(section.target!)}`
@@ -258,6 +270,8 @@ class Checker {
         stage: isProbe || isRaw ? 'attach' : 'load',
         message: isUntold && isRaw ? `this kernel's BTF does not list the ${thing}` : message,
       })
+    } else if (functions && target && /^f(entry|exit|session)/.test(kind)) {
+      reasons.push(...missedCalls(functions, target.name))
     }
     return reasons
   }
@@ -395,8 +409,8 @@ function verdicts(reasons: readonly Reason[]): { verdict: Verdict; loads: Verdic
 }
 
 function worst(reasons: readonly Reason[]): Verdict {
-  if (reasons.some(({ verdict }) => verdict === 'no')) return 'no'
-  return reasons.length > 0 ? 'cannot_tell' : 'yes'
+  const verdicts = new Set(reasons.map(({ verdict }) => verdict))
+  return verdicts.has('no') ? 'no' : verdicts.has('cannot_tell') ? 'cannot_tell' : 'yes'
 }
 
 /** Facts about an object's relocations that do not depend on the kernel. */

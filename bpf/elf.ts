@@ -152,8 +152,16 @@ export class Elf {
     }
   }
 
-  /** All symbols of `.symtab` in file order; none if the file is stripped. Meant for objects, too slow for a vmlinux. */
-  *symbols(): Generator<ElfSymbol> {
+  /** True if the file has a table of symbols: it is not stripped. */
+  get hasSymbols(): boolean {
+    return this.sections.some((s) => s.type === SHT_SYMTAB)
+  }
+
+  /**
+   * All symbols of `.symtab` in file order, or those of one type (STT_*); none if the file is stripped. All symbols of a
+   * vmlinux take half a second.
+   */
+  *symbols(type?: number): Generator<ElfSymbol> {
     const table = this.sections.find((s) => s.type === SHT_SYMTAB)
     if (!table) return
     const names = this.#stringTable(table)
@@ -165,7 +173,9 @@ export class Elf {
       )
     }
     const strings = new NameTable(this.read(names), names.offset)
+    const info = this.bits === 64 ? 4 : 12
     for (const { view, at } of this.#symbolRecords(table)) {
+      if (type !== undefined && (view.getUint8(at + info) & 0xf) !== type) continue
       yield { name: strings.at(view.getUint32(at, this.#little)), ...this.#symbol(view, at) }
     }
   }

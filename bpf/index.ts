@@ -68,6 +68,7 @@ export {
 } from './check.ts'
 export { type CheckStage, REASONS, type Reason, type ReasonCode, type Verdict } from './reason.ts'
 export type { SourceLine } from './source-line.ts'
+export { asksForFunctions } from './requirement.ts'
 export { ambiguousStructs } from './ambiguity.ts'
 export { needsModules } from './needs-modules.ts'
 
@@ -114,6 +115,11 @@ export { type EncodeOptions, encodeBtf } from './encode.ts'
 export { type ByteOrder, type ByteSource, memorySource } from './bytes.ts'
 export { Elf, type ElfSection, type ElfSymbol, isElf, openElf } from './elf.ts'
 export { buildIdOf, type ElfNote, parseNotes } from './note.ts'
+
+// Functions: the names in a vmlinux's symbol table, and which of them are inlined somewhere.
+export { FunctionList, type FunctionMark } from './function-list.ts'
+export { readFunctions } from './function-symbols.ts'
+export { readInlinedCalls } from './inlined-calls.ts'
 
 // Identify: a vmlinux or a flat kernel image.
 export { describeImage, isKernelImage } from './image.ts'

@@ -52,6 +52,12 @@ export class KernelSymbols {
     return this.#found.has(`${kind} ${name}`)
   }
 
+  /** True if the BTF of a module has a type that the kernel's own has not. */
+  hasInModule({ kind, name }: WantedType): boolean {
+    const found = this.#found.get(`${kind} ${name}`)
+    return found !== undefined && found.btf !== this.#kernel
+  }
+
   /** True if the kernel's BTF lists tracepoints: BTF of kernels before 5.4 does not. */
   get hasTracepoints(): boolean {
     return TRACEPOINTS.some((name) => this.has({ kind: 'TYPEDEF', name }))

@@ -17,6 +17,12 @@ export const REASONS = [
   'short_field',
   /** the function, hook, tracepoint or struct that the program is attached to is missing */
   'missing_target',
+  /** several functions of the kernel have the name of the target: kernels since 6.6 refuse such a kprobe */
+  'ambiguous_target',
+  /** the kernel refuses kprobes in the function */
+  'refused_target',
+  /** the program is attached, and does not see the calls that the compiler inlined or gave to a clone: only a note */
+  'missed_calls',
   /** the section names no type or no target, so the loader must set it */
   'unknown_target',
   /** the kernel has no BTF of its own, which the program needs to be loaded */
@@ -41,7 +47,8 @@ export type CheckStage = 'load' | 'attach' | 'run'
 
 export interface Reason {
   readonly code: ReasonCode
-  readonly verdict: Exclude<Verdict, 'yes'>
+  /** `yes` for a note, which no verdict hangs on */
+  readonly verdict: Verdict
   readonly stage: CheckStage
   /** a sentence without the place; at most 600 characters */
   readonly message: string

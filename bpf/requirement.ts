@@ -38,6 +38,8 @@ export interface ProgramRequirement {
   readonly section: SectionName | undefined
   /** the type to which the program is attached, if BTF has it: a function, a typedef, or the struct of a struct_ops */
   readonly target?: WantedType
+  /** a pattern of functions, of which `kprobe.multi` is attached to all that match */
+  readonly pattern?: string
 }
 
 export interface Requirements {
@@ -71,7 +73,8 @@ export function requirementsOf(object: BpfObject): Requirements {
 function programRequirement(program: BpfProgram): ProgramRequirement {
   const section = parseSectionName(program.section)
   const target = section && targetOf(section)
-  return { program, section, ...(target && { target }) }
+  const pattern = section && patternOf(section)
+  return { program, section, ...(target && { target }), ...(pattern && { pattern }) }
 }
 
 /** libbpf looks for these in the kernel's BTF (`btf_get_kernel_prefix_kind`). */
@@ -98,10 +101,29 @@ function targetOf({ kind, target }: SectionName): WantedType | undefined {
       return { kind: 'TYPEDEF', name: `btf_trace_${name}` }
     case 'kprobe':
     case 'kretprobe':
-      return kind.includes('.multi') || /[*?+]/.test(name) ? undefined : { kind: 'FUNC', name }
+      return isMulti(kind) ? undefined : probedFunction(name)
     default:
       return undefined
   }
+}
+
+/** libbpf reads FUNCTION+OFFSET, and ignores what follows (`attach_kprobe`). */
+function probedFunction(target: string): WantedType | undefined {
+  const [name] = /^[\w.]+/.exec(target) ?? []
+  return name === undefined ? undefined : { kind: 'FUNC', name }
+}
+
+const isMulti = (kind: string): boolean => /\.(multi|session)$/.test(kind)
+
+/** libbpf attaches these to every function that matches (`attach_kprobe_multi`). */
+function patternOf({ kind, target }: SectionName): string | undefined {
+  return /^k(ret)?probe/.test(kind) && isMulti(kind) ? target : undefined
+}
+
+/** True if an object has programs that are attached to functions, so that a list of the kernel's functions decides. */
+export function asksForFunctions(object: BpfObject): boolean {
+  const { programs } = requirementsOf(object)
+  return programs.some(({ target, pattern }) => target?.kind === 'FUNC' || pattern !== undefined)
 }
 
 function* readCalls(object: BpfObject): Generator<KernelCall> {

@@ -1,12 +1,13 @@
 /*
  * Blobs: raw BTF, compressed with zstd and addressed by the SHA-256 of the raw bytes. Equal BTF of different kernels is
- * one blob. The digest is that of the raw bytes, so each read compares it after decompression.
+ * one blob. The digest is that of the raw bytes, so each read compares it after decompression. The symbols of kernels,
+ * a text with the names of their functions, are kept in the same way below keys of their own.
  */
 import { promisify } from 'node:util'
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
 import { sha256Of } from './body.ts'
 import { isDamagedObject, StoreError } from './error.ts'
-import { blobKey } from './name.ts'
+import { blobKey, symbolsKey } from './name.ts'
 import type { Store } from './store.ts'
 
 /**
@@ -36,9 +37,10 @@ export async function putBlob(
   store: Store,
   raw: Uint8Array,
   signal?: AbortSignal,
+  keyOf: KeyOf = blobKey,
 ): Promise<BlobInfo> {
   const sha256 = sha256Of(raw)
-  const key = blobKey(sha256)
+  const key = keyOf(sha256)
   if (!(await isFresh(store, key))) {
     const params = {
       [constants.ZSTD_c_compressionLevel]: LEVEL,
@@ -49,6 +51,23 @@ export async function putBlob(
     await store.put(key, compressed, { ...(signal && { signal }) })
   }
   return { sha256, size: raw.length }
+}
+
+/** Makes the key of a digest: of a blob, or of symbols. */
+export type KeyOf = (sha256: string) => string
+
+/** Stores the function names of a kernel, as `putBlob` stores BTF. Errors: those of `Store.put`. */
+export async function putSymbols(
+  store: Store,
+  raw: Uint8Array,
+  signal?: AbortSignal,
+): Promise<BlobInfo> {
+  return await putBlob(store, raw, signal, symbolsKey)
+}
+
+/** Reads the function names of a kernel. Errors: those of `readBlob`. */
+export async function getSymbols(store: Store, sha256: string): Promise<Buffer> {
+  return (await readBlob(store, sha256, symbolsKey)).raw
 }
 
 /** A blob in both forms. */
@@ -64,8 +83,12 @@ export async function getBlob(store: Store, sha256: string): Promise<Buffer> {
 }
 
 /** Reads a blob and checks it. Errors: `not_found`; `digest_mismatch` if the bytes do not have the digest. */
-export async function readBlob(store: Store, sha256: string): Promise<StoredBlob> {
-  const compressed = await readCompressedBlob(store, sha256)
+export async function readBlob(
+  store: Store,
+  sha256: string,
+  keyOf: KeyOf = blobKey,
+): Promise<StoredBlob> {
+  const compressed = await readCompressedBlob(store, sha256, keyOf)
   let raw: Buffer
   try {
     raw = await decompressBlob(compressed)
@@ -88,8 +111,12 @@ export async function decompressBlob(frame: Buffer): Promise<Buffer> {
  * Reads a blob's zstd frame without checking it, for callers that decompress it elsewhere. Errors: `not_found`;
  * `digest_mismatch` if it is larger than any blob.
  */
-export async function readCompressedBlob(store: Store, sha256: string): Promise<Buffer> {
-  const { body, size } = await store.get(blobKey(sha256))
+export async function readCompressedBlob(
+  store: Store,
+  sha256: string,
+  keyOf: KeyOf = blobKey,
+): Promise<Buffer> {
+  const { body, size } = await store.get(keyOf(sha256))
   if (size > MAX_BTF) {
     body.destroy()
     throw new StoreError(

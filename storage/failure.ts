@@ -30,6 +30,7 @@ export const FAILURE_CODES = {
   // vmlinux
   invalid_elf: 'never', // vmlinux does not parse
   no_dwarf: 'never', // vmlinux has no .debug_info
+  no_symbols: 'never', // vmlinux has no symbol table, so its functions are not known
   no_btf: 'never', // the kernel has no .BTF section, and the package offers no other way to BTF
   kernel_mismatch: 'never', // the image or module is of another kernel than its package says
   // pahole and its result

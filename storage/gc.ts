@@ -1,12 +1,13 @@
 /*
- * Garbage collection: removes blobs that no record names, and damaged blobs that `verifyStore` set aside. A blob is written before its record, so a recent blob may
- * still get one and stays. A writer that stores existing BTF makes the blob recent again (`putBlob`). After it has
- * written the record it checks that the blob still exists.
+ * Garbage collection: removes blobs that no record names, and damaged blobs that `verifyStore` set aside. Symbols are
+ * treated as blobs are. A blob is written before its record, so a recent blob may still get one and stays. A writer that
+ * stores existing BTF makes the blob recent again (`putBlob`). After it has written the record it checks that the blob
+ * still exists.
  */
 import { Catalog } from './catalog.ts'
 import { ignoreNotFound, isUnreadable } from './error.ts'
-import { digestsOf } from './lost.ts'
-import { blobKey, QUARANTINE, shaOfBlobKey } from './name.ts'
+import { objectsOf } from './lost.ts'
+import { CONTENT_KEYS, QUARANTINE, shaOfKey } from './name.ts'
 import type { ObjectInfo, Store } from './store.ts'
 
 /** The age in milliseconds from which a blob is removed. */
@@ -29,14 +30,15 @@ export async function* collectGarbage(
 ): AsyncGenerator<ObjectInfo> {
   const before = now.getTime() - minAge
   // blobs are listed before records, so that a record written between the two is seen
-  const blobs = await Array.fromAsync(store.list('blobs/'))
-  for await (const blob of store.list(QUARANTINE)) blobs.push(blob)
+  const blobs: ObjectInfo[] = []
+  for (const prefix of [...Object.keys(CONTENT_KEYS), QUARANTINE])
+    for await (const blob of store.list(prefix)) blobs.push(blob)
   const old = blobs.filter(({ modified }) => modified.getTime() < before)
   if (old.length === 0) return
   const named = await namedBlobs(store)
   for (const blob of old) {
     signal?.throwIfAborted()
-    const isBlob = blob.key.startsWith(QUARANTINE) || shaOfBlobKey(blob.key) !== undefined
+    const isBlob = blob.key.startsWith(QUARANTINE) || shaOfKey(blob.key) !== undefined
     if (named.has(blob.key) || !isBlob) continue
     const current = await store.head(blob.key).catch(ignoreUnreadable)
     if (current?.etag !== blob.etag) continue // deleted or written again meanwhile
@@ -55,5 +57,5 @@ async function namedBlobs(store: Store): Promise<Set<string>> {
     throw error
   })
   await catalog.refresh()
-  return new Set(catalog.list().flatMap(({ record }) => digestsOf(record).map(blobKey)))
+  return new Set(catalog.list().flatMap(({ record }) => objectsOf(record)))
 }

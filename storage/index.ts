@@ -25,16 +25,19 @@ export {
   kernelPrefix,
   recordKey,
   sourceFailureKey,
+  symbolsKey,
 } from './name.ts'
 export { compareVersions } from './version.ts'
 
-// Blobs.
+// Blobs: BTF, and the symbols of kernels.
 
 export {
   type BlobInfo,
   decompressBlob,
   getBlob,
+  getSymbols,
   putBlob,
+  putSymbols,
   readBlob,
   readCompressedBlob,
   type StoredBlob,
@@ -60,6 +63,7 @@ export {
   type ModuleInfo,
   Package,
   SourceFailure,
+  type SymbolsInfo,
   Tool,
 } from './record.ts'
 

@@ -7,7 +7,7 @@ import { StoreError } from './error.ts'
 import type { Kernel, KernelName } from './kernel.ts'
 import type { BuildRecord } from './record.ts'
 
-/** The prefix of damaged blobs that were set aside. */
+/** The prefix of damaged blobs and symbols that were set aside. */
 export const QUARANTINE = 'quarantine/'
 
 const MAX_SEGMENT = 255
@@ -66,7 +66,7 @@ export function isKey(key: string): boolean {
 
 /** The keys that objects may have, by their first segment and the number of segments below it. */
 const OBJECT_KEY =
-  /^(?:archive\/manifest\.json[^/]*|archive(?:\/[^/]+){4}|kernels(?:\/[^/]+){5}|(?:blobs|sources)(?:\/[^/]+){2}|(?:catalog|quarantine)\/[^/]+)$/
+  /^(?:archive\/manifest\.json[^/]*|archive(?:\/[^/]+){4}|kernels(?:\/[^/]+){5}|(?:blobs|sources|symbols)(?:\/[^/]+){2}|(?:catalog|quarantine)\/[^/]+)$/
 
 /** Whether a key is that of an object, not of a directory on the way to one. */
 export const isObjectKey = (key: string): boolean => OBJECT_KEY.test(key)
@@ -118,9 +118,17 @@ export function recordKey(kernel: Kernel, build: string): string {
 }
 
 /** The key of a blob: `blobs/<aa>/<sha256>.btf.zst`. Errors: `invalid_key`. */
-export function blobKey(sha256: string): string {
+export const blobKey = (sha256: string): string => digestKey('blobs', sha256, 'btf.zst')
+
+/** The key of a kernel's function names: `symbols/<aa>/<sha256>.zst`. Errors: `invalid_key`. */
+export const symbolsKey = (sha256: string): string => digestKey('symbols', sha256, 'zst')
+
+/** The prefixes of objects that are addressed by the SHA-256 of their raw bytes, with the functions that make their keys. */
+export const CONTENT_KEYS = { 'blobs/': blobKey, 'symbols/': symbolsKey } as const
+
+function digestKey(folder: string, sha256: string, suffix: string): string {
   if (!/^[0-9a-f]{64}$/.test(sha256)) throw invalidDigest(sha256)
-  return `blobs/${sha256.slice(0, 2)}/${sha256}.btf.zst`
+  return `${folder}/${sha256.slice(0, 2)}/${sha256}.${suffix}`
 }
 
 const invalidDigest = (text: string): StoreError =>
@@ -129,14 +137,14 @@ const invalidDigest = (text: string): StoreError =>
     `invalid SHA-256 ${JSON.stringify(text.slice(0, 80))}: expected 64 lower-case hex digits`,
   )
 
-/** The key under which a damaged blob is kept until gc removes it: `quarantine/<sha256>.btf.zst`. Errors: `invalid_key`. */
-export const quarantineKey = (sha256: string): string =>
-  `${QUARANTINE}${blobKey(sha256).split('/').at(-1)}`
+/** The key under which a damaged blob, or symbols, are kept until gc removes them: `quarantine/<sha256>.btf.zst`. */
+export const quarantineKey = (key: string): string => `${QUARANTINE}${key.split('/').at(-1)}`
 
-/** The inverse of `blobKey`; undefined for a key that it cannot have made. */
-export function shaOfBlobKey(key: string): string | undefined {
-  const [, aa, sha256] = /^blobs\/([0-9a-f]{2})\/([0-9a-f]{64})\.btf\.zst$/.exec(key) ?? []
-  return sha256?.startsWith(aa ?? '-') ? sha256 : undefined
+/** The inverse of `blobKey` and `symbolsKey`; undefined for a key that neither can have made. */
+export function shaOfKey(key: string): string | undefined {
+  const [, sha256] = /\/([0-9a-f]{64})\./.exec(key) ?? []
+  if (sha256 === undefined) return undefined
+  return [blobKey(sha256), symbolsKey(sha256)].includes(key) ? sha256 : undefined
 }
 
 /** The key of a source's failed discovery: `sources/<id>/<suite>.json`. Errors: `invalid_key`. */

@@ -9,12 +9,15 @@ import { scrubbed, showable } from './showable.ts'
 /** A record without its private data. A record that has none is returned unchanged. */
 export function publicRecord(record: BuildRecord): BuildRecord {
   if (isPublic(record)) return record
-  const { package: from, failure, moduleFailures, ...rest } = record
+  const { package: from, failure, moduleFailures, inlinedFailure, ...rest } = record
   return {
     ...rest,
     package: { ...from, url: showable(from.url) },
     ...(failure && { failure: publicFailure(failure) }),
     ...(moduleFailures && { moduleFailures: publicModules(moduleFailures) }),
+    ...(inlinedFailure && {
+      inlinedFailure: { ...inlinedFailure, message: scrubbed(inlinedFailure.message) },
+    }),
   }
 }
 
@@ -32,8 +35,12 @@ const publicModules = (failures: Record<string, ModuleFailure>): Record<string, 
   )
 
 /** Whether a record has no private data. */
-export function isPublic({ package: { url }, failure, moduleFailures }: BuildRecord): boolean {
-  const failures = [...(failure ? [failure] : []), ...Object.values(moduleFailures ?? {})]
+export function isPublic(record: BuildRecord): boolean {
+  const { failure, moduleFailures, inlinedFailure } = record
+  const { url } = record.package
+  const failures = [failure, inlinedFailure, ...Object.values(moduleFailures ?? {})].filter(
+    (one) => one !== undefined,
+  )
   return (
     failure?.log === undefined &&
     showable(url) === url &&

@@ -53,9 +53,21 @@ export type BtfInfo = Type.Static<typeof BtfInfo>
 export const ModuleInfo = Type.Pick(BtfInfo, ['sha256', 'size', 'types'])
 export type ModuleInfo = Type.Static<typeof ModuleInfo>
 
-/** Why a requested module has no BTF. */
+/** Why a requested module has no BTF, or another requested part of a record is missing. */
 export const ModuleFailure = Type.Pick(Failure, ['code', 'message'])
 export type ModuleFailure = Type.Static<typeof ModuleFailure>
+
+/** The names of a build's functions, in its image's symbol table; a text, addressed by the digest of its bytes. */
+export const SymbolsInfo = Type.Object({
+  sha256: Sha256,
+  /** raw bytes */
+  size: Type.Integer({ minimum: 0 }),
+  /** number of names */
+  functions: Type.Integer({ minimum: 0 }),
+  /** number of them of which some calls are inlined; absent if that was not looked for */
+  inlined: Type.Optional(Type.Integer({ minimum: 0 })),
+})
+export type SymbolsInfo = Type.Static<typeof SymbolsInfo>
 
 /** The program that made the BTF. */
 export const Tool = Type.Object({
@@ -85,6 +97,10 @@ export const BuildRecord = Type.Object({
   wantedModules: Type.Optional(Type.Array(Type.String())),
   /** requested modules that are not in `modules`, by name */
   moduleFailures: Type.Optional(Type.Record(Type.String(), ModuleFailure)),
+  /** absent if the image has no symbol table, or the record is older than this property */
+  symbols: Type.Optional(SymbolsInfo),
+  /** why it is not known which functions are inlined somewhere, though that was asked for */
+  inlinedFailure: Type.Optional(ModuleFailure),
   tool: Tool,
   failure: Type.Optional(Failure),
   createdAt: Time,

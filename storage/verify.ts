@@ -1,9 +1,9 @@
 /*
- * Checks every object of a store: records against schema and key, blobs against their digest, archives against their
- * kernel's BTF, the manifest against the files, the snapshot against the records, and signatures against a given key.
- * With `repair`, it rebuilds blobs from archives, archives and manifest from blobs, and the snapshot from records. BTF
- * that is damaged everywhere is set aside, and its kernels are made due (lost.ts). A record is the truth, so an invalid
- * record is only reported. An object that cannot be read is reported, and the check goes on.
+ * Checks every object of a store: records against schema and key, blobs and symbols against their digest, archives
+ * against their kernel's BTF, the manifest against the files, the snapshot against the records, and signatures against
+ * a given key. With `repair`, it rebuilds blobs from archives, archives and manifest from blobs, and the snapshot from
+ * records. BTF that is damaged everywhere is set aside, and its kernels are made due (lost.ts); so are symbols. A record
+ * is the truth, so an invalid record is only reported. An object that cannot be read is reported, and the check goes on.
  *
  * A run writes the records first, then what follows from them: archives, manifest, snapshot. During a run, or after a
  * killed run, these are behind the records until the next run ends. That is no damage: nothing is lost, and everything
@@ -11,7 +11,7 @@
  */
 import { buffer } from 'node:stream/consumers'
 import { ARCHIVE, archiveKey, hasArchivePath, kernelOfArchive, unpackArchive } from './archive.ts'
-import { getBlob, putBlob } from './blob.ts'
+import { putBlob, readBlob } from './blob.ts'
 import { sha256Of } from './body.ts'
 import { Catalog } from './catalog.ts'
 import { findUnsigned } from './catalog-signature.ts'
@@ -31,7 +31,7 @@ import {
   publishArchive,
   readManifest,
 } from './manifest.ts'
-import { blobKey, shaOfBlobKey } from './name.ts'
+import { blobKey, CONTENT_KEYS, shaOfKey, symbolsKey } from './name.ts'
 import { publicRecord } from './public.ts'
 import { signatureKey } from './signed.ts'
 import { readSnapshot, SNAPSHOT_KEY } from './snapshot.ts'
@@ -39,7 +39,7 @@ import type { Store } from './store.ts'
 
 export type FindingCode =
   | StoreErrorCode
-  | 'missing_blob' // a record names BTF that has no blob
+  | 'missing_blob' // a record names BTF that has no blob, or symbols that do not exist
   | 'missing_archive' // the manifest lists a file that does not exist
   | 'archive_mismatch' // an archive has the BTF of another kernel
   | 'unknown_object' // btfmill makes no such key
@@ -106,11 +106,13 @@ async function* findingsOf(store: Store, options: VerifyOptions): AsyncGenerator
   yield* verifySignatures(store, options)
 }
 
-/** Finds raw BTF by its digest in an archive; undefined if no archive has it. */
-type Recovery = (sha256: string) => Promise<Buffer | undefined>
+/** Finds the raw bytes of an object elsewhere: BTF in an archive; undefined if nothing else has them. */
+type Recovery = (object: string) => Promise<Buffer | undefined>
 
 function recovery(store: Store, catalog: Catalog): Recovery {
-  return async (sha256) => {
+  return async (object) => {
+    const sha256 = shaOfKey(object)!
+    if (object !== blobKey(sha256)) return undefined
     for (const { kernel } of catalog.findBy('sha256', sha256)) {
       if (!hasArchivePath(kernel)) continue
       const raw = await readArchive(store, archiveKey(kernel)).catch(() => undefined)
@@ -135,74 +137,80 @@ async function* verifyBlobs(
   recover: Recovery,
   { repair = false, signal }: VerifyOptions,
 ): AsyncGenerator<FoundObjects> {
-  const missing = namesByDigest(catalog)
-  const bad: { sha256: string; code: FindingCode; message: string }[] = []
-  for await (const { key } of store.list('blobs/')) {
-    signal?.throwIfAborted()
-    const sha256 = shaOfBlobKey(key)
-    if (sha256 === undefined) {
-      yield {
-        key,
-        code: 'unknown_object',
-        message: `${key} is not the key of a blob`,
-        repaired: false,
+  const missing = namesByObject(catalog)
+  const bad: Omit<FoundObjects, 'repaired'>[] = []
+  for (const prefix of Object.keys(CONTENT_KEYS)) {
+    for await (const { key } of store.list(prefix)) {
+      signal?.throwIfAborted()
+      if (shaOfKey(key) === undefined) {
+        const what = prefix === 'blobs/' ? 'a blob' : 'symbols'
+        const message = `${key} is not the key of ${what}`
+        yield { key, code: 'unknown_object', message, repaired: false }
+        continue
       }
-      continue
+      missing.delete(key)
+      const error = await problemOf(readObjectAt(store, key))
+      if (error) bad.push({ key, code: error.code, message: error.message })
     }
-    missing.delete(sha256)
-    const error = await problemOf(getBlob(store, sha256))
-    if (error) bad.push({ sha256, code: error.code, message: error.message })
   }
-  for (const [sha256, { names, keys }] of missing) {
+  for (const [key, { names, keys }] of missing) {
     signal?.throwIfAborted()
-    if (!(await isLost(store, keys, sha256))) continue
-    const message = `the BTF of ${names.join(', ')} does not exist`
-    bad.push({ sha256, code: 'missing_blob', message })
+    if (!(await isLost(store, keys, key))) continue
+    const what = key.startsWith('symbols/') ? 'symbols' : 'BTF'
+    const message = `the ${what} of ${names.join(', ')} ${what === 'BTF' ? 'does' : 'do'} not exist`
+    bad.push({ key, code: 'missing_blob', message })
   }
   const lost = new Map<string, FoundObjects>()
-  for (const { sha256, ...finding } of bad) {
-    const found = { key: blobKey(sha256), ...finding }
-    const repaired = repair && (await replace(store, sha256, await recover(sha256)))
-    const isGone = repair && !repaired && (await isSetAside(store, sha256, finding.code))
-    if (isGone) lost.set(sha256, { ...found, repaired })
+  for (const found of bad) {
+    const { key, code } = found
+    const repaired = repair && (await replace(store, key, await recover(key)))
+    const isGone = repair && !repaired && (await isSetAside(store, key, code))
+    if (isGone) lost.set(key, { ...found, repaired })
     else yield { ...found, repaired }
   }
   const due = await makeDue(store, catalog, new Set(lost.keys()))
-  for (const [sha256, found] of lost) yield { ...found, due: [...(due.get(sha256) ?? [])] }
+  for (const [key, found] of lost) yield { ...found, due: [...(due.get(key) ?? [])] }
 }
 
-/** The kernels and modules whose records name a digest, and the keys of these records, by digest. */
-function namesByDigest(catalog: Catalog): Map<string, { names: string[]; keys: string[] }> {
+/** Reads an object by the key of a digest, and checks it. Errors: those of `readBlob`. */
+async function readObjectAt(store: Store, key: string): Promise<unknown> {
+  const keyOf = key.startsWith('symbols/') ? symbolsKey : blobKey
+  return await readBlob(store, shaOfKey(key)!, keyOf)
+}
+
+/** The kernels and modules whose records name an object, and the keys of these records, by the object's key. */
+function namesByObject(catalog: Catalog): Map<string, { names: string[]; keys: string[] }> {
   const known = new Map<string, { names: string[]; keys: string[] }>()
-  const add = (sha256: string, name: string, key: string) => {
-    const { names, keys } = known.get(sha256) ?? { names: [], keys: [] }
-    known.set(sha256, { names, keys })
+  const add = (object: string, name: string, key: string) => {
+    const { names, keys } = known.get(object) ?? { names: [], keys: [] }
+    known.set(object, { names, keys })
     names.push(name)
     keys.push(key)
   }
   for (const { key, record } of catalog.list()) {
-    const { btf, modules = {}, kernel } = record
-    if (btf) add(btf.sha256, kernel.release, key)
+    const { btf, modules = {}, symbols, kernel } = record
+    if (btf) add(blobKey(btf.sha256), kernel.release, key)
     for (const [module, { sha256 }] of Object.entries(modules))
-      add(sha256, `${module} of ${kernel.release}`, key)
+      add(blobKey(sha256), `${module} of ${kernel.release}`, key)
+    if (symbols) add(symbolsKey(symbols.sha256), kernel.release, key)
   }
   return known
 }
 
-async function replace(store: Store, sha256: string, raw: Buffer | undefined): Promise<boolean> {
+async function replace(store: Store, key: string, raw: Buffer | undefined): Promise<boolean> {
   if (!raw) return false
   return await isDone(async () => {
-    await store.delete(blobKey(sha256)) // `putBlob` keeps an existing blob
+    await store.delete(key) // `putBlob` keeps an existing blob
     await putBlob(store, raw)
   })
 }
 
-/** Sets aside a blob that is still damaged. Returns whether there is no blob now. */
-async function isSetAside(store: Store, sha256: string, code: FindingCode): Promise<boolean> {
+/** Sets aside an object that is still damaged. Returns whether there is none now. */
+async function isSetAside(store: Store, key: string, code: FindingCode): Promise<boolean> {
   if (code === 'missing_blob') return true
   if (code !== 'digest_mismatch') return false // it may be whole, and only not readable by this user
-  const error = await problemOf(getBlob(store, sha256))
-  return error?.code === 'digest_mismatch' && (await isDone(() => setAside(store, sha256)))
+  const error = await problemOf(readObjectAt(store, key))
+  return error?.code === 'digest_mismatch' && (await isDone(() => setAside(store, key)))
 }
 
 /** Does a repair; false if the object cannot be replaced, as a directory in its place. */

@@ -67,6 +67,7 @@ export async function planRun(options: GenerateOptions): Promise<RunPlan> {
     fingerprint: tool.fingerprint,
     earlyStop: options.earlyStop ?? false,
     modules: options.modules ?? [],
+    inlinedCalls: options.inlinedCalls ?? false,
     ...(limit !== undefined && { limit }),
   })
   onEvent?.({ event: 'planned', ...planned, jobs: planned.jobs.length })

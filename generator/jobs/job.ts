@@ -20,6 +20,8 @@ const JobOptions = {
   earlyStop: Type.Optional(Type.Boolean()),
   /** use the kernel's own BTF if it has any */
   embedded: Type.Optional(Type.Boolean()),
+  /** record the functions of which some calls are inlined */
+  inlinedCalls: Type.Optional(Type.Boolean()),
   /** names of modules whose BTF is wanted; `*` for all */
   modules: Type.Optional(Type.Array(Text, { maxItems: 4096 })),
 }

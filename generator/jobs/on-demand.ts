@@ -255,13 +255,14 @@ export class OnDemandGenerator {
 
   /** Runs the jobs that are due, and decides by the store's records whether the kernel has BTF now. */
   async #runJobs(flight: GenerationFlight, packages: readonly KernelPackage[]): Promise<void> {
-    const { store, earlyStop = false, modules = [] } = this.#options
+    const { store, earlyStop = false, modules = [], inlinedCalls = false } = this.#options
     const { generation } = flight
     const { jobs } = await plan(packages, {
       store,
       fingerprint: this.#tool.fingerprint,
       earlyStop,
       modules,
+      inlinedCalls,
     })
     generation.state = 'working'
     generation.packages = jobs.map(({ name, version, size }) => {

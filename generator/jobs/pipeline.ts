@@ -5,7 +5,7 @@
  */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Vmlinux } from '../../bpf/index.ts'
+import type { FunctionList, Vmlinux } from '../../bpf/index.ts'
 import {
   type BtfInfo,
   type BuildRecord,
@@ -16,8 +16,10 @@ import {
   type ModuleInfo,
   putBlob,
   putRecord,
+  putSymbols,
   recordKey,
   type Store,
+  type SymbolsInfo,
   type Tool,
 } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
@@ -27,13 +29,14 @@ import type { DownloadRetryOptions } from '../packages/download.ts'
 import { type Fetched, fetchVmlinux, type PackageReceipt } from '../packages/fetch.ts'
 import { ALL_MODULES, type ModuleFile, ModuleSet, moduleName } from '../packages/module.ts'
 import { atMost, type SizeLimit, UNPACK_LIMITS } from '../packages/unpack.ts'
-import { readVmlinux } from '../packages/vmlinux.ts'
+import { readFunctionsOf, readVmlinux } from '../packages/vmlinux.ts'
 import { withScratch } from '../scratch.ts'
 import type { Source } from '../sources/source.ts'
 import { ALL_SOURCES } from '../sources/sources.ts'
 import { accessTo } from './belonging.ts'
 import { type Amount, type Denial, type Lease, memoryWith, needsOf } from './budget.ts'
 import { checkBtf, checkVmlinux, originOf } from './check.ts'
+import { findInlined } from './inlined.ts'
 import { type Job, nameOf } from './job.ts'
 import { encodeModules, type Modules } from './modules.ts'
 import { encodeBtf, PAHOLE_LIMITS, type PaholeLimits } from './pahole.ts'
@@ -154,6 +157,12 @@ interface Encoded {
   raw: Uint8Array
   tool: Tool
   info: Omit<BtfInfo, 'sha256'>
+  /** the functions in the symbol table, with marks for inlined calls where these were wanted and found */
+  functions: FunctionList | undefined
+  /** whether inlined calls are marked */
+  isMarked?: boolean
+  /** why it is not known which calls are inlined, though that was wanted */
+  inlinedFailure?: NonNullable<BuildRecord['inlinedFailure']>
   /** the modules that were wanted; their BTF is in files */
   modules?: Modules
 }
@@ -224,9 +233,29 @@ async function encodeKernel(run: JobRun, directory: string): Promise<Encoded> {
     await encodeBtf(options.tool, image, btf, leasedLimits(run), run.signal)
     raw = await readFile(btf)
   } else raw = vmlinux.ownBtf!
+  const functions = readFunctionsOf(image)
+  const wantsInlined = origin === 'pahole' && job.inlinedCalls === true
+  const marked = wantsInlined ? await markInlined(run, image, functions) : { functions }
   emitStage(run, 'check')
   const tool = origin === 'pahole' ? options.tool : NO_TOOL
-  return { vmlinux, raw, tool, info: checkBtf(raw, vmlinux) }
+  return { vmlinux, raw, tool, info: checkBtf(raw, vmlinux), ...marked }
+}
+
+/** Marks the functions of which some calls are inlined. A failure is recorded: the BTF is as good without. */
+async function markInlined(
+  run: JobRun,
+  image: string,
+  functions: FunctionList | undefined,
+): Promise<Pick<Encoded, 'functions' | 'isMarked' | 'inlinedFailure'>> {
+  emitStage(run, 'inlined')
+  try {
+    if (!functions) throw new GeneratorError('no_symbols', 'vmlinux has no symbol table')
+    const inlined = await findInlined(image, leasedLimits(run), run.signal)
+    return { functions: functions.withInlined(inlined), isMarked: true }
+  } catch (error) {
+    if (run.denial || !(error instanceof GeneratorError)) throw error
+    return { functions, inlinedFailure: { code: error.code, message: messageOf(error) } }
+  }
 }
 
 /** Encodes the modules that were found. A missing one is recorded as failed, unless the job has a fallback. */
@@ -319,11 +348,37 @@ async function publish(job: Job, made: Made, options: PipelineOptions): Promise<
   if (previous) record.createdAt = previous.createdAt
   const put = () => putModules(store, made.modules, signal)
   Object.assign(record, mergedModules(previous, record, job, made.modules, await put()))
+  const putNames = () => storeSymbols(store, previous, record, made, signal)
+  Object.assign(record, await putNames())
   await putRecord(store, record)
   // gc may have removed equal blobs that were stored earlier, before the record named them
   await putBlob(store, raw, signal)
   await put()
+  await putNames()
   return record
+}
+
+/**
+ * Stores the function names. Returns the record's parts about them. Where an earlier run marked the inlined calls of the
+ * same kernel, and this one did not, those names stay.
+ */
+async function storeSymbols(
+  store: Store,
+  previous: BuildRecord | undefined,
+  { btf }: BuildRecord,
+  { functions, isMarked = false, inlinedFailure }: Encoded,
+  signal: AbortSignal | undefined,
+): Promise<Pick<BuildRecord, 'symbols' | 'inlinedFailure'>> {
+  if (!functions) return inlinedFailure ? { inlinedFailure } : {}
+  const known = previous?.btf?.sha256 === btf?.sha256 ? previous?.symbols : undefined
+  if (!isMarked && known?.inlined !== undefined && known.functions === functions.size)
+    return { symbols: known }
+  const symbols: SymbolsInfo = {
+    ...(await putSymbols(store, functions.encode(), signal)),
+    functions: functions.size,
+    ...(isMarked && { inlined: functions.count('inlined') }),
+  }
+  return { symbols, ...(inlinedFailure && { inlinedFailure }) }
 }
 
 async function putModules(

@@ -25,6 +25,8 @@ export interface PlanOptions {
   earlyStop: boolean
   /** names of wanted modules */
   modules?: readonly string[]
+  /** the functions of which some calls are inlined are wanted */
+  inlinedCalls?: boolean
   /** consider only that many packages: the newest */
   limit?: number
   now?: Date
@@ -60,8 +62,9 @@ export type Candidate = Pick<KernelPackage, 'name' | 'checksum' | 'image'> & {
 export function judge(
   record: BuildRecord | undefined,
   candidate: Candidate,
-  { fingerprint, earlyStop, modules = [], now = new Date() }: Omit<PlanOptions, 'store' | 'limit'>,
+  options: Omit<PlanOptions, 'store' | 'limit'>,
 ): 'due' | 'skipped' | 'postponed' {
+  const { fingerprint, earlyStop, modules = [], inlinedCalls = false, now = new Date() } = options
   if (!record) return 'due'
   const { failure, btf, tool, origin } = record
   // no pahole can improve the kernel's own BTF
@@ -75,6 +78,7 @@ export function judge(
     return isClockWrong || Date.parse(failure.retryAt) <= now.getTime() ? 'due' : 'postponed'
   }
   if (!btf || !isCurrent || !hasModules(record, modules)) return 'due'
+  if (inlinedCalls && !hasInlined(record)) return 'due'
   // a package that was read in part can be read in whole now, and its digest verified
   if (record.package.authenticated === 'prefix') return earlyStop ? 'skipped' : 'due'
   return isPackage(record, candidate) ? 'skipped' : 'due'
@@ -84,6 +88,11 @@ export function judge(
 function hasModules({ wantedModules = [] }: BuildRecord, names: readonly string[]): boolean {
   const wanted = new Set(wantedModules)
   return wanted.has(ALL_MODULES) || names.every((name) => wanted.has(moduleName(name)))
+}
+
+/** Tells whether inlined calls were looked for when the record was made; an image without DWARF has none to look for. */
+function hasInlined({ symbols, inlinedFailure, origin }: BuildRecord): boolean {
+  return symbols?.inlined !== undefined || inlinedFailure !== undefined || origin === 'embedded'
 }
 
 /** Tells whether a record was made from this package, from its fallback, or from the kernel's image instead. */

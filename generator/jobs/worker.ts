@@ -159,12 +159,12 @@ class JobHandler {
 
   /** The receipt of a job whose record exists: an earlier worker was lost before it could report the result. */
   async #known(job: Job): Promise<JobReceipt | undefined> {
-    const { kernel, package: from, earlyStop = false, modules = [] } = job
+    const { kernel, package: from, earlyStop = false, modules = [], inlinedCalls = false } = job
     const { arch, release } = kernel
     if (arch === undefined || release === undefined || from.version === '') return undefined
     const key = recordKey({ ...kernel, arch, release }, from.version)
     const record = await knownRecord(this.#options.store, key)
-    const wanted = { fingerprint: this.#tool.fingerprint, earlyStop, modules }
+    const wanted = { fingerprint: this.#tool.fingerprint, earlyStop, modules, inlinedCalls }
     const verdict = judge(record, candidateOf(job), wanted)
     if (verdict !== 'skipped') return undefined
     return { state: 'published', key, read: 0, seconds: 0 }

@@ -9,8 +9,11 @@ import {
   type ByteSource,
   describeImage,
   describeVmlinux,
+  type FunctionList,
   isElf,
   memorySource,
+  readFunctions,
+  readInlinedCalls,
   type Vmlinux,
 } from '../../bpf/index.ts'
 import { GeneratorError } from '../error.ts'
@@ -41,6 +44,18 @@ export async function readVmlinux(path: string): Promise<Vmlinux> {
   }
 }
 
+/** The functions in the symbol table of a vmlinux; undefined without one, as in boot images. Errors: `invalid_elf`. */
+export function readFunctionsOf(path: string): FunctionList | undefined {
+  return openFile(path, (source) =>
+    isElf(magicOf(source)) ? asInvalidElf(() => readFunctions(source)) : undefined,
+  )
+}
+
+/** The functions of a vmlinux of which some calls are inlined, from its DWARF. Errors: `invalid_elf`. */
+export function readInlinedCallsOf(path: string): Set<string> {
+  return openFile(path, (source) => asInvalidElf(() => readInlinedCalls(source)))
+}
+
 /** Describes a module's file. Errors: `invalid_elf`. */
 export function readModule(path: string): Pick<Vmlinux, 'ownBtf' | 'distilledBase' | 'hasDwarf'> {
   const { vmlinux } = readElf(path)
@@ -50,12 +65,18 @@ export function readModule(path: string): Pick<Vmlinux, 'ownBtf' | 'distilledBas
 
 /** The size of a file, and its description if it is an ELF file. */
 function readElf(path: string): { size: number; vmlinux: Vmlinux | undefined } {
+  return openFile(path, (source) => {
+    const found = isElf(magicOf(source)) ? asInvalidElf(() => describeVmlinux(source)) : undefined
+    return { size: source.size, vmlinux: found }
+  })
+}
+
+const magicOf = (source: ByteSource): Uint8Array => source.read(0, Math.min(4, source.size))
+
+function openFile<T>(path: string, read: (source: ByteSource) => T): T {
   const fd = openSync(path, 'r')
   try {
-    const source = fileSource(fd)
-    const start = source.read(0, Math.min(4, source.size))
-    const vmlinux = isElf(start) ? asInvalidElf(() => describeVmlinux(source)) : undefined
-    return { size: source.size, vmlinux }
+    return read(fileSource(fd))
   } finally {
     closeSync(fd)
   }

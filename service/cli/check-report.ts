@@ -33,6 +33,12 @@ const WORDS: Readonly<Record<Verdict, string>> = {
   no: 'no',
   cannot_tell: 'cannot tell',
 }
+/** How grave a reason is in the formats of CI systems. */
+const LEVELS: Readonly<Record<Verdict, { github: string; sarif: string }>> = {
+  no: { github: 'error', sarif: 'error' },
+  cannot_tell: { github: 'warning', sarif: 'warning' },
+  yes: { github: 'notice', sarif: 'note' },
+}
 const VERDICTS = ['yes', 'no', 'cannot_tell'] as const
 
 const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`
@@ -66,7 +72,8 @@ function* textReport(results: readonly CheckResult[], { all = false }: ReportOpt
       if (series.size > 1) for (const [key, of] of series) yield `  ${key}: ${countsOf(of)}`
     }
     for (const result of own) {
-      const isShown = result.verdict !== 'yes' || all
+      // what works is shown too if there is a note
+      const isShown = result.verdict !== 'yes' || all || result.findings.length > 0
       if (own.length > 1 && isShown) yield `${kernelOf(result)}: ${WORDS[result.verdict]}`
       if (isShown) for (const finding of result.findings) yield* findingLines(finding)
       if (result.error !== undefined) yield `  ${result.error}`
@@ -77,7 +84,7 @@ function* textReport(results: readonly CheckResult[], { all = false }: ReportOpt
 function* findingLines({ program, reason }: CheckFinding): Generator<string> {
   const { code, message, verdict, source, instruction, onlyIf } = reason
   const where = program === undefined ? '' : `${program}: `
-  const doubt = verdict === 'cannot_tell' ? ' (cannot tell)' : ''
+  const doubt = { cannot_tell: ' (cannot tell)', yes: ' (note)', no: '' }[verdict]
   yield `  ${where}${message}${doubt} [${code}]`
   if (source) yield `    ${placeOf(source)}`
   else if (instruction !== undefined) yield `    instruction ${instruction}`
@@ -107,10 +114,13 @@ function* junitReport(results: readonly CheckResult[]): Generator<string> {
     for (const result of own) {
       const start = `<testcase classname="${name}" name="${xml(kernelOf(result))}"`
       const text = result.findings.flatMap((finding) => [...findingLines(finding)]).join('\n')
-      const message = xml(result.error ?? result.findings[0]?.reason.message ?? '')
+      const deciding = result.findings.find(({ reason }) => reason.verdict === result.verdict)
+      const message = xml(result.error ?? deciding?.reason.message ?? '')
       if (result.error) yield `${start}><error message="${message}"/></testcase>`
-      else if (result.verdict === 'yes') yield `${start}/>`
-      else {
+      else if (result.verdict === 'yes' && text === '') yield `${start}/>`
+      else if (result.verdict === 'yes') {
+        yield `${start}><system-out>${xml(text)}</system-out></testcase>`
+      } else {
         const [open, close] =
           result.verdict === 'no'
             ? [`<failure message="${message}">`, '</failure>']
@@ -159,7 +169,7 @@ function* githubReport(results: readonly CheckResult[]): Generator<string> {
   const property = (text: string) => data(text).replaceAll(':', '%3A').replaceAll(',', '%2C')
   for (const finding of sharedFindings(results)) {
     const { reason, object } = finding
-    const command = reason.verdict === 'no' ? 'error' : 'warning'
+    const command = LEVELS[reason.verdict].github
     const place = reason.source
       ? `file=${property(reason.source.file.replace(/^\.\//, ''))},line=${reason.source.line}`
       : `file=${property(object)}`
@@ -194,7 +204,7 @@ function* sarifReport(results: readonly CheckResult[]): Generator<string> {
             }
             return {
               ruleId: reason.code,
-              level: reason.verdict === 'no' ? 'error' : 'warning',
+              level: LEVELS[reason.verdict].sarif,
               message: { text: sharedMessage(finding) },
               locations: [{ physicalLocation: { artifactLocation: { uri }, ...region } }],
               properties: { object, kernels },

@@ -42,6 +42,11 @@ export function sweep<K extends 'minimize' | 'check'>(
   objects: readonly Uint8Array[],
   more: KernelFacts = {},
 ): AsyncGenerator<Swept<ReturnType<Tasks[K]>>> {
+  let asked: Promise<boolean> | undefined
+  const asks = (): Promise<boolean> => {
+    asked ??= pool.run('open', { objects }).then((all) => all.some((one) => one.usesFunctions))
+    return asked
+  }
   return mapOrdered(kernels, pool.threads + AHEAD, async (kernel) => {
     try {
       const btf = await kernel.read()
@@ -53,7 +58,9 @@ export function sweep<K extends 'minimize' | 'check'>(
         readers,
         (read) => read(),
       )
-      const task = { objects, btf, modules, facts: { ...kernel.facts, ...more } }
+      const named = name === 'check' && kernel.functions && (await asks())
+      const functions = named ? await kernel.functions?.() : undefined
+      const task = { objects, btf, modules, functions, facts: { ...kernel.facts, ...more } }
       const value = await pool.run(name, task, undefined, [btf, ...modules].flatMap(wholeBuffers))
       return { kernel, of, value }
     } catch (cause) {

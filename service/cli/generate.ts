@@ -47,6 +47,7 @@ interface GenerateCommandOptions extends CommonOptions, FilterOptions<string[]> 
   detach?: boolean
   earlyStop?: boolean
   embedded?: boolean
+  inlinedCalls?: boolean
   modules?: string[]
   archive?: boolean
   secretKey?: string
@@ -59,6 +60,7 @@ export async function run(files: string[], options: GenerateCommandOptions): Pro
     dryRun = false,
     earlyStop = false,
     embedded = false,
+    inlinedCalls = false,
     modules,
     archive,
     json = false,
@@ -85,6 +87,7 @@ export async function run(files: string[], options: GenerateCommandOptions): Pro
     dryRun,
     earlyStop,
     embedded,
+    inlinedCalls,
     ...(modules && { modules: modules.includes('all') ? [ALL_MODULES] : modules }),
     ...stop,
     onEvent: view.onEvent,

@@ -22,6 +22,7 @@ import { nameOf, parseName } from '../kernel/name.ts'
 import { explainNoMatch, type FilterMismatch, findNamed, mismatchOf } from '../kernel/named.ts'
 import { didYouMean } from '../kernel/similar.ts'
 import { selectTargets, type TargetKernel } from '../kernel/targets.ts'
+import { functionsIn } from '../objects/functions.ts'
 import type { BtfInput } from '../threads/worker.ts'
 
 /** The options of every command that uses a store. */
@@ -262,11 +263,13 @@ function parseFile<T>(path: string, bytes: Buffer, parse: (bytes: Buffer) => T):
 }
 
 /** A kernel that a command works on: its BTF is read when it is its turn; its name is the given one, or the kernel's. */
-export interface ChosenKernel extends Omit<TargetKernel, 'btf' | 'modules' | 'facts'> {
+export interface ChosenKernel extends Omit<TargetKernel, 'btf' | 'modules' | 'symbols' | 'facts'> {
   readonly facts?: KernelFacts
   readonly read: () => Promise<BtfInput>
   /** lists the readers of the BTF of its modules */
   readonly modules?: () => Promise<readonly (() => Promise<BtfInput>)[]>
+  /** reads the names of its functions, where they are known */
+  readonly functions?: () => Promise<Uint8Array | undefined>
 }
 
 /** The options of a command that works on one kernel, or on those of the store that match. */
@@ -302,10 +305,11 @@ export async function chosenKernels(
   const reader =
     ({ sha256, size }: { sha256: string; size: number }) =>
     async () => ({ frame: await readCompressedBlob(store, sha256), sha256, size })
-  return targets.map(({ btf, modules, ...chosen }) => ({
+  return targets.map(({ btf, modules, symbols, ...chosen }) => ({
     ...chosen,
     read: reader(btf),
     modules: async () => modules.map(reader),
+    ...(symbols && { functions: () => functionsIn(store, symbols) }),
   }))
 }
 

@@ -241,6 +241,10 @@ generate
     'modules to make BTF of too: NAME,… or all (default: none)',
     moduleNames,
   )
+  .option(
+    '--inlined-calls',
+    'record the functions of which some calls are inlined, so that probes miss them',
+  )
   .option('--detach', 'queue the jobs, leave them to workers and end')
   .option('--archive', 'keep a btfhub-archive tree in the store too')
 withFilters(generate)

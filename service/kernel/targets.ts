@@ -1,5 +1,12 @@
 /* The kernels that BPF objects are checked against or minimized for. */
-import type { BtfInfo, Catalog, KernelFilter, KernelName, ModuleInfo } from '../../storage/index.ts'
+import type {
+  BtfInfo,
+  Catalog,
+  KernelFilter,
+  KernelName,
+  ModuleInfo,
+  SymbolsInfo,
+} from '../../storage/index.ts'
 import { type Available, factsOf, type KernelFacts, modulesOf, preferred } from './lookup.ts'
 import { nameOf } from './name.ts'
 
@@ -13,6 +20,8 @@ export interface TargetKernel {
   readonly btf: BtfInfo
   /** the BTF of its modules, ordered by name */
   readonly modules: readonly ModuleInfo[]
+  /** the names of its functions, where they are known */
+  readonly symbols?: SymbolsInfo
   readonly facts: KernelFacts
 }
 
@@ -27,10 +36,17 @@ export function* selectTargets(catalog: Catalog, filter: KernelFilter): Generato
       if (!different.has(sha256) || modulesOf(build).length > 0) different.set(sha256, build)
     }
     for (const build of different.values()) {
-      const { kernel, btf } = build
+      const { kernel, btf, symbols } = build
       const { version } = build.package
       const named = different.size > 1 ? { name, build: version } : { name }
-      yield { ...named, kernel, btf, modules: modulesOf(build), facts: factsOf(build) }
+      yield {
+        ...named,
+        kernel,
+        btf,
+        modules: modulesOf(build),
+        ...(symbols && { symbols }),
+        facts: factsOf(build),
+      }
     }
   }
 }

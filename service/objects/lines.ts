@@ -67,7 +67,7 @@ const Relocation = Type.Object({
 const Reason = Type.Object(
   {
     code: Type.Enum([...REASONS]),
-    verdict: Type.Enum(['no', 'cannot_tell']),
+    verdict: Verdict,
     stage: Type.Enum(['load', 'attach', 'run']),
     message: Type.String(),
     instruction: Type.Optional(Type.Integer({ description: 'index in the program' })),
@@ -75,7 +75,10 @@ const Reason = Type.Object(
     source: Type.Optional(SourceLine),
     onlyIf: Type.Optional(SourceLine),
   },
-  { description: 'why it fails or may fail, and when: as it is loaded, attached, or runs' },
+  {
+    description:
+      'why it fails or may fail, and when: as it is loaded, attached, or runs; a note has the verdict yes',
+  },
 )
 
 const Program = Type.Object({

@@ -17,6 +17,7 @@ import { decidingFacts, type KernelFacts } from '../kernel/lookup.ts'
 import { modulesFor } from '../threads/modules.ts'
 import type { Pool } from '../threads/pool.ts'
 import type { ObjectInput } from '../threads/worker.ts'
+import { functionsIn } from './functions.ts'
 import { warningsOf } from './warnings.ts'
 
 /** An uploaded BPF object. */
@@ -29,6 +30,8 @@ export interface SentObject {
   warnings: readonly string[]
   /** whether the results differ between kernels of other releases with the same BTF */
   usesRelease: boolean
+  /** whether a check needs the names of the kernel's functions */
+  usesFunctions: boolean
 }
 
 /** A class of work with its own queue and its own way to read BTF. */
@@ -57,11 +60,14 @@ export interface StoredBtf {
   sha256: string
   /** digests of the BTF of its modules */
   modules?: readonly string[]
+  /** the names of its functions */
+  symbols?: { readonly sha256: string } | undefined
   facts?: KernelFacts
 }
 
 export class Objects {
   readonly #pool: Pool
+  readonly #store: Store
   readonly results: BodyCache<CacheEntry>
   /** for requests that name one kernel */
   readonly interactive: Priority
@@ -70,6 +76,7 @@ export class Objects {
 
   constructor({ store, bodies, pool, size }: ObjectsOptions) {
     this.#pool = pool
+    this.#store = store
     this.results = new BodyCache<CacheEntry>(size)
     this.interactive = {
       gate: new Semaphore(pool.threads, MAX_WAITING),
@@ -109,12 +116,13 @@ export class Objects {
         const task = { objects: objects.map(({ bytes }) => bytes) }
         const opened = await this.#pool.run('open', task, abandoned)
         const found = opened.map((one) => {
-          return { warnings: warningsOf(one), usesRelease: one.usesRelease }
+          const { usesRelease, usesFunctions } = one
+          return { warnings: warningsOf(one), usesRelease, usesFunctions }
         })
         return { bytes: Buffer.from(JSON.stringify(found)) }
       }, abandoned)
     const { bytes } = await this.results.body(`open ${digestsOf(objects)}`, make, signal)
-    const found: Pick<SentObject, 'warnings' | 'usesRelease'>[] = JSON.parse(bytes.toString())
+    const found: Omit<SentObject, 'name' | 'bytes' | 'sha256'>[] = JSON.parse(bytes.toString())
     return objects.map((object, n) => ({ ...object, ...found[n]! }))
   }
 
@@ -150,10 +158,14 @@ export class Objects {
     signal: AbortSignal,
   ): Promise<JsonText> {
     const facts = decidingFacts(stored.facts ?? {}, object.usesRelease)
+    const symbols = object.usesFunctions ? stored.symbols : undefined
     const make = (abandoned: AbortSignal) =>
       priority.gate.run(async () => {
         const [json] = await this.#taskOf(priority, { ...stored, facts }, [object], abandoned, true)
-          .then((task) => this.#pool.run('check', task, abandoned))
+          .then(async (task) => {
+            const functions = await functionsIn(this.#store, symbols)
+            return await this.#pool.run('check', { ...task, functions }, abandoned)
+          })
           .catch((error) => {
             if (!(error instanceof BtfError)) throw error
             return [jsonOf({ error: { code: error.code, message: error.message } })]
@@ -161,7 +173,7 @@ export class Objects {
         return { bytes: Buffer.from(json!) }
       }, abandoned)
     const { bytes } = await this.results.body(
-      `check ${keyOf(stored)} ${JSON.stringify(facts)} ${object.sha256}`,
+      `check ${keyOf(stored)} ${symbols?.sha256 ?? ''} ${JSON.stringify(facts)} ${object.sha256}`,
       make,
       signal,
     )

@@ -66,6 +66,8 @@ interface TargetBtf {
   sha256: string
   /** digests of the BTF of its modules, which may have types that the objects need */
   modules: readonly string[]
+  /** the names of its functions, where they are known */
+  symbols?: { readonly sha256: string } | undefined
   facts?: KernelFacts
   /** bytes */
   size?: number
@@ -220,10 +222,10 @@ async function singleTarget(
   if (text === undefined) return undefined
   const name = kernelIn(text)
   const record = await resolveBtf(context, request, name, choiceOf(query))
-  const { kernel, btf } = record
+  const { kernel, btf, symbols } = record
   const { sha256: digest } = btf
   const facts = factsOf(record)
-  return { name: nameOf(kernel), sha256: digest, modules: moduleDigests(record), facts }
+  return { name: nameOf(kernel), sha256: digest, modules: moduleDigests(record), symbols, facts }
 }
 
 /** Errors: `invalid_name`. */

@@ -5,6 +5,7 @@
 import { hash } from 'node:crypto'
 import { zstdDecompressSync } from 'node:zlib'
 import {
+  asksForFunctions,
   type BpfObject,
   type Btf,
   BtfError,
@@ -13,6 +14,7 @@ import {
   type Check,
   checkObject,
   type Dialect,
+  FunctionList,
   kernelIdsIn,
   mergeBtf,
   minimizeBtf,
@@ -34,6 +36,8 @@ export interface ObjectSummary {
   kernelIds: readonly string[]
   /** whether it asks for the version of the kernel */
   usesRelease: boolean
+  /** whether it is attached to functions */
+  usesFunctions: boolean
 }
 
 /** Why an object does not work on a kernel. */
@@ -71,6 +75,8 @@ export interface ObjectInput {
   btf: BtfInput
   /** the split BTF of the kernel's modules */
   modules?: readonly BtfInput[]
+  /** the kernel's functions, as `FunctionList` encodes them; only a check needs them */
+  functions?: Uint8Array | undefined
   facts?: KernelFacts
 }
 
@@ -188,6 +194,7 @@ const TASKS: Tasks = {
         relocations: ext.relocations.length,
         kernelIds: kernelIdsIn(object),
         usesRelease: object.externs.some(({ name }) => name === 'LINUX_KERNEL_VERSION'),
+        usesFunctions: asksForFunctions(object),
       }
     }),
   modulesNeeded: ({ objects, btf, symbols }) => {
@@ -199,13 +206,18 @@ const TASKS: Tasks = {
       const kernel = parseBtf(raw)
       return minimizeBtf(kernel, opened(objects), modulesOver(kernel, modules))
     }),
-  check: ({ objects, btf, modules, facts }) =>
+  check: ({ objects, btf, modules, functions: names, facts }) =>
     withRaw(btf, (raw) => {
       const kernel = parseBtf(raw)
-      const all = modulesOver(kernel, modules)
+      const functions = names && FunctionList.decode(names)
+      const options = {
+        ...facts,
+        modules: modulesOver(kernel, modules),
+        ...(functions && { functions }),
+      }
       return opened(objects).map((object) => {
         try {
-          return boundedJson(checkObject(object, kernel, { ...facts, modules: all }))
+          return boundedJson(checkObject(object, kernel, options))
         } catch (error) {
           if (!(error instanceof BtfError)) throw error
           return jsonOf({ error: { code: error.code, message: error.message } })

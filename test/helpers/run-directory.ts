@@ -35,7 +35,7 @@ export interface RunDirectory {
   /** All records of the store. Fails if one is invalid. */
   records(): Promise<BuildRecord[]>
   sourceFailures(): Promise<SourceFailure[]>
-  /** Paths of all files but the input, caches, records and the catalog: blobs, temporary files, scratch directories. */
+  /** Paths of all files but the input, caches, records, symbols and the catalog: blobs, temporary files, scratch directories. */
   leftovers(): Promise<string[]>
   /** Reads the BTF of every record. Fails if one is missing or invalid. */
   verify(): Promise<void>
@@ -78,7 +78,7 @@ export async function makeRunDirectory(t: Test): Promise<RunDirectory> {
       return files
         .filter((file) => file.isFile() || file.parentPath === at('scratch'))
         .map((file) => join(file.parentPath, file.name).slice(directory.length + 1))
-        .filter((path) => !/^(input|cache|store\/(kernels|sources|catalog))\//.test(path))
+        .filter((path) => !/^(input|cache|store\/(kernels|sources|catalog|symbols))\//.test(path))
     },
     async verify() {
       for (const { btf } of await records()) if (btf) await getBlob(store, btf.sha256)

@@ -68,7 +68,7 @@ for (const [where, urlOf] of Object.entries(BACKENDS)) {
     t.same(await readRecord(store, keyOf(other)), other)
     const [snapshot] = (await Catalog.openSnapshot(store)).list()
     t.equal(snapshot?.record.btf, undefined, 'readers of the snapshot know')
-    const aside = quarantineKey(btf.sha256)
+    const aside = quarantineKey(blobKey(btf.sha256))
     t.same(await buffer((await store.get(aside)).body), DAMAGED)
     const gc = (now: Date) => Array.fromAsync(collectGarbage(store, { now }), ({ key }) => key)
     t.same(await gc(new Date()), [])
