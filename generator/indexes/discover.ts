@@ -26,7 +26,7 @@ import {
 import { type AptOptions, type AptSuite, readPackages, type Stanza } from './apt.ts'
 import { readListing } from './directory-index.ts'
 import { readLaunchpad } from './launchpad.ts'
-import { readFromMirrors } from './mirror-list.ts'
+import { readFromFirst, readFromMirrors } from './mirror-list.ts'
 import { readRpmMd, trustOf } from './rpm-md.ts'
 import { readSnapshot } from './snapshot.ts'
 
@@ -76,20 +76,31 @@ const REPOSITORY_NAME = /^[a-z0-9-]+$/
 export const needsMirror = ({ repository }: IndexTarget): boolean =>
   'url' in repository && REPOSITORY_NAME.test(repository.url)
 
-/** The URL of a target's repository, without a trailing slash. */
-export function baseOf({ source, version, repository, arch }: IndexTarget, mirror: Mirror): string {
+/** The URLs of a target's repository on each mirror of its source, without a trailing slash. */
+export function basesOf(
+  { source, version, repository, arch }: IndexTarget,
+  mirror: Mirror,
+): [string, ...string[]] {
   const template = 'url' in repository ? repository.url : ''
-  if (REPOSITORY_NAME.test(template)) return mirror(template)
-  const parts = { mirror: source.mirror, version, arch: source.architectures[arch] }
-  return (fill(template, parts) ?? template).replace(/\/+$/, '')
+  if (REPOSITORY_NAME.test(template)) return [mirror(template)]
+  const urlOn = (mirror: string | undefined) => {
+    const parts = { mirror, version, arch: source.architectures[arch] }
+    return (fill(template, parts) ?? template).replace(/\/+$/, '')
+  }
+  const [first, ...others] = [source.mirror].flat()
+  const base = urlOn(first)
+  return [base, ...new Set(others.map(urlOn).filter((other) => other !== base))]
 }
 
-/** The apt suite of a target. */
-export function suiteOf(target: IndexTarget<AptSource>, mirror: Mirror): AptSuite {
+/** The URL of a target's repository on the first mirror. */
+export const baseOf = (target: IndexTarget, mirror: Mirror): string => basesOf(target, mirror)[0]
+
+/** The apt suite of a target at a URL. */
+export function suiteOf(target: IndexTarget<AptSource>, base: string): AptSuite {
   const { source, repository, arch } = target
   const { components, keyrings, endOfLife = false } = source
   return {
-    base: baseOf(target, mirror),
+    base,
     suite: repository.suite,
     components,
     architecture: source.architectures[arch]!,
@@ -108,7 +119,8 @@ type NamedPackage = Named & { image?: boolean }
 /** The input of the readers, one per protocol. */
 interface IndexQuery<S extends Source> {
   target: IndexTarget<S>
-  mirror: Mirror
+  /** URL of its repository */
+  base: string
   /** rules for the names of wanted packages */
   rules: readonly NamingRule[]
   /** The kernel that a package's name stands for; undefined for unwanted packages. */
@@ -149,13 +161,10 @@ export async function discover(
   }
   const access = source.access && { access: source.access }
   const rules = [...debug, ...images]
-  const found = await queryIndex({
-    target,
-    mirror,
-    rules,
-    naming,
-    options: { ...options, ...access },
-  })
+  const query = { target, rules, naming, options: { ...options, ...access } }
+  const found = await readFromFirst(basesOf(target, mirror), (base) =>
+    queryIndex({ ...query, base }),
+  )
   return found
     .filter(({ size, image }) => image || size === undefined || size >= (source.minSize ?? 0))
     .map(({ release, machine, ...rest }) => ({
@@ -189,13 +198,9 @@ async function queryIndex(query: IndexQuery<Source>): Promise<FoundPackage[]> {
   }
 }
 
-async function fromApt({
-  target,
-  mirror,
-  naming,
-  options,
-}: IndexQuery<AptSource>): Promise<FoundPackage[]> {
-  const suite = suiteOf(target, mirror)
+async function fromApt(query: IndexQuery<AptSource>): Promise<FoundPackage[]> {
+  const { target, base, naming, options } = query
+  const suite = suiteOf(target, base)
   const stanzas = await readPackages(suite, (name) => naming({ name }) !== undefined, options)
   return stanzas.map((stanza) => {
     const { sha256, ...rest } = packageOf(stanza, suite.base)
@@ -205,9 +210,8 @@ async function fromApt({
 }
 
 async function fromRpmMd(query: IndexQuery<RpmMdSource>): Promise<FoundPackage[]> {
-  const { target, mirror, rules, naming, options } = query
+  const { target, base: url, rules, naming, options } = query
   const { source, repository } = target
-  const url = baseOf(target, mirror)
   const keyrings = keyringsOf(source, target.version)
   const read = (base: string) =>
     readRpmMd({ base, keyrings, signed: source.signed ?? false }, rules, options)
@@ -225,9 +229,9 @@ async function fromRpmMd(query: IndexQuery<RpmMdSource>): Promise<FoundPackage[]
 }
 
 async function fromListing(query: IndexQuery<ListingSource>): Promise<FoundPackage[]> {
-  const { target, mirror, naming, options } = query
+  const { target, base, naming, options } = query
   const keys = await keysOf(keyringsOf(target.source, target.version))
-  const files = await readListing(baseOf(target, mirror), options)
+  const files = await readListing(base, options)
   return files.flatMap((file) => {
     const { name, version, revision, url } = file
     const named = isOfArch(target, file) && naming(file)
@@ -238,9 +242,8 @@ async function fromListing(query: IndexQuery<ListingSource>): Promise<FoundPacka
 }
 
 async function fromLaunchpad(query: IndexQuery<LaunchpadSource>): Promise<FoundPackage[]> {
-  const { target, mirror, naming, options } = query
+  const { target, base: api, naming, options } = query
   const { source, repository } = target
-  const api = baseOf(target, mirror)
   const architecture = source.architectures[target.arch]!
   const series = { api, series: repository.series, architecture, hosts: source.hosts }
   const packages = await readLaunchpad(series, (name) => naming({ name }) !== undefined, options)
@@ -251,9 +254,8 @@ async function fromLaunchpad(query: IndexQuery<LaunchpadSource>): Promise<FoundP
 }
 
 async function fromSnapshot(query: IndexQuery<SnapshotSource>): Promise<FoundPackage[]> {
-  const { target, mirror, naming, options } = query
+  const { target, base, naming, options } = query
   const { source, repository } = target
-  const base = baseOf(target, mirror)
   const architecture = source.architectures[target.arch]!
   const wanted = (name: string) => naming({ name }) !== undefined
   const packages = await readSnapshot({ base, ...repository, architecture }, wanted, options)

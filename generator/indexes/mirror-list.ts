@@ -1,4 +1,7 @@
-/* mirror.list, the list of mirrors of Amazon's repositories: one URL per line, the best first. */
+/*
+ * Mirrors: the first one that works is read. A source names them, or a file does (mirror.list of Amazon's repositories:
+ * one URL per line, the best first).
+ */
 
 import type { FailureCode } from '../../storage/index.ts'
 import { showable, withoutCredentials } from '../../storage/index.ts'
@@ -21,14 +24,24 @@ const MIRROR_ERRORS: readonly FailureCode[] = [
 /**
  * Reads a list of mirrors and returns the result of `read` for the first mirror that works; mirrors are URLs without a
  * trailing slash. A list that came over TLS may only name mirrors with TLS. Errors: `invalid_index` if the first line
- * is not a mirror; those of `readIndex` and `read`. If no mirror works, the error is that of the first.
+ * is not a mirror; those of `readIndex` and `readFromFirst`.
  */
 export async function readFromMirrors<T>(
   url: string,
   options: IndexOptions,
   read: (mirror: string) => Promise<T>,
 ): Promise<T> {
-  const [best, ...others] = await mirrorsIn(url, options)
+  return await readFromFirst(await mirrorsIn(url, options), read)
+}
+
+/**
+ * Returns the result of `read` for the first mirror that works. Errors: those of `read`. If no mirror works, the error
+ * is that of the first.
+ */
+export async function readFromFirst<T>(
+  [best, ...others]: readonly [string, ...string[]],
+  read: (mirror: string) => Promise<T>,
+): Promise<T> {
   try {
     return await read(best)
   } catch (error) {

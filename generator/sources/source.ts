@@ -24,12 +24,18 @@ export const Access = Type.Object({
 })
 export type Access = Type.Static<typeof Access>
 
+/** Mirrors of a source. A file that none of them has is unlikely to be on the next. */
+const MAX_MIRRORS = 4
+const MirrorUrl = Type.String({ pattern: '^(https?|file)://' })
+
 const Common = {
   id: Id,
   /** os-release ID */
   distro: Type.String({ minLength: 1 }),
-  /** value of `{mirror}` in the URLs of repositories, without a trailing slash */
-  mirror: Type.Optional(Type.String({ pattern: '^(https?|file)://' })),
+  /** value of `{mirror}` in the URLs of repositories, without a trailing slash; of several, the first that works is used */
+  mirror: Type.Optional(
+    Type.Union([MirrorUrl, Type.Array(MirrorUrl, { minItems: 1, maxItems: MAX_MIRRORS })]),
+  ),
   /** read only if a run names it, or a version that no other source has: it is slow, or restricted */
   optIn: Type.Optional(Type.Boolean()),
   access: Type.Optional(Access),
@@ -49,6 +55,11 @@ const Common = {
 
 /** Paths where the OpenPGP keys of a distribution may be, binary or armoured. Missing files are ignored. */
 const Keyrings = Type.Array(Path, { minItems: 1 })
+
+/** Fingerprints of the distribution's keys: the keys that may be fetched for it. */
+const Fingerprints = Type.Optional(
+  Type.Array(Type.String({ pattern: '^[0-9A-F]{40}$' }), { minItems: 1 }),
+)
 
 const Repository = {
   /** its architectures by `uname -m` name, if it does not have all of the source's */
@@ -74,6 +85,7 @@ export const AptSource = Type.Object({
   ...Common,
   protocol: Type.Literal('apt'),
   keyrings: Keyrings,
+  fingerprints: Fingerprints,
   /** it gets no updates: signatures and suites that have expired since are accepted */
   endOfLife: Type.Optional(Type.Boolean()),
   components: Type.Array(Type.String({ pattern: '^[a-z/-]+$' }), { minItems: 1 }),
@@ -86,6 +98,7 @@ const RpmMdSource = Type.Object({
   protocol: Type.Literal('rpm-md'),
   /** for repomd.xml and packages; without any, no signature is checked */
   keyrings: Type.Optional(Keyrings),
+  fingerprints: Fingerprints,
   /** repomd.xml is always signed: without its signature it is rejected */
   signed: Type.Optional(Type.Boolean()),
   versions: versions(
@@ -105,6 +118,7 @@ const ListingSource = Type.Object({
   protocol: Type.Literal('listing'),
   /** for packages */
   keyrings: Type.Optional(Keyrings),
+  fingerprints: Fingerprints,
   versions: versions(Type.Object({ ...Repository, name: Name, url: Url })),
 })
 export type ListingSource = Type.Static<typeof ListingSource>
