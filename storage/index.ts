@@ -23,7 +23,7 @@ export {
   encodeName,
   kernelPrefix,
   recordKey,
-  sourceFailureKey,
+  sourceResultKey,
 } from './name.ts'
 export { compareVersions } from './version.ts'
 
@@ -46,10 +46,11 @@ export { boundToParent } from './child.ts'
 export { FAILURE_CODES, Failure, type FailureCode, type RetryClass } from './failure.ts'
 export {
   listSourceFailures,
+  listSourceResults,
   putRecord,
-  putSourceFailure,
+  putSourceResult,
   readRecord,
-  readSourceFailure,
+  readSourceResult,
 } from './json.ts'
 export { publicFailure, publicRecord } from './public.ts'
 export {
@@ -59,6 +60,7 @@ export {
   type ModuleInfo,
   Package,
   SourceFailure,
+  SourceResult,
   Tool,
 } from './record.ts'
 

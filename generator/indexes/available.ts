@@ -10,10 +10,9 @@ import {
   mapConcurrent,
   matchGlob,
   namesOf,
-  putSourceFailure,
+  putSourceResult,
   type Store,
   showable,
-  sourceFailureKey,
   valuesOf,
   type Wanted,
 } from '../../storage/index.ts'
@@ -33,13 +32,14 @@ import {
   nameOfTarget,
   needsMirror,
   newestFirst,
+  suiteOfTarget,
 } from './discover.ts'
 
 /** Indexes that are read at once. */
 const CONCURRENCY = 4
 
 export interface PackageSearchOptions {
-  /** keeps the failures of sources */
+  /** keeps the last results of indexes */
   store: Store
   /** write nothing to the store */
   dryRun?: boolean
@@ -186,8 +186,12 @@ async function readTarget(
   }: PackageSearchOptions,
 ): Promise<KernelPackage[] | Failure> {
   const [source, name] = [target.source.id, nameOfTarget(target)]
-  const suite = `${name}-${target.arch}`
+  const suite = suiteOfTarget(target)
   const about = { source, suite: name, arch: target.arch }
+  const url = showable(baseOf(target, mirror))
+  const keep = async (result: { failure: Failure } | { readAt: string }) => {
+    if (!dryRun) await putSourceResult(store, { schema: 1, source, suite, url, ...result })
+  }
   try {
     const found = await discover(target, mirror, filter, {
       signal,
@@ -196,15 +200,14 @@ async function readTarget(
       ...(cache && { cache }),
       ...(retry && { retry }),
     })
-    if (!dryRun) await store.delete(sourceFailureKey(source, suite))
+    await keep({ readAt: new Date().toISOString() })
     onEvent?.({ event: 'discovered', ...about, packages: found.length })
     return found
   } catch (error) {
     signal?.throwIfAborted()
     if (!(error instanceof GeneratorError)) throw error
     const failure = failureOf(error, 1)
-    const url = showable(baseOf(target, mirror))
-    if (!dryRun) await putSourceFailure(store, { schema: 1, source, suite, url, failure })
+    await keep({ failure })
     onEvent?.({ event: 'source-failed', ...about, failure })
     return failure
   }

@@ -69,6 +69,10 @@ export function nameOfTarget({ source, version, repository }: IndexTarget): stri
   return source.protocol === 'apt' ? name : `${version} ${name}`
 }
 
+/** The name of an index within its source, as its last result is stored. */
+export const suiteOfTarget = (target: IndexTarget): string =>
+  `${nameOfTarget(target)}-${target.arch}`
+
 /** A URL that is only a name: the repository is where apt on this machine, or the mirror, has it. */
 const REPOSITORY_NAME = /^[a-z0-9-]+$/
 

@@ -6,7 +6,7 @@ import { basesOf, indexTargetsOf, nameOfTarget } from '../../../generator/indexe
 import { namingOf } from '../../../generator/sources/naming.ts'
 import { keyringsOf, type RpmMdSource } from '../../../generator/sources/source.ts'
 import { readSources, SOURCES, sourcesFor } from '../../../generator/sources/sources.ts'
-import { sourceFailureKey } from '../../../storage/index.ts'
+import { sourceResultKey } from '../../../storage/index.ts'
 
 t.test('the table has a row for every supported distribution', (t) => {
   const distros = new Set([...SOURCES.values()].map(({ distro }) => distro))
@@ -25,7 +25,7 @@ t.test('every repository of the table has a complete URL and a unique name', (t)
     for (const target of indexTargetsOf(source, {}, true)) {
       for (const url of basesOf(target, mirror))
         if (!/^https?:$/.test(new URL(url).protocol) || /[{}]|undefined|\/$/.test(url)) t.fail(url)
-      keys.add(sourceFailureKey(source.id, `${nameOfTarget(target)}-${target.arch}`))
+      keys.add(sourceResultKey(source.id, `${nameOfTarget(target)}-${target.arch}`))
       count++
     }
     for (const version of Object.keys(source.versions))
