@@ -147,7 +147,8 @@ function sourceOf({ source: id, version }: Row, mirror: string): Source {
   const { access: _, ...open } = known
   const [first] = known.versions[version]!.filter(({ images }) => images)
   const { only: __, ...repository } = first!
-  const isElsewhere = 'url' in repository && !repository.url.startsWith('{mirror}')
+  const { url = '' } = first as { url?: string }
+  const isElsewhere = !url.startsWith('{mirror}')
   return parseSource({
     ...open,
     mirror,
