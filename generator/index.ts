@@ -20,6 +20,7 @@ export {
   indexTargetsOf,
   newestFirst,
   packageOf,
+  suiteOfTarget,
 } from './indexes/discover.ts'
 
 /* Packages: downloads, and the files in them. */

@@ -24,7 +24,7 @@ export {
   encodeName,
   kernelPrefix,
   recordKey,
-  sourceFailureKey,
+  sourceResultKey,
   symbolsKey,
 } from './name.ts'
 export { compareVersions } from './version.ts'
@@ -50,10 +50,11 @@ export { boundToParent } from './child.ts'
 export { FAILURE_CODES, Failure, type FailureCode, type RetryClass } from './failure.ts'
 export {
   listSourceFailures,
+  listSourceResults,
   putRecord,
-  putSourceFailure,
+  putSourceResult,
   readRecord,
-  readSourceFailure,
+  readSourceResult,
 } from './json.ts'
 export { publicFailure, publicRecord } from './public.ts'
 export {
@@ -63,6 +64,7 @@ export {
   type ModuleInfo,
   Package,
   SourceFailure,
+  SourceResult,
   type SymbolsInfo,
   Tool,
 } from './record.ts'

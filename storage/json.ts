@@ -3,8 +3,8 @@ import { buffer } from 'node:stream/consumers'
 import { Compile } from 'typebox/compile'
 import { ignoreNotFound, isUnusableRecord, StoreError } from './error.ts'
 import type { KernelName } from './kernel.ts'
-import { buildOf, kernelPrefix, prefixOfKey, recordKey, sourceFailureKey } from './name.ts'
-import { BuildRecord, SourceFailure } from './record.ts'
+import { buildOf, kernelPrefix, prefixOfKey, recordKey, sourceResultKey } from './name.ts'
+import { BuildRecord, type SourceFailure, SourceResult } from './record.ts'
 import type { ObjectInfo, PutOptions, Store } from './store.ts'
 
 /** Largest record, in bytes. */
@@ -18,7 +18,7 @@ export const newerSchema = (schema: number, known: number): string =>
   `written by a newer btfmill: schema ${schema}, this one reads ${known}`
 
 const buildRecord = Compile(BuildRecord)
-const sourceFailure = Compile(SourceFailure)
+const sourceResult = Compile(SourceResult)
 
 /**
  * Writes a build's record under its key and replaces an older one; with `ifMatch`, only the one with that etag. Errors:
@@ -57,32 +57,41 @@ function belongsTo(key: string, kernel: KernelName): boolean {
   }
 }
 
-/** Stores the failure of a source's discovery. Errors: `invalid_record`; those of `Store.put`. */
-export async function putSourceFailure(store: Store, failure: SourceFailure): Promise<void> {
-  await put(store, sourceFailureKey(failure.source, failure.suite), failure)
+/** Stores how the discovery of an index ended, in place of the last result. Errors: `invalid_record`; those of `Store.put`. */
+export async function putSourceResult(store: Store, result: SourceResult): Promise<void> {
+  await put(store, sourceResultKey(result.source, result.suite), result)
 }
 
-/** Reads the source failure at a key. Errors: as `readRecord`. */
-export async function readSourceFailure(store: Store, key: string): Promise<SourceFailure> {
-  return await read(store, key, sourceFailure)
+/** Reads the source result at a key. Errors: as `readRecord`. */
+export async function readSourceResult(store: Store, key: string): Promise<SourceResult> {
+  return await read(store, key, sourceResult)
 }
 
 /**
- * Yields the sources whose last discovery failed. A document that cannot be read or used is reported and skipped.
+ * Yields the last result of each index of a source. A document that cannot be read or used is reported and skipped.
  * Errors: those of `Store` that concern more than one object.
  */
-export async function* listSourceFailures(
+export async function* listSourceResults(
   store: Store,
   onInvalid: (error: StoreError, key: string) => void = () => {},
-): AsyncGenerator<SourceFailure> {
+): AsyncGenerator<SourceResult> {
   for await (const { key } of store.list('sources/')) {
     try {
-      yield await readSourceFailure(store, key)
+      yield await readSourceResult(store, key)
     } catch (error) {
       if (isUnusableRecord(error)) onInvalid(error, key)
       else ignoreNotFound(error) // deleted meanwhile
     }
   }
+}
+
+/** Yields the indexes whose last discovery failed. Errors: as `listSourceResults`. */
+export async function* listSourceFailures(
+  store: Store,
+  onInvalid?: (error: StoreError, key: string) => void,
+): AsyncGenerator<SourceFailure> {
+  for await (const result of listSourceResults(store, onInvalid))
+    if ('failure' in result) yield result
 }
 
 async function put(

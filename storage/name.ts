@@ -147,7 +147,7 @@ export function shaOfKey(key: string): string | undefined {
   return [blobKey(sha256), symbolsKey(sha256)].includes(key) ? sha256 : undefined
 }
 
-/** The key of a source's failed discovery: `sources/<id>/<suite>.json`. Errors: `invalid_key`. */
-export function sourceFailureKey(source: string, suite: string): string {
+/** The key of the last discovery of an index: `sources/<id>/<suite>.json`. Errors: `invalid_key`. */
+export function sourceResultKey(source: string, suite: string): string {
   return `sources/${encodeName(source)}/${encodeName(`${suite}.json`)}`
 }

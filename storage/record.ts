@@ -118,3 +118,14 @@ export const SourceFailure = Type.Object({
   failure: Failure,
 })
 export type SourceFailure = Type.Static<typeof SourceFailure>
+
+/** An index of a source that was read. */
+export const SourceRead = Type.Object({
+  ...Type.Omit(SourceFailure, ['failure']).properties,
+  readAt: Time,
+})
+export type SourceRead = Type.Static<typeof SourceRead>
+
+/** How the last discovery of an index of a source ended. */
+export const SourceResult = Type.Union([SourceFailure, SourceRead])
+export type SourceResult = Type.Static<typeof SourceResult>

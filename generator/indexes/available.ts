@@ -11,10 +11,10 @@ import {
   mapConcurrent,
   matchGlob,
   namesOf,
-  putSourceFailure,
+  putSourceResult,
   type Store,
   showable,
-  sourceFailureKey,
+  sourceResultKey,
   valuesOf,
   type Wanted,
 } from '../../storage/index.ts'
@@ -35,6 +35,7 @@ import {
   nameOfTarget,
   needsMirror,
   newestFirst,
+  suiteOfTarget,
 } from './discover.ts'
 
 /** Indexes that are read at once. */
@@ -44,7 +45,7 @@ const CONCURRENCY = 4
 const SKIPPED_ERRORS: readonly FailureCode[] = ['no_access', 'not_found_upstream']
 
 export interface PackageSearchOptions {
-  /** keeps the failures of sources */
+  /** keeps the last results of indexes */
   store: Store
   /** write nothing to the store */
   dryRun?: boolean
@@ -242,9 +243,13 @@ async function readTarget(
   }: PackageSearchOptions,
 ): Promise<KernelPackage[] | Failure> {
   const [source, name] = [target.source.id, nameOfTarget(target)]
-  const suite = `${name}-${target.arch}`
+  const suite = suiteOfTarget(target)
   const about = { source, suite: name, arch: target.arch }
   let refused: { entries: number; message: string } | undefined
+  const url = showable(baseOf(target, mirror))
+  const keep = async (result: { failure: Failure } | { readAt: string }) => {
+    if (!dryRun) await putSourceResult(store, { schema: 1, source, suite, url, ...result })
+  }
   try {
     const found = await discover(target, mirror, filter, {
       signal,
@@ -258,7 +263,7 @@ async function readTarget(
       ...(cache && { cache }),
       ...(retry && { retry }),
     })
-    if (!dryRun) await store.delete(sourceFailureKey(source, suite))
+    await keep({ readAt: new Date().toISOString() })
     onEvent?.({
       event: 'discovered',
       ...about,
@@ -270,12 +275,11 @@ async function readTarget(
     signal?.throwIfAborted()
     if (!(error instanceof GeneratorError)) throw error
     if (target.repository.optional && SKIPPED_ERRORS.includes(error.code)) {
-      if (!dryRun) await store.delete(sourceFailureKey(source, suite))
+      if (!dryRun) await store.delete(sourceResultKey(source, suite))
       return []
     }
     const failure = failureOf(error, 1)
-    const url = showable(baseOf(target, mirror))
-    if (!dryRun) await putSourceFailure(store, { schema: 1, source, suite, url, failure })
+    await keep({ failure })
     onEvent?.({ event: 'source-failed', ...about, failure })
     return failure
   }

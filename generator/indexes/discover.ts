@@ -27,7 +27,6 @@ import {
   keyringsOf,
   type LaunchpadSource,
   type ListingSource,
-  mirrorsOf,
   nameOfRepository,
   type RepositoryAccess,
   type RpmMdSource,
@@ -38,7 +37,7 @@ import { type AptOptions, type AptSuite, readPackages, type Stanza } from './apt
 import { readListing } from './directory-index.ts'
 import { usableEntries } from './entries.ts'
 import { readLaunchpad } from './launchpad.ts'
-import { firstMirror, readFromMirrors } from './mirror-list.ts'
+import { readFromFirst, readFromMirrors } from './mirror-list.ts'
 import { readRpmMd, trustOf } from './rpm-md.ts'
 import { readSnapshot } from './snapshot.ts'
 
@@ -81,6 +80,10 @@ export function nameOfTarget({ source, version, repository }: IndexTarget): stri
   return source.protocol === 'apt' ? name : `${version} ${name}`
 }
 
+/** The name of an index within its source, as its last result is stored. */
+export const suiteOfTarget = (target: IndexTarget): string =>
+  `${nameOfTarget(target)}-${target.arch}`
+
 /** A URL that is only a name: the repository is where apt on this machine, or the mirror, has it. */
 const REPOSITORY_NAME = /^[a-z0-9-]+$/
 
@@ -88,46 +91,39 @@ const REPOSITORY_NAME = /^[a-z0-9-]+$/
 export const needsMirror = ({ repository }: IndexTarget): boolean =>
   'url' in repository && REPOSITORY_NAME.test(repository.url)
 
-/** The URL of a target's repository on its first mirror, without a trailing slash and without a token. */
-export function baseOf(target: IndexTarget, mirror: Mirror): string {
-  return urlOf(target, mirror).replace(/\/*(\?.*)?$/s, '')
+/** The URLs of a target's repository on each mirror of its source, without trailing slashes and without tokens. */
+export function basesOf(target: IndexTarget, mirror: Mirror): [string, ...string[]] {
+  const [base, ...others] = urlsOf(target, mirror).map((url) => url.replace(/\/*(\?.*)?$/s, ''))
+  return [base!, ...others]
 }
 
-/** The URL of a target's repository with its token, which is its query. */
-function urlOf({ source, version, repository, arch }: IndexTarget, mirror: Mirror): string {
+/** The URLs of a target's repository on each mirror of its source, with tokens, which are their queries. */
+function urlsOf({ source, version, repository, arch }: IndexTarget, mirror: Mirror): string[] {
   const template = 'url' in repository ? repository.url : ''
-  if (REPOSITORY_NAME.test(template)) return mirror(template)
-  const parts = { mirror: mirrorsOf(source)[0], version, arch: source.architectures[arch] }
-  return fill(template, parts) ?? template
-}
-
-/** A target on each of its mirrors, the best first. */
-export function targetsOnMirrors<S extends Source>(
-  target: IndexTarget<S>,
-): [IndexTarget<S>, ...IndexTarget<S>[]] {
-  const { source, repository } = target
-  const [best, ...others] = mirrorsOf(source)
-  if (best === undefined || !('url' in repository && repository.url.startsWith('{mirror}')))
-    return [target]
-  const on = (mirror: string) => ({ ...target, source: { ...source, mirror } })
-  return [on(best), ...others.map(on)]
+  if (REPOSITORY_NAME.test(template)) return [mirror(template)]
+  const urlOn = (mirror: string | undefined) =>
+    fill(template, { mirror, version, arch: source.architectures[arch] }) ?? template
+  const [first, ...others] = [source.mirror].flat()
+  return [...new Set([first, ...others].map(urlOn))]
 }
 
 /** The files that open the repositories of a source, and the tokens that their URLs have. */
 export function accessOf(source: Source): RepositoryAccess | undefined {
   const urls = indexTargetsOf(source, {}, true)
-    .flatMap(targetsOnMirrors)
-    .map((target) => urlOf(target, (repository) => repository))
+    .flatMap((target) => urlsOf(target, (repository) => repository))
     .filter((url) => url.includes('?'))
   return source.access || urls.length > 0 ? { ...source.access, urls } : undefined
 }
 
-/** The apt suite of a target. */
-export function suiteOf(target: IndexTarget<AptSource>, mirror: Mirror): AptSuite {
+/** The URL of a target's repository on the first mirror. */
+export const baseOf = (target: IndexTarget, mirror: Mirror): string => basesOf(target, mirror)[0]
+
+/** The apt suite of a target at a URL. */
+export function suiteOf(target: IndexTarget<AptSource>, base: string): AptSuite {
   const { source, repository, arch } = target
   const { components, keyrings } = source
   return {
-    base: baseOf(target, mirror),
+    base,
     suite: repository.suite,
     components,
     architecture: source.architectures[arch]!,
@@ -146,7 +142,8 @@ type NamedPackage = Named & { image?: boolean }
 /** The input of the readers, one per protocol. */
 interface IndexQuery<S extends Source> {
   target: IndexTarget<S>
-  mirror: Mirror
+  /** URL of its repository */
+  base: string
   /** rules for the names of wanted packages */
   rules: readonly NamingRule[]
   /** The kernel that a package's name stands for; undefined for unwanted packages. */
@@ -194,16 +191,16 @@ export async function discover(
   const access = accessOf(source)
   const releases = exactReleases(filter)
   const rules = [...debug, ...images]
-  const found = await firstMirror(targetsOnMirrors(target), (target) =>
-    queryIndex({
-      target,
-      mirror,
-      rules,
-      naming,
-      releases,
-      limit,
-      options: { ...options, ...(access && { access }) },
-    }),
+  const query = {
+    target,
+    rules,
+    naming,
+    releases,
+    limit,
+    options: { ...options, ...(access && { access }) },
+  }
+  const found = await readFromFirst(basesOf(target, mirror), (base) =>
+    queryIndex({ ...query, base }),
   )
   return found
     .filter(({ size, image }) => image || size === undefined || size >= (source.minSize ?? 0))
@@ -248,13 +245,9 @@ async function queryIndex(query: IndexQuery<Source>): Promise<FoundPackage[]> {
   }
 }
 
-async function fromApt({
-  target,
-  mirror,
-  naming,
-  options,
-}: IndexQuery<AptSource>): Promise<FoundPackage[]> {
-  const suite = suiteOf(target, mirror)
+async function fromApt(query: IndexQuery<AptSource>): Promise<FoundPackage[]> {
+  const { target, base, naming, options } = query
+  const suite = suiteOf(target, base)
   const stanzas = await readPackages(suite, (name) => naming({ name }) !== undefined, options)
   const packages = usableEntries(stanzas, (stanza) => packageOf(stanza, suite.base), options)
   return packages.map(({ sha256, ...rest }) => {
@@ -264,9 +257,8 @@ async function fromApt({
 }
 
 async function fromRpmMd(query: IndexQuery<RpmMdSource>): Promise<FoundPackage[]> {
-  const { target, mirror, rules, naming, options } = query
+  const { target, base: url, rules, naming, options } = query
   const { source, repository } = target
-  const url = baseOf(target, mirror)
   const keyrings = keyringsOf(source, target.version)
   const architecture = source.architectures[target.arch]!
   const endOfLife = isEndOfLife(source, target.version)
@@ -291,9 +283,9 @@ async function fromRpmMd(query: IndexQuery<RpmMdSource>): Promise<FoundPackage[]
 }
 
 async function fromListing(query: IndexQuery<ListingSource>): Promise<FoundPackage[]> {
-  const { target, mirror, naming, options } = query
+  const { target, base, naming, options } = query
   const keys = await keysOf(keyringsOf(target.source, target.version))
-  const files = await readListing(baseOf(target, mirror), options)
+  const files = await readListing(base, options)
   return files.flatMap((file) => {
     const { name, version, revision, url } = file
     const named = isOfArch(target, file) && naming(file)
@@ -304,9 +296,8 @@ async function fromListing(query: IndexQuery<ListingSource>): Promise<FoundPacka
 }
 
 async function fromLaunchpad(query: IndexQuery<LaunchpadSource>): Promise<FoundPackage[]> {
-  const { target, mirror, naming, rules, releases, limit, options } = query
+  const { target, base: api, naming, rules, releases, limit, options } = query
   const { source, repository } = target
-  const api = baseOf(target, mirror)
   const architecture = source.architectures[target.arch]!
   const series = { api, series: repository.series, architecture, hosts: source.hosts }
   const names = releases?.map((release) => namesOfRelease(rules, release))
@@ -324,9 +315,8 @@ async function fromLaunchpad(query: IndexQuery<LaunchpadSource>): Promise<FoundP
 }
 
 async function fromSnapshot(query: IndexQuery<SnapshotSource>): Promise<FoundPackage[]> {
-  const { target, mirror, naming, options } = query
+  const { target, base, naming, options } = query
   const { source, repository } = target
-  const base = baseOf(target, mirror)
   const architecture = source.architectures[target.arch]!
   const wanted = (name: string) => naming({ name }) !== undefined
   const packages = await readSnapshot({ base, ...repository, architecture }, wanted, options)

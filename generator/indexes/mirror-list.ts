@@ -1,4 +1,7 @@
-/* Mirrors of a repository: those of a source, or those in mirror.list, Amazon's list with one URL per line, best first. */
+/*
+ * Mirrors: the first one that works is read. A source names them, or a file does (mirror.list of Amazon's repositories:
+ * one URL per line, the best first).
+ */
 
 import type { FailureCode } from '../../storage/index.ts'
 import { showable, withoutCredentials } from '../../storage/index.ts'
@@ -20,21 +23,23 @@ const MIRROR_ERRORS: readonly FailureCode[] = [
 
 /**
  * Reads a list of mirrors and returns the result of `read` for the first mirror that works; mirrors are URLs without a
- * trailing slash. Errors: `invalid_index` if the first line is not a mirror; those of `readIndex` and `read`. If no
- * mirror works, the error is that of the first.
+ * trailing slash. Errors: `invalid_index` if the first line is not a mirror; those of `readIndex` and `readFromFirst`.
  */
 export async function readFromMirrors<T>(
   list: MirrorList,
   options: IndexOptions,
   read: (mirror: string) => Promise<T>,
 ): Promise<T> {
-  return await firstMirror(await mirrorsIn(list, options), read)
+  return await readFromFirst(await mirrorsIn(list, options), read)
 }
 
-/** Returns the result of `read` for the first mirror that works. Errors: those of `read`; if none works, the first. */
-export async function firstMirror<M, T>(
-  [best, ...others]: readonly [M, ...M[]],
-  read: (mirror: M) => Promise<T>,
+/**
+ * Returns the result of `read` for the first mirror that works. Errors: those of `read`. If no mirror works, the error
+ * is that of the first.
+ */
+export async function readFromFirst<T>(
+  [best, ...others]: readonly [string, ...string[]],
+  read: (mirror: string) => Promise<T>,
 ): Promise<T> {
   try {
     return await read(best)

@@ -2,7 +2,7 @@
  * The URLs that belong to a source: what lies below its repositories. Credentials go only there, and a job from a queue
  * is believed only about them: whoever can write to the queue may name any source with any URL.
  */
-import { accessOf, baseOf, indexTargetsOf, targetsOnMirrors } from '../indexes/discover.ts'
+import { accessOf, basesOf, indexTargetsOf } from '../indexes/discover.ts'
 import type { Mirror } from '../sources/mirror.ts'
 import { keyringsOf, type RepositoryAccess, type Source } from '../sources/source.ts'
 import type { Job } from './job.ts'
@@ -13,12 +13,14 @@ export function belongsTo(source: Source, url: string, mirror?: Mirror, version?
   if (!wanted) return false
   const isBelow = (base: string) => wanted.href.startsWith(`${base.replace(/\/+$/, '')}/`)
   const targets = indexTargetsOf(source, version === undefined ? {} : { version }, true)
-  return targets.flatMap(targetsOnMirrors).some((target) => {
-    const base = URL.parse(baseOf(target, mirror ?? noMirror))
-    if (!base || base.protocol !== wanted.protocol) return false
-    if ('hosts' in source && source.hosts.includes(wanted.host)) return true
+  return targets.some((target) => {
     const isList = 'list' in target.repository && target.repository.list
-    return isList ? wanted.origin === base.origin : isBelow(base.href)
+    return basesOf(target, mirror ?? noMirror).some((text) => {
+      const base = URL.parse(text)
+      if (!base || base.protocol !== wanted.protocol) return false
+      if ('hosts' in source && source.hosts.includes(wanted.host)) return true
+      return isList ? wanted.origin === base.origin : isBelow(base.href)
+    })
   })
 }
 

@@ -9,12 +9,12 @@ import { Readable } from 'node:stream'
 import { compareVersions, type KernelName, matchGlob } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import { readPackages } from '../indexes/apt.ts'
-import { indexTargetsOf, nameOfTarget, packageOf, suiteOf } from '../indexes/discover.ts'
+import { baseOf, indexTargetsOf, nameOfTarget, packageOf, suiteOf } from '../indexes/discover.ts'
 import { readDeb } from '../packages/deb.ts'
 import { downloadAll } from '../packages/download.ts'
 import { UNPACK_LIMITS, writeFile } from '../packages/unpack.ts'
 import { findMirror } from '../sources/mirror.ts'
-import { SOURCES } from '../sources/sources.ts'
+import { sourcesFor } from '../sources/sources.ts'
 
 export type DebianPackage = ReturnType<typeof packageOf>
 
@@ -35,12 +35,12 @@ export async function findDebianPackages(
   { mirror: given, signal }: PackageOptions = {},
 ): Promise<DebianPackage[]> {
   const mirror = await findMirror(given)
-  const shelves = [...SOURCES.values()]
+  const shelves = sourcesFor(kernel)
     .flatMap((source) => (source.protocol === 'apt' ? indexTargetsOf(source, kernel) : []))
     .filter((shelf) => !nameOfTarget(shelf).endsWith('-backports'))
   const read = await Promise.allSettled(
     shelves.map(async (shelf) => {
-      const suite = suiteOf(shelf, mirror)
+      const suite = suiteOf(shelf, baseOf(shelf, mirror))
       const stanzas = await readPackages(suite, wanted, { ...(signal && { signal }) })
       return stanzas.map((stanza) => packageOf(stanza, suite.base))
     }),

@@ -1,54 +1,51 @@
 /* Alibaba Cloud Linux and OpenAnolis, its community edition. */
 import {
-  RPM_ARCHITECTURES,
-  RPM_DEBUGINFO,
+  debugAndImages,
   RPM_IMAGES,
+  RPM_KERNELS,
   RPM_UNSPLIT_IMAGES,
-  RPM_VMLINUX,
-  RPM_VMLINUZ,
   rpmKeys,
 } from './conventions.ts'
 import type { Source } from './source.ts'
+
+/** Some of their kernels are split into packages, and some are not. */
+const KERNELS = { ...RPM_KERNELS, images: [...RPM_IMAGES, ...RPM_UNSPLIT_IMAGES] }
 
 export const ALIBABA_SOURCES: readonly Source[] = [
   {
     id: 'alinux',
     distro: 'alinux',
-    protocol: 'rpm-md',
+    ...KERNELS,
     mirror: 'https://mirrors.aliyun.com/alinux',
     keyrings: rpmKeys('alinux', 'RPM-GPG-KEY-ALIYUN', 'RPM-GPG-KEY-ALinux-{version}'),
     versions: {
-      2: [{ name: 'plus', url: '{mirror}/2.1903/plus/{arch}/debug' }],
-      3: [
-        { name: 'plus', url: '{mirror}/3/plus/{arch}/debug' },
-        { name: 'plus-os', url: '{mirror}/3/plus/{arch}', images: true },
+      2: [
+        { name: 'plus', url: '{mirror}/2.1903/plus/{arch}/debug' },
+        { name: 'kernels', url: '{mirror}/2/kernels/{arch}/debug' },
       ],
+      3: debugAndImages('plus', '{mirror}/3/plus/{arch}/debug', '{mirror}/3/plus/{arch}'),
     },
-    architectures: RPM_ARCHITECTURES,
-    packages: RPM_DEBUGINFO,
-    vmlinux: RPM_VMLINUX,
-    images: [...RPM_IMAGES, ...RPM_UNSPLIT_IMAGES],
-    vmlinuz: RPM_VMLINUZ,
   },
   {
     id: 'anolis',
     distro: 'anolis',
-    protocol: 'rpm-md',
+    ...KERNELS,
     mirror: 'https://mirrors.openanolis.cn/anolis',
     keyrings: rpmKeys('anolis', 'RPM-GPG-KEY-ANOLIS'),
+    fingerprints: ['F87DB6522967855E986F840C619140084873F7C5'],
     versions: {
-      7: [{ name: 'plus', url: '{mirror}/7.9/Plus/{arch}/debug' }],
+      7: ['7.7', '7.9'].map((name) => ({ name, url: `{mirror}/${name}/Plus/{arch}/debug` })),
       8: [
-        { name: 'baseos', url: '{mirror}/8/BaseOS/{arch}/debug' },
-        { name: 'plus', url: '{mirror}/8/Plus/{arch}/debug' },
-        { name: 'baseos-os', url: '{mirror}/8/BaseOS/{arch}/os', images: true },
-        { name: 'plus-os', url: '{mirror}/8/Plus/{arch}/os', images: true },
+        ...['BaseOS', 'Plus'].flatMap((name) =>
+          debugAndImages(
+            name.toLowerCase(),
+            `{mirror}/8/${name}/{arch}/debug`,
+            `{mirror}/8/${name}/{arch}/os`,
+          ),
+        ),
+        // kernels that 8 no longer has
+        ...['8.2', '8.4'].map((name) => ({ name, url: `{mirror}/${name}/Plus/{arch}/debug` })),
       ],
     },
-    architectures: RPM_ARCHITECTURES,
-    packages: RPM_DEBUGINFO,
-    vmlinux: RPM_VMLINUX,
-    images: [...RPM_IMAGES, ...RPM_UNSPLIT_IMAGES],
-    vmlinuz: RPM_VMLINUZ,
   },
 ]

@@ -7,16 +7,38 @@ import type { NamingRule } from './naming.ts'
 /** RPM's architecture names by `uname -m` name. */
 export const RPM_ARCHITECTURES = { x86_64: 'x86_64', aarch64: 'aarch64' }
 
+/** The same, with the architectures that only Red Hat, its rebuilds, Fedora and SUSE have. */
+export const ALL_RPM_ARCHITECTURES = { ...RPM_ARCHITECTURES, ppc64le: 'ppc64le', s390x: 's390x' }
+
 export const X86_64 = ['x86_64']
 
-/** Exactly this name: kernel-debug-debuginfo and kernel-debuginfo-common-x86_64 have no vmlinux of this kernel. */
+/**
+ * Flavours of the kernel: real-time, and pages of 64 KB. The first kernel-rt packages had a revision of their own. Since
+ * RHEL 9.3 the flavours are built with the kernel, and follow its release after a `+` (kernel.spec: KVERREL, Flavour).
+ */
+const rpmFlavours = (suffix: string): NamingRule[] => [
+  {
+    name: `kernel-rt-${suffix}`,
+    revision: '.*[.]rt[0-9]+[.].*',
+    release: '{version}-{revision}.{arch}',
+  },
+  {
+    name: `kernel-(?<flavour>rt|64k|rt-64k)-${suffix}`,
+    revision: '.*[.](el|fc)[0-9].*',
+    release: '{version}-{revision}.{arch}+{flavour}',
+  },
+]
+
+/** Exactly these names: kernel-debug-debuginfo and kernel-debuginfo-common-x86_64 have no vmlinux of these kernels. */
 export const RPM_DEBUGINFO: NamingRule[] = [
   { name: 'kernel-debuginfo', release: '{version}-{revision}.{arch}' },
+  ...rpmFlavours('debuginfo'),
 ]
 
 /** The kernel image where the kernel is split into packages. */
 export const RPM_IMAGES: NamingRule[] = [
   { name: 'kernel(-uek)?-core', release: '{version}-{revision}.{arch}' },
+  ...rpmFlavours('core'),
 ]
 
 /** The kernel image where it is not split. Where it is, `kernel` is a metapackage beside `kernel-core`. */
@@ -35,6 +57,30 @@ export const RPM_VMLINUZ = [
   'boot/vmlinuz-{release}',
   'lib/modules/{release}/vmlinuz',
   'usr/lib/modules/{release}/vmlinuz',
+]
+
+/** What rows with an rpm-md index and a kernel that is split into packages have in common. */
+export const RPM_KERNELS = {
+  protocol: 'rpm-md',
+  architectures: RPM_ARCHITECTURES,
+  packages: RPM_DEBUGINFO,
+  vmlinux: RPM_VMLINUX,
+  images: RPM_IMAGES,
+  vmlinuz: RPM_VMLINUZ,
+} as const
+
+/** The same for a kernel that is not split. */
+export const RPM_UNSPLIT_KERNELS = { ...RPM_KERNELS, images: RPM_UNSPLIT_IMAGES }
+
+/** A repository of debug info, and the one of kernel images beside it. */
+export const debugAndImages = (
+  name: string,
+  debug: string,
+  images: string,
+  limits: { only?: string[] } = {},
+) => [
+  { name, url: debug, ...limits },
+  { name: `${name}-os`, url: images, images: true, ...limits },
 ]
 
 /** Paths of keys: where RPM distributions install their own, and where distribution-gpg-keys has all vendors'. */

@@ -1,4 +1,7 @@
-/* Debian: the current releases, the archive of old ones, and snapshot.debian.org, which has every package ever. */
+/*
+ * Debian: the current releases, the archive of old ones, and snapshot.debian.org, which has every package ever; and
+ * Raspberry Pi OS, which is Debian with kernels of its own.
+ */
 import type { NamingRule } from './naming.ts'
 import type { Source } from './source.ts'
 
@@ -45,6 +48,39 @@ export const DEBIAN_VMLINUZ = [
   'usr/lib/modules/{release}/vmlinuz',
   'usr/lib/modules/{release}/vmlinux',
 ]
+
+/** By release: the series of its kernel, and the source packages of newer ones that were built for it. */
+const SERIES = {
+  9: ['4.9', 'linux-4.19'],
+  10: ['4.19', 'linux-5.10'],
+  11: ['5.10', 'linux-6.1'],
+  12: ['6.1', 'linux-6.12'],
+  13: ['6.12'],
+}
+
+/**
+ * The source packages of a release on snapshot.debian.org. A back-port (`~bpo12+1`, `~deb12u1`) runs on the release that
+ * it names, whatever its series.
+ */
+const snapshotPackages = (release: string, [series = '', ...others]: string[]) => [
+  {
+    url: '{mirror}',
+    package: 'linux',
+    matching: `${series.replace('.', '[.]')}[.](?!.*~(bpo|deb)).*|.*~(bpo|deb)${release}[+u].*`,
+  },
+  ...others.map((name) => ({ url: '{mirror}', package: name, matching: '.*' })),
+]
+
+// Kernels for one architecture are also packaged for the userland of another: v8 for armhf.
+const RASPBERRY_DEBUG: NamingRule[] = Object.entries({
+  armv5tel: 'v6', // BCM2835 has an ARMv6, which Debian's armel runs on, too
+  armv7l: 'v7l?',
+  aarch64: '(v8|2712)(-.*)?',
+}).map(([machine, flavours]) => ({
+  name: `linux-image-(?<uname>[0-9].*-rpi-(${flavours}))-dbg`,
+  machine,
+  release: '{uname}',
+}))
 
 export const DEBIAN_SOURCES: readonly Source[] = [
   {
@@ -112,22 +148,38 @@ export const DEBIAN_SOURCES: readonly Source[] = [
     protocol: 'snapshot',
     mirror: 'https://snapshot.debian.org',
     optIn: true,
-    versions: {
-      9: [
-        { url: '{mirror}', package: 'linux', matching: '4[.]9[.].*' },
-        { url: '{mirror}', package: 'linux-4.19', matching: '4[.]19[.].*' },
-      ],
-      10: [
-        { url: '{mirror}', package: 'linux', matching: '4[.]19[.].*' },
-        { url: '{mirror}', package: 'linux-5.10', matching: '5[.]10[.].*' },
-      ],
-      11: [{ url: '{mirror}', package: 'linux', matching: '5[.]10[.].*' }],
-      12: [{ url: '{mirror}', package: 'linux', matching: '6[.]1[.].*' }],
-    },
+    versions: Object.fromEntries(
+      Object.entries(SERIES).map(([version, series]) => [
+        version,
+        snapshotPackages(version, series),
+      ]),
+    ),
     architectures: DEBIAN_ARCHITECTURES,
     packages: DEBIAN_DEBUG,
     vmlinux: DEBIAN_VMLINUX,
     images: DEBIAN_IMAGES,
     vmlinuz: DEBIAN_VMLINUZ,
+  },
+  {
+    // ID and VERSION_ID of Raspberry Pi OS are Debian's
+    id: 'raspberrypi',
+    distro: 'debian',
+    protocol: 'apt',
+    mirror: 'https://archive.raspberrypi.com',
+    optIn: true,
+    keyrings: [
+      '/usr/share/keyrings/raspberrypi-archive-keyring.pgp',
+      '/usr/share/keyrings/raspberrypi-archive-keyring.gpg',
+      '/usr/share/keyrings/raspberrypi-archive-stable.gpg',
+    ],
+    fingerprints: ['CF8A1AF502A2AA2D763BAE7E82B129927FA3303E'],
+    components: ['main'],
+    versions: {
+      12: [{ url: '{mirror}/debian', suite: 'bookworm' }],
+      13: [{ url: '{mirror}/debian', suite: 'trixie' }],
+    },
+    architectures: { aarch64: 'arm64', armv7l: 'armhf', armv5tel: 'armhf' },
+    packages: RASPBERRY_DEBUG,
+    vmlinux: DEBIAN_VMLINUX,
   },
 ]

@@ -1,39 +1,61 @@
-/* openEuler's long-term support releases and their service packs. */
-import {
-  RPM_ARCHITECTURES,
-  RPM_DEBUGINFO,
-  RPM_UNSPLIT_IMAGES,
-  RPM_VMLINUX,
-  RPM_VMLINUZ,
-  range,
-  rpmKeys,
-} from './conventions.ts'
+/* openEuler's long-term support releases with their service packs, and the distributions that are built from it. */
+import { debugAndImages, RPM_UNSPLIT_KERNELS, range, rpmKeys } from './conventions.ts'
 import type { Source } from './source.ts'
 
 export const OPENEULER_SOURCES: readonly Source[] = [
   {
     id: 'openeuler',
     distro: 'openeuler',
-    protocol: 'rpm-md',
+    ...RPM_UNSPLIT_KERNELS,
     mirror: 'https://repo.openeuler.org',
-    keyrings: rpmKeys('openeuler', 'RPM-GPG-KEY-openEuler'),
+    keyrings: rpmKeys('openeuler', 'RPM-GPG-KEY-openEuler', 'RPM-GPG-KEY-openEuler-EulerMaker'),
+    fingerprints: [
+      '12EA74AC9DF48D46C69CA0BED557065EB25E7F66',
+      '8AA16BF9F2CA5244010DCA963B477C60B675600B', // EulerMaker, from 22.03-SP1 on
+    ],
     versions: Object.fromEntries(
       Object.entries({ '20.03': 4, '22.03': 4, '24.03': 2 }).map(([version, packs]) => [
         version,
         ['LTS', ...range(1, packs).map((pack) => `LTS-SP${pack}`)].flatMap((name) => {
           const root = `{mirror}/openEuler-${version}-${name}`
           return [
-            { name, url: `${root}/debuginfo/{arch}` },
-            { name: `${name}-os`, url: `${root}/OS/{arch}`, images: true },
-            { name: `${name}-update-os`, url: `${root}/update/{arch}`, images: true },
+            ...debugAndImages(name, `${root}/debuginfo/{arch}`, `${root}/OS/{arch}`),
+            // both updated kernels and their debug info
+            { name: `${name}-update`, url: `${root}/update/{arch}` },
           ]
         }),
       ]),
     ),
-    architectures: RPM_ARCHITECTURES,
-    packages: RPM_DEBUGINFO,
-    vmlinux: RPM_VMLINUX,
-    images: RPM_UNSPLIT_IMAGES,
-    vmlinuz: RPM_VMLINUZ,
+  },
+  {
+    id: 'kylin',
+    distro: 'kylin',
+    ...RPM_UNSPLIT_KERNELS,
+    mirror: 'https://update.cs2c.com.cn/NS',
+    keyrings: rpmKeys('kylin', 'RPM-GPG-KEY-kylin'),
+    fingerprints: ['B8149E6852864585CE41143B41F8AEBE7A486D9F'],
+    versions: {
+      V10: ['V10SP1', 'V10SP1.1', 'V10SP2', 'V10SP3'].flatMap((name) => {
+        const updates = `{mirror}/{version}/${name}/os/adv/lic/updates/{arch}`
+        return debugAndImages(name, `${updates}/debug`, updates)
+      }),
+    },
+  },
+  {
+    id: 'hce',
+    distro: 'hce',
+    ...RPM_UNSPLIT_KERNELS,
+    mirror: 'https://repo.huaweicloud.com/hce',
+    keyrings: ['/etc/pki/rpm-gpg/RPM-GPG-KEY-HCE-2'],
+    versions: {
+      '2.0': [
+        ...debugAndImages(
+          'debuginfo',
+          '{mirror}/{version}/debuginfo/{arch}',
+          '{mirror}/{version}/os/{arch}',
+        ),
+        { name: 'updates-os', url: '{mirror}/{version}/updates/{arch}', images: true },
+      ],
+    },
   },
 ]

@@ -31,6 +31,8 @@ export interface RepositoryAccess extends Access {
   urls?: readonly string[]
 }
 
+/** Mirrors of a source. A file that none of them has is unlikely to be on the next. */
+const MAX_MIRRORS = 4
 /** A server, and the path of the repositories on it. */
 const MirrorUrl = Type.String({ pattern: '^(https?|file)://[^?#]*$' })
 
@@ -38,9 +40,9 @@ const Common = {
   id: Id,
   /** os-release ID */
   distro: Type.String({ minLength: 1 }),
-  /** value of `{mirror}` in the URLs of repositories, without a trailing slash; of several, the first that works */
+  /** value of `{mirror}` in the URLs of repositories, without a trailing slash; of several, the first that works is used */
   mirror: Type.Optional(
-    Type.Union([MirrorUrl, Type.Array(MirrorUrl, { minItems: 1, maxItems: 8 })]),
+    Type.Union([MirrorUrl, Type.Array(MirrorUrl, { minItems: 1, maxItems: MAX_MIRRORS })]),
   ),
   /** read only if a run names it, or a version that no other source has: it is slow, or restricted */
   optIn: Type.Optional(Type.Boolean()),
@@ -132,6 +134,7 @@ const ListingSource = Type.Object({
   protocol: Type.Literal('listing'),
   /** for packages */
   keyrings: Type.Optional(Keyrings),
+  fingerprints: Fingerprints,
   versions: versions(Type.Object({ ...Repository, name: Name, url: Url })),
 })
 export type ListingSource = Type.Static<typeof ListingSource>
@@ -216,11 +219,6 @@ export function keyringsOf(source: Source, version: string): string[] {
 export function isEndOfLife(source: Source, version: string): boolean {
   const endOfLife = ('endOfLife' in source && source.endOfLife) || false
   return typeof endOfLife === 'boolean' ? endOfLife : endOfLife.includes(version)
-}
-
-/** The mirrors of a source, the best first. */
-export function mirrorsOf({ mirror = [] }: Source): readonly string[] {
-  return typeof mirror === 'string' ? [mirror] : mirror
 }
 
 /** The name of a repository within its version. */

@@ -1,6 +1,6 @@
 /*
  * The source table, assembled from one file per family of distributions, and a user's file, whose rows override it.
- * Rows repeat each other's words on purpose: each says everything about its distribution.
+ * What rows have in common is in `conventions.ts`.
  */
 import { readFile } from 'node:fs/promises'
 import { type KernelFilter, valuesOf, type Wanted } from '../../storage/index.ts'
@@ -10,11 +10,13 @@ import { AMAZON_SOURCES } from './amazon.ts'
 import { CUSTOM_SOURCES } from './custom.ts'
 import { DEBIAN_SOURCES } from './debian.ts'
 import { FEDORA_SOURCES } from './fedora.ts'
+import { MINIMAL_SOURCES } from './minimal.ts'
 import { OPENEULER_SOURCES } from './openeuler.ts'
 import { ORACLE_SOURCES } from './oracle.ts'
 import { REDHAT_SOURCES } from './redhat.ts'
 import { parseSource, type Source } from './source.ts'
 import { SUSE_SOURCES } from './suse.ts'
+import { TENCENT_SOURCES } from './tencent.ts'
 import { UBUNTU_SOURCES } from './ubuntu.ts'
 
 /** All known sources, in the order in which a run reads them. */
@@ -28,6 +30,8 @@ export const ALL_SOURCES: readonly Source[] = [
   ...SUSE_SOURCES,
   ...ALIBABA_SOURCES,
   ...OPENEULER_SOURCES,
+  ...TENCENT_SOURCES,
+  ...MINIMAL_SOURCES,
   ...CUSTOM_SOURCES,
 ].map(parseSource)
 

@@ -283,11 +283,11 @@ runs(withStore(withSettings(importing, 'secretKey')), () => import('./import.ts'
 const sources = command(
   'sources',
   'list where kernel packages come from',
-  'Lists the repositories with kernel packages, and whether their signing keys are on this machine.',
+  'Lists the repositories with kernel packages, whether their signing keys are on this machine, and how `generate` last read them.',
   'sources',
   'sources --sources my-sources.json --json',
 )
-runs(withJson(withSettings(sources, 'sources')), () => import('./sources.ts'))
+runs(withStore(withSettings(sources, 'sources')), () => import('./sources.ts'))
 
 program.commandsGroup('Serve BTF:')
 

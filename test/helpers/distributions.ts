@@ -7,7 +7,7 @@ import { mkdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Test } from 'tap'
 import { baseOf, type IndexTarget, indexTargetsOf } from '../../generator/indexes/discover.ts'
-import { parseSource, type Source } from '../../generator/sources/source.ts'
+import { nameOfRepository, parseSource, type Source } from '../../generator/sources/source.ts'
 import { SOURCES } from '../../generator/sources/sources.ts'
 import type { BuildRecord } from '../../storage/index.ts'
 import { makeSuite } from './apt-archive.ts'
@@ -19,12 +19,15 @@ import { makeRpmRepository, signRepomd } from './rpm-repository.ts'
 import { makeRunDirectory } from './run-directory.ts'
 import { makeSigner, type Signer } from './signer.ts'
 
+/** The architectures of packages, by `uname -m` name. */
+type Packaged = 'x86_64' | 'aarch64' | 'armv5tel' | 'ppc64le'
+
 /** Makes the images of kernels. */
 export interface Images {
   /** Returns the `uname -m` name of the images for an architecture of packages. */
-  arch(packaged: 'x86_64' | 'aarch64'): string
+  arch(packaged: Packaged): string
   /** Writes a vmlinux of a release to `path`. */
-  make(path: string, release: string, packaged: 'x86_64' | 'aarch64'): void
+  make(path: string, release: string, packaged: Packaged): void
 }
 
 /** A kernel that a run must find. */
@@ -38,8 +41,12 @@ interface Kernel {
 interface Row {
   source: string
   version: string
-  arch?: 'x86_64' | 'aarch64'
+  arch?: Packaged
+  /** the repository that has the kernels (default: the first) */
+  repository?: string
   kernels: readonly Kernel[]
+  /** kernels of other releases in the same repository */
+  elsewhere?: readonly Kernel[]
   /** names of packages that are not kernels with debug info */
   others: readonly string[]
   /** the signed part of the repository */
@@ -69,6 +76,12 @@ const rpm = (version: string, name = 'kernel-debuginfo', arch = 'x86_64'): Kerne
   name,
   version,
   release: `${version}.${arch}`,
+})
+
+/** A flavour that is built with the kernel. */
+const flavour = (version: string, name: string): Kernel => ({
+  ...rpm(version, `kernel-${name}-debuginfo`),
+  release: `${version}.x86_64+${name}`,
 })
 
 const deb = (
@@ -113,6 +126,37 @@ export const ROWS: readonly Row[] = [
     authenticated: 'none', // by a server without TLS
   },
   {
+    // back-ports belong to the release that they run on
+    source: 'debian-snapshot',
+    version: '12',
+    kernels: [
+      deb('6.1.0-50-amd64', '6.1.190-1'),
+      deb('6.10.11+bpo-amd64', '6.10.11-1~bpo12+1'),
+      deb('6.12.9+deb12-amd64', '6.12.9-1~deb12u1'),
+    ],
+    elsewhere: [
+      deb('6.1.0-0.deb11.22-amd64', '6.1.94-1~deb11u1'),
+      deb('6.1.0-0.deb11.7-amd64', '6.1.20-2~bpo11+1'),
+      deb('6.12.9-amd64', '6.12.9-1'),
+    ],
+    others: [],
+    signed: 'nothing',
+    authenticated: 'none',
+  },
+  {
+    source: 'raspberrypi',
+    version: '12',
+    arch: 'armv5tel',
+    kernels: [deb('6.12.25+rpt-rpi-v6', '1:6.12.25-1+rpt1')],
+    others: [
+      'linux-image-rpi-v6-dbg',
+      'linux-image-6.12.25+rpt-rpi-v7-dbg',
+      'linux-image-6.12.25+rpt-rpi-v6',
+    ],
+    signed: 'index',
+    authenticated: 'index',
+  },
+  {
     source: 'ubuntu',
     version: '20.04',
     kernels: [
@@ -142,15 +186,39 @@ export const ROWS: readonly Row[] = [
   {
     source: 'centos-stream',
     version: '9',
-    kernels: [rpm('5.14.0-474.el9')],
-    others: RPM_OTHERS,
+    repository: '9-stream-rt',
+    kernels: [rpm('5.14.0-474.el9'), flavour('5.14.0-474.el9', 'rt')],
+    others: [...RPM_OTHERS, 'kernel-rt-debug-debuginfo', 'kernel-rt-debuginfo-common-x86_64'],
     signed: 'header',
     authenticated: 'header',
   },
   {
     source: 'rhel',
     version: '8',
-    kernels: [rpm('4.18.0-80.el8')],
+    repository: '8.1-eus',
+    kernels: [
+      rpm('4.18.0-147.13.2.el8_1'),
+      rpm('4.18.0-147.13.2.rt24.112.el8_1', 'kernel-rt-debuginfo'),
+    ],
+    others: RPM_OTHERS,
+    signed: 'header',
+    authenticated: 'header',
+  },
+  {
+    source: 'rhel',
+    version: '7',
+    arch: 'aarch64',
+    repository: '7-alt',
+    kernels: [rpm('4.14.0-115.40.1.el7a', 'kernel-debuginfo', 'aarch64')],
+    others: RPM_OTHERS,
+    signed: 'header',
+    authenticated: 'header',
+  },
+  {
+    source: 'rhel',
+    version: '7',
+    repository: '7.6-eus',
+    kernels: [rpm('3.10.0-957.99.1.el7')],
     others: RPM_OTHERS,
     signed: 'header',
     authenticated: 'header',
@@ -165,6 +233,15 @@ export const ROWS: readonly Row[] = [
     authenticated: 'index',
   },
   {
+    source: 'alma',
+    version: '8',
+    arch: 'ppc64le',
+    kernels: [rpm('4.18.0-553.el8_10', 'kernel-debuginfo', 'ppc64le')],
+    others: RPM_OTHERS,
+    signed: 'index',
+    authenticated: 'index',
+  },
+  {
     source: 'rocky',
     version: '8',
     kernels: [rpm('4.18.0-553.el8_10')],
@@ -174,11 +251,20 @@ export const ROWS: readonly Row[] = [
   },
   {
     source: 'fedora',
-    version: '42',
-    kernels: [rpm('6.14.0-63.fc42')],
+    version: '45',
+    kernels: [rpm('7.1.8-300.fc45')],
     others: RPM_OTHERS,
     signed: 'nothing',
     authenticated: 'digest',
+  },
+  {
+    source: 'fedora-archive',
+    version: '42',
+    arch: 'ppc64le',
+    kernels: [rpm('6.14.0-63.fc42', 'kernel-debuginfo', 'ppc64le')],
+    others: RPM_OTHERS,
+    signed: 'nothing',
+    authenticated: 'none',
   },
   {
     source: 'fedora-archive',
@@ -194,7 +280,15 @@ export const ROWS: readonly Row[] = [
     kernels: [rpm('3.10.0-1160.el7'), rpm('4.14.35-2047.el7uek', 'kernel-uek-debuginfo')],
     others: [...RPM_OTHERS, 'kernel-uek-debug-debuginfo', 'kernel-uek-debuginfo-common'],
     signed: 'nothing',
-    authenticated: 'none',
+    authenticated: 'digest',
+  },
+  {
+    source: 'ol',
+    version: '10',
+    kernels: [rpm('6.12.0-55.el10'), rpm('6.12.0-1.el10uek', 'kernel-uek-debuginfo')],
+    others: [...RPM_OTHERS, 'kernel-uek-debug-debuginfo', 'kernel-uek-debuginfo-common'],
+    signed: 'nothing',
+    authenticated: 'digest',
   },
   {
     source: 'amzn',
@@ -252,15 +346,80 @@ export const ROWS: readonly Row[] = [
   {
     source: 'openeuler',
     version: '22.03',
+    repository: 'LTS-SP3-update',
     kernels: [rpm('5.10.0-60.18.0.50.oe2203')],
     others: RPM_OTHERS,
     signed: 'header',
     authenticated: 'header',
   },
+  {
+    source: 'kylin',
+    version: 'V10',
+    repository: 'V10SP3',
+    kernels: [rpm('4.19.90-52.22.v2207.ky10')],
+    others: RPM_OTHERS,
+    signed: 'header',
+    authenticated: 'header',
+  },
+  {
+    source: 'hce',
+    version: '2.0',
+    kernels: [rpm('5.10.0-60.18.0.50.r865_35.hce2')],
+    others: RPM_OTHERS,
+    signed: 'header',
+    authenticated: 'header',
+  },
+  {
+    source: 'tencentos',
+    version: '2.4',
+    kernels: [
+      { name: 'kernel-debuginfo', version: '5.4.119-19.0006.tl2', release: '5.4.119-19-0006' },
+      {
+        name: 'kernel-tlinux3-debuginfo',
+        version: '4.14.105-1.0013.tl2',
+        release: '4.14.105-1-tlinux3-0013',
+      },
+    ],
+    others: RPM_OTHERS,
+    signed: 'nothing',
+    authenticated: 'none',
+  },
+  {
+    source: 'photon',
+    version: '3.0',
+    kernels: [
+      { name: 'linux-debuginfo', version: '4.19.283-3.ph3', release: '4.19.283-3.ph3' },
+      { name: 'linux-esx-debuginfo', version: '4.19.283-3.ph3', release: '4.19.283-3.ph3-esx' },
+    ],
+    others: ['linux-rt-debuginfo', 'linux-tools-debuginfo', 'linux-firmware'],
+    signed: 'header',
+    authenticated: 'header',
+  },
+  {
+    source: 'azurelinux',
+    version: '3.0',
+    kernels: [{ name: 'kernel-debuginfo', version: '6.6.57.1-6.azl3', release: '6.6.57.1-6.azl3' }],
+    others: RPM_OTHERS,
+    signed: 'index',
+    authenticated: 'index',
+  },
+  {
+    source: 'mariner',
+    version: '2.0',
+    kernels: [
+      { name: 'kernel-debuginfo', version: '5.15.153.1-2.cm2', release: '5.15.153.1-2.cm2' },
+    ],
+    others: RPM_OTHERS,
+    signed: 'index',
+    authenticated: 'index',
+  },
 ]
 
 /** The distribution's path of vmlinux in a package. */
-const vmlinuxPath = ({ name, release }: Kernel): string => {
+const vmlinuxPath = ({ name, version, release }: Kernel): string => {
+  if (version.endsWith('.tl2')) return `boot/vmlinux-${release}`
+  if (/[.](ph|azl|cm)[0-9]/.test(release))
+    return `usr/lib/debug/lib/modules/${release}/vmlinux-${release}`
   if (name.startsWith('linux-image')) return `usr/lib/debug/boot/vmlinux-${release}`
   if (/^kernel-(default|azure)-/.test(name)) return `usr/lib/debug/boot/vmlinux-${release}.debug`
   return `usr/lib/debug/lib/modules/${release}/vmlinux`
@@ -288,8 +447,10 @@ export async function tryDistributions(t: Test, images: Images, rows = ROWS): Pr
   const signers = { signer: makeSigner(t), lapsed: makeSigner(t, { lapsed: true }) }
   const common = { images, padding, others: new Map(), ...signers }
   for (const row of rows) {
-    await t.test(`${row.source} ${row.version}`, async (t) => {
-      await tryRow({ t, directory: join(directory, row.source), ...common }, row)
+    const { source, version, arch, repository } = row
+    const title = [source, version, arch, repository].filter(Boolean).join(' ')
+    await t.test(title, async (t) => {
+      await tryRow({ t, directory: join(directory, title.replaceAll(' ', '-')), ...common }, row)
     })
   }
 }
@@ -309,16 +470,18 @@ async function tryRow(workshop: Workshop, row: Row): Promise<void> {
   t.match(summary, clean, 'all kernels are found and generated')
   if (summary.sourcesFailed > 0) t.same(await runDirectory.sourceFailures(), [])
   t.same(
-    (await runDirectory.records()).map(({ kernel, package: from, failure }) => ({
-      distro: kernel.distro,
-      version: kernel.version,
-      arch: kernel.arch,
-      release: kernel.release,
-      name: from.name,
-      package: from.version,
-      authenticated: from.authenticated,
-      failure,
-    })),
+    (await runDirectory.records())
+      .map(({ kernel, package: from, failure }) => ({
+        distro: kernel.distro,
+        version: kernel.version,
+        arch: kernel.arch,
+        release: kernel.release,
+        name: from.name,
+        package: from.version,
+        authenticated: from.authenticated,
+        failure,
+      }))
+      .sort(byRelease),
     row.kernels
       .map(({ name, version, release }) => ({
         distro,
@@ -330,7 +493,7 @@ async function tryRow(workshop: Workshop, row: Row): Promise<void> {
         authenticated: row.authenticated,
         failure: undefined,
       }))
-      .sort((a, b) => (a.release < b.release ? -1 : 1)),
+      .sort(byRelease),
   )
   await runDirectory.verify()
   t.match(await runDirectory.run(mirror, { filter }), {
@@ -339,6 +502,9 @@ async function tryRow(workshop: Workshop, row: Row): Promise<void> {
     skipped: row.kernels.length,
   })
 }
+
+const byRelease = (a: { release: string }, b: { release: string }): number =>
+  a.release < b.release ? -1 : 1
 
 /** Makes the repository of a row, and returns its source: only hosts, keys and architectures differ from the table. */
 async function build(workshop: Workshop, row: Row, arch: string): Promise<Source> {
@@ -364,14 +530,14 @@ async function build(workshop: Workshop, row: Row, arch: string): Promise<Source
     }
     case 'rpm-md': {
       const source = at(`file://${directory}`)
-      for (const [i, target] of indexTargetsOf(source, { version: row.version }).entries())
-        buildRpmMd(workshop, row, target, i === 0)
+      for (const target of targetsOf(source, row))
+        buildRpmMd(workshop, row, target, hasKernels(source, row, target))
       return source
     }
     case 'listing': {
       const source = at(await startNginx(workshop.t, directory, { listing: true }))
-      for (const [i, target] of indexTargetsOf(source, { version: row.version }).entries())
-        await buildListing(workshop, row, target, i === 0)
+      for (const target of targetsOf(source, row))
+        await buildListing(workshop, row, target, hasKernels(source, row, target))
       return source
     }
     case 'launchpad': {
@@ -390,6 +556,14 @@ async function build(workshop: Workshop, row: Row, arch: string): Promise<Source
   }
 }
 
+const targetsOf = (source: Source, { version }: Row) => indexTargetsOf(source, { version })
+
+/** Whether a repository has the kernels of a row. */
+const hasKernels = (source: Source, row: Row, target: IndexTarget): boolean =>
+  row.repository === undefined
+    ? target.repository === targetsOf(source, row)[0]?.repository
+    : nameOfRepository(target.repository) === row.repository
+
 /** The repositories of a version that have the architecture, for any architecture of the test. */
 function repositoriesOf(source: Source, version: string, packaged: string) {
   return source.versions[version]!.filter(({ only }) => only?.includes(packaged) ?? true).map(
@@ -398,10 +572,11 @@ function repositoriesOf(source: Source, version: string, packaged: string) {
 }
 
 /** Makes the packages of a row: kernels and others. */
-function debsOf(workshop: Workshop, { kernels, others, arch = 'x86_64' }: Row) {
+function debsOf(workshop: Workshop, row: Row) {
   const { directory, images, padding } = workshop
-  const architecture = { x86_64: 'amd64', aarch64: 'arm64' }[arch]
-  const packages = kernels.map((kernel) => {
+  const { source, kernels, elsewhere = [], others, arch = 'x86_64' } = row
+  const architecture = SOURCES.get(source)!.architectures[arch]!
+  const packages = [...kernels, ...elsewhere].map((kernel) => {
     const { name, version, release } = kernel
     const image = join(directory, 'vmlinux')
     images.make(image, release, arch)

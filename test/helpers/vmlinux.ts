@@ -14,7 +14,7 @@ export interface ImageOptions {
   /** hex */
   buildId?: string
   /** clang's machine name */
-  machine?: 'i386' | 'mips' | 'x86_64' | 'aarch64'
+  machine?: 'i386' | 'mips' | 'x86_64' | 'aarch64' | 'arm' | 'powerpc64le'
   /** with DWARF, like images in packages with debug info */
   debug?: boolean
   /** macros that replace those of a valid `task_struct` */

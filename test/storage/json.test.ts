@@ -6,9 +6,9 @@ import {
   listSourceFailures,
   openStore,
   putRecord,
-  putSourceFailure,
+  putSourceResult,
   readRecord,
-  readSourceFailure,
+  readSourceResult,
   recordKey,
   type SourceFailure,
   type StoreError,
@@ -182,9 +182,9 @@ t.test(
         }
       },
     )
-    for (const source of sources) await putSourceFailure(store, source)
+    for (const source of sources) await putSourceResult(store, source)
     const [first] = await keysOf(store, 'sources/')
-    t.match(await readSourceFailure(store, first!), { source: 'debian' })
+    t.match(await readSourceResult(store, first!), { source: 'debian' })
 
     await store.put('sources/debian/corrupt.json', Buffer.from('{'))
     const invalid: StoreError[] = []

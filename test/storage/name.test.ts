@@ -10,7 +10,7 @@ import {
   encodeName,
   kernelPrefix,
   recordKey,
-  sourceFailureKey,
+  sourceResultKey,
 } from '../../storage/index.ts'
 import { isKey } from '../../storage/name.ts'
 import { storeError } from '../helpers/store-contract.ts'
@@ -111,7 +111,7 @@ t.test('the key functions make the documented keys and reject invalid parts', as
   t.equal(kernelPrefix(kernel), prefix)
   t.equal(recordKey(kernel, '2:6.12~rc1-1'), `${prefix}2%3A6.12~rc1-1.json`)
   t.equal(recordKey({ ...kernel, release: 'a/../b' }, 'c').split('/').length, 6)
-  t.equal(sourceFailureKey('debian', '../x'), 'sources/debian/%2E.%2Fx.json')
+  t.equal(sourceResultKey('debian', '../x'), 'sources/debian/%2E.%2Fx.json')
   const sha256 = '0f'.repeat(32)
   t.equal(blobKey(sha256), `blobs/0f/${sha256}.btf.zst`)
   for (const digest of ['', '../x', sha256.slice(1), sha256.toUpperCase(), `${sha256}\n`])

@@ -13,7 +13,7 @@ import {
   openStore,
   publishArchive,
   putRecord,
-  putSourceFailure,
+  putSourceResult,
   recordKey,
   type Store,
   StoreError,
@@ -118,7 +118,7 @@ for (const [way, spoil] of Object.entries(WAYS)) {
     const at = '2026-11-01T00:00:00.000Z'
     const failure = { code: 'stalled', message: '', attempts: 1, at, retryAt: at } as const
     for (const suite of ['a', 'b'])
-      await putSourceFailure(store, { schema: 1, source: 's', suite, url: '', failure })
+      await putSourceResult(store, { schema: 1, source: 's', suite, url: '', failure })
     const now = spoil(store, root, 'sources/s/a.json')
     let found: string[] = []
     const lines = await reported(async (report) => {

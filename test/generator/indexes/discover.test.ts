@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import {
+  baseOf,
   discover,
   type IndexTarget,
   indexTargetsOf,
@@ -13,7 +14,11 @@ import {
   suiteOf,
 } from '../../../generator/indexes/discover.ts'
 import { findMirror } from '../../../generator/sources/mirror.ts'
-import type { AptSource, KernelPackage } from '../../../generator/sources/source.ts'
+import {
+  type AptSource,
+  type KernelPackage,
+  parseSource,
+} from '../../../generator/sources/source.ts'
 import { SOURCES } from '../../../generator/sources/sources.ts'
 import { makeRepository } from '../../helpers/apt-repository.ts'
 import { makePackage } from '../../helpers/package.ts'
@@ -43,7 +48,7 @@ t.test('indexTargetsOf returns the targets of a source that match a filter', (t)
 t.test('suiteOf returns the apt suite of a target on the mirror', async (t) => {
   const security = indexTargetsOf(debian, { version: '12', arch: 's390x' }).at(-1)!
   const mirror = await findMirror('http://host.example/debian')
-  t.same(suiteOf(security, mirror), {
+  t.same(suiteOf(security, baseOf(security, mirror)), {
     base: 'http://host.example/debian-security',
     suite: 'bookworm-security',
     components: ['main'],
@@ -89,6 +94,32 @@ t.test('discover returns the kernel packages of an index that match a filter', a
     ],
   })
 })
+
+t.test(
+  'a source with several mirrors is read from the first that works, with its packages',
+  async (t) => {
+    const directory = mkdtempSync(join(tmpdir(), 'mirrors-'))
+    t.teardown(() => rmSync(directory, { recursive: true }))
+    const packages = [makePackage(directory, undefined, { release: '6.1.0-1-test' })]
+    const repository = makeRepository(directory, { packages, signer: makeSigner(t) })
+    const other = makeRepository(join(directory, 'other'), { packages, signer: makeSigner(t) })
+    const versions = { 12: [{ url: '{mirror}', suite: 'bookworm' }] }
+    const from = async (...mirror: string[]) => {
+      const source = parseSource({ ...repository.source, mirror, versions })
+      const [target] = indexTargetsOf(source, {})
+      return await discover(target!, () => '', {})
+    }
+    const [missing, good, bad] = [`file://${directory}/nowhere`, repository.url, other.url]
+    t.match(await from(missing, good), [{ url: new RegExp(`^${good}/pool/`) }])
+    t.match(await from(good, missing), [{ url: new RegExp(`^${good}/pool/`) }])
+    await t.rejects(from(missing, `${missing}/2`), { code: 'not_found_upstream' })
+    await t.rejects(from(bad, good), { code: 'invalid_signature' }, 'a mirror that lies')
+    await t.rejects(from(good, good, good, good, good), {
+      code: 'invalid_index',
+      message: /mirror/,
+    })
+  },
+)
 
 t.test('a stanza with an invalid field is rejected', (t) => {
   const valid = {

@@ -3,6 +3,7 @@ import t from 'tap'
 import { accessTo, believed } from '../../../generator/jobs/belonging.ts'
 import type { Job } from '../../../generator/jobs/job.ts'
 import { findMirror } from '../../../generator/sources/mirror.ts'
+import type { Source } from '../../../generator/sources/source.ts'
 import { ALL_SOURCES, SOURCES } from '../../../generator/sources/sources.ts'
 
 const SLES = SOURCES.get('sles')!
@@ -58,6 +59,20 @@ t.test('a worker believes the trust of a job only below a repository of its sour
     'an unknown version': jobWith({ kernel: { ...kernel, distro: 'debian', version: '999' } }),
   }))
     t.equal(trustIn(job), 'none', what)
+  const stream = {
+    distro: 'centos',
+    version: '9',
+    arch: 'x86_64',
+    release: '5.14.0-474.el9.x86_64',
+  }
+  const mirrors = ['https://one.example/centos', 'https://two.example/centos']
+  const centos: Source = { ...SOURCES.get('centos-stream')!, mirror: mirrors }
+  for (const mirror of mirrors) {
+    const url = `${mirror}/9-stream/BaseOS/x86_64/debug/tree/Packages/k.rpm`
+    const job = jobWith({ kernel: stream, source: 'centos-stream', trust: 'digest' }, url)
+    const { trust } = believed(job, [centos], () => '')
+    t.equal(trust, 'digest', 'below any of the mirrors')
+  }
   const far = jobWith({}, 'https://attacker.example/l.deb')
   t.equal(believed(jobWith({ fallback: far }), ALL_SOURCES, mirror).fallback?.trust, 'none')
   t.end()

@@ -7,16 +7,24 @@ import { makeRpm } from '../../helpers/rpm.ts'
 import { makeRunDirectory } from '../../helpers/run-directory.ts'
 import { makeVmlinux } from '../../helpers/vmlinux.ts'
 
+/** clang's names of machines. */
+const MACHINES = {
+  x86_64: 'x86_64',
+  aarch64: 'aarch64',
+  armv5tel: 'arm',
+  ppc64le: 'powerpc64le',
+} as const
+
 t.test('every source with debug info is tested', async (t) => {
   const rows = [...SOURCES.values()].filter(({ versions }) =>
     Object.values<{ images?: boolean }[]>(versions).some((all) => !all.every((one) => one.images)),
   )
-  t.same(ROWS.map(({ source }) => source).sort(), rows.map(({ id }) => id).sort())
+  t.same(new Set(ROWS.map(({ source }) => source)), new Set(rows.map(({ id }) => id)))
 })
 
 await tryDistributions(t, {
   arch: (packaged) => packaged,
-  make: (path, release, machine) => makeVmlinux(path, { release, machine }),
+  make: (path, release, packaged) => makeVmlinux(path, { release, machine: MACHINES[packaged] }),
 })
 
 t.test(

@@ -2,13 +2,14 @@
  * Packages with the kernel image, of each distribution that has them in repositories of their own: with the
  * distribution's names and paths, beside packages of similar names that have no kernel.
  */
-import { writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import t from 'tap'
 import { baseOf, indexTargetsOf } from '../../../generator/indexes/discover.ts'
 import { parseSource, type Source } from '../../../generator/sources/source.ts'
 import { SOURCES } from '../../../generator/sources/sources.ts'
 import { makeSuite } from '../../helpers/apt-archive.ts'
+import { startNginx } from '../../helpers/nginx.ts'
 import { makePackage } from '../../helpers/package.ts'
 import { makeRpm } from '../../helpers/rpm.ts'
 import { makeRpmRepository } from '../../helpers/rpm-repository.ts'
@@ -32,6 +33,16 @@ interface Row {
 }
 
 const rpm = (packaged: string) => ({ packaged, release: `${packaged}.x86_64` })
+/** A distribution whose `uname -r` has no architecture. */
+const bare = (packaged: string) => ({ packaged, release: packaged })
+const unsplit = (source: string, version: string, names: ReturnType<typeof rpm>): Row => ({
+  source,
+  version,
+  name: 'kernel',
+  ...names,
+  path: `boot/vmlinuz-${names.release}`,
+  others: ['kernel-headers', 'kernel-tools'],
+})
 const core = (source: string, version: string, packaged: string): Row => ({
   source,
   version,
@@ -55,10 +66,11 @@ const ROWS: readonly Row[] = [
   core('rhel', '9', '5.14.0-503.11.1.el9_5'),
   core('alma', '9', '5.14.0-503.11.1.el9_5'),
   core('rocky', '9', '5.14.0-503.11.1.el9_5'),
-  core('fedora', '42', '6.14.0-63.fc42'),
+  core('fedora', '45', '7.1.8-300.fc45'),
+  core('fedora-archive', '42', '6.14.0-63.fc42'),
   core('anolis', '8', '5.10.134-16.an8'),
   {
-    source: 'ol-images',
+    source: 'ol',
     version: '9',
     name: 'kernel-uek-core',
     ...rpm('5.15.0-300.163.18.el9uek'),
@@ -115,6 +127,10 @@ const ROWS: readonly Row[] = [
     path: 'boot/vmlinuz-5.10.0-60.18.0.50.oe2203.x86_64',
     others: ['kernel-headers', 'kernel-tools'],
   },
+  unsplit('kylin', 'V10', rpm('4.19.90-52.22.v2207.ky10')),
+  unsplit('hce', '2.0', rpm('5.10.0-60.18.0.50.r865_35.hce2')),
+  unsplit('azurelinux', '3.0', bare('6.6.57.1-6.azl3')),
+  unsplit('mariner', '2.0', bare('5.15.153.1-2.cm2')),
 ]
 
 const hasImages = ({ versions }: Source) =>
@@ -125,18 +141,19 @@ t.test('every source with images is tested', async (t) => {
   t.same([...new Set(ROWS.map(({ source }) => source))].sort(), rows.sort())
 })
 
-/** The row's source with only the first of its repositories of images, below a directory. */
-function sourceOf({ source: id, version }: Row, directory: string): Source {
+/** The row's source with only the first of its repositories of images, on a mirror. */
+function sourceOf({ source: id, version }: Row, mirror: string): Source {
   const known = SOURCES.get(id)!
   const { access: _, ...open } = known
   const [first] = known.versions[version]!.filter(({ images }) => images)
   const { only: __, ...repository } = first!
-  const url = 'suite' in repository ? { url: `file://${directory}` } : {}
+  const { url = '' } = first as { url?: string }
+  const isElsewhere = !url.startsWith('{mirror}')
   return parseSource({
     ...open,
-    mirror: `file://${directory}`,
+    mirror,
     architectures: { x86_64: known.architectures.x86_64 },
-    versions: { [version]: [{ ...repository, ...url }] },
+    versions: { [version]: [{ ...repository, ...(isElsewhere && { url: '{mirror}' }) }] },
     ...('keyrings' in known && { keyrings: [keyring] }),
     ...('signed' in known && { signed: false }),
   })
@@ -156,7 +173,8 @@ function build({ directory }: RunDirectory, row: Row, source: Source, btf = true
     return { name, files: { [path]: path === row.path ? vmlinuz! : note! } }
   })
   const [target] = indexTargetsOf(source, {}, true)
-  const base = baseOf(target!, () => '').slice('file://'.length)
+  const { protocol, pathname } = new URL(baseOf(target!, () => ''))
+  const base = protocol === 'file:' ? pathname : join(directory, pathname)
   if (source.protocol === 'apt') {
     const { suite } = source.versions[row.version]![0]!
     const [version, architecture] = [row.packaged, 'amd64'] as const
@@ -169,6 +187,11 @@ function build({ directory }: RunDirectory, row: Row, source: Source, btf = true
   }
   const [version = '', release = ''] = row.packaged.split(/-(?=[^-]*$)/)
   const packages = all.map((one) => makeRpm(directory, { ...one, version, release, signer }))
+  if (source.protocol === 'listing') {
+    mkdirSync(base, { recursive: true })
+    for (const file of packages) copyFileSync(file, join(base, basename(file)))
+    return
+  }
   const folder = base.replace(/\/mirror\.list$/, '')
   makeRpmRepository(folder, { packages })
   if (folder !== base) writeFileSync(base, `file://${folder}/\n`)
@@ -177,7 +200,11 @@ function build({ directory }: RunDirectory, row: Row, source: Source, btf = true
 for (const row of ROWS) {
   t.test(`BTF of ${row.source} ${row.version} is taken from its kernel image`, async (t) => {
     const env = await makeRunDirectory(t)
-    const source = sourceOf(row, env.directory)
+    const isListing = SOURCES.get(row.source)!.protocol === 'listing'
+    const mirror = isListing
+      ? await startNginx(t, env.directory, { listing: true })
+      : `file://${env.directory}`
+    const source = sourceOf(row, mirror)
     build(env, row, source)
     const from = { sources: [source] }
     const filter = { distro: source.distro, version: row.version }
@@ -207,7 +234,7 @@ t.test(
   async (t) => {
     const [row] = ROWS as [Row]
     const env = await makeRunDirectory(t)
-    const images = sourceOf(row, env.directory)
+    const images = sourceOf(row, `file://${env.directory}`)
     build(env, row, images, false)
     const { packaged: version, release } = row
     const [image, modules] = [join(env.directory, 'vmlinux'), join(env.directory, 'modules')]

@@ -155,9 +155,10 @@ t.test(
       const path = join(runDirectory.directory, request.url!)
       response.writeHead(existsSync(path) ? 200 : 404).end(existsSync(path) && readFileSync(path))
     })
-    const rows = [
-      { id: 'rhel', mirror: url, access: { ...client, authority }, keyrings: ['/nowhere'] },
-    ]
+    const [first] = SOURCES.get('rhel')!.versions[8]!
+    const access = { ...client, authority }
+    const changes = { mirror: url, access, keyrings: ['/nowhere'], versions: { 8: [first] } }
+    const rows = [{ id: 'rhel', ...changes }]
     writeFileSync(at('sources.json'), JSON.stringify(rows))
     const rhel = (await readSources(at('sources.json'))).get('rhel')!
     const run = (source: Source) =>

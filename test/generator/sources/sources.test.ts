@@ -2,17 +2,18 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { baseOf, indexTargetsOf, nameOfTarget } from '../../../generator/indexes/discover.ts'
+import { basesOf, indexTargetsOf, nameOfTarget } from '../../../generator/indexes/discover.ts'
 import { namingOf } from '../../../generator/sources/naming.ts'
 import { keyringsOf, type RpmMdSource } from '../../../generator/sources/source.ts'
 import { readSources, SOURCES, sourcesFor } from '../../../generator/sources/sources.ts'
-import { sourceFailureKey } from '../../../storage/index.ts'
+import { sourceResultKey } from '../../../storage/index.ts'
 
 t.test('the table has a row for every supported distribution', (t) => {
   const distros = new Set([...SOURCES.values()].map(({ distro }) => distro))
   const wanted = ['debian', 'ubuntu', 'centos', 'rhel', 'almalinux', 'rocky', 'fedora', 'ol']
-  const more = ['amzn', 'sles', 'opensuse-leap', 'alinux', 'anolis', 'openeuler', 'custom']
-  t.same([...distros].sort(), [...wanted, ...more].sort())
+  const more = ['amzn', 'sles', 'opensuse-leap', 'alinux', 'anolis', 'openeuler', 'kylin', 'hce']
+  const others = ['tencentos', 'photon', 'azurelinux', 'mariner', 'custom']
+  t.same([...distros].sort(), [...wanted, ...more, ...others].sort())
   t.end()
 })
 
@@ -21,10 +22,10 @@ t.test('every repository of the table has a complete URL and a unique name', (t)
   const keys = new Set<string>()
   let count = 0
   for (const source of SOURCES.values()) {
-    for (const target of indexTargetsOf(source, {})) {
-      const url = baseOf(target, mirror)
-      if (!/^https?:$/.test(new URL(url).protocol) || /[{}]|undefined|\/$/.test(url)) t.fail(url)
-      keys.add(sourceFailureKey(source.id, `${nameOfTarget(target)}-${target.arch}`))
+    for (const target of indexTargetsOf(source, {}, true)) {
+      for (const url of basesOf(target, mirror))
+        if (!/^https?:$/.test(new URL(url).protocol) || /[{}]|undefined|\/$/.test(url)) t.fail(url)
+      keys.add(sourceResultKey(source.id, `${nameOfTarget(target)}-${target.arch}`))
       count++
     }
     for (const version of Object.keys(source.versions))
@@ -115,8 +116,9 @@ t.test(
     const defaults = ids({})
     for (const id of ['debian', 'ubuntu', 'centos', 'alma', 'opensuse-leap'])
       t.ok(defaults.includes(id))
-    for (const id of ['debian-archive', 'debian-snapshot', 'ubuntu-launchpad', 'rhel', 'sles'])
+    for (const id of ['debian-archive', 'debian-snapshot', 'raspberrypi', 'ubuntu-launchpad'])
       t.notOk(defaults.includes(id), id)
+    for (const id of ['rhel', 'sles']) t.notOk(defaults.includes(id), id)
     t.same(ids({ distro: 'debian' }), defaults)
     t.same(ids({ distro: 'debian', version: '12' }), defaults, 'a default source has this version')
     const more = (filter: object) => ids(filter).filter((id) => !defaults.includes(id))

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { openStore, putRecord, putSourceFailure } from '../../../storage/index.ts'
+import { openStore, putRecord, putSourceResult } from '../../../storage/index.ts'
 import { MAIN, run, storeOf } from '../../helpers/command.ts'
 import { recordOf } from '../../helpers/test-service.ts'
 
@@ -91,8 +91,8 @@ t.test('list shows a failed source only where the filters match its kernels', as
     retryAt: at,
   } as const
   const failed = { schema: 1, url: 'http://127.0.0.1', failure } as const
-  await putSourceFailure(store, { ...failed, source: 'debian', suite: 'bookworm-x86_64' })
-  await putSourceFailure(store, { ...failed, source: 'alma', suite: '9 9-x86_64' })
+  await putSourceResult(store, { ...failed, source: 'debian', suite: 'bookworm-x86_64' })
+  await putSourceResult(store, { ...failed, source: 'alma', suite: '9 9-x86_64' })
   const failures = async (...filters: string[]) => {
     const { stdout } = await run('list', '--store', url, '--json', ...filters)
     const lines = stdout

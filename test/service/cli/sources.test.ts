@@ -3,20 +3,54 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { SOURCES } from '../../../generator/sources/sources.ts'
+import { openStore, putSourceResult } from '../../../storage/index.ts'
 import { run } from '../../helpers/command.ts'
 
 t.test('sources lists protocol, signing key and repositories of each version', async (t) => {
-  const { status, stdout } = await run('sources')
+  const { status, stdout } = await run('sources', '--store', join(t.testdir({}), 'missing'))
   t.equal(status, 0)
   const line = (pattern: RegExp) => stdout.split('\n').find((one) => pattern.test(one)) ?? ''
   t.match(
     line(/debian 12/),
-    /^debian +debian 12 +apt +\S*\/debian-archive-keyring\.gpg +bookworm bookworm-updates /,
+    /^debian +debian 12 +apt +\S*\/debian-archive-keyring\.gpg +not read yet +bookworm bookworm-updates /,
   )
-  t.match(line(/almalinux 9/), /^alma +almalinux 9 +rpm-md +.*RPM-GPG-KEY-AlmaLinux-9 +9 /)
+  t.match(
+    line(/almalinux 9/),
+    /^alma +almalinux 9 +rpm-md +.*RPM-GPG-KEY-AlmaLinux-9 +not read yet +9 /,
+  )
   t.match(line(/^rhel +rhel 8/), /rpm-md, opt-in/)
-  t.match(line(/^ubuntu-launchpad +ubuntu 20.04/), /launchpad, opt-in +not signed +focal$/)
+  t.match(
+    line(/^ubuntu-launchpad +ubuntu 20.04/),
+    /launchpad, opt-in +not signed +not read yet +focal$/,
+  )
   t.match(line(/^custom/), /files/)
+})
+
+t.test('sources says how the indexes of each version were last read', async (t) => {
+  const directory = t.testdir({})
+  const store = await openStore(`file:${directory}`)
+  const [at, retryAt] = ['2026-11-01T00:00:00.000Z', '2026-11-02T00:00:00.000Z']
+  const failure = { code: 'unreachable', message: 'no', attempts: 1, at, retryAt } as const
+  const result = { schema: 1, url: '' } as const
+  const read = { ...result, readAt: '2026-11-03T00:00:00.000Z' }
+  for (const suite of ['bookworm-x86_64', 'bookworm-updates-x86_64', 'trixie-x86_64'])
+    await putSourceResult(store, { ...read, source: 'debian', suite })
+  for (const [source, suite] of [
+    ['debian', 'bookworm-security-x86_64'],
+    ['alma', '9 9-aarch64'],
+  ] as const)
+    await putSourceResult(store, { ...result, source, suite, failure })
+  const { stdout } = await run('sources', '--store', directory)
+  const line = (pattern: RegExp) => stdout.split('\n').find((one) => pattern.test(one)) ?? ''
+  t.match(line(/debian 12/), / 1 of 3 failed 2026-11-03: unreachable +bookworm /)
+  t.match(line(/debian 13/), / read 2026-11-03 +trixie /)
+  t.match(line(/almalinux 9/), / 1 of 1 failed 2026-11-01: unreachable +9 /)
+  const json = await run('sources', '--store', directory, '--json')
+  const alma = json.stdout.split('\n').find((one) => one.includes('"alma"'))!
+  t.match(JSON.parse(alma), {
+    fingerprints: ['5E9B8F5617B5066CE92057C3488FCF7C3ABB34F8'],
+    versions: [{}, { results: [{ repository: '9', arch: 'aarch64', failure }] }],
+  })
 })
 
 t.test(
@@ -40,9 +74,13 @@ t.test(
         distro: 'almalinux',
         protocol: 'rpm-md',
         optIn: false,
-        architectures: ['x86_64', 'aarch64'],
+        architectures: ['x86_64', 'aarch64', 'ppc64le', 's390x'],
         versions: [
-          { version: '8', repositories: ['8'], keyrings: { places: ['/nowhere/8.gpg'], here: [] } },
+          {
+            version: '8',
+            repositories: ['8', '8-os', '8-rt', '8-rt-os'],
+            keyrings: { places: ['/nowhere/8.gpg'], here: [] },
+          },
         ],
       },
     )

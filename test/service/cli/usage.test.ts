@@ -22,9 +22,9 @@ const WITH_STORE = [
     'diff',
     'export',
   ],
-  ...['verify', 'gc', 'sign'],
+  ...['verify', 'gc', 'sign', 'sources'],
 ]
-const WITHOUT_STORE = ['sources', 'token', 'fetch', 'keygen', 'completion']
+const WITHOUT_STORE = ['token', 'fetch', 'keygen', 'completion']
 const COMMANDS = [...WITH_STORE, ...WITHOUT_STORE]
 
 t.test('the main help lists every command in a group, the exit status and examples', async (t) => {
