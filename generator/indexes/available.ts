@@ -22,7 +22,12 @@ import type { OnEvent } from '../event.ts'
 import { failureOf } from '../failure.ts'
 import type { DownloadRetryOptions } from '../packages/download.ts'
 import { findMirror, type Mirror } from '../sources/mirror.ts'
-import type { KernelPackage, Source } from '../sources/source.ts'
+import {
+  type KernelPackage,
+  PACKAGE_ROLES,
+  type PackageRole,
+  type Source,
+} from '../sources/source.ts'
 import { sourcesFor } from '../sources/sources.ts'
 import {
   baseOf,
@@ -44,8 +49,8 @@ export interface PackageSearchOptions {
   /** write nothing to the store */
   dryRun?: boolean
   filter?: KernelFilter
-  /** also find kernel images: if they have BTF, the debug info is not needed */
-  embedded?: boolean
+  /** what the packages have of their kernels (default: anything) */
+  roles?: readonly PackageRole[]
   /** the known sources (default: the source table) */
   sources?: readonly Source[]
   /** ids of the only sources to read (default: those that `sourcesFor` selects) */
@@ -74,10 +79,10 @@ export interface PackageSearch {
 
 /** Finds the packages of the sources that match a filter. Errors: those of the store, and the signal's reason. */
 export async function findPackages(options: PackageSearchOptions): Promise<PackageSearch> {
-  const { embedded = false, source } = options
+  const { roles = PACKAGE_ROLES, source } = options
   const filter = canonicalFilter(options.filter ?? {})
   const sources = sourcesFor(filter, options.sources, source)
-  const targets = sources.flatMap((source) => indexTargetsOf(source, filter, embedded))
+  const targets = sources.flatMap((source) => indexTargetsOf(source, filter, roles))
   const mirror: Mirror = targets.some(needsMirror)
     ? await findMirror(options.mirror)
     : (repository) => repository
@@ -182,7 +187,7 @@ async function readTarget(
     retry,
     signal,
     onEvent,
-    embedded = false,
+    roles = PACKAGE_ROLES,
   }: PackageSearchOptions,
 ): Promise<KernelPackage[] | Failure> {
   const [source, name] = [target.source.id, nameOfTarget(target)]
@@ -192,7 +197,7 @@ async function readTarget(
     const found = await discover(target, mirror, filter, {
       signal,
       ...shared,
-      embedded,
+      roles,
       ...(cache && { cache }),
       ...(retry && { retry }),
     })

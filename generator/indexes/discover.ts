@@ -19,6 +19,8 @@ import {
   type LaunchpadSource,
   type ListingSource,
   nameOfRepository,
+  PACKAGE_ROLES,
+  type PackageRole,
   type RpmMdSource,
   type SnapshotSource,
   type Source,
@@ -39,11 +41,11 @@ export interface IndexTarget<S extends Source = Source> {
   arch: string
 }
 
-/** The index targets of a source that match a filter; those with images only are included if `embedded` is set. */
+/** The index targets of a source that match a filter and may have packages with one of the roles. */
 export function indexTargetsOf<S extends Source>(
   source: S,
   filter: KernelFilter,
-  embedded = false,
+  roles: readonly PackageRole[] = ['debug'],
 ): IndexTarget<S>[] {
   const matches = (wanted: Wanted | undefined, value: string) =>
     wanted === undefined || valuesOf(wanted).includes(value)
@@ -57,7 +59,7 @@ export function indexTargetsOf<S extends Source>(
     architectures.flatMap((arch) =>
       repositories
         .filter(({ only }) => only?.includes(arch) ?? true)
-        .filter(({ images = false }) => embedded || !images)
+        .filter(({ images = false }) => !images || roles.some((role) => role !== 'debug'))
         .map((repository) => ({ source, version, repository, arch })),
     ),
   )
@@ -100,10 +102,10 @@ export function suiteOf(target: IndexTarget<AptSource>, mirror: Mirror): AptSuit
 
 /** A package as an index has it, with the kernel that its name stands for. */
 type FoundPackage = NamedPackage &
-  Omit<KernelPackage, 'source' | 'kernel' | 'vmlinux' | 'rank' | 'image'>
+  Omit<KernelPackage, 'source' | 'kernel' | 'vmlinux' | 'rank' | 'role'>
 
-/** The kernel that a package's name stands for. */
-type NamedPackage = Named & { image?: boolean }
+/** The kernel that a package's name stands for, and what the package has of it. */
+type NamedPackage = Named & { role: PackageRole }
 
 /** The input of the readers, one per protocol. */
 interface IndexQuery<S extends Source> {
@@ -117,8 +119,8 @@ interface IndexQuery<S extends Source> {
 }
 
 export interface DiscoverOptions extends AptOptions {
-  /** also find kernel images */
-  embedded?: boolean
+  /** what the packages have (default: debug info only) */
+  roles?: readonly PackageRole[]
   /** gets the releases of packages that match the rest of the filter only */
   others?: Set<string>
 }
@@ -128,19 +130,23 @@ export async function discover(
   target: IndexTarget,
   mirror: Mirror,
   filter: KernelFilter,
-  { embedded = false, others, ...options }: DiscoverOptions = {},
+  { roles = ['debug'], others, ...options }: DiscoverOptions = {},
 ): Promise<KernelPackage[]> {
-  const { source, version, arch, repository } = target
-  const debug = repository.images ? [] : source.packages
-  const images = embedded ? (source.images ?? []) : []
-  const [readDebug, readImage] = [namingOf(debug), namingOf(images)]
+  const { source, version, arch } = target
+  const ofRole = rulesOf(target)
+  // the rule of images may match packages with debug info, too
+  const readers = (['debug', 'image', 'headers'] as const).map((role) => {
+    return { role, read: namingOf(ofRole[role]) }
+  })
   const kernelOf = (release: string, machine = arch) => {
     return { distro: source.distro, version, arch: machine, release }
   }
   const naming = (name: PackageName): NamedPackage | undefined => {
-    const image = readImage(name)
-    const named = readDebug(name) ?? (image && { ...image, image: true })
-    if (!named) return undefined
+    const [named] = readers.values().flatMap(({ role, read }) => {
+      const found = read(name)
+      return found ? [{ ...found, role }] : []
+    })
+    if (!named || !roles.includes(named.role)) return undefined
     const kernel = kernelOf(named.release, named.machine)
     if (matchesFilter(kernel, filter)) return named
     const { release: _, ...rest } = filter
@@ -148,7 +154,7 @@ export async function discover(
     return undefined
   }
   const access = source.access && { access: source.access }
-  const rules = [...debug, ...images]
+  const rules = roles.flatMap((role) => ofRole[role])
   const found = await queryIndex({
     target,
     mirror,
@@ -157,17 +163,39 @@ export async function discover(
     options: { ...options, ...access },
   })
   return found
-    .filter(({ size, image }) => image || size === undefined || size >= (source.minSize ?? 0))
+    .filter(
+      ({ size, role }) => role !== 'debug' || size === undefined || size >= (source.minSize ?? 0),
+    )
     .map(({ release, machine, ...rest }) => ({
       ...rest,
       source: source.id,
       kernel: kernelOf(release, machine),
-      vmlinux: pathsIn(source, rest).map((path) => path.replaceAll('{release}', () => release)),
+      vmlinux: pathsIn(source)[rest.role].map((path) =>
+        path.replaceAll('{release}', () => release),
+      ),
     }))
 }
 
-const pathsIn = ({ vmlinux, vmlinuz = [] }: Source, { image }: { image?: boolean }) =>
-  image ? vmlinuz : vmlinux
+/** The rules for packages of each role in a repository. */
+const rulesOf = ({
+  source: { packages, images = [], headers = [] },
+  repository,
+}: IndexTarget): Record<PackageRole, readonly NamingRule[]> => ({
+  debug: repository.images ? [] : packages,
+  image: images,
+  headers,
+})
+
+/** The paths of vmlinux in packages of each role. */
+const pathsIn = ({
+  vmlinux,
+  vmlinuz = [],
+  headersVmlinux = [],
+}: Source): Record<PackageRole, readonly string[]> => ({
+  debug: vmlinux,
+  image: vmlinuz,
+  headers: headersVmlinux,
+})
 
 async function queryIndex(query: IndexQuery<Source>): Promise<FoundPackage[]> {
   const { protocol } = query.target.source
@@ -304,16 +332,14 @@ const TRUST_ORDER: readonly KernelPackage['trust'][] = ['index', 'digest', 'none
 
 /**
  * Sorts packages by package version, then by release, newest first. A build that several sources or packages have is
- * listed once: the package with the best trust, then the lowest rank. An image, if there is one, comes before the
- * package with debug info, which is then its fallback.
+ * listed once, with the packages of its other roles as fallbacks, the smallest role first. Of several packages with one
+ * role, the one with the best trust is taken, then the one with the lowest rank.
  */
 export function newestFirst(packages: readonly KernelPackage[]): KernelPackage[] {
-  const debug = bestOf(packages.filter(({ image }) => !image))
-  const images = bestOf(packages.filter(({ image }) => image))
-  const builds = [...new Set([...debug.keys(), ...images.keys()])].map((build) => {
-    const [image, fallback] = [images.get(build), debug.get(build)]
-    if (!image) return fallback!
-    return { ...image, ...(fallback && { fallback }) }
+  const best = PACKAGE_ROLES.map((role) => bestOf(packages.filter((found) => found.role === role)))
+  const builds = [...new Set(best.flatMap((found) => [...found.keys()]))].map((build) => {
+    const [first, ...fallbacks] = best.flatMap((found) => found.get(build) ?? [])
+    return fallbacks.length > 0 ? { ...first!, fallbacks } : first!
   })
   return builds.sort(
     (a, b) =>

@@ -25,7 +25,7 @@ import {
   type PackageSearchOptions,
 } from '../indexes/available.ts'
 import type { KernelPackage } from '../sources/source.ts'
-import { type JobOptions, jobOf, jobOptionsOf } from './job.ts'
+import { type JobOptions, jobOf, jobOptionsOf, rolesFor } from './job.ts'
 import { openQueue } from './open-queue.ts'
 import { findPahole } from './pahole.ts'
 import { knownRecord, plan } from './plan.ts'
@@ -37,7 +37,7 @@ const CACHE_TTL = 10 * 60 * 1000
 const CACHE_SIZE = 1000
 
 export interface OnDemandOptions
-  extends Omit<PackageSearchOptions, 'filter' | 'drain' | 'onEvent'>,
+  extends Omit<PackageSearchOptions, 'filter' | 'roles' | 'drain' | 'onEvent'>,
     Omit<QueueOptions, 'tool' | 'drain'>,
     JobOptions {
   /** minisign secret key: signs the snapshot of the catalog */
@@ -235,7 +235,7 @@ export class OnDemandGenerator {
     const key = JSON.stringify(Object.values(filter))
     const cached = this.#searches.get(key)
     if (cached) return cached
-    const search = findPackages({ ...this.#options, filter })
+    const search = findPackages({ ...this.#options, filter, roles: rolesFor(this.#options) })
     this.#searches.set(key, search)
     search.then(
       ({ failures }) => {
@@ -249,13 +249,14 @@ export class OnDemandGenerator {
 
   /** Runs the jobs that are due, and decides by the store's records whether the kernel has BTF now. */
   async #runJobs(flight: GenerationFlight, packages: readonly KernelPackage[]): Promise<void> {
-    const { store, earlyStop = false, modules = [] } = this.#options
+    const { store, earlyStop = false, modules = [], from } = this.#options
     const { generation } = flight
     const { jobs } = await plan(packages, {
       store,
       fingerprint: this.#tool.fingerprint,
       earlyStop,
       modules,
+      ...(from && { from }),
     })
     generation.state = 'working'
     generation.packages = jobs.map(({ name, version, size }) => {
@@ -317,7 +318,7 @@ function notify(flight: GenerationFlight): void {
 function changeOf(event: JobEvent): Partial<PackageState> {
   switch (event.event) {
     case 'started':
-      return { state: 'working' }
+      return { name: event.package, size: event.size, state: 'working', read: 0 }
     case 'stage':
       return { stage: event.stage }
     case 'progress':

@@ -46,7 +46,7 @@ interface GenerateCommandOptions extends CommonOptions, FilterOptions<string[]> 
   queue: string
   detach?: boolean
   earlyStop?: boolean
-  embedded?: boolean
+  from?: 'debug' | 'embedded'
   modules?: string[]
   archive?: boolean
   secretKey?: string
@@ -55,14 +55,7 @@ interface GenerateCommandOptions extends CommonOptions, FilterOptions<string[]> 
 /** `btfmill generate`. Returns the exit status. */
 export async function run(files: string[], options: GenerateCommandOptions): Promise<number> {
   const { source, mirror, limit, jobs, jobMemory, scratch, queue, detach } = options
-  const {
-    dryRun = false,
-    earlyStop = false,
-    embedded = false,
-    modules,
-    archive,
-    json = false,
-  } = options
+  const { dryRun = false, earlyStop = false, from, modules, archive, json = false } = options
   const known = await readSources(options.sources || undefined)
   if (detach && !queue)
     throw new InvalidArgumentError(
@@ -84,7 +77,7 @@ export async function run(files: string[], options: GenerateCommandOptions): Pro
     jobs,
     dryRun,
     earlyStop,
-    embedded,
+    ...(from && { from }),
     ...(modules && { modules: modules.includes('all') ? [ALL_MODULES] : modules }),
     ...stop,
     onEvent: view.onEvent,

@@ -224,7 +224,7 @@ const NEXT_TRY: Readonly<Record<RetryClass, string>> = {
 
 /** The summary of a run for people: one line, and a table of the failures. Without a newline at its end. */
 export function summaryText(summary: Summary): string {
-  const { published, skipped, postponed, failed, sourcesFailed, left, queued } = summary
+  const { published, skipped, postponed, failed, sourcesFailed, left, queued, read } = summary
   const failures = Object.values(failed).reduce((sum, count) => sum + count, 0)
   const parts = [
     `${published} published`,
@@ -236,6 +236,7 @@ export function summaryText(summary: Summary): string {
       : []),
     ...(left > 0 ? [`${left} not started`] : []),
     ...(queued > 0 ? [`${queued} queued`] : []),
+    ...(read > 0 ? [`${(read / 1e6).toFixed(1)} MB of packages read`] : []),
   ]
   return [parts.join('; '), ...(failures > 0 ? ['', ...failureTable(failed)] : [])].join('\n')
 }

@@ -83,6 +83,7 @@ t.test('discover returns the kernel packages of an index that match a filter', a
     trust: 'index',
     format: 'deb',
     rank: 0,
+    role: 'debug',
     vmlinux: [
       'usr/lib/debug/boot/vmlinux-6.1.0-2-test',
       'usr/lib/debug/lib/modules/6.1.0-2-test/vmlinux',
@@ -141,6 +142,7 @@ t.test('newestFirst sorts packages and lists a package of several suites once', 
     trust: 'index',
     format: 'deb',
     vmlinux: [],
+    role: 'debug',
   })
   const sorted = newestFirst([
     kernelPackage('6.1.0-50-686', '6.1.190-1~bpo11+1'),
