@@ -13,7 +13,7 @@ export { readSources } from './sources/sources.ts'
 /* Indexes: the packages that sources list. */
 
 export { type AptSuite, readPackages, type Stanza } from './indexes/apt.ts'
-export { explainNoSource, type SourceMismatch } from './indexes/available.ts'
+export { explainNoSource, findPackages, type SourceMismatch } from './indexes/available.ts'
 export {
   discover,
   type IndexTarget,

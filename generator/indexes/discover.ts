@@ -224,11 +224,18 @@ async function fromApt({
   options,
 }: IndexQuery<AptSource>): Promise<FoundPackage[]> {
   const suite = suiteOf(target, mirror)
-  const stanzas = await readPackages(suite, (name) => naming({ name }) !== undefined, options)
-  return stanzas.map((stanza) => {
+  // the stanzas of all kernels, whatever the filter, so that one cached result serves all runs
+  const selection = Object.values(rulesOf(target)).flat()
+  const isKernel = namingOf(selection)
+  const stanzas = await readPackages(suite, (name) => isKernel({ name }) !== undefined, {
+    ...options,
+    selection,
+  })
+  return stanzas.flatMap((stanza) => {
+    const named = naming({ name: stanza.get('package')! })
+    if (!named) return []
     const { sha256, ...rest } = packageOf(stanza, suite.base)
-    const named = naming({ name: rest.name })!
-    return { ...named, ...rest, ...sha256Sum(sha256), trust: 'index', format: 'deb' }
+    return [{ ...named, ...rest, ...sha256Sum(sha256), trust: 'index', format: 'deb' }]
   })
 }
 
