@@ -31,6 +31,17 @@ export interface Instead {
 export type OnJobEvent = (event: JobEvent) => void
 
 export type GenerateEvent =
+  /** an index is being read: the file of it, the bytes of this file so far and in all, and how many files were read */
+  | {
+      event: 'reading'
+      source: string
+      suite: string
+      arch: string
+      url: string
+      read: number
+      size?: number | undefined
+      files: number
+    }
   | { event: 'discovered'; source: string; suite: string; arch: string; packages: number }
   | { event: 'source-failed'; source: string; suite: string; arch: string; failure: Failure }
   | { event: 'planned'; jobs: number; skipped: number; postponed: number }

@@ -40,6 +40,9 @@ import {
   newestFirst,
 } from './discover.ts'
 
+/** Milliseconds between two reports of the progress of an index. */
+const PROGRESS_INTERVAL = 250
+
 /** Indexes that are read at once. */
 const CONCURRENCY = 4
 
@@ -198,6 +201,7 @@ async function readTarget(
       signal,
       ...shared,
       roles,
+      ...(onEvent && { onRead: reporter(about, onEvent) }),
       ...(cache && { cache }),
       ...(retry && { retry }),
     })
@@ -212,5 +216,22 @@ async function readTarget(
     if (!dryRun) await putSourceFailure(store, { schema: 1, source, suite, url, failure })
     onEvent?.({ event: 'source-failed', ...about, failure })
     return failure
+  }
+}
+
+/** Reports how far an index is read: each new file, such as a page of a list, and then its bytes, but not too often. */
+function reporter(
+  about: { source: string; suite: string; arch: string },
+  onEvent: OnEvent,
+): (url: string, read: number, size: number | undefined) => void {
+  const urls = new Set<string>()
+  let last = 0
+  return (url, read, size) => {
+    const now = Date.now()
+    const isDue = !urls.has(url) || read === size || now - last >= PROGRESS_INTERVAL
+    urls.add(url)
+    if (!isDue) return
+    last = now
+    onEvent({ event: 'reading', ...about, url: showable(url), read, size, files: urls.size })
   }
 }

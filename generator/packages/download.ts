@@ -25,6 +25,8 @@ export interface DownloadOptions {
   retry?: DownloadRetryOptions
   /** client certificate and credentials of the repository; credentials are sent over TLS only */
   access?: Access
+  /** called while a small file is read, with its URL, the bytes so far, and all bytes if the server says so */
+  onRead?: (url: string, bytes: number, size: number | undefined) => void
 }
 
 /** How long a download waits, in milliseconds, and how often it is retried. */
@@ -68,7 +70,7 @@ export async function downloadAll(
   limit: number,
   options: DownloadOptions = {},
 ): Promise<Buffer> {
-  return await readAll(url, await download(url, options), limit)
+  return await readAll(url, await download(url, options), limit, options)
 }
 
 /** Validators of a response (RFC 9110, 8.8): they tell whether the file has changed. */
@@ -95,10 +97,16 @@ export async function downloadUnless(
     response.body.resume() // It is empty; at its end the connection is free.
     return undefined
   }
-  return { bytes: await readAll(url, response, limit), validators: response.validators }
+  const bytes = await readAll(url, response, limit, options)
+  return { bytes, validators: response.validators }
 }
 
-async function readAll(url: string, { body }: Download, limit: number): Promise<Buffer> {
+async function readAll(
+  url: string,
+  { body, size: announced }: Download,
+  limit: number,
+  { onRead }: DownloadOptions,
+): Promise<Buffer> {
   const chunks: Buffer[] = []
   let size = 0
   for await (const chunk of body as AsyncIterable<Buffer>) {
@@ -106,6 +114,7 @@ async function readAll(url: string, { body }: Download, limit: number): Promise<
     if (size > limit)
       throw new GeneratorError('too_large', `${showable(url)}: more than ${limit} bytes`)
     chunks.push(chunk)
+    onRead?.(url, size, announced)
   }
   return Buffer.concat(chunks)
 }
