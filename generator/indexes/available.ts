@@ -52,6 +52,8 @@ export interface PackageSearchOptions {
   /** write nothing to the store */
   dryRun?: boolean
   filter?: KernelFilter
+  /** only the newest builds of each index are needed, so many of them; more may be found (default: all) */
+  newest?: number
   /** what the packages have of their kernels (default: anything) */
   roles?: readonly PackageRole[]
   /** the known sources (default: the source table) */
@@ -191,6 +193,7 @@ async function readTarget(
     signal,
     onEvent,
     roles = PACKAGE_ROLES,
+    newest,
   }: PackageSearchOptions,
 ): Promise<KernelPackage[] | Failure> {
   const [source, name] = [target.source.id, nameOfTarget(target)]
@@ -201,6 +204,7 @@ async function readTarget(
       signal,
       ...shared,
       roles,
+      ...(newest !== undefined && { newest }),
       ...(onEvent && { onRead: reporter(about, onEvent) }),
       ...(cache && { cache }),
       ...(retry && { retry }),

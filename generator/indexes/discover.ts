@@ -115,12 +115,14 @@ interface IndexQuery<S extends Source> {
   rules: readonly NamingRule[]
   /** The kernel that a package's name stands for; undefined for unwanted packages. */
   naming(name: PackageName): NamedPackage | undefined
-  options: AptOptions
+  options: Omit<DiscoverOptions, 'roles' | 'others'>
 }
 
 export interface DiscoverOptions extends AptOptions {
   /** what the packages have (default: debug info only) */
   roles?: readonly PackageRole[]
+  /** the newest builds are enough, so many of them; an index that has them in one file returns all (default: all) */
+  newest?: number
   /** gets the releases of packages that match the rest of the filter only */
   others?: Set<string>
 }
@@ -288,10 +290,15 @@ async function fromLaunchpad(query: IndexQuery<LaunchpadSource>): Promise<FoundP
 async function fromSnapshot(query: IndexQuery<SnapshotSource>): Promise<FoundPackage[]> {
   const { target, mirror, naming, options } = query
   const { source, repository } = target
+  const { newest } = options
   const base = baseOf(target, mirror)
   const architecture = source.architectures[target.arch]!
   const wanted = (name: string) => naming({ name }) !== undefined
-  const packages = await readSnapshot({ base, ...repository, architecture }, wanted, options)
+  const packages = await readSnapshot(
+    { base, ...repository, architecture, newest },
+    wanted,
+    options,
+  )
   return packages.map(({ sha1, ...rest }) => ({
     ...naming({ name: rest.name })!,
     ...rest,

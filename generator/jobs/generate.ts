@@ -24,7 +24,7 @@ import { publishCatalog, publishTree } from './publish.ts'
 import type { JobResult, QueueOptions } from './queue.ts'
 
 export interface GenerateOptions
-  extends Omit<PackageSearchOptions, 'roles'>,
+  extends Omit<PackageSearchOptions, 'roles' | 'newest'>,
     Omit<QueueOptions, 'tool'>,
     JobOptions {
   /** consider only that many of the matching packages: the newest */
@@ -70,7 +70,11 @@ export const isClean = ({ failed, sourcesFailed, left }: Summary): boolean =>
 export async function planRun(options: GenerateOptions): Promise<RunPlan> {
   const { store, onEvent, limit } = options
   const tool = await findPahole(options.signal)
-  const { packages, ...rest } = await findPackages({ ...options, roles: rolesFor(options) })
+  const { packages, ...rest } = await findPackages({
+    ...options,
+    roles: rolesFor(options),
+    ...(limit !== undefined && { newest: limit }),
+  })
   const planned = await plan(packages, {
     store,
     fingerprint: tool.fingerprint,
