@@ -31,6 +31,17 @@ export interface Instead {
 export type OnJobEvent = (event: JobEvent) => void
 
 export type GenerateEvent =
+  /** an index is being read: the file of it, the bytes of this file so far and in all, and how many files were read */
+  | {
+      event: 'reading'
+      source: string
+      suite: string
+      arch: string
+      url: string
+      read: number
+      size?: number | undefined
+      files: number
+    }
   /** `refused`: entries of the index that are invalid and were left out, and why the first one was */
   | {
       event: 'discovered'

@@ -31,6 +31,10 @@ export function failureOf(error: unknown, attempts: number, now = new Date()): F
   }
 }
 
+/** Tells whether a retry would fail in the same way, or the package is no longer where the index lists it. */
+export const isLost = (code: FailureCode): boolean =>
+  FAILURE_CODES[code] === 'never' || code === 'not_found_upstream'
+
 /** The message of an error without secrets. Those of other classes may have paths, which nobody has made showable. */
 export function messageOf(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error)

@@ -7,13 +7,19 @@
 
 export { findKeyrings } from './signature.ts'
 export { findMirror, type Mirror } from './sources/mirror.ts'
-export { type KernelPackage, keyringsOf, nameOfRepository, type Source } from './sources/source.ts'
+export {
+  type KernelPackage,
+  keyringsOf,
+  nameOfRepository,
+  PACKAGE_ROLES,
+  type Source,
+} from './sources/source.ts'
 export { readSources } from './sources/sources.ts'
 
 /* Indexes: the packages that sources list. */
 
 export { type AptSuite, readPackages, type Stanza } from './indexes/apt.ts'
-export { explainNoSource, type SourceMismatch } from './indexes/available.ts'
+export { explainNoSource, findPackages, type SourceMismatch } from './indexes/available.ts'
 export {
   discover,
   type IndexTarget,

@@ -93,8 +93,9 @@ function start({ script }: Block, directory: string, port: number): ChildProcess
 function mirrorIsOutOfStep(stdout: string, stderr: string): boolean {
   const failures = stderr.match(/: [a-z]+(_[a-z]+)+: /g) ?? []
   return (
-    /^1 published; \d+ there already; \d+ ind(ex|exes) could not be read$/m.test(stdout) &&
-    failures.every((failure) => failure === ': index_mismatch: ')
+    /^1 published; \d+ there already; \d+ ind(ex|exes) could not be read; .* MB of packages read$/m.test(
+      stdout,
+    ) && failures.every((failure) => failure === ': index_mismatch: ')
   )
 }
 

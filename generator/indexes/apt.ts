@@ -14,7 +14,7 @@ import {
   verifyClearSigned,
   verifyDetached,
 } from '../signature.ts'
-import { type IndexOptions, readExact, readIndex } from './index-cache.ts'
+import { type IndexOptions, readExact, readIndex, readParsed } from './index-cache.ts'
 
 /** Bytes of InRelease or Release, of Release.gpg, of a Packages file as it is sent, and decompressed (Debian's has 50 MB). */
 const MAX_RELEASE = 8 * 1024 * 1024
@@ -49,6 +49,8 @@ export interface AptSuite {
 export type Stanza = ReadonlyMap<string, string>
 
 export interface AptOptions extends IndexOptions {
+  /** identifies what `wanted` accepts: with it, the stanzas are cached between runs */
+  selection?: unknown
   /** the time that Valid-Until is compared with (default: now) */
   now?: Date
 }
@@ -69,12 +71,34 @@ export async function readPackages(
     const [variant, compression] =
       VARIANTS.find(([name]) => release.files.has(`${directory}/${name}`)) ?? []
     if (!variant || !compression) continue // the suite does not have this architecture
-    const packages = await readReleaseFile(suite, release, `${directory}/${variant}`, options)
-    const plain = decompress(Readable.from([packages]), compression)
-    const bounded = Readable.from(capped(plain, MAX_DECOMPRESSED, variant), { objectMode: false })
-    found.push(...(await parsePackages(bounded, wanted)))
+    const path = `${directory}/${variant}`
+    const parse = async (): Promise<Stanza[]> => {
+      const packages = await readReleaseFile(suite, release, path, options)
+      const plain = decompress(Readable.from([packages]), compression)
+      const bounded = Readable.from(capped(plain, MAX_DECOMPRESSED, variant), { objectMode: false })
+      return await parsePackages(bounded, wanted)
+    }
+    found.push(...(await cachedStanzas(parse, release.files.get(path)!.sha256, options)))
   }
   return found
+}
+
+/** Changes whenever `parsePackages` gives other stanzas for the same file. */
+const PARSER = 'apt 1'
+
+/** The stanzas of a Packages file with a digest: parsed, or from the cache if the options name the selection. */
+async function cachedStanzas(
+  parse: () => Promise<Stanza[]>,
+  hex: string,
+  { selection, ...options }: AptOptions,
+): Promise<Stanza[]> {
+  if (selection === undefined) return await parse()
+  const parsing = {
+    id: [PARSER, selection],
+    checksum: { algorithm: 'sha256', hex } as const,
+    parse: async () => (await parse()).map((stanza) => [...stanza]),
+  }
+  return (await readParsed(parsing, options)).map((fields) => new Map(fields))
 }
 
 export interface Release {

@@ -23,7 +23,12 @@ import type { OnEvent } from '../event.ts'
 import { failureOf, messageOf } from '../failure.ts'
 import type { DownloadRetryOptions } from '../packages/download.ts'
 import { findMirror, type Mirror } from '../sources/mirror.ts'
-import type { KernelPackage, Source } from '../sources/source.ts'
+import {
+  type KernelPackage,
+  PACKAGE_ROLES,
+  type PackageRole,
+  type Source,
+} from '../sources/source.ts'
 import { ALL_SOURCES, sourcesFor } from '../sources/sources.ts'
 import {
   baseOf,
@@ -38,6 +43,9 @@ import {
   suiteOfTarget,
 } from './discover.ts'
 
+/** Milliseconds between two reports of the progress of an index. */
+const PROGRESS_INTERVAL = 250
+
 /** Indexes that are read at once. */
 const CONCURRENCY = 4
 
@@ -50,10 +58,10 @@ export interface PackageSearchOptions {
   /** write nothing to the store */
   dryRun?: boolean
   filter?: KernelFilter
-  /** how many packages are needed: the newest (default: all) */
+  /** only the newest builds of each index are needed, so many of them; more may be found (default: all) */
   newest?: number
-  /** also find kernel images: if they have BTF, the debug info is not needed */
-  embedded?: boolean
+  /** what the packages have of their kernels (default: anything) */
+  roles?: readonly PackageRole[]
   /** the known sources (default: the source table) */
   sources?: readonly Source[]
   /** ids of the only sources to read (default: those that `sourcesFor` selects) */
@@ -85,10 +93,10 @@ export interface PackageSearch {
  * name, as `findNamedReleases` does. Errors: those of the store, and the signal's reason.
  */
 export async function findPackages(options: PackageSearchOptions): Promise<PackageSearch> {
-  const { embedded = false, source } = options
+  const { roles = PACKAGE_ROLES, source } = options
   const filter = canonicalFilter(options.filter ?? {})
   const sources = sourcesFor(filter, options.sources, source)
-  const targets = sources.flatMap((source) => indexTargetsOf(source, filter, embedded))
+  const targets = sources.flatMap((source) => indexTargetsOf(source, filter, roles))
   const first = await readTargets(targets, filter, options)
   const found = new Set(first.packages.map(({ kernel }) => kernel.release))
   const missing = exactReleases(filter)?.filter((release) => !found.has(release)) ?? []
@@ -125,7 +133,7 @@ export async function findNamedReleases(
       !read.includes(one) &&
       (source === undefined || valuesOf(source).includes(one.id)),
   )
-  const targets = named.flatMap((source) => indexTargetsOf(source, filter))
+  const targets = named.flatMap((source) => indexTargetsOf(source, filter, ['debug']))
   const { packages, failures } = await readTargets(targets, filter, options)
   return { packages, failures, indexes: targets.length }
 }
@@ -238,8 +246,8 @@ async function readTarget(
     retry,
     signal,
     onEvent,
-    embedded = false,
-    newest: limit,
+    roles = PACKAGE_ROLES,
+    newest,
   }: PackageSearchOptions,
 ): Promise<KernelPackage[] | Failure> {
   const [source, name] = [target.source.id, nameOfTarget(target)]
@@ -254,12 +262,13 @@ async function readTarget(
     const found = await discover(target, mirror, filter, {
       signal,
       ...shared,
-      limit,
+      ...(newest !== undefined && { newest }),
       onRefused(error) {
         refused ??= { entries: 0, message: messageOf(error) }
         refused.entries++
       },
-      embedded,
+      roles,
+      ...(onEvent && { onRead: reporter(about, onEvent) }),
       ...(cache && { cache }),
       ...(retry && { retry }),
     })
@@ -282,5 +291,22 @@ async function readTarget(
     await keep({ failure })
     onEvent?.({ event: 'source-failed', ...about, failure })
     return failure
+  }
+}
+
+/** Reports how far an index is read: each new file, such as a page of a list, and then its bytes, but not too often. */
+function reporter(
+  about: { source: string; suite: string; arch: string },
+  onEvent: OnEvent,
+): (url: string, read: number, size: number | undefined) => void {
+  const urls = new Set<string>()
+  let last = 0
+  return (url, read, size) => {
+    const now = Date.now()
+    const isDue = !urls.has(url) || read === size || now - last >= PROGRESS_INTERVAL
+    urls.add(url)
+    if (!isDue) return
+    last = now
+    onEvent({ event: 'reading', ...about, url: showable(url), read, size, files: urls.size })
   }
 }

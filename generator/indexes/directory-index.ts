@@ -4,16 +4,19 @@
  */
 
 import { Parser } from 'htmlparser2'
-import { showable } from '../../storage/index.ts'
+import { sha256Of, showable } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import { rpmNameOf } from '../sources/file-name.ts'
 import { linkBelow } from '../sources/location.ts'
 import type { PackageName } from '../sources/naming.ts'
-import { type IndexOptions, readIndex } from './index-cache.ts'
+import { type IndexOptions, readIndex, readParsed } from './index-cache.ts'
 
 /** Bytes of a page, and links on it. The largest pages of distributions have about 20 000 links. */
 const MAX_PAGE = 32 * 1024 * 1024
 const MAX_LINKS = 500_000
+
+/** Changes whenever `parseListing` gives other packages for the same page. */
+const PARSER = 'listing 1'
 
 export interface ListedPackage extends Required<PackageName> {
   url: string
@@ -25,7 +28,14 @@ export interface ListedPackage extends Required<PackageName> {
  */
 export async function readListing(base: string, options: IndexOptions): Promise<ListedPackage[]> {
   const page = await readIndex(`${base}/`, MAX_PAGE, options)
-  return parseListing(base, page.toString('utf8'))
+  return await readParsed(
+    {
+      id: [PARSER, base],
+      checksum: { algorithm: 'sha256', hex: sha256Of(page) },
+      parse: async () => parseListing(base, page.toString('utf8')),
+    },
+    options,
+  )
 }
 
 /** Reads the links to .rpm files on a page. Errors: `invalid_index`, `too_large`. */

@@ -28,6 +28,8 @@ import {
   type LaunchpadSource,
   type ListingSource,
   nameOfRepository,
+  PACKAGE_ROLES,
+  type PackageRole,
   type RepositoryAccess,
   type RpmMdSource,
   type SnapshotSource,
@@ -50,11 +52,11 @@ export interface IndexTarget<S extends Source = Source> {
   arch: string
 }
 
-/** The index targets of a source that match a filter; those with images only are included if `embedded` is set. */
+/** The index targets of a source that match a filter and may have packages with one of the roles. */
 export function indexTargetsOf<S extends Source>(
   source: S,
   filter: KernelFilter,
-  embedded = false,
+  roles: readonly PackageRole[] = ['debug'],
 ): IndexTarget<S>[] {
   const matches = (wanted: Wanted | undefined, value: string) =>
     wanted === undefined || valuesOf(wanted).includes(value)
@@ -68,7 +70,7 @@ export function indexTargetsOf<S extends Source>(
     architectures.flatMap((arch) =>
       repositories
         .filter(({ only }) => only?.includes(arch) ?? true)
-        .filter(({ images = false }) => embedded || !images)
+        .filter(({ images = false }) => !images || roles.some((role) => role !== 'debug'))
         .map((repository) => ({ source, version, repository, arch })),
     ),
   )
@@ -109,7 +111,7 @@ function urlsOf({ source, version, repository, arch }: IndexTarget, mirror: Mirr
 
 /** The files that open the repositories of a source, and the tokens that their URLs have. */
 export function accessOf(source: Source): RepositoryAccess | undefined {
-  const urls = indexTargetsOf(source, {}, true)
+  const urls = indexTargetsOf(source, {}, PACKAGE_ROLES)
     .flatMap((target) => urlsOf(target, (repository) => repository))
     .filter((url) => url.includes('?'))
   return source.access || urls.length > 0 ? { ...source.access, urls } : undefined
@@ -134,10 +136,10 @@ export function suiteOf(target: IndexTarget<AptSource>, base: string): AptSuite 
 
 /** A package as an index has it, with the kernel that its name stands for. */
 type FoundPackage = NamedPackage &
-  Omit<KernelPackage, 'source' | 'kernel' | 'vmlinux' | 'rank' | 'image'>
+  Omit<KernelPackage, 'source' | 'kernel' | 'vmlinux' | 'rank' | 'role'>
 
-/** The kernel that a package's name stands for. */
-type NamedPackage = Named & { image?: boolean }
+/** The kernel that a package's name stands for, and what the package has of it. */
+type NamedPackage = Named & { role: PackageRole }
 
 /** The input of the readers, one per protocol. */
 interface IndexQuery<S extends Source> {
@@ -150,16 +152,14 @@ interface IndexQuery<S extends Source> {
   naming(name: PackageName): NamedPackage | undefined
   /** exact releases, if the filter names no others */
   releases?: readonly string[] | undefined
-  /** how many packages are needed: the newest */
-  limit?: number | undefined
-  options: AptOptions
+  options: Omit<DiscoverOptions, 'roles' | 'others'>
 }
 
 export interface DiscoverOptions extends AptOptions {
-  /** also find kernel images */
-  embedded?: boolean
-  /** how many packages are needed: an index may leave out older ones where their details cost requests */
-  limit?: number | undefined
+  /** what the packages have (default: debug info only) */
+  roles?: readonly PackageRole[]
+  /** the newest builds are enough, so many of them; an index that has them in one file returns all (default: all) */
+  newest?: number
   /** gets the releases of packages that match the rest of the filter only */
   others?: Set<string>
 }
@@ -169,19 +169,23 @@ export async function discover(
   target: IndexTarget,
   mirror: Mirror,
   filter: KernelFilter,
-  { embedded = false, others, limit, ...options }: DiscoverOptions = {},
+  { roles = ['debug'], others, ...options }: DiscoverOptions = {},
 ): Promise<KernelPackage[]> {
-  const { source, version, arch, repository } = target
-  const debug = repository.images ? [] : source.packages
-  const images = embedded ? (source.images ?? []) : []
-  const [readDebug, readImage] = [namingOf(debug), namingOf(images)]
+  const { source, version, arch } = target
+  const ofRole = rulesOf(target)
+  // the rule of images may match packages with debug info, too
+  const readers = (['debug', 'image', 'headers'] as const).map((role) => {
+    return { role, read: namingOf(ofRole[role]) }
+  })
   const kernelOf = (release: string, machine = arch) => {
     return { distro: source.distro, version, arch: machine, release }
   }
   const naming = (name: PackageName): NamedPackage | undefined => {
-    const image = readImage(name)
-    const named = readDebug(name) ?? (image && { ...image, image: true })
-    if (!named) return undefined
+    const [named] = readers.values().flatMap(({ role, read }) => {
+      const found = read(name)
+      return found ? [{ ...found, role }] : []
+    })
+    if (!named || !roles.includes(named.role)) return undefined
     const kernel = kernelOf(named.release, named.machine)
     if (matchesFilter(kernel, filter)) return named
     const { release: _, ...rest } = filter
@@ -190,25 +194,28 @@ export async function discover(
   }
   const access = accessOf(source)
   const releases = exactReleases(filter)
-  const rules = [...debug, ...images]
+  const rules = roles.flatMap((role) => ofRole[role])
   const query = {
     target,
     rules,
     naming,
     releases,
-    limit,
     options: { ...options, ...(access && { access }) },
   }
   const found = await readFromFirst(basesOf(target, mirror), (base) =>
     queryIndex({ ...query, base }),
   )
   return found
-    .filter(({ size, image }) => image || size === undefined || size >= (source.minSize ?? 0))
+    .filter(
+      ({ size, role }) => role !== 'debug' || size === undefined || size >= (source.minSize ?? 0),
+    )
     .map(({ release, machine, ...rest }) => ({
       ...rest,
       source: source.id,
       kernel: kernelOf(release, machine),
-      vmlinux: pathsIn(source, rest).map((path) => path.replaceAll('{release}', () => release)),
+      vmlinux: pathsIn(source)[rest.role].map((path) =>
+        path.replaceAll('{release}', () => release),
+      ),
     }))
 }
 
@@ -222,8 +229,26 @@ export function exactReleases({ release }: KernelFilter): readonly string[] | un
   return releases.length <= MAX_EXACT && !releases.some(isGlob) ? releases : undefined
 }
 
-const pathsIn = ({ vmlinux, vmlinuz = [] }: Source, { image }: { image?: boolean }) =>
-  image ? vmlinuz : vmlinux
+/** The rules for packages of each role in a repository. */
+const rulesOf = ({
+  source: { packages, images = [], headers = [] },
+  repository,
+}: IndexTarget): Record<PackageRole, readonly NamingRule[]> => ({
+  debug: repository.images ? [] : packages,
+  image: images,
+  headers,
+})
+
+/** The paths of vmlinux in packages of each role. */
+const pathsIn = ({
+  vmlinux,
+  vmlinuz = [],
+  headersVmlinux = [],
+}: Source): Record<PackageRole, readonly string[]> => ({
+  debug: vmlinux,
+  image: vmlinuz,
+  headers: headersVmlinux,
+})
 
 async function queryIndex(query: IndexQuery<Source>): Promise<FoundPackage[]> {
   const { protocol } = query.target.source
@@ -248,8 +273,15 @@ async function queryIndex(query: IndexQuery<Source>): Promise<FoundPackage[]> {
 async function fromApt(query: IndexQuery<AptSource>): Promise<FoundPackage[]> {
   const { target, base, naming, options } = query
   const suite = suiteOf(target, base)
-  const stanzas = await readPackages(suite, (name) => naming({ name }) !== undefined, options)
-  const packages = usableEntries(stanzas, (stanza) => packageOf(stanza, suite.base), options)
+  // the stanzas of all kernels, whatever the filter, so that one cached result serves all runs
+  const selection = Object.values(rulesOf(target)).flat()
+  const isKernel = namingOf(selection)
+  const stanzas = await readPackages(suite, (name) => isKernel({ name }) !== undefined, {
+    ...options,
+    selection,
+  })
+  const wanted = stanzas.filter((stanza) => naming({ name: stanza.get('package')! }))
+  const packages = usableEntries(wanted, (stanza) => packageOf(stanza, suite.base), options)
   return packages.map(({ sha256, ...rest }) => {
     const named = naming({ name: rest.name })!
     return { ...named, ...rest, ...sha256Sum(sha256), trust: 'index', format: 'deb' }
@@ -296,7 +328,7 @@ async function fromListing(query: IndexQuery<ListingSource>): Promise<FoundPacka
 }
 
 async function fromLaunchpad(query: IndexQuery<LaunchpadSource>): Promise<FoundPackage[]> {
-  const { target, base: api, naming, rules, releases, limit, options } = query
+  const { target, base: api, naming, rules, releases, options } = query
   const { source, repository } = target
   const architecture = source.architectures[target.arch]!
   const series = { api, series: repository.series, architecture, hosts: source.hosts }
@@ -305,7 +337,11 @@ async function fromLaunchpad(query: IndexQuery<LaunchpadSource>): Promise<FoundP
   const search = { naming: (name: string) => naming({ name }), minSize }
   const packages = await readLaunchpad(
     series,
-    { ...search, ...(names && { names }), ...(limit !== undefined && { limit }) },
+    {
+      ...search,
+      ...(names && { names }),
+      ...(options.newest !== undefined && { limit: options.newest }),
+    },
     options,
   )
   return packages.map(({ sha256, ...rest }) => {
@@ -317,9 +353,14 @@ async function fromLaunchpad(query: IndexQuery<LaunchpadSource>): Promise<FoundP
 async function fromSnapshot(query: IndexQuery<SnapshotSource>): Promise<FoundPackage[]> {
   const { target, base, naming, options } = query
   const { source, repository } = target
+  const { newest } = options
   const architecture = source.architectures[target.arch]!
   const wanted = (name: string) => naming({ name }) !== undefined
-  const packages = await readSnapshot({ base, ...repository, architecture }, wanted, options)
+  const packages = await readSnapshot(
+    { base, ...repository, architecture, newest },
+    wanted,
+    options,
+  )
   return packages.map(({ sha1, ...rest }) => ({
     ...naming({ name: rest.name })!,
     ...rest,
@@ -367,16 +408,14 @@ const TRUST_ORDER: readonly KernelPackage['trust'][] = ['index', 'digest', 'none
 
 /**
  * Sorts packages by package version, then by release, newest first. A build that several sources or packages have is
- * listed once: the package with the best trust, then the lowest rank. An image, if there is one, comes before the
- * package with debug info, which is then its fallback.
+ * listed once, with the packages of its other roles as fallbacks, the smallest role first. Of several packages with one
+ * role, the one with the best trust is taken, then the one with the lowest rank.
  */
 export function newestFirst(packages: readonly KernelPackage[]): KernelPackage[] {
-  const debug = bestOf(packages.filter(({ image }) => !image))
-  const images = bestOf(packages.filter(({ image }) => image))
-  const builds = [...new Set([...debug.keys(), ...images.keys()])].map((build) => {
-    const [image, fallback] = [images.get(build), debug.get(build)]
-    if (!image) return fallback!
-    return { ...image, ...(fallback && { fallback }) }
+  const best = PACKAGE_ROLES.map((role) => bestOf(packages.filter((found) => found.role === role)))
+  const builds = [...new Set(best.flatMap((found) => [...found.keys()]))].map((build) => {
+    const [first, ...fallbacks] = best.flatMap((found) => found.get(build) ?? [])
+    return fallbacks.length > 0 ? { ...first!, fallbacks } : first!
   })
   return builds.sort(
     (a, b) =>

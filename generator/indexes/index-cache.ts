@@ -1,7 +1,8 @@
 /*
  * The cache of index files on disk. A file that has not changed on the server (ETag, Last-Modified) is read from disk;
  * a file with a known digest is not requested at all. Files are stored under their digests, which are checked at each
- * read: a file with another digest is downloaded again. Within a run each URL is requested once. The first write of a
+ * read: a file with another digest is downloaded again. Within a run each URL is requested once. What was parsed is kept
+ * beside the files, with a digest of its own: large indexes take longer to parse than to download. The first write of a
  * process removes files that have not been used for a month.
  */
 import { createHash } from 'node:crypto'
@@ -19,6 +20,9 @@ import {
   type Validators,
 } from '../packages/download.ts'
 import type { Checksum } from '../sources/source.ts'
+
+/** Maximum characters of what was parsed of one file. All kernels of a distribution have less than 10 MB. */
+const MAX_PARSED = 64 * 1024 ** 2
 
 /** Milliseconds that an unused file is kept. */
 const MAX_AGE = 30 * 24 * 3600 * 1000
@@ -126,6 +130,54 @@ export async function readExact(
   await write(join(cache, checksum.hex), bytes)
   return bytes
 }
+
+/** What a parser makes of a file. */
+export interface Parsing<T> {
+  /** changes whenever the parser, or anything but the file that its result depends on, does */
+  id: unknown
+  /** the digest of the file */
+  checksum: Checksum
+  /** Reads and parses the file. The result must be the same after JSON. */
+  parse(): Promise<T>
+}
+
+/**
+ * Returns the result of an earlier parsing of a file, in this run or before, or parses the file and keeps the result.
+ * Errors: those of `parse`.
+ */
+export async function readParsed<T>(
+  { id, checksum, parse }: Parsing<T>,
+  { cache = defaultCache() }: IndexOptions,
+): Promise<T> {
+  const key = JSON.stringify([id, checksum.algorithm, checksum.hex])
+  const path = join(cache, `${sha256Of(Buffer.from(`parsed ${key}`))}.json`)
+  const known = await parsedFile(path, key)
+  if (known) return known.value as T
+  const value = await parse()
+  const text = JSON.stringify(value)
+  if (text.length <= MAX_PARSED) await write(path, `${digestOfParsed(key, text)}\n${text}`)
+  return value
+}
+
+/** Reads what was parsed; undefined if there is none, it is damaged, or another user could have written it. */
+async function parsedFile(path: string, key: string): Promise<{ value: unknown } | undefined> {
+  try {
+    const { uid, mode } = await stat(path)
+    if (uid !== process.getuid?.() || (mode & 0o022) !== 0) return undefined
+    const file = await readFile(path, 'utf8')
+    const at = file.indexOf('\n')
+    const text = file.slice(at + 1)
+    if (file.slice(0, at) !== digestOfParsed(key, text)) return undefined
+    const value: unknown = JSON.parse(text)
+    await touch(path)
+    return { value }
+  } catch {
+    return undefined
+  }
+}
+
+const digestOfParsed = (key: string, text: string): string =>
+  createHash('sha256').update(key).update('\n').update(text).digest('hex')
 
 /** Downloads the first URL that exists: some mirrors announce by-hash paths and lack them (apt does the same). */
 async function downloadFirst(

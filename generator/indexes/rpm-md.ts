@@ -13,7 +13,7 @@ import { fileBelow, fileOnServer, linkBelow } from '../sources/location.ts'
 import { type NamingRule, namingOf } from '../sources/naming.ts'
 import type { Checksum, Trust } from '../sources/source.ts'
 import { usableEntries } from './entries.ts'
-import { type IndexOptions, readExact, readIndex } from './index-cache.ts'
+import { type IndexOptions, readExact, readIndex, readParsed } from './index-cache.ts'
 import { type RpmEntry, readPrimaryXml } from './primary.ts'
 import { readPrimarySqlite } from './primary-sqlite.ts'
 import { readXml } from './xml.ts'
@@ -159,7 +159,27 @@ export function chooseIndex(all: readonly RepomdData[], url: string): PrimaryInd
   )
 }
 
+/** Changes whenever the readers of the primary index give other entries for the same file. */
+const PARSER = 'primary 1'
+
+/** Reads the entries that match the rules: parsed, or from the cache. */
 async function readPrimary(
+  repository: RpmRepository,
+  index: PrimaryIndex,
+  rules: readonly NamingRule[],
+  options: IndexOptions,
+): Promise<RpmEntry[]> {
+  return await readParsed(
+    {
+      id: [PARSER, index, rules],
+      checksum: checksumOf(index.checksum),
+      parse: () => parsePrimary(repository, index, rules, options),
+    },
+    options,
+  )
+}
+
+async function parsePrimary(
   { base }: RpmRepository,
   { href, size, openSize, checksum, form, compression }: PrimaryIndex,
   rules: readonly NamingRule[],

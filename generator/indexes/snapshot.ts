@@ -5,7 +5,7 @@
  */
 import Type from 'typebox'
 import { Compile } from 'typebox/compile'
-import { mapConcurrent } from '../../storage/index.ts'
+import { compareVersions, mapConcurrent } from '../../storage/index.ts'
 import { parseJson } from '../json.ts'
 import { debNameOf } from '../sources/file-name.ts'
 import { fileBelow } from '../sources/location.ts'
@@ -48,6 +48,8 @@ export interface SnapshotPackages {
   matching: string
   /** Debian's architecture name */
   architecture: string
+  /** read only that many versions that have wanted packages: the newest (default: all) */
+  newest?: number | undefined
 }
 
 export interface SnapshotPackage {
@@ -59,11 +61,11 @@ export interface SnapshotPackage {
 }
 
 /**
- * Reads the packages that `wanted` accepts by name, in all matching versions. Errors: `invalid_index`; those of
+ * Reads the packages that `wanted` accepts by name, in all matching versions or the newest of them. Errors: `invalid_index`; those of
  * `readIndex`.
  */
 export async function readSnapshot(
-  { base, package: source, matching, architecture }: SnapshotPackages,
+  { base, package: source, matching, architecture, newest }: SnapshotPackages,
   wanted: (name: string) => boolean,
   options: IndexOptions,
 ): Promise<SnapshotPackage[]> {
@@ -71,15 +73,20 @@ export async function readSnapshot(
   const { result } = parseJson(await readIndex(url, MAX_RESPONSE, options), Versions, url)
   const pattern = new RegExp(`^(?:${matching})$`)
   const versions = new Set(result.map(({ version }) => version).filter((one) => pattern.test(one)))
-  const found = await mapConcurrent(versions, CONCURRENCY, async (version) => {
+  let having = 0
+  const newestFirst = [...versions].sort((a, b) => compareVersions(b, a))
+  const found = await mapConcurrent(newestFirst, CONCURRENCY, async (version) => {
+    if (newest !== undefined && having >= newest) return []
     const files = await filesOf(`${url}${encodeURIComponent(version)}/allfiles?fileinfo=1`, options)
-    return files.flatMap(([sha1, file]) => {
+    const packages = files.flatMap(([sha1, file]) => {
       const deb = debNameOf(file.name)
       if (deb?.arch !== architecture || !wanted(deb.name)) return []
       const { name, version } = deb
       const path = `${file.archive_name}/${file.first_seen}${file.path}/${file.name}`
       return [{ name, version, url: fileBelow(`${base}/archive`, path), size: file.size, sha1 }]
     })
+    if (packages.length > 0) having++
+    return packages
   })
   return found.flat()
 }

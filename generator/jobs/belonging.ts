@@ -4,7 +4,7 @@
  */
 import { accessOf, basesOf, indexTargetsOf } from '../indexes/discover.ts'
 import type { Mirror } from '../sources/mirror.ts'
-import { keyringsOf, type RepositoryAccess, type Source } from '../sources/source.ts'
+import { keyringsOf, PACKAGE_ROLES, type RepositoryAccess, type Source } from '../sources/source.ts'
 import type { Job } from './job.ts'
 
 /** Whether a URL is below a repository of a source. Repositories that only a mirror has need `mirror`. */
@@ -12,8 +12,8 @@ export function belongsTo(source: Source, url: string, mirror?: Mirror, version?
   const wanted = URL.parse(url)
   if (!wanted) return false
   const isBelow = (base: string) => wanted.href.startsWith(`${base.replace(/\/+$/, '')}/`)
-  const targets = indexTargetsOf(source, version === undefined ? {} : { version }, true)
-  return targets.some((target) => {
+  const filter = version === undefined ? {} : { version }
+  return indexTargetsOf(source, filter, PACKAGE_ROLES).some((target) => {
     const isList = 'list' in target.repository && target.repository.list
     return basesOf(target, mirror ?? noMirror).some((text) => {
       const base = URL.parse(text)
@@ -38,14 +38,14 @@ export function accessTo(source: Source | undefined, url: string): RepositoryAcc
  * nobody.
  */
 export function believed(job: Job, sources: readonly Source[], mirror: Mirror): Job {
-  const { fallback } = job
+  const { fallbacks } = job
   return {
     ...believedAlone(job, sources, mirror),
-    ...(fallback && { fallback: believedAlone(fallback, sources, mirror) }),
+    ...(fallbacks && { fallbacks: fallbacks.map((one) => believedAlone(one, sources, mirror)) }),
   }
 }
 
-function believedAlone<J extends Omit<Job, 'fallback'>>(
+function believedAlone<J extends Omit<Job, 'fallbacks'>>(
   { keys = [], ...job }: J,
   sources: readonly Source[],
   mirror: Mirror,

@@ -44,13 +44,16 @@ export function needsOf(vmlinux: number, output: number): Amount {
   return { memory: Math.round(memory), disk: vmlinux + output }
 }
 
-/** Estimates a job's needs from the sizes of its package and of its fallback's package. */
-export function estimateOf({ format, package: from, fallback }: Job, output: number): Amount {
+/** Estimates a job's needs from the sizes of its package and of its fallbacks' packages. */
+export function estimateOf({ format, package: from, fallbacks }: Job, output: number): Amount {
   const ratio = format === 'vmlinux' ? 1 : MAX_COMPRESSION_RATIO
   const { size = USUAL_VMLINUX } = from
-  const { memory, disk } = needsOf(Math.min(size * ratio, USUAL_VMLINUX), output)
-  const other = fallback ? estimateOf(fallback, output) : NOTHING
-  return { memory: Math.max(memory, other.memory), disk: Math.max(disk, other.disk) }
+  const own = needsOf(Math.min(size * ratio, USUAL_VMLINUX), output)
+  const all = [own, ...(fallbacks ?? []).map((fallback) => estimateOf(fallback, output))]
+  return {
+    memory: Math.max(...all.map(({ memory }) => memory)),
+    disk: Math.max(...all.map(({ disk }) => disk)),
+  }
 }
 
 /** The memory of a job whose pahole uses `pahole` bytes. */

@@ -17,6 +17,7 @@ import {
 } from '../../bpf/index.ts'
 import type { BtfInfo, KernelName, ModuleInfo } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
+import type { Job } from './job.ts'
 
 /** The size of task_struct in bytes: no kernel has had a smaller or larger one. */
 const TASK_STRUCT = { min: 512, max: 64 * 1024 }
@@ -34,21 +35,21 @@ const MAX_AMBIGUOUS = 16
 const MIN_COVERAGE = 0.5
 
 /**
- * Decides where the BTF of an image comes from: its own BTF if that is wanted or there is no DWARF, otherwise pahole.
- * Errors: `no_btf`, `no_dwarf`.
+ * Decides where the BTF of an image comes from: its own if it has any, otherwise pahole; `from` allows only one of
+ * them. Errors: `no_dwarf`; `no_btf` if there is neither, but only the kernel's own was to be expected.
  */
 export function originOf(
   { ownBtf, hasDwarf }: Vmlinux,
-  wanted: 'pahole' | 'embedded',
+  { from, role = 'debug' }: Pick<Job, 'from' | 'role'> = {},
 ): 'pahole' | 'embedded' {
-  if (ownBtf && (wanted === 'embedded' || !hasDwarf)) return 'embedded'
-  if (hasDwarf) return 'pahole'
-  if (wanted === 'embedded')
-    throw new GeneratorError(
-      'no_btf',
-      'vmlinux has no .BTF: the kernel was built without CONFIG_DEBUG_INFO_BTF',
-    )
-  throw new GeneratorError('no_dwarf', 'vmlinux has no .debug_info')
+  if (ownBtf && from !== 'debug') return 'embedded'
+  if (hasDwarf && from !== 'embedded') return 'pahole'
+  if (role === 'debug' && from !== 'embedded')
+    throw new GeneratorError('no_dwarf', 'vmlinux has no .debug_info')
+  throw new GeneratorError(
+    'no_btf',
+    'vmlinux has no .BTF: the kernel was built without CONFIG_DEBUG_INFO_BTF',
+  )
 }
 
 /** Checks that an image is of a kernel, as far as its name is known. Errors: `kernel_mismatch`. */

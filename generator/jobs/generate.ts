@@ -8,7 +8,15 @@ import {
   type PackageSearch,
   type PackageSearchOptions,
 } from '../indexes/available.ts'
-import { type Job, type JobOptions, jobIdOf, jobOf, jobOfFile, jobOptionsOf } from './job.ts'
+import {
+  type Job,
+  type JobOptions,
+  jobIdOf,
+  jobOf,
+  jobOfFile,
+  jobOptionsOf,
+  rolesFor,
+} from './job.ts'
 import { openQueue } from './open-queue.ts'
 import { findPahole } from './pahole.ts'
 import { type Plan, plan } from './plan.ts'
@@ -16,7 +24,7 @@ import { publishCatalog, publishTree } from './publish.ts'
 import type { JobResult, QueueOptions } from './queue.ts'
 
 export interface GenerateOptions
-  extends PackageSearchOptions,
+  extends Omit<PackageSearchOptions, 'roles' | 'newest'>,
     Omit<QueueOptions, 'tool'>,
     JobOptions {
   /** consider only that many of the matching packages: the newest */
@@ -47,6 +55,8 @@ export interface Summary {
   left: number
   /** left to workers */
   queued: number
+  /** bytes of packages that were read, also in vain */
+  read: number
 }
 
 /** Tells whether nothing failed and nothing was left. */
@@ -60,14 +70,18 @@ export const isClean = ({ failed, sourcesFailed, left }: Summary): boolean =>
 export async function planRun(options: GenerateOptions): Promise<RunPlan> {
   const { store, onEvent, limit } = options
   const tool = await findPahole(options.signal)
-  const newest = limit !== undefined && { newest: limit }
-  const { packages, ...rest } = await findPackages({ ...options, ...newest })
+  const { packages, ...rest } = await findPackages({
+    ...options,
+    roles: rolesFor(options),
+    ...(limit !== undefined && { newest: limit }),
+  })
   const planned = await plan(packages, {
     store,
     fingerprint: tool.fingerprint,
     earlyStop: options.earlyStop ?? false,
     modules: options.modules ?? [],
     inlinedCalls: options.inlinedCalls ?? false,
+    ...(options.from && { from: options.from }),
     ...(limit !== undefined && { limit }),
   })
   onEvent?.({ event: 'planned', ...planned, jobs: planned.jobs.length })
@@ -142,8 +156,10 @@ function summarize(
     sourcesFailed,
     left: 0,
     queued: 0,
+    read: 0,
   }
   for (const outcome of outcomes) {
+    if ('read' in outcome) summary.read += outcome.read
     if (outcome.state === 'failed') {
       const { code } = outcome.failure
       summary.failed[code] = (summary.failed[code] ?? 0) + 1

@@ -7,7 +7,7 @@ import Type from 'typebox'
 import { canonicalArch, type KernelName, sha256Of } from '../../storage/index.ts'
 import { debNameOf, rpmNameOf } from '../sources/file-name.ts'
 import { namingOf, type PackageName } from '../sources/naming.ts'
-import { Checksum, type KernelPackage, Trust } from '../sources/source.ts'
+import { Checksum, type KernelPackage, PackageRole, Trust } from '../sources/source.ts'
 import { SOURCES } from '../sources/sources.ts'
 
 /** A job from a queue is untrusted input: each of its parts has a bound. */
@@ -18,8 +18,11 @@ const Path = Type.String({ minLength: 1, maxLength: 1024 })
 const JobOptions = {
   /** end the download when vmlinux is complete: the digest is not verified, and the record says `prefix` */
   earlyStop: Type.Optional(Type.Boolean()),
-  /** use the kernel's own BTF if it has any */
-  embedded: Type.Optional(Type.Boolean()),
+  /**
+   * `embedded`: only BTF that the kernel carries itself; `debug`: only pahole's, from debug info (default: the kernel's
+   * own where there is any, otherwise pahole's)
+   */
+  from: Type.Optional(Type.Union([Type.Literal('embedded'), Type.Literal('debug')])),
   /** record the functions of which some calls are inlined */
   inlinedCalls: Type.Optional(Type.Boolean()),
   /** names of modules whose BTF is wanted; `*` for all */
@@ -55,6 +58,11 @@ const Single = {
   keys: Type.Optional(Type.Array(Path, { maxItems: 16 })),
   /** globs of the paths at which the package may have vmlinux */
   vmlinux: Type.Array(Path, { maxItems: 16 }),
+  /**
+   * what the package has of its kernel, if that is known; the vmlinux of `headers` has BTF only, and files beside it the
+   * kernel's version
+   */
+  role: Type.Optional(PackageRole),
   ...JobOptions,
 }
 const STRICT = { additionalProperties: false }
@@ -62,8 +70,8 @@ const STRICT = { additionalProperties: false }
 export const Job = Type.Object(
   {
     ...Single,
-    /** the package that is tried if this one is lost, such as an image whose kernel has no BTF */
-    fallback: Type.Optional(Type.Object(Single, STRICT)),
+    /** the packages that are tried in turn if this one is lost, such as an image whose kernel has no BTF */
+    fallbacks: Type.Optional(Type.Array(Type.Object(Single, STRICT), { maxItems: 4 })),
   },
   STRICT,
 )
@@ -77,6 +85,13 @@ export const jobOptionsOf = (options: JobOptions): JobOptions =>
   Object.fromEntries(
     OPTION_NAMES.flatMap((name) => (options[name] === undefined ? [] : [[name, options[name]]])),
   )
+
+/** What the packages that can serve a job's options have of their kernels. Headers have no modules. */
+export function rolesFor({ from, modules = [] }: JobOptions): PackageRole[] {
+  if (from === 'debug') return ['debug']
+  const own: PackageRole[] = modules.length > 0 ? ['image'] : ['headers', 'image']
+  return from === 'embedded' ? own : [...own, 'debug']
+}
 
 /**
  * The id of a job, 32 hex digits. It is the same for the same package, kernel, options and tool, whatever the mirror.
@@ -92,11 +107,11 @@ export function jobIdOf(job: Job, fingerprint: string): string {
 
 /** The job for a package of a source. */
 export function jobOf(from: KernelPackage, options: JobOptions = {}): Job {
-  const { fallback } = from
-  return { ...singleOf(from, options), ...(fallback && { fallback: singleOf(fallback, options) }) }
+  const fallbacks = from.fallbacks?.map((fallback) => singleOf(fallback, options))
+  return { ...singleOf(from, options), ...(fallbacks && { fallbacks }) }
 }
 
-function singleOf(from: KernelPackage, options: JobOptions): Omit<Job, 'fallback'> {
+function singleOf(from: KernelPackage, options: JobOptions): Omit<Job, 'fallbacks'> {
   const { kernel, name, version, url, size, checksum, trust, source, format, keys, vmlinux } = from
   return {
     kernel,
@@ -113,16 +128,18 @@ function singleOf(from: KernelPackage, options: JobOptions): Omit<Job, 'fallback
     format,
     ...(keys && { keys: [...keys] }),
     vmlinux: [...vmlinux],
+    role: from.role,
     ...options,
   }
 }
 
 const CUSTOM = SOURCES.get('custom')!
 const naming = namingOf([...CUSTOM.packages, ...CUSTOM.images!])
+const namingOfHeaders = namingOf(CUSTOM.headers!)
+const globsOf = (paths: readonly string[]) => paths.map((path) => path.replaceAll('{release}', '*'))
 /** Globs of the paths at which packages have vmlinux or vmlinuz. */
-const PATHS = [...CUSTOM.vmlinux, ...CUSTOM.vmlinuz!].map((path) =>
-  path.replaceAll('{release}', '*'),
-)
+const PATHS = globsOf([...CUSTOM.vmlinux, ...CUSTOM.vmlinuz!])
+const PATHS_IN_HEADERS = globsOf(CUSTOM.headersVmlinux!)
 
 /**
  * The job for a file or URL: a .deb, .ddeb or .rpm, or otherwise a bare vmlinux, compressed or not. Parts of the name
@@ -135,6 +152,7 @@ export function jobOfFile(url: string, kernel: Partial<KernelName>, options: Job
   const named = rpm ?? debNameOf(file)
   const version = rpm ? `${rpm.version}-${rpm.revision}` : (named?.version ?? '')
   const { arch } = kernel
+  const isHeaders = named !== undefined && namingOfHeaders(named) !== undefined
   return {
     kernel: {
       distro: CUSTOM.distro,
@@ -146,13 +164,15 @@ export function jobOfFile(url: string, kernel: Partial<KernelName>, options: Job
     package: { name: named?.name ?? file, version, url },
     trust: 'none',
     format: /\.d?deb$/.test(file) ? 'deb' : /\.rpm$/.test(file) ? 'rpm' : 'vmlinux',
-    vmlinux: [...PATHS],
+    vmlinux: isHeaders ? PATHS_IN_HEADERS : PATHS,
+    ...(isHeaders && { role: 'headers' }),
     ...options,
   }
 }
 
 function guessOf(named: PackageName & { arch: string }): NonNullable<Job['guess']> {
-  const { release, machine = canonicalArch(named.arch) } = naming(named) ?? {}
+  const found = naming(named) ?? namingOfHeaders(named)
+  const { release, machine = canonicalArch(named.arch) } = found ?? {}
   return { arch: machine, ...(release && { release }) }
 }
 

@@ -26,7 +26,7 @@ import {
   type PackageSearchOptions,
 } from '../indexes/available.ts'
 import type { KernelPackage } from '../sources/source.ts'
-import { type JobOptions, jobOf, jobOptionsOf } from './job.ts'
+import { type JobOptions, jobOf, jobOptionsOf, rolesFor } from './job.ts'
 import { openQueue } from './open-queue.ts'
 import { findPahole } from './pahole.ts'
 import { knownRecord, plan } from './plan.ts'
@@ -38,7 +38,7 @@ const CACHE_TTL = 10 * 60 * 1000
 const CACHE_SIZE = 1000
 
 export interface OnDemandOptions
-  extends Omit<PackageSearchOptions, 'filter' | 'drain' | 'onEvent'>,
+  extends Omit<PackageSearchOptions, 'filter' | 'roles' | 'drain' | 'onEvent'>,
     Omit<QueueOptions, 'tool' | 'drain'>,
     JobOptions {
   /** minisign secret key: signs the snapshot of the catalog */
@@ -241,7 +241,7 @@ export class OnDemandGenerator {
     const key = JSON.stringify(Object.values(filter))
     const cached = this.#searches.get(key)
     if (cached) return cached
-    const search = findPackages({ ...this.#options, filter })
+    const search = findPackages({ ...this.#options, filter, roles: rolesFor(this.#options) })
     this.#searches.set(key, search)
     search.then(
       ({ failures }) => {
@@ -255,7 +255,7 @@ export class OnDemandGenerator {
 
   /** Runs the jobs that are due, and decides by the store's records whether the kernel has BTF now. */
   async #runJobs(flight: GenerationFlight, packages: readonly KernelPackage[]): Promise<void> {
-    const { store, earlyStop = false, modules = [], inlinedCalls = false } = this.#options
+    const { store, earlyStop = false, modules = [], inlinedCalls = false, from } = this.#options
     const { generation } = flight
     const { jobs } = await plan(packages, {
       store,
@@ -263,6 +263,7 @@ export class OnDemandGenerator {
       earlyStop,
       modules,
       inlinedCalls,
+      ...(from && { from }),
     })
     generation.state = 'working'
     generation.packages = jobs.map(({ name, version, size }) => {
@@ -324,7 +325,7 @@ function notify(flight: GenerationFlight): void {
 function changeOf(event: JobEvent): Partial<PackageState> {
   switch (event.event) {
     case 'started':
-      return { state: 'working' }
+      return { name: event.package, size: event.size, state: 'working', read: 0 }
     case 'stage':
       return { stage: event.stage }
     case 'progress':

@@ -10,9 +10,7 @@ import {
   type BtfInfo,
   type BuildRecord,
   buildOf,
-  FAILURE_CODES,
   type Failure,
-  type FailureCode,
   type ModuleInfo,
   putBlob,
   putRecord,
@@ -24,9 +22,10 @@ import {
 } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import type { Instead, OnJobEvent, Stage } from '../event.ts'
-import { codeOf, failureOf, messageOf } from '../failure.ts'
+import { codeOf, failureOf, isLost, messageOf } from '../failure.ts'
 import type { DownloadRetryOptions } from '../packages/download.ts'
 import { type Fetched, fetchVmlinux, type PackageReceipt } from '../packages/fetch.ts'
+import { VersionFiles } from '../packages/kernel-version.ts'
 import { ALL_MODULES, type ModuleFile, ModuleSet, moduleName } from '../packages/module.ts'
 import { atMost, type SizeLimit, UNPACK_LIMITS } from '../packages/unpack.ts'
 import { readFunctionsOf, readVmlinux } from '../packages/vmlinux.ts'
@@ -58,10 +57,13 @@ export interface PipelineOptions {
 /** The tool of BTF that a kernel carries itself: the kernel's own build made it. */
 const NO_TOOL: Tool = { name: 'none', version: '', options: [], fingerprint: 'embedded' }
 
-/** The result of a job. `stored` is false if the failure could not be recorded either. */
+/**
+ * The result of a job. `read`: bytes read of all packages that were tried. `stored` is false if the failure could not be
+ * recorded either.
+ */
 export type JobOutcome =
-  | { state: 'published'; record: BuildRecord }
-  | { state: 'failed'; failure: Failure; stored: boolean }
+  | { state: 'published'; record: BuildRecord; read: number }
+  | { state: 'failed'; failure: Failure; stored: boolean; read: number }
 
 /** A job that ended because other jobs hold the memory or the disk space that it needs. Nothing is stored. */
 export interface DeferredJob {
@@ -78,6 +80,10 @@ interface JobRun {
   limits: PaholeLimits
   /** the modules to look for; undefined if none are wanted */
   modules: ModuleSet | undefined
+  /** the kernel's version, if the package has kernel headers */
+  versionFiles?: VersionFiles
+  /** bytes of the package that have been read so far */
+  read: number
   /** bytes that have been unpacked so far */
   unpacked: { vmlinux: number; modules: number }
   /** ends all steps of this run */
@@ -88,41 +94,53 @@ interface JobRun {
   denial: Denial | undefined
 }
 
+/** What a job did before its fallback was started. */
+interface Earlier {
+  instead?: Instead
+  /** bytes of packages that were read */
+  read: number
+  seconds: number
+}
+
 /**
- * Runs one job to its end with what it leased; if its package is lost, runs the job's fallback. Rejects only with the
+ * Runs one job to its end with what it leased; if its package is lost, with its next fallback. Rejects only with the
  * reason of `signal`: then nothing is stored, and no file is left.
  */
 export async function runJob(
   job: Job,
   lease: Lease,
   options: PipelineOptions,
-  instead?: Instead,
+  { instead, ...earlier }: Earlier = { read: 0, seconds: 0 },
 ): Promise<JobOutcome | DeferredJob> {
   const { onEvent = () => {}, signal } = options
   const started = performance.now()
-  const seconds = () => (performance.now() - started) / 1000
+  const seconds = () => earlier.seconds + (performance.now() - started) / 1000
   const kernel = nameOf(job)
   const { name, size } = job.package
   onEvent({ event: 'started', kernel, package: name, size, ...(instead && { instead }) })
   const run = newRun(job, lease, options)
   try {
-    const { record, read } = await withScratch(options.scratch, async (directory) => {
+    const record = await withScratch(options.scratch, async (directory) => {
       const made = await make(run, directory)
       emitStage(run, 'publish')
-      return { record: await publish(job, made, options), read: made.read }
+      return await publish(job, made, options)
     })
+    const read = earlier.read + run.read
     onEvent({ event: 'published', kernel: record.kernel, record, read, seconds: seconds() })
-    return { state: 'published', record }
+    return { state: 'published', record, read }
   } catch (error) {
     signal?.throwIfAborted()
     const { denial } = run
     if (denial?.want) return { state: 'deferred', want: denial.want }
     const { code } = codeOf(error)
-    if (job.fallback && !denial && isLost(code)) {
-      const message = messageOf(error)
-      return await runJob(job.fallback, lease, options, { package: name, code, message })
+    const read = earlier.read + run.read
+    const [next, ...fallbacks] = job.fallbacks ?? []
+    if (next && !denial && isLost(code)) {
+      const instead = { package: name, code, message: messageOf(error) }
+      const tried = { instead, read, seconds: seconds() }
+      return await runJob({ ...next, fallbacks }, lease, options, tried)
     }
-    const outcome = await recordFailure(job, denial?.error ?? error, options)
+    const outcome = { ...(await recordFailure(job, denial?.error ?? error, options)), read }
     onEvent({ event: 'failed', kernel, failure: outcome.failure, seconds: seconds() })
     return outcome
   }
@@ -136,6 +154,7 @@ function newRun(job: Job, lease: Lease, options: PipelineOptions): JobRun {
     options,
     limits: options.pahole ?? PAHOLE_LIMITS,
     modules: job.modules && new ModuleSet(job.modules, job.kernel.release),
+    read: 0,
     unpacked: { vmlinux: 0, modules: 0 },
     stop,
     signal: AbortSignal.any([stop.signal, ...(options.signal ? [options.signal] : [])]),
@@ -146,10 +165,6 @@ function newRun(job: Job, lease: Lease, options: PipelineOptions): JobRun {
 function emitStage({ job, options }: JobRun, stage: Stage): void {
   options.onEvent?.({ event: 'stage', kernel: nameOf(job), stage })
 }
-
-/** Tells whether a retry would fail in the same way, or the package is no longer where the index lists it. */
-const isLost = (code: FailureCode): boolean =>
-  FAILURE_CODES[code] === 'never' || code === 'not_found_upstream'
 
 /** The BTF of a kernel and of its modules, checked but not stored. */
 interface Encoded {
@@ -171,6 +186,7 @@ interface Made extends PackageReceipt, Encoded {}
 
 /** Fetches a job's package, and encodes the BTF as soon as vmlinux is unpacked. */
 async function make(run: JobRun, directory: string): Promise<Made> {
+  if (run.job.role === 'headers') run.versionFiles = new VersionFiles(directory, run.job.vmlinux)
   emitStage(run, 'unpack')
   const fetched = await startFetch(run, directory)
   const encoding = encode(run, directory, fetched)
@@ -196,19 +212,28 @@ function startFetch(run: JobRun, directory: string): Promise<Fetched> {
   const moduleLimit = atMost(UNPACK_LIMITS.unpacked, 'the modules')
   const modules = set && { set, directory, room: diskLimit(run, 'modules', moduleLimit) }
   const room = diskLimit(run, 'vmlinux', atMost(UNPACK_LIMITS.vmlinux))
-  const target = { vmlinux: imageIn(directory), room, ...(modules && { modules }) }
+  const { versionFiles } = run
+  const target = {
+    vmlinux: imageIn(directory),
+    room,
+    ...(modules && { modules }),
+    ...(versionFiles && { versionFiles }),
+  }
   const [kernel, { size }] = [nameOf(job), job.package]
   return fetchVmlinux(job, target, {
     earlyStop: job.earlyStop ?? false,
     signal,
     ...(retry && { retry }),
     ...(access && { access }),
-    onProgress: (read) => onEvent?.({ event: 'progress', kernel, read, size }),
+    onProgress: (read) => {
+      run.read = read
+      onEvent?.({ event: 'progress', kernel, read, size })
+    },
   })
 }
 
 async function encode(run: JobRun, directory: string, fetched: Fetched): Promise<Encoded> {
-  await fetched.vmlinux
+  await (run.versionFiles ? fetched.modules : fetched.vmlinux)
   const kernel = await encodeKernel(run, directory)
   if (!run.modules) return kernel
   const files = await fetched.modules
@@ -221,9 +246,9 @@ async function encode(run: JobRun, directory: string, fetched: Fetched): Promise
 async function encodeKernel(run: JobRun, directory: string): Promise<Encoded> {
   const { job, limits, options, unpacked } = run
   const image = imageIn(directory)
-  const vmlinux = await readVmlinux(image)
+  const vmlinux = { ...(await readVmlinux(image)), ...(await run.versionFiles?.read()) }
   checkVmlinux(vmlinux, job.kernel)
-  const origin = originOf(vmlinux, job.embedded ? 'embedded' : 'pahole')
+  const origin = originOf(vmlinux, job)
   let raw: Uint8Array
   if (origin === 'pahole') {
     emitStage(run, 'pahole')
@@ -266,7 +291,7 @@ async function encodeWantedModules(
   { missing }: ModuleSet,
   files: readonly ModuleFile[],
 ): Promise<Modules> {
-  if (run.job.fallback && missing.length > 0) throw noModule(missing)
+  if ((run.job.fallbacks?.length ?? 0) > 0 && missing.length > 0) throw noModule(missing)
   emitStage(run, 'modules')
   const modules = await encodeModules(files, {
     tool: run.options.tool,
@@ -441,8 +466,8 @@ export async function recordFailure(
   { store, tool }: Pick<PipelineOptions, 'store' | 'tool'>,
 ): Promise<JobOutcome & { state: 'failed' }> {
   const record = draft(job, tool)
-  // for `judge`: the kernel's image was tried, not only the package with debug info
-  if (job.embedded) record.origin = 'embedded'
+  // for `judge`: the packages with the kernel's own BTF were tried, not only the one with debug info
+  if (job.from !== 'debug') record.origin = 'embedded'
   // a record is named after its version, build-id or BTF, and this one may have none of them
   if (record.package.version === '') record.package.version = 'unknown'
   const reading = readPrevious(store, record)
@@ -453,9 +478,9 @@ export async function recordFailure(
     const kept = previous?.btf ? { ...previous, updatedAt: record.updatedAt } : record
     if (kept.tool.fingerprint !== tool.fingerprint) failure.fingerprint = tool.fingerprint
     await putRecord(store, { ...kept, failure })
-    return { state: 'failed', failure, stored: true }
+    return { state: 'failed', failure, stored: true, read: 0 }
   } catch {
-    return { state: 'failed', failure, stored: false }
+    return { state: 'failed', failure, stored: false, read: 0 }
   }
 }
 

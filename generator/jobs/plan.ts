@@ -7,8 +7,10 @@ import {
   type Store,
   StoreError,
 } from '../../storage/index.ts'
+import { isLost } from '../failure.ts'
 import { ALL_MODULES, moduleName } from '../packages/module.ts'
 import type { KernelPackage } from '../sources/source.ts'
+import type { JobOptions } from './job.ts'
 
 export interface Plan {
   jobs: KernelPackage[]
@@ -27,6 +29,8 @@ export interface PlanOptions {
   modules?: readonly string[]
   /** the functions of which some calls are inlined are wanted */
   inlinedCalls?: boolean
+  /** make BTF in this way only, even if the store has it made in the other */
+  from?: JobOptions['from']
   /** consider only that many packages: the newest */
   limit?: number
   now?: Date
@@ -54,8 +58,8 @@ export async function plan(
 }
 
 /** The part of a package on which the verdict depends. */
-export type Candidate = Pick<KernelPackage, 'name' | 'checksum' | 'image'> & {
-  fallback?: Candidate
+export type Candidate = Pick<KernelPackage, 'name' | 'checksum'> & {
+  fallbacks?: readonly Candidate[]
 }
 
 /** Decides by a package's record whether a job is due, and otherwise why not. */
@@ -64,14 +68,14 @@ export function judge(
   candidate: Candidate,
   options: Omit<PlanOptions, 'store' | 'limit'>,
 ): 'due' | 'skipped' | 'postponed' {
-  const { fingerprint, earlyStop, modules = [], inlinedCalls = false, now = new Date() } = options
+  const { fingerprint, earlyStop, modules = [], inlinedCalls = false } = options
+  const { from, now = new Date() } = options
   if (!record) return 'due'
   const { failure, btf, tool, origin } = record
   // no pahole can improve the kernel's own BTF
   const isCurrent = tool.fingerprint === fingerprint || origin === 'embedded'
   if (failure && attemptsOf(record, fingerprint) > 0) {
-    // the image was not tried when the package failed
-    if (candidate.image && origin !== 'embedded') return 'due'
+    if (hasUntried(record, candidate, from)) return 'due'
     if (failure.retryAt === null) return 'postponed'
     // a failure in the future was recorded by a wrong clock, so its time of retry is wrong, too
     const isClockWrong = Date.parse(failure.at) > now.getTime()
@@ -79,6 +83,8 @@ export function judge(
   }
   if (!btf || !isCurrent || !hasModules(record, modules)) return 'due'
   if (inlinedCalls && !hasInlined(record)) return 'due'
+  if (from === 'debug' && origin === 'embedded') return 'due'
+  if (from === 'embedded' && origin === 'pahole' && record.embedded) return 'due'
   // a package that was read in part can be read in whole now, and its digest verified
   if (record.package.authenticated === 'prefix') return earlyStop ? 'skipped' : 'due'
   return isPackage(record, candidate) ? 'skipped' : 'due'
@@ -95,11 +101,29 @@ function hasInlined({ symbols, inlinedFailure, origin }: BuildRecord): boolean {
   return symbols?.inlined !== undefined || inlinedFailure !== undefined || origin === 'embedded'
 }
 
-/** Tells whether a record was made from this package, from its fallback, or from the kernel's image instead. */
-function isPackage({ origin, package: { name, sha256 } }: BuildRecord, of: Candidate): boolean {
-  const known = [of, ...(of.fallback ? [of.fallback] : [])].find((one) => one.name === name)
-  if (!known) return origin === 'embedded'
-  const { checksum } = known
+/** The candidate and its fallbacks, in the order in which they are tried. */
+const chainOf = (candidate: Candidate): readonly Candidate[] => [
+  candidate,
+  ...(candidate.fallbacks ?? []),
+]
+
+/** Tells whether a package of the chain was not tried yet when the record's job failed. */
+function hasUntried(
+  { failure, btf, origin, package: { name } }: BuildRecord,
+  candidate: Candidate,
+  from: PlanOptions['from'],
+): boolean {
+  // with `--from debug` all packages but the last were left out
+  if (!btf && origin === 'pahole' && from !== 'debug' && candidate.name !== name) return true
+  // the record of a failed job has the last package that was tried
+  const chain = chainOf(candidate)
+  const at = chain.findIndex((one) => one.name === name)
+  return at >= 0 && at < chain.length - 1 && isLost(failure!.code)
+}
+
+/** Tells whether a record was made from one of the packages, or from another package of the same build. */
+function isPackage({ package: { name, sha256 } }: BuildRecord, candidate: Candidate): boolean {
+  const checksum = chainOf(candidate).find((one) => one.name === name)?.checksum
   return checksum?.algorithm !== 'sha256' || checksum.hex === sha256
 }
 

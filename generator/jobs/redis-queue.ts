@@ -179,9 +179,9 @@ class RedisQueue implements Queue {
     if (!isReceipt(value))
       return await this.#fail(task, queueError('a worker reported an invalid result'))
     if (value.state === 'failed') {
-      const { failure, stored, seconds } = value
+      const { failure, stored, read, seconds } = value
       this.#emit(task, { event: 'failed', kernel: nameOf(task.job), failure, seconds })
-      return this.#settle(task, { state: 'failed', failure, stored })
+      return this.#settle(task, { state: 'failed', failure, stored, read })
     }
     const { key, read, seconds } = value
     const record = await this.#recordOf(task.job, key)
@@ -190,7 +190,7 @@ class RedisQueue implements Queue {
       return await this.#fail(task, queueError(message))
     }
     this.#emit(task, { event: 'published', kernel: record.kernel, record, read, seconds })
-    this.#settle(task, { state: 'published', record })
+    this.#settle(task, { state: 'published', record, read })
   }
 
   /** Reads the record at a key; undefined if there is none, or it is not the job's. */
@@ -199,7 +199,7 @@ class RedisQueue implements Queue {
     const record = await knownRecord(this.#options.store, key)
     if (!record?.btf) return undefined
     const known = Object.entries(job.kernel) as [keyof typeof job.kernel, string][]
-    const names = [job.package.name, job.fallback?.package.name]
+    const names = [job, ...(job.fallbacks ?? [])].map((one) => one.package.name)
     const isOfJob =
       names.includes(record.package.name) &&
       known.every(([part, value]) => record.kernel[part] === value)

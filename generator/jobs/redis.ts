@@ -55,7 +55,7 @@ const JobReceipt = Type.Union([
     state: Type.Literal('published'),
     /** key of the record in the store */
     key: Type.String(),
-    /** bytes of the package that were read; 0 if the store had the record */
+    /** bytes of packages that were read; 0 if the store had the record */
     read: Type.Integer({ minimum: 0 }),
     seconds: Type.Number({ minimum: 0 }),
   }),
@@ -63,6 +63,7 @@ const JobReceipt = Type.Union([
     state: Type.Literal('failed'),
     failure: Failure,
     stored: Type.Boolean(),
+    read: Type.Integer({ minimum: 0 }),
     seconds: Type.Number({ minimum: 0 }),
   }),
 ])
@@ -90,13 +91,13 @@ export function checkJob(value: unknown, id: string | undefined, fingerprint: st
 }
 
 /** Checks that any machine can run a job, and not only this one. Errors: `queue_failed`. */
-export function checkRemote({ package: { url }, fallback }: Job): void {
+export function checkRemote({ package: { url }, fallbacks = [] }: Job): void {
   if (!/^https?:\/\//.test(url))
     throw new GeneratorError(
       'queue_failed',
       `workers need an http or https URL, not ${showable(url)}`,
     )
-  if (fallback) checkRemote(fallback)
+  for (const fallback of fallbacks) checkRemote(fallback)
 }
 
 export interface Connection {

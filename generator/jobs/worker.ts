@@ -159,12 +159,14 @@ class JobHandler {
 
   /** The receipt of a job whose record exists: an earlier worker was lost before it could report the result. */
   async #known(job: Job): Promise<JobReceipt | undefined> {
-    const { kernel, package: from, earlyStop = false, modules = [], inlinedCalls = false } = job
+    const { kernel, package: built, earlyStop = false, modules = [], inlinedCalls = false } = job
+    const { from } = job
     const { arch, release } = kernel
-    if (arch === undefined || release === undefined || from.version === '') return undefined
-    const key = recordKey({ ...kernel, arch, release }, from.version)
+    if (arch === undefined || release === undefined || built.version === '') return undefined
+    const key = recordKey({ ...kernel, arch, release }, built.version)
     const record = await knownRecord(this.#options.store, key)
-    const wanted = { fingerprint: this.#tool.fingerprint, earlyStop, modules, inlinedCalls }
+    const { fingerprint } = this.#tool
+    const wanted = { fingerprint, earlyStop, modules, inlinedCalls, ...(from && { from }) }
     const verdict = judge(record, candidateOf(job), wanted)
     if (verdict !== 'skipped') return undefined
     return { state: 'published', key, read: 0, seconds: 0 }
@@ -175,9 +177,7 @@ class JobHandler {
     const started = performance.now()
     const id = jobIdOf(job, this.#tool.fingerprint)
     const report = reporter(queued)
-    let read = 0
     const running = this.#local.run(job, (event) => {
-      if (event.event === 'published') read = event.read
       onEvent?.({ ...event, job: id })
       report(event)
     })
@@ -190,14 +190,14 @@ class JobHandler {
       case 'published': {
         this.done.published++
         this.#catalogIsStale = true
-        const { record } = result
+        const { record, read } = result
         return { state: 'published', key: recordKey(record.kernel, buildOf(record)), read, seconds }
       }
       case 'failed': {
         this.done.failed++
         this.#catalogIsStale = true
-        const { failure, stored } = result
-        return { state: 'failed', failure, stored, seconds }
+        const { failure, stored, read } = result
+        return { state: 'failed', failure, stored, read, seconds }
       }
       default:
         this.done.left++
@@ -208,9 +208,12 @@ class JobHandler {
 }
 
 /** The package from which a job was planned. */
-function candidateOf({ package: { name }, checksum, fallback }: Job): Candidate {
-  const other = fallback && candidateOf(fallback)
-  return { name, ...(checksum && { checksum }), ...(other && { fallback: other }) }
+function candidateOf({ package: { name }, checksum, fallbacks }: Job): Candidate {
+  return {
+    name,
+    ...(checksum && { checksum }),
+    ...(fallbacks && { fallbacks: fallbacks.map(candidateOf) }),
+  }
 }
 
 /** Reports a job's events to those who wait for it, progress at most once per interval. */

@@ -27,6 +27,8 @@ export interface DownloadOptions {
   retry?: DownloadRetryOptions
   /** client certificate, credentials and tokens of the repository; credentials are sent over TLS only */
   access?: RepositoryAccess
+  /** called while a small file is read, with its URL, the bytes so far, and all bytes if the server says so */
+  onRead?: (url: string, bytes: number, size: number | undefined) => void
 }
 
 /** How long a download waits, in milliseconds, and how often it is retried. */
@@ -70,7 +72,7 @@ export async function downloadAll(
   limit: number,
   options: DownloadOptions = {},
 ): Promise<Buffer> {
-  return await readAll(url, await download(url, options), limit)
+  return await readAll(url, await download(url, options), limit, options)
 }
 
 /** Validators of a response (RFC 9110, 8.8): they tell whether the file has changed. */
@@ -97,10 +99,16 @@ export async function downloadUnless(
     response.body.resume() // It is empty; at its end the connection is free.
     return undefined
   }
-  return { bytes: await readAll(url, response, limit), validators: response.validators }
+  const bytes = await readAll(url, response, limit, options)
+  return { bytes, validators: response.validators }
 }
 
-async function readAll(url: string, { body }: Download, limit: number): Promise<Buffer> {
+async function readAll(
+  url: string,
+  { body, size: announced }: Download,
+  limit: number,
+  { onRead }: DownloadOptions,
+): Promise<Buffer> {
   const chunks: Buffer[] = []
   let size = 0
   for await (const chunk of body as AsyncIterable<Buffer>) {
@@ -108,6 +116,7 @@ async function readAll(url: string, { body }: Download, limit: number): Promise<
     if (size > limit)
       throw new GeneratorError('too_large', `${showable(url)}: more than ${limit} bytes`)
     chunks.push(chunk)
+    onRead?.(url, size, announced)
   }
   return Buffer.concat(chunks)
 }

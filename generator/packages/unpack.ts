@@ -1,6 +1,6 @@
 /*
- * Unpacking: writes vmlinux and the wanted modules of a package in one pass over its files. No other file is written,
- * and nothing is read after the last of them. Layouts change between releases, so a source names several paths of
+ * Unpacking: writes vmlinux and the other wanted files of a package in one pass. No other file is written, and nothing
+ * is read after the last of them. Layouts change between releases, so a source names several paths of
  * vmlinux. The first regular file among them is taken; symlinks to it come later, or never.
  */
 import { createHash } from 'node:crypto'
@@ -12,6 +12,7 @@ import { matchGlob } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import type { ArchiveEntry, Digest } from './archive-entry.ts'
 import { compressionOf, decompress } from './decompress.ts'
+import { MAX_VERSION_FILE, type VersionFiles } from './kernel-version.ts'
 import type { ModuleFile, ModuleSet } from './module.ts'
 
 /** In bytes. */
@@ -40,6 +41,8 @@ export interface Destination {
   vmlinux: string
   room?: SizeLimit
   modules?: ModuleDestination
+  /** the files with the kernel's version that a package with kernel headers has */
+  versionFiles?: VersionFiles
   /** called when vmlinux is written; modules may follow */
   onVmlinux?: () => void
 }
@@ -53,14 +56,14 @@ export interface ModuleDestination {
 }
 
 /**
- * Reads a package's files until vmlinux and all wanted modules are written; `paths` are globs for the path of vmlinux.
+ * Reads a package's files until vmlinux and all other wanted files are written; `paths` are globs for the path of vmlinux.
  * Returns the modules. An incomplete file is removed. Errors: `no_vmlinux`, `too_large`, `no_space`, `digest_mismatch`;
  * those of the files.
  */
 export async function unpackFiles(
   files: AsyncIterable<ArchiveEntry>,
   paths: readonly string[],
-  { vmlinux: target, room, modules, onVmlinux }: Destination,
+  { vmlinux: target, room, modules, versionFiles, onVmlinux }: Destination,
 ): Promise<ModuleFile[]> {
   const found: ModuleFile[] = []
   const writeModule = modules && moduleWriter(modules)
@@ -75,10 +78,13 @@ export async function unpackFiles(
       hasVmlinux = true
       onVmlinux?.()
     } else {
-      const module = await writeModule?.(path, bytes)
+      const text = versionFiles?.take(path)
+      if (text) await writeFile(bytes, text, atMost(MAX_VERSION_FILE, basename(text)))
+      const module = text ? undefined : await writeModule?.(path, bytes)
       if (module) found.push(module)
     }
-    if (hasVmlinux && (modules?.set.isComplete ?? true)) return found
+    const isComplete = (modules?.set.isComplete ?? true) && (versionFiles?.isComplete ?? true)
+    if (hasVmlinux && isComplete) return found
   }
   if (!hasVmlinux)
     throw new GeneratorError(

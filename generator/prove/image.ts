@@ -38,15 +38,14 @@ export async function fetchImage(
     ...options,
     ...(signal && { signal }),
     filter,
-    embedded: true,
+    roles: ['image'],
     dryRun: true,
   })
-  const images = packages.filter(({ image }) => image)
   const found =
-    images.find((image) => image.version === version) ??
-    (origin === 'import' ? images[0] : undefined)
+    packages.find((image) => image.version === version) ??
+    (origin === 'import' ? packages[0] : undefined)
   if (!found) {
-    const versions = images.map((image) => image.version)
+    const versions = packages.map((image) => image.version)
     const [failure] = failures
     const why =
       versions.length > 0

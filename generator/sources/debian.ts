@@ -81,6 +81,16 @@ const RASPBERRY_DEBUG: NamingRule[] = Object.entries({
   machine,
   release: '{uname}',
 }))
+// From 6.12 on, the headers have what modules with BTF are linked against: an ELF file with the kernel's own .BTF.
+const SINCE_6_12 = '(6[.](1[2-9]|[2-9][0-9])|([7-9]|[1-9][0-9])[.][0-9]+)([.]|-rc)[0-9]'
+export const DEBIAN_HEADERS: NamingRule[] = [
+  {
+    name: `linux-headers-(?<uname>${SINCE_6_12}.*)`,
+    except: `.*-common(-.*)?|linux-headers-${DEBIAN_MIPS64}`,
+    release: '{uname}',
+  },
+]
+export const DEBIAN_HEADERS_VMLINUX = ['usr/src/linux-headers-{release}/vmlinux']
 
 export const DEBIAN_SOURCES: readonly Source[] = [
   {
@@ -113,6 +123,8 @@ export const DEBIAN_SOURCES: readonly Source[] = [
     vmlinux: DEBIAN_VMLINUX,
     images: DEBIAN_IMAGES,
     vmlinuz: DEBIAN_VMLINUZ,
+    headers: DEBIAN_HEADERS,
+    headersVmlinux: DEBIAN_HEADERS_VMLINUX,
   },
   {
     id: 'debian-archive',

@@ -55,10 +55,14 @@ const Common = {
   minSize: Type.Optional(Type.Integer({ minimum: 0 })),
   /** paths of vmlinux in a package, with `{release}` for `uname -r`; the first in the archive is taken */
   vmlinux: Type.Array(Type.String(), { minItems: 1 }),
-  /** rules for packages with the kernel image, from which `--embedded` takes BTF */
+  /** rules for packages with the kernel image: it may have BTF of its own */
   images: Type.Optional(Type.Array(NamingRule, { minItems: 1 })),
   /** paths of vmlinuz in such a package, like `vmlinux` */
   vmlinuz: Type.Optional(Type.Array(Type.String(), { minItems: 1 })),
+  /** rules for packages with kernel headers and an ELF file that has the kernel's own BTF only */
+  headers: Type.Optional(Type.Array(NamingRule, { minItems: 1 })),
+  /** paths of this file, like `vmlinux` */
+  headersVmlinux: Type.Optional(Type.Array(Type.String(), { minItems: 1 })),
 }
 
 /** Paths where the OpenPGP keys of a distribution may be, binary or armoured. Missing files are ignored. */
@@ -78,7 +82,7 @@ const EndOfLife = Type.Optional(Type.Union([Type.Boolean(), Type.Array(Type.Stri
 const Repository = {
   /** its architectures by `uname -m` name, if it does not have all of the source's */
   only: Type.Optional(Type.Array(Type.String(), { minItems: 1 })),
-  /** it has kernel images only, no debug info: it is read for `--embedded` only */
+  /** it has kernel images only, no debug info: `--from debug` does not read it */
   images: Type.Optional(Type.Boolean()),
   /** skipped where it does not exist or no access is given, such as one with a subscription of its own */
   optional: Type.Optional(Type.Boolean()),
@@ -203,9 +207,11 @@ export function parseSource(value: unknown): Source {
     throw invalidSource(`${first?.instancePath} ${first?.message}`)
   }
   const source = value as Source
-  namingOf([...source.packages, ...(source.images ?? [])])
+  namingOf([...source.packages, ...(source.images ?? []), ...(source.headers ?? [])])
   if (!source.images !== !source.vmlinuz)
     throw invalidSource('/images and /vmlinuz must be given together')
+  if (!source.headers !== !source.headersVmlinux)
+    throw invalidSource('/headers and /headersVmlinux must be given together')
   return source
 }
 
@@ -252,6 +258,15 @@ export const Trust = Type.Union([
 ])
 export type Trust = Type.Static<typeof Trust>
 
+/** What a package has of its kernel, the smallest package first. BTF is taken from the first that has it. */
+export const PackageRole = Type.Union([
+  Type.Literal('headers'),
+  Type.Literal('image'),
+  Type.Literal('debug'),
+])
+export type PackageRole = Type.Static<typeof PackageRole>
+export const PACKAGE_ROLES = ['headers', 'image', 'debug'] as const satisfies PackageRole[]
+
 /** A package of a source, and the kernel whose BTF it yields. */
 export interface KernelPackage {
   /** id of the source */
@@ -271,10 +286,9 @@ export interface KernelPackage {
   rank?: number
   /** paths of OpenPGP keys, like `keyrings`; one of them must have signed the package's own header */
   keys?: readonly string[]
-  /** paths of vmlinux in the package */
+  /** paths of vmlinux, or of vmlinuz in a package with the kernel image */
   vmlinux: readonly string[]
-  /** it has the kernel image, not the debug info: `vmlinux` has paths of vmlinuz */
-  image?: boolean
-  /** the package with debug info, used if the image has no BTF of its own */
-  fallback?: KernelPackage
+  role: PackageRole
+  /** larger packages of the same build, used in this order if this one has no BTF */
+  fallbacks?: readonly KernelPackage[]
 }

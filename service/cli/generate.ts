@@ -46,8 +46,8 @@ interface GenerateCommandOptions extends CommonOptions, FilterOptions<string[]> 
   queue: string
   detach?: boolean
   earlyStop?: boolean
-  embedded?: boolean
   inlinedCalls?: boolean
+  from?: 'debug' | 'embedded'
   modules?: string[]
   archive?: boolean
   secretKey?: string
@@ -59,7 +59,7 @@ export async function run(files: string[], options: GenerateCommandOptions): Pro
   const {
     dryRun = false,
     earlyStop = false,
-    embedded = false,
+    from,
     inlinedCalls = false,
     modules,
     archive,
@@ -86,8 +86,8 @@ export async function run(files: string[], options: GenerateCommandOptions): Pro
     jobs,
     dryRun,
     earlyStop,
-    embedded,
     inlinedCalls,
+    ...(from && { from }),
     ...(modules && { modules: modules.includes('all') ? [ALL_MODULES] : modules }),
     ...stop,
     onEvent: view.onEvent,

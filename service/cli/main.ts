@@ -232,9 +232,11 @@ generate
     '--early-stop',
     'stop each download when vmlinux is complete; the checksum of the package is not verified',
   )
-  .option(
-    '--embedded',
-    'take the BTF that kernel images carry; run pahole only for kernels without it',
+  .addOption(
+    new Option(
+      '--from <source>',
+      "only BTF that kernels carry themselves (embedded), or only pahole's from debug info (debug), even if the store has the other (default: embedded BTF where there is any, otherwise pahole's)",
+    ).choices(['embedded', 'debug']),
   )
   .option(
     '--modules <names>',

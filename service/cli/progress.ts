@@ -17,7 +17,7 @@ export interface ProgressView {
   end(): void
 }
 
-/** The least time between two progress events of a job, in milliseconds, in NDJSON. */
+/** The least time between two progress events of a job or index, in milliseconds, in NDJSON. */
 const PROGRESS_INTERVAL = 1000
 
 /** The view for programs writes to standard output, the views for people to standard error. */
@@ -31,15 +31,17 @@ const printError = (line: string): void => console.error(line)
 function printJson(): OnEvent {
   const last = new Map<string, number>()
   return (event) => {
-    if (event.event === 'progress') {
-      const now = Date.now()
-      if (now - (last.get(event.job) ?? 0) < PROGRESS_INTERVAL) return
-      last.set(event.job, now)
+    if (event.event === 'progress' || event.event === 'reading') {
+      const [now, id] = [Date.now(), 'job' in event ? event.job : indexIdOf(event)]
+      if (now - (last.get(id) ?? 0) < PROGRESS_INTERVAL) return
+      last.set(id, now)
     }
     console.log(JSON.stringify(event))
   }
 }
 
+const indexIdOf = ({ source, suite, arch }: { source: string; suite: string; arch: string }) =>
+  `${source} ${suite} ${arch}`
 const idOf = ({ arch, release }: KernelName): string => `${release} ${arch}`
 /** The bytes read of a package, of its size if that is known. */
 const bytesOf = (read: number, size: number | undefined): string =>
@@ -61,6 +63,8 @@ function lineOf(event: GenerateEvent): string | undefined {
 
 function textOf(event: GenerateEvent): string | undefined {
   switch (event.event) {
+    case 'reading':
+      return undefined
     case 'discovered': {
       const { source, suite, arch, packages, refused } = event
       const left = refused ? `, ${refused.entries} invalid and left out: ${refused.message}` : ''
@@ -132,12 +136,24 @@ function bars(): ProgressView {
     end(event.job) // the job starts over with another package
     running.set(event.job, { bar: multi.create(size ?? 1, 0, payload), begun: performance.now() })
   }
+  const showIndex = (event: GenerateEvent & { event: 'reading' }) => {
+    const { read, size, files } = event
+    const id = indexIdOf(event)
+    const bytes = bytesOf(read, size)
+    const known = running.get(id)
+    const payload = { name: printable(id), stage: `file ${files}`, time: '', bytes }
+    const bar = known?.bar ?? multi.create(size ?? 1, 0, payload)
+    if (!known) running.set(id, { bar, begun: performance.now() })
+    bar.setTotal(size ?? 1)
+    bar.update(size ? read : 0, payload)
+  }
   let ended = false
   return {
     say,
     onEvent(event) {
       tally.see(event)
       if (event.event === 'started') begin(event)
+      else if (event.event === 'reading') showIndex(event)
       else if (event.event === 'stage') running.get(event.job)?.bar.update({ stage: event.stage })
       else if (event.event === 'progress')
         running.get(event.job)?.bar.update(event.size ? event.read : 0, {
@@ -145,6 +161,7 @@ function bars(): ProgressView {
         })
       else {
         if ('job' in event) end(event.job)
+        else if ('suite' in event) end(indexIdOf(event))
         const line = lineOf(event)
         if (line !== undefined) say(line)
       }
@@ -227,7 +244,7 @@ const NEXT_TRY: Readonly<Record<RetryClass, string>> = {
 
 /** The summary of a run for people: one line, and a table of the failures. Without a newline at its end. */
 export function summaryText(summary: Summary): string {
-  const { published, skipped, postponed, failed, sourcesFailed, left, queued } = summary
+  const { published, skipped, postponed, failed, sourcesFailed, left, queued, read } = summary
   const failures = Object.values(failed).reduce((sum, count) => sum + count, 0)
   const parts = [
     `${published} published`,
@@ -239,6 +256,7 @@ export function summaryText(summary: Summary): string {
       : []),
     ...(left > 0 ? [`${left} not started`] : []),
     ...(queued > 0 ? [`${queued} queued`] : []),
+    ...(read > 0 ? [`${(read / 1e6).toFixed(1)} MB of packages read`] : []),
   ]
   return [parts.join('; '), ...(failures > 0 ? ['', ...failureTable(failed)] : [])].join('\n')
 }

@@ -3,6 +3,7 @@ import {
   indexTargetsOf,
   keyringsOf,
   nameOfRepository,
+  PACKAGE_ROLES,
   readSources,
   type Source,
   suiteOfTarget,
@@ -58,7 +59,7 @@ async function describe(source: Source, results: ReadonlyMap<string, SourceResul
       /** the files its keys may be in, and those that exist on this machine */
       keyrings: { places, here: await findKeyrings(places) },
       /** of its indexes that a run read */
-      results: indexTargetsOf(source, { version }, true).flatMap((target) => {
+      results: indexTargetsOf(source, { version }, PACKAGE_ROLES).flatMap((target) => {
         const result = results.get(keyOf(id, suiteOfTarget(target)))
         if (!result) return []
         const [repository, { arch }] = [nameOfRepository(target.repository), target]

@@ -1,9 +1,11 @@
 // npm run bench:catalog: opens a catalog of 50 000 records, from the snapshot and from the records, each in a separate
-// process, and times queries.
+// process, and times queries. Then reads an index of 200 000 packages, as large as Ubuntu's, for the first time and again.
 import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { findPackages, type Source } from '../../generator/index.ts'
 import {
   type BuildRecord,
   buildOf,
@@ -12,6 +14,7 @@ import {
   recordKey,
   type Store,
 } from '../../storage/index.ts'
+import { makeSigner } from '../helpers/signer.ts'
 import { median, mib, nodeAsStarted, table } from './measure.ts'
 
 const RECORDS = 50_000
@@ -136,6 +139,87 @@ function seconds(times: number, work: (n: number) => void): number {
   return (performance.now() - started) / 1000 / times
 }
 
+const PACKAGES = 200_000
+/** Every so many packages are of a kernel. */
+const KERNEL_EVERY = 100
+
+/** A stanza of Packages like those of Ubuntu's debug symbols. */
+function stanzaOf(n: number): string {
+  const kernel = `linux-image-unsigned-5.4.0-${n}-generic-dbgsym`
+  const name = n % KERNEL_EVERY === 0 ? kernel : `libexample${n}-dbgsym`
+  return [
+    `Package: ${name}`,
+    `Version: 5.4.0-${n}.${n}`,
+    'Architecture: amd64',
+    'Maintainer: Ubuntu Developers <ubuntu-devel-discuss@lists.ubuntu.example>',
+    `Installed-Size: ${n}`,
+    `Depends: example${n} (= 5.4.0-${n}.${n})`,
+    `Filename: pool/main/e/example/${name}_5.4.0-${n}.${n}_amd64.ddeb`,
+    `Size: ${20_000_000 + n}`,
+    `SHA256: ${hex(n, 64)}`,
+    `Build-Ids: ${hex(n, 40)} ${hex(n + 1, 40)}`,
+    'Description: debug symbols for an example',
+    '',
+  ].join('\n')
+}
+
+/** Makes a signed apt repository in a directory. `signer` is removed with `end`. */
+function makeIndex(directory: string): { source: Source; end(): void } {
+  const ends: (() => void)[] = []
+  const signer = makeSigner({ teardown: (end: () => void) => void ends.push(end) } as never)
+  const folder = join(directory, 'debian/dists/focal')
+  mkdirSync(join(folder, 'main/binary-amd64'), { recursive: true })
+  const text = Array.from({ length: PACKAGES }, (_, n) => stanzaOf(n)).join('\n')
+  const packages = execFileSync('xz', ['-0', '--stdout'], { input: text, maxBuffer: 2 ** 30 })
+  writeFileSync(join(folder, 'main/binary-amd64/Packages.xz'), packages)
+  const digest = createHash('sha256').update(packages).digest('hex')
+  const line = ` ${digest} ${packages.length} main/binary-amd64/Packages.xz`
+  writeFileSync(join(folder, 'InRelease'), signer.sign(`Suite: focal\nSHA256:\n${line}\n`))
+  const source: Source = {
+    id: 'bench',
+    distro: 'ubuntu',
+    protocol: 'apt',
+    keyrings: [signer.keyring],
+    components: ['main'],
+    versions: { '20.04': [{ url: `file://${directory}/debian`, suite: 'focal' }] },
+    architectures: { x86_64: 'amd64' },
+    packages: [{ name: 'linux-image-unsigned-(?<uname>[0-9].*)-dbgsym', release: '{uname}' }],
+    vmlinux: ['usr/lib/debug/boot/vmlinux-{release}'],
+  }
+  const end = () => {
+    for (const each of ends) each()
+  }
+  return { source, end }
+}
+
+/** Finds the packages of the index. Runs in a separate process. Returns seconds and bytes. */
+async function search(directory: string, source: Source): Promise<{ time: number; rss: number }> {
+  const [started, cache] = [performance.now(), join(directory, 'cache')]
+  const store = await openStore('memory:')
+  const { packages, failures } = await findPackages({ store, cache, sources: [source] })
+  const time = (performance.now() - started) / 1000
+  if (packages.length !== PACKAGES / KERNEL_EVERY) throw new Error(JSON.stringify(failures))
+  return { time, rss: process.resourceUsage().maxRSS * 1024 }
+}
+
+function benchIndex(directory: string): void {
+  const { source, end } = makeIndex(directory)
+  try {
+    const rows = [['', 'time', 'peak memory']]
+    for (const name of ['for the first time', 'again']) {
+      const { options, env } = nodeAsStarted()
+      const child = [...options, import.meta.filename, 'index', directory, JSON.stringify(source)]
+      const { time, rss }: Awaited<ReturnType<typeof search>> = JSON.parse(
+        execFileSync(process.execPath, child, { encoding: 'utf8', env }),
+      )
+      rows.push([name, `${time.toFixed(2)} s`, mib(rss)])
+    }
+    console.log(`\nan index of ${PACKAGES} packages\n${table(rows)}`)
+  } finally {
+    end()
+  }
+}
+
 async function main(): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'btfmill-bench-'))
   try {
@@ -157,12 +241,15 @@ async function main(): Promise<void> {
       ])
     }
     console.log(`${RECORDS} records, median of ${RUNS} runs\n${table(rows)}`)
+    benchIndex(directory)
   } finally {
     rmSync(directory, { recursive: true })
   }
 }
 
-const [from, directory] = process.argv.slice(2)
+const [from, directory, more] = process.argv.slice(2)
 if (from === undefined) await main()
+else if (from === 'index')
+  console.log(JSON.stringify(await search(directory!, JSON.parse(more!) as Source)))
 else if (from === 'snapshot' || from === 'records')
   console.log(JSON.stringify(await ask(await openStore(`file:${directory}`), from)))

@@ -58,6 +58,8 @@ const ours = (file: string): Promise<Cost & { nodePeak: number }> =>
         'debian',
         '--distro-version',
         '12',
+        '--from',
+        'debug',
       ].concat(['--store', `file:${cwd}/store`, '--scratch', join(cwd, 'scratch'), file]) as [
         string,
         ...string[],

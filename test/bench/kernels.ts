@@ -34,7 +34,7 @@ export async function debianKernels(): Promise<Store> {
     console.error(`taking the BTF of debian ${filter.version} ${filter.release}`)
     const limit = EACH - there.length
     await generate({
-      ...{ store, cache: join(FOLDER, 'indexes'), limit, embedded: true, earlyStop: true },
+      ...{ store, cache: join(FOLDER, 'indexes'), limit, earlyStop: true },
       filter: { distro: 'debian', ...filter },
     })
   }

@@ -59,7 +59,7 @@ async function run(
 }
 
 const MAIN = join(checkout, 'service/cli/main.ts')
-const KERNEL = ['--distro', 'debian', '--distro-version', '12']
+const KERNEL = ['--distro', 'debian', '--distro-version', '12', '--from', 'debug']
 
 const ours = (jobs: number) =>
   run(

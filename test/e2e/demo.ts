@@ -62,7 +62,7 @@ async function demo(dir: string): Promise<void> {
 
   const { record, read } = await step(
     'generate',
-    `BTF for the newest Debian 12 kernel ${target.releases[12]}, like \`btfmill generate --early-stop\``,
+    `BTF for the newest Debian 12 kernel ${target.releases[12]}, like \`btfmill generate --from debug --early-stop\``,
     () =>
       generateNewest(
         store,

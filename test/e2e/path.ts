@@ -31,6 +31,7 @@ export async function generateNewest(
     store,
     filter,
     limit: 1,
+    from: 'debug',
     earlyStop: true,
     onEvent(event) {
       said.push(event)

@@ -101,6 +101,8 @@ function sourceOf(suite: string, { keyring }: Signer): Source {
       { name: 'linux-image-(?<uname>[0-9].*)', except: '.*-dbg', release: '{uname}' },
     ],
     vmlinuz: ['boot/vmlinuz-{release}', 'usr/lib/modules/{release}/vmlinuz'],
+    headers: [{ name: 'linux-headers-(?<uname>[0-9].*)', release: '{uname}' }],
+    headersVmlinux: ['usr/src/linux-headers-{release}/vmlinux'],
   }
 }
 

@@ -465,7 +465,7 @@ async function tryRow(workshop: Workshop, row: Row): Promise<void> {
   const runDirectory = await makeRunDirectory(t)
   const filter = { distro, version: row.version, arch }
   const mirror = { url: `file://${directory}/debian`, source }
-  const summary = await runDirectory.run(mirror, { filter, jobs: 2 })
+  const summary = await runDirectory.run(mirror, { filter, from: 'debug', jobs: 2 })
   const clean = { published: row.kernels.length, failed: {}, sourcesFailed: 0, skipped: 0 }
   t.match(summary, clean, 'all kernels are found and generated')
   if (summary.sourcesFailed > 0) t.same(await runDirectory.sourceFailures(), [])
@@ -496,7 +496,7 @@ async function tryRow(workshop: Workshop, row: Row): Promise<void> {
       .sort(byRelease),
   )
   await runDirectory.verify()
-  t.match(await runDirectory.run(mirror, { filter }), {
+  t.match(await runDirectory.run(mirror, { filter, from: 'debug' }), {
     ...clean,
     published: 0,
     skipped: row.kernels.length,

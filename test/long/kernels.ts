@@ -74,6 +74,7 @@ async function btfOf(filter: KernelFilter): Promise<Buffer | undefined> {
       store,
       filter,
       limit: 1,
+      from: 'debug',
       cache,
       earlyStop: true,
     })

@@ -18,7 +18,11 @@ export async function realVmlinux(arch: string): Promise<string> {
   const path = join(FOLDER, arch)
   if (existsSync(path)) return path
   const filter = { distro: 'debian', arch }
-  const { packages } = await findPackages({ store: await openStore('memory:'), filter })
+  const { packages } = await findPackages({
+    store: await openStore('memory:'),
+    filter,
+    roles: ['debug'],
+  })
   const [minSize] = packages.toSorted((a, b) => (a.size ?? 0) - (b.size ?? 0))
   if (!minSize) throw new Error(`the mirror has no kernel for ${arch} now`)
   const options = { earlyStop: true, onProgress() {} }

@@ -5,7 +5,9 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import type { RequestListener } from 'node:http'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import type { GenerateEvent } from '../../../generator/index.ts'
 import { parseSource, type Source } from '../../../generator/sources/source.ts'
 import { SOURCES } from '../../../generator/sources/sources.ts'
 import type { FailureCode } from '../../../storage/index.ts'
@@ -105,6 +107,43 @@ async function fails(
   )
   t.same(await runDirectory.leftovers(), [], 'no files are left')
 }
+
+t.test(
+  'events tell how far an index is read: its file, bytes of all bytes, and number of files',
+  async (t) => {
+    const runDirectory = await makeRunDirectory(t)
+    fill(runDirectory)
+    const { url } = await serve(t, runDirectory, [
+      [
+        /Packages\.xz$/,
+        async (_, response) => {
+          const bytes = readFileSync(
+            join(runDirectory.directory, 'ubuntu/dists/focal/main/binary-amd64/Packages.xz'),
+          )
+          response.writeHead(200, { 'content-length': bytes.length })
+          response.write(bytes.subarray(0, 100))
+          await setTimeout(100)
+          response.end(bytes.subarray(100))
+        },
+      ],
+    ])
+    const told: GenerateEvent[] = []
+    const onEvent = (event: GenerateEvent) => void told.push(event)
+    await runDirectory.run({ sources: [ubuntuAt(url)] }, { onEvent, dryRun: true, limit: 1 })
+    const reading = told.filter((event) => event.event === 'reading')
+    const about = { source: 'ubuntu', suite: 'focal', arch: 'x86_64' }
+    const ofPackages = { ...about, url: /Packages\.xz$/, files: 2 }
+    const size = reading.at(-1)!.size!
+    t.ok(size > 100)
+    t.match(reading.slice(-2), [
+      { ...ofPackages, read: 100, size },
+      { ...ofPackages, read: size, size },
+    ])
+    t.match(reading[0], { ...about, url: /focal\/InRelease$/, files: 1 })
+    const end = told.findIndex(({ event }) => event === 'discovered')
+    t.ok(told.findLastIndex(({ event }) => event === 'reading') < end, 'all of them before its end')
+  },
+)
 
 t.test('each fault of an index server gives its own error code', async (t) => {
   const index = /InRelease$|repomd\.xml$/

@@ -1,5 +1,13 @@
 import { createHash } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import {
+  chmodSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -88,6 +96,7 @@ t.test('discover returns the kernel packages of an index that match a filter', a
     trust: 'index',
     format: 'deb',
     rank: 0,
+    role: 'debug',
     vmlinux: [
       'usr/lib/debug/boot/vmlinux-6.1.0-2-test',
       'usr/lib/debug/lib/modules/6.1.0-2-test/vmlinux',
@@ -160,6 +169,37 @@ t.test('a stanza with an invalid field is rejected', (t) => {
   t.end()
 })
 
+t.test(
+  'an unchanged index is parsed once for all filters, and again if the result is damaged',
+  async (t) => {
+    const directory = mkdtempSync(join(tmpdir(), 'discover-'))
+    t.teardown(() => rmSync(directory, { recursive: true }))
+    const releases = ['6.1.0-1-test', '6.1.0-2-test']
+    const files = releases.map((release) => makePackage(directory, undefined, { release }))
+    const repository = makeRepository(directory, { packages: files, signer: makeSigner(t) })
+    const [target] = indexTargetsOf(repository.source, {})
+    const mirror = await findMirror(repository.url)
+    const cache = join(directory, 'cache')
+    const found = async (release: string) => {
+      const packages = await discover(target!, mirror, { release }, { cache })
+      return packages.map(({ kernel }) => kernel.release)
+    }
+    t.same(await found(releases[0]!), [releases[0]])
+    rmSync(repository.path('main'), { recursive: true })
+    const parsed = readdirSync(cache).filter((name) => name.endsWith('.json'))
+    for (const name of readdirSync(cache)) if (!parsed.includes(name)) rmSync(join(cache, name))
+    t.same((await found('*')).sort(), releases, 'without the index, from what was parsed')
+    t.equal(parsed.length, 1)
+    const path = join(cache, parsed[0]!)
+    const text = readFileSync(path, 'utf8')
+    writeFileSync(path, text.replaceAll('6.1.0-2-test', '6.1.0-3-test'))
+    await t.rejects(found('*'), { code: 'not_found_upstream' })
+    writeFileSync(path, text)
+    chmodSync(path, 0o666)
+    await t.rejects(found('*'), { code: 'not_found_upstream' }, 'anybody could have written it')
+  },
+)
+
 t.test('newestFirst sorts packages and lists a package of several suites once', (t) => {
   const kernelPackage = (release: string, version: string, source = 'debian'): KernelPackage => ({
     source,
@@ -172,6 +212,7 @@ t.test('newestFirst sorts packages and lists a package of several suites once', 
     trust: 'index',
     format: 'deb',
     vmlinux: [],
+    role: 'debug',
   })
   const sorted = newestFirst([
     kernelPackage('6.1.0-50-686', '6.1.190-1~bpo11+1'),

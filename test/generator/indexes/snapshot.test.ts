@@ -40,11 +40,29 @@ async function snapshot(t: Test, options: SnapshotOptions = {}) {
   return { server, read }
 }
 
+t.test(
+  'of the versions that are not among the newest wanted ones, no files are listed',
+  async (t) => {
+    const more = Array.from({ length: 6 }, (_, i) => file(`4.19.${30 + i}-1`, NAME))
+    const server = await startSnapshot(t, [...more, ...FILES], {})
+    const packages = { base: server.url, package: 'linux', matching: '4[.]19[.].*' }
+    const cache = mkdtempSync(join(directory, 'cache-'))
+    const read = await readSnapshot(
+      { ...packages, architecture: 'amd64', newest: 1 },
+      (name) => name === NAME,
+      { cache, retry: IMPATIENT },
+    )
+    t.equal(read[0]?.version, '4.19.37-5')
+    const listed = server.requests.filter(({ url }) => /allfiles/.test(url!))
+    t.ok(listed.length <= 3, `${listed.length} requests of 8`)
+  },
+)
+
 t.test('readSnapshot returns the wanted packages of all matching versions', async (t) => {
   const { server, read } = await snapshot(t)
   const pool = `${server.url}/archive/debian/20190513T205533Z/pool/main/l/linux`
   t.same(
-    await read(),
+    (await read()).toReversed(),
     FILES.slice(0, 2).map(({ version, path }) => ({
       name: NAME,
       version,
@@ -55,7 +73,7 @@ t.test('readSnapshot returns the wanted packages of all matching versions', asyn
   )
   t.same(
     server.requests.map(({ url }) => url),
-    ['', '4.19.37-3/allfiles?fileinfo=1', '4.19.37-5/allfiles?fileinfo=1'].map(
+    ['', '4.19.37-5/allfiles?fileinfo=1', '4.19.37-3/allfiles?fileinfo=1'].map(
       (path) => `/mr/package/linux/${path}`,
     ),
   )

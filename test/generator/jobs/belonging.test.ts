@@ -74,7 +74,10 @@ t.test('a worker believes the trust of a job only below a repository of its sour
     t.equal(trust, 'digest', 'below any of the mirrors')
   }
   const far = jobWith({}, 'https://attacker.example/l.deb')
-  t.equal(believed(jobWith({ fallback: far }), ALL_SOURCES, mirror).fallback?.trust, 'none')
+  t.equal(
+    believed(jobWith({ fallbacks: [far] }), ALL_SOURCES, mirror).fallbacks?.[0]?.trust,
+    'none',
+  )
   t.end()
 })
 

@@ -1,4 +1,5 @@
-/* The option `embedded`: BTF that kernels carry themselves is taken from their images; otherwise pahole makes it. */
+/* BTF that kernels carry themselves is taken from the smallest package that has it; pahole makes it only where none has. */
+import { execFileSync } from 'node:child_process'
 import { rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
@@ -48,6 +49,37 @@ function packagesOf({ directory }: RunDirectory, { release, btf, only }: Kernel)
   ]
 }
 
+/**
+ * Path of a package with kernel headers in Debian's form: an ELF file with the BTF of the image that `packagesOf` made,
+ * and the kernel's version. Without a `version`, it has no vmlinux either, as before 6.12.
+ */
+function headersOf(
+  { directory }: RunDirectory,
+  release: string,
+  version: { release: string; unameVersion: string } | null = { release, unameVersion: UTS },
+): string {
+  const at = (name: string) => join(directory, name)
+  execFileSync('llvm-objcopy', ['--only-section=.BTF', at('vmlinux'), at('btf.elf')])
+  writeFileSync(at('config'), 'CONFIG_BPF=y')
+  writeFileSync(at('utsrelease.h'), `#define UTS_RELEASE "${version?.release}"\n`)
+  writeFileSync(at('utsversion.h'), `#define UTS_VERSION "${version?.unameVersion}"\n`)
+  const folder = `usr/src/linux-headers-${release}`
+  return makePackage(directory, undefined, {
+    name: `linux-headers-${release}`,
+    files: {
+      [`${folder}/.config`]: at('config'),
+      ...(version && {
+        [`${folder}/include/generated/utsrelease.h`]: at('utsrelease.h'),
+        [`${folder}/include/generated/utsversion.h`]: at('utsversion.h'),
+        [`${folder}/vmlinux`]: at('btf.elf'),
+      }),
+    },
+  })
+}
+
+const SINCE_6_12 = '6.12.9+deb13-test'
+const UTS = '#1 SMP Debian 6.12.9-1 (2026-09-30)'
+
 const repositoryOf = (env: RunDirectory, kernels: readonly Kernel[]) =>
   makeRepository(env.directory, {
     packages: kernels.flatMap((kernel) => packagesOf(env, kernel)),
@@ -76,7 +108,7 @@ t.test(
       if (event.event === 'stage') stages.add(event.stage)
       if (event.event === 'published') read = event.read
     }
-    t.match(await env.run(repository, { embedded: true, onEvent }), { published: 1, failed: {} })
+    t.match(await env.run(repository, { onEvent }), { published: 1, failed: {} })
     const [record] = await env.records()
     t.match(record, {
       kernel: { release: FIRST, unameVersion: /^#1 SMP/, buildId: /^0123456789abcdef/ },
@@ -89,16 +121,16 @@ t.test(
     t.ok(read < 64 * 1024, `${read} bytes`)
 
     const other = await makeRunDirectory(t)
-    t.match(await other.run(repository), { published: 1 })
+    t.match(await other.run(repository, { from: 'debug' }), { published: 1 })
     const [debug] = await other.records()
     t.match(debug, { origin: 'pahole', package: { name: `linux-image-${FIRST}-dbg` } })
     const own = await getBlob(env.store, record!.btf!.sha256)
     const made = await getBlob(other.store, debug!.btf!.sha256)
     t.ok(own.equals(made), 'the same BTF as from the debug info')
 
-    t.match(await env.run(repository, { embedded: true }), { published: 0, skipped: 1 })
-    t.match(await env.run(repository), { published: 0, skipped: 1 }, 'pahole cannot improve it')
-    t.match(await other.run(repository, { embedded: true }), { published: 0, skipped: 1 })
+    t.match(await env.run(repository), { published: 0, skipped: 1 })
+    t.match(await env.run(repository, { from: 'embedded' }), { published: 0, skipped: 1 })
+    t.match(await other.run(repository), { published: 0, skipped: 1 })
   },
 )
 
@@ -119,7 +151,7 @@ t.test(
     const onEvent: OnEvent = (event) => {
       if (event.event === 'started') begun.push([event.package, event.instead?.code])
     }
-    const summary = await env.run(repository, { embedded: true, onEvent })
+    const summary = await env.run(repository, { onEvent })
     t.match(summary, { published: 5, failed: { no_btf: 1 } })
     t.same(await results(env), {
       '6.1.0-1-test': 'embedded linux-image-6.1.0-1-test',
@@ -136,7 +168,7 @@ t.test(
       blobs.every((path) => path.startsWith('store/blobs/')),
       'no other file is left',
     )
-    t.match(await env.run(repository, { embedded: true }), {
+    t.match(await env.run(repository), {
       published: 0,
       skipped: 5,
       postponed: 1,
@@ -159,17 +191,17 @@ t.test(
     for (const path of ['usr/share/doc/other', `boot/vmlinuz-${SECOND}`]) {
       const one = await makeRunDirectory(t)
       const repository = makeRepository(one.directory, { packages: [debug!, image(path)], signer })
-      t.match(await one.run(repository, { embedded: true }), { published: 1, failed: {} })
+      t.match(await one.run(repository), { published: 1, failed: {} })
       t.match(await one.records(), [{ package: { name: `linux-image-${SECOND}-dbg` } }])
     }
     const packages = [debug!, image(`boot/vmlinuz-${SECOND}`)]
     const repository = makeRepository(env.directory, { packages, signer })
     const path = join(repository.directory, `pool/linux-image-${SECOND}_6.1.9-1_i386.deb`)
     writeFileSync(path, Buffer.alloc(statSync(path).size))
-    t.match(await env.run(repository, { embedded: true }), { failed: { digest_mismatch: 1 } })
+    t.match(await env.run(repository), { failed: { digest_mismatch: 1 } })
     rmSync(path)
     const later = await makeRunDirectory(t)
-    t.match(await later.run(repository, { embedded: true }), { published: 1, failed: {} })
+    t.match(await later.run(repository), { published: 1, failed: {} })
     t.match(await later.records(), [{ package: { name: `linux-image-${SECOND}-dbg` } }])
   },
 )
@@ -188,7 +220,7 @@ t.test(
       }),
     ]
     const repository = makeRepository(env.directory, { packages, signer })
-    t.match(await env.run(repository, { embedded: true }), { published: 1 })
+    t.match(await env.run(repository), { published: 1 })
     t.same(await results(env), { [FIRST]: `embedded linux-binary-${FIRST}` })
   },
 )
@@ -201,9 +233,9 @@ t.test(
     rmSync(debug!)
     const shim = makePackage(env.directory, undefined, { release: FIRST })
     const repository = makeRepository(env.directory, { packages: [shim, image!], signer })
-    t.match(await env.run(repository), { failed: { no_vmlinux: 1 } })
-    t.match(await env.run(repository), { postponed: 1 })
-    t.match(await env.run(repository, { embedded: true }), { published: 1 })
+    t.match(await env.run(repository, { from: 'debug' }), { failed: { no_vmlinux: 1 } })
+    t.match(await env.run(repository, { from: 'debug' }), { postponed: 1 })
+    t.match(await env.run(repository), { published: 1 })
     t.match(await env.records(), [{ origin: 'embedded', failure: undefined }])
   },
 )
@@ -222,10 +254,149 @@ t.test('a vmlinuz, a .deb or an .rpm with an image can be given as a file', asyn
   const files = { [`lib/modules/${release}/vmlinuz`]: vmlinuz }
   const rpm = makeRpm(env.directory, { name: 'kernel-core', arch: 'i686', files })
   const one = await makeRunDirectory(t)
-  t.match(await one.run([rpm], { embedded: true }), { published: 1 })
+  t.match(await one.run([rpm]), { published: 1 })
   t.match(await one.records(), [{ kernel: { release, arch: 'i686' }, origin: 'embedded' }])
 
   packagesOf(env, { release: FIRST, btf: false })
-  t.match(await env.run([vmlinuz]), { failed: { no_dwarf: 1 } }, 'neither BTF nor debug info')
-  t.match(await env.run([vmlinuz], { embedded: true }), { failed: { no_btf: 1 } })
+  t.match(await env.run([vmlinuz], { from: 'debug' }), { failed: { no_dwarf: 1 } })
+  t.match(await env.run([vmlinuz], { from: 'embedded' }), { failed: { no_btf: 1 } })
 })
+
+/** The packages that a run started, and the failure of the package before each. */
+function startsOf(): { starts: [string, string | undefined][]; onEvent: OnEvent } {
+  const starts: [string, string | undefined][] = []
+  return {
+    starts,
+    onEvent(event) {
+      if (event.event === 'started') starts.push([event.package, event.instead?.code])
+    },
+  }
+}
+
+t.test(
+  'where the kernel headers have the BTF, neither the image nor the debug package is read',
+  async (t) => {
+    const env = await makeRunDirectory(t)
+    const packages = packagesOf(env, { release: SINCE_6_12, btf: true })
+    const headers = headersOf(env, SINCE_6_12)
+    const repository = makeRepository(env.directory, { packages: [...packages, headers], signer })
+    const { starts, onEvent } = startsOf()
+    t.match(await env.run(repository, { onEvent }), {
+      published: 1,
+      failed: {},
+      read: statSync(headers).size,
+    })
+    t.same(starts, [[`linux-headers-${SINCE_6_12}`, undefined]])
+    const [record] = await env.records()
+    t.match(record, {
+      kernel: { release: SINCE_6_12, arch: 'i686', unameVersion: UTS, buildId: undefined },
+      package: { name: `linux-headers-${SINCE_6_12}`, version: '6.1.9-1', authenticated: 'index' },
+      origin: 'embedded',
+      embedded: true,
+      tool: { name: 'none', fingerprint: 'embedded' },
+    })
+    const other = await makeRunDirectory(t)
+    t.match(await other.run([packages[1]!]), { published: 1 })
+    t.equal((await other.records())[0]!.btf!.sha256, record!.btf!.sha256, 'the image has the same')
+    t.match(await env.run(repository), { published: 0, skipped: 1, read: 0 })
+
+    const file = await makeRunDirectory(t)
+    t.match(await file.run([headers]), { published: 1 }, 'a file with headers that a user gives')
+    t.match(await file.records(), [
+      { kernel: { release: SINCE_6_12, arch: 'i686', unameVersion: UTS } },
+    ])
+  },
+)
+
+t.test(
+  'headers without BTF fall back on the image, and that on the debug package, in one run',
+  async (t) => {
+    const env = await makeRunDirectory(t)
+    const [withBtf, without] = ['6.1.0-1-test', '6.1.0-2-test']
+    const all = [
+      ...packagesOf(env, { release: withBtf, btf: true }),
+      headersOf(env, withBtf, null),
+      ...packagesOf(env, { release: without, btf: false }),
+    ]
+    const headers = makePackage(env.directory, undefined, { name: `linux-headers-${without}` })
+    const repository = makeRepository(env.directory, { packages: [...all, headers], signer })
+    const { starts, onEvent } = startsOf()
+    const size = [...all, headers]
+      .filter((path) => !path.includes(`${withBtf}-dbg`))
+      .reduce((sum, path) => sum + statSync(path).size, 0)
+    t.match(await env.run(repository, { onEvent }), { published: 2, failed: {}, read: size })
+    t.same(starts, [
+      [`linux-headers-${without}`, undefined],
+      [`linux-image-${without}`, 'no_vmlinux'],
+      [`linux-image-${without}-dbg`, 'no_btf'],
+      [`linux-headers-${withBtf}`, undefined],
+      [`linux-image-${withBtf}`, 'no_vmlinux'],
+    ])
+    t.same(await results(env), {
+      [withBtf]: `embedded linux-image-${withBtf}`,
+      [without]: `pahole linux-image-${without}-dbg`,
+    })
+    t.match(await env.run(repository), { published: 0, skipped: 2 })
+  },
+)
+
+t.test('headers of another kernel are not used', async (t) => {
+  const env = await makeRunDirectory(t)
+  const packages = packagesOf(env, { release: FIRST, btf: true })
+  const headers = headersOf(env, FIRST, { release: SECOND, unameVersion: UTS })
+  const repository = makeRepository(env.directory, { packages: [...packages, headers], signer })
+  const { starts, onEvent } = startsOf()
+  t.match(await env.run(repository, { onEvent }), { published: 1, failed: {} })
+  t.same(starts.at(-1), [`linux-image-${FIRST}`, 'kernel_mismatch'])
+})
+
+t.test('for modules the image is read, although the headers have the BTF', async (t) => {
+  const env = await makeRunDirectory(t)
+  const packages = packagesOf(env, { release: FIRST, btf: true })
+  packages.push(headersOf(env, FIRST))
+  const repository = makeRepository(env.directory, { packages, signer })
+  t.match(await env.run(repository), { published: 1 })
+  const { starts, onEvent } = startsOf()
+  t.match(await env.run(repository, { modules: ['early'], onEvent }), { published: 1 })
+  t.same(starts, [
+    [`linux-image-${FIRST}`, undefined],
+    [`linux-image-${FIRST}-dbg`, 'no_module'],
+  ])
+})
+
+t.test(
+  '--from forces one way, and makes a kernel again that the store has in the other',
+  async (t) => {
+    const env = await makeRunDirectory(t)
+    const packages = packagesOf(env, { release: FIRST, btf: true })
+    packages.push(headersOf(env, FIRST))
+    const repository = makeRepository(env.directory, { packages, signer })
+    const [headers, debug] = [`linux-headers-${FIRST}`, `linux-image-${FIRST}-dbg`]
+    for (const [from, published, result] of [
+      [undefined, 1, `embedded ${headers}`],
+      ['embedded', 0, `embedded ${headers}`],
+      ['debug', 1, `pahole ${debug}`],
+      ['debug', 0, `pahole ${debug}`],
+      [undefined, 0, `pahole ${debug}`],
+      ['embedded', 1, `embedded ${headers}`],
+      [undefined, 0, `embedded ${headers}`],
+    ] as const) {
+      const summary = await env.run(repository, from && { from })
+      t.match(summary, { published, skipped: 1 - published, failed: {} }, `${from}`)
+      t.same(await results(env), { [FIRST]: result }, `${from}`)
+    }
+  },
+)
+
+t.test(
+  'a kernel that failed with --from embedded is tried in the other way when both are allowed',
+  async (t) => {
+    const env = await makeRunDirectory(t)
+    const repository = repositoryOf(env, [{ release: FIRST, btf: false }])
+    t.match(await env.run(repository, { from: 'embedded' }), { failed: { no_btf: 1 } })
+    t.match(await env.run(repository, { from: 'embedded' }), { postponed: 1 })
+    t.match(await env.run(repository), { published: 1 })
+    t.same(await results(env), { [FIRST]: `pahole linux-image-${FIRST}-dbg` })
+    t.match(await env.run(repository, { from: 'embedded' }), { skipped: 1, read: 0 }, 'known')
+  },
+)

@@ -63,8 +63,11 @@ t.test(
     const env = await makeRunDirectory(t)
     const file = packageWith(env)
     const repository = makeRepository(env.directory, { packages: [file], signer })
-    const summary = { skipped: 0, postponed: 0, failed: {}, sourcesFailed: 0, left: 0, queued: 0 }
-    t.same(await env.run(repository), { published: 1, ...summary })
+    const summary = {
+      ...{ skipped: 0, postponed: 0, failed: {}, sourcesFailed: 0, left: 0, queued: 0, read: 0 },
+    }
+    const read = statSync(file).size
+    t.same(await env.run(repository), { published: 1, ...summary, read })
     const [record] = await env.records()
     t.match(record, {
       kernel: {

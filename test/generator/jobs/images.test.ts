@@ -172,7 +172,7 @@ function build({ directory }: RunDirectory, row: Row, source: Source, btf = true
     const path = name === row.name ? row.path : 'usr/share/doc/note'
     return { name, files: { [path]: path === row.path ? vmlinuz! : note! } }
   })
-  const [target] = indexTargetsOf(source, {}, true)
+  const [target] = indexTargetsOf(source, {}, ['image'])
   const { protocol, pathname } = new URL(baseOf(target!, () => ''))
   const base = protocol === 'file:' ? pathname : join(directory, pathname)
   if (source.protocol === 'apt') {
@@ -208,7 +208,7 @@ for (const row of ROWS) {
     build(env, row, source)
     const from = { sources: [source] }
     const filter = { distro: source.distro, version: row.version }
-    t.match(await env.run(from, { filter, embedded: true }), {
+    t.match(await env.run(from, { filter }), {
       published: 1,
       failed: {},
       sourcesFailed: 0,
@@ -222,9 +222,9 @@ for (const row of ROWS) {
       },
     ])
     t.match(
-      await env.run(from, { filter }),
+      await env.run(from, { filter, from: 'debug' }),
       { published: 0, sourcesFailed: 0 },
-      'images are not read without the option',
+      'images are not read for debug info',
     )
   })
 }
@@ -256,7 +256,7 @@ t.test(
       versions: { [row.version]: [{ url: `file://${folder}`, suite }] },
     })
     const filter = { distro: 'ubuntu', version: row.version }
-    t.match(await env.run({ sources: [ddebs, images] }, { filter, embedded: true }), {
+    t.match(await env.run({ sources: [ddebs, images] }, { filter }), {
       published: 1,
       failed: {},
       sourcesFailed: 0,

@@ -105,6 +105,7 @@ t.test('equal jobs have one id whatever the mirror, and different jobs have diff
     size: 1000,
     checksum: sha256('a'),
     vmlinux: [],
+    role: 'debug',
     trust: 'index',
     format: 'deb',
   }

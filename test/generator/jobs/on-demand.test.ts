@@ -92,6 +92,32 @@ t.test('a kernel that many clients request under any of its names is generated o
   t.equal(asked(/\.deb$/), 1, 'needs no download')
 })
 
+t.test(
+  'a package that has no BTF is followed by the next one in the same generation',
+  async (t) => {
+    const { generator, asked, records } = await open(t, (directory) => [
+      packageOf(directory),
+      makePackage(directory, undefined, { name: `linux-headers-${RELEASE}` }),
+      makePackage(directory, undefined, { name: `linux-image-${RELEASE}` }),
+    ])
+    const seen = new Set<string>()
+    let last: OnDemandGeneration | undefined
+    for await (const generation of generator.watch(generator.submit(KERNEL)!.id)) {
+      last = generation
+      for (const { name } of generation.packages) seen.add(name)
+    }
+    t.match(last, { state: 'published', packages: [{ name: `linux-image-${RELEASE}-dbg` }] })
+    const names = [
+      `linux-headers-${RELEASE}`,
+      `linux-image-${RELEASE}`,
+      `linux-image-${RELEASE}-dbg`,
+    ]
+    t.same([...seen], names, 'clients see which package is read')
+    t.equal(asked(/\.deb$/), 3)
+    t.match(await records(), [{ origin: 'pahole', package: { name: names[2] } }])
+  },
+)
+
 t.test('lost BTF is made again on request', async (t) => {
   const { generator, asked, store } = await open(t, (directory) => [packageOf(directory)])
   await generator.done(generator.submit(KERNEL)!.id)

@@ -20,6 +20,7 @@ const found: KernelPackage = {
   trust: 'index',
   format: 'deb',
   vmlinux: [],
+  role: 'debug',
 }
 
 /** The record of a successful job, with the changes of a test. */

@@ -2,18 +2,23 @@
  * Jobs in a real Redis: queued once for any number of clients, taken by workers that are killed or asked to end, with
  * invalid data in the queue, and with a Redis that is restarted.
  */
+import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { Queue as RedisJobs } from 'bullmq'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
-import { generateFiles, OnDemandGenerator, work } from '../../../generator/index.ts'
+import { generate, generateFiles, OnDemandGenerator, work } from '../../../generator/index.ts'
 import { findPahole } from '../../../generator/jobs/pahole.ts'
 import { PREFIX, queueNameOf } from '../../../generator/jobs/redis.ts'
 import { Catalog } from '../../../storage/index.ts'
+import { makeRepository } from '../../helpers/apt-repository.ts'
+import { makePackage } from '../../helpers/package.ts'
 import { startRedis } from '../../helpers/redis.ts'
 import { makeRunDirectory } from '../../helpers/run-directory.ts'
+import { makeSigner } from '../../helpers/signer.ts'
+import { startServer } from '../../helpers/test-server.ts'
 import { ask } from '../../helpers/test-service.ts'
-import { manyStructs } from '../../helpers/vmlinux.ts'
+import { makeVmlinux, manyStructs, RELEASE } from '../../helpers/vmlinux.ts'
 import { ready, until } from '../../helpers/wait-until.ts'
 import { makeDeployment, type Process, start, summaryOf } from '../../helpers/workers.ts'
 
@@ -323,6 +328,32 @@ t.test('a service queues a requested kernel for workers, and serves the result',
   await worker.line(({ event }) => event === 'published')
   await until(statusOf, (status) => status === 200)
   t.same(deployment.asked(), [1])
+})
+
+t.test('a worker tries the fallbacks of a job, and the run counts all bytes read', async (t) => {
+  const { directory, store, scratch, records } = await makeRunDirectory(t)
+  const image = join(directory, 'vmlinux')
+  makeVmlinux(image)
+  const packages = [
+    makePackage(directory, image),
+    makePackage(directory, undefined, { name: `linux-headers-${RELEASE}` }),
+    makePackage(directory, undefined, { name: `linux-image-${RELEASE}` }),
+  ]
+  const { source } = makeRepository(directory, { packages, signer: makeSigner(t) })
+  const server = await startServer(t, (request, response) => {
+    response.end(readFileSync(join(directory, decodeURIComponent(request.url!))))
+  })
+  const shared = { store, scratch, queue: redis.url, sources: [source] }
+  const mirror = `${server.url}/debian`
+  const drain = new AbortController()
+  const working = work({ ...shared, mirror, drain: drain.signal })
+  const run = () => generate({ ...shared, mirror, cache: join(directory, 'cache') })
+  const read = packages.reduce((sum, path) => sum + statSync(path).size, 0)
+  t.match(await run(), { published: 1, failed: {}, read })
+  t.match(await records(), [{ package: { name: `linux-image-${RELEASE}-dbg` }, origin: 'pahole' }])
+  t.match(await run(), { published: 0, skipped: 1, read: 0 })
+  drain.abort()
+  t.match(await working, { published: 1, failed: 0 })
 })
 
 t.test('a worker in this process ends when its drain signal aborts', async (t) => {

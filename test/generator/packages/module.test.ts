@@ -91,7 +91,9 @@ t.test('all modules of a package get BTF, and invalid ones a failure', async (t)
   const onEvent: OnEvent = (event) => {
     if (event.event === 'stage') stages.push(event.stage)
   }
-  t.match(await runDirectory.run(repository, { modules: [ALL_MODULES], onEvent }), { published: 1 })
+  t.match(await runDirectory.run(repository, { modules: [ALL_MODULES], from: 'debug', onEvent }), {
+    published: 1,
+  })
   const [record] = (await runDirectory.records()) as [BuildRecord]
   t.match(record, {
     package: { authenticated: 'index' },
@@ -203,54 +205,51 @@ t.test('modules called .ko.debug in an rpm are found', async (t) => {
   t.match(await runDirectory.records(), [{ modules: { xfs: {} }, moduleFailures: {} }])
 })
 
-t.test(
-  "--embedded takes a module's own BTF from the image package, or makes it from debug info",
-  async (t) => {
-    const runDirectory = await makeRunDirectory(t)
-    const at = (name: string) => join(runDirectory.directory, name)
-    const files = filesOf(runDirectory)
-    const debug = makePackage(runDirectory.directory, undefined, { files })
-    writeFileSync(at('vmlinuz'), bzImage(stripped(at('vmlinux')), 'zstd'))
-    const base = at('own.btf')
-    writeFileSync(base, readBtf(readFileSync(at('vmlinux'))).bytes)
-    const split = at('early.split')
-    execFileSync('pahole', [`--btf_base=${base}`, `--btf_encode_detached=${split}`, at('early.ko')])
-    execFileSync('llvm-objcopy', [
-      '--strip-debug',
-      '--add-section',
-      `.BTF=${split}`,
-      at('early.ko'),
-      at('image.ko'),
-    ])
-    writeFileSync(at('image.ko.xz'), execFileSync('xz', ['--stdout', at('image.ko')]))
-    const image = makePackage(runDirectory.directory, undefined, {
-      name: `linux-image-${RELEASE}`,
-      files: {
-        [`boot/vmlinuz-${RELEASE}`]: at('vmlinuz'),
-        [`lib/modules/${RELEASE}/kernel/early.ko.xz`]: at('image.ko.xz'),
-      },
-    })
-    const repository = makeRepository(runDirectory.directory, { packages: [debug, image], signer })
-    const settings = { embedded: true, modules: ['early'] }
-    t.match(await runDirectory.run(repository, settings), { published: 1 })
-    const [record] = (await runDirectory.records()) as [BuildRecord]
-    t.match(record, { origin: 'embedded', package: { name: `linux-image-${RELEASE}` } })
-    const { module } = await open(runDirectory, record, 'early')
-    t.ok(readFileSync(split).equals(module.bytes), 'the BTF is that of the file in the package')
+t.test("a module's own BTF is taken from the image package, or made from debug info", async (t) => {
+  const runDirectory = await makeRunDirectory(t)
+  const at = (name: string) => join(runDirectory.directory, name)
+  const files = filesOf(runDirectory)
+  const debug = makePackage(runDirectory.directory, undefined, { files })
+  writeFileSync(at('vmlinuz'), bzImage(stripped(at('vmlinux')), 'zstd'))
+  const base = at('own.btf')
+  writeFileSync(base, readBtf(readFileSync(at('vmlinux'))).bytes)
+  const split = at('early.split')
+  execFileSync('pahole', [`--btf_base=${base}`, `--btf_encode_detached=${split}`, at('early.ko')])
+  execFileSync('llvm-objcopy', [
+    '--strip-debug',
+    '--add-section',
+    `.BTF=${split}`,
+    at('early.ko'),
+    at('image.ko'),
+  ])
+  writeFileSync(at('image.ko.xz'), execFileSync('xz', ['--stdout', at('image.ko')]))
+  const image = makePackage(runDirectory.directory, undefined, {
+    name: `linux-image-${RELEASE}`,
+    files: {
+      [`boot/vmlinuz-${RELEASE}`]: at('vmlinuz'),
+      [`lib/modules/${RELEASE}/kernel/early.ko.xz`]: at('image.ko.xz'),
+    },
+  })
+  const repository = makeRepository(runDirectory.directory, { packages: [debug, image], signer })
+  const settings = { modules: ['early'] }
+  t.match(await runDirectory.run(repository, settings), { published: 1 })
+  const [record] = (await runDirectory.records()) as [BuildRecord]
+  t.match(record, { origin: 'embedded', package: { name: `linux-image-${RELEASE}` } })
+  const { module } = await open(runDirectory, record, 'early')
+  t.ok(readFileSync(split).equals(module.bytes), 'the BTF is that of the file in the package')
 
-    const other = await makeRunDirectory(t)
-    t.match(await other.run(repository, { embedded: true, modules: ['late_one'] }), {
-      published: 1,
-    })
-    t.match(await other.records(), [
-      {
-        origin: 'embedded',
-        package: { name: `linux-image-${RELEASE}-dbg` },
-        modules: { late_one: {} },
-      },
-    ])
-  },
-)
+  const other = await makeRunDirectory(t)
+  t.match(await other.run(repository, { modules: ['late_one'] }), {
+    published: 1,
+  })
+  t.match(await other.records(), [
+    {
+      origin: 'embedded',
+      package: { name: `linux-image-${RELEASE}-dbg` },
+      modules: { late_one: {} },
+    },
+  ])
+})
 
 /** Writes a module without debug info, whose BTF stands on a distilled base with a `list_head` of some size. */
 function makeDistilled(path: string, name: string, size: number): void {
@@ -276,7 +275,7 @@ function makeDistilled(path: string, name: string, size: number): void {
 t.test(
   "a module with a distilled base is published over the kernel's BTF, if it fits",
   async (t) => {
-    for (const settings of [{ embedded: true }, {}]) {
+    for (const settings of [{}, { from: 'debug' }] as const) {
       const runDirectory = await makeRunDirectory(t)
       const at = (name: string) => join(runDirectory.directory, name)
       makeVmlinux(at('vmlinux'), { btf: true })

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { basesOf, indexTargetsOf, nameOfTarget } from '../../../generator/indexes/discover.ts'
 import { namingOf } from '../../../generator/sources/naming.ts'
-import { keyringsOf, type RpmMdSource } from '../../../generator/sources/source.ts'
+import { keyringsOf, PACKAGE_ROLES, type RpmMdSource } from '../../../generator/sources/source.ts'
 import { readSources, SOURCES, sourcesFor } from '../../../generator/sources/sources.ts'
 import { sourceResultKey } from '../../../storage/index.ts'
 
@@ -22,7 +22,7 @@ t.test('every repository of the table has a complete URL and a unique name', (t)
   const keys = new Set<string>()
   let count = 0
   for (const source of SOURCES.values()) {
-    for (const target of indexTargetsOf(source, {}, true)) {
+    for (const target of indexTargetsOf(source, {}, PACKAGE_ROLES)) {
       for (const url of basesOf(target, mirror))
         if (!/^https?:$/.test(new URL(url).protocol) || /[{}]|undefined|\/$/.test(url)) t.fail(url)
       keys.add(sourceResultKey(source.id, `${nameOfTarget(target)}-${target.arch}`))

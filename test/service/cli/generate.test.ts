@@ -43,7 +43,7 @@ t.test(
     const { status, stdout, stderr } = await run('generate', ...args)
     t.equal(status, 1)
     const [summary, empty, head, ...rows] = stdout.trimEnd().split('\n')
-    t.equal(summary, '1 published; 0 there already; 4 failed')
+    t.match(summary, /^1 published; 0 there already; 4 failed; \d+\.\d MB of packages read$/)
     t.equal(empty, '')
     t.equal(head, 'retry  failure     packages  next try')
     t.same(rows.slice(0, 2), [
@@ -149,7 +149,9 @@ t.test('generate --json prints one event per line, and the summary last', async 
   t.same(events.at(-1), {
     ...{ event: 'summary', published: 1, skipped: 0, postponed: 0, sourcesFailed: 0 },
     ...{ failed: { truncated: 1, no_dwarf: 2, no_vmlinux: 1 }, left: 0, queued: 0 },
+    read: events.at(-1).read,
   })
+  t.ok(events.at(-1).read > 1000, 'bytes of packages that were read')
   const jobs = new Map<string, string[]>()
   for (const { job, event } of events.slice(0, -1)) jobs.set(job, [...(jobs.get(job) ?? []), event])
   t.equal(jobs.size, 5, 'each job has an id')
@@ -193,7 +195,7 @@ t.test(
       /^6\.1\.0-1-test i686: done in/,
       /^6\.1\.0-2-test i686: failed: no_dwarf: vmlinux has no \.debug_info$/,
       /^6\.1\.0-3-test i686: done in/,
-      /^2 published; 0 there already; 1 failed$/,
+      /^2 published; 0 there already; 1 failed; \d+\.\d MB of packages read$/,
     ])
       t.equal(lines.filter((shown) => line.test(shown)).length, 1, String(line))
     t.ok(
@@ -205,7 +207,10 @@ t.test(
     const again = onTerminal(`${command} > ${out}`)
     t.equal(again.status, 1)
     t.notMatch(readFileSync(out, 'utf8'), ESCAPES, 'standard output is for the summary')
-    t.match(readFileSync(out, 'utf8'), /^2 published; 0 there already; 1 failed\n/)
+    t.match(
+      readFileSync(out, 'utf8'),
+      /^2 published; 0 there already; 1 failed; \d+\.\d MB of packages read\n/,
+    )
     t.match(again.shown, /done in/, 'standard error is the terminal still')
 
     const err = join(directory, 'err')

@@ -56,7 +56,10 @@ t.test('a kernel travels from a package through generate, list and serve to fetc
     shim,
   )
   t.equal(made.status, 1, 'one package has no vmlinux')
-  t.match(made.stdout, /^1 published; 0 there already; 1 failed\n[\s\S]*\nnever +no_vmlinux +1 /)
+  t.match(
+    made.stdout,
+    /^1 published; 0 there already; 1 failed; \d+\.\d MB of packages read\n[\s\S]*\nnever +no_vmlinux +1 /,
+  )
 
   const rows = (await btfmill('list', ...store)).trimEnd().split('\n')
   t.equal(rows.length, 3, 'a header and two kernels')
