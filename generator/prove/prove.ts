@@ -13,8 +13,9 @@ import { withScratch } from '../scratch.ts'
 import { boot } from './guest.ts'
 import { fetchImage, type ImageOptions } from './image.ts'
 import { writeInitramfs } from './initramfs.ts'
+import { kept } from './kept.ts'
 import { machineOf } from './machine.ts'
-import { buildLoader, fetchSysroot, findCompiler, requireQemu } from './tools.ts'
+import { findCompiler, guestPrograms, requireQemu } from './tools.ts'
 import { readUserLoader } from './user-loader.ts'
 
 const MEMORY = '1G'
@@ -37,6 +38,8 @@ export interface ProofOptions extends Omit<ImageOptions, 'modules'> {
   allPrograms?: boolean
   /** after which the guest is killed */
   seconds: number
+  /** directory that keeps images and the guest's programs (default: they are downloaded again) */
+  cache?: string | undefined
   /** receives what is being done */
   onStep?: (step: string) => void
 }
@@ -61,7 +64,8 @@ export interface ObjectProof {
 
 /**
  * Boots a kernel and loads objects in it. Errors: `unsupported_machine`; those of `fetchImage`, `readVmlinux`,
- * `requireQemu`, `findCompiler`, `fetchSysroot`, `buildLoader`, `readUserLoader` and `boot`; `qemu_failed` if the kernel ended before the loader.
+ * `requireQemu`, `findCompiler`, `guestPrograms`, `readUserLoader` and `boot`; `qemu_failed` if the kernel ended before
+ * the loader.
  */
 export async function prove(options: ProofOptions): Promise<Proof> {
   const { kernel, objects, btf, command, signal, mirror, onStep = () => {} } = options
@@ -82,21 +86,20 @@ export async function prove(options: ProofOptions): Promise<Proof> {
     if (command !== undefined)
       for (const [path, bytes] of await readUserLoader(command, machine, arch, LOADER, signal))
         files.set(path, bytes)
+    const cache = options.cache ?? dir
     let vmlinuz: string
     if (typeof kernel === 'string') vmlinuz = kernel
     else {
       onStep(`fetching the image of ${kernel.kernel.release}`)
-      vmlinuz = (await fetchImage(kernel, dir, options)).vmlinuz
+      const { distro, release } = kernel.kernel
+      const name = `image-${[distro, arch, release, kernel.package.version].map(encodeURIComponent).join('-')}`
+      const fill = async (into: string) => void (await fetchImage(kernel, into, options))
+      vmlinuz = join(await kept(cache, name, fill), 'vmlinuz')
     }
     onStep(compiler ? 'making the loader' : 'fetching busybox')
-    const libraries = compiler !== undefined
-    const sysroot = await fetchSysroot(arch, join(dir, 'sysroot'), { libraries, mirror, signal })
-    if (compiler) {
-      const loader = join(dir, 'load')
-      await buildLoader(compiler, machine, sysroot.path, loader, signal)
-      files.set(LOADER, await readFile(loader))
-    }
-    files.set('bin/busybox', await readFile(sysroot.busybox))
+    const programs = await guestPrograms(arch, machine, cache, { compiler, mirror, signal })
+    if (programs.loader !== undefined) files.set(LOADER, await readFile(programs.loader))
+    files.set('bin/busybox', await readFile(programs.busybox))
     files.set('init', Buffer.from(initOf(options)))
     if (btf) files.set(BTF, btf)
     const initramfs = join(dir, 'initramfs')

@@ -3,11 +3,14 @@
  * the guest's architecture, from Debian's packages: busybox as it is, the loader compiled from load.c with clang and lld
  * against Debian's libraries. The machine needs no packages of another architecture.
  */
+import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
+import { copyFile, mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { GeneratorError } from '../error.ts'
+import { withScratch } from '../scratch.ts'
 import { runChild } from '../subprocess.ts'
+import { kept } from './kept.ts'
 import type { Machine } from './machine.ts'
 import { type DebianPackage, findDebianPackages, unpackDebianPackage } from './package.ts'
 
@@ -65,6 +68,40 @@ export async function fetchSysroot(
   return { path, busybox: join(path, version === '12' ? 'bin' : 'usr/bin', 'busybox'), packages }
 }
 
+const LOADER_SOURCE = join(import.meta.dirname, 'load.c')
+
+export interface GuestPrograms {
+  /** paths of static programs */
+  busybox: string
+  loader?: string
+}
+
+interface GuestProgramOptions extends Pick<ToolOptions, 'mirror' | 'signal'> {
+  /** clang, which makes the loader; without it, there is none */
+  compiler?: string | undefined
+}
+
+/** The programs of a guest, kept in `cache`. Errors: those of `fetchSysroot` and `buildLoader`. */
+export async function guestPrograms(
+  arch: string,
+  machine: Machine,
+  cache: string,
+  { compiler, mirror, signal }: GuestProgramOptions,
+): Promise<GuestPrograms> {
+  const source = compiler === undefined ? '' : await readFile(LOADER_SOURCE)
+  const version = createHash('sha256').update(source).digest('hex').slice(0, 16)
+  const directory = await kept(cache, `guest-${arch}-${version}`, async (into) => {
+    await withScratch(undefined, async (scratch) => {
+      const libraries = compiler !== undefined
+      const sysroot = await fetchSysroot(arch, scratch, { libraries, mirror, signal })
+      await copyFile(sysroot.busybox, join(into, 'busybox'))
+      if (compiler) await buildLoader(compiler, machine, sysroot.path, join(into, 'loader'), signal)
+    })
+  })
+  const busybox = join(directory, 'busybox')
+  return { busybox, ...(compiler !== undefined && { loader: join(directory, 'loader') }) }
+}
+
 /** The newest first: lld links for s390x since LLVM 18. */
 const COMPILERS = ['clang-21', 'clang-20', 'clang-19', 'clang']
 const COMPILE_SECONDS = 120
@@ -104,7 +141,7 @@ export async function buildLoader(
     // Debian 13 has links to these headers, which are not unpacked
     ...['-isystem', join(sysroot, 'usr/lib/linux/uapi', asm)],
     ...['-L', libraries],
-    ...[join(import.meta.dirname, 'load.c'), '-o', target],
+    ...[LOADER_SOURCE, '-o', target],
     ...['-lbpf', '-lelf', '-lz', ...(existsSync(join(libraries, 'libzstd.a')) ? ['-lzstd'] : [])],
   ]
   const { status, stderr } = await runChild(compiler, args, {

@@ -511,6 +511,10 @@ const prove = command(
       .default(300),
   )
   .option(
+    '--cache <directory>',
+    "directory that keeps images and the guest's programs (default: each run downloads them)",
+  )
+  .option(
     '--source <id>',
     'source of the image, as `btfmill sources` lists it; may be repeated (default: all that match)',
     collect,

@@ -23,6 +23,7 @@ interface ProveCommandOptions extends CommonOptions {
   allPrograms?: boolean
   command?: string
   timeout: number
+  cache?: string
   source?: string[]
   sources: string
   mirror: string
@@ -33,7 +34,17 @@ interface ProveCommandOptions extends CommonOptions {
  * status of the loader, the first that is not 0.
  */
 export async function run(files: string[], options: ProveCommandOptions): Promise<number> {
-  const { kernel: named, json, command, attach, allPrograms, source, mirror, timeout } = options
+  const {
+    kernel: named,
+    json,
+    command,
+    attach,
+    allPrograms,
+    source,
+    mirror,
+    timeout,
+    cache,
+  } = options
   const stop = stopOnSignals(() => {})
   for (const file of files) await checkReadable(file)
   if (command !== undefined) await checkReadable(command)
@@ -52,6 +63,7 @@ export async function run(files: string[], options: ProveCommandOptions): Promis
     btf,
     command,
     seconds: timeout,
+    cache,
     sources,
     ...(source && { source }),
     ...(mirror && { mirror }),
