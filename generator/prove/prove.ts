@@ -36,6 +36,8 @@ export interface ProofOptions extends Omit<ImageOptions, 'modules'> {
   attach?: boolean
   /** load programs in sections that begin with `?`, too; for load.c */
   allPrograms?: boolean
+  /** give maps without a size a small one, as loaders do; for load.c */
+  sizeMaps?: boolean
   /** after which the guest is killed */
   seconds: number
   /** directory that keeps images and the guest's programs (default: they are downloaded again) */
@@ -120,8 +122,12 @@ export async function prove(options: ProofOptions): Promise<Proof> {
 }
 
 /** Process 1 of the guest. The kernel passes `token` on from its command line. */
-const initOf = ({ command, attach = false, allPrograms = false }: ProofOptions): string => {
-  const flags = [...(attach ? ['--attach'] : []), ...(allPrograms ? ['--all-programs'] : [])]
+const initOf = ({ command, attach, allPrograms, sizeMaps }: ProofOptions): string => {
+  const flags = [
+    ...(attach ? ['--attach'] : []),
+    ...(allPrograms ? ['--all-programs'] : []),
+    ...(sizeMaps ? ['--size-maps'] : []),
+  ]
   const ours = `/${LOADER} ${flags.join(' ')} \${BTFMILL_BTF:+--btf "$BTFMILL_BTF"} "$object"`
   return `#!/bin/busybox sh
 export PATH=/bin HOME=/root

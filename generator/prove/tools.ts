@@ -21,6 +21,9 @@ const BUSYBOX = 'busybox-static'
 /** GCC's runtime library has its version in its name; the newest is used. */
 const LIBGCC = /^libgcc-\d+-dev$/
 
+/** Debian's releases with static programs that old kernels run, too: the newest, which has the newest libbpf, and the one before. */
+const VERSIONS = ['13', '12'] as const
+
 export interface ToolOptions {
   /** Debian's VERSION_ID (default: the one with the newest libbpf that old kernels run) */
   version?: string
@@ -46,7 +49,7 @@ export interface Sysroot {
 export async function fetchSysroot(
   arch: string,
   path: string,
-  { version = '13', libraries = false, mirror, signal }: ToolOptions = {},
+  { version = VERSIONS[0], libraries = false, mirror, signal }: ToolOptions = {},
 ): Promise<Sysroot> {
   const names = libraries ? [BUSYBOX, ...LIBRARIES] : [BUSYBOX]
   const offered = await findDebianPackages(
@@ -93,7 +96,14 @@ export async function guestPrograms(
   const directory = await kept(cache, `guest-${arch}-${version}`, async (into) => {
     await withScratch(undefined, async (scratch) => {
       const libraries = compiler !== undefined
-      const sysroot = await fetchSysroot(arch, scratch, { libraries, mirror, signal })
+      const fetch = (version: string) =>
+        fetchSysroot(arch, join(scratch, version), { version, libraries, mirror, signal })
+      const [newest, older] = VERSIONS
+      // a mirror may lack packages of its index
+      const sysroot = await fetch(newest).catch((error: unknown) => {
+        if (!(error instanceof GeneratorError) || error.code !== 'not_found_upstream') throw error
+        return fetch(older)
+      })
       await copyFile(sysroot.busybox, join(into, 'busybox'))
       if (compiler) await buildLoader(compiler, machine, sysroot.path, join(into, 'loader'), signal)
     })

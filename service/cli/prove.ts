@@ -21,6 +21,7 @@ interface ProveCommandOptions extends CommonOptions {
   btf?: string
   attach?: boolean
   allPrograms?: boolean
+  sizeMaps?: boolean
   command?: string
   timeout: number
   cache?: string
@@ -40,6 +41,7 @@ export async function run(files: string[], options: ProveCommandOptions): Promis
     command,
     attach,
     allPrograms,
+    sizeMaps,
     source,
     mirror,
     timeout,
@@ -69,6 +71,7 @@ export async function run(files: string[], options: ProveCommandOptions): Promis
     ...(mirror && { mirror }),
     ...(attach !== undefined && { attach }),
     ...(allPrograms !== undefined && { allPrograms }),
+    ...(sizeMaps !== undefined && { sizeMaps }),
     signal: stop.drain,
     onStep: (step) => json || console.error(`${step} …`),
   })

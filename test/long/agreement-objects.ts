@@ -3,7 +3,6 @@
  * systemd, bpftool, QEMU, and the test data of cilium/ebpf. They are downloaded once, into `.cache/agreement`.
  */
 import { createHash } from 'node:crypto'
-import { existsSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { type ByteOrder, openObject } from '../../bpf/index.ts'

@@ -2,7 +2,7 @@
  * Agreement by proof: the verdicts of `checkObject` against kernels that boot in QEMU. Each kernel boots once and loads all
  * objects, as `btfmill prove` does; each program of an object that does not load is loaded alone, too. A "no" must not
  * load. A "yes" must not fail for a reason that `check` knows. What the guests said is kept in `.cache/agreement` until
- * the loader or the objects change.
+ * the loader or the objects change. Maps without a size get one, as the tools set it that the objects are from.
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -87,7 +87,7 @@ async function reportsOf(record: BuildRecord, btf: Buffer, paths: readonly strin
   const directory = await kept(CACHE, name, async (into) => {
     const { objects, ...guest } = await prove({
       ...{ store: await openStore('memory:'), kernel: record, btf, cache: CACHE },
-      ...{ objects: paths, seconds: SECONDS },
+      ...{ objects: paths, sizeMaps: true, seconds: SECONDS },
     })
     const reports = objects.map(({ output }) => readLoaderReport(output))
     await writeFile(join(into, 'reports.json'), JSON.stringify({ ...guest, reports }))

@@ -1,7 +1,7 @@
 /*
  * The verdicts of `checkObject` against the running kernel: objects that others wrote, loaded by libbpf, and random
  * programs, loaded as they are. A "no" must not load. A "yes" must not fail for a reason that `check` knows: others are
- * maps whose size a tool sets before it loads them, licenses, and a kernel without tracing.
+ * licenses, and a kernel without tracing.
  */
 import { execFile, spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
@@ -41,7 +41,7 @@ const programLoader = await compile('programs', 'test/bpf/oracle/load-programs.c
 
 /** The result of libbpf for an object, and what it and the verifier said. A program that fails is told alone, too. */
 async function loadObject(path: string): Promise<{ loads: boolean; log: string[] }> {
-  const loading = run(objectLoader, [path], { maxBuffer: 1 << 26 })
+  const loading = run(objectLoader, ['--size-maps', path], { maxBuffer: 1 << 26 })
   const { stdout } = await loading.catch((error: { stdout: string }) => error)
   const report = readLoaderReport(stdout.split('\n'))!
   const log = [report, ...report.programs].flatMap((one) => one.log)
