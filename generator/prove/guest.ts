@@ -1,7 +1,7 @@
 /*
  * A guest: a kernel in QEMU with an initramfs. It has no disk, its console is a file, and it ends by itself: QEMU runs
- * with -no-reboot, so a reboot ends it. With KVM it is ten times as fast. Where virtual machines are nested, KVM may be there
- * but guests hang, so one that stays silent is booted again with QEMU's emulator (TCG).
+ * with -no-reboot, so a reboot ends it. KVM makes it much faster. Where virtual machines are nested, KVM may be there but
+ * guests hang, so one that stays silent is booted again with QEMU's emulator (TCG).
  */
 import { access, constants, open, writeFile } from 'node:fs/promises'
 import { setTimeout } from 'node:timers/promises'

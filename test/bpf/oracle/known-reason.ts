@@ -1,7 +1,10 @@
-/* What libbpf and the verifier print for the reasons that `check` has. */
+/*
+ * What libbpf and the verifier print for the reasons that `check` has. The verifier says "unknown func" of a helper that
+ * the kernel has but programs of this type may not call, which BTF does not tell; of one that it lacks, "invalid func".
+ */
 
 const KNOWN_REASON =
-  /195896080|failed to relocate|CO-RE relocating|failed to find kernel BTF type ID|not found in kernel|incompatible|not resolved|unknown func|invalid func|BPF_MAP_TYPE|struct_ops init_kern/
+  /195896080|failed to relocate|CO-RE relocating|failed to find kernel BTF type ID|not found in kernel|incompatible|not resolved|invalid func|BPF_STX uses reserved fields|BPF_MAP_TYPE|struct_ops init_kern/
 
 /** The first line of a log with such a reason. */
 export const knownReasonIn = (log: readonly string[]): string | undefined =>
