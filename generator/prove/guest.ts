@@ -90,7 +90,7 @@ async function bootOnce(
   { seconds, memory, parameters = [], args = [], onLine, signal, ...attempt }: Attempt,
 ): Promise<string[]> {
   const { accelerator, kvmSeconds = KVM_SECONDS, lines, isLast } = attempt
-  const { program, console } = machine.qemu
+  const { program, console, tcgArgs = [] } = machine.qemu
   const output = `${initramfs}.console`
   await writeFile(output, '')
   const file = await open(output)
@@ -122,7 +122,9 @@ async function bootOnce(
       ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
       // A file takes all bytes at once. A pipe that is full makes the serial port lose some.
       ...['-serial', `file:${output}`],
-      ...['-accel', accelerator, '-m', memory, '-smp', '2', ...machine.qemu.args, ...args],
+      ...['-accel', accelerator, '-m', memory, '-smp', '2', ...machine.qemu.args],
+      ...(accelerator === 'tcg' ? tcgArgs : []),
+      ...args,
       ...['-kernel', vmlinuz, '-initrd', initramfs, '-append'],
       [`console=${console}`, 'quiet', 'panic=-1', ...parameters].join(' '),
     ],

@@ -22,6 +22,8 @@ export interface Machine {
     /** Debian's package of the program */
     package: string
     args: readonly string[]
+    /** without KVM */
+    tcgArgs?: readonly string[]
     /** the device of the console */
     console: string
   }
@@ -70,6 +72,8 @@ export const MACHINES = {
       program: 'qemu-system-aarch64',
       package: 'qemu-system-arm',
       args: ['-machine', 'virt', '-cpu', 'max'],
+      // the later -cpu counts; QEMU emulates the standard algorithm of pointer authentication very slowly
+      tcgArgs: ['-cpu', 'max,pauth-impdef=on'],
       console: 'ttyAMA0',
     },
   },
