@@ -105,6 +105,8 @@ t.test(
       if (name.startsWith('loads_')) t.equal(error, 0, name)
       if (!name.startsWith('refused_')) continue
       t.equal(error, -22, name)
+      // this kernel has no exceptions, and refuses it before it reads the instructions
+      if (name === 'refused_exception_callback') continue
       t.match(
         log.join('\n'),
         /<invalid CO-RE relocation>[\s\S]*no_such_member[\s\S]*processed \d+ insns/,

@@ -1,6 +1,7 @@
 /*
  * What libbpf and the verifier print for the reasons that `check` has. The verifier says "unknown func" of a helper that
  * the kernel has but programs of this type may not call, which BTF does not tell; of one that it lacks, "invalid func".
+ * Nor does BTF tell that only NAME.part.0 is left of a function: "The address of function NAME cannot be found".
  */
 
 const KNOWN_REASON =
