@@ -277,8 +277,7 @@ class Checker {
   }
 
   #callReasons({ program, instruction, calls }: KernelCall, reachability: Reachability): Reason[] {
-    const problem =
-      'helper' in calls ? this.#helperProblem(calls.helper) : this.#kfuncProblem(calls.kfunc)
+    const problem = this.#problemOf(calls)
     if (!problem) return []
     const reached = reachability.of(program, instruction)
     if (reached.is === 'never') return []
@@ -297,6 +296,19 @@ class Checker {
         ...(onlyIf && { onlyIf }),
       },
     ]
+  }
+
+  #problemOf(calls: KernelCall['calls']): Problem | undefined {
+    if ('helper' in calls) return this.#helperProblem(calls.helper)
+    return 'kfunc' in calls ? this.#kfuncProblem(calls.kfunc) : this.#atomicProblem()
+  }
+
+  #atomicProblem(): Problem | undefined {
+    const presence = this.#symbols.atomics
+    if (presence === 'there') return undefined
+    const tail = presence === 'unknown' ? 'may lack' : 'lacks'
+    const message = `this kernel ${tail} the atomic instructions of Linux 5.12`
+    return { code: 'missing_instruction', presence, message }
   }
 
   #helperProblem(helper: number): Problem | undefined {

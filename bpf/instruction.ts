@@ -92,3 +92,13 @@ export function writeInstruction(
   view.setInt16(at + 2, instruction.offset, little)
   view.setInt32(at + 4, instruction.immediate, little)
 }
+
+/** BPF_STX | BPF_ATOMIC with 4 and 8 bytes. */
+const ATOMICS: readonly number[] = [0xc3, 0xdb]
+/** From here on immediates of atomics are loads and stores with barriers. */
+const FIRST_BARRIER = 0x100
+
+/** True for the atomic operations that came with Linux 5.12: all but an addition whose old value is not asked for. */
+export function isNewAtomic({ code, immediate }: Instruction): boolean {
+  return ATOMICS.includes(code) && immediate > 0 && immediate < FIRST_BARRIER
+}

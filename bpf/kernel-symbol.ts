@@ -74,6 +74,14 @@ export class KernelSymbols {
     return presence
   }
 
+  /** Whether the verifier knows the atomic operations of Linux 5.12, as its functions and the helpers of that version tell. */
+  get atomics(): Presence {
+    const hasFunction = (name: string) => this.has({ kind: 'FUNC', name })
+    if (hasFunction(OLD_ATOMIC)) return 'missing'
+    if (hasFunction(ATOMIC)) return 'there'
+    return this.enumerator('bpf_func_id', CHECK_MTU) === 'there' ? 'there' : 'unknown'
+  }
+
   /** What the kernel gives an extern. */
   extern(extern: BpfExtern): ExternValue {
     const value = this.#resolved(extern)
@@ -193,6 +201,11 @@ function withoutFlavour(name: string): string {
 }
 
 const GET_ATTACH_COOKIE = 174
+/** a helper that came with Linux 5.12 */
+const CHECK_MTU = 163
+
+/** The verifier's functions for atomic operations, before and since Linux 5.12. */
+const [OLD_ATOMIC, ATOMIC] = ['check_xadd', 'check_atomic'] as const
 
 /** Tracepoints that every kernel has. */
 const TRACEPOINTS = ['btf_trace_sched_switch', 'btf_trace_sys_enter']
@@ -202,9 +215,12 @@ const WRAPPED_BPF = ['x64', 'ia32', 'arm64', 's390x', 's390', 'riscv'].map(
   (arch) => `__${arch}_sys_bpf`,
 )
 
-function wantedBy(object: BpfObject, { programs, structOps }: Requirements): WantedType[] {
+function wantedBy(object: BpfObject, { programs, structOps, calls }: Requirements): WantedType[] {
   return [
     ...ENUMS.map((name): WantedType => ({ kind: 'ENUM', name })),
+    ...(calls.some((one) => 'atomic' in one.calls)
+      ? [OLD_ATOMIC, ATOMIC].map((name): WantedType => ({ kind: 'FUNC', name }))
+      : []),
     ...programs.flatMap(({ target }) => {
       if (!target) return []
       const others = target.kind === 'TYPEDEF' ? TRACEPOINTS : []

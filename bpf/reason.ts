@@ -34,6 +34,8 @@ export const REASONS = [
   /** a value of the kernel's configuration, which BTF does not have */
   'unknown_config',
   'missing_helper',
+  /** the verifier of the kernel does not know the instruction */
+  'missing_instruction',
   'missing_map_type',
   'missing_program_type',
   'missing_attach_type',

@@ -4,7 +4,7 @@
  */
 
 import type { Btf } from './btf.ts'
-import { CALL, INSTRUCTION_SIZE, LDIMM64, readInstruction } from './instruction.ts'
+import { CALL, INSTRUCTION_SIZE, isNewAtomic, LDIMM64, readInstruction } from './instruction.ts'
 import { KIND, type KindName } from './kind.ts'
 import { resolve } from './layout.ts'
 import type { BpfObject } from './object.ts'
@@ -18,12 +18,15 @@ export interface WantedType {
   readonly name: string
 }
 
-/** An instruction that calls a helper, or a kfunc. */
+/** An instruction that calls a helper or a kfunc, or that old kernels lack (`isNewAtomic`). */
 export interface KernelCall {
   readonly program: BpfProgram
   /** index in its program */
   readonly instruction: number
-  readonly calls: { readonly helper: number } | { readonly kfunc: BpfExtern }
+  readonly calls:
+    | { readonly helper: number }
+    | { readonly kfunc: BpfExtern }
+    | { readonly atomic: true }
 }
 
 export interface MapRequirement {
@@ -130,12 +133,18 @@ function* readCalls(object: BpfObject): Generator<KernelCall> {
   for (const [section, bytes] of object.code) {
     const references = object.references.get(section)
     for (let at = 0; at + INSTRUCTION_SIZE <= bytes.length; at += INSTRUCTION_SIZE) {
-      const { code, source, immediate } = readInstruction(bytes, at, object.byteOrder)
+      const read = readInstruction(bytes, at, object.byteOrder)
+      const { code, source, immediate } = read
       if (code === LDIMM64) at += INSTRUCTION_SIZE
-      if (code !== CALL) continue
+      const isAtomic = isNewAtomic(read)
+      if (code !== CALL && !isAtomic) continue
       const program = programAt(object.programs, section, at)
       if (!program) continue
       const instruction = (at - program.offset) / INSTRUCTION_SIZE
+      if (isAtomic) {
+        yield { program, instruction, calls: { atomic: true } }
+        continue
+      }
       const reference = references?.get(at)
       if (reference?.is === 'extern' && reference.extern.kind === 'kfunc') {
         yield { program, instruction, calls: { kfunc: reference.extern } }

@@ -1,9 +1,9 @@
 /*
  * A guest: a kernel in QEMU with an initramfs. It has no disk, its console is a file, and it ends by itself: QEMU runs
- * with -no-reboot, so a reboot ends it. QEMU emulates the machine, without KVM: where virtual machines are nested, KVM is there
- * but guests hang.
+ * with -no-reboot, so a reboot ends it. KVM makes it much faster. Where virtual machines are nested, KVM may be there but
+ * guests hang, so one that stays silent is booted again with QEMU's emulator (TCG).
  */
-import { open, writeFile } from 'node:fs/promises'
+import { access, constants, open, writeFile } from 'node:fs/promises'
 import { setTimeout } from 'node:timers/promises'
 import { GeneratorError } from '../error.ts'
 import { runChild } from '../subprocess.ts'
@@ -15,6 +15,8 @@ const MAX_CONSOLE = 64 * 1024 ** 2
 const READ_INTERVAL = 100
 /** Lines of the console that an error shows. */
 const SHOWN = 20
+/** Seconds after which a guest with KVM has written a line; it takes one or two. */
+const KVM_SECONDS = 10
 
 export interface Guest {
   machine: Machine
@@ -23,9 +25,15 @@ export interface Guest {
   initramfs: string
 }
 
+export type Accelerator = 'kvm' | 'tcg'
+
 export interface BootOptions {
   /** after which the guest is killed */
   seconds: number
+  /** tried in this order (default: KVM if this machine has it, then TCG) */
+  accelerators?: readonly Accelerator[]
+  /** in which a guest with KVM must write its first line (default: 10) */
+  kvmSeconds?: number
   /** as QEMU writes it, such as 256M */
   memory: string
   /** for the kernel command line; `name=value` becomes an environment variable of /init */
@@ -37,19 +45,55 @@ export interface BootOptions {
   signal?: AbortSignal
 }
 
+/** True once a guest has hung: others would, too. */
+let hangsWithKvm = false
+
 /**
  * Boots a guest and waits until it shuts down. Returns the lines of its console. Errors: `qemu_failed` and
  * `guest_timeout`, with the last lines of the console; the signal's reason.
  */
-export async function boot(
+export async function boot(guest: Guest, options: BootOptions): Promise<string[]> {
+  const accelerators = options.accelerators ?? (await acceleratorsOf(guest.machine))
+  for (const accelerator of accelerators) {
+    const isLast = accelerator === accelerators.at(-1)
+    const lines: string[] = []
+    try {
+      return await bootOnce(guest, { ...options, accelerator, lines, isLast })
+    } catch (error) {
+      options.signal?.throwIfAborted()
+      if (isLast || lines.length > 0) throw error
+      hangsWithKvm = true
+    }
+  }
+  throw new GeneratorError('qemu_failed', 'no accelerator for the guest')
+}
+
+async function acceleratorsOf({ kvm }: Machine): Promise<Accelerator[]> {
+  if (kvm !== process.arch || hangsWithKvm) return ['tcg']
+  const mode = constants.R_OK | constants.W_OK
+  return access('/dev/kvm', mode).then<Accelerator[], Accelerator[]>(
+    () => ['kvm', 'tcg'],
+    () => ['tcg'],
+  )
+}
+
+interface Attempt extends BootOptions {
+  accelerator: Accelerator
+  /** the lines of the console are added here */
+  lines: string[]
+  /** no other accelerator is tried after it, so it may stay silent */
+  isLast: boolean
+}
+
+async function bootOnce(
   { machine, vmlinuz, initramfs }: Guest,
-  { seconds, memory, parameters = [], args = [], onLine, signal }: BootOptions,
+  { seconds, memory, parameters = [], args = [], onLine, signal, ...attempt }: Attempt,
 ): Promise<string[]> {
-  const { program, console } = machine.qemu
+  const { accelerator, kvmSeconds = KVM_SECONDS, lines, isLast } = attempt
+  const { program, console, tcgArgs = [] } = machine.qemu
   const output = `${initramfs}.console`
   await writeFile(output, '')
   const file = await open(output)
-  const lines: string[] = []
   let [rest, size] = ['', 0]
   const over = new AbortController()
   const take = (piece: string) => {
@@ -78,7 +122,9 @@ export async function boot(
       ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
       // A file takes all bytes at once. A pipe that is full makes the serial port lose some.
       ...['-serial', `file:${output}`],
-      ...['-m', memory, '-smp', '2', ...machine.qemu.args, ...args],
+      ...['-accel', accelerator, '-m', memory, '-smp', '2', ...machine.qemu.args],
+      ...(accelerator === 'tcg' ? tcgArgs : []),
+      ...args,
       ...['-kernel', vmlinuz, '-initrd', initramfs, '-append'],
       [`console=${console}`, 'quiet', 'panic=-1', ...parameters].join(' '),
     ],
@@ -87,10 +133,13 @@ export async function boot(
     isRunning = false
   })
   running.catch(() => {}) // it is awaited below
+  const silentUntil = isLast ? Infinity : Date.now() + kvmSeconds * 1000
   try {
     while (isRunning) {
       await readNew()
       await setTimeout(READ_INTERVAL)
+      if (lines.length === 0 && Date.now() > silentUntil)
+        over.abort(new GeneratorError('guest_timeout', 'the guest wrote nothing'))
     }
     await readNew()
   } finally {

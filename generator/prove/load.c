@@ -1,7 +1,7 @@
 /*
  * The loader in the guest: loads, and with --attach attaches, the programs of one BPF object with libbpf.
  *
- *   load [--attach] [--all-programs] [--btf FILE] OBJECT
+ *   load [--attach] [--all-programs] [--size-maps] [--btf FILE] OBJECT
  *
  * It loads the object as a whole. If that fails, it loads each program alone, so that each gets an answer of its own.
  * Standard output has one line for the libbpf version, one for the object and one for each program, with tabs between the
@@ -28,6 +28,11 @@
 #define LOG_SIZE (16 << 20)
 #define LOG_SHOWN (64 << 10)
 #define EVERY (-1)
+/* the least size of a ring buffer, and the usual depth of a stack trace */
+#define RING_SIZE 65536
+#define STACK_DEPTH 127
+/* BPF_MAP_TYPE_CGRP_STORAGE; headers before Linux 6.2 lack it */
+#define CGRP_STORAGE 32
 
 /* libelf.a of Debian 13 lacks these, which only elf_getdata_rawchunk() needs; libbpf does not call it. */
 __attribute__((weak)) void eu_search_tree_init(void *tree)
@@ -44,7 +49,7 @@ __attribute__((weak)) void eu_search_tree_fini(void *tree, void *free_node)
 static char *text;
 static size_t used;
 static const char *path, *btf;
-static bool attach, all_programs;
+static bool attach, all_programs, size_maps;
 
 static int collect(enum libbpf_print_level level, const char *format, va_list arguments)
 {
@@ -90,15 +95,43 @@ static struct bpf_program *program_at(struct bpf_object *object, int at)
 	return NULL;
 }
 
+/* Gives maps without a size a small one, as loaders set it before they load. */
+static void set_size(struct bpf_map *map)
+{
+	switch ((int)bpf_map__type(map)) {
+	case BPF_MAP_TYPE_CGROUP_STORAGE:
+	case BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE:
+	case BPF_MAP_TYPE_SK_STORAGE:
+	case BPF_MAP_TYPE_INODE_STORAGE:
+	case BPF_MAP_TYPE_TASK_STORAGE:
+	case CGRP_STORAGE:
+	case BPF_MAP_TYPE_PERF_EVENT_ARRAY:
+	case BPF_MAP_TYPE_STRUCT_OPS:
+		return; /* the kernel or libbpf sizes them */
+	case BPF_MAP_TYPE_STACK_TRACE:
+		if (bpf_map__value_size(map) == 0)
+			bpf_map__set_value_size(map, STACK_DEPTH * sizeof(__u64));
+		break;
+	default:
+		break;
+	}
+	if (bpf_map__max_entries(map) == 0)
+		bpf_map__set_max_entries(map, bpf_map__type(map) == BPF_MAP_TYPE_RINGBUF ? RING_SIZE : 1);
+}
+
 /* Opens the object and loads it: every program, or only the one with this index. */
 static int load(struct bpf_object **object, int only)
 {
 	struct bpf_program *program;
+	struct bpf_map *map;
 	int at = 0;
 
 	*object = open_object();
 	if (!*object)
 		return -errno;
+	if (size_maps)
+		bpf_object__for_each_map(map, *object)
+			set_size(map);
 	bpf_object__for_each_program(program, *object) {
 		if (only != EVERY)
 			bpf_program__set_autoload(program, at == only);
@@ -141,6 +174,8 @@ int main(int count, char **arguments)
 			attach = true;
 		else if (!strcmp(arguments[i], "--all-programs"))
 			all_programs = true;
+		else if (!strcmp(arguments[i], "--size-maps"))
+			size_maps = true;
 		else if (!strcmp(arguments[i], "--btf") && i + 1 < count)
 			btf = arguments[++i];
 		else

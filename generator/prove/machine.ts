@@ -15,11 +15,15 @@ export interface Machine {
   asm: string
   /** `e_machine` of the programs that its kernels run */
   runs: readonly number[]
+  /** `process.arch` of the machines whose KVM runs its kernels */
+  kvm: NodeJS.Architecture
   qemu: {
     program: string
     /** Debian's package of the program */
     package: string
     args: readonly string[]
+    /** without KVM */
+    tcgArgs?: readonly string[]
     /** the device of the console */
     console: string
   }
@@ -35,6 +39,7 @@ export const MACHINES = {
     multiarch: 'x86_64-linux-gnu',
     asm: 'x86',
     runs: [EM_X86_64, EM_386],
+    kvm: 'x64',
     qemu: {
       program: 'qemu-system-x86_64',
       package: 'qemu-system-x86',
@@ -48,6 +53,7 @@ export const MACHINES = {
     multiarch: 'i386-linux-gnu',
     asm: 'x86',
     runs: [EM_386],
+    kvm: 'x64',
     qemu: {
       program: 'qemu-system-i386',
       package: 'qemu-system-x86',
@@ -61,10 +67,13 @@ export const MACHINES = {
     multiarch: 'aarch64-linux-gnu',
     asm: 'arm64',
     runs: [EM_AARCH64],
+    kvm: 'arm64',
     qemu: {
       program: 'qemu-system-aarch64',
       package: 'qemu-system-arm',
       args: ['-machine', 'virt', '-cpu', 'max'],
+      // the later -cpu counts; QEMU emulates the standard algorithm of pointer authentication very slowly
+      tcgArgs: ['-cpu', 'max,pauth-impdef=on'],
       console: 'ttyAMA0',
     },
   },
@@ -74,6 +83,7 @@ export const MACHINES = {
     multiarch: 's390x-linux-gnu',
     asm: 's390',
     runs: [EM_S390],
+    kvm: 's390x',
     qemu: {
       program: 'qemu-system-s390x',
       package: 'qemu-system-misc',

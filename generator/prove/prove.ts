@@ -13,8 +13,9 @@ import { withScratch } from '../scratch.ts'
 import { boot } from './guest.ts'
 import { fetchImage, type ImageOptions } from './image.ts'
 import { writeInitramfs } from './initramfs.ts'
+import { kept } from './kept.ts'
 import { machineOf } from './machine.ts'
-import { buildLoader, fetchSysroot, findCompiler, requireQemu } from './tools.ts'
+import { findCompiler, guestPrograms, requireQemu } from './tools.ts'
 import { readUserLoader } from './user-loader.ts'
 
 const MEMORY = '1G'
@@ -35,8 +36,12 @@ export interface ProofOptions extends Omit<ImageOptions, 'modules'> {
   attach?: boolean
   /** load programs in sections that begin with `?`, too; for load.c */
   allPrograms?: boolean
+  /** give maps without a size a small one, as loaders do; for load.c */
+  sizeMaps?: boolean
   /** after which the guest is killed */
   seconds: number
+  /** directory that keeps images and the guest's programs (default: they are downloaded again) */
+  cache?: string | undefined
   /** receives what is being done */
   onStep?: (step: string) => void
 }
@@ -61,7 +66,8 @@ export interface ObjectProof {
 
 /**
  * Boots a kernel and loads objects in it. Errors: `unsupported_machine`; those of `fetchImage`, `readVmlinux`,
- * `requireQemu`, `findCompiler`, `fetchSysroot`, `buildLoader`, `readUserLoader` and `boot`; `qemu_failed` if the kernel ended before the loader.
+ * `requireQemu`, `findCompiler`, `guestPrograms`, `readUserLoader` and `boot`; `qemu_failed` if the kernel ended before
+ * the loader.
  */
 export async function prove(options: ProofOptions): Promise<Proof> {
   const { kernel, objects, btf, command, signal, mirror, onStep = () => {} } = options
@@ -82,21 +88,20 @@ export async function prove(options: ProofOptions): Promise<Proof> {
     if (command !== undefined)
       for (const [path, bytes] of await readUserLoader(command, machine, arch, LOADER, signal))
         files.set(path, bytes)
+    const cache = options.cache ?? dir
     let vmlinuz: string
     if (typeof kernel === 'string') vmlinuz = kernel
     else {
       onStep(`fetching the image of ${kernel.kernel.release}`)
-      vmlinuz = (await fetchImage(kernel, dir, options)).vmlinuz
+      const { distro, release } = kernel.kernel
+      const name = `image-${[distro, arch, release, kernel.package.version].map(encodeURIComponent).join('-')}`
+      const fill = async (into: string) => void (await fetchImage(kernel, into, options))
+      vmlinuz = join(await kept(cache, name, fill), 'vmlinuz')
     }
     onStep(compiler ? 'making the loader' : 'fetching busybox')
-    const libraries = compiler !== undefined
-    const sysroot = await fetchSysroot(arch, join(dir, 'sysroot'), { libraries, mirror, signal })
-    if (compiler) {
-      const loader = join(dir, 'load')
-      await buildLoader(compiler, machine, sysroot.path, loader, signal)
-      files.set(LOADER, await readFile(loader))
-    }
-    files.set('bin/busybox', await readFile(sysroot.busybox))
+    const programs = await guestPrograms(arch, machine, cache, { compiler, mirror, signal })
+    if (programs.loader !== undefined) files.set(LOADER, await readFile(programs.loader))
+    files.set('bin/busybox', await readFile(programs.busybox))
     files.set('init', Buffer.from(initOf(options)))
     if (btf) files.set(BTF, btf)
     const initramfs = join(dir, 'initramfs')
@@ -117,8 +122,12 @@ export async function prove(options: ProofOptions): Promise<Proof> {
 }
 
 /** Process 1 of the guest. The kernel passes `token` on from its command line. */
-const initOf = ({ command, attach = false, allPrograms = false }: ProofOptions): string => {
-  const flags = [...(attach ? ['--attach'] : []), ...(allPrograms ? ['--all-programs'] : [])]
+const initOf = ({ command, attach, allPrograms, sizeMaps }: ProofOptions): string => {
+  const flags = [
+    ...(attach ? ['--attach'] : []),
+    ...(allPrograms ? ['--all-programs'] : []),
+    ...(sizeMaps ? ['--size-maps'] : []),
+  ]
   const ours = `/${LOADER} ${flags.join(' ')} \${BTFMILL_BTF:+--btf "$BTFMILL_BTF"} "$object"`
   return `#!/bin/busybox sh
 export PATH=/bin HOME=/root

@@ -3,11 +3,14 @@
  * the guest's architecture, from Debian's packages: busybox as it is, the loader compiled from load.c with clang and lld
  * against Debian's libraries. The machine needs no packages of another architecture.
  */
+import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
+import { copyFile, mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { GeneratorError } from '../error.ts'
+import { withScratch } from '../scratch.ts'
 import { runChild } from '../subprocess.ts'
+import { kept } from './kept.ts'
 import type { Machine } from './machine.ts'
 import { type DebianPackage, findDebianPackages, unpackDebianPackage } from './package.ts'
 
@@ -17,6 +20,9 @@ const COMPRESSION = 'libzstd-dev'
 const BUSYBOX = 'busybox-static'
 /** GCC's runtime library has its version in its name; the newest is used. */
 const LIBGCC = /^libgcc-\d+-dev$/
+
+/** Debian's releases with static programs that old kernels run, too: the newest, which has the newest libbpf, and the one before. */
+const VERSIONS = ['13', '12'] as const
 
 export interface ToolOptions {
   /** Debian's VERSION_ID (default: the one with the newest libbpf that old kernels run) */
@@ -43,7 +49,7 @@ export interface Sysroot {
 export async function fetchSysroot(
   arch: string,
   path: string,
-  { version = '13', libraries = false, mirror, signal }: ToolOptions = {},
+  { version = VERSIONS[0], libraries = false, mirror, signal }: ToolOptions = {},
 ): Promise<Sysroot> {
   const names = libraries ? [BUSYBOX, ...LIBRARIES] : [BUSYBOX]
   const offered = await findDebianPackages(
@@ -63,6 +69,47 @@ export async function fetchSysroot(
   await mkdir(path, { recursive: true })
   for (const pkg of packages) await unpackDebianPackage(pkg, path, ['*'], signal)
   return { path, busybox: join(path, version === '12' ? 'bin' : 'usr/bin', 'busybox'), packages }
+}
+
+const LOADER_SOURCE = join(import.meta.dirname, 'load.c')
+
+export interface GuestPrograms {
+  /** paths of static programs */
+  busybox: string
+  loader?: string
+}
+
+interface GuestProgramOptions extends Pick<ToolOptions, 'mirror' | 'signal'> {
+  /** clang, which makes the loader; without it, there is none */
+  compiler?: string | undefined
+}
+
+/** The programs of a guest, kept in `cache`. Errors: those of `fetchSysroot` and `buildLoader`. */
+export async function guestPrograms(
+  arch: string,
+  machine: Machine,
+  cache: string,
+  { compiler, mirror, signal }: GuestProgramOptions,
+): Promise<GuestPrograms> {
+  const source = compiler === undefined ? '' : await readFile(LOADER_SOURCE)
+  const version = createHash('sha256').update(source).digest('hex').slice(0, 16)
+  const directory = await kept(cache, `guest-${arch}-${version}`, async (into) => {
+    await withScratch(undefined, async (scratch) => {
+      const libraries = compiler !== undefined
+      const fetch = (version: string) =>
+        fetchSysroot(arch, join(scratch, version), { version, libraries, mirror, signal })
+      const [newest, older] = VERSIONS
+      // a mirror may lack packages of its index
+      const sysroot = await fetch(newest).catch((error: unknown) => {
+        if (!(error instanceof GeneratorError) || error.code !== 'not_found_upstream') throw error
+        return fetch(older)
+      })
+      await copyFile(sysroot.busybox, join(into, 'busybox'))
+      if (compiler) await buildLoader(compiler, machine, sysroot.path, join(into, 'loader'), signal)
+    })
+  })
+  const busybox = join(directory, 'busybox')
+  return { busybox, ...(compiler !== undefined && { loader: join(directory, 'loader') }) }
 }
 
 /** The newest first: lld links for s390x since LLVM 18. */
@@ -104,7 +151,7 @@ export async function buildLoader(
     // Debian 13 has links to these headers, which are not unpacked
     ...['-isystem', join(sysroot, 'usr/lib/linux/uapi', asm)],
     ...['-L', libraries],
-    ...[join(import.meta.dirname, 'load.c'), '-o', target],
+    ...[LOADER_SOURCE, '-o', target],
     ...['-lbpf', '-lelf', '-lz', ...(existsSync(join(libraries, 'libzstd.a')) ? ['-lzstd'] : [])],
   ]
   const { status, stderr } = await runChild(compiler, args, {

@@ -487,7 +487,7 @@ runs(withSource(withKernels(check)), () => import('./check.ts'))
 const prove = command(
   'prove',
   'load BPF objects on a booted kernel',
-  "Boots a kernel in QEMU, loads the programs of BPF objects there with libbpf, and prints what libbpf and the kernel's verifier say. The image comes from the distribution's package. KVM is not needed. The exit status is 0 if all objects load, 1 if one does not. With --command it is that of your own loader.",
+  "Boots a kernel in QEMU, loads the programs of BPF objects there with libbpf, and prints what libbpf and the kernel's verifier say. The image comes from the distribution's package. KVM is used where it works. The exit status is 0 if all objects load, 1 if one does not. With --command it is that of your own loader.",
   'prove agent.bpf.o --kernel debian/12/x86_64/6.1.0-50-cloud-amd64',
   'prove agent.bpf.o --kernel newest --attach',
   'prove agent.bpf.o --kernel ./bzImage --command ./loader',
@@ -507,6 +507,12 @@ const prove = command(
       'command',
     ),
   )
+  .addOption(
+    new Option(
+      '--size-maps',
+      'give maps without a size a small one, as loaders do before they load',
+    ).conflicts('command'),
+  )
   .option(
     '--command <file>',
     'loader to run with the object as argument: a static program, or one whose libraries are on this machine (default: one with libbpf)',
@@ -515,6 +521,10 @@ const prove = command(
     new Option('--timeout <seconds>', 'seconds after which the guest is killed')
       .argParser(count)
       .default(300),
+  )
+  .option(
+    '--cache <directory>',
+    "directory that keeps images and the guest's programs (default: each run downloads them)",
   )
   .option(
     '--source <id>',

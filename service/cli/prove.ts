@@ -21,8 +21,10 @@ interface ProveCommandOptions extends CommonOptions {
   btf?: string
   attach?: boolean
   allPrograms?: boolean
+  sizeMaps?: boolean
   command?: string
   timeout: number
+  cache?: string
   source?: string[]
   sources: string
   mirror: string
@@ -33,7 +35,18 @@ interface ProveCommandOptions extends CommonOptions {
  * status of the loader, the first that is not 0.
  */
 export async function run(files: string[], options: ProveCommandOptions): Promise<number> {
-  const { kernel: named, json, command, attach, allPrograms, source, mirror, timeout } = options
+  const {
+    kernel: named,
+    json,
+    command,
+    attach,
+    allPrograms,
+    sizeMaps,
+    source,
+    mirror,
+    timeout,
+    cache,
+  } = options
   const stop = stopOnSignals(() => {})
   for (const file of files) await checkReadable(file)
   if (command !== undefined) await checkReadable(command)
@@ -52,11 +65,13 @@ export async function run(files: string[], options: ProveCommandOptions): Promis
     btf,
     command,
     seconds: timeout,
+    cache,
     sources,
     ...(source && { source }),
     ...(mirror && { mirror }),
     ...(attach !== undefined && { attach }),
     ...(allPrograms !== undefined && { allPrograms }),
+    ...(sizeMaps !== undefined && { sizeMaps }),
     signal: stop.drain,
     onStep: (step) => json || console.error(`${step} …`),
   })

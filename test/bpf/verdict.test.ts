@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import {
+  type BpfObject,
   type Check,
   checkObject,
   encodeBtf,
@@ -9,6 +10,7 @@ import {
   parseBtf,
   readBtf,
 } from '../../bpf/index.ts'
+import { writeInstruction } from '../../bpf/instruction.ts'
 import { coreObjects, littleKernels } from '../helpers/core.ts'
 
 const kernel = readBtf(readFileSync(littleKernels().get('x86_64')!))
@@ -99,3 +101,51 @@ t.test('a kernel whose BTF has no list of helpers or types cannot be told about'
   t.ok(check.programs.every(({ reasons }) => reasons.every((one) => one.verdict !== 'no')))
   t.end()
 })
+
+t.test(
+  'an atomic instruction that asks for the old value needs the verifier of Linux 5.12',
+  (t) => {
+    const section = 'socket'
+    const rows = [
+      [0xb7, 1, 0, 0, 1], // r1 = 1
+      [0x7b, 10, 1, -8, 0], // *(u64 *)(r10 - 8) = r1
+      [0xdb, 10, 1, -8, 0], // lock *(u64 *)(r10 - 8) += r1
+      [0xdb, 10, 1, -8, 1], // r1 = atomic_fetch_add(r10 - 8, r1)
+      [0xb7, 0, 0, 0, 0],
+      [0x95, 0, 0, 0, 0],
+    ]
+    const code = new Uint8Array(rows.length * 8)
+    for (const [n, [operation, destination, source, offset, immediate]] of rows.entries())
+      writeInstruction(code, n * 8, 'little', {
+        ...{ code: operation!, destination: destination!, source: source!, offset: offset! },
+        immediate: immediate!,
+      })
+    const object: BpfObject = {
+      byteOrder: 'little',
+      btf: parseBtf(encodeBtf([])),
+      ext: { functions: [], lines: [], relocations: [] },
+      programs: [{ name: 'count', section, offset: 0, size: code.length, global: true }],
+      calls: [],
+      code: new Map([[section, code]]),
+      references: new Map(),
+      externs: [],
+      constants: new Map(),
+    }
+    const reasonsOn = (functionName: string, helper: number) => {
+      const values = [{ name: 'helper', value: helper }]
+      const kernel = encodeBtf([
+        { kind: 'ENUM', id: 1, name: 'bpf_func_id', size: 4, signed: false, values },
+        { kind: 'FUNC_PROTO', id: 2, name: '', type: 0, parameters: [] },
+        { kind: 'FUNC', id: 3, name: functionName, type: 2, linkage: 'static' },
+      ])
+      const { programs } = checkObject(object, parseBtf(kernel))
+      const found = programs[0]!.reasons.filter(({ code }) => code === 'missing_instruction')
+      return found.map(({ verdict, instruction }) => `${verdict} at ${instruction}`)
+    }
+    t.same(reasonsOn('check_xadd', 162), ['no at 3'])
+    t.same(reasonsOn('check_atomic', 162), [])
+    t.same(reasonsOn('inlined', 163), [])
+    t.same(reasonsOn('inlined', 162), ['cannot_tell at 3'])
+    t.end()
+  },
+)

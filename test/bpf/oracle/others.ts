@@ -17,7 +17,11 @@ const MAGIC = Buffer.from('\x7fELF', 'latin1')
 /** The paths of all objects with `.BTF.ext` in these packages, below the cache. Downloads the packages once. */
 export async function objectsOfOthers(): Promise<string[]> {
   const root = await unpackPackages(PACKAGES, 'others')
-  const directory = join(ORACLE_CACHE, 'objects')
+  return extractObjects(root, join(ORACLE_CACHE, 'objects'))
+}
+
+/** Writes all objects with `.BTF.ext` in the files below `root` into a directory, and returns their paths. */
+export async function extractObjects(root: string, directory: string): Promise<string[]> {
   await mkdir(directory, { recursive: true })
   const objects = new Map<string, Buffer>()
   for (const entry of await readdir(root, { recursive: true, withFileTypes: true })) {
