@@ -2,9 +2,9 @@ import { readFile } from 'node:fs/promises'
 import { canonicalArch, type KernelName } from '../../storage/index.ts'
 import { type FetchOptions, fetchBtf } from '../client/client.ts'
 import { thisKernel } from '../client/host.ts'
-import { type FilterOptions, filterOf } from './input.ts'
+import { type FilterOptions, filterOf, type TokenOptions, tokenOf } from './input.ts'
 
-interface FetchCommandOptions extends FilterOptions<string> {
+interface FetchCommandOptions extends FilterOptions<string>, TokenOptions {
   json?: boolean
   server?: string
   wait?: boolean
@@ -18,9 +18,11 @@ interface FetchCommandOptions extends FilterOptions<string> {
 export async function run(options: FetchCommandOptions): Promise<number> {
   const { server, wait, output, publicKey, maxAge, deadline, json } = options
   const named = filterOf(options)
+  const token = await tokenOf(options)
   const settings: FetchOptions = {
     ...(Object.keys(named).length > 0 && { kernel: kernelOf(named) }),
     ...(server && { server }),
+    ...(token !== undefined && { token }),
     ...(wait && { wait, onPending: sayOnce() }),
     ...(output !== undefined && { output }),
     ...(maxAge !== undefined && { maxAge }),

@@ -127,21 +127,29 @@ const withStore = (to: Command): Command => withJson(withSettings(to, 'store'))
 const serverOption = (description: string, without: string): Option =>
   new Option('--server <url>', description).env('BTFMILL_SERVER').default('', without)
 
-/** The options of commands that read kernels: from a store, or from a service in its place. */
-const withSource = (to: Command): Command =>
-  withStore(to)
-    .addOption(serverOption('service whose kernels to use in place of a store', 'none, the store'))
+/** The token for a server: in a file, or in the environment, where other users cannot see it. */
+const withToken = (to: Command): Command =>
+  to
     .addOption(
       new Option(
         '--token-file <file>',
         'file with the token for --server (default: the token in $BTFMILL_TOKEN)',
       ).env('BTFMILL_TOKEN_FILE'),
     )
-    .hook('preAction', () => chooseSource(to))
+    .hook('preAction', () => {
+      to.setOptionValue('token', process.env.BTFMILL_TOKEN || undefined)
+    })
+
+/** The options of commands that read kernels: from a store, or from a service in its place. */
+const withSource = (to: Command): Command =>
+  withToken(
+    withStore(to).addOption(
+      serverOption('service whose kernels to use in place of a store', 'none, the store'),
+    ),
+  ).hook('preAction', () => chooseSource(to))
 
 /** A flag wins over the variable of the other option. Errors: `InvalidArgumentError` if both are given in the same way. */
 function chooseSource(of: Command): void {
-  of.setOptionValue('token', process.env.BTFMILL_TOKEN || undefined)
   const [store, server] = ['store', 'server'].map((name) => of.getOptionValueSource(name))
   if (!of.opts().server) return
   if (store === 'cli' && server === 'env') of.setOptionValue('server', '')
@@ -416,7 +424,7 @@ fetch
   .option('--distro-version <version>', "its VERSION_ID (default: this machine's)")
   .option('--arch <arch>', "architecture, any usual name (default: this machine's)")
   .option('--release <release>', "kernel release (default: this machine's)")
-runs(withJson(fetch), () => import('./fetch.ts'))
+runs(withJson(withToken(fetch)), () => import('./fetch.ts'))
 
 const dump = command(
   'dump',

@@ -34,7 +34,7 @@ import { type BuildChoice, lookUp } from '../kernel/lookup.ts'
 import { pathOf } from '../kernel/name.ts'
 import { KERNEL_BTF, thisKernel } from './host.ts'
 import { newestTime, rememberTime } from './newest.ts'
-import { FetchError, type Reader, type RetryOptions, requestWithRetry } from './request.ts'
+import { FetchError, isToken, type Reader, type RetryOptions, requestWithRetry } from './request.ts'
 
 export type { Kernel } from '../../storage/index.ts'
 export { thisKernel } from './host.ts'
@@ -52,9 +52,11 @@ const DEADLINE_WITH_WAIT = 60 * 60 * 1000
 /** The longest time that a timer takes, in milliseconds. */
 const MAX_TIMER = 2 ** 31 - 1
 
-export interface FetchOptions extends RetryOptions {
+export interface FetchOptions extends RetryOptions, NoKernelParts {
   /** `http://host:port`; without a server, only the kernel's own BTF and the cache are used */
   server?: string
+  /** bearer token for a private server; it is not sent to an address that the server redirects to */
+  token?: string
   /** the kernel (default: this machine's, whose own BTF is preferred) */
   kernel?: Kernel
   /** output file (default: a file in the cache) */
@@ -71,6 +73,36 @@ export interface FetchOptions extends RetryOptions {
   root?: string
 }
 
+/** The parts of a kernel's name belong into `kernel`; beside it they would be taken for this machine's. */
+type NoKernelParts = { [Part in keyof Kernel]?: never }
+
+/** The names of all options, to find misspelt ones. */
+const OPTIONS: Readonly<Record<Exclude<keyof FetchOptions, keyof Kernel>, true>> = {
+  server: true,
+  token: true,
+  kernel: true,
+  output: true,
+  cache: true,
+  publicKey: true,
+  maxAge: true,
+  deadline: true,
+  root: true,
+  wait: true,
+  onPending: true,
+  attempts: true,
+  timeout: true,
+  minDelay: true,
+  signal: true,
+}
+const KERNEL_PARTS: Readonly<Record<keyof Kernel, 'required' | 'optional'>> = {
+  distro: 'required',
+  version: 'required',
+  arch: 'required',
+  release: 'required',
+  buildId: 'optional',
+  unameVersion: 'optional',
+}
+
 export interface FetchedBtf {
   path: string
   origin: 'kernel' | 'cache' | 'server'
@@ -80,6 +112,7 @@ export interface FetchedBtf {
 
 /** Fetches BTF for a kernel and returns its path. Errors: `FetchError`; the signal's reason. */
 export async function fetchBtf(options: FetchOptions = {}): Promise<FetchedBtf> {
+  validate(options)
   const { deadline = options.wait ? DEADLINE_WITH_WAIT : DEADLINE } = options
   const end = AbortSignal.timeout(Math.min(deadline, MAX_TIMER))
   const signal = options.signal ? AbortSignal.any([options.signal, end]) : end
@@ -90,6 +123,39 @@ export async function fetchBtf(options: FetchOptions = {}): Promise<FetchedBtf> 
     throw new FetchError('timeout', `no BTF within ${deadline / 1000} seconds`, { cause })
   }
 }
+
+/** Refuses what the types forbid and JavaScript allows. Errors: `invalid_options`. */
+function validate({ server, token, kernel, ...rest }: FetchOptions): void {
+  for (const name of Object.keys(rest)) {
+    if (Object.hasOwn(KERNEL_PARTS, name))
+      throw invalidOptions(`option ${name} at the wrong depth: expected { kernel: { ${name} } }`)
+    if (!Object.hasOwn(OPTIONS, name))
+      throw invalidOptions(
+        `unknown option ${name}: expected some of ${Object.keys(OPTIONS).join(', ')}`,
+      )
+  }
+  if (server && !/^https?:$/.test(URL.parse(server)?.protocol ?? ''))
+    throw invalidOptions('invalid server: expected http://HOST:PORT')
+  if (token !== undefined && !isToken(token))
+    throw invalidOptions('invalid token: expected one line, as printed')
+  if (kernel !== undefined) validateKernel(kernel)
+}
+
+function validateKernel(kernel: Kernel): void {
+  for (const name of Object.keys(kernel))
+    if (!Object.hasOwn(KERNEL_PARTS, name))
+      throw invalidOptions(
+        `unknown kernel.${name}: expected some of ${Object.keys(KERNEL_PARTS).join(', ')}`,
+      )
+  for (const [name, need] of Object.entries(KERNEL_PARTS)) {
+    const value = kernel[name as keyof Kernel]
+    if (value === undefined && need === 'optional') continue
+    if (typeof value !== 'string' || value === '')
+      throw invalidOptions(`invalid kernel.${name} ${JSON.stringify(value)}: expected a string`)
+  }
+}
+
+const invalidOptions = (message: string): FetchError => new FetchError('invalid_options', message)
 
 async function fetchUntilAborted(options: FetchOptions): Promise<FetchedBtf> {
   const own = options.kernel ? undefined : await findOwnBtf(options.root)

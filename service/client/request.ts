@@ -6,7 +6,9 @@
 import { type IncomingHttpHeaders, type IncomingMessage, request as requestHttp } from 'node:http'
 import { request as requestHttps } from 'node:https'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { withoutCredentials } from '../../storage/index.ts'
 import { printable } from '../printable.ts'
+import { agentFor } from './proxy-agent.ts'
 
 /** The largest response, in bytes. */
 const MAX_BODY = 64 * 1024 * 1024
@@ -20,6 +22,7 @@ const MAX_MESSAGE = 600
 const MAX_RETRY_AFTER = 60
 
 export type FetchErrorCode =
+  | 'invalid_options' // an option is unknown, at the wrong depth, or has an invalid value
   | 'unreachable' // no response after all attempts
   | 'timeout' // the fetch took longer than `deadline`
   | 'refused' // the server has no such BTF: `problem` says why
@@ -76,6 +79,9 @@ export interface RequestOptions extends RetryOptions {
   /** the encoding to ask for (default: zstd) */
   encoding?: 'zstd' | 'identity'
 }
+
+/** Whether a text can be sent as a bearer token (RFC 6750, 2.1). */
+export const isToken = (text: string): boolean => /^[\w~+/.=-]+$/.test(text)
 
 /** A multipart form as bytes, to be sent any number of times; no type and no bytes for a POST without a body. */
 export interface EncodedForm {
@@ -157,7 +163,7 @@ async function tryOnce<T>(
   } catch (cause) {
     signal?.throwIfAborted()
     if (cause instanceof FetchError) return { kind: 'retry', error: cause }
-    const message = `${url.origin}: ${(cause as Error).message}`
+    const message = `${url.origin}: ${withoutCredentials((cause as Error).message)}`
     return { kind: 'retry', error: new FetchError('unreachable', message, { cause }) }
   }
 }
@@ -183,10 +189,11 @@ async function follow(url: URL, options: RequestOptions): Promise<ClientResponse
   return { ...redirected, headers: { ...headers, ...(etag !== undefined && { etag }) } }
 }
 
-function request(
+async function request(
   url: URL,
   { timeout = 10_000, signal, form, token, accept, encoding = 'zstd' }: RequestOptions,
 ): Promise<ClientResponse> {
+  const agent = await agentFor(url)
   const headers = {
     'accept-encoding': encoding,
     ...(accept !== undefined && { accept }),
@@ -195,8 +202,8 @@ function request(
     ...(form?.type && { 'content-type': form.type }),
   }
   const method = form ? 'POST' : 'GET'
-  const options = { method, headers, timeout, ...(signal && { signal }) }
-  return new Promise((resolve, reject) => {
+  const options = { method, headers, timeout, ...(signal && { signal }), ...(agent && { agent }) }
+  return await new Promise((resolve, reject) => {
     const sent = (url.protocol === 'https:' ? requestHttps : requestHttp)(url, options, (body) => {
       const { statusCode: status = 0, headers } = body
       resolve({ status, headers, body })
