@@ -16,6 +16,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { createZstdDecompress, constants as zlib } from 'node:zlib'
+import { BtfError, DIALECTS, type Dialect, parseBtf, toDialect } from '../../bpf/index.ts'
 import {
   Catalog,
   encodeName,
@@ -38,6 +39,13 @@ import { FetchError, isToken, type Reader, type RetryOptions, requestWithRetry }
 
 export type { Kernel } from '../../storage/index.ts'
 export { thisKernel } from './host.ts'
+export {
+  type InstalledBtf,
+  type InstallOptions,
+  installBtf,
+  uninstallBtf,
+} from './install.ts'
+export type { Loader } from './place.ts'
 export { FetchError, type FetchErrorCode } from './request.ts'
 
 /** The largest BTF that is accepted, in bytes. A distribution's largest kernels have 10 MB. */
@@ -61,6 +69,8 @@ export interface FetchOptions extends RetryOptions, NoKernelParts {
   kernel?: Kernel
   /** output file (default: a file in the cache) */
   output?: string
+  /** convert the BTF for an older loader, that of this machine's kernel too (default: as it is) */
+  dialect?: Dialect
   /** directory of the cache (default: `$XDG_CACHE_HOME/btfmill/btf`) */
   cache?: string
   /** the text of a minisign public key: accept only BTF that the catalog signed with it names */
@@ -82,6 +92,7 @@ const OPTIONS: Readonly<Record<Exclude<keyof FetchOptions, keyof Kernel>, true>>
   token: true,
   kernel: true,
   output: true,
+  dialect: true,
   cache: true,
   publicKey: true,
   maxAge: true,
@@ -125,7 +136,7 @@ export async function fetchBtf(options: FetchOptions = {}): Promise<FetchedBtf> 
 }
 
 /** Refuses what the types forbid and JavaScript allows. Errors: `invalid_options`. */
-function validate({ server, token, kernel, ...rest }: FetchOptions): void {
+function validate({ server, token, kernel, dialect, ...rest }: FetchOptions): void {
   for (const name of Object.keys(rest)) {
     if (Object.hasOwn(KERNEL_PARTS, name))
       throw invalidOptions(`option ${name} at the wrong depth: expected { kernel: { ${name} } }`)
@@ -138,6 +149,10 @@ function validate({ server, token, kernel, ...rest }: FetchOptions): void {
     throw invalidOptions('invalid server: expected http://HOST:PORT')
   if (token !== undefined && !isToken(token))
     throw invalidOptions('invalid token: expected one line, as printed')
+  if (dialect !== undefined && !Object.hasOwn(DIALECTS, dialect))
+    throw invalidOptions(
+      `invalid dialect "${dialect}": expected one of ${Object.keys(DIALECTS).join(', ')}`,
+    )
   if (kernel !== undefined) validateKernel(kernel)
 }
 
@@ -158,15 +173,57 @@ function validateKernel(kernel: Kernel): void {
 const invalidOptions = (message: string): FetchError => new FetchError('invalid_options', message)
 
 async function fetchUntilAborted(options: FetchOptions): Promise<FetchedBtf> {
+  const { dialect, output } = options
   const own = options.kernel ? undefined : await findOwnBtf(options.root)
-  if (own) return { path: own, origin: 'kernel' }
+  if (own && !dialect) return { path: own, origin: 'kernel' }
   const kernel = options.kernel ?? thisKernel(options.root)
   const directory = cacheDirectory(options, kernel)
+  if (own && dialect) {
+    const raw = await readOwnBtf(own)
+    return await writeConverted(raw, dialect, directory, { origin: 'kernel', output })
+  }
   const cached = await readCache(directory)
   const { raw, sha256 } = cached ?? (await fetchFromServer(kernel, options))
-  const path = options.output ?? join(directory, `${sha256}.btf`)
-  if (options.output || !cached) await write(path, raw)
-  return { path, origin: cached ? 'cache' : 'server', sha256 }
+  const origin = cached ? 'cache' : 'server'
+  // the cache keeps what the server sent, whose SHA-256 is known: it serves every dialect
+  if (!cached && (dialect || !output)) await write(join(directory, `${sha256}.btf`), raw)
+  if (dialect) return await writeConverted(raw, dialect, directory, { origin, output })
+  if (output) await write(output, raw)
+  return { path: output ?? join(directory, `${sha256}.btf`), origin, sha256 }
+}
+
+/** Writes BTF in a dialect to the output file, else into the cache. Errors: `unsupported_btf`, `not_writable`. */
+async function writeConverted(
+  raw: Buffer,
+  dialect: Dialect,
+  directory: string,
+  { origin, output }: { origin: FetchedBtf['origin']; output: string | undefined },
+): Promise<FetchedBtf> {
+  const converted = convert(raw, dialect)
+  const sha256 = sha256Of(converted)
+  const path = output ?? join(directory, dialect, `${sha256}.btf`)
+  await write(path, converted)
+  return { path, origin, sha256 }
+}
+
+function convert(raw: Buffer, dialect: Dialect): Buffer {
+  try {
+    return Buffer.from(toDialect(parseBtf(raw), dialect))
+  } catch (cause) {
+    if (!(cause instanceof BtfError)) throw cause
+    throw new FetchError('unsupported_btf', `cannot convert to ${dialect}: ${cause.message}`, {
+      cause,
+    })
+  }
+}
+
+/** Reads the kernel's own BTF. Errors: `unsupported_btf` if it cannot be read. */
+async function readOwnBtf(path: string): Promise<Buffer> {
+  try {
+    return await readRegular(path)
+  } catch (cause) {
+    throw new FetchError('unsupported_btf', `${path}: ${(cause as Error).message}`, { cause })
+  }
 }
 
 interface FetchedBytes {

@@ -30,6 +30,8 @@ export type FetchErrorCode =
   | 'digest_mismatch' // after all attempts, the bytes do not match the announced SHA-256
   | 'invalid_signature' // after all attempts, the catalog is not signed by the public key
   | 'outdated_catalog' // after all attempts, the catalog is older than one seen before, or than `maxAge`
+  | 'unsupported_btf' // the BTF cannot be converted to the dialect
+  | 'foreign_file' // a file that btfmill did not write is where BTF is to be installed
   | 'not_writable' // the output file or the cache cannot be written
 
 /** Why there is no BTF. The message may quote a server, so it is short and has no control characters. */
