@@ -5,9 +5,9 @@ import { type FetchedBtf, type FetchOptions, fetchBtf } from '../client/client.t
 import { thisKernel } from '../client/host.ts'
 import { type InstallOptions, installBtf, uninstallBtf } from '../client/install.ts'
 import type { Loader } from '../client/place.ts'
-import { type FilterOptions, filterOf, type TokenOptions, tokenOf } from './input.ts'
+import { type FilterOptions, filterOf, type ServerTokenOptions, tokenOf } from './input.ts'
 
-interface FetchCommandOptions extends FilterOptions<string>, TokenOptions {
+interface FetchCommandOptions extends FilterOptions<string>, ServerTokenOptions {
   json?: boolean
   server?: string
   wait?: boolean

@@ -30,18 +30,21 @@ export interface CommonOptions extends SourceOptions {
 }
 
 /** The token for a service. */
-export interface TokenOptions {
+export interface ServerTokenOptions {
   tokenFile?: string
   /** the token itself, from the environment */
   token?: string | undefined
 }
 
 /** The token of a command; the file comes first. Errors: the system's. */
-export const tokenOf = async ({ tokenFile, token }: TokenOptions): Promise<string | undefined> =>
+export const tokenOf = async ({
+  tokenFile,
+  token,
+}: ServerTokenOptions): Promise<string | undefined> =>
   (tokenFile ? (await readFile(tokenFile, 'utf8')).trim() : token) || undefined
 
 /** Where kernels come from: a store, or a service in its place. */
-export interface SourceOptions extends TokenOptions {
+export interface SourceOptions extends ServerTokenOptions {
   store: string
   server?: string | undefined
 }

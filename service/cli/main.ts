@@ -444,10 +444,8 @@ fetch
   .addOption(
     new Option(
       '--root <dir>',
-      "root directory of the machine that is meant, such as the host's in a container",
-    )
-      .env('BTFMILL_ROOT')
-      .default(undefined, '/'),
+      "root directory of the machine that is meant, such as the host's in a container (default: /)",
+    ).env('BTFMILL_ROOT'),
   )
   .option(
     '--public-key <file>',
