@@ -1,5 +1,6 @@
 /*
- * Dialects: BTF for older versions of libbpf, which refuse a whole file for one unknown kind (src/btf.c `btf_type_size`).
+ * Dialects: BTF for older versions of libbpf and cilium/ebpf, which refuse a whole file for one unknown kind (libbpf
+ * src/btf.c `btf_type_size`; cilium/ebpf btf/btf_types.go), or for a header of more than 24 bytes (cilium/ebpf 2041).
  * A type of an unknown kind is replaced by another type with the same id and size, so everything else stays unchanged.
  * libbpf does the same for older kernels (src/libbpf.c `bpf_object__sanitize_btf`).
  *
@@ -18,14 +19,19 @@ import { KIND } from './kind.ts'
 import type { BtfType } from './type.ts'
 
 /**
- * The newest kind that each version of libbpf knows; it knows all older kinds too. FLOAT came with 0.4, DECL_TAG and
- * TYPE_TAG with 0.6, ENUM64 with 1.0.
+ * The newest kind that each version knows; it knows all older kinds too. libbpf: FLOAT came with 0.4, DECL_TAG and TYPE_TAG
+ * with 0.6, ENUM64 with 1.0. cilium/ebpf: FLOAT came with 0.7, DECL_TAG and TYPE_TAG with 0.9.2, ENUM64 with 0.10, and the
+ * header of 32 bytes with 0.22.
  */
 export const DIALECTS = {
   'libbpf-0.3': KIND.DATASEC,
   'libbpf-0.5': KIND.FLOAT,
   'libbpf-0.8': KIND.TYPE_TAG,
   'libbpf-1.0': KIND.ENUM64,
+  'cilium-0.6': KIND.DATASEC,
+  'cilium-0.9.1': KIND.FLOAT,
+  'cilium-0.9.3': KIND.TYPE_TAG,
+  'cilium-0.21': KIND.ENUM64,
 } as const
 
 export type Dialect = keyof typeof DIALECTS
@@ -34,7 +40,7 @@ export type Dialect = keyof typeof DIALECTS
 const MAX_VLEN = 0xffff
 
 /**
- * Converts BTF for a version of libbpf: the same ids, sizes and offsets, only kinds that the version knows, and a header
+ * Converts BTF for a version of libbpf or cilium/ebpf: the same ids, sizes and offsets, only kinds that the version knows, and a header
  * of 24 bytes. Errors: `unsupported` for split BTF, which must be merged first, and for a kind that only a layout section
  * describes; `too_large` for a type with more than 65535 elements.
  */

@@ -108,6 +108,7 @@ export { printHeader } from './c.ts'
 export { printLayout } from './print-layout.ts'
 
 // Encode: types to bytes, also for older versions of libbpf.
+export { isWrapped, type WrapOptions, wrapInElf } from './container.ts'
 export { DIALECTS, type Dialect, toDialect } from './dialect.ts'
 export { type EncodeOptions, encodeBtf } from './encode.ts'
 

@@ -69,6 +69,10 @@ export {
   Tool,
 } from './record.ts'
 
+// Proxies of this machine.
+
+export { findProxies, type Proxies } from './proxy.ts'
+
 // URLs, paths and messages that anyone may see.
 
 export { scrubbed, showable, withoutCredentials } from './showable.ts'

@@ -35,6 +35,7 @@ static const char usage[] =
 	"  --btf FILE        file with this kernel's BTF, the only source then\n"
 	"  --from LIST       sources to try, in this order (default: kernel,cache,bundle,service,object)\n"
 	"  --server URL      server that btf-fetch asks (default: $BTFMILL_SERVER)\n"
+	"  --token-file FILE file with the token for that server (default: $BTFMILL_TOKEN_FILE)\n"
 	"  --cache DIR       cache directory of btf-fetch (default: its own)\n"
 	"  --fetch PROGRAM   path of btf-fetch (default: btf-fetch in $PATH)\n"
 	"  --patience N      seconds until btf-fetch is stopped (default: 120)\n"
@@ -101,6 +102,7 @@ static struct options parse(int argc, char **argv)
 		{ "fetch", required_argument, NULL, 'p' },   { "patience", required_argument, NULL, 't' },
 		{ "quiet", no_argument, NULL, 'q' },         { "events", required_argument, NULL, 'e' },
 		{ "seconds", required_argument, NULL, 'n' }, { "help", no_argument, NULL, 'h' },
+		{ "token-file", required_argument, NULL, 'k' },
 		{},
 	};
 	struct options options = {
@@ -114,6 +116,7 @@ static struct options parse(int argc, char **argv)
 		case 'b': options.btf = optarg; options.from = strdup("file"); break;
 		case 'f': options.from = optarg; break;
 		case 's': options.fetch.server = optarg; break;
+		case 'k': options.fetch.token_file = optarg; break;
 		case 'c': options.fetch.cache = optarg; break;
 		case 'p': options.fetch.program = optarg; break;
 		case 't': options.fetch.seconds = number(optarg); break;

@@ -15,7 +15,7 @@
 
 static void run(const struct fetch_options *options, int out)
 {
-	const char *arguments[8] = { options->program };
+	const char *arguments[10] = { options->program };
 	int count = 1;
 
 	if (options->server) {
@@ -23,6 +23,10 @@ static void run(const struct fetch_options *options, int out)
 		arguments[count++] = options->server;
 	} else {
 		arguments[count++] = "--offline";
+	}
+	if (options->token_file) {
+		arguments[count++] = "--token-file";
+		arguments[count++] = options->token_file;
 	}
 	if (options->cache) {
 		arguments[count++] = "--cache";

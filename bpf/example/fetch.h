@@ -8,6 +8,7 @@
 struct fetch_options {
 	const char *program;   // name in $PATH, or path, of btf-fetch
 	const char *server;    // http://host:port; NULL: only the cache
+	const char *token_file; // with the token for the server; NULL: $BTFMILL_TOKEN_FILE, or the token in $BTFMILL_TOKEN
 	const char *cache;     // NULL: the script's default
 	unsigned long seconds; // timeout of the script
 	int quiet;

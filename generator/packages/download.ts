@@ -8,7 +8,7 @@ import { stat } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { type Dispatcher, interceptors, request } from 'undici'
-import { scrubbed, showable } from '../../storage/index.ts'
+import { findProxies, scrubbed, showable } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import type { Access, RepositoryAccess } from '../sources/source.ts'
 import { HttpAgents, type TlsFiles } from './http-agents.ts'
@@ -153,7 +153,7 @@ async function fromServer(
   const isTls = url.startsWith('https:')
   const credentials = isTls ? await authorization(access) : {}
   const target = await withToken(url, access)
-  const { agent, release } = agents.acquire(tls, retry.timeout)
+  const { agent, release } = agents.acquire(tls, retry.timeout, await findProxies())
   try {
     signal?.throwIfAborted()
     const response = await abortable(

@@ -1,10 +1,11 @@
 /*
  * Connections to servers, shared by all downloads. An undici Agent keeps a pool of connections per origin, so downloads
- * from one server reuse its connections, and their number is bounded. There is one Agent per set of TLS files: a
- * connection opened with a client certificate serves only downloads with that certificate.
+ * from one server reuse its connections, and their number is bounded. There is one Agent per set of TLS files and
+ * proxies: a connection opened with a client certificate serves only downloads with that certificate.
  */
 import { createHash } from 'node:crypto'
-import { Agent } from 'undici'
+import { Agent, EnvHttpProxyAgent } from 'undici'
+import type { Proxies } from '../../storage/index.ts'
 
 /** Connections to one origin with the same TLS files. A download that finds them all busy waits for one. */
 export const MAX_CONNECTIONS = 16
@@ -19,15 +20,19 @@ export interface TlsFiles {
   ca?: Buffer
 }
 
+type SharedDispatcher = Agent | EnvHttpProxyAgent
+
+const DIRECT: Proxies = { http: '', https: '', except: '' }
+
 /** The use of an Agent by one download. */
 export interface AgentLease {
-  agent: Agent
+  agent: SharedDispatcher
   /** Ends the use. Further calls do nothing. */
   release(): void
 }
 
 interface SharedAgent {
-  agent: Agent
+  agent: SharedDispatcher
   leases: number
   closing?: NodeJS.Timeout
 }
@@ -47,12 +52,12 @@ export class HttpAgents {
   }
 
   /**
-   * Leases the Agent for these TLS files and opens it if need be. `timeout`: milliseconds for a connection, for
-   * headers, and between two pieces of a body. The lease must be released.
+   * Leases the Agent for these TLS files and proxies, and opens it if need be. `timeout`: milliseconds for a connection,
+   * for headers, and between two pieces of a body. The lease must be released.
    */
-  acquire(tls: TlsFiles, timeout: number): AgentLease {
-    const key = keyOf(tls, timeout)
-    const shared = this.#agents.get(key) ?? { agent: openAgent(tls, timeout), leases: 0 }
+  acquire(tls: TlsFiles, timeout: number, proxies: Proxies = DIRECT): AgentLease {
+    const key = keyOf(tls, timeout, proxies)
+    const shared = this.#agents.get(key) ?? { agent: openAgent(tls, timeout, proxies), leases: 0 }
     this.#agents.set(key, shared)
     clearTimeout(shared.closing)
     shared.leases++
@@ -76,20 +81,31 @@ export class HttpAgents {
 }
 
 /** Changes when the contents of a file change, so that a renewed certificate is used at once. */
-function keyOf({ cert, key, ca }: TlsFiles, timeout: number): string {
+function keyOf({ cert, key, ca }: TlsFiles, timeout: number, proxies: Proxies): string {
   const digests = [cert, key, ca].map(
     (file) => file && createHash('sha256').update(file).digest('hex'),
   )
-  return JSON.stringify([timeout, ...digests])
+  return JSON.stringify([timeout, proxies, ...digests])
 }
 
-function openAgent(tls: TlsFiles, timeout: number): Agent {
-  return new Agent({
+function openAgent(tls: TlsFiles, timeout: number, proxies: Proxies): SharedDispatcher {
+  const options: Agent.Options = {
     connections: MAX_CONNECTIONS,
     // HTTP/2 would send all packages from a server through one TCP connection.
     allowH2: false,
     connect: { timeout, ...tls },
     headersTimeout: timeout,
     bodyTimeout: timeout,
+  }
+  const { http, https, except } = proxies
+  if (http === '' && https === '') return new Agent(options)
+  return new EnvHttpProxyAgent({
+    ...options,
+    httpProxy: http,
+    httpsProxy: https,
+    noProxy: except,
+    // The client certificate is for the server, not for the proxy.
+    requestTls: { timeout, ...tls },
+    proxyTls: { timeout },
   })
 }

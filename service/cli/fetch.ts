@@ -1,10 +1,13 @@
 import { readFile } from 'node:fs/promises'
+import type { Dialect } from '../../bpf/index.ts'
 import { canonicalArch, type KernelHints, type KernelName } from '../../storage/index.ts'
-import { type FetchOptions, fetchBtf } from '../client/client.ts'
+import { type FetchedBtf, type FetchOptions, fetchBtf } from '../client/client.ts'
 import { thisKernel } from '../client/host.ts'
-import { type FilterOptions, filterOf } from './input.ts'
+import { type InstallOptions, installBtf, uninstallBtf } from '../client/install.ts'
+import type { Loader } from '../client/place.ts'
+import { type FilterOptions, filterOf, type ServerTokenOptions, tokenOf } from './input.ts'
 
-interface FetchCommandOptions extends FilterOptions<string> {
+interface FetchCommandOptions extends FilterOptions<string>, ServerTokenOptions {
   json?: boolean
   server?: string
   wait?: boolean
@@ -12,15 +15,26 @@ interface FetchCommandOptions extends FilterOptions<string> {
   publicKey?: string
   maxAge?: number
   deadline?: number
+  dialect?: Dialect
+  install?: Loader
+  uninstall?: Loader
+  root?: string
 }
 
 /** `btfmill fetch`: prints the path on standard output, and the origin on standard error. Returns the exit status. */
 export async function run(options: FetchCommandOptions): Promise<number> {
-  const { server, wait, output, publicKey, maxAge, deadline, json } = options
+  const { server, wait, output, publicKey, maxAge, deadline, dialect, root, json } = options
   const named = filterOf(options)
+  const kernel = Object.keys(named).length > 0 ? kernelOf(named, root) : undefined
+  const release = kernel?.release ?? thisKernel(root).release
+  if (options.uninstall) return await uninstall({ loader: options.uninstall, release, root }, json)
+  const token = await tokenOf(options)
   const settings: FetchOptions = {
-    ...(Object.keys(named).length > 0 && { kernel: kernelOf(named) }),
+    ...(kernel && { kernel }),
+    ...(dialect && { dialect }),
+    ...(root !== undefined && { root }),
     ...(server && { server }),
+    ...(token !== undefined && { token }),
     ...(wait && { wait, onPending: sayOnce() }),
     ...(output !== undefined && { output }),
     ...(maxAge !== undefined && { maxAge }),
@@ -36,13 +50,36 @@ export async function run(options: FetchCommandOptions): Promise<number> {
   const { found, sha256 } = fetched
   const other = found && found.by !== 'name' ? `, found by ${found.by} as ${found.name}` : ''
   console.error(`btfmill: ${origin}${other}${sha256 ? `, SHA-256 ${sha256}` : ''}`)
-  console.log(json ? JSON.stringify(fetched) : fetched.path)
+  const result = options.install
+    ? await install(fetched, { loader: options.install, release, root })
+    : fetched
+  console.log(json ? JSON.stringify(result) : result.path)
+  return 0
+}
+
+/** Puts the file where a loader looks, unless the kernel has BTF of its own: all loaders read that first. */
+async function install(fetched: FetchedBtf, options: InstallOptions): Promise<FetchedBtf> {
+  const { loader } = options
+  if (fetched.origin === 'kernel') {
+    console.error(`btfmill: ${loader} reads the kernel's own BTF first: nothing to install`)
+    return fetched
+  }
+  const { path, before } = await installBtf(await readFile(fetched.path), options)
+  for (const other of before)
+    console.error(`btfmill: warning: ${loader} reads ${other} before ${path}`)
+  return { ...fetched, path }
+}
+
+async function uninstall(options: InstallOptions, json = false): Promise<number> {
+  const path = await uninstallBtf(options)
+  console.error(`btfmill: ${path === undefined ? 'nothing is installed' : `removed ${path}`}`)
+  if (json) console.log(JSON.stringify({ removed: path ?? null }))
   return 0
 }
 
 /** Another machine's kernel: unnamed parts are as on this machine, without what identifies this machine's build. */
-function kernelOf(named: Partial<KernelName>): KernelName & KernelHints {
-  const { distro, version, arch, release, like, codename } = thisKernel()
+function kernelOf(named: Partial<KernelName>, root: string | undefined): KernelName & KernelHints {
+  const { distro, version, arch, release, like, codename } = thisKernel(root)
   const hints =
     named.distro === undefined ? { ...(like && { like }), ...(codename && { codename }) } : {}
   const kernel = { distro, version, arch, release, ...hints, ...named }

@@ -30,21 +30,32 @@ export interface CommonOptions extends SourceOptions {
   json?: boolean
 }
 
-/** Where kernels come from: a store, or a service in its place. */
-export interface SourceOptions {
-  store: string
-  server?: string | undefined
+/** The token for a service. */
+export interface ServerTokenOptions {
   tokenFile?: string
   /** the token itself, from the environment */
   token?: string | undefined
 }
 
+/** The token of a command; the file comes first. Errors: the system's. */
+export const tokenOf = async ({
+  tokenFile,
+  token,
+}: ServerTokenOptions): Promise<string | undefined> =>
+  (tokenFile ? (await readFile(tokenFile, 'utf8')).trim() : token) || undefined
+
+/** Where kernels come from: a store, or a service in its place. */
+export interface SourceOptions extends ServerTokenOptions {
+  store: string
+  server?: string | undefined
+}
+
 /** The service of a command; undefined if it works on a store. Errors: those of `RemoteServer`; the system's. */
 export async function serverOf(options: SourceOptions): Promise<RemoteServer | undefined> {
-  const { server, tokenFile } = options
+  const { server } = options
   if (!server) return undefined
   const { RemoteServer } = await import('../client/remote.ts')
-  const token = tokenFile ? (await readFile(tokenFile, 'utf8')).trim() : options.token
+  const token = await tokenOf(options)
   return new RemoteServer(server, token ? { token } : {})
 }
 

@@ -5,11 +5,25 @@
  */
 import tab from '@bomb.sh/tab/commander'
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import type { Dialect } from '../../bpf/index.ts'
 import { POLICIES, PROFILE_NAMES } from '../bundle/profile.ts'
+import { LOADERS } from '../client/place.ts'
 import { readSetting, type Setting, type SettingName, settings } from '../config.ts'
 import { SCOPES } from '../http/token.ts'
 import { VERSION } from '../version.ts'
 import { BROKEN_PIPE, endOnBrokenPipe, printable } from './output.ts'
+
+/** The dialects of bpf/, which is not loaded for a help text. */
+const DIALECTS: Readonly<Record<Dialect, true>> = {
+  'libbpf-0.3': true,
+  'libbpf-0.5': true,
+  'libbpf-0.8': true,
+  'libbpf-1.0': true,
+  'cilium-0.6': true,
+  'cilium-0.9.1': true,
+  'cilium-0.9.3': true,
+  'cilium-0.21': true,
+}
 
 const EXIT_STATUS = `
 Exit status:
@@ -127,21 +141,29 @@ const withStore = (to: Command): Command => withJson(withSettings(to, 'store'))
 const serverOption = (description: string, without: string): Option =>
   new Option('--server <url>', description).env('BTFMILL_SERVER').default('', without)
 
-/** The options of commands that read kernels: from a store, or from a service in its place. */
-const withSource = (to: Command): Command =>
-  withStore(to)
-    .addOption(serverOption('service whose kernels to use in place of a store', 'none, the store'))
+/** The token for a server: in a file, or in the environment, where other users cannot see it. */
+const withToken = (to: Command): Command =>
+  to
     .addOption(
       new Option(
         '--token-file <file>',
         'file with the token for --server (default: the token in $BTFMILL_TOKEN)',
       ).env('BTFMILL_TOKEN_FILE'),
     )
-    .hook('preAction', () => chooseSource(to))
+    .hook('preAction', () => {
+      to.setOptionValue('token', process.env.BTFMILL_TOKEN || undefined)
+    })
+
+/** The options of commands that read kernels: from a store, or from a service in its place. */
+const withSource = (to: Command): Command =>
+  withToken(
+    withStore(to).addOption(
+      serverOption('service whose kernels to use in place of a store', 'none, the store'),
+    ),
+  ).hook('preAction', () => chooseSource(to))
 
 /** A flag wins over the variable of the other option. Errors: `InvalidArgumentError` if both are given in the same way. */
 function chooseSource(of: Command): void {
-  of.setOptionValue('token', process.env.BTFMILL_TOKEN || undefined)
   const [store, server] = ['store', 'server'].map((name) => of.getOptionValueSource(name))
   if (!of.opts().server) return
   if (store === 'cli' && server === 'env') of.setOptionValue('server', '')
@@ -399,11 +421,38 @@ const fetch = command(
   "Prints the path of a file with the BTF of this machine's kernel: the kernel's own, one from the cache, or one from a server. With filters it gets the BTF of another kernel; what is not given is as on this machine.",
   'fetch --server http://btfmill.example:8080 --wait',
   'fetch --server http://btfmill.example:8080 --distro debian --distro-version 12 --release 6.1.0-50-amd64 -o kernel.btf',
+  'fetch --server http://btfmill.example:8080 --install libbpf',
 )
 fetch
   .addOption(serverOption('server to ask', 'none, this machine and the cache alone'))
   .option('--wait', 'wait while the server generates it')
   .option('-o, --output <file>', 'file to write (default: one in the cache)')
+  .addOption(
+    new Option(
+      '--dialect <dialect>',
+      "convert the BTF for an older loader, the kernel's own BTF too (default: as it is)",
+    ).choices(Object.keys(DIALECTS)),
+  )
+  .addOption(
+    new Option(
+      '--install <loader>',
+      'put the BTF where programs with this loader look for it that take no option; the path is printed (default: none)',
+    )
+      .choices(LOADERS)
+      .conflicts(['output', 'uninstall']),
+  )
+  .addOption(
+    new Option(
+      '--uninstall <loader>',
+      'remove what --install wrote for this loader and release (default: none)',
+    ).choices(LOADERS),
+  )
+  .addOption(
+    new Option(
+      '--root <dir>',
+      "root directory of the machine that is meant, such as the host's in a container (default: /)",
+    ).env('BTFMILL_ROOT'),
+  )
   .option(
     '--public-key <file>',
     'accept only BTF that a catalog signed by this key names (default: any)',
@@ -422,7 +471,7 @@ fetch
   .option('--distro-version <version>', "its VERSION_ID (default: this machine's)")
   .option('--arch <arch>', "architecture, any usual name (default: this machine's)")
   .option('--release <release>', "kernel release (default: this machine's)")
-runs(withJson(fetch), () => import('./fetch.ts'))
+runs(withJson(withToken(fetch)), () => import('./fetch.ts'))
 
 const dump = command(
   'dump',

@@ -16,6 +16,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { createZstdDecompress, constants as zlib } from 'node:zlib'
+import { BtfError, DIALECTS, type Dialect, parseBtf, toDialect } from '../../bpf/index.ts'
 import {
   Catalog,
   encodeName,
@@ -34,10 +35,17 @@ import { FOUND_BY, type FoundBy, type LookupChoice, lookUp } from '../kernel/loo
 import { pathOf } from '../kernel/name.ts'
 import { type HostKernel, KERNEL_BTF, thisKernel } from './host.ts'
 import { newestTime, rememberTime } from './newest.ts'
-import { FetchError, type Reader, type RetryOptions, requestWithRetry } from './request.ts'
+import { FetchError, isToken, type Reader, type RetryOptions, requestWithRetry } from './request.ts'
 
 export type { Kernel } from '../../storage/index.ts'
 export { type HostKernel, thisKernel } from './host.ts'
+export {
+  type InstalledBtf,
+  type InstallOptions,
+  installBtf,
+  uninstallBtf,
+} from './install.ts'
+export type { Loader } from './place.ts'
 export { FetchError, type FetchErrorCode } from './request.ts'
 
 /** The largest BTF that is accepted, in bytes. A distribution's largest kernels have 10 MB. */
@@ -52,13 +60,17 @@ const DEADLINE_WITH_WAIT = 60 * 60 * 1000
 /** The longest time that a timer takes, in milliseconds. */
 const MAX_TIMER = 2 ** 31 - 1
 
-export interface FetchOptions extends RetryOptions {
+export interface FetchOptions extends RetryOptions, NoKernelParts {
   /** `http://host:port`; without a server, only the kernel's own BTF and the cache are used */
   server?: string
+  /** bearer token for a private server; it is not sent to an address that the server redirects to */
+  token?: string
   /** the kernel (default: this machine's, whose own BTF is preferred) */
   kernel?: HostKernel
   /** output file (default: a file in the cache) */
   output?: string
+  /** convert the BTF for an older loader, that of this machine's kernel too (default: as it is) */
+  dialect?: Dialect
   /** directory of the cache (default: `$XDG_CACHE_HOME/btfmill/btf`) */
   cache?: string
   /** the text of a minisign public key: accept only BTF that the catalog signed with it names */
@@ -69,6 +81,39 @@ export interface FetchOptions extends RetryOptions {
   deadline?: number
   /** directory below which the machine's files are read (default: /) */
   root?: string
+}
+
+/** The parts of a kernel's name belong into `kernel`; beside it they would be taken for this machine's. */
+type NoKernelParts = { [Part in keyof HostKernel]?: never }
+
+/** The names of all options, to find misspelt ones. */
+const OPTIONS: Readonly<Record<Exclude<keyof FetchOptions, keyof HostKernel>, true>> = {
+  server: true,
+  token: true,
+  kernel: true,
+  output: true,
+  dialect: true,
+  cache: true,
+  publicKey: true,
+  maxAge: true,
+  deadline: true,
+  root: true,
+  wait: true,
+  onPending: true,
+  attempts: true,
+  timeout: true,
+  minDelay: true,
+  signal: true,
+}
+const KERNEL_PARTS: Readonly<Record<keyof HostKernel, 'required' | 'optional'>> = {
+  distro: 'required',
+  version: 'required',
+  arch: 'required',
+  release: 'required',
+  buildId: 'optional',
+  unameVersion: 'optional',
+  like: 'optional',
+  codename: 'optional',
 }
 
 export interface FetchedBtf {
@@ -88,6 +133,7 @@ export interface KernelMatch {
 
 /** Fetches BTF for a kernel and returns its path. Errors: `FetchError`; the signal's reason. */
 export async function fetchBtf(options: FetchOptions = {}): Promise<FetchedBtf> {
+  validate(options)
   const { deadline = options.wait ? DEADLINE_WITH_WAIT : DEADLINE } = options
   const end = AbortSignal.timeout(Math.min(deadline, MAX_TIMER))
   const signal = options.signal ? AbortSignal.any([options.signal, end]) : end
@@ -99,16 +145,101 @@ export async function fetchBtf(options: FetchOptions = {}): Promise<FetchedBtf> 
   }
 }
 
+/** Refuses what the types forbid and JavaScript allows. Errors: `invalid_options`. */
+function validate({ server, token, kernel, dialect, ...rest }: FetchOptions): void {
+  for (const name of Object.keys(rest)) {
+    if (Object.hasOwn(KERNEL_PARTS, name))
+      throw invalidOptions(`option ${name} at the wrong depth: expected { kernel: { ${name} } }`)
+    if (!Object.hasOwn(OPTIONS, name))
+      throw invalidOptions(
+        `unknown option ${name}: expected some of ${Object.keys(OPTIONS).join(', ')}`,
+      )
+  }
+  if (server && !/^https?:$/.test(URL.parse(server)?.protocol ?? ''))
+    throw invalidOptions('invalid server: expected http://HOST:PORT')
+  if (token !== undefined && !isToken(token))
+    throw invalidOptions('invalid token: expected one line, as printed')
+  if (dialect !== undefined && !Object.hasOwn(DIALECTS, dialect))
+    throw invalidOptions(
+      `invalid dialect "${dialect}": expected one of ${Object.keys(DIALECTS).join(', ')}`,
+    )
+  if (kernel !== undefined) validateKernel(kernel)
+}
+
+function validateKernel(kernel: HostKernel): void {
+  for (const name of Object.keys(kernel))
+    if (!Object.hasOwn(KERNEL_PARTS, name))
+      throw invalidOptions(
+        `unknown kernel.${name}: expected some of ${Object.keys(KERNEL_PARTS).join(', ')}`,
+      )
+  for (const [name, need] of Object.entries(KERNEL_PARTS)) {
+    const value = kernel[name as keyof HostKernel]
+    if (value === undefined && need === 'optional') continue
+    if (typeof value !== 'string' || value === '')
+      throw invalidOptions(`invalid kernel.${name} ${JSON.stringify(value)}: expected a string`)
+  }
+}
+
+const invalidOptions = (message: string): FetchError => new FetchError('invalid_options', message)
+
 async function fetchUntilAborted(options: FetchOptions): Promise<FetchedBtf> {
+  const { dialect, output } = options
   const own = options.kernel ? undefined : await findOwnBtf(options.root)
-  if (own) return { path: own, origin: 'kernel' }
+  if (own && !dialect) return { path: own, origin: 'kernel' }
   const kernel = options.kernel ?? thisKernel(options.root)
   const directory = cacheDirectory(options, kernel)
+  if (own && dialect) {
+    const raw = await readOwnBtf(own)
+    return await writeConverted(raw, dialect, directory, { origin: 'kernel', output })
+  }
   const cached = await readCache(directory)
   const { raw, sha256, found } = cached ?? (await fetchFromServer(kernel, options))
-  const path = options.output ?? join(directory, `${sha256}.btf`)
-  if (options.output || !cached) await write(path, raw)
-  return { path, origin: cached ? 'cache' : 'server', sha256, ...(found && { found }) }
+  const origin: FetchedBtf['origin'] = cached ? 'cache' : 'server'
+  // the cache keeps what the server sent, whose SHA-256 is known: it serves every dialect
+  if (!cached && (dialect || !output)) await write(join(directory, `${sha256}.btf`), raw)
+  const at = { origin, output, found }
+  if (dialect) return await writeConverted(raw, dialect, directory, at)
+  if (output) await write(output, raw)
+  const path = output ?? join(directory, `${sha256}.btf`)
+  return { path, origin, sha256, ...(found && { found }) }
+}
+
+/** Writes BTF in a dialect to the output file, else into the cache. Errors: `unsupported_btf`, `not_writable`. */
+async function writeConverted(
+  raw: Buffer,
+  dialect: Dialect,
+  directory: string,
+  {
+    origin,
+    output,
+    found,
+  }: { origin: FetchedBtf['origin']; output: string | undefined; found?: FetchedBtf['found'] },
+): Promise<FetchedBtf> {
+  const converted = convert(raw, dialect)
+  const sha256 = sha256Of(converted)
+  const path = output ?? join(directory, dialect, `${sha256}.btf`)
+  await write(path, converted)
+  return { path, origin, sha256, ...(found && { found }) }
+}
+
+function convert(raw: Buffer, dialect: Dialect): Buffer {
+  try {
+    return Buffer.from(toDialect(parseBtf(raw), dialect))
+  } catch (cause) {
+    if (!(cause instanceof BtfError)) throw cause
+    throw new FetchError('unsupported_btf', `cannot convert to ${dialect}: ${cause.message}`, {
+      cause,
+    })
+  }
+}
+
+/** Reads the kernel's own BTF. Errors: `unsupported_btf` if it cannot be read. */
+async function readOwnBtf(path: string): Promise<Buffer> {
+  try {
+    return await readRegular(path)
+  } catch (cause) {
+    throw new FetchError('unsupported_btf', `${path}: ${(cause as Error).message}`, { cause })
+  }
 }
 
 interface FetchedBytes {

@@ -10,6 +10,7 @@ import {
   type EncodedForm,
   encodeForm,
   FetchError,
+  isToken,
   openWithRetry,
   type Reader,
   type RequestOptions,
@@ -64,7 +65,7 @@ export class RemoteServer {
     const url = URL.parse(server)
     if (!url || !['http:', 'https:'].includes(url.protocol))
       throw new ServiceError('invalid_request', 'invalid server: expected http://HOST:PORT')
-    if (token !== undefined && !/^[\w~+/.=-]+$/.test(token))
+    if (token !== undefined && !isToken(token))
       throw new ServiceError('invalid_request', 'invalid token: expected one line, as printed')
     this.origin = url.origin
     this.#base = server.replace(/\/+$/, '')

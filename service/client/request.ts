@@ -6,7 +6,9 @@
 import { type IncomingHttpHeaders, type IncomingMessage, request as requestHttp } from 'node:http'
 import { request as requestHttps } from 'node:https'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { withoutCredentials } from '../../storage/index.ts'
 import { printable } from '../printable.ts'
+import { agentFor } from './proxy-agent.ts'
 
 /** The largest response, in bytes. */
 const MAX_BODY = 64 * 1024 * 1024
@@ -20,6 +22,7 @@ const MAX_MESSAGE = 600
 const MAX_RETRY_AFTER = 60
 
 export type FetchErrorCode =
+  | 'invalid_options' // an option is unknown, at the wrong depth, or has an invalid value
   | 'unreachable' // no response after all attempts
   | 'timeout' // the fetch took longer than `deadline`
   | 'refused' // the server has no such BTF: `problem` says why
@@ -27,6 +30,8 @@ export type FetchErrorCode =
   | 'digest_mismatch' // after all attempts, the bytes do not match the announced SHA-256
   | 'invalid_signature' // after all attempts, the catalog is not signed by the public key
   | 'outdated_catalog' // after all attempts, the catalog is older than one seen before, or than `maxAge`
+  | 'unsupported_btf' // the BTF cannot be converted to the dialect
+  | 'foreign_file' // a file that btfmill did not write is where BTF is to be installed
   | 'not_writable' // the output file or the cache cannot be written
 
 /** Why there is no BTF. The message may quote a server, so it is short and has no control characters. */
@@ -76,6 +81,9 @@ export interface RequestOptions extends RetryOptions {
   /** the encoding to ask for (default: zstd) */
   encoding?: 'zstd' | 'identity'
 }
+
+/** Whether a text can be sent as a bearer token (RFC 6750, 2.1). */
+export const isToken = (text: string): boolean => /^[\w~+/.=-]+$/.test(text)
 
 /** A multipart form as bytes, to be sent any number of times; no type and no bytes for a POST without a body. */
 export interface EncodedForm {
@@ -157,7 +165,7 @@ async function tryOnce<T>(
   } catch (cause) {
     signal?.throwIfAborted()
     if (cause instanceof FetchError) return { kind: 'retry', error: cause }
-    const message = `${url.origin}: ${(cause as Error).message}`
+    const message = `${url.origin}: ${withoutCredentials((cause as Error).message)}`
     return { kind: 'retry', error: new FetchError('unreachable', message, { cause }) }
   }
 }
@@ -183,10 +191,11 @@ async function follow(url: URL, options: RequestOptions): Promise<ClientResponse
   return { ...redirected, headers: { ...headers, ...(etag !== undefined && { etag }) } }
 }
 
-function request(
+async function request(
   url: URL,
   { timeout = 10_000, signal, form, token, accept, encoding = 'zstd' }: RequestOptions,
 ): Promise<ClientResponse> {
+  const agent = await agentFor(url)
   const headers = {
     'accept-encoding': encoding,
     ...(accept !== undefined && { accept }),
@@ -195,8 +204,8 @@ function request(
     ...(form?.type && { 'content-type': form.type }),
   }
   const method = form ? 'POST' : 'GET'
-  const options = { method, headers, timeout, ...(signal && { signal }) }
-  return new Promise((resolve, reject) => {
+  const options = { method, headers, timeout, ...(signal && { signal }), ...(agent && { agent }) }
+  return await new Promise((resolve, reject) => {
     const sent = (url.protocol === 'https:' ? requestHttps : requestHttp)(url, options, (body) => {
       const { statusCode: status = 0, headers } = body
       resolve({ status, headers, body })

@@ -40,6 +40,10 @@ const MISSING: Record<Dialect, readonly string[]> = {
   'libbpf-0.5': ['DECL_TAG', 'TYPE_TAG', 'ENUM64'],
   'libbpf-0.8': ['ENUM64'],
   'libbpf-1.0': [],
+  'cilium-0.6': ['FLOAT', 'DECL_TAG', 'TYPE_TAG', 'ENUM64'],
+  'cilium-0.9.1': ['DECL_TAG', 'TYPE_TAG', 'ENUM64'],
+  'cilium-0.9.3': ['ENUM64'],
+  'cilium-0.21': [],
 }
 
 /** The types of a dialect that are neither unchanged nor a replacement of equal size. */

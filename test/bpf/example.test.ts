@@ -201,6 +201,18 @@ t.test(
   },
 )
 
+t.test('the agent passes the server, the file with the token and the cache on', async (t) => {
+  const home = t.testdir({})
+  const script = join(home, 'btf-fetch')
+  writeFileSync(script, `#!/bin/sh\necho "$@" >>${home}/arguments; exit 1\n`, { mode: 0o755 })
+  const options = ['--server', 'http://127.0.0.1:1', '--token-file', '/token', '--cache', '/cache']
+  await run(join(out, 'agent'), '--from', 'cache,service', ...options, '--fetch', script, object)
+  t.equal(
+    readFileSync(join(home, 'arguments'), 'utf8'),
+    `--offline --token-file /token --cache /cache --quiet\n${options.join(' ')}\n`,
+  )
+})
+
 t.test('the agent with --quiet prints only the reason, and wrong usage exits with 2', async (t) => {
   const agent = join(out, 'agent')
   const quiet = await run(agent, '--quiet', '--from', 'bundle,service', object)

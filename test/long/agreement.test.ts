@@ -70,7 +70,14 @@ async function recordOf({ filter: wanted, embedded }: Row): Promise<BuildRecord>
     }
     if (isLast) break
     const cache = join(CACHE, 'indexes')
-    await generate({ store, filter, limit: 1, cache, earlyStop: true, embedded })
+    await generate({
+      store,
+      filter,
+      limit: 1,
+      cache,
+      earlyStop: true,
+      from: embedded ? 'embedded' : 'debug',
+    })
   }
   throw new Error(`no kernel matches ${JSON.stringify(filter)}`)
 }

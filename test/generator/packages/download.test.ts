@@ -12,6 +12,8 @@ import {
   download,
   downloadAll,
 } from '../../../generator/packages/download.ts'
+import { startForwardProxy } from '../../helpers/forward-proxy.ts'
+import { aptWith, setVariables } from '../../helpers/proxy-variables.ts'
 import { type Server, startServer } from '../../helpers/test-server.ts'
 
 const BYTES = randomBytes(1_000_000)
@@ -245,4 +247,25 @@ t.test('downloadAll returns a whole file, and rejects one over the limit', async
   const { url } = await answers(t, whole)
   t.ok(BYTES.equals(await downloadAll(url, BYTES.length, { retry })))
   await t.rejects(downloadAll(url, BYTES.length - 1, { retry }), { code: 'too_large' })
+})
+
+t.test('a download goes through a proxy of the environment or of apt', async (t) => {
+  const { url } = await startServer(t, (_, response) => void response.end('whole'))
+  const proxy = await startForwardProxy(t, url)
+  const apt = aptWith(t, `Acquire::http::Proxy "${proxy.url}";`)
+  const once = { timeout: 5000, retries: 0, minDelay: 1, maxDelay: 1 }
+  const ask = async (variables: Record<string, string>, from = 'http://mirror.test/file') => {
+    setVariables(t, variables)
+    const result = await downloadAll(from, 1e6, { retry: once }).then(String, ({ code }) => code)
+    return [result, proxy.requests.splice(0)]
+  }
+  const request = 'GET http://mirror.test/file'
+  t.same(await ask({ http_proxy: proxy.url }), ['whole', [request]])
+  t.same(await ask({ HTTP_PROXY: proxy.url }), ['whole', [request]])
+  t.same(await ask({ HTTP_PROXY: proxy.url, NO_PROXY: 'mirror.test' }), ['unreachable', []])
+  t.same(await ask({ HTTP_PROXY: proxy.url }, `${url}/file`), ['whole', []], 'loopback')
+  const tunnel = ['unreachable', ['CONNECT mirror.test:443']]
+  t.same(await ask({ HTTPS_PROXY: proxy.url }, 'https://mirror.test/file'), tunnel)
+  t.same(await ask({ PATH: apt }), ['whole', [request]])
+  t.same(await ask({ PATH: apt, http_proxy: '' }), ['unreachable', []])
 })

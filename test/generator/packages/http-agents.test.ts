@@ -2,11 +2,19 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
+import type { Agent } from 'undici'
 import { download, downloadAll, downloadUnless } from '../../../generator/packages/download.ts'
-import { HttpAgents, MAX_CONNECTIONS } from '../../../generator/packages/http-agents.ts'
+import {
+  type AgentLease,
+  HttpAgents,
+  MAX_CONNECTIONS,
+} from '../../../generator/packages/http-agents.ts'
 import { startServer } from '../../helpers/test-server.ts'
 
 const retry = { timeout: 5000, retries: 1, minDelay: 1, maxDelay: 1 }
+/** undici's types know `closed` for an Agent alone. */
+const isClosed = (agent: AgentLease['agent']): boolean => (agent as Agent).closed
+
 const body = Buffer.alloc(100_000, 'x')
 
 const socketsOf = (requests: readonly IncomingMessage[]): number =>
@@ -80,32 +88,36 @@ t.test('a body that is destroyed before it is read frees its connection', async 
   t.equal(requests.length, 2 * MAX_CONNECTIONS)
 })
 
-t.test('agents are shared by their TLS files and timeout, and closed when idle', async (t) => {
-  const agents = new HttpAgents(20)
-  const cert = (text: string) => ({ cert: Buffer.from(text) })
-  const first = agents.acquire({}, 1000)
-  t.equal(agents.acquire({}, 1000).agent, first.agent)
-  const leases = [
-    agents.acquire({}, 2000),
-    agents.acquire(cert('a'), 1000),
-    agents.acquire(cert('b'), 1000),
-    agents.acquire({ ca: Buffer.from('a') }, 1000),
-  ]
-  t.equal(new Set(leases.map(({ agent }) => agent).concat(first.agent)).size, 5)
-  t.equal(agents.acquire(cert('a'), 1000).agent, leases[1]!.agent)
-  t.equal(agents.size, 5)
+t.test(
+  'agents are shared by their TLS files, timeout and proxies, and closed when idle',
+  async (t) => {
+    const agents = new HttpAgents(20)
+    const cert = (text: string) => ({ cert: Buffer.from(text) })
+    const first = agents.acquire({}, 1000)
+    t.equal(agents.acquire({}, 1000).agent, first.agent)
+    const leases = [
+      agents.acquire({}, 2000),
+      agents.acquire(cert('a'), 1000),
+      agents.acquire(cert('b'), 1000),
+      agents.acquire({ ca: Buffer.from('a') }, 1000),
+      agents.acquire({}, 1000, { http: 'http://proxy.test/', https: '', except: '' }),
+    ]
+    t.equal(new Set(leases.map(({ agent }) => agent).concat(first.agent)).size, 6)
+    t.equal(agents.acquire(cert('a'), 1000).agent, leases[1]!.agent)
+    t.equal(agents.size, 6)
 
-  leases[0]!.release()
-  first.release()
-  first.release()
-  await sleep(100)
-  t.equal(agents.size, 4, 'a lease that is released twice counts once')
-  t.ok(leases[0]!.agent.closed)
-  t.notOk(first.agent.closed)
+    leases[0]!.release()
+    first.release()
+    first.release()
+    await sleep(100)
+    t.equal(agents.size, 5, 'a lease that is released twice counts once')
+    t.ok(isClosed(leases[0]!.agent))
+    t.notOk(isClosed(first.agent))
 
-  leases[2]!.release()
-  const again = agents.acquire(cert('b'), 1000)
-  await sleep(100)
-  t.equal(again.agent, leases[2]!.agent, 'a new lease keeps an idle agent open')
-  t.notOk(again.agent.closed)
-})
+    leases[2]!.release()
+    const again = agents.acquire(cert('b'), 1000)
+    await sleep(100)
+    t.equal(again.agent, leases[2]!.agent, 'a new lease keeps an idle agent open')
+    t.notOk(isClosed(again.agent))
+  },
+)

@@ -1,15 +1,19 @@
-// bpf/example/btf-fetch, the client in POSIX sh, runs under dash with GNU wget and under busybox alone.
+// bpf/example/btf-fetch, the client in POSIX sh, runs under dash with curl or GNU wget, and under busybox alone.
 import { execFile, execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import {
+  chownSync,
   existsSync,
   lstatSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs'
 import { createServer, type RequestListener } from 'node:http'
@@ -19,6 +23,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { canonicalArch, type Kernel } from '../../../storage/index.ts'
+import { startForwardProxy } from '../../helpers/forward-proxy.ts'
 import { btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 
 const SCRIPT = join(import.meta.dirname, '../../../bpf/example/btf-fetch')
@@ -36,7 +41,7 @@ const APPLETS = [
   'mv',
   'rm',
 ]
-const MORE = ['od', 'tr', 'sleep', 'grep', 'timeout', 'true']
+const MORE = ['od', 'tr', 'sleep', 'grep', 'timeout', 'true', 'cat', 'find', 'id', 'rmdir', 'touch']
 const sha256 = createHash('sha256').update(RAW.little).digest('hex')
 const MEBIBYTE = Buffer.alloc(1 << 20)
 const OS_RELEASE = 'NAME="Debian"\nID=debian\nVERSION_ID="12"\n'
@@ -58,9 +63,24 @@ function note(build: string, order: 'LE' | 'BE'): Buffer {
   return Buffer.concat([other, own, other])
 }
 
-const tools = t.testdir({})
-for (const applet of [...APPLETS, ...MORE]) symlinkSync('/usr/bin/busybox', join(tools, applet))
-const SHELLS = { dash: '/usr/bin:/bin', busybox: tools }
+/** A directory with these programs alone, as values of `programs`. */
+function pathWith(programs: Record<string, string>): string {
+  const directory = mkdtempSync(join(home, 'bin-'))
+  for (const [name, program] of Object.entries(programs))
+    symlinkSync(program, join(directory, name))
+  return directory
+}
+
+const home = t.testdir({})
+const applets = [...APPLETS, ...MORE]
+const busybox = Object.fromEntries(applets.map((name) => [name, '/usr/bin/busybox']))
+const gnu = Object.fromEntries(applets.map((name) => [name, `/usr/bin/${name}`]))
+const { wget: _, ...withoutWget } = gnu
+const SHELLS = {
+  'dash and curl': pathWith({ ...withoutWget, curl: '/usr/bin/curl' }),
+  'dash and wget': pathWith(gnu),
+  busybox: pathWith(busybox),
+}
 
 interface Outcome {
   status: number
@@ -72,22 +92,23 @@ interface Machine {
   root: string
   cache: string
   fetch(...args: string[]): Promise<Outcome>
+  /** runs btf-fetch with these variables too */
+  fetchWith(variables: Record<string, string>, ...args: string[]): Promise<Outcome>
 }
 
 /** A machine with that os-release, whose programs come from `path`. */
 function machineOf(t: Test, path: string, osRelease = OS_RELEASE): Machine {
   const directory = t.testdir({ root: { etc: { 'os-release': osRelease } } })
   const [root, cache] = [join(directory, 'root'), join(directory, 'cache')]
-  const env = { PATH: path, BTFMILL_ROOT: root, BTFMILL_CACHE: cache }
-  return {
-    root,
-    cache,
-    fetch: (...args) =>
-      promisify(execFile)('sh', [SCRIPT, ...args], { env, timeout: 60_000 }).then(
-        ({ stdout, stderr }) => ({ status: 0, stdout, stderr }),
-        ({ code, stdout, stderr }) => ({ status: code, stdout, stderr }),
-      ),
+  const fetchWith: Machine['fetchWith'] = (variables, ...args) => {
+    const env = { PATH: path, BTFMILL_ROOT: root, BTFMILL_CACHE: cache, ...variables }
+    const options = { env, timeout: 60_000, encoding: 'latin1' } as const
+    return promisify(execFile)('sh', [SCRIPT, ...args], options).then(
+      ({ stdout, stderr }) => ({ status: 0, stdout, stderr }),
+      ({ code, stdout, stderr }) => ({ status: code, stdout, stderr }),
+    )
   }
+  return { root, cache, fetch: (...args) => fetchWith({}, ...args), fetchWith }
 }
 
 const files = (directory: string): string[] =>
@@ -97,11 +118,31 @@ const files = (directory: string): string[] =>
         .map(({ name }) => name)
     : []
 
-async function serverThat(t: Test, listener: RequestListener): Promise<string> {
-  const server = createServer(listener).listen(0, '127.0.0.1')
+const TOKEN = `btfmill_${'t0'.repeat(20)}`
+
+/** A server that has the BTF of every kernel. */
+const answer: RequestListener = ({ url }, response) => {
+  response.end(url?.includes('/sha256?') ? `${sha256}  x.btf\n` : RAW.little)
+}
+
+/** The command lines of all processes. */
+const commandLines = (): string =>
+  readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, 'latin1')
+      } catch {
+        return '' // it has ended
+      }
+    })
+    .join('\n')
+
+async function serverThat(t: Test, listener: RequestListener, host = '127.0.0.1'): Promise<string> {
+  const server = createServer(listener).listen(0, host)
   t.teardown(() => server.close().closeAllConnections())
   await once(server, 'listening')
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  return `http://${host}:${(server.address() as AddressInfo).port}`
 }
 
 /** A server with two builds of this machine's kernel: the first has the little-endian BTF, the second the other. */
@@ -307,4 +348,188 @@ for (const [shell, path] of Object.entries(SHELLS)) {
     writeFileSync(own, 'own')
     t.match(await fetch(), { status: 0, stdout: `${own}\n` })
   })
+
+  t.test(`${shell}: btf-fetch goes through a proxy, but not to this machine itself`, async (t) => {
+    const server = await serverThat(t, answer)
+    const other = await serverThat(t, answer, '127.0.0.2')
+    const proxy = await startForwardProxy(t, server)
+    for (const variable of ['http_proxy', 'HTTP_PROXY']) {
+      const variables = { [variable]: proxy.url }
+      const { fetchWith, cache } = machineOf(t, path)
+      const named = await fetchWith(variables, '--server', 'http://btfmill.test:8080')
+      t.equal(named.status, 0, named.stderr)
+      t.match(proxy.requests.splice(0), [
+        /^GET http:\/\/btfmill\.test:8080\/v1\/btf\/debian\/12\/.*\/sha256/,
+        `GET http://btfmill.test:8080/v1/btf/sha256/${sha256}`,
+      ])
+      rmSync(cache, { recursive: true })
+      t.equal((await fetchWith(variables, '--server', server)).status, 0, 'loopback')
+      rmSync(cache, { recursive: true })
+      for (const no of ['NO_PROXY', 'no_proxy']) {
+        const except = { ...variables, [no]: 'x.test,127.0.0.2' }
+        t.equal((await fetchWith(except, '--server', other)).status, 0)
+        rmSync(cache, { recursive: true })
+      }
+      t.same(proxy.requests, [])
+    }
+  })
+
+  t.test(`${shell}: btf-fetch uses a second cache where the first cannot be written`, async (t) => {
+    const server = await serverThat(t, answer)
+    const { fetchWith, root } = machineOf(t, path)
+    const readOnly = { BTFMILL_CACHE: '/dev/null/cache' }
+    for (const [variables, place] of [
+      [{ HOME: join(root, 'home') }, 'home/.cache/btfmill'],
+      [{ XDG_CACHE_HOME: join(root, 'xdg') }, 'xdg/btfmill'],
+      [{ TMPDIR: root, HOME: '/dev/null' }, `btfmill-${process.getuid?.()}`],
+    ] as const) {
+      const first = await fetchWith({ ...readOnly, ...variables }, '--server', server)
+      t.match(first, { status: 0, stderr: /cannot write to \/dev\/null\/cache/ })
+      t.ok(first.stdout.startsWith(`${join(root, place)}/debian/12/`), first.stdout)
+      t.match(await fetchWith({ ...readOnly, ...variables }, '--offline'), {
+        status: 0,
+        stdout: first.stdout,
+        stderr: /from the cache/,
+      })
+    }
+    const nowhere = { ...readOnly, HOME: '/dev/null', TMPDIR: '/dev/null' }
+    t.match(await fetchWith(nowhere, '--server', server), {
+      status: 1,
+      stderr: /cannot write to \/dev\/null\/btfmill-/,
+    })
+  })
+
+  t.test(
+    `${shell}: btf-fetch neither reads nor writes a second cache of another user`,
+    process.getuid?.() === 0 ? {} : { skip: 'needs root to give a directory away' },
+    async (t) => {
+      const server = await serverThat(t, answer)
+      const { fetchWith, root } = machineOf(t, path)
+      const variables = { BTFMILL_CACHE: '/dev/null/cache', TMPDIR: root, HOME: '/dev/null' }
+      t.equal((await fetchWith(variables, '--server', server)).status, 0)
+      const place = join(root, `btfmill-${process.getuid?.()}`)
+      chownSync(place, 65534, 65534)
+      t.match(await fetchWith(variables, '--offline'), { status: 1, stdout: '' })
+      t.match(await fetchWith(variables, '--server', server), { status: 1, stdout: '' })
+      renameSync(place, join(root, 'elsewhere'))
+      chownSync(join(root, 'elsewhere'), 0, 0)
+      symlinkSync(join(root, 'elsewhere'), place)
+      t.match(await fetchWith(variables, '--offline'), { status: 1, stdout: '' })
+    },
+  )
+
+  t.test(`${shell}: btf-fetch removes BTF that no kernel used for --keep days`, async (t) => {
+    const server = await serverThat(t, answer)
+    const { fetch, cache } = machineOf(t, path)
+    const old = join(cache, 'debian/12/x86_64/6.1.0-1-amd64/00')
+    const young = join(cache, 'debian/12/x86_64/6.1.0-2-amd64/00')
+    const names = [`${'0'.repeat(64)}.btf`, '.fetch.abcdef', 'notes.btf']
+    for (const directory of [old, young]) {
+      mkdirSync(directory, { recursive: true })
+      for (const name of names) writeFileSync(join(directory, name), '')
+    }
+    const days = (n: number) => Date.now() / 1000 - n * 24 * 60 * 60
+    for (const name of names) utimesSync(join(old, name), days(40), days(40))
+    t.equal((await fetch('--server', server)).status, 0)
+    t.same(readdirSync(old).sort(), [...names].sort(), 'the default is 90 days')
+    const file = (await fetch('--offline')).stdout.trimEnd()
+    utimesSync(file, days(40), days(40))
+    t.equal((await fetch('--offline')).status, 0)
+    t.ok(lstatSync(file).mtimeMs / 1000 > days(1), 'a file that is used is a young one')
+    rmSync(file)
+    t.equal((await fetch('--server', server, '--keep', '0')).status, 0)
+    t.same(readdirSync(old).sort(), [...names].sort(), '0 keeps all')
+    rmSync(file)
+    t.equal((await fetch('--server', server, '--keep', '30')).status, 0)
+    t.same(readdirSync(old), ['notes.btf'], 'only files of btf-fetch are removed')
+    t.same(readdirSync(young).sort(), [...names].sort())
+    rmSync(join(old, 'notes.btf'))
+    for (const name of names) utimesSync(join(young, name), days(40), days(40))
+    rmSync(join(young, 'notes.btf'))
+    rmSync(file)
+    t.equal((await fetch('--server', server, '--keep', '30')).status, 0)
+    t.notOk(existsSync(young), 'an empty directory goes too')
+    t.match(await fetch('--server', server, '--keep', 'x'), { status: 2 })
+  })
+
+  t.test(`${shell}: btf-fetch writes BTF to a file or to standard output`, async (t) => {
+    const server = await serverThat(t, answer)
+    const { fetch, root } = machineOf(t, path)
+    const output = join(root, 'kernel.btf')
+    t.match(await fetch('--server', server, '--output', output), {
+      status: 0,
+      stdout: `${output}\n`,
+    })
+    t.ok(readFileSync(output).equals(RAW.little))
+    t.equal(lstatSync(output).mode & 0o777, 0o644)
+    t.same(
+      readdirSync(root).filter((name) => name.startsWith('kernel')),
+      ['kernel.btf'],
+    )
+    const { status, stdout } = await fetch('--offline', '-o', '-')
+    t.equal(status, 0)
+    t.ok(Buffer.from(stdout, 'latin1').equals(RAW.little))
+    for (const wrong of [join(root, 'no/such'), root])
+      t.match(await fetch('--offline', '-o', wrong), { status: 1, stderr: /cannot write to / })
+  })
+
+  t.test(`${shell}: btf-fetch sends a token to the server alone`, async (t) => {
+    const asked: (string | undefined)[] = []
+    let lines = ''
+    const elsewhere = await serverThat(t, ({ headers }, response) => {
+      asked.push(headers.authorization)
+      response.end(RAW.little)
+    })
+    const server = await serverThat(t, ({ url, headers }, response) => {
+      lines += commandLines()
+      if (headers.authorization !== `Bearer ${TOKEN}`) response.writeHead(401).end()
+      else if (url?.includes('/sha256?')) response.end(`${sha256}  x.btf\n`)
+      else response.writeHead(307, { location: `${elsewhere}/blob` }).end()
+    })
+    const { fetchWith, root } = machineOf(t, path)
+    const file = join(root, 'token')
+    writeFileSync(file, `${TOKEN}\n`)
+    if (shell === 'busybox') {
+      const { status, stderr } = await fetchWith({ BTFMILL_TOKEN: TOKEN }, '--server', server)
+      t.match({ status, stderr }, { status: 1, stderr: /^btf-fetch: busybox cannot send a token/ })
+      t.equal(lines, '', 'the server was not asked')
+      return
+    }
+    t.match(await fetchWith({}, '--server', server), { status: 1, stderr: /needs a token/ })
+    const ways: [Record<string, string>, ...string[]][] = [
+      [{}, '--token-file', file],
+      [{ BTFMILL_TOKEN_FILE: file }],
+      [{ BTFMILL_TOKEN: TOKEN }],
+    ]
+    for (const [variables, ...args] of ways) {
+      const outcome = await fetchWith({ ...variables, HOME: root }, '--server', server, ...args)
+      t.equal(outcome.status, 0, outcome.stderr)
+      t.same(asked.splice(0), [undefined])
+      rmSync(outcome.stdout.trimEnd())
+    }
+    t.notOk(lines.includes(TOKEN), 'no command line shows the token')
+    t.match(lines, /btf-fetch/)
+    for (const wrong of ['two words', 'x"y', '']) {
+      writeFileSync(file, wrong)
+      const outcome = await fetchWith({}, '--server', server, '--token-file', file)
+      t.match(outcome, { status: 1, stderr: /invalid token|is empty/ })
+    }
+  })
 }
+
+t.test('without curl, wget and busybox, btf-fetch says so at once', async (t) => {
+  const { fetch, cache } = machineOf(t, pathWith(withoutWget))
+  const { status, stderr } = await fetch('--server', 'http://127.0.0.1:1')
+  t.equal(status, 1)
+  t.equal(
+    stderr,
+    'btf-fetch: cannot ask http://127.0.0.1:1: expected curl, wget or busybox in PATH\n',
+  )
+  t.notOk(existsSync(cache))
+})
+
+t.test('btf-fetch uses a busybox that has no link named wget', async (t) => {
+  const server = await serverThat(t, answer)
+  const path = pathWith({ ...withoutWget, busybox: '/usr/bin/busybox' })
+  t.match(await machineOf(t, path).fetch('--server', server), { status: 0 })
+})

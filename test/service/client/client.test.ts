@@ -29,6 +29,9 @@ import {
   signatureKey,
   signContent,
 } from '../../../storage/index.ts'
+import { MAIN } from '../../helpers/command.ts'
+import { startForwardProxy } from '../../helpers/forward-proxy.ts'
+import { aptWith, setVariables } from '../../helpers/proxy-variables.ts'
 import { btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 
 const sha256 = createHash('sha256').update(RAW.little).digest('hex')
@@ -91,6 +94,113 @@ t.test(
     t.ok(readFileSync(output).equals(RAW.little))
   },
 )
+
+t.test('the client refuses an option that is unknown or at the wrong depth', async (t) => {
+  const root = t.testdir({ sys: { kernel: { btf: { vmlinux: 'own' } } } })
+  const { release, ...incomplete } = kernel
+  const named = { root, release: '6.1.0-1-amd64' }
+  // @ts-expect-error: without the error it would be the BTF of this machine
+  const misplaced: FetchOptions = named
+  // @ts-expect-error: a part of the name is missing
+  const partial: FetchOptions = { root, kernel: incomplete }
+  for (const [options, message] of [
+    [misplaced, 'option release at the wrong depth: expected { kernel: { release } }'],
+    [partial, 'invalid kernel.release undefined: expected a string'],
+    [{ root, kernel: { ...kernel, release: 6 } }, 'invalid kernel.release 6: expected a string'],
+    [{ root, kernel: { ...kernel, server: 'http://x' } }, /^unknown kernel\.server: expected /],
+    [{ root, kernels: kernel }, /^unknown option kernels: expected some of server, token, /],
+    [{ root, server: 'btfmill.test:8080' }, 'invalid server: expected http://HOST:PORT'],
+    [{ root, token: 'two\nlines' }, /^invalid token: /],
+  ] as [FetchOptions, string | RegExp][])
+    await t.rejects(fetchBtf(options), { code: 'invalid_options', message })
+  t.equal((await fetchBtf({ root })).origin, 'kernel')
+})
+
+t.test(
+  'the client sends a token to the server, and not where the server redirects to',
+  async (t) => {
+    const seen: [string, string | undefined][] = []
+    const bucket = await serverThat(t, ({ headers }, response) => {
+      seen.push(['bucket', headers.authorization])
+      response.end(RAW.little)
+    })
+    const server = await serverThat(t, ({ headers }, response) => {
+      seen.push(['server', headers.authorization])
+      response.writeHead(307, { location: `${bucket}/blob`, etag: `"${sha256}"` }).end()
+    })
+    t.match(await fetchBtf(quick(t, server, { token: 'a.b-c' })), { origin: 'server', sha256 })
+    t.same(seen, [
+      ['server', 'Bearer a.b-c'],
+      ['bucket', undefined],
+    ])
+  },
+)
+
+t.test('btfmill fetch sends the token of its file, else that of the environment', async (t) => {
+  const seen: (string | undefined)[] = []
+  const server = await serverThat(t, (request, response) => {
+    seen.push(request.headers.authorization)
+    whole(request, response)
+  })
+  const dir = t.testdir({ token: 'from-file\n' })
+  const names = ['--distro', 'debian', '--distro-version', '12', '--release', 'x']
+  const fetch = (env: Record<string, string>, ...args: string[]) => {
+    const output = ['-o', join(dir, 'out.btf')]
+    const XDG_CACHE_HOME = join(dir, `cache-${seen.length}`)
+    return promisify(execFile)(
+      process.execPath,
+      [MAIN, 'fetch', '--server', server, ...names, ...output, ...args],
+      { env: { PATH: process.env.PATH, XDG_CACHE_HOME, ...env } },
+    )
+  }
+  const file = join(dir, 'token')
+  await fetch({ BTFMILL_TOKEN: 'from-environment' })
+  await fetch({ BTFMILL_TOKEN: 'from-environment', BTFMILL_TOKEN_FILE: file })
+  await fetch({}, '--token-file', file)
+  t.same(seen, ['Bearer from-environment', 'Bearer from-file', 'Bearer from-file'])
+})
+
+t.test('the client asks through a proxy of the environment or of apt', async (t) => {
+  const server = await serverThat(t, whole)
+  const proxy = await startForwardProxy(t, server)
+  const apt = aptWith(t, `Acquire::http::Proxy "${proxy.url}";`)
+  const ask = async (variables: Record<string, string>, url = 'http://btfmill.test:8080') => {
+    setVariables(t, variables)
+    const { code } = await fetchBtf(quick(t, url, { attempts: 1 })).then(
+      () => ({ code: 'done' }),
+      (error: FetchError) => error,
+    )
+    return [code, proxy.requests.splice(0).map((request) => request.replace(/\/v1.*/, ''))]
+  }
+  const http = 'GET http://btfmill.test:8080'
+  t.same(await ask({ HTTP_PROXY: proxy.url }), ['done', [http]])
+  t.same(await ask({ http_proxy: proxy.url.replace('http://', '') }), ['done', [http]])
+  t.same(await ask({ HTTPS_PROXY: proxy.url }), ['unreachable', []])
+  t.same(await ask({ HTTP_PROXY: proxy.url, NO_PROXY: 'x,.test' }), ['unreachable', []])
+  t.same(await ask({ HTTP_PROXY: proxy.url }, server), ['done', []], 'loopback needs no proxy')
+  for (const variable of ['HTTPS_PROXY', 'HTTP_PROXY'])
+    t.same(await ask({ [variable]: proxy.url }, 'https://btfmill.test'), [
+      'unreachable',
+      ['CONNECT btfmill.test:443'],
+    ])
+  t.same(await ask({ PATH: apt }), ['done', [http]])
+  t.same(await ask({ PATH: apt, HTTP_PROXY: '' }), ['unreachable', []])
+  t.same(await ask({ PATH: apt, NO_PROXY: '*' }), ['unreachable', []])
+  const direct = aptWith(
+    t,
+    `Acquire::http::Proxy "${proxy.url}";\nAcquire::http::Proxy::btfmill.test "DIRECT";`,
+  )
+  t.same(await ask({ PATH: direct }), ['unreachable', []])
+
+  setVariables(t, { HTTP_PROXY: 'socks5://user:secret@proxy.test' })
+  const refused = await fetchBtf(quick(t, server)).catch((error: Error) => error)
+  t.match(refused, { message: /expected http:\/\/HOST:PORT/ })
+  t.notMatch(refused, { message: /secret/ })
+  setVariables(t, { HTTP_PROXY: 'http://user:secret@127.0.0.1:1' })
+  const unreachable = await fetchBtf(quick(t, 'http://x.test')).catch((error: Error) => error)
+  t.match(unreachable, { code: 'unreachable' })
+  t.notMatch(unreachable, { message: /secret/ })
+})
 
 t.test("the client returns the kernel's own BTF without asking a server", async (t) => {
   const root = t.testdir({ sys: { kernel: { btf: { vmlinux: 'own' } } } })
