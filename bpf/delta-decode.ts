@@ -6,7 +6,7 @@
 
 import type { Btf } from './btf.ts'
 import { type ByteOrder, viewOf } from './bytes.ts'
-import { readOrder } from './delta-order.ts'
+import { readOrder, STRING_ORDER, TYPE_ORDER } from './delta-order.ts'
 import { ELEMENTS, HEAD_WORDS, RecordCoder, wordsOfRecord } from './delta-record.ts'
 import { DeltaReader, invalid, MAX_RESULT, STREAM } from './delta-stream.ts'
 import { type BtfWords, wordsOfBtf } from './delta-words.ts'
@@ -110,13 +110,14 @@ export class DeltaChain {
     this.#compact()
     const newStrings = this.#readStrings(reader)
     this.#readTypes(reader, newStrings)
+    if (header.byUse) this.#orderByUse(reader)
     reader.finish()
     this.#byteOrder = header.byteOrder
     this.#size = header.size
   }
 
   #readStrings(reader: DeltaReader): Int32Array {
-    const order = readOrder(reader, STREAM.stringOrder, this.#strings, reader.header.strings)
+    const order = readOrder(reader, STRING_ORDER, this.#strings, reader.header.strings)
     const text = reader.rest(STREAM.text)
     const { values, fresh } = order
     if (this.#textEnd + text.length > this.#text.length) {
@@ -142,7 +143,7 @@ export class DeltaChain {
 
   #readTypes(reader: DeltaReader, newStrings: Int32Array): void {
     const { types, strings } = reader.header
-    const { values, fresh } = readOrder(reader, STREAM.typeOrder, this.#order, types)
+    const { values, fresh } = readOrder(reader, TYPE_ORDER, this.#order, types)
     this.#at = reserved(this.#at, this.#handles, fresh.length)
     for (const id of fresh) values[id] = this.#handles++
     this.#order = values
@@ -158,6 +159,35 @@ export class DeltaChain {
       else this.#edit(reader, records, id)
     }
     for (; next < fresh.length; next++) this.#read(records, fresh[next]!)
+  }
+
+  /** Puts the strings into the order of their first use, and then into the order that the delta tells of it. */
+  #orderByUse(reader: DeltaReader): void {
+    const strings = this.#strings
+    // handles of strings that the types may use: those of the delta, each once
+    const open = new Uint8Array(this.#stringHandles)
+    for (let index = 1; index < strings.length; index++) open[strings[index]!] = 1
+    const used = new Int32Array(strings.length)
+    let count = 1
+    const use = (handle: number) => {
+      if (open[handle] === 0) return
+      open[handle] = 0
+      used[count++] = handle
+    }
+    const words = this.#words
+    for (let id = 1; id < this.#order.length; id++) {
+      const start = this.#at[this.#order[id]!]!
+      use(words[start]!)
+      const info = words[start + 1]!
+      const shape = ELEMENTS[infoKind(info)]
+      if (!shape || shape.name < 0) continue
+      const end = start + wordsOfRecord(info)
+      for (let at = start + HEAD_WORDS[infoKind(info)]!; at < end; at += shape.words) use(words[at]!)
+    }
+    for (let index = 1; index < strings.length; index++) use(strings[index]!)
+    const { values, fresh } = readOrder(reader, STRING_ORDER, used, strings.length - 1)
+    if (fresh.length > 0) invalid('new strings in the order of use')
+    this.#strings = values
   }
 
   /** Reads the record of a type. */

@@ -7,7 +7,7 @@
 import type { Btf } from './btf.ts'
 import { DeltaChain, EDIT, MODIFY } from './delta-decode.ts'
 import { hasTwins, type Matches, matchBtf } from './delta-match.ts'
-import { writeOrder } from './delta-order.ts'
+import { STRING_ORDER, TYPE_ORDER, writeOrder } from './delta-order.ts'
 import { ELEMENTS, type ElementShape, HEAD_WORDS, RecordCoder } from './delta-record.ts'
 import { DeltaWriter, plainDelta, STREAM } from './delta-stream.ts'
 import { type BtfWords, wordsOfBtf } from './delta-words.ts'
@@ -50,20 +50,31 @@ class DeltaEncoder {
   /** by id, and by index: the parent's number of a type and of a string; -1 for what is new; 0 for void and '' */
   readonly #typeIn: Int32Array
   readonly #stringIn: Int32Array
+  /** the final order of the strings by that of their use; undefined where the delta has it at once */
+  readonly #byUse: Int32Array | undefined
   readonly #writer = new DeltaWriter()
   readonly #records: RecordCoder
 
   constructor(child: BtfWords, parent: BtfWords) {
-    this.#child = child
+    const matches = matchBtf(child, parent)
     this.#parent = parent
-    this.#matches = matchBtf(child, parent)
-    const { strings } = this.#matches
-    this.#typeIn = inParent(this.#matches.types)
-    this.#stringIn = inParent(strings)
+    const text = this.#writer
+    for (let i = 1; i < child.starts.length; i++) {
+      if (matches.strings[i] !== 0) continue
+      const end = i + 1 < child.starts.length ? child.starts[i + 1]! : child.text.length
+      text.bytes(STREAM.text, child.text.subarray(child.starts[i]!, end))
+    }
+    const ordered = orderStrings(child, matches.strings, parent.starts.length - 1)
+    this.#child = { ...child, words: ordered.words }
+    this.#matches = { types: matches.types, strings: ordered.sources }
+    this.#byUse = ordered.byUse
+    this.#typeIn = inParent(matches.types)
+    this.#stringIn = inParent(ordered.sources)
+    const { sources } = ordered
     const fresh: number[] = []
-    for (let i = 1; i < strings.length; i++) if (strings[i] === 0) fresh.push(i)
+    for (let i = 1; i < sources.length; i++) if (sources[i] === 0) fresh.push(i)
     const types = child.at.length - 2
-    this.#records = new RecordCoder(this.#writer, types, strings.length - 1, Int32Array.from(fresh))
+    this.#records = new RecordCoder(this.#writer, types, sources.length - 1, Int32Array.from(fresh))
   }
 
   /** The delta, for a child of `size` bytes. */
@@ -71,13 +82,8 @@ class DeltaEncoder {
     const writer = this.#writer
     const { types, strings } = this.#matches
     const [child, parent] = [this.#child, this.#parent]
-    writeOrder(writer, STREAM.stringOrder, parent.starts.length - 1, strings)
-    for (let i = 1; i < strings.length; i++) {
-      if (strings[i] !== 0) continue
-      const end = i + 1 < strings.length ? child.starts[i + 1]! : child.text.length
-      writer.bytes(STREAM.text, child.text.subarray(child.starts[i]!, end))
-    }
-    writeOrder(writer, STREAM.typeOrder, parent.at.length - 2, types)
+    writeOrder(writer, STRING_ORDER, parent.starts.length - 1, strings)
+    writeOrder(writer, TYPE_ORDER, parent.at.length - 2, types)
     let last = 0
     for (let id = 1; id < types.length; id++) {
       const from = types[id]!
@@ -92,8 +98,9 @@ class DeltaEncoder {
       if (aligned) this.#edit(id, from, aligned)
       else this.#write(id)
     }
+    if (this.#byUse) writeOrder(writer, STRING_ORDER, strings.length - 1, this.#byUse)
     return writer.finish({
-      ...{ plain: false, byteOrder: child.byteOrder, byUse: false, size },
+      ...{ plain: false, byteOrder: child.byteOrder, byUse: this.#byUse !== undefined, size },
       ...{ types: types.length - 1, strings: strings.length - 1 },
       ...{ parentTypes: parent.at.length - 2, parentStrings: parent.starts.length - 1 },
     })
@@ -294,6 +301,79 @@ class DeltaEncoder {
       records.element(infoKind(info), infoFlag(info), id, width, i === 0 ? -1 : 0)
       records.words.copyWithin(0, width, width * 2)
     }
+  }
+}
+
+/** The strings of a child in the order in which its delta has them first. */
+interface OrderedStrings {
+  /** the child's words, with the indexes of that order */
+  readonly words: Int32Array
+  /** by index in that order: the parent's index, or 0 for a new string */
+  readonly sources: Int32Array
+  /** by final index: the place in the order of first use; undefined where that order is final */
+  readonly byUse: Int32Array | undefined
+}
+
+/** An order by use is taken where it saves at least so many bytes: it makes decoding slower. */
+const WORTH_A_WALK = 2000
+
+/**
+ * Chooses how to tell the order of the strings. Usually it follows the parent's. But where the types are shuffled, so are
+ * the strings, and what tells their order is their first use. Then a delta has the strings that stay in the parent's
+ * order, then the new ones; and, after the types, the final order in terms of that of use.
+ */
+function orderStrings(child: BtfWords, strings: Int32Array, parents: number): OrderedStrings {
+  const { words } = child
+  const direct = { words, sources: strings, byUse: undefined }
+  const length = orderLength(strings, parents)
+  if (length < WORTH_A_WALK) return direct
+  const provisional = provisionalOrder(strings, parents)
+  const sources = new Int32Array(strings.length)
+  for (let i = 1; i < strings.length; i++) sources[provisional[i]!] = strings[i]!
+  const renamed = words.slice()
+  const used = new Int32Array(strings.length)
+  let count = 0
+  forNames(child, (word) => {
+    const index = words[word]!
+    renamed[word] = provisional[index]!
+    if (index !== 0 && used[index] === 0) used[index] = ++count
+  })
+  // what no type uses comes last, in the provisional order
+  const rest = [...used.keys()].filter((i) => i > 0 && used[i] === 0)
+  for (const i of rest.sort((a, b) => provisional[a]! - provisional[b]!)) used[i] = ++count
+  const byUse = used.subarray()
+  const saved = length - orderLength(sources, parents) - orderLength(byUse, byUse.length - 1)
+  return saved < WORTH_A_WALK ? direct : { words: renamed, sources, byUse }
+}
+
+/** By index: the place when those from the parent come first, in its order, and then the new ones. */
+function provisionalOrder(strings: Int32Array, parents: number): Int32Array {
+  const children = new Int32Array(parents + 1)
+  for (let i = 1; i < strings.length; i++) if (strings[i] !== 0) children[strings[i]!] = i
+  const places = new Int32Array(strings.length)
+  let count = 0
+  for (const child of children) if (child !== 0) places[child] = ++count
+  for (let i = 1; i < strings.length; i++) if (strings[i] === 0) places[i] = ++count
+  return places
+}
+
+/** Bytes of an order, not compressed. */
+function orderLength(sources: Int32Array, parents: number): number {
+  const writer = new DeltaWriter()
+  writeOrder(writer, STRING_ORDER, parents, sources)
+  return writer.length
+}
+
+/** Calls back with each word of a BTF that is a name, in order. */
+function forNames({ words, at }: BtfWords, call: (word: number) => void): void {
+  for (let id = 1; id < at.length - 1; id++) {
+    const start = at[id]!
+    call(start)
+    const kind = infoKind(words[start + 1]!)
+    const shape = ELEMENTS[kind]
+    if (!shape || shape.name < 0) continue
+    const end = at[id + 1]!
+    for (let word = start + HEAD_WORDS[kind]!; word < end; word += shape.words) call(word)
   }
 }
 

@@ -4,21 +4,54 @@
  * is a movement of the cursor, a number of elements to take, and a number of new elements. delta.md describes the codes.
  */
 
-import { type DeltaReader, type DeltaWriter, invalid } from './delta-stream.ts'
+import { type Coder, invalid, STREAM } from './delta-stream.ts'
 import { FreeList } from './free-list.ts'
 
-/** Places where the cursor was before it moved far, newest first. */
+/** Places where the cursor was before it moved far, newest first; codes of movements to them are their indexes. */
 const RETURNS = 4
-/** A movement over no more elements than this passes over elements that are gone; nobody returns to them. */
-const SHORT_MOVE = 16
+const FORWARD = 4
+const BACKWARD = 5
+const STAY = 6
+/** Near movements have codes from this one on. They pass over elements that are gone, so nobody returns. */
+const NEAR = 6
+const MAX_NEAR = 16
+
+/** The streams of an order: of the types, or of the strings. */
+export interface OrderStreams {
+  readonly moves: number
+  readonly high: number
+  readonly low: number
+  readonly runs: number
+  readonly news: number
+}
+
+export const TYPE_ORDER: OrderStreams = {
+  moves: STREAM.typeMoves,
+  high: STREAM.typeMovesHigh,
+  low: STREAM.typeMovesLow,
+  runs: STREAM.typeRuns,
+  news: STREAM.typeNews,
+}
+
+export const STRING_ORDER: OrderStreams = {
+  moves: STREAM.stringMoves,
+  high: STREAM.stringMovesHigh,
+  low: STREAM.stringMovesLow,
+  runs: STREAM.stringRuns,
+  news: STREAM.stringNews,
+}
 
 /** The cursor over the parent's list, for both directions. Elements have numbers from 1. */
 class OrderCursor {
   at = 1
+  readonly #coder: Coder
+  readonly #streams: OrderStreams
   readonly #free: FreeList
   readonly #returns = new Int32Array(RETURNS).fill(1)
 
-  constructor(parents: number) {
+  constructor(coder: Coder, streams: OrderStreams, parents: number) {
+    this.#coder = coder
+    this.#streams = streams
     this.#free = new FreeList(parents + 1)
   }
 
@@ -36,25 +69,34 @@ class OrderCursor {
     return taken
   }
 
-  /** The code of a movement to an element. */
-  codeOf(to: number): number {
-    for (let i = 0; i < RETURNS; i++) if (this.#free.from(this.#returns[i]!) === to) return i
-    const distance = to - this.at
-    return RETURNS + (distance > 0 ? distance * 2 - 1 : distance * -2)
-  }
-
-  move(code: number): void {
+  /** Codes the movement to an element. */
+  move(to: number): void {
+    const { moves, high, low } = this.#streams
+    const coder = this.#coder
     const from = this.at
+    const code = coder.byte(moves, coder.writing ? this.#codeOf(to) : 0)
+    if (code === STAY) return
     if (code < RETURNS) {
       this.at = this.#free.from(this.#returns[code]!)
       this.#remember(from, code)
-      return
+    } else if (code <= BACKWARD) {
+      const distance = Math.abs(to - from)
+      const far = coder.unsigned(high, distance >>> 8) * 256 + coder.byte(low, distance & 0xff)
+      this.at += code === FORWARD ? far : -far
+      this.#remember(from, RETURNS - 1)
+    } else {
+      const near = code - NEAR
+      this.at += near & 1 ? (near + 1) >> 1 : -(near >> 1)
     }
-    const distance =
-      (code - RETURNS) % 2 === 1 ? (code - RETURNS + 1) / 2 : -(code - RETURNS) / 2
-    this.at += distance
     if (!(this.at >= 1 && this.at <= this.#free.end)) invalid(`a cursor at ${this.at}`)
-    if (Math.abs(distance) > SHORT_MOVE) this.#remember(from, RETURNS - 1)
+  }
+
+  #codeOf(to: number): number {
+    const distance = to - this.at
+    if (distance === 0) return STAY
+    for (let i = 0; i < RETURNS; i++) if (this.#free.from(this.#returns[i]!) === to) return i
+    if (Math.abs(distance) > MAX_NEAR) return distance > 0 ? FORWARD : BACKWARD
+    return NEAR + (distance > 0 ? distance * 2 - 1 : distance * -2)
   }
 
   #remember(place: number, from: number): void {
@@ -63,32 +105,29 @@ class OrderCursor {
   }
 }
 
-/** Writes an order: for each element of the child the parent's number of it, or 0 for a new one. */
+/** Writes an order: by number of the child's elements, from 1, the parent's numbers of them, or 0 for new ones. */
 export function writeOrder(
-  writer: DeltaWriter,
-  stream: number,
+  coder: Coder,
+  streams: OrderStreams,
   parents: number,
   sources: Int32Array,
 ): void {
-  const cursor = new OrderCursor(parents)
+  const cursor = new OrderCursor(coder, streams, parents)
   for (let i = 1; i < sources.length; ) {
     cursor.settle()
-    const first = sources[i]!
-    // a new element at the beginning of a segment: the cursor stays
-    const moves = first !== 0 && first !== cursor.at
-    const code = moves ? cursor.codeOf(first) : RETURNS
+    // where a segment begins with a new element, the cursor stays
+    cursor.move(sources[i] || cursor.at)
     const start = i
-    if (moves) cursor.move(code)
     for (; i < sources.length && sources[i] !== 0; i++) {
       cursor.settle()
       if (sources[i] !== cursor.at) break
       cursor.take()
     }
-    const copied = i - start
+    const taken = i - start
     for (; i < sources.length && sources[i] === 0; i++);
-    writer.unsigned(stream, code)
-    writer.unsigned(stream, copied)
-    writer.unsigned(stream, i - start - copied)
+    const added = i - start - taken
+    coder.unsigned(streams.runs, taken * 2 + (added > 0 ? 1 : 0))
+    if (added > 0) coder.unsigned(streams.news, added - 1)
   }
 }
 
@@ -97,29 +136,29 @@ export function writeOrder(
  * number; new elements have -1, and `fresh` their numbers. Errors: `invalid_delta`.
  */
 export function readOrder(
-  reader: DeltaReader,
-  stream: number,
+  coder: Coder,
+  streams: OrderStreams,
   from: Int32Array,
   children: number,
 ): { values: Int32Array; fresh: Int32Array } {
   const parents = from.length - 1
-  const cursor = new OrderCursor(parents)
+  const cursor = new OrderCursor(coder, streams, parents)
   const values = new Int32Array(children + 1)
   let fresh = new Int32Array(64)
   let freshCount = 0
   for (let i = 1; i <= children; ) {
     cursor.settle()
-    const code = reader.unsigned(stream, 0)
-    if (code !== RETURNS) cursor.move(code)
-    const copied = reader.unsigned(stream, 0)
-    const added = reader.unsigned(stream, 0)
-    if (copied + added === 0 || copied + added > children + 1 - i) {
-      invalid(`a segment of ${copied} and ${added} elements at ${i} of ${children}`)
+    cursor.move(0)
+    const run = coder.unsigned(streams.runs, 0)
+    const taken = run >>> 1
+    const added = run & 1 ? coder.unsigned(streams.news, 0) + 1 : 0
+    if (run === 0 || taken + added > children + 1 - i) {
+      invalid(`a segment of ${taken} and ${added} elements at ${i} of ${children}`)
     }
-    for (let left = copied; left > 0; left--) {
-      const taken = cursor.take()
-      if (taken > parents) invalid('a segment beyond the end of the parent')
-      values[i++] = from[taken]!
+    for (let left = taken; left > 0; left--) {
+      const number = cursor.take()
+      if (number > parents) invalid('a segment beyond the end of the parent')
+      values[i++] = from[number]!
     }
     if (freshCount + added > fresh.length) {
       const grown = new Int32Array(Math.max(freshCount + added, fresh.length * 2))

@@ -17,8 +17,16 @@ export const MAX_RESULT = 64 * 2 ** 20
 
 /** Streams by their place in the container. Their order is part of the format. */
 export const STREAM_NAMES = [
-  'typeOrder',
-  'stringOrder',
+  'typeMoves',
+  'typeMovesHigh',
+  'typeMovesLow',
+  'typeRuns',
+  'typeNews',
+  'stringMoves',
+  'stringMovesHigh',
+  'stringMovesLow',
+  'stringRuns',
+  'stringNews',
   'changed',
   'edits',
   'kinds',
@@ -58,7 +66,7 @@ export interface DeltaHeader {
   /** the result is stored as it is, in the last stream; all numbers but `size` are 0 */
   readonly plain: boolean
   readonly byteOrder: 'little' | 'big'
-  /** the strings' order is predicted from their first use, not from the parent's */
+  /** the order of the strings is told by that of their first use, not by the parent's alone */
   readonly byUse: boolean
   /** bytes of the result */
   readonly size: number
@@ -126,6 +134,11 @@ export class DeltaWriter implements Coder {
   /** Appends bytes to a stream. */
   bytes(stream: number, bytes: Uint8Array): void {
     for (const byte of bytes) this.byte(stream, byte)
+  }
+
+  /** Bytes of all streams. */
+  get length(): number {
+    return this.#ends.reduce((sum, end) => sum + end, 0)
   }
 
   /** The delta. */
