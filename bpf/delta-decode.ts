@@ -47,6 +47,8 @@ export class DeltaChain {
   /** records, each at its handle's place; records that are no longer valid stay until `#compact` */
   #words: Int32Array = new Int32Array(0)
   #wordsEnd = 0
+  /** words when there was nothing invalid among them */
+  #valid = 0
   #at: Int32Array = new Int32Array(1)
   #handles = 1
   /** by id: the handle */
@@ -73,6 +75,7 @@ export class DeltaChain {
     this.#size = undefined
     this.#words = words
     this.#wordsEnd = words.length
+    this.#valid = words.length
     this.#at = at
     this.#handles = at.length - 1
     this.#order = identity(this.#handles)
@@ -199,8 +202,10 @@ export class DeltaChain {
     for (let i = 0; i < length; i++) words[start + i] = source[i]!
     const kind = infoKind(source[1]!)
     words[start] = this.#strings[source[0]!]!
-    for (const at of KINDS[kind]!.ids) {
-      words[start + (at >> 2)] = this.#order[source[at >> 2]!]!
+    if (IS_ID[kind] === 1) words[start + 2] = this.#order[source[2]!]!
+    else if (kind === KIND.ARRAY) {
+      words[start + 3] = this.#order[source[3]!]!
+      words[start + 4] = this.#order[source[4]!]!
     }
     const shape = ELEMENTS[kind]
     if (shape) {
@@ -317,16 +322,18 @@ export class DeltaChain {
     this.#at[handle] = start
   }
 
-  /** Drops what is no longer valid, once that is more than half. */
+  /** Drops what is no longer valid, once that may be more than half. */
   #compact(): void {
-    const live = this.#liveWords()
-    if (this.#wordsEnd < 2 * live + 65536 && this.#handles < 2 * this.#order.length + 65536) return
-    this.#size = undefined
+    const most = 2 * this.#valid + 2 ** 20
+    if (this.#wordsEnd < most && this.#handles < most && this.#textEnd < 4 * most) return
     const words = wordsOfBtf(this.bytes())
     if (words) this.#start(words)
+    // what no reader accepts is not worth keeping compact
+    this.#valid = this.#wordsEnd
   }
 
-  #liveWords(): number {
+  /** Words of all records. */
+  #countWords(): number {
     let words = 0
     for (let id = 1; id < this.#order.length; id++) {
       words += wordsOfRecord(this.#words[this.#at[this.#order[id]!]! + 1]!)
@@ -337,10 +344,11 @@ export class DeltaChain {
   /** The bytes of the BTF as it is now. Errors: `invalid_delta`. */
   bytes(): Uint8Array {
     if (this.#plain) return new Uint8Array(this.#plain)
-    const typesSize = this.#liveWords() * 4
     const { offsets, size: stringsSize } = this.#stringOffsets()
-    const size = BTF_HEADER_SIZE + typesSize + stringsSize
-    if (size !== (this.#size ?? size)) invalid(`a result of ${size} bytes: expected ${this.#size}`)
+    const rest = BTF_HEADER_SIZE + stringsSize
+    const size = this.#size ?? rest + this.#countWords() * 4
+    const typesSize = size - rest
+    if (typesSize < 0 || typesSize % 4 !== 0) invalid(`a result of ${size} bytes`)
     const bytes = new Uint8Array(size)
     const little = this.#byteOrder === 'little'
     const view = viewOf(bytes)
@@ -357,9 +365,10 @@ export class DeltaChain {
     return bytes
   }
 
-  /** By handle: the offset of a string in the result; 0 for one that it does not have. */
+  /** By handle: the offset of a string in the result; -1 for one that it does not have. */
   #stringOffsets(): { offsets: Int32Array; size: number } {
-    const offsets = new Int32Array(this.#stringHandles)
+    const offsets = new Int32Array(this.#stringHandles).fill(-1)
+    offsets[0] = 0
     let size = 1
     for (let index = 1; index < this.#strings.length; index++) {
       const handle = this.#strings[index]!
@@ -390,21 +399,13 @@ export class DeltaChain {
   }
 
   #writeRecords(target: Int32Array, offsets: Int32Array): void {
-    const ids = new Int32Array(this.#handles)
+    const ids = new Int32Array(this.#handles).fill(-1)
+    ids[0] = 0
     const order = this.#order
     for (let id = 1; id < order.length; id++) ids[order[id]!] = id
     const words = this.#words
-    let lost = 0
-    const idOf = (handle: number): number => {
-      const id = ids[handle]!
-      if (id === 0 && handle !== 0) lost++
-      return id
-    }
-    const offsetOf = (handle: number): number => {
-      const offset = offsets[handle]!
-      if (offset === 0 && handle !== 0) lost++
-      return offset
-    }
+    // all ids and offsets OR-ed: negative if one is gone
+    let all = 0
     let to = 0
     for (let id = 1; id < order.length; id++) {
       let from = this.#at[order[id]!]!
@@ -412,51 +413,59 @@ export class DeltaChain {
       const kind = infoKind(info)
       const end = from + wordsOfRecord(info)
       const head = HEAD_WORDS[kind]!
-      target[to] = offsetOf(words[from]!)
+      const name = offsets[words[from]!]!
+      const third = IS_ID[kind] === 1 ? ids[words[from + 2]!]! : words[from + 2]!
+      all |= name | (IS_ID[kind] === 1 ? third : 0)
+      target[to] = name
       target[to + 1] = info
-      const third = words[from + 2]!
-      target[to + 2] = IS_ID[kind] === 1 ? idOf(third) : third
+      target[to + 2] = third
       if (kind === KIND.ARRAY) {
-        target[to + 3] = idOf(words[from + 3]!)
-        target[to + 4] = idOf(words[from + 4]!)
+        const [element, index] = [ids[words[from + 3]!]!, ids[words[from + 4]!]!]
+        all |= element | index
+        target[to + 3] = element
+        target[to + 4] = index
         target[to + 5] = words[from + 5]!
       } else if (head > 3) target[to + 3] = words[from + 3]!
       from += head
       to += head
       if (from === end) continue
-      switch (kind) {
-        case KIND.STRUCT:
-        case KIND.UNION:
-          for (; from < end; from += 3, to += 3) {
-            target[to] = offsetOf(words[from]!)
-            target[to + 1] = idOf(words[from + 1]!)
-            target[to + 2] = words[from + 2]!
-          }
-          break
-        case KIND.FUNC_PROTO:
-          for (; from < end; from += 2, to += 2) {
-            target[to] = offsetOf(words[from]!)
-            target[to + 1] = idOf(words[from + 1]!)
-          }
-          break
-        case KIND.DATASEC:
-          for (; from < end; from += 3, to += 3) {
-            target[to] = idOf(words[from]!)
-            target[to + 1] = words[from + 1]!
-            target[to + 2] = words[from + 2]!
-          }
-          break
-        default: {
-          const width = ELEMENTS[kind]!.words // ENUM, ENUM64
-          for (; from < end; from += width, to += width) {
-            target[to] = offsetOf(words[from]!)
-            target[to + 1] = words[from + 1]!
-            if (width === 3) target[to + 2] = words[from + 2]!
-          }
+      // one loop for each shape of elements, which is faster than one with branches
+      if (kind === KIND.FUNC_PROTO) {
+        for (; from < end; from += 2, to += 2) {
+          const [offset, type] = [offsets[words[from]!]!, ids[words[from + 1]!]!]
+          all |= offset | type
+          target[to] = offset
+          target[to + 1] = type
+        }
+      } else if (kind === KIND.STRUCT || kind === KIND.UNION) {
+        for (; from < end; from += 3, to += 3) {
+          const [offset, type] = [offsets[words[from]!]!, ids[words[from + 1]!]!]
+          all |= offset | type
+          target[to] = offset
+          target[to + 1] = type
+          target[to + 2] = words[from + 2]!
+        }
+      } else if (kind === KIND.DATASEC) {
+        for (; from < end; from += 3, to += 3) {
+          const type = ids[words[from]!]!
+          all |= type
+          target[to] = type
+          target[to + 1] = words[from + 1]!
+          target[to + 2] = words[from + 2]!
+        }
+      } else {
+        const width = ELEMENTS[kind]!.words // ENUM, ENUM64
+        for (; from < end; from += width, to += width) {
+          const offset = offsets[words[from]!]!
+          all |= offset
+          target[to] = offset
+          target[to + 1] = words[from + 1]!
+          if (width === 3) target[to + 2] = words[from + 2]!
         }
       }
     }
-    if (lost > 0) invalid(`${lost} references to types or strings that are gone`)
+    if (all < 0) invalid('a reference to a type or string that is gone')
+    if (to !== target.length) invalid(`${to} words of types: expected ${target.length}`)
   }
 }
 

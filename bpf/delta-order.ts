@@ -60,12 +60,10 @@ class OrderCursor {
     this.at = this.#free.from(this.at)
   }
 
-  /** Takes the next free element. Returns its number, or one past the last, which is not there. */
-  take(): number {
-    const taken = this.#free.from(this.at)
-    if (taken === this.#free.end) return taken
-    this.#free.take(taken)
-    this.at = taken + 1
+  /** Takes the element at the cursor, which is free, and those behind it, at most `most`. Returns how many it took. */
+  take(most: number): number {
+    const taken = this.#free.takeRun(this.at, most)
+    this.at += taken
     return taken
   }
 
@@ -121,7 +119,7 @@ export function writeOrder(
     for (; i < sources.length && sources[i] !== 0; i++) {
       cursor.settle()
       if (sources[i] !== cursor.at) break
-      cursor.take()
+      cursor.take(1)
     }
     const taken = i - start
     for (; i < sources.length && sources[i] === 0; i++);
@@ -155,10 +153,14 @@ export function readOrder(
     if (run === 0 || taken + added > children + 1 - i) {
       invalid(`a segment of ${taken} and ${added} elements at ${i} of ${children}`)
     }
-    for (let left = taken; left > 0; left--) {
-      const number = cursor.take()
-      if (number > parents) invalid('a segment beyond the end of the parent')
-      values[i++] = from[number]!
+    for (let left = taken; left > 0; ) {
+      cursor.settle()
+      const first = cursor.at
+      const run = cursor.take(left)
+      if (run === 0) invalid('a segment beyond the end of the parent')
+      values.set(from.subarray(first, first + run), i)
+      i += run
+      left -= run
     }
     if (freshCount + added > fresh.length) {
       const grown = new Int32Array(Math.max(freshCount + added, fresh.length * 2))

@@ -57,10 +57,12 @@ export class RecordCoder {
   readonly #coder: Coder
   readonly #types: number
   readonly #strings: number
-  /** indexes of new strings that no record has used */
+  /** indexes of new strings, rising */
+  readonly #fresh: Int32Array
+  /** places in `#fresh` of those that no record has used */
   readonly #unused: FreeList
-  /** the index of the first of them after the last that was used */
-  #nextNew: number
+  /** the first such place after the one that was used last */
+  #next = 0
   /** by name: the type of the last element with this name */
   readonly #typeOf: Int32Array
   /** by name: the name of the element that followed last */
@@ -74,13 +76,8 @@ export class RecordCoder {
     this.#coder = coder
     this.#types = types
     this.#strings = strings
-    this.#unused = new FreeList(strings + 1)
-    let next = 0
-    for (let i = 0; i <= strings; i++) {
-      if (fresh[next] === i) next++
-      else this.#unused.take(i)
-    }
-    this.#nextNew = this.#unused.from(1)
+    this.#fresh = fresh
+    this.#unused = new FreeList(fresh.length)
     this.#typeOf = new Int32Array(strings + 1)
     this.#following = new Int32Array(strings + 1)
     this.#bitsOf = new Int32Array(types + 1)
@@ -235,7 +232,7 @@ export class RecordCoder {
     const coder = this.#coder
     const { words } = this
     let value = words[at]!
-    const next = this.#nextNew
+    const next = this.#next < this.#fresh.length ? this.#fresh[this.#next]! : -1
     const code = coder.byte(
       stream,
       value === 0 ? NO_NAME : value === next ? NEXT_NEW : value === guess ? GUESSED : FAR_NAME,
@@ -249,10 +246,28 @@ export class RecordCoder {
     } else invalid(`unknown code ${code} of a name`)
     if (!(value >= 0 && value <= this.#strings)) invalid(`string ${value} of ${this.#strings}`)
     words[at] = value
-    if (this.#unused.isFree(value)) {
-      this.#unused.take(value)
-      this.#nextNew = this.#unused.from(value)
+    if (value === next) this.#use(this.#next)
+    else if (code === FAR_NAME) this.#use(this.#placeOf(value))
+  }
+
+  /** Notes that a new string is used; -1 for another one. */
+  #use(place: number): void {
+    if (place < 0 || !this.#unused.isFree(place)) return
+    this.#unused.take(place)
+    this.#next = this.#unused.from(place)
+  }
+
+  /** The place of a string among the new ones; -1 for another one. */
+  #placeOf(index: number): number {
+    const fresh = this.#fresh
+    if (fresh.length === this.#strings) return index - 1
+    let [low, high] = [0, fresh.length]
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (fresh[middle]! < index) low = middle + 1
+      else high = middle
     }
+    return fresh[low] === index ? low : -1
   }
 
   /** Codes the reference at the word `at` of a record of the type `id`. */

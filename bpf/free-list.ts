@@ -4,7 +4,7 @@
  */
 
 export class FreeList {
-  /** a free number itself; for one that was taken, a number on the way to the next free one */
+  /** 0 for a free number; for one that was taken, a number on the way to the next free one */
   readonly #next: Int32Array
   readonly end: number
 
@@ -12,15 +12,15 @@ export class FreeList {
   constructor(end: number) {
     this.end = end
     this.#next = new Int32Array(end + 1)
-    for (let i = 0; i <= end; i++) this.#next[i] = i
   }
 
   /** The first free number from `from` on; `end` for none. */
   from(from: number): number {
     const next = this.#next
     let at = from
-    while (next[at] !== at) {
-      const skipped = next[next[at]!]!
+    for (let after = next[at]!; after !== 0; after = next[at]!) {
+      const skipped = next[after]!
+      if (skipped === 0) return after
       next[at] = skipped
       at = skipped
     }
@@ -32,7 +32,16 @@ export class FreeList {
     this.#next[number] = number + 1
   }
 
+  /** Takes free numbers from `from` on that follow each other, at most `most`. Returns how many it took. */
+  takeRun(from: number, most: number): number {
+    const next = this.#next
+    const last = Math.min(from + most, this.end)
+    let at = from
+    while (at < last && next[at] === 0) next[at] = ++at
+    return at - from
+  }
+
   isFree(number: number): boolean {
-    return this.#next[number] === number
+    return this.#next[number] === 0
   }
 }
