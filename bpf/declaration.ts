@@ -80,6 +80,7 @@ class DeclarationHasher {
     this.#low = new Int32Array(at.length - 1)
     this.#high = new Int32Array(at.length - 1)
     this.#states = new Uint8Array(at.length - 1)
+    this.#states[0] = KNOWN // void
   }
 
   all(): DeclarationHashes {
@@ -101,23 +102,22 @@ class DeclarationHasher {
 
   /** Mixes in what a reference says: the kind and name of a type, or of one without name its declaration. */
   #mixType(id: number, depth: number): void {
-    if (id === 0) return this.#mix(0)
     const start = this.#at[id]!
-    const name = this.#words[start]!
+    const name = id === 0 ? 0 : this.#words[start]!
     if (name !== 0) {
       this.#mix(infoKind(this.#words[start + 1]!) + 1)
-      return this.#mixName(name)
+      this.#mixName(name)
+      return
     }
-    const state = this.#states[id]!
-    if (state === UNKNOWN && depth < MAX_DEPTH) {
+    if (this.#states[id] === UNKNOWN && depth < MAX_DEPTH) {
       const [a, b] = [this.#a, this.#b]
       this.#hash(id, depth + 1)
       this.#a = a
       this.#b = b
     }
-    if (this.#states[id] !== KNOWN) return this.#mix(-1)
-    this.#a = mixed(this.#a, this.#low[id]!)
-    this.#b = mixed(this.#b, this.#high[id]!)
+    const known = this.#states[id] === KNOWN
+    this.#a = mixed(this.#a, known ? this.#low[id]! : -1)
+    this.#b = mixed(this.#b, known ? this.#high[id]! : -1)
   }
 
   #hash(id: number, depth: number): void {

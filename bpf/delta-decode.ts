@@ -5,11 +5,11 @@
  */
 
 import type { Btf } from './btf.ts'
-import { type ByteOrder, viewOf } from './bytes.ts'
+import { type ByteOrder, HOST_LITTLE, viewOf } from './bytes.ts'
 import { readOrder, STRING_ORDER, TYPE_ORDER } from './delta-order.ts'
 import { ELEMENTS, HEAD_WORDS, RecordCoder, wordsOfRecord } from './delta-record.ts'
 import { DeltaReader, invalid, MAX_RESULT, STREAM } from './delta-stream.ts'
-import { type BtfWords, wordsOfBtf } from './delta-words.ts'
+import { type BtfWords, NO_WORDS, wordsOfBtf } from './delta-words.ts'
 import { BTF_HEADER_SIZE, BTF_MAGIC, BTF_VERSION } from './header.ts'
 import { infoFlag, infoKind, infoVlen, KIND, KINDS } from './kind.ts'
 
@@ -36,12 +36,15 @@ export function applyDelta(
 export const EDIT = { SKIP: 0, COPY: 1, INSERT: 2, MODIFY: 3 } as const
 /** Bits of a modified element: its reference, the shift of values from here on, its last word. */
 export const MODIFY = { TYPE: 1, SHIFT: 2, LAST: 4 } as const
+const ANY_CHANGE = MODIFY.TYPE | MODIFY.SHIFT | MODIFY.LAST
 
-/** A BTF to which deltas are applied, one after another. After an error it must not be used any more. */
+/** A BTF to which deltas are applied, one after another. After an error it refuses all calls. */
 export class DeltaChain {
   readonly #maxSize: number
   /** the current BTF if it is odd, and so has no types */
   #plain: Uint8Array | undefined
+  /** a delta failed, so what there is now is half of something */
+  #broken = false
   #byteOrder: ByteOrder = 'little'
   #size: number | undefined
   /** records, each at its handle's place; records that are no longer valid stay until `#compact` */
@@ -61,12 +64,12 @@ export class DeltaChain {
   #strings: Int32Array = new Int32Array(1)
 
   /** A chain that begins with a BTF, or with nothing: then its first delta is a root. */
-  constructor(parent?: Uint8Array | Btf, { maxSize = MAX_RESULT }: DeltaOptions = {}) {
+  constructor(parent?: Uint8Array | Btf | BtfWords, { maxSize = MAX_RESULT }: DeltaOptions = {}) {
     this.#maxSize = maxSize
     if (!parent) return
-    const words = wordsOfBtf(parent)
+    const words = 'starts' in parent ? parent : wordsOfBtf(parent)
     if (words) this.#start(words)
-    else this.#plain = parent instanceof Uint8Array ? parent : parent.bytes
+    else this.#plain = parent instanceof Uint8Array ? parent : (parent as Btf).bytes
   }
 
   #start({ byteOrder, words, at, text, starts }: BtfWords): void {
@@ -76,7 +79,7 @@ export class DeltaChain {
     this.#words = words
     this.#wordsEnd = words.length
     this.#valid = words.length
-    this.#at = at
+    this.#at = at.slice()
     this.#handles = at.length - 1
     this.#order = identity(this.#handles)
     this.#text = text
@@ -86,23 +89,28 @@ export class DeltaChain {
     this.#strings = identity(starts.length)
   }
 
-  #clear(): void {
-    const [words, at, starts] = [new Int32Array(0), new Int32Array(2), new Int32Array(1)]
-    this.#start({ byteOrder: 'little', words, at, text: new Uint8Array(1), starts })
-  }
-
   /** Applies one delta. Errors: `invalid_delta`. */
   apply(delta: Uint8Array): void {
-    const reader = new DeltaReader(delta, this.#maxSize)
+    this.#refuseBroken()
+    this.#broken = true
+    this.#apply(new DeltaReader(delta, this.#maxSize))
+    this.#broken = false
+  }
+
+  #refuseBroken(): void {
+    if (this.#broken) invalid('an earlier delta of the chain failed')
+  }
+
+  #apply(reader: DeltaReader): void {
     const { header } = reader
     if (header.plain) {
-      this.#clear()
+      this.#start(NO_WORDS)
       this.#plain = new Uint8Array(reader.plain())
       const words = wordsOfBtf(this.#plain)
       if (words) this.#start(words)
       return
     }
-    if (header.parentTypes === 0 && header.parentStrings === 0) this.#clear()
+    if (header.parentTypes === 0 && header.parentStrings === 0) this.#start(NO_WORDS)
     const types = this.#order.length - 1
     const strings = this.#strings.length - 1
     if (this.#plain || header.parentTypes !== types || header.parentStrings !== strings) {
@@ -185,7 +193,8 @@ export class DeltaChain {
       const shape = ELEMENTS[infoKind(info)]
       if (!shape || shape.name < 0) continue
       const end = start + wordsOfRecord(info)
-      for (let at = start + HEAD_WORDS[infoKind(info)]!; at < end; at += shape.words) use(words[at]!)
+      for (let at = start + HEAD_WORDS[infoKind(info)]!; at < end; at += shape.words)
+        use(words[at]!)
     }
     for (let index = 1; index < strings.length; index++) use(strings[index]!)
     const { values, fresh } = readOrder(reader, STRING_ORDER, used, strings.length - 1)
@@ -238,8 +247,7 @@ export class DeltaChain {
     const info = this.#words[old + 1]!
     const kind = infoKind(info)
     const flag = infoFlag(info)
-    const shape = ELEMENTS[kind]
-    if (!shape) return invalid(`type ${id} has no elements to change`)
+    const shape = ELEMENTS[kind] ?? invalid(`type ${id} has no elements to change`)
     const head = HEAD_WORDS[kind]!
     const start = this.#append(head)
     for (let i = 0; i < head; i++) this.#words[start + i] = this.#words[old + i]!
@@ -301,6 +309,9 @@ export class DeltaChain {
         }
         default: {
           if (left === 0) invalid('an element to change, of none')
+          if (count > ANY_CHANGE) invalid(`unknown change ${count}`)
+          if (count & (MODIFY.SHIFT | MODIFY.LAST) && value < 0)
+            invalid('a value to change, of none')
           if (count & MODIFY.SHIFT) shift = (shift + reader.signed(STREAM.edits, 0)) | 0
           copy(1)
           const at = this.#wordsEnd - width
@@ -326,7 +337,7 @@ export class DeltaChain {
   #compact(): void {
     const most = 2 * this.#valid + 2 ** 20
     if (this.#wordsEnd < most && this.#handles < most && this.#textEnd < 4 * most) return
-    const words = wordsOfBtf(this.bytes())
+    const words = wordsOfBtf(this.#encode())
     if (words) this.#start(words)
     // what no reader accepts is not worth keeping compact
     this.#valid = this.#wordsEnd
@@ -343,6 +354,11 @@ export class DeltaChain {
 
   /** The bytes of the BTF as it is now. Errors: `invalid_delta`. */
   bytes(): Uint8Array {
+    this.#refuseBroken()
+    return this.#encode()
+  }
+
+  #encode(): Uint8Array {
     if (this.#plain) return new Uint8Array(this.#plain)
     const { offsets, size: stringsSize } = this.#stringOffsets()
     const rest = BTF_HEADER_SIZE + stringsSize
@@ -471,8 +487,6 @@ export class DeltaChain {
 
 /** By kind: 1 where the third word is a reference. */
 const IS_ID = Uint8Array.from(KINDS, ({ third }) => (third === 'type' ? 1 : 0))
-
-const HOST_LITTLE = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
 
 /** Swaps the bytes of each word from `start` on. */
 function swapWords(bytes: Uint8Array, start: number, length: number): void {

@@ -6,20 +6,15 @@
 
 import type { Btf } from './btf.ts'
 import { DeltaChain, EDIT, MODIFY } from './delta-decode.ts'
-import { hasTwins, type Matches, matchBtf } from './delta-match.ts'
+import { type HashedBtf, hashedBtf, type Matches, matchBtf } from './delta-match.ts'
 import { STRING_ORDER, TYPE_ORDER, writeOrder } from './delta-order.ts'
 import { ELEMENTS, type ElementShape, HEAD_WORDS, RecordCoder } from './delta-record.ts'
 import { DeltaWriter, plainDelta, STREAM } from './delta-stream.ts'
-import { type BtfWords, wordsOfBtf } from './delta-words.ts'
+import { type BtfWords, NO_WORDS, wordsOfBtf } from './delta-words.ts'
 import { infoFlag, infoKind, infoVlen, KIND, KINDS } from './kind.ts'
 
-const NOTHING: BtfWords = {
-  byteOrder: 'little',
-  words: new Int32Array(0),
-  at: new Int32Array(2),
-  text: new Uint8Array(1),
-  starts: new Int32Array(1),
-}
+/** The parent of a root. */
+const NOTHING = hashedBtf(NO_WORDS)!
 
 /**
  * A delta that makes `child`, any bytes, of `parent`; without a parent, a root. `applyDelta` reverses it. The delta is not
@@ -27,14 +22,18 @@ const NOTHING: BtfWords = {
  * that needs no parent.
  */
 export function encodeDelta(child: Uint8Array, parent?: Uint8Array | Btf): Uint8Array {
-  const to = wordsOfBtf(child)
-  if (!to || hasTwins(to)) return plainDelta(child)
-  const from = parent && wordsOfBtf(parent)
-  const base = from && !hasTwins(from) ? from : undefined
-  const delta = new DeltaEncoder(to, base ?? NOTHING).encode(child.length)
-  const chain = new DeltaChain(base && parent)
+  const to = hashed(child)
+  if (!to) return plainDelta(child)
+  const from = parent && hashed(parent)
+  const delta = new DeltaEncoder(to, from ?? NOTHING).encode(child.length)
+  const chain = new DeltaChain(from?.btf, { maxSize: child.length })
   chain.apply(delta)
   return sameBytes(chain.bytes(), child) ? delta : plainDelta(child)
+}
+
+function hashed(input: Uint8Array | Btf): HashedBtf | undefined {
+  const words = wordsOfBtf(input)
+  return words && hashedBtf(words)
 }
 
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
@@ -55,8 +54,9 @@ class DeltaEncoder {
   readonly #writer = new DeltaWriter()
   readonly #records: RecordCoder
 
-  constructor(child: BtfWords, parent: BtfWords) {
-    const matches = matchBtf(child, parent)
+  constructor(to: HashedBtf, from: HashedBtf) {
+    const matches = matchBtf(to, from)
+    const [child, parent] = [to.btf, from.btf]
     this.#parent = parent
     const text = this.#writer
     for (let i = 1; i < child.starts.length; i++) {
@@ -200,7 +200,8 @@ class DeltaEncoder {
     const info = words[to + 1]!
     const kind = infoKind(info)
     const shape: ElementShape = ELEMENTS[kind]!
-    if (kind !== KIND.FUNC_PROTO) writer.signed(STREAM.edits, (words[to + 2]! - others[from + 2]!) | 0)
+    if (kind !== KIND.FUNC_PROTO)
+      writer.signed(STREAM.edits, (words[to + 2]! - others[from + 2]!) | 0)
     else if (types[words[to + 2]!] === others[from + 2]) writer.unsigned(STREAM.edits, 0)
     else {
       writer.unsigned(STREAM.edits, 1)

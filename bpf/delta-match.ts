@@ -16,11 +16,29 @@ export interface Matches {
   readonly strings: Int32Array
 }
 
+/** BTF whose strings were hashed. */
+export interface HashedBtf {
+  readonly btf: BtfWords
+  readonly strings: DeclarationHashes
+  readonly table: HashTable
+}
+
+/** Hashes the strings of a BTF. Returns undefined if one occurs twice: such BTF is odd. */
+export function hashedBtf(btf: BtfWords): HashedBtf | undefined {
+  const strings = hashStrings(btf)
+  const table = new HashTable(strings)
+  for (let i = 1; i < btf.starts.length; i++) {
+    // two strings with one hash are as rare as one that occurs twice
+    const other = table.get(strings.low[i]!, strings.high[i]!)
+    if (other !== i || endOf(btf, i) - btf.starts[i]! <= 1) return undefined
+  }
+  return { btf, strings, table }
+}
+
 /** Matches the types and strings of a child with those of its parent. */
-export function matchBtf(child: BtfWords, parent: BtfWords): Matches {
-  const [childStrings, parentStrings] = [hashStrings(child), hashStrings(parent)]
-  const strings = matchStrings(child, childStrings, parent, parentStrings)
-  const types = new TypeMatcher(child, parent, strings).match(childStrings, parentStrings)
+export function matchBtf(child: HashedBtf, parent: HashedBtf): Matches {
+  const strings = matchStrings(child, parent)
+  const types = new TypeMatcher(child.btf, parent.btf, strings).match(child.strings, parent.strings)
   return { types, strings }
 }
 
@@ -79,17 +97,12 @@ class HashTable {
   }
 }
 
-function matchStrings(
-  child: BtfWords,
-  childHashes: DeclarationHashes,
-  parent: BtfWords,
-  parentHashes: DeclarationHashes,
-): Int32Array {
-  const table = new HashTable(parentHashes)
-  const matches = new Int32Array(child.starts.length)
+function matchStrings(child: HashedBtf, parent: HashedBtf): Int32Array {
+  const { low, high } = child.strings
+  const matches = new Int32Array(low.length)
   for (let i = 1; i < matches.length; i++) {
-    const other = table.get(childHashes.low[i]!, childHashes.high[i]!)
-    if (other !== 0 && sameString(child, i, parent, other)) matches[i] = other
+    const other = parent.table.get(low[i]!, high[i]!)
+    if (other !== 0 && sameString(child.btf, i, parent.btf, other)) matches[i] = other
   }
   return matches
 }
@@ -105,19 +118,6 @@ function sameString(a: BtfWords, i: number, b: BtfWords, j: number): boolean {
     if (a.text[a.starts[i]! + at] !== b.text[b.starts[j]! + at]) return false
   }
   return true
-}
-
-/** True if a string occurs twice, or is empty but for the first: such BTF is odd. */
-export function hasTwins(btf: BtfWords): boolean {
-  const hashes = hashStrings(btf)
-  const table = new HashTable(hashes)
-  for (let i = 1; i < btf.starts.length; i++) {
-    if (endOf(btf, i) - btf.starts[i]! <= 1) return true
-    const other = table.get(hashes.low[i]!, hashes.high[i]!)
-    // two strings with one hash are as odd, and as rare
-    if (other !== i) return true
-  }
-  return false
 }
 
 class TypeMatcher {
@@ -141,13 +141,18 @@ class TypeMatcher {
       hashDeclarations(this.#child, childStrings),
       hashDeclarations(this.#parent, parentStrings),
     )
-    this.#byHash(hashNames(this.#child, childStrings), hashNames(this.#parent, parentStrings), true)
-    this.#byPlace()
+    const named = this.#byHash(
+      hashNames(this.#child, childStrings),
+      hashNames(this.#parent, parentStrings),
+      true,
+    )
+    this.#byPlace(named)
     return this.#matches
   }
 
-  /** Matches what has no match yet and equal hashes; with `named` only what has a name. */
-  #byHash(child: DeclarationHashes, parent: DeclarationHashes, named = false): void {
+  /** Matches what has no match yet and equal hashes; with `named` only what has a name. Returns the child's ids. */
+  #byHash(child: DeclarationHashes, parent: DeclarationHashes, named = false): number[] {
+    const joined: number[] = []
     const isNamed = ({ words, at }: BtfWords, id: number) => !named || words[at[id]!] !== 0
     const table = new HashTable(
       parent,
@@ -156,8 +161,11 @@ class TypeMatcher {
     for (let id = 1; id < this.#matches.length; id++) {
       if (this.#matches[id] !== 0 || !isNamed(this.#child, id)) continue
       const found = table.take(child.low[id]!, child.high[id]!)
-      if (found !== 0) this.#join(id, found)
+      if (found === 0) continue
+      this.#join(id, found)
+      joined.push(id)
     }
+    return joined
   }
 
   #join(child: number, parent: number): void {
@@ -165,10 +173,9 @@ class TypeMatcher {
     this.#continued[parent] = 1
   }
 
-  /** Matches types without a name by the places that refer to them. */
-  #byPlace(): void {
-    const open: number[] = []
-    for (let id = 1; id < this.#matches.length; id++) if (this.#matches[id] !== 0) open.push(id)
+  /** Matches types without a name by the places that refer to them, in the types that changed. */
+  #byPlace(changed: readonly number[]): void {
+    const open = [...changed]
     for (let id = open.pop(); id !== undefined; id = open.pop()) {
       const other = this.#matches[id]!
       for (const [to, from] of this.#references(id, other)) {
@@ -186,7 +193,9 @@ class TypeMatcher {
     const { words } = this.#child
     const others = this.#parent.words
     return (
-      words[to] === 0 && others[from] === 0 && infoKind(words[to + 1]!) === infoKind(others[from + 1]!)
+      words[to] === 0 &&
+      others[from] === 0 &&
+      infoKind(words[to + 1]!) === infoKind(others[from + 1]!)
     )
   }
 

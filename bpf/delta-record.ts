@@ -277,7 +277,7 @@ export class RecordCoder {
     let value = words[at]!
     const distance = id - value
     const zigzag = distance > 0 ? distance * 2 - 1 : distance * -2
-    const near = zigzag + 1 < FAR_TYPE ? zigzag + 1 : FAR_TYPE
+    const near = Math.min(zigzag + 1, FAR_TYPE)
     const code = coder.byte(stream, value === guess ? 0 : near)
     if (code === 0) value = guess
     else if (code === FAR_TYPE) {

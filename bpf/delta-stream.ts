@@ -144,7 +144,7 @@ export class DeltaWriter implements Coder {
   /** The delta. */
   finish(header: DeltaHeader): Uint8Array {
     const streams = this.#streams.map((bytes, i) => bytes.subarray(0, this.#ends[i]))
-    return concatBytes([head(header, streams), ...streams])
+    return concatBytes([headOfDelta(header, streams), ...streams])
   }
 }
 
@@ -154,10 +154,11 @@ export function plainDelta(result: Uint8Array): Uint8Array {
     ...{ plain: true, byteOrder: 'little', byUse: false, size: result.length },
     ...{ types: 0, strings: 0, parentTypes: 0, parentStrings: 0 },
   }
-  return concatBytes([head(header, []), result])
+  return concatBytes([headOfDelta(header, []), result])
 }
 
-function head(header: DeltaHeader, streams: readonly Uint8Array[]): Uint8Array {
+/** The bytes before the streams. */
+export function headOfDelta(header: DeltaHeader, streams: readonly Uint8Array[]): Uint8Array {
   const numbers: number[] = []
   const put = (value: number) => {
     for (; value >= 0x80; value = Math.floor(value / 0x80)) numbers.push((value & 0x7f) | 0x80)

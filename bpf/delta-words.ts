@@ -22,6 +22,15 @@ export interface BtfWords {
   readonly starts: Int32Array
 }
 
+/** BTF without types. */
+export const NO_WORDS: BtfWords = {
+  byteOrder: 'little',
+  words: new Int32Array(0),
+  at: new Int32Array(2),
+  text: new Uint8Array(1),
+  starts: new Int32Array(1),
+}
+
 /**
  * The words of BTF; undefined for BTF that is odd: that `parseBtf` refuses, split BTF, a header other than 24 bytes,
  * gaps between sections, bytes behind them, unknown kinds, names that are tails of strings, a vlen in a kind without
