@@ -451,26 +451,42 @@ t.test('hostile deltas end at once with a coded error', (t) => {
   t.end()
 })
 
-t.test('an order that jumps to and fro over what was taken takes no quadratic time', (t) => {
-  // the second half is taken first, in one run; then each segment returns to an early place and jumps over all of it
-  const count = 200_000
+t.test('an order that jumps back over what was taken, again and again, is read at once', (t) => {
+  // the first half is taken in one run; then each segment goes back to the first type, which is taken, for one more
+  const count = 1_000_000
+  const half = count / 2
   const parent = craft(Array.from({ length: count }, () => [0, info(2), 0]).flat(), '\0')
-  const moves: number[] = [4]
-  const high: number[] = [...varint((count / 2) >> 8)]
-  const low: number[] = [(count / 2) & 0xff]
-  const runs: number[] = [...varint(count)]
-  for (let i = 0; i < count / 2 - 1; i++) {
-    moves.push(i === 0 ? 0 : 6)
+  const [moves, high, low, runs] = [[6], [] as number[], [] as number[], varint(half * 2)]
+  for (let i = 0; i < half; i++) {
+    moves.push(5)
+    high.push(...varint((half + i) >> 8))
+    low.push((half + i) & 0xff)
     runs.push(2)
   }
-  runs.push(2)
-  moves.push(6)
-  const size = parent.length
   const delta = handmade(
-    { size, types: count, parentTypes: count },
+    { size: parent.length, types: count, parentTypes: count },
     { typeMoves: moves, typeMovesHigh: high, typeMovesLow: low, typeRuns: runs },
   )
-  t.equal(applyDelta(delta, parent).length, size)
+  t.ok(parent.equals(applyDelta(delta, parent)))
+  t.end()
+})
+
+t.test('a function that returned nothing and returns a new type now comes back exactly', (t) => {
+  const make = (returns: boolean) =>
+    craft(
+      [1, info(4), 0, 0, info(13, 1), returns ? 4 : 0, 3, 1, 5, info(12, 1), 2].concat(
+        returns ? [7, info(4), 0] : [],
+      ),
+      returns ? '\0s\0p\0f\0t\0' : '\0s\0p\0f\0',
+    )
+  for (const [parent, child] of [
+    [make(false), make(true)],
+    [make(true), make(false)],
+  ] as const) {
+    const delta = encodeDelta(child, parent)
+    t.notOk(isPlain(delta))
+    t.ok(child.equals(applyDelta(delta, parent)))
+  }
   t.end()
 })
 
