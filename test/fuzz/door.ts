@@ -172,8 +172,8 @@ class Visitor extends Account {
   }
 
   #deltas(bytes: Uint8Array): void {
-    const parent = this.#random.pick(parents)
     this.through('encodeDelta', () => {
+      const parent = this.#random.pick(parents)
       const delta = encodeDelta(bytes, parent)
       if (Buffer.compare(applyDelta(delta, parent, { maxSize: bytes.length }), bytes) !== 0)
         throw new Error('the delta does not give the child')
