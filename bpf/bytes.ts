@@ -43,7 +43,8 @@ export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
-const HOST_LITTLE = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
+/** True where this machine is little-endian. */
+export const HOST_LITTLE = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
 
 /**
  * The whole 32-bit words of some bytes, as signed numbers, which V8 handles fastest. Where the memory is aligned and in

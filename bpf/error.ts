@@ -15,6 +15,7 @@ export const BTF_ERROR_CODES = [
   'missing_section', // an ELF file without the requested section
   'base_mismatch', // a module's distilled base has types that the kernel's BTF does not have
   'invalid_relocation', // a CO-RE relocation for which libbpf refuses the whole object
+  'invalid_delta', // a delta that is damaged, of an unknown version, or made for another parent
   'unsupported', // well-formed input that this library does not read: a compressed section, an unknown version
 ] as const
 

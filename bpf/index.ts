@@ -112,6 +112,10 @@ export { isWrapped, type WrapOptions, wrapInElf } from './container.ts'
 export { DIALECTS, type Dialect, toDialect } from './dialect.ts'
 export { type EncodeOptions, encodeBtf } from './encode.ts'
 
+// Delta: a BTF as the difference from another one.
+export { applyDelta, DeltaChain, type DeltaOptions } from './delta-decode.ts'
+export { encodeDelta } from './delta-encode.ts'
+
 // ELF: sections, symbols and notes, read on demand.
 export { type ByteOrder, type ByteSource, memorySource } from './bytes.ts'
 export { Elf, type ElfSection, type ElfSymbol, isElf, openElf } from './elf.ts'

@@ -60,7 +60,7 @@ t.test('the tarball of the library installs exactly one package, offline', async
     ['@btfmill/bpf/package.json'],
   )
   const files = readdirSync(join(home, 'node_modules/@btfmill/bpf'))
-  t.same(files.sort(), ['LICENSE', 'README.md', 'dist', 'package.json'])
+  t.same(files.sort(), ['LICENSE', 'README.md', 'delta.md', 'dist', 'package.json'])
   t.notOk(
     installed.some((path) => /(?<!\.d)\.ts$/.test(path)),
     'no sources',

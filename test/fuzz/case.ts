@@ -26,6 +26,8 @@ const SORTS: readonly (InputSort | ArchiveSort)[] = [
   'object',
   'vmlinux',
   'split btf',
+  'delta',
+  'delta',
 ]
 
 /** Makes the case of a seed; equal seeds make equal cases. */

@@ -1,13 +1,13 @@
 /* The inputs for mutation: raw BTF, ELF files with BTF, and BPF objects of both byte orders, all from the fixtures. */
 import { readFileSync } from 'node:fs'
-import { type Btf, parseBtf } from '../../bpf/index.ts'
+import { type Btf, encodeDelta, parseBtf } from '../../bpf/index.ts'
 import { coreObjects, littleKernels } from '../helpers/core.ts'
 import { craft, info } from '../helpers/craft.ts'
 import { fixture, fixtureNames } from '../helpers/fixtures.ts'
-import { type Anatomy, anatomyOfBtf, anatomyOfElf } from './field.ts'
+import { type Anatomy, anatomyOfBtf, anatomyOfDelta, anatomyOfElf } from './field.ts'
 
 /** The kind of an input, which decides the entry points that read it. */
-export type InputSort = 'btf' | 'split btf' | 'vmlinux' | 'object'
+export type InputSort = 'btf' | 'split btf' | 'vmlinux' | 'object' | 'delta'
 
 export interface Input {
   readonly name: string
@@ -50,6 +50,21 @@ function elf(sort: InputSort, name: string, bytes: Buffer): Input {
 
 const module = fixture('module-x86_64.btf')
 
+/** The parents of the corpus's deltas. */
+export const parents: readonly Buffer[] = [
+  fixture('types-x86_64.btf'),
+  ...[...littleKernels().values()].map((path) => readFileSync(path)),
+]
+
+/** Roots, and deltas from each parent to the next two: of another byte order or pointer size, and of shuffled types. */
+const deltas: readonly (readonly [name: string, bytes: Buffer])[] = parents.flatMap((parent, i) => {
+  const children = [1, 2].map((step) => parents[(i + step) % parents.length]!)
+  return [
+    [`root ${i}`, Buffer.from(encodeDelta(parent))] as const,
+    ...children.map((child) => [`delta ${i}`, Buffer.from(encodeDelta(child, parent))] as const),
+  ]
+})
+
 export const corpus: readonly Input[] = [
   ...btfs.map(([name, bytes]): Input => {
     return { name, sort: 'btf', bytes, anatomy: anatomyOfBtf(bytes) }
@@ -57,4 +72,7 @@ export const corpus: readonly Input[] = [
   { name: 'module', sort: 'split btf', bytes: module, anatomy: anatomyOfBtf(module, base) },
   ...fixtureNames(/^vmlinux-/).map((name) => elf('vmlinux', name, fixture(name))),
   ...objects.map(([name, bytes]) => elf('object', name, bytes)),
+  ...deltas.map(([name, bytes]): Input => {
+    return { name, sort: 'delta', bytes, anatomy: anatomyOfDelta(bytes) }
+  }),
 ]

@@ -5,6 +5,7 @@
  */
 import { readFileSync } from 'node:fs'
 import {
+  applyDelta,
   type BpfObject,
   BTF_ERROR_CODES,
   type Btf,
@@ -13,12 +14,14 @@ import {
   buildIdOf,
   checkObject,
   compareLayouts,
+  DeltaChain,
   DIALECTS,
   type Dialect,
   describeImage,
   describeVmlinux,
   diffBtf,
   encodeBtf,
+  encodeDelta,
   layoutOf,
   memorySource,
   mergeBtf,
@@ -41,7 +44,7 @@ import type { FailureCode } from '../../storage/index.ts'
 import { coreObjects, littleKernels } from '../helpers/core.ts'
 import { distilledCases } from '../helpers/distilled.ts'
 import { fixture } from '../helpers/fixtures.ts'
-import { base, type InputSort } from './corpus.ts'
+import { base, type InputSort, parents } from './corpus.ts'
 import type { Random } from './random.ts'
 
 /** The outcome of an entry point: a value, or the code of a BtfError or GeneratorError. */
@@ -132,6 +135,8 @@ export function visitInput(sort: InputSort, bytes: Uint8Array, random: Random): 
     case 'object':
       visitor.object(bytes)
       break
+    case 'delta':
+      visitor.delta(bytes)
   }
   return visitor.visits
 }
@@ -151,7 +156,34 @@ class Visitor extends Account {
     this.#random = random
   }
 
+  /** Applies a delta to nothing and to each parent, and one more delta to what comes out. */
+  delta(bytes: Uint8Array): void {
+    this.through('applyDelta, root', () => applyDelta(bytes))
+    for (const parent of parents) {
+      this.through('DeltaChain', () => {
+        const chain = new DeltaChain(parent)
+        chain.apply(bytes)
+        const result = chain.bytes()
+        chain.apply(encodeDelta(parent, result))
+        if (!parent.equals(chain.bytes())) throw new Error('the chain lost its way')
+        return result
+      })
+    }
+  }
+
+  #deltas(bytes: Uint8Array): void {
+    this.through('encodeDelta', () => {
+      const parent = this.#random.pick(parents)
+      const delta = encodeDelta(bytes, parent)
+      if (Buffer.compare(applyDelta(delta, parent, { maxSize: bytes.length }), bytes) !== 0)
+        throw new Error('the delta does not give the child')
+      if (!parent.equals(applyDelta(encodeDelta(parent, bytes), bytes)))
+        throw new Error('the delta from this does not give the child')
+    })
+  }
+
   btf(bytes: Uint8Array): void {
+    this.#deltas(bytes)
     this.read('parseBtf over a base', () => parseBtf(bytes, { base }))
     this.through('describeImage', () => describeImage(Buffer.concat([Buffer.alloc(99), bytes])))
     const btf = this.read('readBtf', () => readBtf(bytes))
@@ -189,6 +221,7 @@ class Visitor extends Account {
   }
 
   split(bytes: Uint8Array): void {
+    this.#deltas(bytes)
     const btf = this.read('parseBtf over a base', () => parseBtf(bytes, { base }))
     if (!btf) return
     this.#one(

@@ -2,6 +2,8 @@
  * The places and meanings of the fields of valid BTF, `.BTF.ext` and ELF. A mutation replaces a field's value by that
  * of another field with the same meaning, or by one that is just out of bounds.
  */
+
+import { STREAM_NAMES } from '../../bpf/delta-stream.ts'
 import {
   type Btf,
   type ByteOrder,
@@ -70,6 +72,35 @@ export function anatomyOfElf(bytes: Uint8Array): Anatomy {
     .filter((section) => section.type !== 0 && section.type !== 8 && section.size > 0)
     .map(({ offset, size }) => ({ start: offset, end: offset + size }))
   return { byteOrder: elf.byteOrder, fields, spans }
+}
+
+/** The anatomy of a delta: each byte of its header is an extent, each byte of a stream a count. */
+export function anatomyOfDelta(bytes: Uint8Array): Anatomy {
+  const spans = streamSpans(bytes)
+  const end = spans[0]!.start
+  const fields = Array.from(bytes, (_, at): Field => {
+    return { at, width: 1, sort: at < 5 ? 'magic' : at < end ? 'extent' : 'count' }
+  })
+  return { byteOrder: 'little', fields, spans }
+}
+
+/** The streams of a delta; bpf/delta.md has the container. */
+function streamSpans(bytes: Uint8Array): Span[] {
+  let at = 5
+  const next = () => {
+    let value = 0
+    for (let shift = 0; ; shift += 7) {
+      const byte = bytes[at++]!
+      value += (byte & 0x7f) * 2 ** shift
+      if (byte < 0x80) return value
+    }
+  }
+  for (let i = 0; i < 6; i++) next() // flags, size, four counts
+  const lengths = STREAM_NAMES.map(next)
+  return lengths.map((length) => {
+    at += length
+    return { start: at - length, end: at }
+  })
 }
 
 function* typeRecords(btf: Btf): Generator<Span> {

@@ -4,6 +4,7 @@
  * by unterminated strings, at the end of the file. A few inputs get very long.
  */
 
+import { DeltaReader, headOfDelta } from '../../bpf/delta-stream.ts'
 import { assemble } from '../../bpf/encode.ts'
 import {
   type Btf,
@@ -29,7 +30,42 @@ function growth(random: Random): number {
 export function restructure(random: Random, input: Input, donor: Input): Uint8Array<ArrayBuffer> {
   const { bytes, sort } = input
   if (isElf(bytes)) return regraft(random, bytes, donor)
+  if (sort === 'delta') return restream(random, input, donor)
   return retype(random, parseBtf(bytes, sort === 'split btf' ? { base } : {}), donor)
+}
+
+/** A delta with a stream from another input, or with bytes that are repeated, under a header that says so. */
+function restream(
+  random: Random,
+  { bytes, anatomy }: Input,
+  donor: Input,
+): Uint8Array<ArrayBuffer> {
+  const streams: Uint8Array[] = anatomy.spans.map(({ start, end }) => bytes.subarray(start, end))
+  const i = random.below(streams.length)
+  const [from, other] = [streams[i]!, random.pick(donor.anatomy.spans)]
+  const at = random.below(from.length + 1)
+  switch (random.below(3)) {
+    case 0:
+      streams[i] = donor.bytes.subarray(other.start, Math.min(other.end, other.start + GROWTH.few))
+      break
+    case 1:
+      streams[i] = joined([from.subarray(0, at), from.subarray(at + 1 + random.below(8))])
+      break
+    default: {
+      const room = random.below(growth(random))
+      streams[i] = joined([from.subarray(0, at), new Uint8Array(room).fill(random.below(256))])
+    }
+  }
+  const { size, types, strings, parentTypes, parentStrings, ...flags } = new DeltaReader(
+    bytes,
+    2 ** 32,
+  ).header
+  // a larger result, which the new lengths may allow
+  const more = random.once(2) ? random.below(GROWTH.more) : 0
+  const header = { ...flags, size: size + more * 12, types: types + (random.once(2) ? more : 0) }
+  return Uint8Array.from(
+    joined([headOfDelta({ ...header, strings, parentTypes, parentStrings }, streams), ...streams]),
+  )
 }
 
 /** BTF with types that are removed, moved, repeated, or inserted from another BTF. */
