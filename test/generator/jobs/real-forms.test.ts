@@ -50,7 +50,10 @@ function put(path: string, text: string): void {
 /** Generates from a row, and returns the summary with what it made: release and authentication. */
 async function generateFrom(t: Test, source: Source, options: Partial<GenerateOptions> = {}) {
   const runDirectory = await makeRunDirectory(t)
-  const summary = await runDirectory.run({ sources: [source] }, { source: source.id, ...options })
+  const summary = await runDirectory.run(
+    { sources: [source] },
+    { source: source.id, from: 'debug', ...options },
+  )
   const records = (await runDirectory.records()).map(({ kernel, package: from }) => ({
     version: kernel.version,
     release: kernel.release,

@@ -90,7 +90,7 @@ t.test('generate refuses filters that no source has, and lists the near values',
   const store = join(t.testdir(), 'store')
   for (const [filters, message] of [
     [['--distro', 'debian', '--distro', 'debain'], '--distro debain: did you mean debian?'],
-    [['--distro', 'debian', '--distro-version', 'trixie'], '--distro-version trixie: there are '],
+    [['--distro', 'debian', '--distro-version', 'trixy'], '--distro-version trixy: there are '],
     [['--distro', 'alma', '--distro-version', '99.1'], '--distro-version 99.1: there are '],
     [['--arch', 'x86-46'], '--arch x86-46: did you mean x86_64?'],
     [['--distro', 'ubuntu', '--arch', 'loong64'], '--arch loong64: there are '],
