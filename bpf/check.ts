@@ -13,7 +13,7 @@ import type { FunctionList } from './function-list.ts'
 import { INSTRUCTION_SIZE } from './instruction.ts'
 import { type KernelEnum, KernelSymbols, type Presence } from './kernel-symbol.ts'
 import type { BpfObject } from './object.ts'
-import { missedCalls, patternReasons, probeReasons } from './probe-target.ts'
+import { patternReasons, probeReasons, trampolineReasons } from './probe-target.ts'
 import type { BpfProgram } from './program.ts'
 import { Reachability, type Reached } from './reachability.ts'
 import type { Reason, ReasonCode, Verdict } from './reason.ts'
@@ -270,8 +270,9 @@ class Checker {
         stage: isProbe || isRaw ? 'attach' : 'load',
         message: isUntold && isRaw ? `this kernel's BTF does not list the ${thing}` : message,
       })
-    } else if (functions && target && /^f(entry|exit|session)/.test(kind)) {
-      reasons.push(...missedCalls(functions, target.name))
+    } else if (functions && target && /^f(entry|exit|session|mod_ret)/.test(kind)) {
+      const inModule = this.#symbols.hasInModule(target)
+      reasons.push(...trampolineReasons(functions, target.name, inModule))
     }
     return reasons
   }

@@ -1,7 +1,7 @@
 /*
- * The functions that kprobes are attached to, looked up in the kernel's list. libbpf attaches a kprobe to exactly the
+ * The functions that kprobes and trampolines are attached to, looked up in the kernel's list. libbpf attaches a kprobe to exactly the
  * function that is named (`attach_kprobe`), and one of `kprobe.multi` to each that matches a pattern
- * (`attach_kprobe_multi`). All of it happens after the program is loaded.
+ * (`attach_kprobe_multi`). That happens after the program is loaded; the targets of trampolines are looked up before.
  */
 
 import type { FunctionList } from './function-list.ts'
@@ -21,16 +21,33 @@ export function probeReasons(functions: FunctionList, name: string, inModule: bo
       ? `the compiler made ${clones} of it`
       : 'the compiler inlined it, or it is missing, or in a module that is not known'
     const message = `${named} is not among the functions of this kernel: ${why}`
-    return [attachReason('missing_target', 'no', message)]
+    return [reasonOf('missing_target', 'no', message)]
   }
   if (marks.has('refused')) {
     const message = `this kernel refuses kprobes in ${named}`
-    return [attachReason('refused_target', 'no', message)]
+    return [reasonOf('refused_target', 'no', message)]
   }
   const notes = missedCalls(functions, name)
   if (!marks.has('several')) return notes
   const message = `several functions of this kernel have the name ${named}: it refuses a kprobe, or takes one of them`
-  return [attachReason('ambiguous_target', 'cannot_tell', message), ...notes]
+  return [reasonOf('ambiguous_target', 'cannot_tell', message), ...notes]
+}
+
+/**
+ * Why a program that is called by a trampoline, such as `fentry`, is not loaded, or misses calls. The kernel looks up the
+ * address of a function that its BTF has (kernel/bpf/verifier.c `bpf_check_attach_target`), and BTF also has functions of
+ * which only clones are left.
+ */
+export function trampolineReasons(
+  functions: FunctionList,
+  name: string,
+  inModule: boolean,
+): Reason[] {
+  if (inModule || functions.find(name)) return missedCalls(functions, name)
+  const clones = clonesIn(functions, name)
+  const why = clones ? `the compiler made ${clones} of it` : 'the compiler inlined it'
+  const message = `${short(name)} is in this kernel's BTF, but not among its functions: ${why}`
+  return [reasonOf('missing_target', 'no', message, 'load')]
 }
 
 /** Why a program of `kprobe.multi` is not attached: nothing matches its pattern. */
@@ -38,11 +55,11 @@ export function patternReasons(functions: FunctionList, pattern: string): Reason
   // MODULE:PATTERN is of a module
   if (pattern.includes(':') || functions.matches(pattern)) return []
   const message = `no function in the image of this kernel matches ${short(pattern)}: a module may have one`
-  return [attachReason('missing_target', 'cannot_tell', message)]
+  return [reasonOf('missing_target', 'cannot_tell', message)]
 }
 
 /** Notes of calls that nothing sees that is attached to a function. */
-export function missedCalls(functions: FunctionList, name: string): Reason[] {
+function missedCalls(functions: FunctionList, name: string): Reason[] {
   const clones = clonesIn(functions, name)
   const missed = [
     ...(functions.find(name)?.has('inlined') ? ['calls that the compiler inlined'] : []),
@@ -64,6 +81,11 @@ function clonesIn(functions: FunctionList, name: string): string | undefined {
   return [named.join(', '), ...(more > 0 ? [`${more} more`] : [])].join(' and ')
 }
 
-function attachReason(code: Reason['code'], verdict: Reason['verdict'], message: string): Reason {
-  return { code, verdict, stage: 'attach', message: short(message, MAX_MESSAGE) }
+function reasonOf(
+  code: Reason['code'],
+  verdict: Reason['verdict'],
+  message: string,
+  stage: Reason['stage'] = 'attach',
+): Reason {
+  return { code, verdict, stage, message: short(message, MAX_MESSAGE) }
 }

@@ -118,6 +118,22 @@ t.test('a kprobe that is not attached does not keep the object from loading', (t
   t.end()
 })
 
+t.test('a trampoline needs the function itself: clones of it do not do', (t) => {
+  const traced = openObject(probeObject({ traced: 'fentry/optimized' }))
+  const { verdict, loads, programs } = checkObject(traced, kernel, { functions })
+  t.same([verdict, loads], ['no', 'no'])
+  t.match(programs[0]!.reasons, [
+    {
+      code: 'missing_target',
+      stage: 'load',
+      message:
+        "optimized is in this kernel's BTF, but not among its functions: the compiler made optimized.constprop.0 of it",
+    },
+  ])
+  t.equal(checkObject(traced, kernel).verdict, 'yes', 'BTF alone does not tell')
+  t.end()
+})
+
 t.test('without them, BTF says yes or nothing', (t) => {
   const codes = found({})
   t.equal(codes.there, 'yes: ')
