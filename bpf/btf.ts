@@ -30,6 +30,21 @@ export function parseBtf(bytes: Uint8Array, options: ParseOptions = {}): Btf {
 }
 
 /** BTF that `parseBtf` has opened. */
+/** Types to find by name in one pass over a BTF. The query is coarse: its result has other types, too. */
+export interface NameQuery {
+  /** kinds by number */
+  readonly kinds: ReadonlySet<number>
+  /** 65536 bytes, nonzero at each wanted index: the first two bytes of a name as a little-endian number */
+  readonly heads: Uint8Array
+}
+
+/** A query whose result has those of both. */
+export function joinQueries(a: NameQuery, b: NameQuery): NameQuery {
+  const heads = Uint8Array.from(a.heads)
+  for (let i = 0; i < heads.length; i++) heads[i]! |= b.heads[i]!
+  return { kinds: new Set([...a.kinds, ...b.kinds]), heads }
+}
+
 export class Btf {
   /** the BTF itself, without trailing bytes of the input */
   readonly bytes: Uint8Array
@@ -135,22 +150,22 @@ export class Btf {
   }
 
   /**
-   * Ids of all types, the base's too, that have one of these kinds (by number) and a name that begins like a wanted one,
-   * in order. `heads` has a nonzero byte at each wanted index: the first two bytes of a name as a little-endian number.
-   * The result is a superset: callers compare the whole names. The test rarely succeeds, so the processor predicts it
-   * and reads ahead; records and names lie far apart in memory. With `own`, the base's types are left out.
+   * Ids of all types, the base's too, that have one of the kinds and a name that begins like a wanted one, in order. The
+   * result is a superset: callers compare the whole names. The test rarely succeeds, so the processor predicts it and
+   * reads ahead; records and names lie far apart in memory. With `own`, the base's types are left out.
    */
-  idsOf(kinds: ReadonlySet<number>, heads: Uint8Array, own = false): number[] {
-    const ids = (own ? undefined : this.base?.idsOf(kinds, heads)) ?? []
+  idsOf(query: NameQuery, own = false): number[] {
+    const { kinds, heads } = query
+    const ids = (own ? undefined : this.base?.idsOf(query)) ?? []
     const wanted = Uint8Array.from({ length: MAX_KINDS }, (_, kind) => Number(kinds.has(kind)))
     const [all, offsets, view, little] = [this.#kinds, this.#offsets, this.view, this.#little]
-    const { strings, stringsStart } = this
+    const { strings, stringsStart, startId } = this
     for (let i = 0; i < all.length; i++) {
       if (wanted[all[i]!] === 0) continue
       const name = view.getUint32(offsets[i]!, little)
       const head =
         name < stringsStart ? this.base!.#head(name) : headAt(strings, name - stringsStart)
-      if (heads[head] !== 0) ids.push(this.startId + i)
+      if (heads[head] !== 0) ids.push(startId + i)
     }
     return ids
   }

@@ -6,25 +6,27 @@
  */
 
 import { accessText, lastName } from './access-text.ts'
-import type { Btf } from './btf.ts'
+import { type Btf, joinQueries } from './btf.ts'
+import { rootTypesQuery } from './candidate.ts'
 import { BtfError } from './error.ts'
 import type { CoreRelocation } from './ext.ts'
 import type { FunctionList } from './function-list.ts'
 import { INSTRUCTION_SIZE } from './instruction.ts'
-import { type KernelEnum, KernelSymbols, type Presence } from './kernel-symbol.ts'
+import { type KernelEnum, KernelSymbols, type Presence, SymbolSearch } from './kernel-symbol.ts'
 import type { BpfObject } from './object.ts'
 import { patternReasons, probeReasons, trampolineReasons } from './probe-target.ts'
 import type { BpfProgram } from './program.ts'
 import { Reachability, type Reached } from './reachability.ts'
 import type { Reason, ReasonCode, Verdict } from './reason.ts'
 import type { BpfExtern } from './reference.ts'
-import { type Relocated, type RelocationOutcome, relocate } from './relocate.ts'
+import { type Relocated, type RelocationOutcome, relocateBy } from './relocate.ts'
 import {
   type KernelCall,
   type ProgramRequirement,
   type Requirements,
   requirementsOf,
 } from './requirement.ts'
+import { Resolver } from './resolve.ts'
 import { MAX_MESSAGE, short } from './short.ts'
 import { Lines, type SourceLine } from './source-line.ts'
 
@@ -101,6 +103,7 @@ class Checker {
   readonly #options: CheckOptions
   readonly #requirements: Requirements
   readonly #symbols: KernelSymbols
+  readonly #resolver: Resolver
   readonly #descriptions: Descriptions
   readonly #loaded: ReadonlySet<BpfProgram>
 
@@ -109,7 +112,13 @@ class Checker {
     this.#kernel = kernel
     this.#options = options
     this.#requirements = requirementsOf(object)
-    this.#symbols = new KernelSymbols(object, this.#requirements, kernel, options)
+    const search = SymbolSearch.of(object, this.#requirements)
+    const roots = rootTypesQuery(object.btf, object.ext.relocations)
+    // a pass over all types costs as much as the rest of a check
+    const ids = kernel.idsOf(joinQueries(search.query, roots))
+    this.#symbols = new KernelSymbols(object, search, kernel, options, ids)
+    const { modules = [] } = options
+    this.#resolver = new Resolver(object, kernel, { modules, ids })
     this.#descriptions = describe(object)
     this.#loaded = new Set(
       this.#requirements.programs
@@ -120,8 +129,7 @@ class Checker {
 
   check(): Check {
     const object = this.#object
-    const { modules = [] } = this.#options
-    const { relocations, code } = relocate(object, this.#kernel, modules)
+    const { relocations, code } = relocateBy(this.#resolver, object)
     const reachability = new Reachability(object, code, [...this.#loaded], (extern) =>
       this.#symbols.extern(extern),
     )

@@ -3,7 +3,7 @@
  * numbers of helpers and types come from the kernel's own enums, so what a distribution ported back counts.
  */
 
-import type { Btf } from './btf.ts'
+import type { Btf, NameQuery } from './btf.ts'
 import { encodeText } from './bytes.ts'
 import { Comparison } from './compatible.ts'
 import { HEADER_SIZE, KIND, kindName } from './kind.ts'
@@ -30,19 +30,23 @@ export class KernelSymbols {
   readonly #numbers = new Map<KernelEnum, ReadonlySet<number>>()
   readonly #kernel: Btf
 
-  /** `modules` are open over `kernel`; `release` is its `uname -r`. */
+  /**
+   * `modules` are open over `kernel`; `release` is its `uname -r`; `ids` has all of the kernel's types that
+   * `search.query` finds.
+   */
   constructor(
     object: BpfObject,
-    requirements: Requirements,
+    search: SymbolSearch,
     kernel: Btf,
     { modules = [], release }: { modules?: readonly Btf[]; release?: string | undefined },
+    ids: readonly number[],
   ) {
     this.#object = object
     this.#kernel = kernel
     this.#release = release
-    const wanted = wantedBy(object, requirements)
     for (const btf of [kernel, ...modules]) {
-      for (const [key, id] of idsIn(btf, wanted, btf !== kernel)) {
+      const all = btf === kernel ? ids : btf.idsOf(search.query, true)
+      for (const [key, id] of search.among(btf, all)) {
         if (!this.#found.has(key)) this.#found.set(key, { btf, id })
       }
     }
@@ -191,7 +195,9 @@ export function lacksSymbols(object: BpfObject, vmlinux: Btf): boolean {
       return [{ kind: kind === 'kfunc' ? 'FUNC' : 'VAR', name: withoutFlavour(name) }]
     }),
   ]
-  const found = new Set(idsIn(vmlinux, wanted, false).map(([key]) => key))
+  const search = new SymbolSearch(wanted)
+  const ids = vmlinux.idsOf(search.query)
+  const found = new Set(search.among(vmlinux, ids).map(([key]) => key))
   return wanted.some(({ kind, name }) => !found.has(`${kind} ${name}`))
 }
 
@@ -251,36 +257,47 @@ interface WantedName {
   readonly kinds: Set<number>
 }
 
-/** Finds types by name in one pass over a BTF: the key `KIND NAME`, and the id of the first. */
-function* idsIn(
-  btf: Btf,
-  wanted: readonly WantedType[],
-  own: boolean,
-): Generator<[key: string, id: number]> {
-  const heads = new Uint8Array(65536)
-  const kinds = new Set<number>()
-  const byName = new Map<string, WantedName>()
-  const byHead = new Map<number, WantedName[]>()
-  for (const { kind, name } of wanted) {
-    const bytes = encodeText(name)
-    if (bytes.length === 0) continue
-    const head = bytes[0]! | ((bytes[1] ?? 0) << 8)
-    heads[head] = 1
-    kinds.add(KIND[kind])
-    const known = byName.get(name)
-    if (known) {
-      known.kinds.add(KIND[kind])
-      continue
+/** Finds types by name. */
+export class SymbolSearch {
+  readonly query: NameQuery
+  readonly #byHead = new Map<number, WantedName[]>()
+
+  constructor(wanted: readonly WantedType[]) {
+    const heads = new Uint8Array(65536)
+    const kinds = new Set<number>()
+    const byName = new Map<string, WantedName>()
+    for (const { kind, name } of wanted) {
+      const bytes = encodeText(name)
+      if (bytes.length === 0) continue
+      const head = bytes[0]! | ((bytes[1] ?? 0) << 8)
+      heads[head] = 1
+      kinds.add(KIND[kind])
+      const known = byName.get(name)
+      if (known) {
+        known.kinds.add(KIND[kind])
+        continue
+      }
+      const one = { name, bytes, kinds: new Set([KIND[kind]]) }
+      byName.set(name, one)
+      this.#byHead.set(head, [...(this.#byHead.get(head) ?? []), one])
     }
-    const one = { name, bytes, kinds: new Set([KIND[kind]]) }
-    byName.set(name, one)
-    byHead.set(head, [...(byHead.get(head) ?? []), one])
+    this.query = { kinds, heads }
   }
-  for (const id of btf.idsOf(kinds, heads, own)) {
-    const kind = btf.kind(id)
-    const offset = btf.word(id, 0)
-    for (const { name, bytes, kinds } of byHead.get(btf.head(offset)) ?? []) {
-      if (kinds.has(kind) && btf.stringIs(offset, bytes)) yield [`${kindName(kind)} ${name}`, id]
+
+  /** The search for all that an object asks of a kernel. */
+  static of(object: BpfObject, requirements: Requirements): SymbolSearch {
+    return new SymbolSearch(wantedBy(object, requirements))
+  }
+
+  /** The wanted types among these ids: the key `KIND NAME`, and the id. */
+  *among(btf: Btf, ids: readonly number[]): Generator<[key: string, id: number]> {
+    for (const id of ids) {
+      const kind = btf.kind(id)
+      if (!this.query.kinds.has(kind)) continue
+      const offset = btf.word(id, 0)
+      for (const { name, bytes, kinds } of this.#byHead.get(btf.head(offset)) ?? []) {
+        if (kinds.has(kind) && btf.stringIs(offset, bytes)) yield [`${kindName(kind)} ${name}`, id]
+      }
     }
   }
 }

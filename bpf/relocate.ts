@@ -72,7 +72,11 @@ export function relocate(
   kernel: Btf,
   modules: readonly Btf[] = [],
 ): RelocatedObject {
-  const resolver = new Resolver(object, kernel, { modules })
+  return relocateBy(new Resolver(object, kernel, { modules }), object)
+}
+
+/** Relocates an object as `relocate` does. */
+export function relocateBy(resolver: Resolver, object: BpfObject): RelocatedObject {
   const code = new Map([...object.code].map(([name, bytes]) => [name, Uint8Array.from(bytes)]))
   const relocations: Relocated[] = []
   for (const relocation of object.ext.relocations) {

@@ -26,6 +26,8 @@ export interface KernelOptions {
   readonly modules?: readonly Btf[]
   /** one more than the highest id of vmlinux, in BTF that modules were merged into */
   readonly vmlinuxEnd?: number
+  /** ids of vmlinux that have all results of `rootTypesQuery` */
+  readonly ids?: readonly number[]
 }
 
 /** A candidate, by its id in the BTF of the comparison. */
@@ -39,11 +41,10 @@ export class Resolver {
   readonly #object: BpfObject
   readonly #candidates: Map<number, readonly CandidateType[]>
 
-  constructor(object: BpfObject, target: Btf, { modules = [], vmlinuxEnd }: KernelOptions = {}) {
+  constructor(object: BpfObject, target: Btf, { modules = [], ...options }: KernelOptions = {}) {
     this.#object = object
     const { btf, ext } = object
-    const end = vmlinuxEnd === undefined ? {} : { vmlinuxEnd }
-    const found = findCandidates(btf, target, ext.relocations, end)
+    const found = findCandidates(btf, target, ext.relocations, options)
     this.#candidates = new Map(inBtf(new Comparison(btf, target), found))
     const without = ext.relocations.filter(({ type }) => found.get(type)?.length === 0)
     if (without.length > 0) for (const module of modules) this.#addModule(module, without)

@@ -279,7 +279,10 @@ class Visitor extends Account {
     this.through('Btf', () => {
       for (const type of btf.types()) btf.kind(type.id)
       btf.find('everything', this.#random.pick(['STRUCT', 'ENUM64', 'FUNC'] as const))
-      btf.idsOf(new Set([this.#random.below(128)]), new Uint8Array(65536).fill(1))
+      btf.idsOf({
+        kinds: new Set([this.#random.below(128)]),
+        heads: new Uint8Array(65536).fill(1),
+      })
       return btf.kinds().length + btf.pointerSize
     })
     this.through('printHeader', () => {
