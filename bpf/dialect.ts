@@ -8,6 +8,8 @@
  * are mostly small (`netdev_priv_flags`). A value that does not fit is absent to them. Truncated to 32 bits, as by
  * pahole's `--skip_encoding_btf_enum64`, it would be wrong.
  *
+ * The kinds of inlined calls (LOC_PARAM, LOC_PROTO, LOCSEC) have no use for a loader: nothing of them is left but their ids.
+ *
  * The kind_flag of an ENUM with signed values stays: older versions ignore it and read all values as signed.
  */
 
@@ -19,7 +21,7 @@ import type { BtfType } from './type.ts'
 
 /**
  * The newest kind that each version of libbpf knows; it knows all older kinds too. FLOAT came with 0.4, DECL_TAG and
- * TYPE_TAG with 0.6, ENUM64 with 1.0.
+ * TYPE_TAG with 0.6, ENUM64 with 1.0. No version listed knows LOC_PARAM, LOC_PROTO and LOCSEC.
  */
 export const DIALECTS = {
   'libbpf-0.3': KIND.DATASEC,
@@ -47,13 +49,15 @@ export function toDialect(btf: Btf, dialect: Dialect): Uint8Array {
 
 function* typesFor(btf: Btf, newest: number): Generator<BtfType> {
   for (const type of btf.types()) {
-    if (btf.vlen(type.id) > MAX_VLEN) {
+    const known = btf.kind(type.id) > newest ? replacement(type) : type
+    const isEmptied = known.kind === 'STRUCT' && type.kind !== 'STRUCT'
+    if (!isEmptied && btf.vlen(type.id) > MAX_VLEN) {
       throw new BtfError(
         'too_large',
         `type ${type.id} has ${btf.vlen(type.id)} elements: expected at most ${MAX_VLEN}`,
       )
     }
-    yield btf.kind(type.id) > newest ? replacement(type) : type
+    yield known
   }
 }
 
@@ -63,6 +67,10 @@ function replacement(type: BtfType): BtfType {
     case 'FLOAT':
       // without a name, because no struct can have the name `float`
       return { kind: 'STRUCT', id, name: '', size: type.size, flag: false, members: [] }
+    case 'LOC_PARAM':
+    case 'LOC_PROTO':
+    case 'LOCSEC':
+      return { kind: 'STRUCT', id, name: '', size: 0, flag: false, members: [] }
     case 'DECL_TAG':
       return {
         kind: 'INT',
