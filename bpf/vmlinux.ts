@@ -5,6 +5,7 @@
 
 import { type ByteOrder, type ByteSource, decodeLatin1, encodeText, findAll } from './bytes.ts'
 import { type Elf, type ElfSection, openElf } from './elf.ts'
+import { INLINE_SECTION } from './inline-sites.ts'
 import { buildIdOf } from './note.ts'
 
 export interface Vmlinux {
@@ -26,6 +27,8 @@ export interface Vmlinux {
   /** the section `.BTF.base`: the distilled base of a module that was built outside the kernel's tree */
   readonly distilledBase?: Uint8Array
   readonly hasDwarf: boolean
+  /** it has a section `.BTF.inline`, which lists inlined calls */
+  readonly hasInlineBtf?: boolean
 }
 
 /** Describes a vmlinux. Errors: `unsupported` for a compressed `.BTF`; those of `openElf`. */
@@ -46,6 +49,7 @@ export function describeVmlinux(source: ByteSource): Vmlinux {
     ...banner,
     ...(btf && { ownBtf: elf.read(btf) }),
     ...(distilled && { distilledBase: elf.read(distilled) }),
+    ...(elf.section(INLINE_SECTION) && { hasInlineBtf: true }),
     hasDwarf: ['.debug_info', '.zdebug_info'].some((name) => (elf.section(name)?.size ?? 0) > 0),
   }
 }

@@ -234,7 +234,9 @@ async function encodeKernel(run: JobRun, directory: string): Promise<Encoded> {
     raw = await readFile(btf)
   } else raw = vmlinux.ownBtf!
   const functions = readFunctionsOf(image)
-  const wantsInlined = origin === 'pahole' && job.inlinedCalls === true
+  // an image without DWARF may have a list of them, and without symbols it has no names to mark
+  const hasInlined = origin === 'pahole' || (vmlinux.hasInlineBtf && functions !== undefined)
+  const wantsInlined = job.inlinedCalls === true && hasInlined
   const marked = wantsInlined ? await markInlined(run, image, functions) : { functions }
   emitStage(run, 'check')
   const tool = origin === 'pahole' ? options.tool : NO_TOOL

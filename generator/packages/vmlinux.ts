@@ -51,7 +51,7 @@ export function readFunctionsOf(path: string): FunctionList | undefined {
   )
 }
 
-/** The functions of a vmlinux of which some calls are inlined, from its DWARF. Errors: `invalid_elf`. */
+/** The functions of a vmlinux of which some calls are inlined. Errors: `invalid_elf`. */
 export function readInlinedCallsOf(path: string): Set<string> {
   return openFile(path, (source) => asInvalidElf(() => readInlinedCalls(source)))
 }
