@@ -27,9 +27,15 @@ import type { Instead, OnJobEvent, Stage } from '../event.ts'
 import { codeOf, failureOf, messageOf } from '../failure.ts'
 import type { DownloadRetryOptions } from '../packages/download.ts'
 import { type Fetched, fetchVmlinux, type PackageReceipt } from '../packages/fetch.ts'
-import { ALL_MODULES, type ModuleFile, ModuleSet, moduleName } from '../packages/module.ts'
+import {
+  ALL_MODULES,
+  BTF_MODULE,
+  type ModuleFile,
+  ModuleSet,
+  moduleName,
+} from '../packages/module.ts'
 import { atMost, type SizeLimit, UNPACK_LIMITS } from '../packages/unpack.ts'
-import { readFunctionsOf, readVmlinux } from '../packages/vmlinux.ts'
+import { isLinked, readFunctionsOf, readModule, readVmlinux } from '../packages/vmlinux.ts'
 import { withScratch } from '../scratch.ts'
 import type { Source } from '../sources/source.ts'
 import { ALL_SOURCES } from '../sources/sources.ts'
@@ -78,6 +84,8 @@ interface JobRun {
   limits: PaholeLimits
   /** the modules to look for; undefined if none are wanted */
   modules: ModuleSet | undefined
+  /** the image, if the kernel's own BTF is wanted and the image has it, or debug info */
+  vmlinux: Vmlinux | undefined
   /** bytes that have been unpacked so far */
   unpacked: { vmlinux: number; modules: number }
   /** ends all steps of this run */
@@ -135,12 +143,19 @@ function newRun(job: Job, lease: Lease, options: PipelineOptions): JobRun {
     lease,
     options,
     limits: options.pahole ?? PAHOLE_LIMITS,
-    modules: job.modules && new ModuleSet(job.modules, job.kernel.release),
+    modules: modulesOf(job),
+    vmlinux: undefined,
     unpacked: { vmlinux: 0, modules: 0 },
     stop,
     signal: AbortSignal.any([stop.signal, ...(options.signal ? [options.signal] : [])]),
     denial: undefined,
   }
+}
+
+/** The modules to look for. A kernel's own BTF may be in a module. */
+function modulesOf({ modules, embedded, kernel }: Job): ModuleSet | undefined {
+  if (embedded) return new ModuleSet(modules ?? [], kernel.release, BTF_MODULE)
+  return modules && new ModuleSet(modules, kernel.release)
 }
 
 function emitStage({ job, options }: JobRun, stage: Stage): void {
@@ -196,7 +211,12 @@ function startFetch(run: JobRun, directory: string): Promise<Fetched> {
   const moduleLimit = atMost(UNPACK_LIMITS.unpacked, 'the modules')
   const modules = set && { set, directory, room: diskLimit(run, 'modules', moduleLimit) }
   const room = diskLimit(run, 'vmlinux', atMost(UNPACK_LIMITS.vmlinux))
-  const target = { vmlinux: imageIn(directory), room, ...(modules && { modules }) }
+  const target = {
+    vmlinux: imageIn(directory),
+    room,
+    ...(modules && { modules }),
+    ...(job.embedded && { onVmlinux: () => lookForBtf(run, directory) }),
+  }
   const [kernel, { size }] = [nameOf(job), job.package]
   return fetchVmlinux(job, target, {
     earlyStop: job.earlyStop ?? false,
@@ -207,21 +227,48 @@ function startFetch(run: JobRun, directory: string): Promise<Fetched> {
   })
 }
 
+/** Kernels since then can have their BTF in a module. A package of an older one is not read to its end for it. */
+const FIRST_WITH_BTF_MODULE = 7
+
+/** Reads the image, and has its package searched for the module with its BTF if it has none. */
+async function lookForBtf(run: JobRun, directory: string): Promise<void> {
+  const { job, modules } = run
+  const found = await readVmlinux(imageIn(directory)).catch((error: unknown) => {
+    if (error instanceof GeneratorError && error.code === 'no_btf') return undefined
+    throw error
+  })
+  if (found?.ownBtf || found?.hasDwarf) {
+    run.vmlinux = found
+    return
+  }
+  const release = found?.release ?? job.kernel.release ?? job.guess?.release ?? ''
+  if (found?.btfLink || Number.parseInt(release, 10) >= FIRST_WITH_BTF_MODULE) modules?.awaitSpare()
+}
+
+/** Describes the kernel, with the BTF of its module btf_vmlinux if the image has none. */
+async function describeKernel(run: JobRun, directory: string, fetched: Fetched): Promise<Vmlinux> {
+  const image = imageIn(directory)
+  if (run.vmlinux) return run.vmlinux
+  if (!run.job.embedded) return await readVmlinux(image)
+  const module = (await fetched.modules).find(({ name }) => name === BTF_MODULE)
+  return await readVmlinux(image, module && readModule(module.path).ownBtf)
+}
+
 async function encode(run: JobRun, directory: string, fetched: Fetched): Promise<Encoded> {
   await fetched.vmlinux
-  const kernel = await encodeKernel(run, directory)
-  if (!run.modules) return kernel
-  const files = await fetched.modules
+  const kernel = await encodeKernel(run, directory, fetched)
+  if (!run.modules || !run.job.modules) return kernel
+  const files = (await fetched.modules).filter(({ name }) => name !== BTF_MODULE)
   return {
     ...kernel,
     modules: await encodeWantedModules(run, directory, kernel, run.modules, files),
   }
 }
 
-async function encodeKernel(run: JobRun, directory: string): Promise<Encoded> {
+async function encodeKernel(run: JobRun, directory: string, fetched: Fetched): Promise<Encoded> {
   const { job, limits, options, unpacked } = run
   const image = imageIn(directory)
-  const vmlinux = await readVmlinux(image)
+  const vmlinux = await describeKernel(run, directory, fetched)
   checkVmlinux(vmlinux, job.kernel)
   const origin = originOf(vmlinux, job.embedded ? 'embedded' : 'pahole')
   let raw: Uint8Array
@@ -339,6 +386,7 @@ async function publish(job: Job, made: Made, options: PipelineOptions): Promise<
       ...(unameVersion && { unameVersion }),
     },
     embedded: vmlinux.ownBtf !== undefined,
+    ...(vmlinux.btfLink && isLinked(vmlinux.btfLink, raw) && { proven: true }),
     btf: { ...blob, ...info },
   }
   record.package = {

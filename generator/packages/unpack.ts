@@ -40,8 +40,8 @@ export interface Destination {
   vmlinux: string
   room?: SizeLimit
   modules?: ModuleDestination
-  /** called when vmlinux is written; modules may follow */
-  onVmlinux?: () => void
+  /** called when vmlinux is written, before the next file is read; modules may follow */
+  onVmlinux?: () => void | Promise<void>
 }
 
 export interface ModuleDestination {
@@ -73,7 +73,7 @@ export async function unpackFiles(
       room?.(size)
       await writeFile(bytes, target, room)
       hasVmlinux = true
-      onVmlinux?.()
+      await onVmlinux?.()
     } else {
       const module = await writeModule?.(path, bytes)
       if (module) found.push(module)
