@@ -11,12 +11,17 @@
  * The kinds of inlined calls (LOC_PARAM, LOC_PROTO, LOCSEC) have no use for a loader: nothing of them is left but their ids.
  *
  * The kind_flag of an ENUM with signed values stays: older versions ignore it and read all values as signed.
+ *
+ * libbpf 1.7 bisects for a name if the types are in order of their names, as kernels since 7.0 have them: first those
+ * without a name (src/btf.c `btf_check_sorted`). The dialect for it has other ids; older versions read it, too.
  */
 
 import type { Btf } from './btf.ts'
+import { decodeLatin1 } from './bytes.ts'
 import { encodeBtf } from './encode.ts'
 import { BtfError } from './error.ts'
 import { KIND } from './kind.ts'
+import { renumbered } from './renumber.ts'
 import type { BtfType } from './type.ts'
 
 /**
@@ -28,23 +33,40 @@ export const DIALECTS = {
   'libbpf-0.5': KIND.FLOAT,
   'libbpf-0.8': KIND.TYPE_TAG,
   'libbpf-1.0': KIND.ENUM64,
+  'libbpf-1.7': KIND.ENUM64,
 } as const
 
 export type Dialect = keyof typeof DIALECTS
+
+/** The dialects whose types are in order of their names. */
+const SORTED: ReadonlySet<Dialect> = new Set(['libbpf-1.7'])
 
 /** Elements per type: `BTF_INFO_VLEN` had 16 bits before 2026. */
 const MAX_VLEN = 0xffff
 
 /**
  * Converts BTF for a version of libbpf: the same ids, sizes and offsets, only kinds that the version knows, and a header
- * of 24 bytes. Errors: `unsupported` for split BTF, which must be merged first, and for a kind that only a layout section
+ * of 24 bytes. From `libbpf-1.7` on the types are sorted by name, and have new ids. Errors: `unsupported` for split BTF, which must be merged first, and for a kind that only a layout section
  * describes; `too_large` for a type with more than 65535 elements.
  */
 export function toDialect(btf: Btf, dialect: Dialect): Uint8Array {
   if (btf.base)
     throw new BtfError('unsupported', 'cannot convert split BTF: merge it with its base first')
   const { byteOrder, strings } = btf
-  return encodeBtf(typesFor(btf, DIALECTS[dialect]), { byteOrder, strings })
+  const types = typesFor(btf, DIALECTS[dialect])
+  const ordered = SORTED.has(dialect) ? sortedByName(btf, types) : types
+  return encodeBtf(ordered, { byteOrder, strings })
+}
+
+/** Types in order of their names, byte by byte, those without a name first; types of one name keep their order. */
+function* sortedByName(btf: Btf, types: Iterable<BtfType>): Generator<BtfType> {
+  const named = [...types].map((type) => {
+    const bytes = type.name === '' ? '' : decodeLatin1(btf.stringBytes(btf.word(type.id, 0)))
+    return { type, bytes }
+  })
+  named.sort((a, b) => (a.bytes < b.bytes ? -1 : a.bytes > b.bytes ? 1 : 0))
+  const ids = new Map(named.map(({ type }, i) => [type.id, i + 1]))
+  for (const { type } of named) yield renumbered(type, (id) => ids.get(id)!)
 }
 
 function* typesFor(btf: Btf, newest: number): Generator<BtfType> {
