@@ -197,3 +197,26 @@ t.test('printing, comparing and minimising pass over places and calls', (t) => {
   }
   t.end()
 })
+
+t.test('BTF with any word changed is refused with a code, or passes through everything', (t) => {
+  const words = TYPES.flat()
+  let read = 0
+  for (let at = 0; at < words.length; at++) {
+    for (const value of [0, 1, 10, 11, 0xffffffff, info(20, 2), info(21, 2), info(22, 1)]) {
+      try {
+        const btf = parseBtf(craft(words.with(at, value), STRINGS))
+        read++
+        const { strings } = btf
+        parseBtf(encodeBtf(btf.types(), { strings }))
+        for (const dialect of ['libbpf-0.3', 'libbpf-1.7'] as const) toDialect(btf, dialect)
+        mergeBtf(btf, [inlinesOver(btf, 'one')])
+        for (let id = 1; id < btf.endId; id++) printLayout(btf, id)
+        diffBtf(btf, parseBtf(written('little')))
+      } catch (error) {
+        if ((error as Error).name !== 'BtfError') t.fail(`word ${at} is ${value}: ${error}`)
+      }
+    }
+  }
+  t.ok(read > words.length, `${read} read`)
+  t.end()
+})
