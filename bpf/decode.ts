@@ -25,9 +25,9 @@ export function decode(source: RecordSource, id: number, start: number): BtfType
   const third = word(8)
   const number = infoKind(info)
   const elements = <T>(read: (at: number) => T): T[] => {
-    const step = KINDS[number]!.element
+    const { payload, element } = KINDS[number]!
     const list: T[] = []
-    for (let i = 0; i < infoVlen(info); i++) list.push(read(HEADER_SIZE + i * step))
+    for (let i = 0; i < infoVlen(info); i++) list.push(read(HEADER_SIZE + payload + i * element))
     return list
   }
   const member = (at: number): Member => {
@@ -97,6 +97,18 @@ export function decode(source: RecordSource, id: number, start: number): BtfType
     }
     case KIND.DECL_TAG:
       return { kind: 'DECL_TAG', id, name, type: third, component: word(12) | 0, flag }
+    case KIND.LOC_PARAM:
+      return { kind: 'LOC_PARAM', id, name, size: third, flags: word(12), words: elements(word) }
+    case KIND.LOC_PROTO:
+      return { kind: 'LOC_PROTO', id, name, places: elements(word) }
+    case KIND.LOCSEC: {
+      const location = (at: number) => ({
+        func: word(at),
+        proto: word(at + 4),
+        offset: word(at + 8),
+      })
+      return { kind: 'LOCSEC', id, name, locations: elements(location) }
+    }
     case KIND.PTR:
     case KIND.TYPEDEF:
     case KIND.VOLATILE:

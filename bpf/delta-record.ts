@@ -29,17 +29,20 @@ export interface ElementShape {
   readonly value: number
 }
 
+/** The kinds that a delta can have: those up to ENUM64. BTF with others is stored plain. */
+export const DELTA_KINDS = KINDS.slice(0, KIND.ENUM64 + 1)
+
 /** Shapes of elements; undefined for kinds without elements. */
-export const ELEMENTS: readonly (ElementShape | undefined)[] = KINDS.map((kind) => {
+export const ELEMENTS: readonly (ElementShape | undefined)[] = DELTA_KINDS.map((kind) => {
   if (kind.element === 0) return undefined
-  const [words, name, id] = [kind.element / 4, kind.elementName / 4, kind.elementId / 4]
+  const [words, name, id] = [kind.element / 4, kind.elementName / 4, (kind.elementIds[0] ?? -4) / 4]
   const value = [...Array(words).keys()].find((word) => word !== name && word !== id)
   return { words, name: Math.floor(name), id: Math.floor(id), value: value ?? -1 }
 })
 
 /** Words before the elements, by kind. */
 export const HEAD_WORDS: Int32Array = Int32Array.from(
-  KINDS,
+  DELTA_KINDS,
   ({ payload }) => (HEADER_SIZE + payload) / 4,
 )
 
@@ -99,7 +102,7 @@ export class RecordCoder {
     const code = coder.byte(STREAM.kinds, infoKind(info) | (infoFlag(info) ? 0x80 : 0))
     const kind = code & 0x7f
     const flag = code >= 0x80
-    if (kind === 0 || kind >= KINDS.length) invalid(`unknown kind ${kind}`)
+    if (kind === 0 || kind >= DELTA_KINDS.length) invalid(`unknown kind ${kind}`)
     const shape = ELEMENTS[kind]
     let vlen = 0
     if (shape) vlen = coder.unsigned(STREAM.counts, infoVlen(info))

@@ -5,10 +5,10 @@
 
 import { type Btf, parseBtf } from './btf.ts'
 import { type ByteOrder, wordsOf } from './bytes.ts'
-import { ELEMENTS, HEAD_WORDS } from './delta-record.ts'
+import { DELTA_KINDS, ELEMENTS, HEAD_WORDS } from './delta-record.ts'
 import { BtfError } from './error.ts'
 import { BTF_HEADER_SIZE } from './header.ts'
-import { infoKind, infoVlen, KIND, KINDS } from './kind.ts'
+import { infoKind, infoVlen, KIND } from './kind.ts'
 
 export interface BtfWords {
   readonly byteOrder: ByteOrder
@@ -98,7 +98,7 @@ function indexNames(words: Int32Array, at: Int32Array, indexes: Int32Array): boo
     const start = at[id]!
     const info = words[start + 1]!
     const kind = infoKind(info)
-    if (kind >= KINDS.length) return false
+    if (kind >= DELTA_KINDS.length) return false
     rename(start)
     const shape = ELEMENTS[kind]
     if (!shape) {

@@ -66,11 +66,11 @@ export function relocateBase(split: Btf, kernel: Btf): Uint8Array {
     moved(start, nameOf)
     for (const at of layout.ids) moved(start + at, idOf)
     if (layout.element === 0) continue
-    const { element, elementName, elementId } = layout
+    const { element, elementName, elementIds } = layout
     for (let i = 0; i < split.vlen(id); i++) {
       const at = start + HEADER_SIZE + layout.payload + i * element
       if (elementName >= 0) moved(at + elementName, nameOf)
-      if (elementId >= 0) moved(at + elementId, idOf)
+      for (const elementId of elementIds) moved(at + elementId, idOf)
     }
   }
   return bytes

@@ -129,6 +129,19 @@ function encodeType(words: number[], strings: StringTable, type: BtfType): void 
       header(type.type, 0, type.flag)
       words.push(type.component >>> 0)
       break
+    case 'LOC_PARAM':
+      header(type.size, type.words.length)
+      words.push(type.flags)
+      for (const value of type.words) words.push(value)
+      break
+    case 'LOC_PROTO':
+      header(0, type.places.length)
+      for (const place of type.places) words.push(place)
+      break
+    case 'LOCSEC':
+      header(0, type.locations.length)
+      for (const { func, proto, offset } of type.locations) words.push(func, proto, offset)
+      break
     default:
       header(type.type, 0, type.flag)
   }

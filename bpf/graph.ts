@@ -41,7 +41,7 @@ export class TypeGraph {
     const edges: number[] = []
     let node = 0
     const add = (words: readonly number[]) => {
-      // libbpf never deduplicates variables or sections
+      // libbpf never deduplicates variables or sections; the calls of a LOCSEC are those of one module
       const key = isStorage(words[1]!) ? `storage ${node}` : words.join()
       const label = labels.get(key) ?? labels.size
       labels.set(key, label)
@@ -81,5 +81,5 @@ export class TypeGraph {
 
 function isStorage(info: number): boolean {
   const kind = infoKind(info)
-  return kind === KIND.VAR || kind === KIND.DATASEC
+  return kind === KIND.VAR || kind === KIND.DATASEC || kind === KIND.LOCSEC
 }

@@ -31,24 +31,35 @@ const PE_MACHINES: Readonly<Record<number, readonly [machine: number, arch: stri
 export const isKernelImage = (image: Uint8Array): boolean => findBannerIn(image) !== undefined
 
 /**
- * Describes a flat image. Undefined if it has no BTF, because then its byte order is unknown. `machine` is 0 for images
- * without a PE header (s390x, arm).
+ * Describes a flat image. Undefined if it has no BTF, because then its byte order is unknown, unless its BTF is given:
+ * that of its module btf_vmlinux. `machine` is 0 for images without a PE header (s390x, arm). Errors: those of `parseBtf`
+ * for the given BTF.
  */
-export function describeImage(image: Uint8Array): Vmlinux | undefined {
+export function describeImage(image: Uint8Array, given?: Uint8Array): Vmlinux | undefined {
   const found = findBtf(image)
-  if (!found) return undefined
+  if (!found) return given && describeWith(image, given)
   const { btf, start, end } = found
-  const [machine, arch] = PE_MACHINES[peMachine(image) ?? -1] ?? [0]
   const buildId = buildIdBefore(image.subarray(Math.max(0, start - NOTES), start), btf)
+  return {
+    ...partsOf(image, btf),
+    ...(buildId && { buildId }),
+    ownBtf: image.subarray(start, end),
+    hasDwarf: false,
+  }
+}
+
+function describeWith(image: Uint8Array, ownBtf: Uint8Array): Vmlinux {
+  return { ...partsOf(image, parseBtf(ownBtf)), ownBtf, hasDwarf: false }
+}
+
+function partsOf(image: Uint8Array, btf: Btf): Omit<Vmlinux, 'hasDwarf'> {
+  const [machine, arch] = PE_MACHINES[peMachine(image) ?? -1] ?? [0]
   return {
     byteOrder: btf.byteOrder,
     pointerSize: btf.pointerSize,
     machine,
     ...(arch && { arch }),
-    ...(buildId && { buildId }),
     ...findBannerIn(image),
-    ownBtf: image.subarray(start, end),
-    hasDwarf: false,
   }
 }
 

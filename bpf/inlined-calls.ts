@@ -12,6 +12,7 @@ import { type ByteSource, decodeLatin1, viewOf } from './bytes.ts'
 import { FORM, type FormSize, sizeOfForm } from './dwarf-form.ts'
 import { type Elf, openElf } from './elf.ts'
 import { BtfError } from './error.ts'
+import { INLINE_SECTION, inlinedFunctions } from './inline-sites.ts'
 
 /** Bytes of a unit, and of a section of names. With LTO one unit has a fifth of the kernel. */
 const MAX_UNIT = 512 * 1024 ** 2
@@ -53,11 +54,14 @@ interface Unit {
 }
 
 /**
- * Returns the names of the functions of which at least one call is inlined. Errors: `missing_section` without DWARF;
- * `unsupported` for compressed or 64-bit DWARF, or a form or version that is not known; `invalid_elf`; `too_large`.
+ * Returns the names of the functions of which at least one call is inlined, from `.BTF.inline` if there is no DWARF.
+ * Errors: `missing_section` without both; those of `inlinedFunctions`; `unsupported` for compressed or 64-bit DWARF, or a form or version that is not known; `invalid_elf`; `too_large`.
  */
 export function readInlinedCalls(source: ByteSource): Set<string> {
-  return new DebugInfo(openElf(source)).names()
+  const elf = openElf(source)
+  if ((elf.section('.debug_info')?.size ?? 0) === 0 && elf.section(INLINE_SECTION))
+    return inlinedFunctions(elf)
+  return new DebugInfo(elf).names()
 }
 
 class DebugInfo {

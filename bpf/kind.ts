@@ -26,6 +26,9 @@ export const KIND = {
   DECL_TAG: 17,
   TYPE_TAG: 18,
   ENUM64: 19,
+  LOC_PARAM: 20,
+  LOC_PROTO: 21,
+  LOCSEC: 22,
 } as const
 
 export type KindName = keyof typeof KIND
@@ -45,8 +48,8 @@ export interface KindLayout {
   readonly ids: readonly number[]
   /** byte offset of the name within an element; -1 where elements have none */
   readonly elementName: number
-  /** byte offset of the type id within an element; -1 where elements have none */
-  readonly elementId: number
+  /** byte offsets of the type ids within an element */
+  readonly elementIds: readonly number[]
 }
 
 function layout(
@@ -55,10 +58,10 @@ function layout(
   rest: Partial<Omit<KindLayout, 'name' | 'third'>> = {},
 ): KindLayout {
   const ids = third === 'type' ? [8] : []
-  return { name, third, payload: 0, element: 0, ids, elementName: -1, elementId: -1, ...rest }
+  return { name, third, payload: 0, element: 0, ids, elementName: -1, elementIds: [], ...rest }
 }
 
-const MEMBERS = { element: 12, elementName: 0, elementId: 4 }
+const MEMBERS = { element: 12, elementName: 0, elementIds: [4] }
 
 /** Indexed by kind number. */
 export const KINDS: readonly KindLayout[] = [
@@ -75,13 +78,16 @@ export const KINDS: readonly KindLayout[] = [
   layout('CONST', 'type'),
   layout('RESTRICT', 'type'),
   layout('FUNC', 'type'), // vlen is the linkage, not a count
-  layout('FUNC_PROTO', 'type', { element: 8, elementName: 0, elementId: 4 }),
+  layout('FUNC_PROTO', 'type', { element: 8, elementName: 0, elementIds: [4] }),
   layout('VAR', 'type', { payload: 4 }),
-  layout('DATASEC', 'size', { element: 12, elementId: 0 }),
+  layout('DATASEC', 'size', { element: 12, elementIds: [0] }),
   layout('FLOAT', 'size'),
   layout('DECL_TAG', 'type', { payload: 4 }),
   layout('TYPE_TAG', 'type'),
   layout('ENUM64', 'size', { element: 12, elementName: 0 }),
+  layout('LOC_PARAM', 'size', { payload: 4, element: 4 }),
+  layout('LOC_PROTO', 'unused', { element: 4, elementIds: [0] }),
+  layout('LOCSEC', 'unused', { element: 12, elementIds: [0, 4] }),
 ]
 
 /** The UAPI name of a kind without `BTF_KIND_`; `KIND_<n>` for a kind that only a file's layout section describes. */

@@ -15,7 +15,7 @@ import { MergedStrings } from './strings.ts'
 
 /**
  * Merges modules with their base. All types of the base keep their ids. Of equal types the first is kept, except that
- * every VAR and DATASEC is kept; a module's declaration is dropped if its definition is known. Different types stay, even
+ * every VAR, DATASEC and LOCSEC is kept; a module's declaration is dropped if its definition is known. Different types stay, even
  * with the same name. Errors: `unsupported` for a kind that only a layout section describes, and for a module that was
  * not opened over this base.
  */

@@ -30,7 +30,7 @@ import { isComposite } from './compatible.ts'
 import { encodeBtf } from './encode.ts'
 import { BtfError } from './error.ts'
 import type { CoreRelocation } from './ext.ts'
-import { KIND, KINDS } from './kind.ts'
+import { KIND } from './kind.ts'
 import { mergeBtf } from './merge.ts'
 import type { BpfObject } from './object.ts'
 import { RelocationError } from './relocation-error.ts'
@@ -351,10 +351,7 @@ class Kept {
         ]
       case KIND.FUNC_PROTO: {
         const needs: [number, KeptExtent][] = [[btf.sizeOrType(id), inside]]
-        const { element, elementId } = KINDS[kind]!
-        for (let i = 0; i < btf.vlen(id); i++) {
-          needs.push([btf.word(id, 12 + i * element + elementId), inside])
-        }
+        for (let i = 0; i < btf.vlen(id); i++) needs.push([btf.word(id, 16 + i * 8), inside])
         return needs
       }
       default:

@@ -10,7 +10,7 @@ import { isComposite } from './compatible.ts'
 import { BtfError } from './error.ts'
 import { memberBits, sizeOf } from './layout.ts'
 import { TextBudget } from './text-budget.ts'
-import type { Member, StructType } from './type.ts'
+import type { LocsecType, Member, StructType } from './type.ts'
 
 const COLUMN = 56
 const TAB = 8
@@ -18,7 +18,8 @@ const MAX_INLINE = 64
 
 /**
  * Prints a struct or union with offsets and sizes, as pahole does, and another type as its C declaration. The place of a
- * bitfield is `byte:bit size`, where byte and size are those of its storage. Errors: `invalid_type_id`, `cycle`,
+ * bitfield is `byte:bit size`, where byte and size are those of its storage. Of a LOCSEC it lists the inlined calls, each
+ * with its offset in the section. Errors: `invalid_type_id`, `cycle`,
  * `too_large`.
  */
 export function printLayout(btf: Btf, id: number): string {
@@ -41,10 +42,23 @@ export function printLayout(btf: Btf, id: number): string {
     case 'FUNC':
     case 'VAR':
       return `${declarations.declare(type.type, identifier(type.name))};\n`
+    case 'LOCSEC':
+      return inlinedCalls(btf, type)
     default:
       return `${declarations.declare(id, '')};\n`
   }
 }
+
+function inlinedCalls(btf: Btf, { name, locations }: LocsecType): string {
+  const budget = new TextBudget(btf)
+  const lines = locations.map(({ func, offset }) =>
+    budget.take(`/* 0x${offset.toString(16).padStart(8, '0')} ${inComment(btf.name(func))} */\n`),
+  )
+  return `/* ${inComment(name)}, inlined calls: ${locations.length} */\n${lines.join('')}`
+}
+
+/** A name with its dots, and nothing that ends a comment. */
+const inComment = (name: string): string => name.replace(/[^\w.]/g, '_')
 
 class Listing {
   readonly #declarations: Declarations

@@ -33,7 +33,7 @@ export function readRecord(
     for (let at = 0; at < layout.element; at += 4) {
       const word = btf.word(id, element + at)
       if (at === layout.elementName) words.push(nameOf(word))
-      else words.push(at === layout.elementId ? idOf(word) : word)
+      else words.push(layout.elementIds.includes(at) ? idOf(word) : word)
     }
   }
 }

@@ -13,6 +13,7 @@ export function renumbered(type: BtfType, map: (id: number) => number): BtfType 
     case 'ENUM':
     case 'ENUM64':
     case 'FWD':
+    case 'LOC_PARAM':
     case 'UNKNOWN':
       return { ...type, id }
     case 'ARRAY':
@@ -27,6 +28,12 @@ export function renumbered(type: BtfType, map: (id: number) => number): BtfType 
     case 'DATASEC': {
       const variables = type.variables.map((v) => ({ ...v, type: to(v.type) }))
       return { ...type, id, variables }
+    }
+    case 'LOC_PROTO':
+      return { ...type, id, places: type.places.map(to) }
+    case 'LOCSEC': {
+      const locations = type.locations.map((l) => ({ ...l, func: to(l.func), proto: to(l.proto) }))
+      return { ...type, id, locations }
     }
     default:
       return { ...type, id, type: to(type.type) }

@@ -148,6 +148,45 @@ export interface DeclTagType {
   readonly flag: boolean
 }
 
+/**
+ * Where a parameter of an inlined function is: a constant, an address, or registers. `flags` are BTF_LOC_PARAM_*, which
+ * say how to read the values (include/uapi/linux/btf.h `enum btf_loc_param_flags`).
+ */
+export interface LocParamType {
+  readonly kind: 'LOC_PARAM'
+  readonly id: number
+  readonly name: string
+  /** bytes of the parameter */
+  readonly size: number
+  readonly flags: number
+  /** its values, unsigned; a value of 64 bits is two words, the lower first */
+  readonly words: readonly number[]
+}
+
+/** The places of all parameters at an inlined call. */
+export interface LocProtoType {
+  readonly kind: 'LOC_PROTO'
+  readonly id: number
+  readonly name: string
+  /** a LOC_PARAM for each parameter; 0 where its place is not known */
+  readonly places: readonly number[]
+}
+
+/** The inlined calls in one section of the kernel's code: LOCSEC `inline.text` has those in `.text`. */
+export interface LocsecType {
+  readonly kind: 'LOCSEC'
+  readonly id: number
+  readonly name: string
+  readonly locations: readonly {
+    /** the FUNC that is inlined */
+    readonly func: number
+    /** its LOC_PROTO */
+    readonly proto: number
+    /** bytes from the start of the section */
+    readonly offset: number
+  }[]
+}
+
 /** A type of a kind newer than this library, which the file's layout section makes skippable. */
 export interface UnknownType {
   readonly kind: 'UNKNOWN'
@@ -171,4 +210,7 @@ export type BtfType =
   | VarType
   | DatasecType
   | DeclTagType
+  | LocParamType
+  | LocProtoType
+  | LocsecType
   | UnknownType

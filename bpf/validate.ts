@@ -61,7 +61,9 @@ const inWords = (of: (kind: KindLayout) => number | undefined): Int32Array =>
     return bytes === undefined || bytes < 0 ? -1 : bytes / WORD
   })
 const names = inWords((kind) => kind.elementName)
-const ids = inWords((kind) => kind.elementId)
+const ids = inWords((kind) => kind.elementIds[0])
+/** of a LOCSEC only */
+const secondIds = inWords((kind) => kind.elementIds[1])
 
 /** The word of the nth id of a record, and a mask for it. A kind without that id has the name's word and mask 0. */
 function idOf(n: 0 | 1): { at: Int32Array; mask: Int32Array } {
@@ -135,7 +137,9 @@ export function validate(
     if (step > 0 && kind < knownKinds) {
       // one loop per shape of elements: without a branch inside, it takes half the time
       const idAt = ids[kind]!
-      if (idAt < 0) {
+      if (idAt < 0 && names[kind]! < 0) {
+        // the values of a LOC_PARAM
+      } else if (idAt < 0) {
         for (let e = elements; e < next; e += step) {
           const elementName = words[e]!
           all |= elementName
@@ -151,6 +155,12 @@ export function validate(
         }
       } else {
         for (let e = elements + idAt; e < next; e += step) {
+          const id = words[e]!
+          all |= id
+          if (id > maxId) maxId = id
+        }
+        const secondAt = secondIds[kind]!
+        for (let e = elements + secondAt; secondAt >= 0 && e < next; e += step) {
           const id = words[e]!
           all |= id
           if (id > maxId) maxId = id
@@ -237,7 +247,7 @@ function findCulprit(
     for (let i = 0; i < (info & 0xffffff); i++) {
       const element = first + i * known.element
       if (known.elementName >= 0) checkName(element + known.elementName)
-      if (known.elementId >= 0) checkId(element + known.elementId)
+      for (const id of known.elementIds) checkId(element + id)
     }
   }
   throw new BtfError('invalid_type', 'a reference is out of bounds')

@@ -5,6 +5,7 @@
 
 import { type ByteOrder, type ByteSource, decodeLatin1, encodeText, findAll } from './bytes.ts'
 import { type Elf, type ElfSection, openElf } from './elf.ts'
+import { INLINE_SECTION } from './inline-sites.ts'
 import { buildIdOf } from './note.ts'
 
 export interface Vmlinux {
@@ -25,8 +26,18 @@ export interface Vmlinux {
   readonly ownBtf?: Uint8Array
   /** the section `.BTF.base`: the distilled base of a module that was built outside the kernel's tree */
   readonly distilledBase?: Uint8Array
+  /**
+   * the section `.BTF.link` of a kernel whose BTF is in the module btf_vmlinux (CONFIG_DEBUG_INFO_BTF=m): it has the
+   * SHA-256 of that BTF
+   */
+  readonly btfLink?: Uint8Array
   readonly hasDwarf: boolean
+  /** it has a section `.BTF.inline`, which lists inlined calls */
+  readonly hasInlineBtf?: boolean
 }
+
+/** Bytes of `.BTF.link` that are read: a name, a size and a digest have fewer. */
+const MAX_LINK = 4096
 
 /** Describes a vmlinux. Errors: `unsupported` for a compressed `.BTF`; those of `openElf`. */
 export function describeVmlinux(source: ByteSource): Vmlinux {
@@ -37,6 +48,7 @@ export function describeVmlinux(source: ByteSource): Vmlinux {
   const banner = findBanner(elf)
   const btf = elf.section('.BTF')
   const distilled = elf.section('.BTF.base')
+  const link = elf.section('.BTF.link')
   return {
     byteOrder: elf.byteOrder,
     pointerSize: elf.bits === 64 ? 8 : 4,
@@ -46,6 +58,8 @@ export function describeVmlinux(source: ByteSource): Vmlinux {
     ...banner,
     ...(btf && { ownBtf: elf.read(btf) }),
     ...(distilled && { distilledBase: elf.read(distilled) }),
+    ...(link && hasBytes(link) && { btfLink: elf.read(link, 0, Math.min(link.size, MAX_LINK)) }),
+    ...(elf.section(INLINE_SECTION) && { hasInlineBtf: true }),
     hasDwarf: ['.debug_info', '.zdebug_info'].some((name) => (elf.section(name)?.size ?? 0) > 0),
   }
 }

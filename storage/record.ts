@@ -89,6 +89,8 @@ export const BuildRecord = Type.Object({
   package: Package,
   /** whether the kernel image has its own `.BTF` section */
   embedded: Type.Optional(Type.Boolean()),
+  /** the kernel image has the digest of this BTF (`.BTF.link`): it is what the kernel's own build made */
+  proven: Type.Optional(Type.Boolean()),
   origin: Type.Union([Type.Literal('pahole'), Type.Literal('embedded'), Type.Literal('import')]),
   btf: Type.Optional(BtfInfo),
   /** split BTF of modules, by module name */

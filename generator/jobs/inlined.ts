@@ -13,7 +13,7 @@ const PROGRAM = join(
   `../packages/inlined-names${extname(import.meta.filename)}`,
 )
 
-/** Reads the names from the DWARF of a vmlinux. Errors: `invalid_elf`, `too_large`; the signal's reason. */
+/** Reads the names from the DWARF of a vmlinux, or from its `.BTF.inline`. Errors: `invalid_elf`, `too_large`; the signal's reason. */
 export async function findInlined(
   vmlinux: string,
   { memory, seconds, room = () => true }: Omit<PaholeLimits, 'output'>,

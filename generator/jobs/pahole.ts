@@ -40,6 +40,8 @@ const FEATURES = [
   'optimized_func',
   'consistent_func',
   'decl_tag_kfuncs',
+  // from 1.30 on: attributes of types in kfuncs, such as address_space(1)
+  'attributes',
 ]
 
 /** Finds the installed pahole's version, and the options that it will get. Errors: `pahole_missing`. */

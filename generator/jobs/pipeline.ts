@@ -26,9 +26,15 @@ import { codeOf, failureOf, isLost, messageOf } from '../failure.ts'
 import type { DownloadRetryOptions } from '../packages/download.ts'
 import { type Fetched, fetchVmlinux, type PackageReceipt } from '../packages/fetch.ts'
 import { VersionFiles } from '../packages/kernel-version.ts'
-import { ALL_MODULES, type ModuleFile, ModuleSet, moduleName } from '../packages/module.ts'
+import {
+  ALL_MODULES,
+  BTF_MODULE,
+  type ModuleFile,
+  ModuleSet,
+  moduleName,
+} from '../packages/module.ts'
 import { atMost, type SizeLimit, UNPACK_LIMITS } from '../packages/unpack.ts'
-import { readFunctionsOf, readVmlinux } from '../packages/vmlinux.ts'
+import { isLinked, readFunctionsOf, readModule, readVmlinux } from '../packages/vmlinux.ts'
 import { withScratch } from '../scratch.ts'
 import type { Source } from '../sources/source.ts'
 import { ALL_SOURCES } from '../sources/sources.ts'
@@ -84,6 +90,8 @@ interface JobRun {
   versionFiles?: VersionFiles
   /** bytes of the package that have been read so far */
   read: number
+  /** the image, if the kernel's own BTF is wanted and the image has it, or debug info */
+  vmlinux: Vmlinux | undefined
   /** bytes that have been unpacked so far */
   unpacked: { vmlinux: number; modules: number }
   /** ends all steps of this run */
@@ -153,7 +161,8 @@ function newRun(job: Job, lease: Lease, options: PipelineOptions): JobRun {
     lease,
     options,
     limits: options.pahole ?? PAHOLE_LIMITS,
-    modules: job.modules && new ModuleSet(job.modules, job.kernel.release),
+    modules: modulesOf(job),
+    vmlinux: undefined,
     read: 0,
     unpacked: { vmlinux: 0, modules: 0 },
     stop,
@@ -161,6 +170,16 @@ function newRun(job: Job, lease: Lease, options: PipelineOptions): JobRun {
     denial: undefined,
   }
 }
+
+/** The modules to look for. A kernel's own BTF may be in a module. */
+function modulesOf(job: Job): ModuleSet | undefined {
+  const { modules, kernel } = job
+  if (mayHaveBtfModule(job)) return new ModuleSet(modules ?? [], kernel.release, BTF_MODULE)
+  return modules && new ModuleSet(modules, kernel.release)
+}
+
+/** Tells whether the kernel's own BTF is wanted, and may be in a module beside the image. */
+const mayHaveBtfModule = ({ role, from }: Job): boolean => role !== 'headers' && from !== 'debug'
 
 function emitStage({ job, options }: JobRun, stage: Stage): void {
   options.onEvent?.({ event: 'stage', kernel: nameOf(job), stage })
@@ -218,6 +237,7 @@ function startFetch(run: JobRun, directory: string): Promise<Fetched> {
     room,
     ...(modules && { modules }),
     ...(versionFiles && { versionFiles }),
+    ...(mayHaveBtfModule(job) && { onVmlinux: () => lookForBtf(run, directory) }),
   }
   const [kernel, { size }] = [nameOf(job), job.package]
   return fetchVmlinux(job, target, {
@@ -232,21 +252,51 @@ function startFetch(run: JobRun, directory: string): Promise<Fetched> {
   })
 }
 
+/** Kernels since then can have their BTF in a module. A package of an older one is not read to its end for it. */
+const FIRST_WITH_BTF_MODULE = 7
+
+/** Reads the image, and has its package searched for the module with its BTF if it has none. */
+async function lookForBtf(run: JobRun, directory: string): Promise<void> {
+  const { job, modules } = run
+  const found = await readVmlinux(imageIn(directory)).catch((error: unknown) => {
+    if (error instanceof GeneratorError && error.code === 'no_btf') return undefined
+    throw error
+  })
+  if (found?.ownBtf || found?.hasDwarf) {
+    run.vmlinux = found
+    return
+  }
+  const release = found?.release ?? job.kernel.release ?? job.guess?.release ?? ''
+  if (found?.btfLink || Number.parseInt(release, 10) >= FIRST_WITH_BTF_MODULE) modules?.awaitSpare()
+}
+
+/** Describes the kernel, with the BTF of its module btf_vmlinux if the image has none. */
+async function describeKernel(run: JobRun, directory: string, fetched: Fetched): Promise<Vmlinux> {
+  const image = imageIn(directory)
+  if (run.vmlinux) return run.vmlinux
+  if (!mayHaveBtfModule(run.job)) return await readVmlinux(image)
+  const module = (await fetched.modules).find(({ name }) => name === BTF_MODULE)
+  return await readVmlinux(image, module && readModule(module.path).ownBtf)
+}
+
 async function encode(run: JobRun, directory: string, fetched: Fetched): Promise<Encoded> {
   await (run.versionFiles ? fetched.modules : fetched.vmlinux)
-  const kernel = await encodeKernel(run, directory)
-  if (!run.modules) return kernel
-  const files = await fetched.modules
+  const kernel = await encodeKernel(run, directory, fetched)
+  if (!run.modules || !run.job.modules) return kernel
+  const files = (await fetched.modules).filter(({ name }) => name !== BTF_MODULE)
   return {
     ...kernel,
     modules: await encodeWantedModules(run, directory, kernel, run.modules, files),
   }
 }
 
-async function encodeKernel(run: JobRun, directory: string): Promise<Encoded> {
+async function encodeKernel(run: JobRun, directory: string, fetched: Fetched): Promise<Encoded> {
   const { job, limits, options, unpacked } = run
   const image = imageIn(directory)
-  const vmlinux = { ...(await readVmlinux(image)), ...(await run.versionFiles?.read()) }
+  const vmlinux = {
+    ...(await describeKernel(run, directory, fetched)),
+    ...(await run.versionFiles?.read()),
+  }
   checkVmlinux(vmlinux, job.kernel)
   const origin = originOf(vmlinux, job)
   let raw: Uint8Array
@@ -259,7 +309,9 @@ async function encodeKernel(run: JobRun, directory: string): Promise<Encoded> {
     raw = await readFile(btf)
   } else raw = vmlinux.ownBtf!
   const functions = readFunctionsOf(image)
-  const wantsInlined = origin === 'pahole' && job.inlinedCalls === true
+  // an image without DWARF may have a list of them, and without symbols it has no names to mark
+  const hasInlined = origin === 'pahole' || (vmlinux.hasInlineBtf && functions !== undefined)
+  const wantsInlined = job.inlinedCalls === true && hasInlined
   const marked = wantsInlined ? await markInlined(run, image, functions) : { functions }
   emitStage(run, 'check')
   const tool = origin === 'pahole' ? options.tool : NO_TOOL
@@ -362,6 +414,7 @@ async function publish(job: Job, made: Made, options: PipelineOptions): Promise<
       ...(unameVersion && { unameVersion }),
     },
     embedded: vmlinux.ownBtf !== undefined,
+    ...(vmlinux.btfLink && isLinked(vmlinux.btfLink, raw) && { proven: true }),
     btf: { ...blob, ...info },
   }
   record.package = {

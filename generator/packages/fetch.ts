@@ -44,7 +44,7 @@ export interface PackageFetchOptions extends DownloadOptions {
 /** Starts to download a package and to write its wanted files. Errors: those of `download`. */
 export async function fetchVmlinux(
   file: PackageFile,
-  to: Omit<Destination, 'onVmlinux'>,
+  to: Destination,
   options: PackageFetchOptions,
 ): Promise<Fetched> {
   const { body, size } = await download(file.package.url, options)
@@ -52,8 +52,12 @@ export async function fetchVmlinux(
   const opening = openPackage(file, bytes, options.signal)
   const feed = new PassThrough({ highWaterMark: 256 * 1024 })
   const vmlinux = Promise.withResolvers<void>()
+  const onVmlinux = async () => {
+    await to.onVmlinux?.()
+    vmlinux.resolve()
+  }
   const modules = opening
-    .then(({ unpack }) => unpack(feed, { ...to, onVmlinux: vmlinux.resolve }))
+    .then(({ unpack }) => unpack(feed, { ...to, onVmlinux }))
     .finally(() => {
       feed.destroy()
     })

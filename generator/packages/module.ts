@@ -19,16 +19,23 @@ export interface ModuleFile {
   path: string
 }
 
+/** The module that has the kernel's own BTF, not over any other (CONFIG_DEBUG_INFO_BTF=m, from 7.4 on). */
+export const BTF_MODULE = 'btf_vmlinux'
+
 /** The wanted modules of a package, and those that were found. */
 export class ModuleSet {
   readonly #names: ReadonlySet<string>
   readonly #release: string | undefined
   readonly #found = new Set<string>()
+  readonly #spare: string | undefined
+  #awaitsSpare = false
 
   /**
    * `names`: wanted modules, or `ALL_MODULES`. `release`: the kernel's, if known; other kernels' modules are ignored.
+   * `spare`: a module that is taken, too, if it comes by, but for which nothing waits before `awaitSpare`.
    */
-  constructor(names: readonly string[], release: string | undefined) {
+  constructor(names: readonly string[], release: string | undefined, spare?: string) {
+    this.#spare = spare
     this.#names = new Set(names.map(moduleName))
     this.#release = release
   }
@@ -38,7 +45,7 @@ export class ModuleSet {
     const [, release, file] = MODULE_PATH.exec(path) ?? []
     if (!file || (this.#release !== undefined && release !== this.#release)) return undefined
     const name = moduleName(file)
-    if (this.#found.has(name) || !(this.#all || this.#names.has(name))) return undefined
+    if (this.#found.has(name) || !(this.#all || this.#isWanted(name))) return undefined
     if (this.#found.size === MAX_MODULES)
       throw new GeneratorError('too_large', `the package has more than ${MAX_MODULES} modules`)
     this.#found.add(name)
@@ -47,7 +54,17 @@ export class ModuleSet {
 
   /** Whether all wanted modules were found. */
   get isComplete(): boolean {
-    return !this.#all && this.missing.length === 0
+    const lacksSpare = this.#awaitsSpare && !this.#found.has(this.#spare ?? '')
+    return !this.#all && this.missing.length === 0 && !lacksSpare
+  }
+
+  /** From now on the set is complete only with the spare module. */
+  awaitSpare(): void {
+    this.#awaitsSpare = true
+  }
+
+  #isWanted(name: string): boolean {
+    return this.#names.has(name) || name === this.#spare
   }
 
   /** The wanted names that were not found; `ALL_MODULES` if none at all was. */

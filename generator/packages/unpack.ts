@@ -43,8 +43,8 @@ export interface Destination {
   modules?: ModuleDestination
   /** the files with the kernel's version that a package with kernel headers has */
   versionFiles?: VersionFiles
-  /** called when vmlinux is written; modules may follow */
-  onVmlinux?: () => void
+  /** called when vmlinux is written, before the next file is read; modules may follow */
+  onVmlinux?: () => void | Promise<void>
 }
 
 export interface ModuleDestination {
@@ -76,7 +76,7 @@ export async function unpackFiles(
       room?.(size)
       await writeFile(bytes, target, room)
       hasVmlinux = true
-      onVmlinux?.()
+      await onVmlinux?.()
     } else {
       const text = versionFiles?.take(path)
       if (text) await writeFile(bytes, text, atMost(MAX_VERSION_FILE, basename(text)))

@@ -19,6 +19,7 @@ const DIALECTS: Readonly<Record<Dialect, true>> = {
   'libbpf-0.5': true,
   'libbpf-0.8': true,
   'libbpf-1.0': true,
+  'libbpf-1.7': true,
   'cilium-0.6': true,
   'cilium-0.9.1': true,
   'cilium-0.9.3': true,

@@ -43,7 +43,8 @@ const FORM = {
   dialect: Type.Optional(
     Type.Unsafe<(typeof DIALECT_NAMES)[number]>(
       Type.Enum(DIALECT_NAMES, {
-        description: 'use only the BTF kinds that this libbpf version knows',
+        description:
+          'use only the BTF kinds that this libbpf version knows; from libbpf-1.7 on, types are sorted by name',
       }),
     ),
   ),

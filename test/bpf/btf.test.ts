@@ -109,14 +109,14 @@ t.test('vlen is read with 24 bits', (t) => {
 })
 
 t.test('a layout section lets the parser skip unknown kinds', (t) => {
-  const types = [0, info(21, 2), 0, 7, 8, 9, 0, info(16), 8]
-  const layout = new Array(22).fill(0)
-  layout[21] = 4 | (4 << 8) // one word, and one word per element
+  const types = [0, info(23, 2), 0, 7, 8, 9, 0, info(16), 8]
+  const layout = new Array(24).fill(0)
+  layout[23] = 4 | (4 << 8) // one word, and one word per element
   const bytes = craft([...types, ...layout], '\0', [types.length * 4, layout.length * 4])
   bytes.writeUInt32LE(types.length * 4, 12)
   const btf = parseBtf(bytes)
-  t.same(btf.kinds(), ['FLOAT', 'KIND_21'])
-  t.match(btf.type(1), { kind: 'UNKNOWN', number: 21 })
+  t.same(btf.kinds(), ['FLOAT', 'KIND_23'])
+  t.match(btf.type(1), { kind: 'UNKNOWN', number: 23 })
   t.match(btf.type(2), { kind: 'FLOAT', size: 8 })
   t.equal(
     codeOf(() => parseBtf(craft(types))),
@@ -190,7 +190,7 @@ t.test('parseBtf rejects every inconsistency with a code and an offset', (t) => 
   t.equal(refused([1, info(16), 4]), 'invalid_name')
   t.equal(refused([0, info(6, 1), 4, 5, 0]), 'invalid_name', 'enumerator')
   t.equal(refused([0, info(0), 0]), 'invalid_kind')
-  t.equal(refused([0, info(20), 0]), 'invalid_kind')
+  t.equal(refused([0, info(23), 0]), 'invalid_kind')
   t.equal(refused([0, info(1), 4]), 'invalid_type', 'an INT without its word')
   t.equal(refused([0, info(4, 0xffffff), 4]), 'invalid_type', 'too many members')
   t.equal(refused([0, info(12), 1]), 'invalid_type', 'a FUNC without prototype')

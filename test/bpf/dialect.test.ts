@@ -8,6 +8,7 @@ import {
   compareLayouts,
   DIALECTS,
   type Dialect,
+  diffBtf,
   encodeBtf,
   openObject,
   parseBtf,
@@ -16,13 +17,15 @@ import {
   sizeOf,
   toDialect,
 } from '../../bpf/index.ts'
+import { renumbered } from '../../bpf/renumber.ts'
 import { coreObjects, littleKernels } from '../helpers/core.ts'
 import { craft, info } from '../helpers/craft.ts'
 import { bpftoolDump, dump, fixture, fixtureFolder, fixtureNames } from '../helpers/fixtures.ts'
 import { differences } from './oracle/agreement.ts'
 import { buildRelocate, relocateWithLibbpf } from './oracle/libbpf.ts'
 
-const dialects = Object.keys(DIALECTS) as Dialect[]
+/** The dialects that keep the order of types. */
+const dialects = (Object.keys(DIALECTS) as Dialect[]).filter((name) => name !== 'libbpf-1.7')
 const files = [
   ...fixtureNames(/^types-/).map((name) => fixtureFolder + name),
   ...littleKernels().values(),
@@ -40,6 +43,7 @@ const MISSING: Record<Dialect, readonly string[]> = {
   'libbpf-0.5': ['DECL_TAG', 'TYPE_TAG', 'ENUM64'],
   'libbpf-0.8': ['ENUM64'],
   'libbpf-1.0': [],
+  'libbpf-1.7': [],
   'cilium-0.6': ['FLOAT', 'DECL_TAG', 'TYPE_TAG', 'ENUM64'],
   'cilium-0.9.1': ['DECL_TAG', 'TYPE_TAG', 'ENUM64'],
   'cilium-0.9.3': ['ENUM64'],
@@ -159,6 +163,60 @@ t.test('each newer kind becomes its documented replacement', (t) => {
   t.equal(old.pointerSize, 8, 'a tag named long does not decide the pointer size')
   t.end()
 })
+
+t.test('the dialect of libbpf 1.7 has its types in order of their names, and no others', (t) => {
+  const path = join(t.testdir(), 'sorted.btf')
+  for (const file of files) {
+    const full = readBtf(readFileSync(file))
+    const { pointerSize } = full
+    const sorted = parseBtf(toDialect(full, 'libbpf-1.7'), { pointerSize })
+    const names = [...sorted.types()].map(({ name }) => Buffer.from(name))
+    t.ok(
+      names.every((name, i) => i === 0 || names[i - 1]!.compare(name) <= 0),
+      basename(file),
+    )
+    t.ok(names[0]!.length === 0 && names.at(-1)!.length > 0)
+    const plain = parseBtf(toDialect(full, 'libbpf-1.0'), { pointerSize })
+    t.match(diffBtf(plain, sorted), { added: [], removed: [], changed: [] })
+    t.same(graphOf(sorted), graphOf(plain), 'types refer to the same types')
+    t.same(toDialect(sorted, 'libbpf-1.7'), sorted.bytes, 'sorting again changes nothing')
+    writeFileSync(path, sorted.bytes)
+    t.equal(bpftoolDump(path), dump(sorted))
+  }
+  t.end()
+})
+
+t.test('CO-RE objects relocate against sorted types as before', (t) => {
+  for (const file of littleKernels().values()) {
+    const full = readBtf(readFileSync(file))
+    const { pointerSize } = full
+    const sorted = parseBtf(toDialect(full, 'libbpf-1.7'), { pointerSize })
+    for (const object of coreObjects('el').values()) {
+      const opened = openObject(readFileSync(object))
+      const outcomes = (btf: Btf) =>
+        relocate(opened, btf).relocations.map(({ relocation: { kind }, outcome }) =>
+          kind === 'target_type_id' ? outcome.is : outcome,
+        )
+      t.same(outcomes(sorted), outcomes(full), `${basename(object)} on ${basename(file)}`)
+    }
+  }
+  t.end()
+})
+
+/** How often each type occurs: its name, and the names of the types that it refers to, in order. */
+function graphOf(btf: Btf): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const type of btf.types()) {
+    const targets: string[] = []
+    renumbered({ ...type, id: 0 }, (id) => {
+      targets.push(id === 0 ? '' : `${btf.type(id).kind} ${btf.name(id)}`)
+      return id
+    })
+    const key = `${type.kind} ${type.name} ${btf.vlen(type.id)}: ${targets.join()}`
+    counts[key] = (counts[key] ?? 0) + 1
+  }
+  return counts
+}
 
 t.test('a dialect rejects BTF that older versions cannot represent', (t) => {
   const forward = [1, info(7), 0]

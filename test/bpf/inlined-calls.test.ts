@@ -1,7 +1,10 @@
 // Inlined calls in the DWARF of real compilers, and in DWARF that lies.
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
-import { memorySource, openElf, readInlinedCalls } from '../../bpf/index.ts'
+import { describeVmlinux, memorySource, openElf, readInlinedCalls } from '../../bpf/index.ts'
 import { linked } from '../helpers/linked.ts'
+import { makeVmlinux, stripped } from '../helpers/vmlinux.ts'
 
 const SOURCE = `
 extern int g(int);
@@ -36,6 +39,32 @@ for (const [name, command] of Object.entries(COMPILERS)) {
 t.test('an image without DWARF is refused with a code', (t) => {
   const bytes = linked([SOURCE], 'c', ['clang', '--target=x86_64-linux-gnu', '-O2'])
   t.throws(() => readInlinedCalls(memorySource(bytes)), { code: 'missing_section' })
+  t.end()
+})
+
+t.test('without DWARF, inlined calls are read from .BTF.inline in both byte orders', (t) => {
+  const path = join(t.testdir(), 'vmlinux')
+  for (const machine of ['x86_64', 'mips'] as const) {
+    const names = ['helper', 'gone']
+    makeVmlinux(path, { machine, btf: true, inline: names })
+    const inlined = readInlinedCalls(memorySource(readFileSync(path)))
+    t.same([...inlined], ['helper'], `${machine}: DWARF comes first, where there is some`)
+    const bytes = stripped(path, ['.BTF.inline'])
+    t.same([...readInlinedCalls(memorySource(bytes))], names, machine)
+    t.match(describeVmlinux(memorySource(bytes)), { hasDwarf: false, hasInlineBtf: true })
+    const alone = stripped(path, ['.BTF.inline'], ['.BTF'])
+    t.throws(() => readInlinedCalls(memorySource(alone)), { code: 'missing_section' })
+    const { offset, size } = openElf(memorySource(bytes)).section('.BTF.inline')!
+    for (let at = offset; at < offset + size; at++) {
+      const broken = Buffer.from(bytes)
+      broken[at]! ^= 0xff
+      try {
+        readInlinedCalls(memorySource(broken))
+      } catch (error) {
+        if ((error as Error).name !== 'BtfError') t.fail(`${machine} ${at}: ${error}`)
+      }
+    }
+  }
   t.end()
 })
 

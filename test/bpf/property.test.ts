@@ -118,7 +118,11 @@ t.test('a dialect does not change if it is applied again, or for a newer libbpf'
   for (const { name, btf } of all) {
     for (const dialect of dialects) {
       const once = toDialect(btf, dialect)
-      const newer = dialects.slice(dialects.indexOf(dialect))
+      // the last one changes the order of types
+      const newer = dialects.slice(
+        dialects.indexOf(dialect),
+        dialect === 'libbpf-1.7' ? undefined : -1,
+      )
       const twice = newer.map((other) => toDialect(parseBtf(once), other))
       t.ok(
         twice.every((bytes) => Buffer.from(bytes).equals(once)),

@@ -128,7 +128,7 @@ function btfFields(btf: Btf, start: number): Field[] {
     const elements = HEADER_SIZE + kind.payload
     for (let at = HEADER_SIZE; record.start + at < record.end; at += 4) {
       const inElement = at < elements ? -1 : (at - elements) % kind.element
-      if (kind.ids.includes(at) || (inElement >= 0 && inElement === kind.elementId)) {
+      if (kind.ids.includes(at) || kind.elementIds.includes(inElement)) {
         word(record.start + at, 'type')
       } else
         word(record.start + at, inElement === kind.elementName && inElement >= 0 ? 'name' : 'value')

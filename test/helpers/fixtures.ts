@@ -94,6 +94,21 @@ function describe(btf: Btf, type: BtfType): string {
       )
     case 'DECL_TAG':
       return head(`type_id=${type.type} component_idx=${type.component}`)
+    case 'LOC_PARAM':
+      return head(`size=${type.size} flags=0x${type.flags.toString(16)} vlen=${type.words.length}`)
+    case 'LOC_PROTO':
+      return lines(
+        `vlen=${type.places.length}`,
+        type.places.map((place) => `type_id=${place}`),
+      )
+    case 'LOCSEC':
+      return lines(
+        `vlen=${type.locations.length}`,
+        type.locations.map(
+          (l) =>
+            `name='${btf.name(l.func)}' func_type_id=${l.func} loc_proto_type_id=${l.proto} offset=${l.offset}`,
+        ),
+      )
     case 'VOID':
     case 'UNKNOWN':
       return head('')

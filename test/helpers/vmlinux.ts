@@ -1,7 +1,8 @@
 /* Small vmlinux images for the generator: real ELF with real DWARF by clang. Each takes a tenth of a second. */
 import { execFileSync } from 'node:child_process'
-import { readFileSync, rmSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { type BtfType, encodeBtf, readBtf } from '../../bpf/index.ts'
 
 export const RELEASE = '6.1.0-9-test'
 export const BUILD_ID = '0123456789abcdef0123456789abcdef01234567'
@@ -21,6 +22,8 @@ export interface ImageOptions {
   defines?: Readonly<Record<string, string | number>>
   /** with its own BTF */
   btf?: boolean
+  /** with a `.BTF.inline` over that BTF, which says that calls of these functions are inlined */
+  inline?: readonly string[]
   /** assembler text that is linked in, with more DWARF */
   more?: string
 }
@@ -28,7 +31,7 @@ export interface ImageOptions {
 /** Writes an image to `path`. */
 export function makeVmlinux(path: string, options: ImageOptions = {}): void {
   const { release = RELEASE, machine = 'i386', debug = true, defines = {}, more = '' } = options
-  const { btf = false, buildId = BUILD_ID } = options
+  const { btf = false, buildId = BUILD_ID, inline } = options
   const all = {
     RELEASE: `"${release}"`,
     TGID: 'tgid',
@@ -47,6 +50,7 @@ export function makeVmlinux(path: string, options: ImageOptions = {}): void {
   execFileSync('ld.lld', [...link, `--build-id=0x${buildId}`, ...objects, '-o', path])
   for (const object of objects) rmSync(object)
   if (btf) addBtf(path)
+  if (inline) addInlineBtf(path, inline)
 }
 
 /** Writes a module with debug info to `path`; `name` is the name of its own struct. */
@@ -70,10 +74,42 @@ function addBtf(path: string): void {
   rmSync(btf)
 }
 
-/** An image without debug info and symbols, as in a boot image. */
-export function stripped(path: string): Buffer {
+function addInlineBtf(path: string, names: readonly string[]): void {
+  const base = readBtf(readFileSync(path))
+  const [first, proto] = [base.endId + 1, base.endId]
+  const section = first + names.length
+  const types: BtfType[] = [
+    { kind: 'FUNC_PROTO', id: proto, name: '', type: 0, parameters: [] },
+    ...names.map((name, i): BtfType => {
+      return { kind: 'FUNC', id: first + i, name, type: proto, linkage: 'static' }
+    }),
+    {
+      kind: 'LOCSEC',
+      id: section,
+      name: 'inline.text',
+      locations: names.map((_, i) => ({ func: first + i, proto: section + 1, offset: i * 8 })),
+    },
+    { kind: 'LOC_PROTO', id: section + 1, name: '', places: [] },
+  ]
+  const inline = `${path}.inline`
+  writeFileSync(inline, encodeBtf(types, { base, byteOrder: base.byteOrder }))
+  execFileSync('llvm-objcopy', ['--add-section', `.BTF.inline=${inline}`, path])
+  rmSync(inline)
+}
+
+/** An image without debug info and symbols, as in a boot image, but with its BTF and these sections. */
+export function stripped(
+  path: string,
+  keep: readonly string[] = [],
+  remove: readonly string[] = [],
+): Buffer {
   const copy = `${path}.stripped`
-  execFileSync('llvm-objcopy', ['--strip-all', '--keep-section=.BTF', path, copy])
+  const kept = ['.BTF', ...keep].filter((name) => !remove.includes(name))
+  const sections = [
+    ...kept.map((name) => `--keep-section=${name}`),
+    ...remove.map((name) => `--remove-section=${name}`),
+  ]
+  execFileSync('llvm-objcopy', ['--strip-all', ...sections, path, copy])
   const bytes = readFileSync(copy)
   rmSync(copy)
   return bytes

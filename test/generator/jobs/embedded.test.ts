@@ -1,17 +1,19 @@
 /* BTF that kernels carry themselves is taken from the smallest package that has it; pahole makes it only where none has. */
 import { execFileSync } from 'node:child_process'
-import { rmSync, statSync, writeFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import t from 'tap'
-import type { OnEvent } from '../../../generator/index.ts'
+import t, { type Test } from 'tap'
+import { readBtf } from '../../../bpf/index.ts'
+import type { GenerateOptions, OnEvent } from '../../../generator/index.ts'
 import { getBlob } from '../../../storage/index.ts'
 import { makeRepository } from '../../helpers/apt-repository.ts'
 import { makePackage } from '../../helpers/package.ts'
 import { makeRpm } from '../../helpers/rpm.ts'
 import { makeRunDirectory, type RunDirectory } from '../../helpers/run-directory.ts'
 import { makeSigner } from '../../helpers/signer.ts'
-import { makeVmlinux, stripped } from '../../helpers/vmlinux.ts'
-import { bzImage } from '../../helpers/vmlinuz.ts'
+import { makeModule, makeVmlinux, stripped } from '../../helpers/vmlinux.ts'
+import { bzImage, zboot } from '../../helpers/vmlinuz.ts'
 
 const [FIRST, SECOND] = ['6.1.0-8-test', '6.1.0-9-test'] as const
 const signer = makeSigner(t)
@@ -400,3 +402,101 @@ t.test(
     t.match(await env.run(repository, { from: 'embedded' }), { skipped: 1, read: 0 }, 'known')
   },
 )
+
+/** A kernel from 7.4 on, built with CONFIG_DEBUG_INFO_BTF=m: its BTF is in a module. */
+interface ModularKernel {
+  /** what `.BTF.link` of the image has, by the BTF; default: no such section */
+  link?: (btf: Buffer) => Buffer
+  /** the boot image, if it is no ELF file: bytes with the banner, given the BTF */
+  flat?: (btf: Buffer) => Buffer
+  release?: string
+  /** default: the package has the module btf_vmlinux */
+  hasModule?: boolean
+}
+
+const sha256 = (bytes: Buffer): Buffer => createHash('sha256').update(bytes).digest()
+/** A name, a size and a digest; how they are arranged does not matter. */
+const linkOf = (btf: Buffer): Buffer =>
+  Buffer.concat([Buffer.from('btf_vmlinux\0\0\0\0\0'), Buffer.alloc(8, btf.length), sha256(btf)])
+
+/** A package with a boot image and modules; the BTF of the kernel is in one of them. */
+function modularPackage(
+  { directory }: RunDirectory,
+  { link, flat, release = '7.4.0-1-test', hasModule = true }: ModularKernel,
+): { path: string; btf: Buffer } {
+  const [image, own, part, vmlinuz] = ['vmlinux', 'own.ko', 'part.ko', 'vmlinuz'].map((name) =>
+    join(directory, name),
+  )
+  makeVmlinux(image!, { release, btf: true })
+  makeModule(part!, 'part_state')
+  execFileSync('pahole', ['--btf_base', image!, '-J', part!])
+  execFileSync('llvm-objcopy', ['--strip-debug', '--keep-section=.BTF', part!])
+  const btf = Buffer.from(readBtf(readFileSync(image!)).bytes)
+  writeFileSync(`${image}.btf`, btf)
+  makeModule(own!, 'own_state', { debug: false })
+  execFileSync('llvm-objcopy', ['--add-section', `.BTF=${image}.btf`, own!])
+  if (link) {
+    writeFileSync(`${image}.link`, link(btf))
+    execFileSync('llvm-objcopy', ['--add-section', `.BTF.link=${image}.link`, image!])
+  }
+  const kept = link ? ['.BTF.link'] : []
+  const kernel = flat ? zboot(flat(btf), 'gzip') : bzImage(stripped(image!, kept, ['.BTF']), 'zstd')
+  writeFileSync(vmlinuz!, kernel)
+  const modules = `lib/modules/${release}/kernel`
+  const path = makePackage(directory, undefined, {
+    name: `linux-image-${release}`,
+    release,
+    files: {
+      [`boot/vmlinuz-${release}`]: vmlinuz!,
+      [`${modules}/part.ko`]: part!,
+      ...(hasModule && { [`${modules}/kernel/bpf/btf_vmlinux.ko`]: own! }),
+    },
+  })
+  return { path, btf }
+}
+
+/** Runs a generation from a repository of one such kernel. */
+async function runModular(t: Test, kernel: ModularKernel, options: Partial<GenerateOptions> = {}) {
+  const env = await makeRunDirectory(t)
+  const { path, btf } = modularPackage(env, kernel)
+  const repository = makeRepository(env.directory, { packages: [path], signer })
+  await env.run(repository, options)
+  const [record] = await env.records()
+  return { record, btf, env }
+}
+
+t.test('the BTF of a kernel whose BTF is a module is taken from there, and proved', async (t) => {
+  const { record, btf, env } = await runModular(t, { link: linkOf }, { modules: ['*'] })
+  t.match(record, { origin: 'embedded', embedded: true, proven: true, failure: undefined })
+  t.ok((await getBlob(env.store, record!.btf!.sha256)).equals(btf))
+  t.same(Object.keys(record!.modules!), ['part'], 'it is no module with types of its own')
+  t.same(record!.moduleFailures, {})
+  const early = await runModular(t, { link: linkOf }, { earlyStop: true })
+  t.match(early.record, { proven: true }, 'with earlyStop, too')
+})
+
+t.test(
+  'a kernel that does not name its BTF has it unproved, and of another build not',
+  async (t) => {
+    const unnamed = await runModular(t, {})
+    t.match(unnamed.record, { origin: 'embedded', btf: { size: unnamed.btf.length } })
+    t.equal(unnamed.record!.proven, undefined)
+    const other = await runModular(t, { link: (btf) => linkOf(Buffer.concat([btf, btf])) })
+    t.match(other.record, { btf: undefined, failure: { code: 'kernel_mismatch' } })
+    const none = await runModular(t, { link: linkOf, hasModule: false })
+    t.match(none.record, { btf: undefined, failure: { code: 'no_btf' } })
+    const older = await runModular(t, { release: '6.1.0-1-test' })
+    t.match(older.record, { failure: { code: 'no_btf' } }, 'it is not looked for in old kernels')
+  },
+)
+
+t.test('a flat image without BTF has that of its module', async (t) => {
+  const banner = Buffer.from('Linux version 7.4.0-1-test (a@b) (clang) #1 SMP Debian 7.4.1-1\n\0')
+  const flat = (btf: Buffer) => Buffer.concat([Buffer.alloc(512), banner, linkOf(btf)])
+  const { record, btf } = await runModular(t, { flat })
+  t.match(record, { origin: 'embedded', proven: true, kernel: { unameVersion: /^#1 SMP/ } })
+  t.equal(record!.btf!.size, btf.length)
+  const unnamed = await runModular(t, { flat: () => Buffer.concat([Buffer.alloc(512), banner]) })
+  t.match(unnamed.record, { origin: 'embedded', btf: { size: btf.length } })
+  t.equal(unnamed.record!.proven, undefined)
+})

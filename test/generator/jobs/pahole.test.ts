@@ -82,6 +82,8 @@ t.test("each version of pahole gets the options that the kernel's build gives it
     '--lang_exclude=rust',
   ])
   t.match(optionsFor(130, ['decl_tag_kfuncs']), ['--btf_features=decl_tag_kfuncs'])
+  const newest = [...features, 'decl_tag_kfuncs', 'reproducible_build', 'attributes', 'layout']
+  t.match(optionsFor(131, newest), [/,type_tag,decl_tag_kfuncs,attributes$/], 'as Makefile.btf')
   t.notOk([118, 124, 125, 126, 130].some((version) => /-j/.test(`${optionsFor(version, [])}`)))
   t.end()
 })

@@ -67,6 +67,17 @@ t.test('with inlinedCalls it marks those of which some calls are inlined, once',
   )
 })
 
+t.test('a kernel without DWARF has its inlined calls marked from .BTF.inline', async (t) => {
+  const env = await makeRunDirectory(t)
+  const image = join(env.directory, 'vmlinux')
+  makeVmlinux(image, { btf: true, inline: ['helper'] })
+  execFileSync('llvm-objcopy', ['--strip-debug', '--keep-section=.BTF*', '--wildcard', image])
+  t.match(await env.run([image], { inlinedCalls: true }), { published: 1 })
+  const [record] = await env.records()
+  t.match(record, { origin: 'embedded', symbols: { functions: 2, inlined: 1 } })
+  t.equal(await namesIn(env), 'helper inlined\nstart_kernel\n')
+})
+
 t.test('symbols that were damaged are made again by the next run', async (t) => {
   const env = await makeRunDirectory(t)
   const repository = repositoryIn(env)
