@@ -31,6 +31,11 @@ export interface Instead {
 export type OnJobEvent = (event: JobEvent) => void
 
 export type GenerateEvent =
+  /**
+   * The first event of a run that reads sources whose keys are not on this machine. `published`: those whose keys
+   * `fetchKeys` can fetch.
+   */
+  | { event: 'missing-keys'; sources: string[]; published: string[] }
   /** `refused`: entries of the index that are invalid and were left out, and why the first one was */
   | {
       event: 'discovered'

@@ -5,9 +5,14 @@
 
 /* Sources: the repositories of distributions, and the keys that sign them. */
 
-export { findKeyrings } from './signature.ts'
+export {
+  hasPublishedKeys,
+  type KeyDirectories,
+  keysOfVersion,
+  type SourceKeys,
+} from './sources/keys.ts'
 export { findMirror, type Mirror } from './sources/mirror.ts'
-export { type KernelPackage, keyringsOf, nameOfRepository, type Source } from './sources/source.ts'
+export { type KernelPackage, nameOfRepository, type Source } from './sources/source.ts'
 export { readSources } from './sources/sources.ts'
 
 /* Indexes: the packages that sources list. */
@@ -22,6 +27,8 @@ export {
   packageOf,
   suiteOfTarget,
 } from './indexes/discover.ts'
+
+export { type FetchedKey, fetchKeys, type KeyFetch } from './indexes/fetch-keys.ts'
 
 /* Packages: downloads, and the files in them. */
 
