@@ -15,13 +15,13 @@ import type { Source } from '../sources/source.ts'
 /** Bytes of a file of keys. Fedora's, with the keys of four releases, has 20 kB. */
 const MAX_KEYS = 1024 ** 2
 /** Addresses that are asked at once. */
-const CONCURRENCY = 4
+const CONCURRENCY = 8
 /** Seconds for an answer, with all retries. */
-const MAX_TIME = 60
-const RETRY = { timeout: 20_000, retries: 2, minDelay: 500, maxDelay: 4000 }
+const MAX_TIME = 30
+const RETRY = { timeout: 10_000, retries: 2, minDelay: 500, maxDelay: 4000 }
 
 export interface KeyFetchOptions extends DownloadOptions {
-  /** seconds for an answer, with all retries (default: 60) */
+  /** seconds for an answer, with all retries (default: 30) */
   maxTime?: number
 }
 

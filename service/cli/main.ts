@@ -299,7 +299,11 @@ const sources = command(
   'sources --fetch-keys --source alma --source rocky',
 )
 sources
-  .option('--source <id>', 'source to list; may be repeated (default: all)', collect)
+  .option(
+    '--source <id>',
+    'source to list, or to fetch the keys of; may be repeated (default: all)',
+    collect,
+  )
   .option('--fetch-keys', 'download the keys of the sources, in place of listing them')
 runs(withStore(withSettings(sources, 'sources', 'keys')), () => import('./sources.ts'))
 

@@ -69,6 +69,7 @@ t.test('a file that is no public key is refused', async (t) => {
     'a length beyond the end': Buffer.concat([key, Buffer.of(0xc2, 0xff, 0xff, 0xff, 0xff, 0xff)]),
     'a signature': signer.detach(CONTENT),
     'a secret key': signer.secret,
+    'a secret key after a public one': Buffer.concat([key, signer.secret]),
   }
   for (const [name, file] of Object.entries(files))
     t.throws(() => readOpenPgpKeys(file), { code: 'invalid_key' }, name)
