@@ -42,6 +42,11 @@ export type GenerateEvent =
       size?: number | undefined
       files: number
     }
+  /**
+   * The first event of a run that reads sources whose keys are not on this machine. `published`: those whose keys
+   * `fetchKeys` can fetch.
+   */
+  | { event: 'missing-keys'; sources: string[]; published: string[] }
   /** `refused`: entries of the index that are invalid and were left out, and why the first one was */
   | {
       event: 'discovered'

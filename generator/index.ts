@@ -5,11 +5,15 @@
 
 /* Sources: the repositories of distributions, and the keys that sign them. */
 
-export { findKeyrings } from './signature.ts'
+export {
+  hasPublishedKeys,
+  type KeyDirectories,
+  keysOfVersion,
+  type SourceKeys,
+} from './sources/keys.ts'
 export { findMirror, type Mirror } from './sources/mirror.ts'
 export {
   type KernelPackage,
-  keyringsOf,
   nameOfRepository,
   PACKAGE_ROLES,
   type Source,
@@ -28,6 +32,8 @@ export {
   packageOf,
   suiteOfTarget,
 } from './indexes/discover.ts'
+
+export { type FetchedKey, fetchKeys, type KeyFetch } from './indexes/fetch-keys.ts'
 
 /* Packages: downloads, and the files in them. */
 

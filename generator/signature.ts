@@ -4,8 +4,9 @@
  * only one of them. A bad signature is never ignored. apt has the same rules (methods/gpgv.cc).
  */
 import { readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { GeneratorError } from './error.ts'
+import { dearmour, type OpenPgpKey, readOpenPgpKeys } from './openpgp.ts'
 import { withScratch } from './scratch.ts'
 import { runChild } from './subprocess.ts'
 
@@ -70,27 +71,50 @@ async function withKeyrings<T>(
   })
 }
 
+/** Paths of missing keyrings that an error names: the last, which are the system's. */
+const MAX_SHOWN = 3
+
 /** Reads the keyrings that are on this machine. Errors: `no_keyring` if none is. */
 export async function readKeyrings(keyrings: readonly string[]): Promise<Buffer[]> {
   const found = (await Promise.all(keyrings.map(keyringAt))).filter((keys) => keys !== undefined)
   if (found.length > 0) return found
-  const paths = keyrings.join(', ')
+  const [shown, more] = [keyrings.slice(-MAX_SHOWN), keyrings.length - MAX_SHOWN]
+  const paths = [...shown, ...(more > 0 ? [`${more} more`] : [])].join(', ')
   throw new GeneratorError('no_keyring', `no keyring to verify the signature: none of ${paths}`)
 }
 
-/** Reads a keyring in the form that gpgv reads: binary. */
+/**
+ * Reads a keyring in the form that gpgv reads: binary. A file that is named by a fingerprint is trusted for that key
+ * only, whatever else is in it.
+ */
 async function keyringAt(path: string): Promise<Buffer | undefined> {
   const bytes = await readFile(path).catch(() => undefined)
-  return bytes && dearmour(bytes)
+  const fingerprint = KEY_FILE.exec(basename(path))?.[1]
+  if (!bytes || fingerprint === undefined) return bytes && dearmour(bytes)
+  return keysIn(bytes).find((key) => key.fingerprint === fingerprint)?.bytes
 }
 
-/** Decodes blocks of ASCII armour (RFC 9580, 6.2); other bytes are returned unchanged. */
-function dearmour(bytes: Buffer): Buffer {
-  const text = bytes.toString('latin1')
-  const block =
-    /-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n(?:[^\r\n]+\r?\n)*?\r?\n([A-Za-z0-9+/=\s]+?)(?:\r?\n=[A-Za-z0-9+/]{4})?\s*-----END/g
-  const found = [...text.matchAll(block)].map((match) => Buffer.from(match[1]!, 'base64'))
-  return found.length === 0 ? bytes : Buffer.concat(found)
+/** The name of the file with one key, as `keyPath` makes it. */
+const KEY_FILE = /^([0-9A-F]{40})[.]pgp$/
+
+/** Returns the path of the file with one key in a directory of keys. */
+export const keyPath = (directory: string, fingerprint: string): string =>
+  join(directory, `${fingerprint}.pgp`)
+
+/** Returns the fingerprints of the keys in keyrings; missing files, and those that are no keyrings, have none. */
+export async function fingerprintsIn(paths: readonly string[]): Promise<Set<string>> {
+  const found = await Promise.all(paths.map(keyringAt))
+  return new Set(
+    found.flatMap((bytes = Buffer.of()) => keysIn(bytes)).map((key) => key.fingerprint),
+  )
+}
+
+function keysIn(bytes: Buffer): OpenPgpKey[] {
+  try {
+    return readOpenPgpKeys(bytes)
+  } catch {
+    return []
+  }
 }
 
 async function verify(

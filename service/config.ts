@@ -179,6 +179,11 @@ const GENERATION = {
   ),
   queue: text('url', 'Redis queue that hands jobs to workers: redis://HOST:PORT', 'no queue'),
   sources: text('file', 'JSON file with sources to add, or to change the built-in ones', 'no file'),
+  keys: text(
+    'dir',
+    "directory with distributions' keys to use in place of the system's, written by `btfmill sources --fetch-keys`",
+    "~/.local/share/btfmill/keys, beside the system's",
+  ),
   mirror: text('url', 'mirror to download packages from: http://HOST/debian', "the system's own"),
   secretKey: text('file', 'secret key that signs the catalog', 'no signature'),
 }

@@ -16,6 +16,8 @@ export const FAILURE_CODES = {
   stalled: 'later', // the server stopped sending
   invalid_signature: 'later', // InRelease, repomd.xml or an RPM header is not signed by a key of the keyring
   no_keyring: 'now', // no keyring that could check the signature is on this machine
+  invalid_key: 'now', // a file of OpenPGP keys that does not parse; no record has it
+  untrusted_key: 'now', // a file of OpenPGP keys without any of the expected fingerprints; no record has it
   expired_signature: 'later', // Valid-Until has passed, or the signing key expired
   invalid_index: 'later', // an index that does not parse
   index_mismatch: 'later', // an index file is not the one the signed index names

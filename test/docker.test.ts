@@ -1,5 +1,6 @@
 // The Compose and Kubernetes files: what they promise beyond their schemas, which test/long/manifests.test.ts checks.
-import { globSync, readFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { chmodSync, globSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { parse, parseAllDocuments } from 'yaml'
@@ -45,4 +46,26 @@ t.test('the defaults of the service fit into the memory that Kubernetes gives it
     const most = mostMemory(defaultsFor(limit, processors), archivesAtOnce(limit))
     t.ok(most <= limit, `${processors} processors: ${most} of ${limit}`)
   }
+})
+
+t.test('the generator image is built with the keys that KEYS names', async (t) => {
+  const dockerfile = readFileSync(join(DOCKER, 'Dockerfile'), 'utf8')
+  const [, script = ''] = /^ARG KEYS\n(?:ARG .*\n)*RUN ((?:.*\\\n)*.*)$/m.exec(dockerfile) ?? []
+  const bin = t.testdir({})
+  writeFileSync(join(bin, 'btfmill'), '#!/bin/sh\necho "$@"\n')
+  chmodSync(join(bin, 'btfmill'), 0o755)
+  const commandFor = (KEYS?: string) => {
+    const env = { PATH: `${bin}:${process.env.PATH}`, ...(KEYS !== undefined && { KEYS }) }
+    return execFileSync('sh', ['-euc', script.replaceAll('\\\n', '')], { env })
+      .toString()
+      .trim()
+  }
+  const directory = '/usr/local/share/btfmill/keys'
+  const fetch = `sources --fetch-keys --keys ${directory}`
+  t.equal(commandFor(), '')
+  t.equal(commandFor(''), '')
+  t.equal(commandFor('all'), fetch)
+  t.equal(commandFor('alma rocky'), `${fetch} --source alma --source rocky`)
+  const input = readFileSync(join(DOCKER, '../service/cli/input.ts'), 'utf8')
+  t.ok(input.includes(`'${directory}'`), 'generate looks there')
 })

@@ -22,6 +22,7 @@ import { GeneratorError } from '../error.ts'
 import type { OnEvent } from '../event.ts'
 import { failureOf, messageOf } from '../failure.ts'
 import type { DownloadRetryOptions } from '../packages/download.ts'
+import { hasPublishedKeys, lacksKeys } from '../sources/keys.ts'
 import { findMirror, type Mirror } from '../sources/mirror.ts'
 import {
   type KernelPackage,
@@ -97,6 +98,7 @@ export async function findPackages(options: PackageSearchOptions): Promise<Packa
   const filter = canonicalFilter(options.filter ?? {})
   const sources = sourcesFor(filter, options.sources, source)
   const targets = sources.flatMap((source) => indexTargetsOf(source, filter, roles))
+  await reportMissingKeys(targets, options.onEvent)
   const first = await readTargets(targets, filter, options)
   const found = new Set(first.packages.map(({ kernel }) => kernel.release))
   const missing = exactReleases(filter)?.filter((release) => !found.has(release)) ?? []
@@ -110,6 +112,24 @@ export async function findPackages(options: PackageSearchOptions): Promise<Packa
   const mismatch = isWhole ? explainNoRelease(filter, packages, first.others) : undefined
   const indexes = targets.length + named.indexes
   return { packages, failures, indexes, ...(mismatch && { mismatch }) }
+}
+
+/** Tells which sources a run cannot check the signatures of, before it reads them. */
+async function reportMissingKeys(
+  targets: readonly IndexTarget[],
+  onEvent: OnEvent | undefined,
+): Promise<void> {
+  const versions = new Map(targets.map((one) => [`${one.source.id} ${one.version}`, one]))
+  const lacking = await mapConcurrent(
+    versions.values(),
+    CONCURRENCY,
+    async ({ source, version }) => ((await lacksKeys(source, version)) ? [source] : []),
+  )
+  const sources = [...new Set(lacking.flat())]
+  if (sources.length === 0) return
+  const published = sources.filter(hasPublishedKeys)
+  const ids = (list: readonly Source[]) => list.map(({ id }) => id)
+  onEvent?.({ event: 'missing-keys', sources: ids(sources), published: ids(published) })
 }
 
 const NOTHING: PackageSearch = { packages: [], failures: [], indexes: 0 }

@@ -2,6 +2,7 @@
  * The URLs that belong to a source: what lies below its repositories. Credentials go only there, and a job from a queue
  * is believed only about them: whoever can write to the queue may name any source with any URL.
  */
+import { basename } from 'node:path'
 import { accessOf, basesOf, indexTargetsOf } from '../indexes/discover.ts'
 import type { Mirror } from '../sources/mirror.ts'
 import { keyringsOf, PACKAGE_ROLES, type RepositoryAccess, type Source } from '../sources/source.ts'
@@ -54,7 +55,9 @@ function believedAlone<J extends Omit<Job, 'fallbacks'>>(
   const source = sources.find(({ id }) => id === job.source)
   const isOfSource = source?.distro === distro && Object.hasOwn(source.versions, version)
   const keyrings = isOfSource ? keyringsOf(source, version) : []
-  const known = keys.filter((path) => keyrings.includes(path))
+  // the same keys, where this machine has them
+  const names = new Set(keys.map((path) => basename(path)))
+  const known = keyrings.filter((path) => names.has(basename(path)))
   const { url } = job.package
   const belongs = isOfSource && belongsTo(source, url, mirror, version)
   return {

@@ -1,5 +1,6 @@
 /* Alibaba Cloud Linux and OpenAnolis, its community edition. */
 import {
+  collectedKeys,
   debugAndImages,
   RPM_IMAGES,
   RPM_KERNELS,
@@ -33,6 +34,10 @@ export const ALIBABA_SOURCES: readonly Source[] = [
     mirror: 'https://mirrors.openanolis.cn/anolis',
     keyrings: rpmKeys('anolis', 'RPM-GPG-KEY-ANOLIS'),
     fingerprints: ['F87DB6522967855E986F840C619140084873F7C5'],
+    keyUrls: [
+      'https://mirrors.openanolis.cn/anolis/RPM-GPG-KEY-ANOLIS',
+      ...collectedKeys('anolis', 'RPM-GPG-KEY-ANOLIS'),
+    ],
     versions: {
       7: ['7.7', '7.9'].map((name) => ({ name, url: `{mirror}/${name}/Plus/{arch}/debug` })),
       8: [

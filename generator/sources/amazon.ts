@@ -3,6 +3,7 @@
  * outside themselves: `../../../../../blobstore/…` on the same server. Those of 1 have no TLS.
  */
 import {
+  collectedKeys,
   RPM_ARCHITECTURES,
   RPM_UNSPLIT_IMAGES,
   RPM_VMLINUX,
@@ -27,6 +28,11 @@ export const AMAZON_SOURCES: readonly Source[] = [
       '99E617FE5DB527C0D8BD5F8E11CF1F95C87F5B1A',
       'B21C50FA44A99720EAA72F7FE951904AD832C631',
     ],
+    keyUrls: collectedKeys(
+      'amazon-linux',
+      'RPM-GPG-KEY-amazon-linux-2',
+      'RPM-GPG-KEY-amazon-linux-2023',
+    ),
     versions: {
       2018: [
         {

@@ -89,6 +89,13 @@ export const rpmKeys = (vendor: string, ...names: string[]): string[] => [
   ...names.map((name) => `/usr/share/distribution-gpg-keys/${vendor}/${name}`),
 ]
 
+/** Addresses where distribution-gpg-keys (Fedora's collection of vendors' keys) has keys, by their file names. */
+export const collectedKeys = (vendor: string, ...names: string[]): string[] =>
+  names.map(
+    (name) =>
+      `https://raw.githubusercontent.com/rpm-software-management/distribution-gpg-keys/main/keys/${vendor}/${name}`,
+  )
+
 /** The repositories of several versions, built by one function. */
 export const perVersion = <T>(
   versions: readonly string[],

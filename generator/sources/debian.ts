@@ -185,6 +185,7 @@ export const DEBIAN_SOURCES: readonly Source[] = [
       '/usr/share/keyrings/raspberrypi-archive-stable.gpg',
     ],
     fingerprints: ['CF8A1AF502A2AA2D763BAE7E82B129927FA3303E'],
+    keyUrls: ['https://archive.raspberrypi.com/debian/raspberrypi.gpg.key'],
     components: ['main'],
     versions: {
       12: [{ url: '{mirror}/debian', suite: 'bookworm' }],

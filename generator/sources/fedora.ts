@@ -4,6 +4,7 @@
  */
 import {
   ALL_RPM_ARCHITECTURES,
+  collectedKeys,
   debugAndImages,
   perVersion,
   RPM_KERNELS,
@@ -63,6 +64,16 @@ const KEYS = {
 const keysOf = (versions: readonly string[]) =>
   Object.entries(KEYS).flatMap(([version, key]) => (versions.includes(version) ? [key] : []))
 
+/** The addresses of releases' keys: in the sources of the package that installs them. */
+const keyUrlsOf = (versions: readonly string[]) =>
+  versions.flatMap((version) => {
+    const name = `RPM-GPG-KEY-fedora-${version}-primary`
+    return [
+      `https://src.fedoraproject.org/rpms/fedora-repos/raw/f${version}/f/${name}`,
+      ...collectedKeys('fedora', name),
+    ]
+  })
+
 const CURRENT = range(43, 45)
 const ARCHIVED = range(24, 42)
 
@@ -74,6 +85,7 @@ export const FEDORA_SOURCES: readonly Source[] = [
     mirror: 'https://dl.fedoraproject.org/pub',
     keyrings: rpmKeys('fedora', 'RPM-GPG-KEY-fedora-{version}-primary'),
     fingerprints: keysOf(CURRENT),
+    keyUrls: ['https://fedoraproject.org/fedora.gpg', ...keyUrlsOf(CURRENT)],
     versions: perVersion(CURRENT, (version) => fedoraRepositories(version)),
     architectures: ALL_RPM_ARCHITECTURES,
   },
@@ -92,6 +104,7 @@ export const FEDORA_SOURCES: readonly Source[] = [
       'RPM-GPG-KEY-fedora-{version}-x86_64',
     ),
     fingerprints: keysOf(ARCHIVED),
+    keyUrls: keyUrlsOf(ARCHIVED),
     versions: {
       // Older releases have other paths.
       ...perVersion(range(24, 27), (version) => [

@@ -2,7 +2,14 @@
  * Photon, and Azure Linux with its predecessor CBL-Mariner, whose kernel is packaged after Photon's: `uname -r` has no
  * architecture, and vmlinux has the release in its name.
  */
-import { debugAndImages, perVersion, RPM_ARCHITECTURES, rpmKeys, X86_64 } from './conventions.ts'
+import {
+  collectedKeys,
+  debugAndImages,
+  perVersion,
+  RPM_ARCHITECTURES,
+  rpmKeys,
+  X86_64,
+} from './conventions.ts'
 import type { Source } from './source.ts'
 
 const VMLINUX = ['usr/lib/debug/lib/modules/{release}/vmlinux-{release}']
@@ -15,6 +22,11 @@ const AZURE = {
   fingerprints: [
     '2BC94FFF7015A5F28F1537AD0CD9FED33135CE90',
     'BC528686B50D79E339D3721CEB3E94ADBE1229CF',
+  ],
+  keyUrls: [
+    'https://packages.microsoft.com/keys/microsoft.asc',
+    'https://raw.githubusercontent.com/microsoft/CBL-Mariner/2.0/SPECS/mariner-repos/MICROSOFT-RPM-GPG-KEY',
+    ...collectedKeys('azure-linux', 'MICROSOFT-RPM-GPG-KEY', 'MICROSOFT-METADATA-GPG-KEY'),
   ],
   architectures: RPM_ARCHITECTURES,
   packages: [{ name: 'kernel-debuginfo', release: '{version}-{revision}' }],

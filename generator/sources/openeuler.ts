@@ -1,5 +1,11 @@
 /* openEuler's long-term support releases with their service packs, and the distributions that are built from it. */
-import { debugAndImages, RPM_UNSPLIT_KERNELS, range, rpmKeys } from './conventions.ts'
+import {
+  collectedKeys,
+  debugAndImages,
+  RPM_UNSPLIT_KERNELS,
+  range,
+  rpmKeys,
+} from './conventions.ts'
 import type { Source } from './source.ts'
 
 export const OPENEULER_SOURCES: readonly Source[] = [
@@ -12,6 +18,12 @@ export const OPENEULER_SOURCES: readonly Source[] = [
     fingerprints: [
       '12EA74AC9DF48D46C69CA0BED557065EB25E7F66',
       '8AA16BF9F2CA5244010DCA963B477C60B675600B', // EulerMaker, from 22.03-SP1 on
+    ],
+    keyUrls: [
+      ...['20.03-LTS', '22.03-LTS-SP3'].map(
+        (name) => `https://repo.openeuler.org/openEuler-${name}/OS/x86_64/RPM-GPG-KEY-openEuler`,
+      ),
+      ...collectedKeys('openeuler', 'RPM-GPG-KEY-openEuler', 'RPM-GPG-KEY-openEuler-EulerMaker'),
     ],
     versions: Object.fromEntries(
       Object.entries({ '20.03': 4, '22.03': 4, '24.03': 2 }).map(([version, packs]) => [
@@ -34,6 +46,7 @@ export const OPENEULER_SOURCES: readonly Source[] = [
     mirror: 'https://update.cs2c.com.cn/NS',
     keyrings: rpmKeys('kylin', 'RPM-GPG-KEY-kylin'),
     fingerprints: ['B8149E6852864585CE41143B41F8AEBE7A486D9F'],
+    keyUrls: collectedKeys('kylin', 'RPM-GPG-KEY-kylin'),
     versions: {
       V10: ['V10SP1', 'V10SP1.1', 'V10SP2', 'V10SP3'].flatMap((name) => {
         const updates = `{mirror}/{version}/${name}/os/adv/lic/updates/{arch}`

@@ -1,5 +1,5 @@
 /* Oracle Linux: the Red Hat compatible kernel and the Unbreakable Enterprise Kernel (UEK). */
-import { RPM_DEBUGINFO, RPM_KERNELS, rpmKeys } from './conventions.ts'
+import { collectedKeys, RPM_DEBUGINFO, RPM_KERNELS, rpmKeys } from './conventions.ts'
 import type { NamingRule } from './naming.ts'
 import type { Source } from './source.ts'
 
@@ -29,6 +29,10 @@ export const ORACLE_SOURCES: readonly Source[] = [
       '3E6D826D3FBAB389C2F38E34BC4D06A08D8B756F',
       '982231759C7467065D0CE9B2A7DD07088B4EFBE6',
     ],
+    keyUrls: Object.keys(IMAGES).flatMap((version) => [
+      `https://yum.oracle.com/RPM-GPG-KEY-oracle-ol${version}`,
+      ...collectedKeys('oraclelinux', `RPM-GPG-KEY-oracle-ol${version}`),
+    ]),
     versions: Object.fromEntries(
       Object.entries(IMAGES).map(([version, images]) => [
         version,

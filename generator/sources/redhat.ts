@@ -1,6 +1,7 @@
 /* Red Hat Enterprise Linux and its rebuilds: CentOS, CentOS Stream, AlmaLinux, Rocky Linux. */
 import {
   ALL_RPM_ARCHITECTURES,
+  collectedKeys,
   debugAndImages,
   perVersion,
   RPM_ARCHITECTURES,
@@ -55,6 +56,10 @@ const RHEL_8_1 = [
   },
 ]
 
+const CENTOS_KEYS = ['7', '7-aarch64', 'Debug-7', 'Official'].map(
+  (name) => `RPM-GPG-KEY-CentOS-${name}`,
+)
+
 export const REDHAT_SOURCES: readonly Source[] = [
   {
     id: 'centos',
@@ -79,6 +84,10 @@ export const REDHAT_SOURCES: readonly Source[] = [
       '6341AB2753D78A78A7C27BB124C6A8A7F4A80EB5',
       '99DB70FAE1D7CE227FB6488205B555B38483C65D',
     ],
+    keyUrls: CENTOS_KEYS.flatMap((name) => [
+      `https://www.centos.org/keys/${name}`,
+      ...collectedKeys('centos', name),
+    ]),
     versions: {
       7: [{ name: '7', url: '{mirror}/7/{arch}' }],
       8: [
@@ -97,6 +106,10 @@ export const REDHAT_SOURCES: readonly Source[] = [
     mirror: 'https://mirror.stream.centos.org',
     keyrings: rpmKeys('centos', 'RPM-GPG-KEY-CentOS-Official', 'RPM-GPG-KEY-centosofficial'),
     fingerprints: ['99DB70FAE1D7CE227FB6488205B555B38483C65D'],
+    keyUrls: [
+      'https://www.centos.org/keys/RPM-GPG-KEY-CentOS-Official',
+      ...collectedKeys('centos', 'RPM-GPG-KEY-CentOS-Official'),
+    ],
     versions: perVersion(['9', '10'], (version) => {
       const root = `{mirror}/${version}-stream/{repository}/{arch}`
       return elRepositories(`${version}-stream`, `${root}/debug/tree`, `${root}/os`)
@@ -123,6 +136,10 @@ export const REDHAT_SOURCES: readonly Source[] = [
       '567E347AD0044ADE55BA8A5F199E2F91FD431D51',
       '43A6E49C4A38F4BE9ABF2A5345689C882FA658E0',
       '7E4624258C406535D56D6F135054E4A45A6340B3',
+    ],
+    keyUrls: [
+      'https://access.redhat.com/security/data/fd431d51.txt',
+      ...collectedKeys('redhat', 'RPM-GPG-KEY-redhat8-release', 'RPM-GPG-KEY-redhat9-release'),
     ],
     versions: {
       7: [
@@ -151,6 +168,10 @@ export const REDHAT_SOURCES: readonly Source[] = [
       'BF18AC2876178908D6E71267D36CB86CB86B3716',
       'EE6DB7B98F5BF5EDD9DA0DE5DEE5C11CC2A1E572',
     ],
+    keyUrls: ['8', '9', '10'].flatMap((version) => [
+      `https://repo.almalinux.org/almalinux/RPM-GPG-KEY-AlmaLinux-${version}`,
+      ...collectedKeys('alma', `RPM-GPG-KEY-AlmaLinux-${version}`),
+    ]),
     versions: perVersion(['8', '9', '10'], (version) => {
       const root = '{mirror}/{version}/{repository}'
       return elRepositories(version, `${root}/debug/{arch}`, `${root}/{arch}/os`)
@@ -173,6 +194,10 @@ export const REDHAT_SOURCES: readonly Source[] = [
       '21CB256AE16FC54C6E652949702D426D350D275D',
       'FC226859C0860BF0DDB95B085B106C736FEDFC85',
     ],
+    keyUrls: ['rockyofficial', 'Rocky-9', 'Rocky-10'].flatMap((name) => [
+      `https://dl.rockylinux.org/pub/rocky/RPM-GPG-KEY-${name}`,
+      ...collectedKeys('rocky', `RPM-GPG-KEY-${name}`),
+    ]),
     versions: perVersion(['8', '9', '10'], (version) => {
       const root = '{mirror}/{version}/{repository}/{arch}'
       // 8 is built for two architectures

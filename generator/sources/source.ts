@@ -74,6 +74,14 @@ const Fingerprints = Type.Optional(
 )
 
 /**
+ * Addresses where these keys are published: the distribution's own, then those of distribution-gpg-keys. A file may have
+ * several keys, and only those with a known fingerprint are taken from it.
+ */
+const KeyUrls = Type.Optional(
+  Type.Array(Type.String({ pattern: '^(https|file)://' }), { minItems: 1, maxItems: 64 }),
+)
+
+/**
  * All versions of a source, or some, get no updates: suites that have expired since are accepted, and signatures whose
  * key has, if it was valid when it signed.
  */
@@ -106,6 +114,7 @@ export const AptSource = Type.Object({
   protocol: Type.Literal('apt'),
   keyrings: Keyrings,
   fingerprints: Fingerprints,
+  keyUrls: KeyUrls,
   endOfLife: EndOfLife,
   components: Type.Array(Type.String({ pattern: '^[a-z/-]+$' }), { minItems: 1 }),
   versions: versions(Suite),
@@ -118,6 +127,7 @@ const RpmMdSource = Type.Object({
   /** for repomd.xml and packages; without any, no signature is checked */
   keyrings: Type.Optional(Keyrings),
   fingerprints: Fingerprints,
+  keyUrls: KeyUrls,
   endOfLife: EndOfLife,
   /** repomd.xml is always signed: without its signature it is rejected */
   signed: Type.Optional(Type.Boolean()),
@@ -139,6 +149,7 @@ const ListingSource = Type.Object({
   /** for packages */
   keyrings: Type.Optional(Keyrings),
   fingerprints: Fingerprints,
+  keyUrls: KeyUrls,
   versions: versions(Type.Object({ ...Repository, name: Name, url: Url })),
 })
 export type ListingSource = Type.Static<typeof ListingSource>

@@ -10,6 +10,7 @@ import { AMAZON_SOURCES } from './amazon.ts'
 import { CUSTOM_SOURCES } from './custom.ts'
 import { DEBIAN_SOURCES } from './debian.ts'
 import { FEDORA_SOURCES } from './fedora.ts'
+import { type KeyDirectories, withKeys } from './keys.ts'
 import { MINIMAL_SOURCES } from './minimal.ts'
 import { OPENEULER_SOURCES } from './openeuler.ts'
 import { ORACLE_SOURCES } from './oracle.ts'
@@ -42,18 +43,22 @@ export const SOURCES: ReadonlyMap<string, Source> = new Map(
 
 /**
  * Adds the rows of a user's file (a JSON array) to the known sources. A row with a known id needs only the fields that
- * it changes. Errors: `invalid_index`.
+ * it changes. With `keys`, the sources also use the keys in these directories. Errors: `invalid_index`.
  */
-export async function readSources(path?: string): Promise<ReadonlyMap<string, Source>> {
-  if (path === undefined) return SOURCES
-  const rows = await parseRows(path)
+export async function readSources(
+  path?: string,
+  keys?: KeyDirectories,
+): Promise<ReadonlyMap<string, Source>> {
+  if (path === undefined && !keys) return SOURCES
+  const rows = path === undefined ? [] : await parseRows(path)
   const sources = new Map(SOURCES)
   for (const row of rows) {
     const known = sources.get((row as Partial<Source> | null)?.id ?? '')
     const source = parseSource(known ? { ...known, ...(row as object) } : row)
     sources.set(source.id, source)
   }
-  return sources
+  if (!keys) return sources
+  return new Map([...sources].map(([id, source]) => [id, withKeys(source, keys)]))
 }
 
 async function parseRows(path: string): Promise<unknown[]> {

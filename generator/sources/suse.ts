@@ -1,5 +1,5 @@
 /* SUSE Linux Enterprise Server and openSUSE Leap. */
-import { perVersion, RPM_ARCHITECTURES, X86_64 } from './conventions.ts'
+import { collectedKeys, perVersion, RPM_ARCHITECTURES, X86_64 } from './conventions.ts'
 import type { NamingRule } from './naming.ts'
 import type { Source } from './source.ts'
 
@@ -77,6 +77,13 @@ const SLE_FINGERPRINTS = [
   '7F009157B127B994D5CFBE76F74F09BC3FA1D6CE',
 ]
 
+/** Their addresses; SUSE's own servers need a subscription. */
+const SLE_KEY_URLS = collectedKeys(
+  'suse',
+  'RPM-GPG-KEY-SuSE-SLE-12',
+  'RPM-GPG-KEY-SuSE-SLE-Main-2023',
+)
+
 /** Leap for other machines than x86_64, as long as it was a port. */
 const LEAP_PORTS = {
   name: 'ports',
@@ -111,6 +118,7 @@ export const SUSE_SOURCES: readonly Source[] = [
       '/usr/share/distribution-gpg-keys/suse/RPM-GPG-KEY-SuSE-SLE-Main-2023',
     ],
     fingerprints: SLE_FINGERPRINTS,
+    keyUrls: SLE_KEY_URLS,
     versions: {
       ...perVersion(['12.3', '12.4', '12.5'], (version) => {
         const product = `SLE-SERVER/12-SP${version.slice(3)}`
@@ -152,6 +160,12 @@ export const SUSE_SOURCES: readonly Source[] = [
       '22C07BA534178CD02EFE22AAB88B2FD43DBDC284',
       'AD485664E901B867051AB15F35A2F86E29B700A4',
       ...SLE_FINGERPRINTS,
+    ],
+    keyUrls: [
+      'https://download.opensuse.org/distribution/leap/15.6/repo/oss/gpg-pubkey-29b700a4-62b07e22.asc',
+      'https://download.opensuse.org/distribution/leap/16.0/repo/oss/repodata/repomd.xml.key',
+      ...collectedKeys('opensuse', 'RPM-GPG-KEY-openSUSE', 'RPM-GPG-KEY-openSUSE-2022'),
+      ...SLE_KEY_URLS,
     ],
     // Signed by a key that expired on 2024-05-02, after their last update.
     endOfLife: ['15.0', '15.1', '15.2', '15.3'],

@@ -47,6 +47,12 @@ const ARCHIVE_FINGERPRINTS = [
   'F6ECB3762474EDA9D21B7022871920D1991BC93C',
 ]
 
+/** Their addresses. The archive itself has no TLS. */
+const ARCHIVE_KEY_URLS = ARCHIVE_FINGERPRINTS.map(
+  (fingerprint) =>
+    `https://keyserver.ubuntu.com/pks/lookup?op=get&options=mr&search=0x${fingerprint}`,
+)
+
 export const UBUNTU_SOURCES: readonly Source[] = [
   {
     id: 'ubuntu',
@@ -58,6 +64,11 @@ export const UBUNTU_SOURCES: readonly Source[] = [
       '/usr/share/keyrings/ubuntu-archive-keyring.gpg',
     ],
     fingerprints: ['F2EDC64DC5AEE1F6B9C621F0C8CAB6595FDFF622', ...ARCHIVE_FINGERPRINTS],
+    keyUrls: [
+      'https://ddebs.ubuntu.com/dbgsym-release-key.asc',
+      'https://keyserver.ubuntu.com/pks/lookup?op=get&options=mr&search=0xF2EDC64DC5AEE1F6B9C621F0C8CAB6595FDFF622',
+      ...ARCHIVE_KEY_URLS,
+    ],
     components: ['main', 'universe'],
     versions: Object.fromEntries(
       Object.entries(SERIES).map(([version, suite]) => [
@@ -79,6 +90,7 @@ export const UBUNTU_SOURCES: readonly Source[] = [
     protocol: 'apt',
     keyrings: ['/usr/share/keyrings/ubuntu-archive-keyring.gpg'],
     fingerprints: ARCHIVE_FINGERPRINTS,
+    keyUrls: ARCHIVE_KEY_URLS,
     components: ['main', 'universe'],
     versions: Object.fromEntries(
       Object.entries(SERIES)

@@ -27,6 +27,7 @@ import {
   checkReadable,
   type FilterOptions,
   filterOf,
+  keyDirectories,
   readSecretKey,
   unknownSource,
 } from './input.ts'
@@ -38,6 +39,7 @@ interface GenerateCommandOptions extends CommonOptions, FilterOptions<string[]> 
   source?: string[]
   dryRun?: boolean
   sources: string
+  keys: string
   mirror: string
   limit?: number
   jobs: number
@@ -65,7 +67,7 @@ export async function run(files: string[], options: GenerateCommandOptions): Pro
     archive,
     json = false,
   } = options
-  const known = await readSources(options.sources || undefined)
+  const known = await readSources(options.sources || undefined, keyDirectories(options.keys))
   if (detach && !queue)
     throw new InvalidArgumentError(
       '--detach needs --queue URL, the queue that workers take jobs from',
@@ -78,7 +80,7 @@ export async function run(files: string[], options: GenerateCommandOptions): Pro
   for (const file of files.filter((file) => !/^https?:/.test(file)))
     await checkReadable(file.startsWith('file:') ? fileURLToPath(file) : file)
   const secretKey = await readSecretKey(options.secretKey)
-  const view = progress(json)
+  const view = progress(json, options)
   const stop = stopOnSignals(view.say)
   const settings: GenerateOptions = {
     store: dryRun ? await openForReading(options.store) : await openStore(options.store),

@@ -1,8 +1,9 @@
 /* The input of commands: options they share, files, one kernel by its name, or the kernels that filters select. */
 import { access, constants, readFile, stat } from 'node:fs/promises'
-import { basename } from 'node:path'
+import { homedir } from 'node:os'
+import { basename, isAbsolute, join, resolve } from 'node:path'
 import { type Btf, BtfError, mergeBtf, openObject, parseBtf, readBtf } from '../../bpf/index.ts'
-import type { SourceMismatch } from '../../generator/index.ts'
+import type { KeyDirectories, SourceMismatch } from '../../generator/index.ts'
 import {
   Catalog,
   getBlob,
@@ -147,6 +148,34 @@ export async function isFile(path: string): Promise<boolean> {
     (found) => found.isFile(),
     () => false,
   )
+}
+
+/** Where every user's keys are, such as those in an image. */
+const SYSTEM_KEYS = '/usr/local/share/btfmill/keys'
+
+/** The directory that fetched keys are written to: of `--keys`, or the user's own (XDG Base Directory, $XDG_DATA_HOME). */
+export function ownKeys(keys: string): string {
+  if (keys) return resolve(keys)
+  const { XDG_DATA_HOME: data = '' } = process.env
+  return join(isAbsolute(data) ? data : join(homedir(), '.local/share'), 'btfmill/keys')
+}
+
+/** The directories with keys that sources use: that of `--keys` alone, or the user's and the system's beside keyrings. */
+export function keyDirectories(keys: string): KeyDirectories {
+  return keys ? { paths: [ownKeys(keys)], only: true } : { paths: [ownKeys(''), SYSTEM_KEYS] }
+}
+
+/** The command that fetches the keys of sources; without ids, of all. */
+export function fetchKeysCommand(
+  ids: readonly string[],
+  { keys = '', sources = '' }: { keys?: string; sources?: string },
+): string {
+  const flags = [
+    ...ids.map((id) => `--source ${id}`),
+    ...(sources ? [`--sources ${sources}`] : []),
+    ...(keys ? [`--keys ${keys}`] : []),
+  ]
+  return ['btfmill sources --fetch-keys', ...flags].join(' ')
 }
 
 /** Reads the secret key in a file; undefined without a path. Errors: the system's. */

@@ -273,7 +273,17 @@ generate
   .option('--detach', 'queue the jobs, leave them to workers and end')
   .option('--archive', 'keep a btfhub-archive tree in the store too')
 withFilters(generate)
-withSettings(generate, 'jobs', 'jobMemory', 'scratch', 'queue', 'sources', 'mirror', 'secretKey')
+withSettings(
+  generate,
+  'jobs',
+  'jobMemory',
+  'scratch',
+  'queue',
+  'sources',
+  'keys',
+  'mirror',
+  'secretKey',
+)
 runs(withStore(generate), () => import('./generate.ts'))
 
 const worker = command(
@@ -293,7 +303,7 @@ worker
       .default(30),
   )
   .option('--archive', 'keep a btfhub-archive tree in the store too')
-withSettings(worker, 'jobs', 'jobMemory', 'scratch', 'sources', 'mirror', 'secretKey')
+withSettings(worker, 'jobs', 'jobMemory', 'scratch', 'sources', 'keys', 'mirror', 'secretKey')
 runs(withStore(worker), () => import('./worker.ts'))
 
 const importing = command(
@@ -308,11 +318,19 @@ runs(withStore(withSettings(importing, 'secretKey')), () => import('./import.ts'
 const sources = command(
   'sources',
   'list where kernel packages come from',
-  'Lists the repositories with kernel packages, whether their signing keys are on this machine, and how `generate` last read them.',
+  'Lists the repositories with kernel packages, whether their signing keys are on this machine, and how `generate` last read them. With --fetch-keys, downloads the keys. Only keys with the fingerprints that btfmill knows are taken.',
   'sources',
   'sources --sources my-sources.json --json',
+  'sources --fetch-keys --source alma --source rocky',
 )
-runs(withStore(withSettings(sources, 'sources')), () => import('./sources.ts'))
+sources
+  .option(
+    '--source <id>',
+    'source to list, or to fetch the keys of; may be repeated (default: all)',
+    collect,
+  )
+  .option('--fetch-keys', 'download the keys of the sources, in place of listing them')
+runs(withStore(withSettings(sources, 'sources', 'keys')), () => import('./sources.ts'))
 
 program.commandsGroup('Serve BTF:')
 
@@ -581,7 +599,7 @@ const prove = command(
     'source of the image, as `btfmill sources` lists it; may be repeated (default: all that match)',
     collect,
   )
-withSettings(prove, 'sources', 'mirror')
+withSettings(prove, 'sources', 'keys', 'mirror')
 runs(withStore(prove), () => import('./prove.ts'))
 
 const minimize = command(

@@ -7,6 +7,7 @@ import {
   type KernelName,
   type RetryClass,
 } from '../../storage/index.ts'
+import { fetchKeysCommand } from './input.ts'
 import { columns, counted, printable } from './output.ts'
 
 export interface ProgressView {
@@ -17,13 +18,18 @@ export interface ProgressView {
   end(): void
 }
 
+/** The options of a run that the command for its missing keys needs, too. */
+type KeyOptions = Parameters<typeof fetchKeysCommand>[1]
+
 /** The least time between two progress events of a job or index, in milliseconds, in NDJSON. */
 const PROGRESS_INTERVAL = 1000
 
 /** The view for programs writes to standard output, the views for people to standard error. */
-export function progress(json: boolean): ProgressView {
+export function progress(json: boolean, keys: KeyOptions = {}): ProgressView {
   if (json) return { onEvent: printJson(), say: printError, end() {} }
-  return process.stderr.isTTY ? bars() : { onEvent: printLine, say: printError, end() {} }
+  const lineOf = (event: GenerateEvent) => printableLine(event, keys)
+  if (process.stderr.isTTY) return bars(lineOf)
+  return { onEvent: (event) => printLine(lineOf(event)), say: printError, end() {} }
 }
 
 const printError = (line: string): void => console.error(line)
@@ -56,21 +62,24 @@ const QUEUE_STATES = {
 }
 
 /** An event as a line for people. Packages and servers choose names freely, so the line is made printable. */
-function lineOf(event: GenerateEvent): string | undefined {
-  const line = textOf(event)
+function printableLine(event: GenerateEvent, keys: KeyOptions): string | undefined {
+  const line = textOf(event, keys)
   return line === undefined ? undefined : printable(line)
 }
 
-function textOf(event: GenerateEvent): string | undefined {
+function textOf(event: GenerateEvent, keys: KeyOptions): string | undefined {
   switch (event.event) {
     case 'reading':
       return undefined
+    case 'missing-keys':
+      return missingKeysText(event, keys)
     case 'discovered': {
       const { source, suite, arch, packages, refused } = event
       const left = refused ? `, ${refused.entries} invalid and left out: ${refused.message}` : ''
       return `${source} ${suite} ${arch}: ${packages} packages${left}`
     }
     case 'source-failed':
+      if (event.failure.code === 'no_keyring') return undefined // the first line said so
       return `${event.source} ${event.suite} ${event.arch}: ${event.failure.code}: ${event.failure.message}`
     case 'planned':
       return `${event.jobs} to do, ${event.skipped} there already`
@@ -99,8 +108,20 @@ function textOf(event: GenerateEvent): string | undefined {
   }
 }
 
-function printLine(event: GenerateEvent): void {
-  const line = lineOf(event)
+/** Sources that are named one by one in a command. */
+const MAX_NAMED = 4
+
+function missingKeysText(
+  { sources, published }: GenerateEvent & { event: 'missing-keys' },
+  keys: KeyOptions,
+): string {
+  const command = fetchKeysCommand(published.length > MAX_NAMED ? [] : published, keys)
+  const others = sources.length > published.length ? 'btfmill sources says where to save keys' : ''
+  const help = [...(published.length > 0 ? [`run ${command}`] : []), ...(others ? [others] : [])]
+  return `no keys on this machine to check signatures of ${sources.join(', ')}: ${help.join('; ')}`
+}
+
+function printLine(line: string | undefined): void {
   if (line !== undefined) console.error(line)
 }
 
@@ -108,7 +129,7 @@ function printLine(event: GenerateEvent): void {
 const CLEAR = '\u001b[K'
 
 /** Shows one line for the run and one for each running job; past events scroll away above them. */
-function bars(): ProgressView {
+function bars(lineOf: (event: GenerateEvent) => string | undefined): ProgressView {
   const multi = new MultiBar({
     format: '{bar} {percentage}% {bytes} {stage} {time} {name}',
     barsize: 20,

@@ -12,7 +12,14 @@ import { type BuildRecord, Catalog, getBlob, openStore } from '../../storage/ind
 import { findBuilds, selectBuild } from '../kernel/lookup.ts'
 import { nameOf } from '../kernel/name.ts'
 import { findNamed } from '../kernel/named.ts'
-import { type CommonOptions, checkReadable, isFile, openKernel, unknownSource } from './input.ts'
+import {
+  type CommonOptions,
+  checkReadable,
+  isFile,
+  keyDirectories,
+  openKernel,
+  unknownSource,
+} from './input.ts'
 import { counted, printable } from './output.ts'
 import { stopOnSignals } from './signals.ts'
 
@@ -27,6 +34,7 @@ interface ProveCommandOptions extends CommonOptions {
   cache?: string
   source?: string[]
   sources: string
+  keys: string
   mirror: string
 }
 
@@ -50,7 +58,8 @@ export async function run(files: string[], options: ProveCommandOptions): Promis
   const stop = stopOnSignals(() => {})
   for (const file of files) await checkReadable(file)
   if (command !== undefined) await checkReadable(command)
-  const sources = [...(await readSources(options.sources || undefined)).values()]
+  const rows = await readSources(options.sources || undefined, keyDirectories(options.keys))
+  const sources = [...rows.values()]
   const mismatch = explainNoSource({}, sources, source)
   if (mismatch) throw unknownSource(mismatch)
   const { name, kernel, ...found } = await findKernel(named, options.store)

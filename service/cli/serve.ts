@@ -5,7 +5,7 @@ import type { OnDemandGenerator } from '../../generator/index.ts'
 import { openStore, type Store } from '../../storage/index.ts'
 import { type Config, type Reading, readConfig, shown } from '../config.ts'
 import { startServer } from '../server.ts'
-import { budgetOf, readSecretKey } from './input.ts'
+import { budgetOf, keyDirectories, readSecretKey } from './input.ts'
 
 interface ServeOptions {
   config?: string
@@ -44,7 +44,7 @@ export async function run(
 async function openGenerator(store: Store, config: Config): Promise<OnDemandGenerator> {
   const { maxGenerations: limit, jobs, jobMemory, scratch, queue, mirror } = config
   const { OnDemandGenerator, readSources } = await import('../../generator/index.ts')
-  const sources = await readSources(config.sources || undefined)
+  const sources = await readSources(config.sources || undefined, keyDirectories(config.keys))
   const secretKey = await readSecretKey(config.secretKey)
   return await OnDemandGenerator.open({
     store,

@@ -1,12 +1,13 @@
 import { readSources, work } from '../../generator/index.ts'
 import { openStore } from '../../storage/index.ts'
-import { budgetOf, type CommonOptions, readSecretKey } from './input.ts'
+import { budgetOf, type CommonOptions, keyDirectories, readSecretKey } from './input.ts'
 import { progress } from './progress.ts'
 import { stopOnSignals } from './signals.ts'
 
 interface WorkerCommandOptions extends CommonOptions {
   queue: string
-  sources?: string
+  sources: string
+  keys: string
   mirror: string
   jobs: number
   lease: number
@@ -21,11 +22,12 @@ export async function run(options: WorkerCommandOptions): Promise<number> {
   const { queue, mirror, jobs, lease, jobMemory, scratch, archive, json = false } = options
   const secretKey = await readSecretKey(options.secretKey)
   const view = progress(json)
+  const sources = await readSources(options.sources || undefined, keyDirectories(options.keys))
   const stop = stopOnSignals(view.say)
   try {
     const { published, failed, left } = await work({
       store: await openStore(options.store),
-      sources: [...(await readSources(options.sources || undefined)).values()],
+      sources: [...sources.values()],
       queue,
       jobs,
       lease,

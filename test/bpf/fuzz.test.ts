@@ -48,8 +48,12 @@ t.test('equal seeds make equal cases', (t) => {
 
 t.test('an entry point that throws anything but a BtfError is reported as a Defect', async (t) => {
   class Broken extends Random {
-    override pick(): never {
-      throw new TypeError('a defect')
+    #isFirst = true
+    /** Picks the first entry point, which then fails. */
+    override pick<T>([first]: readonly T[]): T {
+      if (!this.#isFirst) throw new TypeError('a defect')
+      this.#isFirst = false
+      return first!
     }
   }
   const bytes = fixture('types-arm.btf')

@@ -22,6 +22,8 @@ export interface Signer {
   /** the public key, armoured */
   armoured: Buffer
   fingerprint: string
+  /** of a `revenant`, the public key as it was before it got its end */
+  former?: Buffer
   /** the secret key, so that other signers can use it */
   secret: Buffer
 }
@@ -51,6 +53,7 @@ export function makeSigner(
   const [, fingerprint = ''] =
     /^fpr:+(\w+):/m.exec(gpg(['--with-colons', '--list-secret-keys']).toString()) ?? []
   const lasting = revenant ? gpg(['--export-secret-keys']) : undefined
+  const former = lasting && gpg(['--export'])
   // a minute later than the key: gpg makes no two signatures of one key at one time
   const later = ['--faked-system-time', '20200101T000100!']
   if (lasting) gpg([...later, '--quick-set-expire', fingerprint, '1d'])
@@ -62,6 +65,7 @@ export function makeSigner(
   return {
     keyring,
     fingerprint,
+    ...(former && { former }),
     secret: gpg(['--export-secret-keys']),
     armoured: gpg(['--armor', '--export']),
     signRpm(path) {

@@ -2,6 +2,7 @@
 import t from 'tap'
 import { accessTo, believed } from '../../../generator/jobs/belonging.ts'
 import type { Job } from '../../../generator/jobs/job.ts'
+import { withKeys } from '../../../generator/sources/keys.ts'
 import { findMirror } from '../../../generator/sources/mirror.ts'
 import type { Source } from '../../../generator/sources/source.ts'
 import { ALL_SOURCES, SOURCES } from '../../../generator/sources/sources.ts'
@@ -89,5 +90,9 @@ t.test('a worker uses only those keys of a job that are keyrings of its source',
   t.equal(trustIn(job), 'index')
   const strange = { ...job, keys: ['/home/attacker/key.gpg'] }
   t.notOk('keys' in believed(strange, ALL_SOURCES, mirror))
+  const name = `${'fingerprints' in SLES && SLES.fingerprints![0]}.pgp`
+  const sources = [withKeys(SLES, { paths: ['/keys/of/worker'], only: true })]
+  const fetched = { ...job, keys: [`/keys/of/planner/${name}`] }
+  t.same(believed(fetched, sources, mirror).keys, [`/keys/of/worker/${name}`])
   t.end()
 })

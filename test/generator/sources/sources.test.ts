@@ -169,3 +169,16 @@ t.test("a user's file overrides and adds rows, and an invalid file is rejected",
   }
   await t.rejects(readSources(join(directory, 'missing')), { code: 'invalid_index' })
 })
+
+t.test('every source with fingerprints has addresses of its keys, which need TLS', async (t) => {
+  for (const source of SOURCES.values()) {
+    const { fingerprints, keyUrls = [] } = {
+      keyUrls: undefined,
+      fingerprints: undefined,
+      ...source,
+    }
+    t.equal(keyUrls.length > 0, fingerprints !== undefined, source.id)
+    t.equal(new Set(keyUrls).size, keyUrls.length, source.id)
+    for (const url of keyUrls) t.match(url, /^https:\/\/[^\s{}]+$/)
+  }
+})

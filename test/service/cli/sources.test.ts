@@ -1,10 +1,12 @@
 // btfmill sources: the table of sources, and the files that change it.
-import { writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { SOURCES } from '../../../generator/sources/sources.ts'
 import { openStore, putSourceResult } from '../../../storage/index.ts'
+import { makeRepository } from '../../helpers/apt-repository.ts'
 import { run } from '../../helpers/command.ts'
+import { makeSigner } from '../../helpers/signer.ts'
 
 t.test('sources lists protocol, signing key and repositories of each version', async (t) => {
   const { status, stdout } = await run('sources', '--store', join(t.testdir({}), 'missing'))
@@ -14,10 +16,9 @@ t.test('sources lists protocol, signing key and repositories of each version', a
     line(/debian 12/),
     /^debian +debian 12 +apt +\S*\/debian-archive-keyring\.gpg +not read yet +bookworm bookworm-updates /,
   )
-  t.match(
-    line(/almalinux 9/),
-    /^alma +almalinux 9 +rpm-md +.*RPM-GPG-KEY-AlmaLinux-9 +not read yet +9 /,
-  )
+  t.match(line(/almalinux 9/), /^alma +almalinux 9 +rpm-md +no key +not read yet +9 /)
+  t.match(line(/^alma +4 keys/), /^alma +4 keys +btfmill sources --fetch-keys --source alma$/)
+  t.match(line(/^photon +1 key/), /^photon +1 key +save it as \/etc\/pki\/rpm-gpg\/VMWARE-RPM-/)
   t.match(line(/^rhel +rhel 8/), /rpm-md, opt-in/)
   t.match(
     line(/^ubuntu-launchpad +ubuntu 20.04/),
@@ -79,7 +80,7 @@ t.test(
           {
             version: '8',
             repositories: ['8', '8-os', '8-rt', '8-rt-os'],
-            keyrings: { places: ['/nowhere/8.gpg'], here: [] },
+            keyrings: { here: [], missing: ['5E9B8F5617B5066CE92057C3488FCF7C3ABB34F8'] },
           },
         ],
       },
@@ -106,3 +107,143 @@ t.test('serve --generate on-miss reads the sources file', async (t) => {
   const ended = await run(...server, '--sources', '/nowhere/sources.json')
   t.match(ended, { status: 1, stderr: /invalid_index: \/nowhere\/sources\.json/ })
 })
+
+t.test(
+  'sources --fetch-keys keeps the keys that btfmill knows, and sources then uses them',
+  async (t) => {
+    const [one, two, lost, other] = [makeSigner(t), makeSigner(t), makeSigner(t), makeSigner(t)]
+    const directory = t.testdir({
+      'one.asc': Buffer.concat([other.armoured, one.armoured]),
+      'two.gpg': readFileSync(two.keyring),
+      'other.asc': other.armoured,
+    })
+    const rows = [
+      {
+        id: 'alma',
+        keyrings: ['/nowhere'],
+        fingerprints: [one.fingerprint, two.fingerprint],
+        keyUrls: [`file://${directory}/one.asc`, `file://${directory}/two.gpg`],
+      },
+      {
+        id: 'rocky',
+        fingerprints: [lost.fingerprint],
+        keyUrls: [`file://${directory}/other.asc`],
+      },
+    ]
+    const file = join(directory, 'sources.json')
+    writeFileSync(file, JSON.stringify(rows))
+    const keys = join(directory, 'keys')
+    const flags = ['--sources', file, '--keys', keys]
+    const fetched = await run('sources', '--fetch-keys', '--source', 'alma', ...flags)
+    t.match(fetched, { status: 0, stderr: '' })
+    t.match(fetched.stdout, `${one.fingerprint}  alma     written  ${keys}/${one.fingerprint}.pgp`)
+    t.same(readdirSync(keys).sort(), rows[0]!.fingerprints.map((key) => `${key}.pgp`).sort())
+
+    const both = await run(
+      'sources',
+      '--fetch-keys',
+      '--source',
+      'alma',
+      '--source',
+      'rocky',
+      ...flags,
+    )
+    t.equal(both.status, 1)
+    t.match(both.stdout, /alma +is there already/)
+    t.match(both.stdout, /rocky +not found$/m)
+    t.match(both.stderr, /^btfmill: untrusted_key: .*other\.asc: expected the key .*, found /)
+    const json = await run('sources', '--fetch-keys', '--source', 'rocky', ...flags, '--json')
+    t.match(
+      json.stdout
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line)),
+      [
+        { event: 'key', state: 'missing', fingerprint: lost.fingerprint, sources: ['rocky'] },
+        { event: 'failed', code: 'untrusted_key' },
+      ],
+    )
+
+    const { stdout } = await run('sources', '--source', 'alma', '--source', 'rocky', ...flags)
+    t.match(stdout, `almalinux 9   rpm-md    ${keys}/${one.fingerprint}.pgp  not read yet`)
+    t.match(
+      stdout,
+      `rocky   1 key    btfmill sources --fetch-keys --source rocky --sources ${file} --keys ${keys}`,
+    )
+    t.notMatch(stdout, /^alma +\d key/m)
+    writeFileSync(join(keys, `${two.fingerprint}.pgp`), other.armoured)
+    const damaged = await run('sources', '--source', 'alma', ...flags)
+    t.match(damaged.stdout, `${one.fingerprint}.pgp, 1 of 2 keys`)
+  },
+)
+
+t.test("without --keys, the user's own directory of keys is used", async (t) => {
+  const signer = makeSigner(t)
+  const directory = t.testdir({ 'key.asc': signer.armoured })
+  const file = join(directory, 'sources.json')
+  const row = {
+    id: 'alma',
+    keyrings: ['/nowhere'],
+    fingerprints: [signer.fingerprint],
+    keyUrls: [`file://${directory}/key.asc`],
+  }
+  writeFileSync(file, JSON.stringify([row]))
+  const { XDG_DATA_HOME: before } = process.env
+  process.env.XDG_DATA_HOME = directory
+  t.teardown(() => {
+    if (before === undefined) delete process.env.XDG_DATA_HOME
+    else process.env.XDG_DATA_HOME = before
+  })
+  t.equal((await run('sources', '--fetch-keys', '--source', 'alma', '--sources', file)).status, 0)
+  const { stdout } = await run('sources', '--source', 'alma', '--sources', file)
+  t.match(stdout, `${directory}/btfmill/keys/${signer.fingerprint}.pgp  not read yet`)
+})
+
+t.test('addresses of keys need TLS, and a source that does not exist is named', async (t) => {
+  const file = join(t.testdir({}), 'sources.json')
+  writeFileSync(file, '[{"id": "alma", "keyUrls": ["http://example.org/key"]}]')
+  t.match(await run('sources', '--sources', file), {
+    status: 1,
+    stderr: /invalid_index: .*keyUrls/,
+  })
+  t.match(await run('sources', '--fetch-keys', '--source', 'almo'), {
+    status: 1,
+    stderr: /unknown_source: .*alma/,
+  })
+})
+
+t.test(
+  'a run whose keys are missing says so in its first line, and not once for each index',
+  async (t) => {
+    const signer = makeSigner(t)
+    const directory = t.testdir({})
+    const { url, source } = makeRepository(directory, { signer })
+    const row = { ...source, keyrings: ['/nowhere'], fingerprints: [signer.fingerprint] }
+    const published = { keyUrls: [`file://${signer.keyring}`] }
+    const file = join(directory, 'sources.json')
+    writeFileSync(file, JSON.stringify([{ ...row, ...published }]))
+    const keys = join(directory, 'keys')
+    const flags = ['--source', source.id, '--sources', file, '--keys', keys]
+    const store = ['--store', join(directory, 'store'), '--mirror', url]
+    const generate = ['generate', '--dry-run', ...store, ...flags]
+    const command = `btfmill sources --fetch-keys --source ${source.id} --sources ${file} --keys ${keys}`
+    const without = await run(...generate)
+    t.equal(without.status, 1)
+    t.equal(
+      without.stderr.split('\n')[0],
+      `no keys on this machine to check signatures of ${source.id}: run ${command}`,
+    )
+    t.notMatch(without.stderr, /no_keyring/)
+    const events = (await run(...generate, '--json')).stdout.trim().split('\n')
+    t.same(JSON.parse(events[0]!), {
+      event: 'missing-keys',
+      sources: [source.id],
+      published: [source.id],
+    })
+    t.match(JSON.parse(events[1]!), { event: 'source-failed', failure: { code: 'no_keyring' } })
+
+    t.equal((await run('sources', '--fetch-keys', ...flags)).status, 0)
+    const after = await run(...generate)
+    t.match(after, { status: 0, stderr: /^test bookworm i686: 0 packages/ })
+  },
+)
