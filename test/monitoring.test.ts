@@ -123,7 +123,7 @@ t.test(
       for (const { expr, datasource } of targets) {
         t.equal(datasource.uid, `\${datasource}`)
         for (const [, name] of expr.matchAll(/\$(\w+)/g))
-          t.ok(name === '__rate_interval' || names.includes(name!), name)
+          t.ok(name === '__rate_interval' || names.includes(name!), name!)
       }
   },
 )
