@@ -12,6 +12,7 @@
 import type { KernelConstant } from '../../bpf/index.ts'
 import { archiveArch, type KernelName, versionIdsOf } from '../../storage/index.ts'
 import { jsonOf } from '../json.ts'
+import { printable } from '../printable.ts'
 
 export const OFFSET_FORMATS = ['json', 'c', 'go', 'datadog', 'quark'] as const
 export type OffsetFormat = (typeof OFFSET_FORMATS)[number]
@@ -177,8 +178,11 @@ const wordsOf = ({ kernel, build = '' }: OffsetKernel): string[] => {
   return [distro, version, arch, release, build]
 }
 
-/** A string of C and of Go. Names of kernels may have any character but control characters. */
-const quoted = (text: string): string => `"${text.replace(/["\\]/g, '\\$&')}"`
+/** A string of C and of Go. Names come from outside; octal escapes are the same in both, and `??/` is a trigraph of C. */
+const quoted = (text: string): string =>
+  `"${text.replace(/["\\?\p{Cc}\p{Cf}]/gu, (character) =>
+    [...Buffer.from(character)].map((byte) => `\\${byte.toString(8).padStart(3, '0')}`).join(''),
+  )}"`
 
 function* datadog({ entries, rows, kernels }: OffsetTable): Generator<string> {
   const constants = rows.map((row) => {
@@ -240,7 +244,7 @@ function* quark({ entries, rows, kernels }: OffsetTable): Generator<string> {
   yield `struct quark_btf *all_btfs[] = {\n${tables.join('')}\tNULL\n};\n`
 }
 
-const commentOf = (name: string): string => name.replaceAll('*/', '* /')
+const commentOf = (name: string): string => printable(name).replaceAll('*/', '* /')
 
 /** quark's offsets are bytes, and it takes no bitfields (qbtf.c `btf_offsetof_rec`). */
 const quarkValue = (constant: KernelConstant): string =>

@@ -17,6 +17,13 @@ const directory = t.testdir()
 const at = (name: string) => join(directory, name)
 const bytesOf = (machine: string) => readFileSync(littleKernels().get(machine)!)
 
+/** What quark.h declares for btfhub.c. */
+const QUARK_H = `#include <sys/types.h>
+#include <stddef.h>
+struct quark_btf_target { const char *dotname; ssize_t offset; };
+struct quark_btf { char *kname; struct quark_btf_target targets[]; };
+`
+
 const LIST = `# for a test
 task_struct.pid
 task_struct            # its size
@@ -28,6 +35,7 @@ gone = task_struct.gone | nothing.at_all
 const NAMES = ['task_struct.pid', 'task_struct', 'load', 'in_iowait', 'renamed', 'gone']
 const list = at('list')
 writeFileSync(list, LIST)
+writeFileSync(at('one'), 'task_struct.pid\n')
 const store = await storeOf(at('store'), [
   { machine: 'x86_64', release: '6.1.0-1' },
   { machine: 'x86_64', release: '6.1.0-2' },
@@ -118,6 +126,32 @@ int main(void) {
   ])
 })
 
+t.test('names from outside are strings in C, whatever they have', async (t) => {
+  const release = '1"\\\n??/*/"; int injected;\u2028é'
+  const hostile = await openStore(`file:${at('hostile')}`)
+  const btf = await btfOf(hostile, bytesOf('x86_64'))
+  await putRecord(hostile, recordOf({ release }, { btf }))
+  for (const format of ['c', 'quark']) {
+    const { status, stdout } = await run(
+      'offsets',
+      at('one'),
+      '--store',
+      at('hostile'),
+      '--format',
+      format,
+    )
+    t.equal(status, 0)
+    writeFileSync(
+      at(`${format}.c`),
+      format === 'c'
+        ? `${stdout}#include <stdio.h>\nint main(void) { return puts(btfmill_kernels[0].release) + btfmill_rows[0][0].kind < 0; }\n`
+        : `#include <stdio.h>\n${stdout.replace('#include "quark.h"\n', QUARK_H)}\nint main(void) { puts(all_btfs[0]->kname); }\n`,
+    )
+    await start('clang', ['-std=c99', '-Werror', '-o', at(format), at(`${format}.c`)])
+    t.equal((await start(at(format))).stdout, `${release}\n`, format)
+  }
+})
+
 t.test('the Go source has the same values', async (t) => {
   const { status, stdout } = await run('offsets', list, '--store', store, '--format', 'go')
   t.equal(status, 0)
@@ -175,14 +209,7 @@ t.test(
 t.test('quark: its table compiles, and each kernel has its offsets', async (t) => {
   const { stdout } = await run('offsets', list, '--store', store, '--format', 'quark')
   writeFileSync(at('btfhub.c'), stdout)
-  writeFileSync(
-    at('quark.h'),
-    `#include <sys/types.h>
-#include <stddef.h>
-struct quark_btf_target { const char *dotname; ssize_t offset; };
-struct quark_btf { char *kname; struct quark_btf_target targets[]; };
-`,
-  )
+  writeFileSync(at('quark.h'), QUARK_H)
   writeFileSync(
     at('quark.c'),
     `#include <stdio.h>
