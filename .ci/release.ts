@@ -46,7 +46,7 @@ lock.version = version
 for (const key of ['', 'bpf']) if (lock.packages[key]) lock.packages[key].version = version
 writeFileSync('package-lock.json', `${JSON.stringify(lock, null, 2)}\n`)
 edit('service/version.ts', `'${current}'`, `'${version}'`)
-for (const name of ['discover', 'service', 'worker'])
+for (const name of ['discover', 'service', 'worker', 'nodes/btf'])
   edit(`docker/kubernetes/${name}.yaml`, /(image: btfmill\/\w+):.*/g, `$1:${version}`)
 const today = new Date().toISOString().slice(0, 10)
 edit(CHANGELOG, '\n## [Unreleased]\n', `\n## [Unreleased]\n\n## [${version}] - ${today}\n`)

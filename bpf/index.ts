@@ -46,6 +46,9 @@ export {
   sizeOf,
 } from './layout.ts'
 
+// Constants: offsets, sizes and enumerators by their names.
+export { constantsOf, isConstantPath, type KernelConstant } from './constant.ts'
+
 // Open: BPF objects with their programs and CO-RE relocations.
 export {
   type BtfExt,

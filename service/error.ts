@@ -29,6 +29,7 @@ export const SERVICE_ERROR_CODES = [
   'too_complex', // objects that need more time or memory than the limits of one task
   'not_found', // no such route or file
   'unavailable', // the store does not answer, or the catalog is not loaded yet; on drop-in routes also `pending`
+  'invalid_list', // a list of offsets with an invalid line
   'invalid_tokens', // an invalid token file, or an invalid or duplicate token
   'internal', // a bug
 ] as const

@@ -11,6 +11,11 @@
  * - datadog: pkg/ebpf/btf.go. It reads a regular file `ID/RELEASE.btf.tar.xz` (Ubuntu: `ubuntu/VERSION_ID/…`) of a known
  *   platform, from a tar.xz with a dictionary of at most 64 MiB (github.com/xi2/xz). The file is a tar.xz with
  *   `RELEASE.btf`. The path does not name the architecture, so a bundle has one architecture only.
+ * - inspektor-gadget-embed: pkg/btfgen/btfgen.go `initialize`, btfgen_amd64.go, btfgen_arm64.go. The binary `ig` reads
+ *   `btfs/GOARCH/ID/VERSION_ID/MACHINE/RELEASE.btf` from what was embedded at build time, with x86 for amd64. ID keeps
+ *   its quotes from os-release, and go:embed takes no file whose name has quotes: such kernels are never found.
+ * - auditbeat: module/file_integrity/kprobes/verifier.go `loadEmbeddedSpecs`. It tries each file `*.btf` below `embed`,
+ *   whatever its name; upstream names them `RELEASE.btf`. The name does not tell the architecture.
  * - tree: `ID/VERSION_ID/ARCH/RELEASE.btf`, for consumers that unpack or embed it (Tracee and others).
  */
 import {
@@ -22,7 +27,15 @@ import {
 } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
 
-export const PROFILE_NAMES = ['btfhub', 'bcc', 'inspektor-gadget', 'datadog', 'tree'] as const
+export const PROFILE_NAMES = [
+  'btfhub',
+  'bcc',
+  'inspektor-gadget',
+  'inspektor-gadget-embed',
+  'datadog',
+  'auditbeat',
+  'tree',
+] as const
 export type ProfileName = (typeof PROFILE_NAMES)[number]
 
 /** The treatment of kernels on which an object does not work, or whose builds have different BTF. */
@@ -91,6 +104,27 @@ export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
       return `${[quotedId(kernel), kernel.version, kernel.arch, plainRelease(kernel)].join('/')}.btf`
     },
   },
+  'inspektor-gadget-embed': {
+    file: 'btfs.tar.xz',
+    compression: 'xz',
+    zstd: false,
+    member: 'raw',
+    hardLinks: true,
+    manifest: 'beside',
+    singleArch: false,
+    versionIds: true,
+    path: (kernel) => {
+      const goArch = GO_ARCHS[kernel.arch]
+      if (goArch === undefined)
+        throw notRepresentable(kernel, `the program is built for x86_64 and aarch64 only`)
+      if (!BARE_ID.has(kernel.distro))
+        throw notRepresentable(kernel, 'the program looks for ID with quotes, which go:embed lacks')
+      if (!hasVersionId(kernel))
+        throw notRepresentable(kernel, 'its distribution has no numeric VERSION_ID')
+      const { distro, version, arch } = kernel
+      return `btfs/${[goArch, distro, version, arch, embeddable(kernel)].join('/')}.btf`
+    },
+  },
   datadog: {
     file: 'minimized-btfs.tar.xz',
     compression: 'xz',
@@ -107,6 +141,17 @@ export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
       const directory = distro === 'ubuntu' ? `${distro}/${version}` : distro
       return `${directory}/${plainRelease(kernel)}.btf.tar.xz`
     },
+  },
+  auditbeat: {
+    file: 'embed.tar.xz',
+    compression: 'xz',
+    zstd: false,
+    member: 'raw',
+    hardLinks: true,
+    manifest: 'beside',
+    singleArch: true,
+    versionIds: false,
+    path: (kernel) => `embed/${embeddable(kernel)}.btf`,
   },
   tree: {
     file: 'btfs.tar',
@@ -136,6 +181,9 @@ export function pathsOf(profile: Profile, kernel: KernelName): string[] {
     )
   return versions.map((version) => profile.path({ ...kernel, version }))
 }
+
+/** The directories of pkg/btfgen/btfs, which the binary for an architecture embeds. */
+const GO_ARCHS: Readonly<Record<string, string>> = { x86_64: 'x86', aarch64: 'arm64' }
 
 /** pkg/ebpf/btf.go `btfPlatformFromString` */
 const DATADOG_PLATFORMS: ReadonlySet<string> = new Set([
@@ -201,6 +249,17 @@ function plainRelease(kernel: KernelName): string {
     if (/[\p{Cc}/]|^\.{0,2}$/u.test(name))
       throw notRepresentable(kernel, `"${name}" is not a valid path component`)
   return kernel.release
+}
+
+/**
+ * Returns the release, if go:embed takes files of that name (cmd/go `isBadEmbedName`, golang.org/x/mod/module
+ * `CheckFilePath`; names that begin with . or _ are left out silently). Errors: `not_representable`.
+ */
+function embeddable(kernel: KernelName): string {
+  const { release } = kernel
+  if (!/^(?![._])[\w!#$%&()+,.=@[\]^{}~ -]+$/.test(release))
+    throw notRepresentable(kernel, 'go:embed takes no file of that name')
+  return plainRelease(kernel)
 }
 
 const notRepresentable = ({ release }: Pick<KernelName, 'release'>, why: string): ServiceError =>

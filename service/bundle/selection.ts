@@ -59,7 +59,7 @@ function distinctBuilds(records: readonly BuildRecord[]): Available[] {
 }
 
 function assertSingleArch(kernels: readonly Selected[]): void {
-  const archs = new Set(kernels.map(({ builds }) => builds[0]!.kernel.arch))
+  const archs = new Set(kernels.flatMap(({ builds }) => builds.map(({ kernel }) => kernel.arch)))
   if (archs.size <= 1) return
   const names = [...archs].join(', ')
   throw new ServiceError(

@@ -4,6 +4,7 @@
  */
 
 import { availableParallelism } from 'node:os'
+import type { KernelConstant } from '../../bpf/index.ts'
 import { mapOrdered } from '../../storage/index.ts'
 import type { KernelFacts } from '../kernel/lookup.ts'
 import { modulesFor } from '../threads/modules.ts'
@@ -34,7 +35,7 @@ export async function withPool<T>(ready: number, work: (pool: Pool) => Promise<T
   }
 }
 
-/** Runs a task of `worker.ts` for each kernel. Errors: those that do not concern one kernel alone. */
+/** Runs a task of `worker.ts` with objects for each kernel. Errors: those that do not concern one kernel alone. */
 export function sweep<K extends 'minimize' | 'check'>(
   pool: Pool,
   name: K,
@@ -47,22 +48,42 @@ export function sweep<K extends 'minimize' | 'check'>(
     asked ??= pool.run('open', { objects }).then((all) => all.some((one) => one.usesFunctions))
     return asked
   }
-  return mapOrdered(kernels, pool.threads + AHEAD, async (kernel) => {
+  return forEachKernel(pool, kernels, async (kernel, btf) => {
+    const readers = (await kernel.modules?.()) ?? []
+    const modules = await modulesFor(
+      pool,
+      { objects, btf, symbols: name === 'check' },
+      readers,
+      (read) => read(),
+    )
+    const named = name === 'check' && kernel.functions && (await asks())
+    const functions = named ? await kernel.functions?.() : undefined
+    const task = { objects, btf, modules, functions, facts: { ...kernel.facts, ...more } }
+    return await pool.run(name, task, undefined, [btf, ...modules].flatMap(wholeBuffers))
+  })
+}
+
+/** Looks up the constants of a list for each kernel. Errors: those that do not concern one kernel alone. */
+export const sweepConstants = (
+  pool: Pool,
+  kernels: readonly ChosenKernel[],
+  entries: readonly (readonly string[])[],
+): AsyncGenerator<Swept<KernelConstant[]>> =>
+  forEachKernel(pool, kernels, (_, btf) =>
+    pool.run('constants', { btf, entries }, undefined, wholeBuffers(btf)),
+  )
+
+/** Calls `work` for each kernel, ahead of the reader of the results. */
+function forEachKernel<T>(
+  pool: Pool,
+  kernels: readonly ChosenKernel[],
+  work: (kernel: ChosenKernel, btf: BtfInput) => Promise<T>,
+): AsyncGenerator<Swept<T>> {
+  return mapOrdered(kernels, pool.threads + AHEAD, async (kernel): Promise<Swept<T>> => {
     try {
       const btf = await kernel.read()
       const of = 'frame' in btf ? btf.size : btf.length
-      const readers = (await kernel.modules?.()) ?? []
-      const modules = await modulesFor(
-        pool,
-        { objects, btf, symbols: name === 'check' },
-        readers,
-        (read) => read(),
-      )
-      const named = name === 'check' && kernel.functions && (await asks())
-      const functions = named ? await kernel.functions?.() : undefined
-      const task = { objects, btf, modules, functions, facts: { ...kernel.facts, ...more } }
-      const value = await pool.run(name, task, undefined, [btf, ...modules].flatMap(wholeBuffers))
-      return { kernel, of, value }
+      return { kernel, of, value: await work(kernel, btf) }
     } catch (cause) {
       return { kernel, error: kernelErrorOf(cause) }
     }

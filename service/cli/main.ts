@@ -11,6 +11,7 @@ import { LOADERS } from '../client/place.ts'
 import { readSetting, type Setting, type SettingName, settings } from '../config.ts'
 import { SCOPES } from '../http/token.ts'
 import { VERSION } from '../version.ts'
+import { OFFSET_FORMATS } from './offsets-formats.ts'
 import { BROKEN_PIPE, endOnBrokenPipe, printable } from './output.ts'
 
 /** The dialects of bpf/, which is not loaded for a help text. */
@@ -614,6 +615,23 @@ minimize.requiredOption(
   'file to write with --btf; otherwise a directory for DISTRO/VERSION/ARCH/RELEASE.btf (required)',
 )
 runs(withSource(withKernels(minimize)), () => import('./minimize.ts'))
+
+const offsets = command(
+  'offsets',
+  'print offsets of members for many kernels',
+  'Prints the offsets of members, the sizes of types and the values of enumerators, over kernels, for programs that have them compiled in. A list has an entry a line: [NAME =] TYPE.MEMBER, TYPE or ENUM.ENUMERATOR, with further paths behind | for kernels that lack the first; # begins a comment. Kernels with the same values share a row. Offsets of bitfields are in bits, all others in bytes.',
+  'offsets list.txt --distro ubuntu',
+  'offsets list.txt --format c > offsets.h',
+  'offsets list.txt --format datadog --arch x86_64 > constants_amd64.json',
+)
+  .argument('<list>', 'file with the members, types and enumerators')
+  .addOption(
+    new Option('--format <format>', 'form of the output; json is the same as --json')
+      .choices(OFFSET_FORMATS)
+      .default('json')
+      .conflicts('json'),
+  )
+runs(withSource(withKernels(offsets)), () => import('./offsets.ts'))
 
 const diff = command(
   'diff',

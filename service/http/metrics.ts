@@ -77,6 +77,26 @@ export class Metrics {
     void gauge
   }
 
+  /** A gauge with labels; `read` gives the value of each combination. Their number must be bounded. */
+  labelledGauge<L extends string>(
+    name: string,
+    help: string,
+    labelNames: readonly L[],
+    read: () => Iterable<readonly [Readonly<Record<L, string>>, number]>,
+  ): void {
+    const gauge = new Gauge({
+      name,
+      help,
+      labelNames: [...labelNames],
+      registers: [this.registry],
+      collect() {
+        this.reset()
+        for (const [labels, value] of read()) this.set(labels, value)
+      },
+    })
+    void gauge
+  }
+
   /** Counts a response; `route` is the registered pattern, `none` if no route matched. */
   countResponse(
     method: string,

@@ -35,6 +35,7 @@ export const STATUS = {
   quota_exceeded: 429,
   rate_limited: 429,
   headers_too_large: 431,
+  invalid_list: 422,
   invalid_tokens: 500,
   internal: 500,
   busy: 503,

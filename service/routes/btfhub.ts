@@ -33,7 +33,7 @@ export const MOUNTS = [
 
 /** First segments of the paths of other routes, so never the name of a distribution; versions of the API are `v` and a number. */
 const RESERVED = new Set(
-  'api btfs buildid coolbpf docs healthz metrics newest openapi.json readyz'.split(' '),
+  'api btfs buildid coolbpf docs healthz home metrics newest openapi.json readyz'.split(' '),
 )
 
 /** Whether a first segment of a path belongs to other routes than the tree. */

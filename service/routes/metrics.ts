@@ -4,6 +4,8 @@ import type { FastifyInstance } from 'fastify'
 import { collectDefaultMetrics } from 'prom-client'
 import type { Context } from '../http/context.ts'
 import { problems, text } from '../http/schema.ts'
+import { catalogCounts } from '../kernel/catalog-counts.ts'
+import { VERSION } from '../version.ts'
 
 /** Counts and times all requests to an app, and exports the counts of its parts; does nothing if metrics are off. */
 export function registerMetrics(app: FastifyInstance, context: Context): void {
@@ -22,7 +24,32 @@ export function registerMetrics(app: FastifyInstance, context: Context): void {
     )
     done()
   })
+  metrics.labelledGauge(
+    'btfmill_build_info',
+    'The version of btfmill; always 1',
+    ['version'],
+    () => [[{ version: VERSION }, 1]],
+  )
   metrics.gauge('btfmill_catalog_builds', 'Records in the catalog', () => catalog.size)
+  const counts = catalogCounts(catalog)
+  metrics.labelledGauge(
+    'btfmill_kernels',
+    'Builds of kernels by distribution and state: available, embedded (the kernel has BTF of its own), failed',
+    ['distro', 'state'],
+    () =>
+      counts().flatMap(({ distro, states }) =>
+        Object.entries(states).map(([state, count]) => [{ distro, state }, count] as const),
+      ),
+  )
+  metrics.labelledGauge(
+    'btfmill_newest_kernel_timestamp_seconds',
+    'Time when the newest BTF of a distribution was made, in seconds since 1970',
+    ['distro'],
+    () =>
+      counts().flatMap(({ distro, newest }) =>
+        newest === undefined ? [] : [[{ distro }, newest] as const],
+      ),
+  )
   metrics.gauge(
     'btfmill_catalog_unusable_records',
     'Records that could not be read, are invalid, or are of a newer btfmill',

@@ -1,6 +1,7 @@
 /*
  * /coolbpf/btf: the routes of OpenAnolis' BTF mirror for coolbpf, which ptcpdump and kyanos request first. A file is named
- * after the architecture and `uname -r` alone.
+ * after the architecture and `uname -r` alone. SysOM's buckets have the same files below /home/hive/btf, where
+ * LoongCollector looks first (alibaba/loongcollector, loongcollector.sh `check_or_prepare_vmlinux`), as does SysAK.
  */
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
@@ -22,7 +23,12 @@ import { sendBtf, sendFromCache } from '../http/send.ts'
 import { kernelOf, Segment } from '../kernel/name.ts'
 import { MOUNTS } from './btfhub.ts'
 
+/** Directories of the files, by architecture. */
+const DIRECTORIES = ['/coolbpf/btf', '/home/hive/btf']
 const PREFIX = 'vmlinux-'
+const ADDRESSES = DIRECTORIES.flatMap((directory) =>
+  MOUNTS.map((mount) => [directory, mount] as const),
+)
 
 const FileParams = Type.Object({
   arch: Segment,
@@ -36,15 +42,15 @@ const FileParams = Type.Object({
 export const openAnolisRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
-    for (const { prefix, newest } of MOUNTS) {
+    for (const [directory, { prefix, newest }] of ADDRESSES) {
       app.get(
-        `${prefix}/coolbpf/btf/:arch/:file`,
+        `${prefix}${directory}/:arch/:file`,
         {
           preHandler: sendFromCache(context),
           schema: {
             hide: newest,
             tags: ['Drop-ins'],
-            summary: "A kernel's BTF, as OpenAnolis serves it",
+            summary: "A kernel's BTF, as OpenAnolis and SysOM serve it",
             params: FileParams,
             querystring: ChoiceQuery,
             response: {

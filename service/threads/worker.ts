@@ -13,8 +13,10 @@ import {
   type ByteOrder,
   type Check,
   checkObject,
+  constantsOf,
   type Dialect,
   FunctionList,
+  type KernelConstant,
   kernelIdsIn,
   mergeBtf,
   minimizeBtf,
@@ -104,6 +106,11 @@ export interface Tasks {
    * those of `openObject`, `parseBtf` and `minimizeBtf`.
    */
   fit: (task: ObjectInput) => Fitted
+  /**
+   * The constants of a list, each by the first of its paths that the BTF has. Errors: those of `parseBtf` and
+   * `constantsOf`.
+   */
+  constants: (task: { btf: BtfInput; entries: readonly (readonly string[])[] }) => KernelConstant[]
   /**
    * Merges the split BTF of modules into the BTF, then replaces the kinds that a dialect lacks. Errors: those of
    * `parseBtf`, `mergeBtf` and `toDialect`.
@@ -240,6 +247,17 @@ const TASKS: Tasks = {
       return { btf, misfits }
     }
   },
+  constants: ({ btf, entries }) =>
+    withRaw(btf, (raw) => {
+      const values = constantsOf(parseBtf(raw), entries.flat())
+      let at = 0
+      return entries.map(({ length }) => {
+        const own = values.slice(at, at + length)
+        at += length
+        const isFound = ({ kind }: KernelConstant) => kind !== 'missing' && kind !== 'indirect'
+        return own.find(isFound) ?? own.find(({ kind }) => kind === 'indirect') ?? own[0]!
+      })
+    }),
   derive: ({ btf, modules, dialect }) => {
     const base = parseBtf(btf)
     const opened = modules.map((bytes) => parseBtf(bytes, { base }))
@@ -312,4 +330,5 @@ export const modulesNeeded = withErrors('modulesNeeded')
 export const minimize = withErrors('minimize')
 export const check = withErrors('check')
 export const fit = withErrors('fit')
+export const constants = withErrors('constants')
 export const derive = withErrors('derive')

@@ -183,7 +183,6 @@ class Visitor extends Account {
   }
 
   btf(bytes: Uint8Array): void {
-    this.#deltas(bytes)
     this.read('parseBtf over a base', () => parseBtf(bytes, { base }))
     this.through('describeImage', () => describeImage(Buffer.concat([Buffer.alloc(99), bytes])))
     const btf = this.read('readBtf', () => readBtf(bytes))
@@ -202,6 +201,7 @@ class Visitor extends Account {
         const split = this.read('parseBtf over this', () => parseBtf(module, { base: btf }))
         if (split) this.write('mergeBtf, base', () => mergeBtf(btf, [split]))
       },
+      () => this.#deltas(bytes),
       () => this.#relocateBase(btf),
       () => this.#compare(btf),
       () => {

@@ -1,7 +1,7 @@
 // Checks docker/compose.yml and docker/kubernetes against the schemas of Compose and of Kubernetes' OpenAPI, from npm
-// packages; and against the images, flags and users that exist, which no schema knows.
+// packages; docker/monitoring with promtool; and against the images, flags and users that exist, which no schema knows.
 import { execFile } from 'node:child_process'
-import { globSync, readFileSync } from 'node:fs'
+import { globSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -24,7 +24,7 @@ interface Manifest {
   metadata: { name: string }
 }
 
-const manifests: Manifest[] = globSync(join(DOCKER, 'kubernetes/*.yaml'))
+const manifests: Manifest[] = globSync(join(DOCKER, 'kubernetes/**/*.yaml'))
   .sort()
   .flatMap((file) => parseAllDocuments(readFileSync(file, 'utf8')).map((doc) => doc.toJS()))
 
@@ -62,6 +62,25 @@ t.test('the Compose and Kubernetes files are valid by their schemas', (t) =>
   }),
 )
 
+t.test('Prometheus accepts the alert rules, and the queries of the dashboard', (t) =>
+  withScratch(undefined, async (dir) => {
+    const check = (path: string) => run('promtool', ['check', 'rules', path])
+    t.match(await check(join(DOCKER, 'monitoring/alerts.yml')), { stdout: 'SUCCESS' })
+
+    const dashboard = readFileSync(join(DOCKER, 'monitoring/dashboard.json'), 'utf8')
+    const rules = [...dashboard.matchAll(/"expr": ("(?:[^"\\]|\\.)*")/g)].map(([, text], n) => ({
+      record: `q${n}`,
+      expr: JSON.parse(text!).replaceAll('$__rate_interval', '5m'),
+    }))
+    t.ok(rules.length > 20)
+    const path = join(dir, 'rules.yml')
+    writeFileSync(path, JSON.stringify({ groups: [{ name: 'dashboard', rules }] }))
+    t.match(await check(path), { stdout: `SUCCESS: ${rules.length} rules found` })
+    writeFileSync(path, readFileSync(path, 'utf8').replace('by (le)', 'by le'))
+    await t.rejects(check(path), 'an invalid query is rejected')
+  }),
+)
+
 t.test('the commands, flags, images and users that they name exist', async (t) => {
   const dockerfile = readFileSync(join(DOCKER, 'Dockerfile'), 'utf8')
   const commands: string[][] = Object.values<{ image: string; command?: string[] }>(
@@ -77,9 +96,10 @@ t.test('the commands, flags, images and users that they name exist', async (t) =
     for (const flag of args.filter((arg) => arg.startsWith('--')))
       t.match(stdout, new RegExp(`^ *${flag}\\b`, 'm'), `${command} ${flag}`)
   }
-  for (const [, target] of `${composeText}${text}`.matchAll(/btfmill\/(\w+)/g))
+  for (const [, target] of `${composeText}${text}`.matchAll(/(?<![\w/])btfmill\/(\w+)/g))
     t.match(dockerfile, new RegExp(`^FROM runtime AS ${target}$`, 'm'))
-  const users = new Set([...text.matchAll(/"runAsUser":(\d+)/g)].map(([, user]) => user))
+  const ofImages = JSON.stringify(manifests.filter(({ kind }) => kind !== 'DaemonSet'))
+  const users = new Set([...ofImages.matchAll(/"runAsUser":(\d+)/g)].map(([, user]) => user))
   t.same([...users], [/^USER (\d+):/m.exec(dockerfile)?.[1]])
   t.notMatch(
     `${composeText}${dockerfile}${text}`,

@@ -154,6 +154,76 @@ t.test(
   },
 )
 
+/** As Go's embed: the files below a pattern's directory, without those whose names it refuses. */
+const embedded = (names: readonly string[]): string[] =>
+  names.filter((name) => name.split('/').every((part) => /^(?![._])[^"*<>?`'|\\:]+$/.test(part)))
+
+t.test(
+  'inspektor-gadget-embed: the binary of each architecture finds the BTF of each machine that it can look up',
+  async (t) => {
+    const { archive, findings } = await bundles.pack({ profile: 'inspektor-gadget-embed' })
+    const directory = t.testdir()
+    execFileSync('tar', ['-xJ', '-C', directory], { input: archive })
+    const names = (await membersOf(DECOMPRESSORS.xz!(archive)))
+      .filter(({ name }) => name.endsWith('.btf'))
+      .map(({ name }) => name)
+    t.same(embedded(names), names, 'go:embed takes all of them')
+    let found = 0
+    for (const { osRelease, machine, release, btf } of MACHINES) {
+      // initialize: GOARCH with x86 for amd64, then GetOSInfo, whose ID has the quotes of os-release
+      const goArch = machine === 'aarch64' ? 'arm64' : 'x86'
+      const id = field(osRelease, 'ID')
+      const version = field(osRelease, 'VERSION_ID').replaceAll('"', '')
+      const name = `btfs/${goArch}/${id}/${version}/${machine}/${release}.btf`
+      if (version === '' || embedded([name]).length === 0) continue
+      found++
+      t.ok(readFileSync(join(directory, name)).equals(rawOf(btf)), name)
+    }
+    t.equal(found, 4)
+    t.equal(names.length, 5, 'and one more kernel of Debian 12')
+    t.ok(findings.every(({ code }) => code === 'not_representable'))
+    const reasons = (distro: string) =>
+      findings.find(({ kernel }) => kernel.distro === distro)?.message ?? ''
+    t.match(reasons('centos'), /looks for ID with quotes/)
+    t.match(reasons('debian'), /no numeric VERSION_ID/)
+    const { path } = PROFILES['inspektor-gadget-embed']
+    const kernel = { distro: 'debian', version: '12', arch: 'x86_64', release: '6.1.0+b-amd64' }
+    t.equal(path(kernel), 'btfs/x86/debian/12/x86_64/6.1.0+b-amd64.btf')
+    t.throws(() => path({ ...kernel, arch: 's390x' }), { code: 'not_representable' })
+    for (const release of ['_a', '.a', 'a:b', 'a"b'])
+      t.throws(() => path({ ...kernel, release }), { code: 'not_representable' }, release)
+  },
+)
+
+t.test('auditbeat: a flat directory has the BTF of each kernel of one architecture', async (t) => {
+  await t.rejects(bundles.open({ profile: 'auditbeat' }), { code: 'invalid_request' })
+  const filter = { arch: 'x86_64', distro: ['debian', 'ubuntu', 'centos', 'fedora'] }
+  const { archive } = await bundles.pack({ profile: 'auditbeat', filter })
+  const directory = t.testdir()
+  execFileSync('tar', ['-xJ', '-C', directory], { input: archive })
+  const names = (await membersOf(DECOMPRESSORS.xz!(archive)))
+    .filter(({ type }) => type === 'file' || type === 'link')
+    .map(({ name }) => name)
+  t.ok(names.every((name) => /^embed\/[^/]+\.btf$/.test(name)))
+  t.same(embedded(names), names, 'go:embed takes all of them')
+  for (const { osRelease, machine, release, btf } of MACHINES)
+    if (machine === 'x86_64' && filter.distro.includes(field(osRelease, 'ID').replaceAll('"', '')))
+      t.ok(readFileSync(join(directory, `embed/${release}.btf`)).equals(rawOf(btf)), release)
+  const shared = { profile: 'auditbeat', filter: { distro: ['centos', 'ol'] } } as const
+  t.match((await bundles.pack(shared)).findings, [
+    { kernel: { release: CENTOS.release }, included: false },
+  ])
+})
+
+t.test('a profile for one architecture refuses two that share a path', async (t) => {
+  const { open } = await bundlesOfKernels([
+    { distro: 'ubuntu', version: '20.04', release: '5.4.0-1001-aws' },
+    { distro: 'ubuntu', version: '20.04', arch: 'aarch64', release: '5.4.0-1001-aws', btf: 'i686' },
+  ])
+  for (const profile of ['auditbeat', 'datadog'] as const)
+    await t.rejects(open({ profile }), { code: 'invalid_request', message: /one of/ }, profile)
+})
+
 t.test(
   'datadog: the agent finds a tar.xz for each machine of one architecture in the tar.xz',
   async (t) => {
@@ -261,7 +331,13 @@ t.test('no profile gives a path that leads out of the directory', async (t) => {
     arch: 'x86_64',
     release: '../../etc/passwd',
   }
-  for (const profile of ['bcc', 'inspektor-gadget', 'datadog'] as const)
+  for (const profile of [
+    'bcc',
+    'inspektor-gadget',
+    'inspektor-gadget-embed',
+    'datadog',
+    'auditbeat',
+  ] as const)
     t.throws(() => PROFILES[profile].path(kernel), { code: 'not_representable' }, profile)
   for (const profile of ['btfhub', 'tree'] as const)
     t.notMatch(PROFILES[profile].path(kernel), '/../', profile)

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { importTree } from '../../../generator/index.ts'
-import { PROFILE_NAMES } from '../../../service/bundle/profile.ts'
+import { PROFILE_NAMES, PROFILES } from '../../../service/bundle/profile.ts'
 import { Catalog, openStore, putRecord, type Store } from '../../../storage/index.ts'
 import { bundlesOf, KERNELS, putKernels } from '../../helpers/bundles.ts'
 import { caseFile } from '../../helpers/cases.ts'
@@ -75,7 +75,9 @@ t.test('import reads back every profile that names version and architecture', as
   ])
     await putRecord(home, recordOf(kernel, { btf }))
   const { pack } = await bundlesOf(home)
-  for (const profile of PROFILE_NAMES.filter((name) => name !== 'datadog')) {
+  for (const profile of PROFILE_NAMES) {
+    // the paths of the first name no architecture; those of the second have more in front, and not all kernels
+    if (PROFILES[profile].singleArch || profile === 'inspektor-gadget-embed') continue
     writeFileSync(at('back'), (await pack({ profile })).archive)
     const back = await openStore('memory:')
     for await (const { path, state } of importTree(back, at('back')))

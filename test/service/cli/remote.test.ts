@@ -16,6 +16,8 @@ const directory = t.testdir()
 const object = (name: string) => coreObjects('el').get(name)!
 const [task, exists] = [object('task'), object('exists')]
 const x86 = littleKernels().get('x86_64')!
+const list = join(directory, 'list')
+writeFileSync(list, 'task_struct.pid\ntask_struct\n')
 const store = await storeOf(join(directory, 'store'), [
   { machine: 'x86_64', release: '6.1.0-1' },
   { machine: 'i686', release: '5.10.0-1+deb11' },
@@ -46,6 +48,12 @@ const SAME: Record<string, readonly (readonly string[])[]> = {
     ['dump', 'debian/12/x86_64/6.1.0-9'],
   ],
   diff: [['diff', '6.1.0-1', '5.10.0-1+deb11']],
+  offsets: [
+    ['offsets', list],
+    ['offsets', list, '--arch', 'amd64', '--format', 'datadog'],
+    ['offsets', list, '--btf', '6.1.0-1'],
+    ['offsets', list, '--release', '4.*'],
+  ],
   check: [
     ['check', task, exists, '--json'],
     ['check', task, '--distro', 'debian', '--arch', 'amd64', '--arch', 'i686', '--all'],

@@ -19,6 +19,7 @@ const WITH_STORE = [
     'check',
     'prove',
     'minimize',
+    'offsets',
     'diff',
     'export',
   ],

@@ -2,6 +2,8 @@
 import t from 'tap'
 import { request } from 'undici'
 import { startServer } from '../../../service/index.ts'
+import { MAX_DISTROS } from '../../../service/kernel/catalog-counts.ts'
+import { VERSION } from '../../../service/version.ts'
 import { openStore, putRecord } from '../../../storage/index.ts'
 import { btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 import { ready } from '../../helpers/wait-until.ts'
@@ -74,6 +76,58 @@ t.test('requests for arbitrary paths create no new series', async (t) => {
   const before = await count()
   for (let i = 1; i < 30; i++) for (const path of paths(i)) await textOf(`${url}${path}`)
   t.equal(await count(), before)
+})
+
+const FAILURE = {
+  code: 'no_dwarf',
+  message: 'vmlinux has no DWARF',
+  attempts: 1,
+  at: '2026-11-01T12:00:00.000Z',
+  retryAt: null,
+} as const
+
+t.test(
+  '/metrics tells the version, the builds of each distribution by state, and its newest BTF',
+  async (t) => {
+    const { url, store, catalog } = await startTestService(t, async (store) => {
+      const btf = await btfOf(store, RAW.little)
+      return [
+        recordOf({ release: 'a' }, { btf }),
+        recordOf({ release: 'b' }, { btf, createdAt: '2026-11-02T00:00:00.000Z' }),
+        recordOf({ release: 'c' }, { failure: FAILURE, createdAt: '2026-11-03T00:00:00.000Z' }),
+        recordOf({ distro: 'ubuntu', release: 'd' }, { embedded: true }),
+      ]
+    })
+    const before = await scrape(url)
+    t.equal(before.get(`btfmill_build_info{version="${VERSION}"}`), 1)
+    const builds = (samples: Map<string, number>, distro: string) =>
+      ['available', 'embedded', 'failed'].map((state) =>
+        samples.get(`btfmill_kernels{distro="${distro}",state="${state}"}`),
+      )
+    t.same(builds(before, 'debian'), [2, 0, 1])
+    t.same(builds(before, 'ubuntu'), [0, 1, 0])
+    const newest = 'btfmill_newest_kernel_timestamp_seconds'
+    t.equal(before.get(`${newest}{distro="debian"}`), Date.parse('2026-11-02') / 1000)
+    t.equal(before.has(`${newest}{distro="ubuntu"}`), false, 'it has no BTF')
+
+    await putRecord(store, recordOf({ distro: 'ubuntu', release: 'e' }, { failure: FAILURE }))
+    await catalog.refresh()
+    t.same(builds(await scrape(url), 'ubuntu'), [0, 1, 1], 'after the catalog has changed')
+  },
+)
+
+t.test('a catalog with many distributions makes a bounded number of series', async (t) => {
+  const { url } = await startTestService(t, () => [
+    ...Array.from({ length: MAX_DISTROS + 5 }, (_, i) =>
+      recordOf({ distro: `small${i}` }, { embedded: true }),
+    ),
+    ...['x', 'y'].map((release) => recordOf({ distro: 'zlarge', release }, { embedded: true })),
+  ])
+  const samples = await scrape(url)
+  const series = [...samples.keys()].filter((name) => name.startsWith('btfmill_kernels{'))
+  t.equal(series.length, 3 * (MAX_DISTROS + 1))
+  t.equal(samples.get('btfmill_kernels{distro="zlarge",state="embedded"}'), 2)
+  t.equal(samples.get('btfmill_kernels{distro="other",state="embedded"}'), 6, 'of the smallest')
 })
 
 t.test('/metrics is not found when metrics are off', async (t) => {

@@ -1,6 +1,7 @@
 // Agents that download BTF from other services, replayed step by step from their source against our routes:
 // ptcpdump (internal/btf/btf.go), kyanos (agent/loader), and Datadog's agent (pkg/ebpf, BTF by remote configuration).
 // Their HTTP client is Go's: it requests gzip, decodes it, follows redirects, and sends names in URLs unescaped.
+// LoongCollector's installer (loongcollector.sh, check_or_prepare_vmlinux) has curl or wget.
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -124,6 +125,23 @@ t.test(
     t.ok((await btfInTar(await unxz(t, bytes))).equals(RAW.little))
   },
 )
+
+t.test("LoongCollector finds BTF in SysOM's bucket, then on OpenAnolis' mirror", async (t) => {
+  const directory = t.testdir({})
+  const machines = [
+    [ANOLIS, 'x86_64', RAW.little],
+    [UBUNTU, 'aarch64', RAW.big],
+  ] as const
+  for (const [{ release }, arch, raw] of machines)
+    for (const address of ['home/hive/btf', 'coolbpf/btf', 'newest/home/hive/btf']) {
+      const file = join(directory, 'vmlinux')
+      const url = `${testService.url}/${address}/${arch}/vmlinux-${release}`
+      await run('curl', ['--silent', '--fail', '--output', file, url])
+      t.ok(readFileSync(file).equals(raw), `${address} ${release}`)
+    }
+  const none = `${testService.url}/home/hive/btf/x86_64/vmlinux-${NOBODYS.release}`
+  await t.rejects(run('curl', ['--silent', '--fail', none]), { code: 22 })
+})
 
 /** The catalogue's architectures by Go's names, and the content of a configuration. */
 type Catalogue = Record<string, Record<string, Record<string, Record<string, { sha256: string }>>>>

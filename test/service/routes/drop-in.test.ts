@@ -114,7 +114,8 @@ t.test('an archive has an ETag, 304, ranges, and the same bytes on every route',
 })
 
 t.test("a path that starts like another route's is never a kernel in the tree", async (t) => {
-  const firsts = 'v1 v2 api btfs buildid coolbpf docs healthz metrics newest openapi.json readyz'
+  const firsts =
+    'v1 v2 api btfs buildid coolbpf docs healthz home metrics newest openapi.json readyz'
   const misses = async () => (await ask(`${testService.url}/v1/misses`)).bytes.toString()
   const before = await misses()
   for (const first of [...firsts.split(' '), '%761'])

@@ -215,13 +215,18 @@ const CASES: Record<string, Case[]> = {
     { path: '/btfs/catalog.json' },
     { path: '/btfs/catalog.json', headers: { 'if-none-match': '*' } },
   ],
-  'get /coolbpf/btf/{arch}/{file}': [
-    ...ranges('/coolbpf/btf/x86_64/vmlinux-6.1.0-1-amd64'),
-    ...states((release) => `/coolbpf/btf/x86_64/vmlinux-${release}`),
-    { path: `/coolbpf/btf/x86_64/vmlinux-a%2fb` },
-    { path: '/coolbpf/btf/x86_64/else' },
-    away('/coolbpf/btf/x86_64/vmlinux-lost'),
-  ],
+  ...Object.fromEntries(
+    ['/coolbpf/btf', '/home/hive/btf'].map((directory) => [
+      `get ${directory}/{arch}/{file}`,
+      [
+        ...ranges(`${directory}/x86_64/vmlinux-6.1.0-1-amd64`),
+        ...states((release) => `${directory}/x86_64/vmlinux-${release}`),
+        { path: `${directory}/x86_64/vmlinux-a%2fb` },
+        { path: `${directory}/x86_64/else` },
+        away(`${directory}/x86_64/vmlinux-lost`),
+      ],
+    ]),
+  ),
   'get /api/v1/list': [
     { path: '/api/v1/list' },
     { path: '/api/v1/list', headers: { 'if-none-match': '*' } },
