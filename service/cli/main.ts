@@ -422,13 +422,20 @@ runs(withSource(withFilters(list)), () => import('./list.ts'))
 const fetch = command(
   'fetch',
   'get BTF for this machine or another',
-  "Prints the path of a file with the BTF of this machine's kernel: the kernel's own, one from the cache, or one from a server. With filters it gets the BTF of another kernel; what is not given is as on this machine.",
+  "Prints the path of a file with the BTF of this machine's kernel: the kernel's own, one from the cache, or one from a server or a pack. With filters it gets the BTF of another kernel; what is not given is as on this machine.",
   'fetch --server http://btfmill.example:8080 --wait',
   'fetch --server http://btfmill.example:8080 --distro debian --distro-version 12 --release 6.1.0-50-amd64 -o kernel.btf',
   'fetch --server http://btfmill.example:8080 --install libbpf',
+  'fetch --pack debian.btfpack --release 6.1.0-50-amd64 -o kernel.btf',
 )
 fetch
   .addOption(serverOption('server to ask', 'none, this machine and the cache alone'))
+  .addOption(
+    new Option(
+      '--pack <file|url>',
+      'pack to read instead of asking a server; of a URL two ranges are read (default: none)',
+    ).conflicts(['wait', 'publicKey']),
+  )
   .option('--wait', 'wait while the server generates it')
   .option('-o, --output <file>', 'file to write (default: one in the cache)')
   .addOption(
