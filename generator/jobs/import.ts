@@ -83,7 +83,7 @@ export async function* importBuilds(
     const path = [kernel.distro, kernel.version, kernel.arch, kernel.release].join('/')
     yield await refusing(path, async () => {
       if (raw instanceof StoreError) throw raw
-      const offered = (btf: Btf) => offeredRecord(record, basename(root), btf)
+      const offered = (btf: ImportedBtf) => offeredRecord(record, basename(root), btf)
       return await importRaw({ store, catalog }, { path, kernel, raw }, offered)
     })
   }
@@ -149,13 +149,13 @@ async function refusing(path: string, work: () => Promise<Imported>): Promise<Im
 /** Errors of the store that concern one file. */
 const REFUSED: ReadonlySet<string> = new Set(['digest_mismatch', 'invalid_key', 'invalid_pack'])
 
-type Btf = NonNullable<BuildRecord['btf']>
+type ImportedBtf = NonNullable<BuildRecord['btf']>
 
 /** Checks and stores BTF, with the record that `record` makes of it. Errors: those of `checkBtf` and of the store. */
 async function importRaw(
   { store, catalog }: Pick<Import, 'store' | 'catalog'>,
   { path, kernel, raw }: { path: string; kernel: KernelName; raw: Buffer },
-  record: (btf: Btf) => BuildRecord,
+  record: (btf: ImportedBtf) => BuildRecord,
 ): Promise<Imported> {
   const info = checkBtf(raw)
   const known = catalog.find(kernel)
@@ -205,7 +205,7 @@ function rawOf(bytes: Buffer): Buffer {
 const unsupported = (message: string) => new GeneratorError('unsupported_package', message)
 
 /** The record of a build that is offered, as it is kept here. */
-function offeredRecord(record: BuildRecord, pack: string, btf: Btf): BuildRecord {
+function offeredRecord(record: BuildRecord, pack: string, btf: ImportedBtf): BuildRecord {
   const { kernel, package: from, embedded, tool } = record
   const now = new Date().toISOString()
   return {
@@ -227,7 +227,7 @@ function offeredRecord(record: BuildRecord, pack: string, btf: Btf): BuildRecord
 
 function recordOf(
   kernel: KernelName,
-  btf: Btf,
+  btf: ImportedBtf,
   from: { root: string; path: string; sha256: string; size: number },
 ): BuildRecord {
   const now = new Date().toISOString()

@@ -15,14 +15,14 @@ import {
 import type { Available } from '../kernel/lookup.ts'
 import { seriesOf, sortableRelease } from '../kernel/series.ts'
 
-/** The most work of a chain. A step is 1, and more the larger its delta is; 32 steps take as long as about 80 MB of copying. */
+/** The most work of a chain. A step is 1, and more the larger its delta is: the times of real deltas, measured. */
 const MAX_WORK = 32
 /** Unpacked bytes of a delta that make a step's work 1 more, and the most that they make it. */
 const BYTES_PER_WORK = 16 * 1024
-const MAX_BYTES_WORK = 8
+const MAX_BYTES_WORK = 6
 /** The work of a parent if the kernel before has too much, and of a parent in another series. */
-const LESS_WORK = 20
-const FIRST_WORK = 10
+const LESS_WORK = 22
+const FIRST_WORK = 14
 /** Bytes of a range that covers a chain. */
 const MAX_SPAN = 16 * 1024 * 1024
 /** Other series that the first of a series is tried with. */
@@ -86,7 +86,7 @@ function contentOf(record: Available): BuildRecord {
   return content
 }
 
-interface Written extends Omit<PackMember, 'offset'> {
+interface PlacedMember extends Omit<PackMember, 'offset'> {
   record: Available
   series: string
   work: number
@@ -98,7 +98,7 @@ interface Written extends Omit<PackMember, 'offset'> {
   isParent: boolean
 }
 
-interface Encoded {
+interface EncodedMember {
   frame: Buffer
   unpacked: number
   /** number of the parent; undefined for a root */
@@ -107,7 +107,7 @@ interface Encoded {
 }
 
 class Writer {
-  readonly members: Written[] = []
+  readonly members: PlacedMember[] = []
   readonly frames: Buffer[] = []
   readonly #read: ReadRaw
   readonly #digests = new Set<string>()
@@ -141,7 +141,7 @@ class Writer {
     this.#last = { number, raw }
   }
 
-  async #encode(raw: Uint8Array, series: string): Promise<Encoded> {
+  async #encode(raw: Uint8Array, series: string): Promise<EncodedMember> {
     const before = this.members.length - 1
     if (this.members[before]?.series === series) {
       const next = await this.#encodeFrom(before, raw)
@@ -149,7 +149,7 @@ class Writer {
       const higher = await this.#encodeFrom(this.#ancestor(before, LESS_WORK), raw)
       if (higher) return higher
     }
-    let best: Encoded | undefined
+    let best: EncodedMember | undefined
     for (const candidate of this.#candidates(series)) {
       const encoded = await this.#encodeFrom(candidate, raw)
       if (encoded && (!best || encoded.frame.length < best.frame.length)) best = encoded
@@ -161,7 +161,10 @@ class Writer {
   }
 
   /** Encodes from a parent; undefined if a bound does not allow it, or the result is not one from it. */
-  async #encodeFrom(parent: number | undefined, raw: Uint8Array): Promise<Encoded | undefined> {
+  async #encodeFrom(
+    parent: number | undefined,
+    raw: Uint8Array,
+  ): Promise<EncodedMember | undefined> {
     const from = parent === undefined ? undefined : this.members[parent]
     if (!from?.isParent || from.work + 1 > MAX_WORK) return undefined
     if (this.#offset - from.start > MAX_SPAN) return undefined
