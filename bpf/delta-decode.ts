@@ -32,6 +32,12 @@ export function applyDelta(
   return chain.bytes()
 }
 
+/** Whether a delta needs its parent: a root or a plain one does not. Errors: `invalid_delta`. */
+export function needsParent(delta: Uint8Array): boolean {
+  const { plain, parentTypes, parentStrings } = new DeltaReader(delta, MAX_RESULT).header
+  return !plain && (parentTypes > 0 || parentStrings > 0)
+}
+
 /** The words of an edit operation's low bits; delta.md describes them. */
 export const EDIT = { SKIP: 0, COPY: 1, INSERT: 2, MODIFY: 3 } as const
 /** Bits of a modified element: its reference, the shift of values from here on, its last word. */

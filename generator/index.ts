@@ -52,7 +52,7 @@ export {
   type RunPlan,
   type Summary,
 } from './jobs/generate.ts'
-export { type Imported, importTree } from './jobs/import.ts'
+export { type Imported, importBuilds, importTree, type OfferedBuild } from './jobs/import.ts'
 export { type Job, jobOfFile } from './jobs/job.ts'
 export {
   type OnDemandGeneration,

@@ -7,6 +7,7 @@ import { forEachConcurrent } from './concurrency.ts'
 import { ignoreNotFound, isUnreadable, isUnusableRecord, StoreError } from './error.ts'
 import { readRecord } from './json.ts'
 import type { KernelFilter, KernelName } from './kernel.ts'
+import { openMemory } from './memory.ts'
 import { prefixOfKey } from './name.ts'
 import { isPublic } from './public.ts'
 import type { BuildRecord } from './record.ts'
@@ -59,6 +60,13 @@ export class Catalog {
   static async openSnapshot(store: Store, onInvalid?: OnInvalid): Promise<Catalog> {
     const catalog = new Catalog(store, onInvalid)
     if (!(await catalog.#loadSnapshot())) await catalog.refresh()
+    return catalog
+  }
+
+  /** A catalog of records that are in no store: `refresh` and `follow` find nothing else. */
+  static of(entries: readonly RecordEntry[]): Catalog {
+    const catalog = new Catalog(openMemory())
+    catalog.#replace(entries)
     return catalog
   }
 
@@ -164,13 +172,17 @@ export class Catalog {
       this.#onInvalid(error, SNAPSHOT_KEY)
     })
     if (!snapshot) return false
+    this.#replace(snapshot.entries)
+    this.#etag = snapshot.etag
+    return true
+  }
+
+  #replace(entries: readonly RecordEntry[]): void {
     const groups = new Map<string, RecordEntry[]>(
       this.#records.prefixes().map((kernel) => [kernel, []]),
     )
-    for (const entry of snapshot.entries) addToGroup(entry, groups)
+    for (const entry of entries) addToGroup(entry, groups)
     for (const [kernel, entries] of groups) this.#records.set(kernel, entries)
-    this.#etag = snapshot.etag
-    return true
   }
 
   /** Reads a record; undefined if it was deleted meanwhile, or is invalid. What is wrong is reported. */

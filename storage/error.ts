@@ -10,6 +10,7 @@ export type StoreErrorCode =
   | 'invalid_range' // the range lies outside the object
   | 'invalid_record' // JSON that is not a record, or a record under the key of another kernel
   | 'newer_schema' // a record or manifest that a newer btfmill wrote
+  | 'invalid_pack' // a pack that is damaged, cut off, over a limit or of an unknown version
   | 'invalid_snapshot' // a snapshot of the catalog that does not decode
   | 'invalid_signature' // a signature of other content, by another key, or not in minisign's format
   | 'no_space' // ENOSPC, EDQUOT

@@ -104,6 +104,23 @@ export {
 } from './manifest.ts'
 export { xzVersion } from './xz.ts'
 
+// Packs.
+
+export {
+  decodePackHeader,
+  decodePackIndex,
+  encodePackIndex,
+  invalidPack,
+  isPack,
+  MAX_PACK_INDEX,
+  MAX_PACK_MEMBER,
+  PACK_HEADER,
+  type PackIndex,
+  type PackMember,
+  packFrame,
+  unpackFrame,
+} from './pack.ts'
+
 // Signatures.
 
 export { signCatalog } from './catalog-signature.ts'

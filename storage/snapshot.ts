@@ -90,9 +90,12 @@ export async function encodeSnapshot(entries: readonly RecordEntry[]): Promise<B
 
 /**
  * Decodes the bytes of a snapshot. They are decompressed as a stream, since the whole text takes more memory than the
- * entries. Errors: `invalid_snapshot`.
+ * entries. `maxSize` limits their text, in bytes. Errors: `invalid_snapshot`.
  */
-export async function decodeSnapshot(bytes: Uint8Array): Promise<RecordEntry[]> {
+export async function decodeSnapshot(
+  bytes: Uint8Array,
+  maxSize = MAX_SIZE,
+): Promise<RecordEntry[]> {
   const entries: RecordEntry[] = []
   const share = createSharing()
   let records: number | undefined
@@ -102,7 +105,9 @@ export async function decodeSnapshot(bytes: Uint8Array): Promise<RecordEntry[]> 
   }
   try {
     const decompress = createZstdDecompress({ chunkSize: CHUNK })
-    await pipeline(Readable.from([bytes]), decompress, (chunks) => forEachLine(chunks, read))
+    await pipeline(Readable.from([bytes]), decompress, (chunks) =>
+      forEachLine(chunks, read, maxSize),
+    )
     if (entries.length !== records)
       throw new Error(`it has ${entries.length} of ${records} records`)
     return entries
@@ -149,12 +154,13 @@ function createSharing(): (entry: RecordEntry) => RecordEntry {
 async function forEachLine(
   chunks: AsyncIterable<Buffer>,
   read: (line: string) => void,
+  maxSize: number,
 ): Promise<void> {
   let rest: Buffer = Buffer.alloc(0)
   let size = 0
   for await (const chunk of chunks) {
     size += chunk.length
-    if (size > MAX_SIZE) throw new Error(`it has more than ${MAX_SIZE} bytes`)
+    if (size > maxSize) throw new Error(`it has more than ${maxSize} bytes`)
     const text = rest.length > 0 ? Buffer.concat([rest, chunk]) : chunk
     let start = 0
     for (let end = text.indexOf(10); end >= 0; end = text.indexOf(10, start)) {

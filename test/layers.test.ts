@@ -84,7 +84,18 @@ const ORDER: Record<(typeof ONE_LEVEL)[number], readonly string[]> = {
   generator: ['', 'sources', 'packages', 'indexes', 'jobs', 'prove'],
   service: [
     '', // ground floor
-    ...['kernel', 'threads', 'client', 'cache', 'objects', 'bundle', 'demand', 'http', 'routes'],
+    ...[
+      'kernel',
+      'pack',
+      'threads',
+      'client',
+      'cache',
+      'objects',
+      'bundle',
+      'demand',
+      'http',
+      'routes',
+    ],
   ],
 }
 

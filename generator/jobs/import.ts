@@ -59,6 +59,37 @@ export async function* importTree(
   await Catalog.publish(store, secretKey)
 }
 
+/** BTF that others made, with their record of it, or why it cannot be read. */
+export interface OfferedBuild {
+  record: BuildRecord
+  raw: Buffer | StoreError
+}
+
+/**
+ * Imports builds with records, and yields the result of each. A record keeps the names, the package and the tool that
+ * others give; nothing of that was checked here, so it counts as not authenticated. A second import changes nothing.
+ * Errors: those of the store.
+ */
+export async function* importBuilds(
+  store: Store,
+  root: string,
+  builds: AsyncIterable<OfferedBuild>,
+  { secretKey, signal }: ImportOptions = {},
+): AsyncGenerator<Imported> {
+  const catalog = await Catalog.open(store)
+  for await (const { record, raw } of builds) {
+    signal?.throwIfAborted()
+    const { kernel } = record
+    const path = [kernel.distro, kernel.version, kernel.arch, kernel.release].join('/')
+    yield await refusing(path, async () => {
+      if (raw instanceof StoreError) throw raw
+      const offered = (btf: ImportedBtf) => offeredRecord(record, basename(root), btf)
+      return await importRaw({ store, catalog }, { path, kernel, raw }, offered)
+    })
+  }
+  await Catalog.publish(store, secretKey)
+}
+
 const suffixOf = (path: string): string | undefined =>
   Object.keys(DECODERS).find((suffix) => path.endsWith(suffix))
 
@@ -85,7 +116,7 @@ async function importFile(
   file: TreeFile,
 ): Promise<Imported> {
   const { path } = file
-  try {
+  return await refusing(path, async () => {
     const named = kernelOfPath(path, suffixOf(path)!)
     if (!named)
       throw new GeneratorError(
@@ -94,31 +125,52 @@ async function importFile(
       )
     // a bundle may have VERSION_ID 8.6 where the store has 8
     const kernel = { ...named, version: namesOf(named).at(-1)!.version }
-    const { raw, sha256: digest, size } = await contentOf(store, before, file)
-    const info = checkBtf(raw)
-    const known = catalog.find(kernel)
-    const sha256 = sha256Of(raw)
-    const content = { sha256: digest, size, btf: sha256 }
-    if (known.some(({ btf }) => btf?.sha256 === sha256)) {
-      await putBlob(store, raw) // the blob may be lost
-      before.set(path, content)
-      return { path, state: 'present', kernel }
-    }
-    if (known.some(({ btf, origin }) => btf && origin !== 'import'))
-      return { path, state: 'made here', kernel }
-    const btf = { ...(await putBlob(store, raw)), ...info }
-    await putRecord(store, recordOf(kernel, btf, { root, path, ...content }))
-    // gc may have removed an equal blob that was stored earlier, before the record named it
-    await putBlob(store, raw)
-    before.set(path, content)
-    return { path, state: 'imported', kernel }
+    const { raw, sha256, size } = await contentOf(store, before, file)
+    const imported = await importRaw({ store, catalog }, { path, kernel, raw }, (btf) =>
+      recordOf(kernel, btf, { root, path, sha256, size }),
+    )
+    if (imported.state !== 'made here') before.set(path, { sha256, size, btf: sha256Of(raw) })
+    return imported
+  })
+}
+
+/** Returns what `work` does, or why the file is refused. Errors: others of `work`. */
+async function refusing(path: string, work: () => Promise<Imported>): Promise<Imported> {
+  try {
+    return await work()
   } catch (error) {
     const expected =
-      error instanceof GeneratorError ||
-      (error instanceof StoreError && ['digest_mismatch', 'invalid_key'].includes(error.code))
+      error instanceof GeneratorError || (error instanceof StoreError && REFUSED.has(error.code))
     if (!expected) throw error
     return { path, state: 'refused', code: error.code, message: error.message }
   }
+}
+
+/** Errors of the store that concern one file. */
+const REFUSED: ReadonlySet<string> = new Set(['digest_mismatch', 'invalid_key', 'invalid_pack'])
+
+type ImportedBtf = NonNullable<BuildRecord['btf']>
+
+/** Checks and stores BTF, with the record that `record` makes of it. Errors: those of `checkBtf` and of the store. */
+async function importRaw(
+  { store, catalog }: Pick<Import, 'store' | 'catalog'>,
+  { path, kernel, raw }: { path: string; kernel: KernelName; raw: Buffer },
+  record: (btf: ImportedBtf) => BuildRecord,
+): Promise<Imported> {
+  const info = checkBtf(raw)
+  const known = catalog.find(kernel)
+  const sha256 = sha256Of(raw)
+  if (known.some(({ btf }) => btf?.sha256 === sha256)) {
+    await putBlob(store, raw) // the blob may be lost
+    return { path, state: 'present', kernel }
+  }
+  if (known.some(({ btf, origin }) => btf && origin !== 'import'))
+    return { path, state: 'made here', kernel }
+  const btf = { ...(await putBlob(store, raw)), ...info }
+  await putRecord(store, record(btf))
+  // gc may have removed an equal blob that was stored earlier, before the record named it
+  await putBlob(store, raw)
+  return { path, state: 'imported', kernel }
 }
 
 /** Decodes a file's BTF; for a hard link, returns that of the earlier file. */
@@ -152,9 +204,30 @@ function rawOf(bytes: Buffer): Buffer {
 
 const unsupported = (message: string) => new GeneratorError('unsupported_package', message)
 
+/** The record of a build that is offered, as it is kept here. */
+function offeredRecord(record: BuildRecord, pack: string, btf: ImportedBtf): BuildRecord {
+  const { kernel, package: from, embedded, tool } = record
+  const now = new Date().toISOString()
+  return {
+    schema: 1,
+    kernel,
+    package: {
+      ...from,
+      url: from.url || `import:${pack}`,
+      authenticated: 'none',
+    },
+    ...(embedded !== undefined && { embedded }),
+    origin: 'import',
+    btf,
+    tool: { ...tool, fingerprint: 'import' },
+    createdAt: now,
+    updatedAt: now,
+  }
+}
+
 function recordOf(
   kernel: KernelName,
-  btf: NonNullable<BuildRecord['btf']>,
+  btf: ImportedBtf,
   from: { root: string; path: string; sha256: string; size: number },
 ): BuildRecord {
   const now = new Date().toISOString()

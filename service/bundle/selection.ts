@@ -5,6 +5,7 @@
 import type { BuildRecord, Catalog, KernelFilter, KernelName } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
 import { type Available, preferred } from '../kernel/lookup.ts'
+import { flavourOf, sortableRelease } from '../kernel/series.ts'
 import { type Profile, pathsOf } from './profile.ts'
 
 /** A kernel to bundle. */
@@ -76,9 +77,5 @@ function bySimilarity(kernels: readonly Selected[]): Selected[] {
 
 function similarityKey({ path, builds: [newest] }: Selected): string {
   const { arch, distro, release } = newest!.kernel
-  const sortable = release.replace(/\d+/g, (digits) => digits.padStart(12, '0'))
-  return [arch, distro, flavourOf(release), sortable, path].join('\0')
+  return [arch, distro, flavourOf(release), sortableRelease(release), path].join('\0')
 }
-
-/** The suffix of a release that names the kernel's flavour, such as `-cloud-amd64`. */
-const flavourOf = (release: string): string => /(?:-[a-z][^.]*)?$/i.exec(release)?.[0] ?? ''

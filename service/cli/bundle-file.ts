@@ -6,6 +6,9 @@ import type { BundleResult } from '../bundle/bundle.ts'
 import { besideOf } from '../bundle/manifest.ts'
 import { printable } from './output.ts'
 
+/** The outcome of a bundle or a pack. */
+export type BundleOutcome = Omit<BundleResult, 'manifest' | 'signature'>
+
 /** A bundle that was written to a path. */
 export interface WrittenBundle {
   result: BundleResult

@@ -8,11 +8,12 @@ import { Bundle, type BundleResult } from '../bundle/bundle.ts'
 import { type BundleFinding, besideOf } from '../bundle/manifest.ts'
 import type { ObjectFile } from '../bundle/member.ts'
 import type { BundlePolicy, ProfileName } from '../bundle/profile.ts'
-import { verifyBundle } from '../bundle/verify.ts'
+import { type Verification, verifyBundle } from '../bundle/verify.ts'
 import { ServiceError } from '../error.ts'
 import { jsonOf } from '../json.ts'
+import { isPackFile } from '../pack/pack.ts'
 import type { Pool } from '../threads/pool.ts'
-import { replace, type WrittenBundle, warn, writeBeside } from './bundle-file.ts'
+import { type BundleOutcome, replace, warn, writeBeside } from './bundle-file.ts'
 import { ALL, withPool } from './for-each-kernel.ts'
 import {
   type CommonOptions,
@@ -24,8 +25,11 @@ import {
 } from './input.ts'
 import { counted, printable } from './output.ts'
 
+/** The profile that is no archive. */
+const PACK = 'pack'
+
 interface ExportOptions extends CommonOptions, FilterOptions {
-  profile?: ProfileName
+  profile?: ProfileName | typeof PACK
   object: string[]
   output?: string
   unsupported: BundlePolicy
@@ -40,7 +44,8 @@ export async function run(options: ExportOptions): Promise<number> {
   if (options.verify !== undefined) return await verify(options.verify, options)
   if (options.profile === undefined)
     throw new InvalidArgumentError('export needs --profile NAME, or --verify FILE')
-  return await make({ ...options, profile: options.profile })
+  const { profile } = options
+  return profile === PACK ? await makePack(options) : await make({ ...options, profile })
 }
 
 type MakeOptions = ExportOptions & { profile: ProfileName }
@@ -62,6 +67,23 @@ async function make(options: MakeOptions): Promise<number> {
   }
 }
 
+async function makePack(options: ExportOptions): Promise<number> {
+  const { makePackFile } = await import('./export-pack.ts')
+  const invalid = new InvalidRecords()
+  const status = finish(await makePackFile(options, invalid.report), options)
+  return invalid.count > 0 ? 1 : status
+}
+
+/** Reports and counts records that cannot be used. */
+class InvalidRecords {
+  count = 0
+
+  readonly report = ({ message }: StoreError): void => {
+    this.count++
+    console.error(printable(`btfmill: ${message}`))
+  }
+}
+
 const readObjects = ({ object }: ExportOptions): Promise<ObjectFile[]> =>
   Promise.all(object.map(async (path) => ({ name: basename(path), bytes: await readFile(path) })))
 
@@ -70,11 +92,8 @@ async function makeIn(pool: Pool, options: MakeOptions): Promise<number> {
   const store = await openStore(options.store, { create: false })
   const secretKey = await readSecretKey(options.secretKey)
   const objects = await readObjects(options)
-  let invalid = 0
-  const catalog = await Catalog.open(store, ({ message }: StoreError) => {
-    invalid++
-    console.error(printable(`btfmill: ${message}`))
-  })
+  const invalid = new InvalidRecords()
+  const catalog = await Catalog.open(store, invalid.report)
   const key = secretKey === undefined ? {} : { secretKey }
   const filter = filterOf(options)
   checkFilter(catalog, filter, options.store)
@@ -83,11 +102,14 @@ async function makeIn(pool: Pool, options: MakeOptions): Promise<number> {
   warn(bundle.warnings)
   const path = options.output ?? bundle.file
   const status = finish({ result: await write(bundle, path), path }, options)
-  return invalid > 0 ? 1 : status
+  return invalid.count > 0 ? 1 : status
 }
 
 /** Reports a bundle. Returns the exit status. */
-function finish({ result, path }: WrittenBundle, { json = false, unsupported }: MakeOptions) {
+function finish(
+  { result, path }: { result: BundleOutcome; path: string },
+  { json = false, unsupported }: ExportOptions,
+): number {
   report(result, path, json)
   return isWhole(result, unsupported) ? 0 : 1
 }
@@ -106,7 +128,7 @@ async function write(bundle: Bundle, path: string): Promise<BundleResult> {
   })
 }
 
-function report(result: BundleResult, path: string, json: boolean): void {
+function report(result: BundleOutcome, path: string, json: boolean): void {
   reportFindings(result, json)
   const { kernels, leftOut: left } = result
   const text = `${path}: ${counted(kernels, 'kernel')}${left > 0 ? `, ${left} left out` : ''}`
@@ -136,7 +158,7 @@ function reportFindings({ findings, findingsOmitted = 0 }: FoundInBundle, json: 
 }
 
 /** Whether every kernel is in the bundle that should be. */
-function isWhole({ kernels, findings }: BundleResult, policy: BundlePolicy): boolean {
+function isWhole({ kernels, findings }: BundleOutcome, policy: BundlePolicy): boolean {
   const missing = findings.some(
     ({ code, included }) => code === 'damaged' || (!included && policy === 'include'),
   )
@@ -145,6 +167,11 @@ function isWhole({ kernels, findings }: BundleResult, policy: BundlePolicy): boo
 
 /** Compares a bundle with its manifest, which is in the bundle or beside it. */
 async function verify(path: string, { publicKey, json }: ExportOptions): Promise<number> {
+  if (await isPackFile(path)) {
+    const { verifyPackFile } = await import('./export-pack.ts')
+    const verified = await verifyPackFile(path, publicKey)
+    return reportVerified(path, verified, 'every kernel was rebuilt', json, {})
+  }
   const { readTree } = await import('../../generator/index.ts')
   const beside = besideOf(path)
   const [manifest, signature] = await Promise.all([
@@ -156,12 +183,23 @@ async function verify(path: string, { publicKey, json }: ExportOptions): Promise
     { ...(manifest && { manifest }), ...(signature && { signature }) },
     publicKey === undefined ? undefined : await readFile(publicKey, 'utf8'),
   )
+  const whose = signed ? 'valid signature' : 'signature not verified: no --public-key'
+  return reportVerified(path, { kernels, problems }, whose, json, { signed })
+}
+
+/** Prints what verifying found. Returns the exit status. */
+function reportVerified(
+  path: string,
+  { kernels, problems }: Pick<Verification, 'kernels' | 'problems'>,
+  good: string,
+  json: boolean | undefined,
+  more: Partial<Pick<Verification, 'signed'>>,
+): number {
   for (const problem of problems)
     console.log(json ? jsonOf(problem) : printable(`${problem.path}: ${problem.message}`))
-  const whose = signed ? 'valid signature' : 'signature not verified: no --public-key'
-  if (json) console.log(jsonOf({ summary: { path, kernels, signed, wrong: problems.length } }))
+  if (json) console.log(jsonOf({ summary: { path, kernels, ...more, wrong: problems.length } }))
   else if (problems.length === 0)
-    console.log(printable(`${path}: ${counted(kernels, 'kernel')}; ${whose}`))
+    console.log(printable(`${path}: ${counted(kernels, 'kernel')}; ${good}`))
   return problems.length === 0 ? 0 : 1
 }
 

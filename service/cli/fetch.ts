@@ -10,6 +10,7 @@ import { type FilterOptions, filterOf, type ServerTokenOptions, tokenOf } from '
 interface FetchCommandOptions extends FilterOptions<string>, ServerTokenOptions {
   json?: boolean
   server?: string
+  pack?: string
   wait?: boolean
   output?: string
   publicKey?: string
@@ -23,7 +24,9 @@ interface FetchCommandOptions extends FilterOptions<string>, ServerTokenOptions 
 
 /** `btfmill fetch`: prints the path on standard output, and the origin on standard error. Returns the exit status. */
 export async function run(options: FetchCommandOptions): Promise<number> {
-  const { server, wait, output, publicKey, maxAge, deadline, dialect, root, json } = options
+  const { pack, wait, output, publicKey, maxAge, deadline, dialect, root, json } = options
+  // BTFMILL_SERVER may be set for all commands: a pack precedes it
+  const server = pack === undefined ? options.server : undefined
   const named = filterOf(options)
   const kernel = Object.keys(named).length > 0 ? kernelOf(named, root) : undefined
   const release = kernel?.release ?? thisKernel(root).release
@@ -34,6 +37,7 @@ export async function run(options: FetchCommandOptions): Promise<number> {
     ...(dialect && { dialect }),
     ...(root !== undefined && { root }),
     ...(server && { server }),
+    ...(pack !== undefined && { pack }),
     ...(token !== undefined && { token }),
     ...(wait && { wait, onPending: sayOnce() }),
     ...(output !== undefined && { output }),
@@ -46,6 +50,7 @@ export async function run(options: FetchCommandOptions): Promise<number> {
     kernel: "the kernel's own BTF",
     cache: 'from the cache',
     server: `from ${server}`,
+    pack: `from ${pack}`,
   }[fetched.origin]
   const { found, sha256 } = fetched
   const other = found && found.by !== 'name' ? `, found by ${found.by} as ${found.name}` : ''

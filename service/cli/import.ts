@@ -1,6 +1,7 @@
-import { importTree } from '../../generator/index.ts'
+import { importBuilds, importTree, type OfferedBuild } from '../../generator/index.ts'
 import { openStore } from '../../storage/index.ts'
 import { jsonOf } from '../json.ts'
+import { isPackFile, Pack, packFile } from '../pack/pack.ts'
 import { type CommonOptions, readSecretKey } from './input.ts'
 import { printable } from './output.ts'
 
@@ -15,7 +16,13 @@ export async function run(
 ): Promise<number> {
   const key = await readSecretKey(secretKey)
   const count: Record<string, number> = {}
-  const imports = importTree(await openStore(store), tree, key ? { secretKey: key } : {})
+  const options = key ? { secretKey: key } : {}
+  // a pack that cannot be read leaves no new store
+  const pack = (await isPackFile(tree)) ? await Pack.open(packFile(tree)) : undefined
+  const opened = await openStore(store)
+  const imports = pack
+    ? importBuilds(opened, tree, buildsOf(pack), options)
+    : importTree(opened, tree, options)
   for await (const imported of imports) {
     count[imported.state] = (count[imported.state] ?? 0) + 1
     if (json) console.log(jsonOf(imported))
@@ -30,4 +37,11 @@ export async function run(
         .join('; ') || `no BTF in ${tree}`,
     )
   return count.refused || Object.keys(count).length === 0 ? 1 : 0
+}
+
+/** The builds in a pack, in the order of its members. */
+async function* buildsOf(pack: Pack): AsyncGenerator<OfferedBuild> {
+  for await (const { member, result } of pack.readAll())
+    for (const record of pack.index.catalog.findBy('sha256', member.sha256))
+      yield { record, raw: result }
 }

@@ -309,11 +309,15 @@ runs(withStore(worker), () => import('./worker.ts'))
 
 const importing = command(
   'import',
-  'add BTF from a btfhub-archive tree or a bundle',
-  'Adds BTF that others made: of a btfhub-archive tree or of a bundle that `btfmill export` wrote.',
+  'add BTF from a btfhub-archive tree, a bundle or a pack',
+  'Adds BTF that others made: of a btfhub-archive tree, or of a bundle or pack that `btfmill export` wrote.',
   'import ./btfhub-archive',
   'import btfhub.tar',
-).argument('<tree>', 'directory or tar with DISTRO/VERSION/ARCH/RELEASE.btf or .btf.tar.xz')
+  'import debian.btfpack',
+).argument(
+  '<tree>',
+  'pack, or directory or tar with DISTRO/VERSION/ARCH/RELEASE.btf or .btf.tar.xz',
+)
 runs(withStore(withSettings(importing, 'secretKey')), () => import('./import.ts'))
 
 const sources = command(
@@ -438,13 +442,20 @@ runs(withSource(withFilters(list)), () => import('./list.ts'))
 const fetch = command(
   'fetch',
   'get BTF for this machine or another',
-  "Prints the path of a file with the BTF of this machine's kernel: the kernel's own, one from the cache, or one from a server. With filters it gets the BTF of another kernel; what is not given is as on this machine.",
+  "Prints the path of a file with the BTF of this machine's kernel: the kernel's own, one from the cache, or one from a server or a pack. With filters it gets the BTF of another kernel; what is not given is as on this machine.",
   'fetch --server http://btfmill.example:8080 --wait',
   'fetch --server http://btfmill.example:8080 --distro debian --distro-version 12 --release 6.1.0-50-amd64 -o kernel.btf',
   'fetch --server http://btfmill.example:8080 --install libbpf',
+  'fetch --pack debian.btfpack --release 6.1.0-50-amd64 -o kernel.btf',
 )
 fetch
   .addOption(serverOption('server to ask', 'none, this machine and the cache alone'))
+  .addOption(
+    new Option(
+      '--pack <file|url>',
+      'pack to read instead of asking a server; of a URL two ranges are read (default: none)',
+    ).conflicts(['wait', 'publicKey']),
+  )
   .option('--wait', 'wait while the server generates it')
   .option('-o, --output <file>', 'file to write (default: one in the cache)')
   .addOption(
@@ -651,16 +662,18 @@ runs(withSource(diff), () => import('./diff.ts'))
 const exporting = command(
   'export',
   'bundle the BTF of many kernels',
-  'Writes the BTF of many kernels into one archive, in the form that its consumer reads, or verifies such an archive.',
+  'Writes the BTF of many kernels into one archive, in the form that its consumer reads, or verifies such an archive. The profile pack is for import and fetch: one file with a few kilobytes for a kernel.',
   'export --profile btfhub --distro debian -o btfhub.tar',
   'export --profile inspektor-gadget --object agent.bpf.o -o btfs.tar.gz',
+  'export --profile pack -o debian.btfpack --distro debian',
   'export --verify btfhub.tar --public-key btfmill.pub',
 )
 exporting
   .addOption(
-    new Option('--profile <name>', 'consumer of the bundle (required without --verify)').choices(
-      PROFILE_NAMES,
-    ),
+    new Option('--profile <name>', 'consumer of the bundle (required without --verify)').choices([
+      ...PROFILE_NAMES,
+      'pack',
+    ]),
   )
   .option(
     '--object <file>',
@@ -678,7 +691,7 @@ exporting
   .addOption(
     new Option(
       '--verify <file>',
-      'bundle to compare with its manifest (default: write one)',
+      'bundle to compare with its manifest, or pack to rebuild (default: write one)',
     ).conflicts(['profile', 'object', 'output']),
   )
   .option(

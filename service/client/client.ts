@@ -1,6 +1,6 @@
 /*
  * The agent's side: BTF for a kernel, as a file to pass to a loader. The kernel's own BTF comes first, then the cache,
- * then the server. The SHA-256 of each response is checked, and the file is written by one rename. A file in the cache is
+ * then the server or a pack. The SHA-256 of each response is checked, and the file is written by one rename. A file in the cache is
  * named after its SHA-256, which is checked again on each read.
  *
  * This file is also the entry point of the package `@btfmill/client` and of `btfmill/client`, for agents in Node: it
@@ -31,11 +31,19 @@ import {
 } from '../../storage/index.ts'
 import { writeWhole } from '../atomic-file.ts'
 import { ServiceError } from '../error.ts'
-import { FOUND_BY, type FoundBy, type LookupChoice, lookUp } from '../kernel/lookup.ts'
+import { FOUND_BY, type FoundBy, foundBy, type LookupChoice, lookUp } from '../kernel/lookup.ts'
 import { pathOf } from '../kernel/name.ts'
+import { Pack, type PackSource, packFile } from '../pack/pack.ts'
 import { type HostKernel, KERNEL_BTF, thisKernel } from './host.ts'
 import { newestTime, rememberTime } from './newest.ts'
-import { FetchError, isToken, type Reader, type RetryOptions, requestWithRetry } from './request.ts'
+import {
+  FetchError,
+  isToken,
+  type Reader,
+  type RetryOptions,
+  requestRange,
+  requestWithRetry,
+} from './request.ts'
 
 export type { Kernel } from '../../storage/index.ts'
 export { type HostKernel, thisKernel } from './host.ts'
@@ -63,6 +71,8 @@ const MAX_TIMER = 2 ** 31 - 1
 export interface FetchOptions extends RetryOptions, NoKernelParts {
   /** `http://host:port`; without a server, only the kernel's own BTF and the cache are used */
   server?: string
+  /** a pack to read instead of asking a server: a path, or an `http://` or `https://` URL of a file with ranges */
+  pack?: string
   /** bearer token for a private server; it is not sent to an address that the server redirects to */
   token?: string
   /** the kernel (default: this machine's, whose own BTF is preferred) */
@@ -89,6 +99,7 @@ type NoKernelParts = { [Part in keyof HostKernel]?: never }
 /** The names of all options, to find misspelt ones. */
 const OPTIONS: Readonly<Record<Exclude<keyof FetchOptions, keyof HostKernel>, true>> = {
   server: true,
+  pack: true,
   token: true,
   kernel: true,
   output: true,
@@ -118,10 +129,10 @@ const KERNEL_PARTS: Readonly<Record<keyof HostKernel, 'required' | 'optional'>> 
 
 export interface FetchedBtf {
   path: string
-  origin: 'kernel' | 'cache' | 'server'
+  origin: 'kernel' | 'cache' | 'server' | 'pack'
   /** hex; absent for the kernel's own BTF */
   sha256?: string
-  /** the kernel whose BTF the server has sent, and how it was found */
+  /** the kernel whose BTF the server has sent or the pack has, and how it was found */
   found?: KernelMatch
 }
 
@@ -146,7 +157,11 @@ export async function fetchBtf(options: FetchOptions = {}): Promise<FetchedBtf> 
 }
 
 /** Refuses what the types forbid and JavaScript allows. Errors: `invalid_options`. */
-function validate({ server, token, kernel, dialect, ...rest }: FetchOptions): void {
+function validate(options: FetchOptions): void {
+  const { server, token, kernel, dialect, ...rest } = options
+  const { pack, publicKey, wait } = options
+  if (pack !== undefined && (server || publicKey !== undefined || wait))
+    throw invalidOptions('a pack is read without server, publicKey and wait')
   for (const name of Object.keys(rest)) {
     if (Object.hasOwn(KERNEL_PARTS, name))
       throw invalidOptions(`option ${name} at the wrong depth: expected { kernel: { ${name} } }`)
@@ -193,8 +208,13 @@ async function fetchUntilAborted(options: FetchOptions): Promise<FetchedBtf> {
     return await writeConverted(raw, dialect, directory, { origin: 'kernel', output })
   }
   const cached = await readCache(directory)
-  const { raw, sha256, found } = cached ?? (await fetchFromServer(kernel, options))
-  const origin: FetchedBtf['origin'] = cached ? 'cache' : 'server'
+  const away = options.pack === undefined ? 'server' : 'pack'
+  const fetched = () =>
+    options.pack === undefined
+      ? fetchFromServer(kernel, options)
+      : fetchFromPack(options.pack, kernel, options)
+  const { raw, sha256, found } = cached ?? (await fetched())
+  const origin: FetchedBtf['origin'] = cached ? 'cache' : away
   // the cache keeps what the server sent, whose SHA-256 is known: it serves every dialect
   if (!cached && (dialect || !output)) await write(join(directory, `${sha256}.btf`), raw)
   const at = { origin, output, found }
@@ -293,14 +313,9 @@ async function readRegular(path: string): Promise<Buffer> {
 
 async function fetchFromServer(kernel: HostKernel, options: FetchOptions): Promise<FetchedBytes> {
   const { server, publicKey } = options
-  if (!server) throw new FetchError('unreachable', 'no BTF in the cache, and no server to ask')
-  const { buildId: build, unameVersion, like, codename } = kernel
-  const choice = {
-    ...(build && { build }),
-    ...(unameVersion && { unameVersion }),
-    ...(like && { like }),
-    ...(codename && { codename }),
-  }
+  if (!server)
+    throw new FetchError('unreachable', 'no BTF in the cache, and no server or pack to ask')
+  const choice = choiceOf(kernel)
   const url = btfUrl(server, kernel, choice)
   if (publicKey === undefined) return await requestWithRetry(url, readBtf, options)
   const findDigest = () => signedDigest(server, kernel, choice, publicKey, options)
@@ -315,6 +330,60 @@ async function fetchFromServer(kernel: HostKernel, options: FetchOptions): Promi
     return await requestWithRetry(url, read, options)
   })
   return await requestWithRetry(urlBelow(server, `v1/btf/sha256/${sha256}`), readBtf, options)
+}
+
+function choiceOf({ buildId: build, unameVersion, like, codename }: HostKernel): LookupChoice {
+  return {
+    ...(build && { build }),
+    ...(unameVersion && { unameVersion }),
+    ...(like && { like }),
+    ...(codename && { codename }),
+  }
+}
+
+/** Reads a kernel's BTF out of a pack. Errors: `invalid_pack`, `refused`; `unreachable` if it cannot be read. */
+async function fetchFromPack(
+  pack: string,
+  kernel: HostKernel,
+  options: FetchOptions,
+): Promise<FetchedBytes> {
+  try {
+    const opened = await Pack.open(sourceOfPack(pack, options))
+    const choice = choiceOf(kernel)
+    const record = await lookUp(opened.index.catalog, kernel, choice)
+    const { sha256 } = record.btf
+    const raw = await opened.read(sha256)
+    const by = foundBy(kernel, choice, record)
+    return { raw, sha256, found: { name: pathOf(record.kernel), by } }
+  } catch (cause) {
+    if (cause instanceof FetchError) throw cause
+    options.signal?.throwIfAborted()
+    const { message } = cause as Error
+    if (cause instanceof ServiceError)
+      throw new FetchError('refused', message, { cause, problem: cause.code })
+    if (cause instanceof StoreError) throw new FetchError('invalid_pack', message, { cause })
+    throw new FetchError('unreachable', message, { cause })
+  }
+}
+
+/** A pack at a URL, or in a file. */
+function sourceOfPack(pack: string, options: FetchOptions): PackSource {
+  const url = /^https?:\/\//i.test(pack) ? URL.parse(pack) : undefined
+  if (!url) return packFile(pack)
+  const { token: _, ...withoutToken } = options // it is the server's
+  return {
+    read: (start, end, take) =>
+      requestRange(
+        url,
+        { start, end },
+        (bytes) =>
+          take(bytes).catch((cause: unknown) => {
+            if (!(cause instanceof StoreError)) throw cause
+            throw new FetchError('invalid_pack', cause.message, { cause })
+          }),
+        withoutToken,
+      ),
+  }
 }
 
 const urlBelow = (server: string, path: string): URL =>

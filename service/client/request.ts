@@ -27,6 +27,7 @@ export type FetchErrorCode =
   | 'timeout' // the fetch took longer than `deadline`
   | 'refused' // the server has no such BTF: `problem` says why
   | 'invalid_response' // the response is not one of a btfmill service, or over a limit
+  | 'invalid_pack' // after all attempts, the pack is damaged, cut off or of an unknown version
   | 'digest_mismatch' // after all attempts, the bytes do not match the announced SHA-256
   | 'invalid_signature' // after all attempts, the catalog is not signed by the public key
   | 'outdated_catalog' // after all attempts, the catalog is older than one seen before, or than `maxAge`
@@ -80,6 +81,13 @@ export interface RequestOptions extends RetryOptions {
   accept?: string
   /** the encoding to ask for (default: zstd) */
   encoding?: 'zstd' | 'identity'
+  /** the bytes to ask for, from `start` up to `end`; a file server may redirect, with any status */
+  range?: ByteSpan
+}
+
+interface ByteSpan {
+  start: number
+  end: number
 }
 
 /** Whether a text can be sent as a bearer token (RFC 6750, 2.1). */
@@ -124,6 +132,53 @@ export function openWithRetry(url: URL, options: RequestOptions = {}): Promise<C
   return retried(url, { ...options, encoding: 'identity' }, async (response) => response)
 }
 
+/**
+ * Requests a range of a URL, and gives its bytes to `take`, which may stop early. If the range or `take` fails, the request
+ * is made again. A server without ranges sends the whole file, whose start is skipped. Errors: those of
+ * `requestWithRetry`.
+ */
+export function requestRange<T>(
+  url: URL,
+  range: ByteSpan,
+  take: (bytes: AsyncIterable<Uint8Array>) => Promise<T>,
+  options: RequestOptions = {},
+): Promise<T> {
+  const wanted = { ...options, range, encoding: 'identity' as const }
+  return retried(url, wanted, async ({ status, headers, body }) => {
+    try {
+      const start = status === 206 ? startOf(headers) : 0
+      return await take(cut(body, start, range))
+    } finally {
+      body.destroy()
+    }
+  })
+}
+
+/** Where the bytes of a response with status 206 begin (RFC 9110, 14.4). Errors: `invalid_response`. */
+function startOf(headers: IncomingHttpHeaders): number {
+  const [, start] = /^bytes (\d{1,15})-/.exec(headers['content-range'] ?? '') ?? []
+  if (start !== undefined) return Number(start)
+  throw new FetchError('invalid_response', 'the response to a range has no valid content-range')
+}
+
+/** The bytes of a range, of a body that begins at `at`. Errors: `invalid_response` if it begins behind the range. */
+async function* cut(
+  body: IncomingMessage,
+  at: number,
+  { start, end }: ByteSpan,
+): AsyncGenerator<Uint8Array> {
+  if (at > start)
+    throw new FetchError('invalid_response', `the range begins at byte ${at}: expected ${start}`)
+  let position = at
+  for await (const piece of body as AsyncIterable<Buffer>) {
+    const from = Math.max(start - position, 0)
+    const part = piece.subarray(from, Math.max(end - position, 0))
+    position += piece.length
+    if (part.length > 0) yield part
+    if (position >= end) return
+  }
+}
+
 type Taker<T> = (response: ClientResponse) => Promise<T>
 
 async function retried<T>(url: URL, options: RequestOptions, take: Taker<T>): Promise<T> {
@@ -155,7 +210,8 @@ async function tryOnce<T>(
   try {
     const response = await follow(url, options)
     const { status, headers } = response
-    if (status === 200) return { kind: 'done', value: await take(response) }
+    if (status === 200 || (status === 206 && options.range))
+      return { kind: 'done', value: await take(response) }
     const limit = options.form ? MAX_FORM_PROBLEM : MAX_PROBLEM
     const error = refusalOf(url, status, await readBody(response.body, limit))
     const pending = status === 202 && wait
@@ -170,6 +226,9 @@ async function tryOnce<T>(
   }
 }
 
+/** The statuses with which file servers redirect. */
+const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308])
+
 export interface ClientResponse {
   status: number
   headers: IncomingHttpHeaders
@@ -183,7 +242,8 @@ export interface ClientResponse {
 async function follow(url: URL, options: RequestOptions): Promise<ClientResponse> {
   const response = await request(url, options)
   const { location, etag } = response.headers
-  if (response.status !== 307 || location === undefined || options.form) return response
+  const isRedirect = options.range ? REDIRECTS.has(response.status) : response.status === 307
+  if (!isRedirect || location === undefined || options.form) return response
   response.body.destroy()
   const { token: _, ...withoutToken } = options
   const redirected = await request(new URL(location, url), withoutToken)
@@ -193,12 +253,13 @@ async function follow(url: URL, options: RequestOptions): Promise<ClientResponse
 
 async function request(
   url: URL,
-  { timeout = 10_000, signal, form, token, accept, encoding = 'zstd' }: RequestOptions,
+  { timeout = 10_000, signal, form, token, accept, encoding = 'zstd', range }: RequestOptions,
 ): Promise<ClientResponse> {
   const agent = await agentFor(url)
   const headers = {
     'accept-encoding': encoding,
     ...(accept !== undefined && { accept }),
+    ...(range && { range: `bytes=${range.start}-${range.end - 1}` }),
     ...(token !== undefined && { authorization: `Bearer ${token}` }),
     ...(form && { 'content-length': form.bytes.length }),
     ...(form?.type && { 'content-type': form.type }),

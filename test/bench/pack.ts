@@ -1,14 +1,25 @@
 // npm run bench:pack: sizes and times of deltas between the kernels of a series, against xz -9 and zstd of each kernel. The
 // kernels are Debian's own BTF of several series, in .cache/packs; the first run downloads about 1 GB. `-- DIRECTORY` takes
 // raw BTF files from there instead: one series for each subdirectory, in the order of their names. Each delta is its own
-// zstd frame, and each result is compared byte for byte. Times are CPU, minima of several passes.
+// zstd frame, and each result is compared byte for byte. Times are CPU, minima of several passes. Then all kernels are put
+// into one pack, as `export --profile pack` does, and read out of it: its size against .btf.tar.xz, and times per kernel.
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { DeltaChain, encodeDelta } from '../../bpf/index.ts'
 import { generate } from '../../generator/index.ts'
-import { Catalog, getBlob, type KernelFilter, openStore } from '../../storage/index.ts'
+import { Pack, type PackSource } from '../../service/pack/pack.ts'
+import { makePack } from '../../service/pack/writer.ts'
+import {
+  Catalog,
+  getBlob,
+  type KernelFilter,
+  openStore,
+  packArchive,
+  sha256Of,
+} from '../../storage/index.ts'
+import { recordOf } from '../helpers/test-service.ts'
 import { median, table } from './measure.ts'
 
 const FOLDER = resolve(import.meta.dirname, '../../.cache/packs')
@@ -168,3 +179,73 @@ console.log(
     [`read ${longest.kernels.length} kernels in sequence, each`, least('sequence')],
   ]),
 )
+
+/** Packs all series, and reads each kernel out of the pack, alone and in sequence. */
+async function packed(): Promise<void> {
+  const raws = new Map<string, Buffer>()
+  const records = series.flatMap(({ name, kernels }, s) =>
+    kernels.map((raw, n) => {
+      const sha256 = sha256Of(raw)
+      raws.set(sha256, raw)
+      const arch = name.includes('arm64') ? 'aarch64' : 'x86_64'
+      const kernel = { distro: 'debian', version: String(s), arch, release: `6.1.0-${n}` }
+      const facts = { types: 1, byteOrder: 'little', pointerSize: 8 } as const
+      const btf = { ...facts, kinds: ['INT'], sha256, size: raw.length }
+      return { ...recordOf(kernel), btf }
+    }),
+  )
+  const before = process.cpuUsage()
+  const content = await makePack(
+    records,
+    async ({ btf }) => raws.get(btf.sha256)!,
+    () => false,
+  )
+  const { user, system } = process.cpuUsage(before)
+  const bytes = Buffer.concat(content.pieces)
+  const source: PackSource = {
+    read: (start, end, take) =>
+      take(
+        (async function* () {
+          yield bytes.subarray(start, end)
+        })(),
+      ),
+  }
+  const pack = await Pack.open(source)
+  const { members } = pack.index
+  const alone: number[] = []
+  for (const { sha256 } of members) {
+    let least = Infinity
+    for (let pass = 0; pass < 2; pass++) {
+      const start = process.cpuUsage()
+      await pack.read(sha256)
+      const used = process.cpuUsage(start)
+      least = Math.min(least, (used.user + used.system) / 1000)
+    }
+    alone.push(least)
+  }
+  const start = process.cpuUsage()
+  for await (const { result } of pack.readAll()) if (result instanceof Error) throw result
+  const used = process.cpuUsage(start)
+  let archives = 0
+  for (const raw of raws.values()) archives += (await packArchive('kernel', raw)).length
+  console.log(
+    table([
+      ['one pack', ''],
+      ['kernels', String(members.length)],
+      ['bytes', String(bytes.length)],
+      ['bytes of .btf.tar.xz', String(archives)],
+      ['ratio', (bytes.length / archives).toFixed(4)],
+      ['roots', String(members.filter(({ parent }) => parent === undefined).length)],
+      ['CPU ms: pack a kernel', ((user + system) / 1000 / members.length).toFixed(0)],
+      ['CPU ms: read a kernel, median', median(alone).toFixed(0)],
+      ['CPU ms: read a kernel, most', Math.max(...alone).toFixed(0)],
+      [
+        'CPU ms: read all in sequence, each',
+        ((used.user + used.system) / 1000 / members.length).toFixed(1),
+      ],
+    ]),
+  )
+}
+
+console.log('')
+await packed()

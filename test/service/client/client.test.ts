@@ -108,7 +108,7 @@ t.test('the client refuses an option that is unknown or at the wrong depth', asy
     [partial, 'invalid kernel.release undefined: expected a string'],
     [{ root, kernel: { ...kernel, release: 6 } }, 'invalid kernel.release 6: expected a string'],
     [{ root, kernel: { ...kernel, server: 'http://x' } }, /^unknown kernel\.server: expected /],
-    [{ root, kernels: kernel }, /^unknown option kernels: expected some of server, token, /],
+    [{ root, kernels: kernel }, /^unknown option kernels: expected some of server, pack, token, /],
     [{ root, server: 'btfmill.test:8080' }, 'invalid server: expected http://HOST:PORT'],
     [{ root, token: 'two\nlines' }, /^invalid token: /],
   ] as [FetchOptions, string | RegExp][])

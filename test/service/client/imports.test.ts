@@ -48,6 +48,7 @@ t.test('the client loads none of the files of the server', async (t) => {
     'kernel/lookup.ts',
     'kernel/name.ts',
     'kernel/public-record.ts',
+    'pack/pack.ts',
     'printable.ts',
   ])
 })
