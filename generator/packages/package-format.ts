@@ -76,7 +76,7 @@ async function unpackVmlinux(
   const plain = decompress(reader.remaining(), compression)
   try {
     await writeFile(plain, vmlinux, room)
-    onVmlinux?.()
+    await onVmlinux?.()
     return []
   } finally {
     plain.destroy()
