@@ -234,6 +234,8 @@ interface KernelParts {
   /** the module that a file has the split BTF of; it is in `modules` too */
   split?: Btf
   modules: readonly (() => Promise<Uint8Array>)[]
+  /** reads the names of its functions, where they are known */
+  functions?: () => Promise<Uint8Array | undefined>
 }
 
 async function openParts(
@@ -253,9 +255,11 @@ async function openParts(
   }
   const store = await openSource(source)
   const record = await findRecord(store, what, withModules)
+  const { symbols } = record
   return {
     kernel: parseBtf(await getBlob(store, record.btf.sha256)),
     modules: moduleDigests(record).map((sha256) => () => getBlob(store, sha256)),
+    ...(symbols && { functions: () => functionsIn(store, symbols) }),
   }
 }
 
@@ -336,7 +340,8 @@ export async function chosenKernels(
       return opening
     }
     const read = async () => (await open()).kernel.bytes
-    return [{ name: btf, read, modules: async () => (await open()).modules }]
+    const functions = async () => await (await open()).functions?.()
+    return [{ name: btf, read, modules: async () => (await open()).modules, functions }]
   }
   const store = await openSource(source)
   const catalog = await Catalog.open(store, onInvalid)
