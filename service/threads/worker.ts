@@ -80,6 +80,8 @@ export interface ObjectInput {
   /** the kernel's functions, as `FunctionList` encodes them; only a check needs them */
   functions?: Uint8Array | undefined
   facts?: KernelFacts
+  /** the form of the BTF that the task makes; default: as it is */
+  dialect?: Dialect | undefined
 }
 
 /** Whether a task needs the BTF of modules; a check also looks for `symbols` in it. */
@@ -93,7 +95,7 @@ export interface Tasks {
   open: (task: { objects: readonly Uint8Array[] }) => ObjectSummary[]
   /** Whether an object needs a type that the BTF lacks, and modules may have. Errors: those of `openObject`, `parseBtf`. */
   modulesNeeded: (task: ModuleQuery) => boolean
-  /** Minimizes BTF for all objects. Errors: those of `openObject`, `parseBtf` and `minimizeBtf`. */
+  /** Minimizes BTF for all objects. Errors: those of `openObject`, `parseBtf`, `minimizeBtf` and `toDialect`. */
   minimize: (task: ObjectInput) => Uint8Array
   /**
    * Checks each object. Returns one JSON text for each: a `Check`, or `{ error: { code, message } }` with an error of
@@ -208,10 +210,10 @@ const TASKS: Tasks = {
     const kernel = parseBtf(rawOf(btf))
     return opened(objects).some((object) => needsModules(object, kernel, { symbols }))
   },
-  minimize: ({ objects, btf, modules }) =>
+  minimize: ({ objects, btf, modules, dialect }) =>
     withRaw(btf, (raw) => {
       const kernel = parseBtf(raw)
-      return minimizeBtf(kernel, opened(objects), modulesOver(kernel, modules))
+      return inDialect(minimizeBtf(kernel, opened(objects), modulesOver(kernel, modules)), dialect)
     }),
   check: ({ objects, btf, modules, functions: names, facts }) =>
     withRaw(btf, (raw) => {
@@ -262,9 +264,12 @@ const TASKS: Tasks = {
     const base = parseBtf(btf)
     const opened = modules.map((bytes) => parseBtf(bytes, { base }))
     const merged = opened.length > 0 ? mergeBtf(base, opened) : btf
-    return dialect ? toDialect(parseBtf(merged), dialect) : merged
+    return inDialect(merged, dialect)
   },
 }
+
+const inDialect = (btf: Uint8Array, dialect: Dialect | undefined): Uint8Array =>
+  dialect ? toDialect(parseBtf(btf), dialect) : btf
 
 /** The maximum number of bytes of a `Check` in JSON; the objects of large agents need some hundred thousand. */
 export const MAX_JSON = 4 * 1024 * 1024
