@@ -6,7 +6,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { BTF_TYPE } from '../cache/btf-bodies.ts'
 import type { Context } from '../http/context.ts'
-import { bytes, FormQuery, lines } from '../http/schema.ts'
+import { bytes, DialectQuery, lines } from '../http/schema.ts'
 import { sendMade } from '../http/send.ts'
 import { jsonOf, lineOf } from '../json.ts'
 import { CutLine, MinimizeLine } from '../objects/lines.ts'
@@ -38,7 +38,7 @@ export const minimizeRoutes =
       summary: 'The part of the BTF of one or many kernels that BPF objects need',
       description:
         'With `kernel` or `digest` the response is BTF; a header `btfmill-warnings` has the warnings that lines have, as a JSON array. Otherwise it is a line of JSON for each kernel that matches. To get an archive, use `/v1/bundles`.',
-      query: FormQuery.properties,
+      query: DialectQuery.properties,
       response: {
         description: "raw BTF, whose ETag is the bytes' SHA-256; or a line for each kernel",
         content: {

@@ -25,6 +25,7 @@ import {
   parseBtf,
   type Reason,
   toDialect,
+  wrapInElf,
 } from '../../bpf/index.ts'
 import { type JsonText, jsonOf } from '../json.ts'
 import type { KernelFacts } from '../kernel/lookup.ts'
@@ -114,13 +115,14 @@ export interface Tasks {
    */
   constants: (task: { btf: BtfInput; entries: readonly (readonly string[])[] }) => KernelConstant[]
   /**
-   * Merges the split BTF of modules into the BTF, then replaces the kinds that a dialect lacks. Errors: those of
+   * Merges the split BTF of modules into the BTF, then replaces the kinds that a dialect lacks, then wraps it. Errors: those of
    * `parseBtf`, `mergeBtf` and `toDialect`.
    */
   derive: (task: {
     btf: Uint8Array
     modules: readonly Uint8Array[]
     dialect?: Dialect
+    container?: 'elf'
   }) => Uint8Array
 }
 
@@ -260,11 +262,12 @@ const TASKS: Tasks = {
         return own.find(isFound) ?? own.find(({ kind }) => kind === 'indirect') ?? own[0]!
       })
     }),
-  derive: ({ btf, modules, dialect }) => {
+  derive: ({ btf, modules, dialect, container }) => {
     const base = parseBtf(btf)
     const opened = modules.map((bytes) => parseBtf(bytes, { base }))
     const merged = opened.length > 0 ? mergeBtf(base, opened) : btf
-    return inDialect(merged, dialect)
+    const raw = inDialect(merged, dialect)
+    return container ? wrapInElf(raw, base) : raw
   },
 }
 
