@@ -9,6 +9,7 @@
  * one.
  */
 import { buffer } from 'node:stream/consumers'
+import type { Dialect } from '../../bpf/index.ts'
 import {
   type ArchiveManifest,
   archiveArch,
@@ -94,10 +95,11 @@ export class Archives {
   }
 
   /**
-   * Returns the archive of a record's BTF, and the digest of its bytes. Errors: `busy`; those of `Bodies.get` and of
+   * Returns the archive of a record's BTF, and the digest of its bytes; in a dialect it is always packed here. Errors: `busy`; those of `Bodies.get` and of
    * `packArchive`.
    */
-  async get(record: Available): Promise<Body> {
+  async get(record: Available, dialect?: Dialect): Promise<Body> {
+    if (dialect) return await this.#converted(record, dialect)
     await this.#refreshManifest()
     return (await this.#stored(record)) ?? (await this.#packed(record))
   }
@@ -156,15 +158,30 @@ export class Archives {
     return this.#options.cache.body(`archive ${keyOf(record)}`, () => this.#pack(record))
   }
 
-  async #pack(record: Available): Promise<Body> {
-    const { kernel, btf } = record
+  /** The archive in a dialect. The catalogue does not list it, so its digest is not kept. */
+  #converted(record: Available, dialect: Dialect): Promise<Body> {
+    return this.#options.cache.body(`archive ${dialect} ${keyOf(record)}`, async () => {
+      const bytes = await this.#archiveOf(record, { dialect })
+      return { bytes, sha256: sha256Of(bytes) }
+    })
+  }
+
+  async #archiveOf(
+    { kernel, btf: { sha256 } }: Available,
+    form: { dialect?: Dialect } = {},
+  ): Promise<Buffer> {
     const signal = this.#stop.signal
     const bytes = await this.#gate.run(async () => {
       signal.throwIfAborted()
-      const raw = await this.#options.bodies.raw(btf.sha256)
-      return await packArchive(kernel.release, raw, signal)
+      const raw = await this.#options.bodies.get({ sha256, ...form }, 'identity')
+      return await packArchive(kernel.release, raw.bytes, signal)
     })
     this.counts.packed++
+    return bytes
+  }
+
+  async #pack(record: Available): Promise<Body> {
+    const bytes = await this.#archiveOf(record)
     const sha256 = sha256Of(bytes)
     if (this.#digests.get(keyOf(record)) !== sha256) {
       this.#digests.set(keyOf(record), sha256)

@@ -22,13 +22,15 @@ export const SHORT = 'public, max-age=60'
 export const ENCODINGS = ['zstd', 'gzip', 'identity'] as const
 export type Encoding = (typeof ENCODINGS)[number]
 
-/** Selects a blob, or BTF that is derived from it: with modules merged in, or in an older dialect. */
+/** Selects a blob, or BTF that is derived from it: with modules merged in, in an older dialect, or in an ELF file. */
 export interface BtfSelector {
   /** of the raw bytes of the blob, in hex */
   sha256: string
   /** digests of the BTF of the modules to merge in, in this order */
   modules?: readonly string[]
   dialect?: Dialect
+  /** as section `.BTF` of an ELF file */
+  container?: 'elf'
 }
 
 /** Concurrent reads of blobs, each of some megabytes, and the number of reads that may wait. */
@@ -83,11 +85,12 @@ export class Bodies {
     }
   }
 
-  async #derive({ sha256, modules = [], dialect }: BtfSelector): Promise<Body> {
+  async #derive({ sha256, modules = [], dialect, container }: BtfSelector): Promise<Body> {
     const raw = await this.#pool.run('derive', {
       btf: await this.raw(sha256),
       modules: await Promise.all(modules.map((module) => this.raw(module))),
       ...(dialect && { dialect }),
+      ...(container && { container }),
     })
     this.counts.derived++
     return { bytes: await encode(raw, 'zstd'), sha256: sha256Of(raw) }
@@ -112,11 +115,14 @@ export async function encode(raw: Uint8Array, encoding: Encoding): Promise<Buffe
 }
 
 /** True if the selector names a blob of the store: its digest is known without its bytes. */
-export const isAsStored = ({ modules = [], dialect }: BtfSelector): boolean =>
-  modules.length === 0 && dialect === undefined
+export const isAsStored = ({ modules = [], dialect, container }: BtfSelector): boolean =>
+  modules.length === 0 && dialect === undefined && container === undefined
 
 /** The cache key of BTF in an encoding. */
-export const keyOf = ({ sha256, modules = [], dialect }: BtfSelector, encoding: Encoding): string =>
-  `${encoding} ${sha256} ${dialect ?? ''} ${modules.length > 0 ? sha256Of(modules.join()) : ''}`
+export const keyOf = (
+  { sha256, modules = [], dialect, container }: BtfSelector,
+  encoding: Encoding,
+): string =>
+  `${encoding} ${sha256} ${dialect ?? ''} ${container ?? ''} ${modules.length > 0 ? sha256Of(modules.join()) : ''}`
 
 export const DIALECT_NAMES = Object.keys(DIALECTS) as Dialect[]

@@ -4,7 +4,7 @@
  */
 
 import { availableParallelism } from 'node:os'
-import type { KernelConstant } from '../../bpf/index.ts'
+import type { Dialect, KernelConstant } from '../../bpf/index.ts'
 import { mapOrdered } from '../../storage/index.ts'
 import type { KernelFacts } from '../kernel/lookup.ts'
 import { modulesFor } from '../threads/modules.ts'
@@ -42,6 +42,7 @@ export function sweep<K extends 'minimize' | 'check'>(
   kernels: readonly ChosenKernel[],
   objects: readonly Uint8Array[],
   more: KernelFacts = {},
+  dialect?: Dialect,
 ): AsyncGenerator<Swept<ReturnType<Tasks[K]>>> {
   let asked: Promise<boolean> | undefined
   const asks = (): Promise<boolean> => {
@@ -58,7 +59,8 @@ export function sweep<K extends 'minimize' | 'check'>(
     )
     const named = name === 'check' && kernel.functions && (await asks())
     const functions = named ? await kernel.functions?.() : undefined
-    const task = { objects, btf, modules, functions, facts: { ...kernel.facts, ...more } }
+    const facts = { ...kernel.facts, ...more }
+    const task = { objects, btf, modules, functions, facts, dialect }
     return await pool.run(name, task, undefined, [btf, ...modules].flatMap(wholeBuffers))
   })
 }

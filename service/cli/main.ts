@@ -225,6 +225,9 @@ const reportFile = (text: string, all: readonly object[]): object[] => {
   throw new InvalidArgumentError(`expected FORMAT:FILE, with one of ${FORMATS.join(', ')}`)
 }
 
+const dialectOption = (description: string): Option =>
+  new Option('--dialect <dialect>', description).choices(Object.keys(DIALECTS))
+
 /** The base of files with split BTF. */
 const baseOption = (): Option =>
   new Option(
@@ -459,10 +462,9 @@ fetch
   .option('--wait', 'wait while the server generates it')
   .option('-o, --output <file>', 'file to write (default: one in the cache)')
   .addOption(
-    new Option(
-      '--dialect <dialect>',
+    dialectOption(
       "convert the BTF for an older loader, the kernel's own BTF too (default: as it is)",
-    ).choices(Object.keys(DIALECTS)),
+    ),
   )
   .addOption(
     new Option(
@@ -625,6 +627,7 @@ minimize.requiredOption(
   '-o, --output <path>',
   'file to write with --btf; otherwise a directory for DISTRO/VERSION/ARCH/RELEASE.btf (required)',
 )
+minimize.addOption(dialectOption('convert the BTF for an older loader (default: as it is)'))
 runs(withSource(withKernels(minimize)), () => import('./minimize.ts'))
 
 const offsets = command(

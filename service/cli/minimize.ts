@@ -1,5 +1,5 @@
 import { basename, join } from 'node:path'
-import { parseBtf } from '../../bpf/index.ts'
+import { type Dialect, parseBtf } from '../../bpf/index.ts'
 import { archiveArch, encodeName, type StoreError } from '../../storage/index.ts'
 import { writeWhole } from '../atomic-file.ts'
 import { ServiceError } from '../error.ts'
@@ -19,6 +19,7 @@ import { sweepChosen, threadsFor } from './sweep.ts'
 
 interface MinimizeCommandOptions extends CommonOptions, FilterOptions, KernelFlags {
   output: string
+  dialect?: Dialect
 }
 
 /** `btfmill minimize`. Returns the exit status: 1 if nothing was written for a kernel. */

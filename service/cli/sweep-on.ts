@@ -3,6 +3,7 @@
  * result, in the order of the kernels. Each line is checked before it is used.
  */
 import { Check } from 'typebox/value'
+import type { Dialect } from '../../bpf/index.ts'
 import { Catalog, type KernelName, StoreError, sha256Of } from '../../storage/index.ts'
 import type { FormFile, RemoteServer } from '../client/remote.ts'
 import { RemoteStore } from '../client/remote-store.ts'
@@ -24,10 +25,14 @@ export async function* sweepOn<K extends 'minimize' | 'check'>(
   server: RemoteServer,
   name: K,
   objects: readonly FormFile[],
-  options: FilterOptions,
+  options: FilterOptions & { dialect?: Dialect },
   more: KernelFacts,
 ): AsyncGenerator<Swept<ReturnType<Tasks[K]>>> {
-  const query = { ...filterOf(options), ...(more.allPrograms && { 'all-programs': true }) }
+  const query = {
+    ...filterOf(options),
+    ...(options.dialect && { dialect: options.dialect }),
+    ...(more.allPrograms && { 'all-programs': true }),
+  }
   const lines = whole(server, server.lines(`v1/${name}`, { query, objects }))
   const swept = name === 'check' ? checked(server, lines, objects) : minimized(server, lines)
   try {

@@ -1,4 +1,5 @@
 /* Runs a task for each kernel of a command: here for those of a store, and on a service for those that it has. */
+import type { Dialect } from '../../bpf/index.ts'
 import type { StoreError } from '../../storage/index.ts'
 import type { FormFile } from '../client/remote.ts'
 import type { KernelFacts } from '../kernel/lookup.ts'
@@ -15,7 +16,7 @@ import {
 } from './input.ts'
 
 /** The options of a command that runs a task for each of its kernels. */
-export type SweepOptions = SourceOptions & FilterOptions & KernelFlags
+export type SweepOptions = SourceOptions & FilterOptions & KernelFlags & { dialect?: Dialect }
 
 /** The threads to start at once: one kernel needs one, and so do the objects that a service works on. */
 export const threadsFor = ({ btf, server }: SweepOptions): number =>
@@ -40,6 +41,6 @@ export async function* sweepChosen<K extends 'minimize' | 'check'>(
   } else {
     const kernels = await chosenKernels(options, filterOf(options), onInvalid)
     const files = objects.map(({ bytes }) => bytes)
-    yield* sweep(pool, name, kernels, files, more)
+    yield* sweep(pool, name, kernels, files, more, options.dialect)
   }
 }

@@ -39,7 +39,7 @@ const CHOICE = {
   ),
 }
 
-const FORM = {
+const DIALECT = {
   dialect: Type.Optional(
     Type.Unsafe<(typeof DIALECT_NAMES)[number]>(
       Type.Enum(DIALECT_NAMES, {
@@ -47,6 +47,15 @@ const FORM = {
           'use only the BTF kinds that this libbpf version knows; from libbpf-1.7 on, types are sorted by name',
       }),
     ),
+  ),
+}
+
+const FORM = {
+  ...DIALECT,
+  container: Type.Optional(
+    Type.Literal('elf', {
+      description: 'the BTF as section `.BTF` of an ELF file, for loaders that take no raw BTF',
+    }),
   ),
 }
 
@@ -66,6 +75,8 @@ export const BtfQuery = Type.Object({
 export type BtfQuery = Type.Static<typeof BtfQuery>
 
 export const FormQuery = Type.Object(FORM)
+
+export const DialectQuery = Type.Object(DIALECT)
 
 export const DigestParams = Type.Object({ digest: Sha256 })
 
@@ -94,12 +105,13 @@ export const foundHeaders = (
 /** The BTF of a record that a query asks for. */
 export function wantedOf(
   record: Available,
-  { modules, dialect }: Pick<BtfQuery, 'modules' | 'dialect'>,
+  { modules, dialect, container }: Pick<BtfQuery, 'modules' | 'dialect' | 'container'>,
 ): BtfSelector {
   return {
     sha256: record.btf.sha256,
     ...(modules === 'merged' && { modules: moduleDigests(record) }),
     ...(dialect !== undefined && { dialect }),
+    ...(container !== undefined && { container }),
   }
 }
 

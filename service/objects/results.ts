@@ -7,7 +7,7 @@
  * that cache, since it reads each kernel only once. Work is aborted when no client waits for it.
  */
 import { LRUCache } from 'lru-cache'
-import { BtfError } from '../../bpf/index.ts'
+import { BtfError, type Dialect } from '../../bpf/index.ts'
 import { getBlob, type Store, sha256Of } from '../../storage/index.ts'
 import { type Body, BodyCache, type CacheEntry } from '../cache/body-cache.ts'
 import type { Bodies } from '../cache/btf-bodies.ts'
@@ -127,22 +127,23 @@ export class Objects {
   }
 
   /**
-   * Minimizes BTF for all objects, and returns it with its digest. Errors: those of `parseBtf` and `minimizeBtf`, as
-   * `BtfError`; those of `Pool.run` and of `priority.read`; the signal's reason.
+   * Minimizes BTF for all objects, and returns it with its digest. Errors: those of `parseBtf`, `minimizeBtf` and
+   * `toDialect`, as `BtfError`; those of `Pool.run` and of `priority.read`; the signal's reason.
    */
   async minimized(
     priority: Priority,
     stored: StoredBtf,
     objects: readonly SentObject[],
     signal: AbortSignal,
+    dialect?: Dialect,
   ): Promise<Body> {
     const make = (abandoned: AbortSignal) =>
       priority.gate.run(async () => {
         const task = await this.#taskOf(priority, stored, objects, abandoned)
-        const minimized = await this.#pool.run('minimize', task, abandoned)
+        const minimized = await this.#pool.run('minimize', { ...task, dialect }, abandoned)
         return { bytes: Buffer.from(minimized) }
       }, abandoned)
-    const key = `minimize ${keyOf(stored)} ${digestsOf(objects)}`
+    const key = `minimize ${dialect ?? ''} ${keyOf(stored)} ${digestsOf(objects)}`
     const { bytes } = await this.results.body(key, make, signal)
     return { bytes, sha256: sha256Of(bytes) }
   }

@@ -36,7 +36,7 @@ const ReleaseQuery = Type.Object({
 
 const BuildQuery = Type.Omit(BtfQuery, ['build', 'uname-version', 'like', 'codename'])
 
-const BTF = bodies("raw BTF; its ETag is the bytes' SHA-256")
+const BTF = bodies("raw BTF, or an ELF file; its ETag is the bytes' SHA-256")
 const ERRORS = ['invalid_request', 'unknown_blob', 'invalid_range', 'unavailable'] as const
 
 export const btfRoutes =
@@ -51,8 +51,10 @@ export const btfRoutes =
       found: Readonly<Record<string, string>> = {},
     ) => {
       const { sha256, size } = record.btf
-      const dialect = query.dialect ? `?dialect=${query.dialect}` : ''
-      const location = { 'content-location': `/v1/btf/sha256/${sha256}${dialect}` }
+      const { dialect, container } = query
+      const form = `${new URLSearchParams({ ...(dialect && { dialect }), ...(container && { container }) })}`
+      const path = `/v1/btf/sha256/${sha256}`
+      const location = { 'content-location': form ? `${path}?${form}` : path }
       return sendBtf(context, request, reply, wantedOf(record, query), {
         cacheControl: SHORT,
         size,
@@ -140,10 +142,14 @@ export const btfRoutes =
       },
       async (request, reply) => {
         const { digest: sha256 } = request.params
-        const { dialect } = request.query
-        const wanted = { sha256, ...(dialect && { dialect }) }
-        // a later version of btfmill may convert to this dialect differently
-        const cacheControl = dialect ? SHORT : IMMUTABLE
+        const { dialect, container } = request.query
+        const wanted = {
+          sha256,
+          ...(dialect && { dialect }),
+          ...(container && { container }),
+        }
+        // a later version of btfmill may convert or wrap differently
+        const cacheControl = dialect || container ? SHORT : IMMUTABLE
         const [record] = context.catalog.findBy('sha256', sha256)
         const size = record?.btf?.size ?? 0
         return await sendBtf(context, request, reply, wanted, { cacheControl, size })

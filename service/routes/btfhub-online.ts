@@ -20,6 +20,7 @@ import {
   bytes,
   ChoiceQuery,
   choiceOf,
+  DialectQuery,
   foundHeaders,
   KNOWN,
   NO_BTF_FOR_OTHERS,
@@ -43,7 +44,11 @@ const Identifier = Type.Object({
   arch: Segment,
 })
 
-const Query = Type.Object({ ...Identifier.properties, ...ChoiceQuery.properties })
+const Query = Type.Object({
+  ...Identifier.properties,
+  ...ChoiceQuery.properties,
+  ...DialectQuery.properties,
+})
 type Query = Type.Static<typeof Query>
 
 const ERRORS = [
@@ -115,7 +120,7 @@ export const onlineRoutes =
         },
         async (request, reply) => {
           const record = await recordFor(request, reply, request.query)
-          const { bytes, sha256 } = await context.archives.get(record)
+          const { bytes, sha256 } = await context.archives.get(record, request.query.dialect)
           const tagged = { etag: `"${sha256}"`, cacheControl: SHORT }
           return sendBytes(request, reply, bytes, { ...tagged, type: ARCHIVE_TYPE })
         },
@@ -151,7 +156,13 @@ export const onlineRoutes =
           const record = await recordFor(request, reply, request.query)
           const { btf, kernel } = record
           const stored = { sha256: btf.sha256, modules: moduleDigests(record) }
-          const minimized = await objects.minimized(objects.interactive, stored, sent, signal)
+          const minimized = await objects.minimized(
+            objects.interactive,
+            stored,
+            sent,
+            signal,
+            request.query.dialect,
+          )
           const bytes = await promisify(gzip)(await packTar(kernel.release, minimized.bytes))
           const answer = context.answers.lease(callerOf(request))
           reply.raw.once('close', () => answer.end())

@@ -15,6 +15,7 @@ import {
   bodies,
   ChoiceQuery,
   choiceOf,
+  DialectQuery,
   foundHeaders,
   KNOWN,
   NO_BTF_FOR_OTHERS,
@@ -81,7 +82,7 @@ export const archiveTreeRoutes =
               tags: ['Drop-ins'],
               summary,
               params: FileParams,
-              querystring: ChoiceQuery,
+              querystring: Type.Object({ ...ChoiceQuery.properties, ...DialectQuery.properties }),
               response: {
                 ...bodies('a tar with one file, `<release>.btf`', ARCHIVE_TYPE),
                 ...problems(
@@ -102,7 +103,7 @@ export const archiveTreeRoutes =
             const asked = choiceOf(request.query)
             const choice = { ...asked, newest: newest || asked.newest === true }
             const record = await resolveBtfForDropIn(context, request, kernel, choice)
-            const { bytes, sha256 } = await context.archives.get(record)
+            const { bytes, sha256 } = await context.archives.get(record, request.query.dialect)
             const tagged = { etag: `"${sha256}"`, cacheControl: SHORT }
             const headers = foundHeaders(kernel, choice, record)
             return sendBytes(request, reply, bytes, { ...tagged, headers, type: ARCHIVE_TYPE })

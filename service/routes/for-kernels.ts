@@ -11,6 +11,7 @@ import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import Type, { type TProperties } from 'typebox'
+import type { Dialect } from '../../bpf/index.ts'
 import { type Catalog, type KernelName, mapOrdered, StoreError } from '../../storage/index.ts'
 import { isDamaged } from '../bundle/member.ts'
 import { Quota, type QuotaLease } from '../concurrency.ts'
@@ -78,6 +79,8 @@ export interface ObjectTask {
   objects: readonly SentObject[]
   target: TargetBtf
   priority: Priority
+  /** the form of the BTF to make, on routes whose query has it */
+  dialect?: Dialect | undefined
   /** aborts when the client disconnects */
   signal: AbortSignal
 }
@@ -139,7 +142,8 @@ export async function registerObjectRoute(
       const signal = disconnectSignal(reply)
       const { interactive, bulk, width } = context.objects
       const objects = await context.objects.open(await objectsOf(request, limits), signal)
-      const query = request.query as TargetQuery
+      const query = request.query as TargetQuery & { dialect?: Dialect }
+      const { dialect } = query
       const given = endpoint.factsIn?.(request.query) ?? {}
       const single = await singleTarget(context, request, query)
       const target = single && withFacts(single, given)
@@ -147,7 +151,7 @@ export async function registerObjectRoute(
       if (target) {
         const answer = answers.lease(callerOf(request))
         reply.raw.once('close', () => answer.end())
-        const task = { objects, target, priority: interactive, signal, answer }
+        const task = { objects, target, priority: interactive, dialect, signal, answer }
         return await endpoint.sendOne(task, request, reply)
       }
       reply.raw.once('close', bulkRequests.take())
@@ -155,7 +159,7 @@ export async function registerObjectRoute(
       const groups = endpoint.lineFor === 'each object' ? objects.map((one) => [one]) : [objects]
       const attempt = untilTooComplex()
       const lines = mapOrdered(tasksOf(targets, groups), width, (task) =>
-        endpoint.line({ ...task, priority: bulk, signal }, attempt),
+        endpoint.line({ ...task, priority: bulk, dialect, signal }, attempt),
       )
       const bounded = cutLines(lines, settings.answerLimit, targets.length * groups.length)
       return reply.type(NDJSON).send(Readable.from(bounded))

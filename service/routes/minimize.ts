@@ -6,7 +6,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { BTF_TYPE } from '../cache/btf-bodies.ts'
 import type { Context } from '../http/context.ts'
-import { bytes, lines } from '../http/schema.ts'
+import { bytes, DialectQuery, lines } from '../http/schema.ts'
 import { sendMade } from '../http/send.ts'
 import { jsonOf, lineOf } from '../json.ts'
 import { CutLine, MinimizeLine } from '../objects/lines.ts'
@@ -38,6 +38,7 @@ export const minimizeRoutes =
       summary: 'The part of the BTF of one or many kernels that BPF objects need',
       description:
         'With `kernel` or `digest` the response is BTF; a header `btfmill-warnings` has the warnings that lines have, as a JSON array. Otherwise it is a line of JSON for each kernel that matches. To get an archive, use `/v1/bundles`.',
+      query: DialectQuery.properties,
       response: {
         description: "raw BTF, whose ETag is the bytes' SHA-256; or a line for each kernel",
         content: {
@@ -45,18 +46,18 @@ export const minimizeRoutes =
           ...lines('', Type.Union([MinimizeLine, CutLine])).content,
         },
       },
-      sendOne: async ({ objects, target, priority, signal, answer }, request, reply) => {
-        const made = await context.objects.minimized(priority, target, objects, signal)
+      sendOne: async ({ objects, target, priority, dialect, signal, answer }, request, reply) => {
+        const made = await context.objects.minimized(priority, target, objects, signal, dialect)
         const warnings = namedWarnings(objects)
         if (warnings.length > 0) reply.header('btfmill-warnings', asciiJson(warnings))
         answer.add(made.bytes.length)
         return await sendMade(request, reply, made)
       },
       lineFor: 'all objects',
-      line: async ({ objects, target, priority, signal }, attempt) => {
+      line: async ({ objects, target, priority, dialect, signal }, attempt) => {
         const { name: kernel, build, size: of } = target
         const json = await attempt('all', async () => {
-          const made = await context.objects.minimized(priority, target, objects, signal)
+          const made = await context.objects.minimized(priority, target, objects, signal, dialect)
           const size = made.bytes.length
           if (size > MAX_IN_LINE) return jsonOf({ error: tooLarge(size) })
           const btf = made.bytes.toString('base64')

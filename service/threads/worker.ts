@@ -25,6 +25,7 @@ import {
   parseBtf,
   type Reason,
   toDialect,
+  wrapInElf,
 } from '../../bpf/index.ts'
 import { type JsonText, jsonOf } from '../json.ts'
 import type { KernelFacts } from '../kernel/lookup.ts'
@@ -80,6 +81,8 @@ export interface ObjectInput {
   /** the kernel's functions, as `FunctionList` encodes them; only a check needs them */
   functions?: Uint8Array | undefined
   facts?: KernelFacts
+  /** the form of the BTF that the task makes; default: as it is */
+  dialect?: Dialect | undefined
 }
 
 /** Whether a task needs the BTF of modules; a check also looks for `symbols` in it. */
@@ -93,7 +96,7 @@ export interface Tasks {
   open: (task: { objects: readonly Uint8Array[] }) => ObjectSummary[]
   /** Whether an object needs a type that the BTF lacks, and modules may have. Errors: those of `openObject`, `parseBtf`. */
   modulesNeeded: (task: ModuleQuery) => boolean
-  /** Minimizes BTF for all objects. Errors: those of `openObject`, `parseBtf` and `minimizeBtf`. */
+  /** Minimizes BTF for all objects. Errors: those of `openObject`, `parseBtf`, `minimizeBtf` and `toDialect`. */
   minimize: (task: ObjectInput) => Uint8Array
   /**
    * Checks each object. Returns one JSON text for each: a `Check`, or `{ error: { code, message } }` with an error of
@@ -112,13 +115,14 @@ export interface Tasks {
    */
   constants: (task: { btf: BtfInput; entries: readonly (readonly string[])[] }) => KernelConstant[]
   /**
-   * Merges the split BTF of modules into the BTF, then replaces the kinds that a dialect lacks. Errors: those of
+   * Merges the split BTF of modules into the BTF, then replaces the kinds that a dialect lacks, then wraps it. Errors: those of
    * `parseBtf`, `mergeBtf` and `toDialect`.
    */
   derive: (task: {
     btf: Uint8Array
     modules: readonly Uint8Array[]
     dialect?: Dialect
+    container?: 'elf'
   }) => Uint8Array
 }
 
@@ -208,10 +212,10 @@ const TASKS: Tasks = {
     const kernel = parseBtf(rawOf(btf))
     return opened(objects).some((object) => needsModules(object, kernel, { symbols }))
   },
-  minimize: ({ objects, btf, modules }) =>
+  minimize: ({ objects, btf, modules, dialect }) =>
     withRaw(btf, (raw) => {
       const kernel = parseBtf(raw)
-      return minimizeBtf(kernel, opened(objects), modulesOver(kernel, modules))
+      return inDialect(minimizeBtf(kernel, opened(objects), modulesOver(kernel, modules)), dialect)
     }),
   check: ({ objects, btf, modules, functions: names, facts }) =>
     withRaw(btf, (raw) => {
@@ -258,13 +262,17 @@ const TASKS: Tasks = {
         return own.find(isFound) ?? own.find(({ kind }) => kind === 'indirect') ?? own[0]!
       })
     }),
-  derive: ({ btf, modules, dialect }) => {
+  derive: ({ btf, modules, dialect, container }) => {
     const base = parseBtf(btf)
     const opened = modules.map((bytes) => parseBtf(bytes, { base }))
     const merged = opened.length > 0 ? mergeBtf(base, opened) : btf
-    return dialect ? toDialect(parseBtf(merged), dialect) : merged
+    const raw = inDialect(merged, dialect)
+    return container ? wrapInElf(raw, base) : raw
   },
 }
+
+const inDialect = (btf: Uint8Array, dialect: Dialect | undefined): Uint8Array =>
+  dialect ? toDialect(parseBtf(btf), dialect) : btf
 
 /** The maximum number of bytes of a `Check` in JSON; the objects of large agents need some hundred thousand. */
 export const MAX_JSON = 4 * 1024 * 1024

@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { openObject, parseBtf, relocate } from '../../../bpf/index.ts'
+import { openObject, parseBtf, relocate, toDialect } from '../../../bpf/index.ts'
 import { compareGraphs, dumpTypes, minimizeWithBpftool } from '../../bpf/oracle/bpftool.ts'
 import { run, storeOf } from '../../helpers/command.ts'
 import { coreObjects, littleKernels } from '../../helpers/core.ts'
@@ -74,6 +74,16 @@ t.test(
     t.same(outcomes(small), outcomes(parseBtf(readFileSync(x86))))
   },
 )
+
+t.test('minimize --dialect converts the minimized BTF for an older loader', async (t) => {
+  const [plain, converted] = ['plain.btf', 'sorted.btf'].map((name) => join(directory, name))
+  await run('minimize', task, '--btf', x86, '-o', plain!)
+  const dialect = ['--dialect', 'libbpf-1.7']
+  t.match(await run('minimize', task, '--btf', x86, ...dialect, '-o', converted!), { status: 0 })
+  const expected = Buffer.from(toDialect(parseBtf(readFileSync(plain!)), 'libbpf-1.7'))
+  t.notOk(expected.equals(readFileSync(plain!)))
+  t.ok(readFileSync(converted!).equals(expected))
+})
 
 t.test('a kernel that cannot be minimized does not stop the others', async (t) => {
   const out = join(directory, 'some')

@@ -85,6 +85,7 @@ t.test('minimize writes the same files over a service as over its store', async 
     [task],
     [task, exists, '--release', '6.1.0-*', '--json'],
     [task, '--btf', '6.1.0-1'],
+    [task, '--dialect', 'libbpf-1.7'],
   ]
   for (const [n, args] of cases.entries()) {
     const [here, there] = [join(directory, `here${n}`), join(directory, `there${n}`)]

@@ -1,11 +1,11 @@
 // Derived BTF: for an older libbpf, and with the types of modules.
-import { execFile } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { zstdDecompressSync } from 'node:zlib'
 import t from 'tap'
-import { mergeBtf, parseBtf, toDialect } from '../../../bpf/index.ts'
+import { isWrapped, mergeBtf, parseBtf, toDialect, wrapInElf } from '../../../bpf/index.ts'
 import { type BuildRecord, putBlob, sha256Of } from '../../../storage/index.ts'
 import { bpftoolDump, fixture } from '../../helpers/fixtures.ts'
 import { ask, btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
@@ -98,6 +98,44 @@ t.test('derived BTF supports every encoding, ranges and 304', async (t) => {
   t.equal(head.bytes.length, 0)
 })
 
+t.test('container=elf wraps the BTF, with an ETag of its own, in every form', async (t) => {
+  const form = { byteOrder: base.byteOrder, pointerSize: base.pointerSize }
+  const wrapped = Buffer.from(wrapInElf(RAW.little, form))
+  t.ok((await get('no-modules')).bytes.equals(RAW.little), 'what is cached now')
+  const { status, bytes, headers } = await get('no-modules?container=elf')
+  t.equal(status, 200)
+  t.ok(isWrapped(bytes))
+  t.ok(bytes.equals(wrapped))
+  t.equal(dumpOf(bytes), dumpOf(RAW.little))
+  t.equal(headers.etag, `"${sha256Of(wrapped)}"`)
+  const location = String(headers['content-location'])
+  const byDigest = await ask(`${testService.url}${location}`)
+  t.ok(byDigest.bytes.equals(wrapped), location)
+  t.notMatch(byDigest.headers['cache-control'], /immutable/)
+  const both = await get('no-modules?container=elf&dialect=libbpf-0.5')
+  t.ok(both.bytes.equals(Buffer.from(wrapInElf(old, form))))
+  const again = await ask(`${testService.url}${both.headers['content-location']}`)
+  t.ok(again.bytes.equals(both.bytes))
+})
+
+t.test('archives at the drop-in addresses are in the dialect that is asked for', async (t) => {
+  const unpack = (input: Buffer) => execFileSync('tar', ['xJOf', '-'], { input, maxBuffer: 1e9 })
+  const names = 'distribution=debian&distribution_version=12&arch=x86_64'
+  const paths = [
+    '/debian/12/x86_64/no-modules.btf.tar.xz?',
+    '/btfs/debian/12/x86_64/no-modules.btf.tar.xz?',
+    `/api/v1/download?${names}&kernel_version=no-modules&`,
+  ]
+  for (const path of paths) {
+    const plain = await ask(`${testService.url}${path}`.replace(/[?&]$/, ''))
+    t.ok(unpack(plain.bytes).equals(RAW.little), path)
+    const converted = await ask(`${testService.url}${path}dialect=libbpf-0.5`)
+    t.ok(unpack(converted.bytes).equals(old), path)
+    t.equal(converted.headers.etag, `"${sha256Of(converted.bytes)}"`)
+    t.not(converted.headers.etag, plain.headers.etag)
+  }
+})
+
 t.test('concurrent requests read and derive BTF once', async (t) => {
   const { url } = testService
   await Promise.all(
@@ -108,8 +146,8 @@ t.test('concurrent requests read and derive BTF once', async (t) => {
   const metrics = (await ask(`${url}/metrics`)).bytes.toString()
   t.match(
     metrics,
-    /btfmill_bodies_built_total\{kind="derived"\} 4\n/,
-    'two dialects, merged, both, and this',
+    /btfmill_bodies_built_total\{kind="derived"\} 6\n/,
+    'two dialects, merged, both, two in ELF, and this',
   )
   for (const [key, times] of gets) if (key.startsWith('blobs/')) t.equal(times, 1, key)
 })

@@ -7,7 +7,7 @@ import { gunzipSync, zstdDecompressSync } from 'node:zlib'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import t, { type Test } from 'tap'
 import { request, type FormData as UndiciFormData } from 'undici'
-import { BtfError, minimizeBtf, openObject, parseBtf } from '../../../bpf/index.ts'
+import { BtfError, minimizeBtf, openObject, parseBtf, toDialect } from '../../../bpf/index.ts'
 import type { ObjectFile } from '../../../service/bundle/member.ts'
 import { ServiceError } from '../../../service/error.ts'
 import { untilTooComplex } from '../../../service/routes/for-kernels.ts'
@@ -143,6 +143,22 @@ t.test('/v1/minimize for many kernels gives a line with BTF for each', async (t)
   t.equal(Buffer.from(lines[2].btf, 'base64').length, lines[2].size)
   const [refused] = linesOf((await post('/v1/minimize?arch=i686', [task, ambiguous])).bytes)
   t.match(refused, { kernel: 'debian/12/i686/5.10.0-1', error: { code: 'invalid_relocation' } })
+})
+
+t.test('/v1/minimize gives BTF in the dialect that the request asks for', async (t) => {
+  const sorted = Buffer.from(toDialect(parseBtf(least), 'libbpf-1.7'))
+  t.notOk(sorted.equals(least))
+  const query = 'dialect=libbpf-1.7'
+  const one = await post(`/v1/minimize?digest=${X86}&${query}`, [task, exists])
+  t.ok(one.bytes.equals(sorted))
+  t.equal(one.headers.etag, `"${sha256Of(sorted)}"`)
+  const [line] = linesOf(
+    (await post(`/v1/minimize?release=6.1.0-1*&${query}`, [task, exists])).bytes,
+  )
+  t.match(line, { sha256: sha256Of(sorted), btf: sorted.toString('base64') })
+  const plain = await post(`/v1/minimize?digest=${X86}`, [task, exists])
+  t.ok(plain.bytes.equals(least), 'another request still gets it as it is')
+  t.match(await problem('/v1/check?dialect=libbpf-1.7', task), { code: 'invalid_request' })
 })
 
 t.test('a refused request gets a problem document', async (t) => {
