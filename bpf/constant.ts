@@ -40,7 +40,10 @@ interface ConstantPath {
   readonly members: readonly string[]
 }
 
-/** Whether a text is a path: `TYPE`, `TYPE.MEMBER.MEMBER` or `ENUM.ENUMERATOR`, with `struct`, `union` or `enum` before it or not. */
+/**
+ * Tells whether a text is a path: `TYPE`, `TYPE.MEMBER.MEMBER` or `ENUM.ENUMERATOR`, with `struct`, `union` or `enum`
+ * before it or not.
+ */
 export const isConstantPath = (text: string): boolean => PATH.test(text)
 
 function parsePath(text: string): ConstantPath {

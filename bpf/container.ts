@@ -90,7 +90,7 @@ export function wrapInElf(raw: Uint8Array, { byteOrder, pointerSize }: WrapOptio
   return concatBytes([identity, new Uint8Array(16 - identity.length), header.bytes(), ...pieces])
 }
 
-/** Whether a file was made by `wrapInElf`. */
+/** Tells whether a file was made by `wrapInElf`. */
 export function isWrapped(bytes: Uint8Array): boolean {
   if (!isElf(bytes)) return false
   try {

@@ -32,7 +32,7 @@ export function applyDelta(
   return chain.bytes()
 }
 
-/** Whether a delta needs its parent: a root or a plain one does not. Errors: `invalid_delta`. */
+/** Tells whether a delta needs its parent: a root or a plain one does not. Errors: `invalid_delta`. */
 export function needsParent(delta: Uint8Array): boolean {
   const { plain, parentTypes, parentStrings } = new DeltaReader(delta, MAX_RESULT).header
   return !plain && (parentTypes > 0 || parentStrings > 0)
@@ -400,7 +400,7 @@ export class DeltaChain {
     return { offsets, size }
   }
 
-  /** Where a string ends in the text, after its NUL. Strings lie one after another. */
+  /** The end of a string in the text, after its NUL. Strings lie one after another. */
   #endOf(handle: number): number {
     return handle + 1 < this.#stringHandles ? this.#starts[handle + 1]! : this.#textEnd
   }

@@ -265,7 +265,7 @@ class DeltaEncoder {
     writer.unsigned(STREAM.edits, 0)
   }
 
-  /** What differs in an element that continues another. */
+  /** The words that differ in an element that continues another. */
   #change(shape: ElementShape, element: number, old: number, shift: number): number {
     const { words } = this.#child
     const others = this.#parent.words

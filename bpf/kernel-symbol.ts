@@ -67,7 +67,7 @@ export class KernelSymbols {
     return TRACEPOINTS.some((name) => this.has({ kind: 'TYPEDEF', name }))
   }
 
-  /** Whether an enum of the kernel has an enumerator; unknown if the kernel's BTF lacks the enum. */
+  /** Tells whether an enum of the kernel has an enumerator; unknown if the kernel's BTF lacks the enum. */
   enumerator(name: KernelEnum, enumerator: string | number): Presence {
     const key = `${name} ${enumerator}`
     let presence = this.#enumerators.get(key)
@@ -78,7 +78,7 @@ export class KernelSymbols {
     return presence
   }
 
-  /** Whether the verifier knows the atomic operations of Linux 5.12, as its functions and the helpers of that version tell. */
+  /** Tells whether the verifier knows the atomic operations of Linux 5.12, as its functions and the helpers of that version tell. */
   get atomics(): Presence {
     const hasFunction = (name: string) => this.has({ kind: 'FUNC', name })
     if (hasFunction(OLD_ATOMIC)) return 'missing'

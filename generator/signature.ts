@@ -146,13 +146,13 @@ function checkStatus(log: string, endOfLife: boolean): void {
   throw new GeneratorError('invalid_signature', `the signature ${why}`, { log })
 }
 
-/** Whether gpgv could not check a signature because it was made later than now. */
+/** Tells whether gpgv could not check a signature because it was made later than now. */
 function isFromTheFuture(log: string): boolean {
   const made = [...log.matchAll(/^\[GNUPG:\] ERRSIG(?: \w+){4} (\d+) /gm)]
   return made.some(([, seconds]) => Number(seconds) * 1000 > Date.now())
 }
 
-/** Whether a signature was made before its key expired. */
+/** Tells whether a signature was made before its key expired. */
 function wasValidWhenMade(log: string): boolean {
   return log.split('[GNUPG:] NEWSIG').some((signature) => {
     const [, expired] = /^\[GNUPG:\] KEYEXPIRED (\d+)/m.exec(signature) ?? []

@@ -22,7 +22,7 @@ export function parseListen(text: string): Address | undefined {
   return { host: host.replace(/^\[|\]$/g, '') || '127.0.0.1', port }
 }
 
-/** Whether an address is reachable from this machine only. */
+/** Tells whether an address is reachable from this machine only. */
 export function isLocal(address: Address): boolean {
   return 'path' in address || /^(?:localhost|127\.[\d.]+|::1)$/.test(address.host)
 }

@@ -25,7 +25,7 @@ export function archivePath({ distro, version, arch, release }: KernelName): str
     .join('/')
 }
 
-/** Whether the tree can hold a kernel: a release as long as a file name may be leaves no room for the suffix. */
+/** Tells whether the tree can hold a kernel: a release as long as a file name may be leaves no room for the suffix. */
 export const hasArchivePath = ({ release }: KernelName): boolean =>
   isName(`${release}${ARCHIVE_SUFFIX}`)
 

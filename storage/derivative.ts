@@ -176,7 +176,7 @@ export function countedNameOf(kernel: KernelName, hints: KernelHints): KernelNam
 }
 
 /**
- * Whether two distributions may have different builds of a kernel under one `uname -r`: the same distribution in another
+ * Tells whether two distributions may have different builds of a kernel under one `uname -r`: the same distribution in another
  * version, or two rebuilds of the same sources.
  */
 export const mayRebuild = (a: string, b: string): boolean =>

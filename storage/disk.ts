@@ -71,7 +71,7 @@ export async function openDisk(root: string, { create = true } = {}): Promise<St
   return store
 }
 
-/** Whether the directory of a store has its directory for temporary files. Errors: as `openDisk`. */
+/** Tells whether the directory of a store has its directory for temporary files. Errors: as `openDisk`. */
 async function hasTemporary(root: string): Promise<boolean> {
   const [directory, temporary] = await Promise.all([root, join(root, TEMPORARY)].map(statOrNone))
   if (!directory)

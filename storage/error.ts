@@ -27,16 +27,16 @@ export class StoreError extends Error {
   }
 }
 
-/** Whether one object cannot be read. The store answers, so this stops no work on other objects. */
+/** Tells whether one object cannot be read. The store answers, so this stops no work on other objects. */
 export const isUnreadable = (error: unknown): error is StoreError =>
   error instanceof StoreError && ['unreadable', 'not_permitted'].includes(error.code)
 
-/** Whether a record cannot be used: it cannot be read, is invalid, or is of a newer btfmill. */
+/** Tells whether a record cannot be used: it cannot be read, is invalid, or is of a newer btfmill. */
 export const isUnusableRecord = (error: unknown): error is StoreError =>
   isUnreadable(error) ||
   (error instanceof StoreError && ['invalid_record', 'newer_schema'].includes(error.code))
 
-/** Whether BTF in the store is lost, damaged or cannot be read: it is left out, and the others go on. */
+/** Tells whether BTF in the store is lost, damaged or cannot be read: it is left out, and the others go on. */
 export const isDamagedObject = (error: unknown): error is StoreError =>
   isUnreadable(error) ||
   (error instanceof StoreError && ['not_found', 'digest_mismatch'].includes(error.code))

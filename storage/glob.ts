@@ -3,10 +3,10 @@
  * a regular expression made of it could backtrack without end. This matcher needs at most |pattern| × |text| steps.
  */
 
-/** Whether a pattern may match texts other than itself. */
+/** Tells whether a pattern may match texts other than itself. */
 export const isGlob = (pattern: string): boolean => /[*?[]/.test(pattern)
 
-/** Whether a glob matches the whole text. A `[` without `]` matches itself. */
+/** Tells whether a glob matches the whole text. A `[` without `]` matches itself. */
 export function matchGlob(pattern: string, text: string): boolean {
   let p = 0
   let t = 0

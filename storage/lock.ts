@@ -19,7 +19,7 @@ export async function withLock(path: string, run: () => Promise<void>): Promise<
   }
 }
 
-/** Whether a lock's holder is dead, or has held it for so long that it must be. */
+/** Tells whether a lock's holder is dead, or has held it for so long that it must be. */
 export async function isStaleLock(path: string): Promise<boolean> {
   return await isAbandoned(await readlink(path).catch(() => ''), path, STALE_AFTER)
 }

@@ -32,7 +32,7 @@ export async function setAside(store: Store, object: string): Promise<void> {
 }
 
 /**
- * Whether an object does not exist, and one of the records at `keys` still names it: a writer may have replaced either
+ * Tells whether an object does not exist, and one of the records at `keys` still names it: a writer may have replaced either
  * meanwhile. Errors: those of `Store`.
  */
 export async function isLost(

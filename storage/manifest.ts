@@ -94,7 +94,7 @@ export async function publishArchive(
 }
 
 /**
- * Whether an archive is still the one that the manifest lists. A killed run may have written an archive after the
+ * Tells whether an archive is still the one that the manifest lists. A killed run may have written an archive after the
  * manifest; no manifest has its digest.
  */
 function isUnchanged(

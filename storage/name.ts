@@ -49,7 +49,7 @@ export function decodeName(segment: string): string {
   return name
 }
 
-/** Whether `encodeName` accepts a name. */
+/** Tells whether `encodeName` accepts a name. */
 export function isName(name: string): boolean {
   try {
     encodeName(name)
@@ -59,7 +59,7 @@ export function isName(name: string): boolean {
   }
 }
 
-/** Whether a key is short enough and `encodeName` could have made each of its segments. */
+/** Tells whether a key is short enough and `encodeName` could have made each of its segments. */
 export function isKey(key: string): boolean {
   return key.length <= MAX_KEY && key.split('/').every((segment) => decoded(segment) !== undefined)
 }
@@ -68,7 +68,7 @@ export function isKey(key: string): boolean {
 const OBJECT_KEY =
   /^(?:archive\/manifest\.json[^/]*|archive(?:\/[^/]+){4}|kernels(?:\/[^/]+){5}|(?:blobs|sources|symbols)(?:\/[^/]+){2}|(?:catalog|quarantine)\/[^/]+)$/
 
-/** Whether a key is that of an object, not of a directory on the way to one. */
+/** Tells whether a key is that of an object, not of a directory on the way to one. */
 export const isObjectKey = (key: string): boolean => OBJECT_KEY.test(key)
 
 /** Throws for a key that `isKey` rejects. Errors: `invalid_key`. */

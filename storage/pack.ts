@@ -67,7 +67,7 @@ export interface PackHeader {
 export const invalidPack = (message: string, cause?: unknown): StoreError =>
   new StoreError('invalid_pack', `invalid pack: ${message}`, { cause })
 
-/** Whether a file with these first bytes is a pack, of any version. */
+/** Tells whether a file with these first bytes is a pack, of any version. */
 export const isPack = (start: Uint8Array): boolean =>
   Buffer.from(start).subarray(0, 7).equals(MAGIC.subarray(0, 7))
 

@@ -34,7 +34,7 @@ const publicModules = (failures: Record<string, ModuleFailure>): Record<string, 
     ]),
   )
 
-/** Whether a record has no private data. */
+/** Tells whether a record has no private data. */
 export function isPublic(record: BuildRecord): boolean {
   const { failure, moduleFailures, inlinedFailure } = record
   const { url } = record.package

@@ -119,7 +119,7 @@ export class Records {
   }
 }
 
-/** Whether a kernel matches a filter. */
+/** Tells whether a kernel matches a filter. */
 export function matchesFilter(kernel: KernelName, filter: KernelFilter): boolean {
   const has = (wanted: Wanted | undefined, matches: (value: string) => boolean) =>
     wanted === undefined || valuesOf(wanted).some(matches)

@@ -52,7 +52,7 @@ export function toStoreError(error: unknown, what: string): StoreError {
 }
 
 /**
- * Whether a request may have been carried out although it failed: the SDK tried more than once, and an unanswered first
+ * Tells whether a request may have been carried out although it failed: the SDK tried more than once, and an unanswered first
  * attempt may be the reason why a later one was rejected.
  */
 export const wasRetried = (error: unknown): boolean =>

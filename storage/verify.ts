@@ -269,7 +269,7 @@ async function* verifyArchive(
     yield { ...finding, repaired: await isArchiveRepaired(store, catalog, now, finding) }
 }
 
-/** Whether a finding is corrected in the manifest as it is now. A damaged archive of no known BTF is removed. */
+/** Tells whether a finding is corrected in the manifest as it is now. A damaged archive of no known BTF is removed. */
 async function isArchiveRepaired(
   store: Store,
   catalog: Catalog,

@@ -28,7 +28,7 @@ const SPACE = createHash('sha256')
 export const WRITER = `${SPACE}.${process.pid}.${startOf(process.pid)}`
 
 /**
- * Whether the writer at the start of a file's name is dead. A process of this machine is looked up. A process of
+ * Tells whether the writer at the start of a file's name is dead. A process of this machine is looked up. A process of
  * another machine counts as dead once its file is older than `age` milliseconds.
  */
 export async function isAbandoned(name: string, path: string, age: number): Promise<boolean> {

@@ -89,7 +89,7 @@ export const suiteOfTarget = (target: IndexTarget): string =>
 /** A URL that is only a name: the repository is where apt on this machine, or the mirror, has it. */
 const REPOSITORY_NAME = /^[a-z0-9-]+$/
 
-/** Whether the URL of a target's repository depends on the mirror. */
+/** Tells whether the URL of a target's repository depends on the mirror. */
 export const needsMirror = ({ repository }: IndexTarget): boolean =>
   'url' in repository && REPOSITORY_NAME.test(repository.url)
 

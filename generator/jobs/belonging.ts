@@ -8,7 +8,7 @@ import type { Mirror } from '../sources/mirror.ts'
 import { keyringsOf, PACKAGE_ROLES, type RepositoryAccess, type Source } from '../sources/source.ts'
 import type { Job } from './job.ts'
 
-/** Whether a URL is below a repository of a source. Repositories that only a mirror has need `mirror`. */
+/** Tells whether a URL is below a repository of a source. Repositories that only a mirror has need `mirror`. */
 export function belongsTo(source: Source, url: string, mirror?: Mirror, version?: string): boolean {
   const wanted = URL.parse(url)
   if (!wanted) return false

@@ -223,7 +223,7 @@ async function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): 
   }
 }
 
-/** Whether a redirect (undici keeps their history) left TLS. */
+/** Tells whether a redirect (undici keeps their history) left TLS. */
 function hasLeftTls(context: object): boolean {
   const { history = [] } = context as { history?: readonly URL[] }
   return history.some(({ protocol }) => protocol !== 'https:')

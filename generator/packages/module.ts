@@ -52,7 +52,7 @@ export class ModuleSet {
     return name
   }
 
-  /** Whether all wanted modules were found. */
+  /** Tells whether all wanted modules were found. */
   get isComplete(): boolean {
     const lacksSpare = this.#awaitsSpare && !this.#found.has(this.#spare ?? '')
     return !this.#all && this.missing.length === 0 && !lacksSpare

@@ -44,12 +44,12 @@ export async function keysOfVersion(source: Source, version: string): Promise<So
   }
 }
 
-/** Whether signatures of a distribution version are to be checked, and no keyring that could is on this machine. */
+/** Tells whether signatures of a distribution version are to be checked, and no keyring that could is on this machine. */
 export async function lacksKeys(source: Source, version: string): Promise<boolean> {
   const places = keyringsOf(source, version)
   return places.length > 0 && (await findKeyrings(places)).length === 0
 }
 
-/** Whether the keys of a source have known addresses. */
+/** Tells whether the keys of a source have known addresses. */
 export const hasPublishedKeys = (source: Source): boolean =>
   'keyUrls' in source && source.keyUrls !== undefined && source.fingerprints !== undefined

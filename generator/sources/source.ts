@@ -232,7 +232,7 @@ export function keyringsOf(source: Source, version: string): string[] {
   return keyrings.map((path) => path.replaceAll('{version}', () => version))
 }
 
-/** Whether a distribution version gets no updates any more. */
+/** Tells whether a distribution version gets no updates any more. */
 export function isEndOfLife(source: Source, version: string): boolean {
   const endOfLife = ('endOfLife' in source && source.endOfLife) || false
   return typeof endOfLife === 'boolean' ? endOfLife : endOfLife.includes(version)

@@ -170,7 +170,7 @@ export class Bundle {
     return MEDIA_TYPES[this.#compression]
   }
 
-  /** Whether the manifest belongs inside the archive or beside it. */
+  /** Tells whether the manifest belongs inside the archive or beside it. */
   get manifestPlace(): Profile['manifest'] {
     return this.#profile.manifest
   }

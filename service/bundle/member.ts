@@ -193,7 +193,7 @@ export class Members {
   }
 }
 
-/** Whether the BTF or an object causes the error. Other errors are those of the service. */
+/** Tells whether the BTF or an object causes the error. Other errors are those of the service. */
 export function isDamaged(error: unknown): error is BtfError | StoreError {
   return error instanceof BtfError || isDamagedObject(error)
 }

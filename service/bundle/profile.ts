@@ -222,7 +222,7 @@ const BARE_ID: ReadonlySet<string> = new Set([
 
 const quotedId = ({ distro }: KernelName): string => (BARE_ID.has(distro) ? distro : `"${distro}"`)
 
-/** Whether the version is a VERSION_ID. Otherwise the catalog has a codename or `rolling` in its place. */
+/** Tells whether the version is a VERSION_ID. Otherwise the catalog has a codename or `rolling` in its place. */
 const hasVersionId = ({ version }: KernelName): boolean => /^\d/.test(version)
 
 /** VERSION_ID, MACHINE and RELEASE as bcc reads them. */

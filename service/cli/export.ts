@@ -157,7 +157,7 @@ function reportFindings({ findings, findingsOmitted = 0 }: FoundInBundle, json: 
     )
 }
 
-/** Whether every kernel is in the bundle that should be. */
+/** Tells whether every kernel is in the bundle that should be. */
 function isWhole({ kernels, findings }: BundleOutcome, policy: BundlePolicy): boolean {
   const missing = findings.some(
     ({ code, included }) => code === 'damaged' || (!included && policy === 'include'),

@@ -142,7 +142,7 @@ export async function checkReadable(path: string): Promise<void> {
   if (!(await stat(path)).isFile()) throw refuse('expected a regular file')
 }
 
-/** Whether a path is of an existing file. */
+/** Tells whether a path is of an existing file. */
 export async function isFile(path: string): Promise<boolean> {
   return await stat(path).then(
     (found) => found.isFile(),

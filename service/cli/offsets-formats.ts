@@ -51,7 +51,7 @@ export function printOffsets(format: OffsetFormat, table: OffsetTable): Iterable
   return PRINTERS[format](table)
 }
 
-/** Whether a format holds the names of kernels in parts, and no builds. */
+/** Tells whether a format holds the names of kernels in parts, and no builds. */
 export const needsKernelNames = (format: OffsetFormat): boolean => format !== 'json'
 export const needsOneBuild = (format: OffsetFormat): boolean =>
   format === 'datadog' || format === 'quark'

@@ -34,7 +34,7 @@ export function thisKernel(root = '/'): HostKernel {
   }
 }
 
-/** Whether a value of os-release is made of plain words, which a service takes. */
+/** Tells whether a value of os-release is made of plain words, which a service takes. */
 const isHint = (value: string | undefined): value is string =>
   /^[A-Za-z0-9._+~-][A-Za-z0-9._+~ -]{0,250}$/.test(value ?? '')
 

@@ -70,7 +70,7 @@ const isThere = (path: string): Promise<boolean> =>
     () => false,
   )
 
-/** Whether a file of ours is there. Errors: `foreign_file`, `not_writable`. */
+/** Tells whether a file of ours is there. Errors: `foreign_file`, `not_writable`. */
 async function requireOwn(path: string): Promise<boolean> {
   const stat = await changing(path, () =>
     lstat(path).catch((error: NodeJS.ErrnoException) => {

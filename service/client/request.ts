@@ -90,7 +90,7 @@ interface ByteSpan {
   end: number
 }
 
-/** Whether a text can be sent as a bearer token (RFC 6750, 2.1). */
+/** Tells whether a text can be sent as a bearer token (RFC 6750, 2.1). */
 export const isToken = (text: string): boolean => /^[\w~+/.=-]+$/.test(text)
 
 /** A multipart form as bytes, to be sent any number of times; no type and no bytes for a POST without a body. */

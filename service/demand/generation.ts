@@ -47,6 +47,6 @@ export interface BtfGenerator {
   watch(id: string, signal?: AbortSignal): AsyncIterable<Generation>
 }
 
-/** Whether the state is final. */
+/** Tells whether the state is final. */
 export const isEnded = ({ state }: Pick<Generation, 'state'>): boolean =>
   state !== 'searching' && state !== 'working'

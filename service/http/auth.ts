@@ -58,7 +58,7 @@ function admit(holder: Token | undefined, scope: TokenScope | 'token'): void {
     throw new ServiceError('forbidden', `the token ${holder.name} does not have the scope ${scope}`)
 }
 
-/** Whether a token has a scope; every token may read. */
+/** Tells whether a token has a scope; every token may read. */
 export function mayDo({ scopes }: Token, scope: TokenScope | 'token'): boolean {
   return scope === 'read' || scope === 'token' || scopes.includes(scope)
 }

@@ -23,7 +23,7 @@ export function callerOf({ holder, ip }: FastifyRequest): string {
   return isIPv6(ip) ? rateLimit.normalizeIP(ip) : ip
 }
 
-/** Whether a request comes from this machine, not through a proxy, and not from another site's page in a browser here. */
+/** Tells whether a request comes from this machine, not through a proxy, and not from another site's page in a browser here. */
 export function isLocalCaller({ ip, headers }: FastifyRequest): boolean {
   if (FORWARDED.some((name) => headers[name] !== undefined)) return false
   if (isCrossSite(headers)) return false
@@ -31,13 +31,13 @@ export function isLocalCaller({ ip, headers }: FastifyRequest): boolean {
   return /^(?:::ffff:)?127\.|^::1$/.test(ip) && LOCAL_HOST.test(headers.host ?? '')
 }
 
-/** Whether a browser says that a page of another origin sent the request (Fetch Metadata; RFC 6454). */
+/** Tells whether a browser says that a page of another origin sent the request (Fetch Metadata; RFC 6454). */
 function isCrossSite({ origin, host, 'sec-fetch-site': site }: IncomingHttpHeaders): boolean {
   if (site !== undefined && !OWN_SITE.includes(String(site))) return true
   return origin !== undefined && origin !== `http://${host}` && origin !== `https://${host}`
 }
 
-/** Whether a request may start a generation: with the scope `generate`, or as `generateAnonymous` allows. */
+/** Tells whether a request may start a generation: with the scope `generate`, or as `generateAnonymous` allows. */
 export function mayGenerate(
   request: FastifyRequest,
   { generateAnonymous, listen }: Pick<Config, 'generateAnonymous' | 'listen'>,

@@ -87,7 +87,7 @@ function generatedNamesOf(kernel: KernelName, hints: KernelHints): KernelName[] 
 const isMiss = ({ code }: ServiceError): boolean =>
   code === 'unknown_kernel' || code === 'generation_failed'
 
-/** Whether generation may be tried: a failed one has a time for its next attempt, or none. */
+/** Tells whether generation may be tried: a failed one has a time for its next attempt, or none. */
 function isDue({ details }: ServiceError): boolean {
   const failure = details.failure as Pick<Failure, 'retryAt'> | undefined
   if (!failure) return true

@@ -151,7 +151,7 @@ export async function lookUp(
   throw new ServiceError('unknown_kernel', noNameMessage(kernel, tried))
 }
 
-/** Whether a client that names a kernel and no build finds its BTF, in the catalog as it is. */
+/** Tells whether a client that names a kernel and no build finds its BTF, in the catalog as it is. */
 export function isFound(catalog: Catalog, kernel: KernelName): boolean {
   const named = findKnown(catalog, kernel)
   if (named.length > 0 || hasWildcard(kernel)) return named.some(({ btf }) => btf)
@@ -216,7 +216,7 @@ function findByReleaseAlone(
   return mayBeRebuild ? undefined : first
 }
 
-/** Whether a build is known to be the requested one. */
+/** Tells whether a build is known to be the requested one. */
 const isConfirmed = (
   { kernel: { buildId, unameVersion } }: BuildRecord,
   choice: BuildChoice,

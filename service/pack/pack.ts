@@ -45,7 +45,7 @@ export function packFile(path: string): PackSource {
   }
 }
 
-/** Whether a file begins as a pack does. Errors: the system's. */
+/** Tells whether a file begins as a pack does. Errors: the system's. */
 export async function isPackFile(path: string): Promise<boolean> {
   const file = await open(path)
   try {
@@ -113,7 +113,7 @@ export class Pack {
     }
   }
 
-  /** Whether bytes follow the last member. Errors: those of the source. */
+  /** Tells whether bytes follow the last member. Errors: those of the source. */
   async hasTrailer(): Promise<boolean> {
     const { size } = this.index
     return await this.#source.read(size, size + 1, async (bytes) => {

@@ -37,7 +37,7 @@ const RESERVED = new Set(
   'api btfs buildid coolbpf docs healthz home metrics newest openapi.json readyz'.split(' '),
 )
 
-/** Whether a first segment of a path belongs to other routes than the tree. */
+/** Tells whether a first segment of a path belongs to other routes than the tree. */
 export const isReserved = (segment: string): boolean =>
   RESERVED.has(segment) || /^v\d+$/.test(segment)
 

@@ -85,7 +85,7 @@ export interface ObjectInput {
   dialect?: Dialect | undefined
 }
 
-/** Whether a task needs the BTF of modules; a check also looks for `symbols` in it. */
+/** Tells whether a task needs the BTF of modules; a check also looks for `symbols` in it. */
 export interface ModuleQuery extends Omit<ObjectInput, 'modules'> {
   symbols: boolean
 }
@@ -94,7 +94,7 @@ export interface ModuleQuery extends Omit<ObjectInput, 'modules'> {
 export interface Tasks {
   /** Opens objects. Errors: those of `openObject`. */
   open: (task: { objects: readonly Uint8Array[] }) => ObjectSummary[]
-  /** Whether an object needs a type that the BTF lacks, and modules may have. Errors: those of `openObject`, `parseBtf`. */
+  /** Tells whether an object needs a type that the BTF lacks, and modules may have. Errors: those of `openObject`, `parseBtf`. */
   modulesNeeded: (task: ModuleQuery) => boolean
   /** Minimizes BTF for all objects. Errors: those of `openObject`, `parseBtf`, `minimizeBtf` and `toDialect`. */
   minimize: (task: ObjectInput) => Uint8Array

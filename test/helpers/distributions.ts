@@ -558,7 +558,7 @@ async function build(workshop: Workshop, row: Row, arch: string): Promise<Source
 
 const targetsOf = (source: Source, { version }: Row) => indexTargetsOf(source, { version })
 
-/** Whether a repository has the kernels of a row. */
+/** Tells whether a repository has the kernels of a row. */
 const hasKernels = (source: Source, row: Row, target: IndexTarget): boolean =>
   row.repository === undefined
     ? target.repository === targetsOf(source, row)[0]?.repository

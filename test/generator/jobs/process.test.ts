@@ -165,7 +165,7 @@ async function killBeside(mark: string, directory: string, args: readonly string
   return { pid, wasThere }
 }
 
-/** Whether a process runs: one that has ended may still be listed as a zombie. */
+/** Tells whether a process runs: one that has ended may still be listed as a zombie. */
 function isRunning(pid: string): boolean {
   try {
     return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))

@@ -7,7 +7,7 @@ import { mayGenerate } from '../../../service/http/requester.ts'
 const HOST = '127.0.0.1:8080'
 const LOCAL = { ...DEFAULTS, generateAnonymous: 'local' as const, listen: HOST }
 
-/** Whether a request without a token may start a generation on a service that listens on localhost. */
+/** Tells whether a request without a token may start a generation on a service that listens on localhost. */
 const may = (headers: Record<string, string>, ip = '127.0.0.1') =>
   mayGenerate({ ip, headers, holder: undefined } as unknown as FastifyRequest, LOCAL)
 
