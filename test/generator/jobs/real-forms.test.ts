@@ -143,6 +143,17 @@ t.test('Amazon Linux 1 has mirrors without TLS, whose packages are signed', asyn
   t.match(records, [{ version: '2018', release, authenticated: 'header' }])
 })
 
+/** Makes Ubuntu's package with debug info in a directory. */
+function ubuntuPackage(root: string, release: string) {
+  const image = join(root, 'vmlinux')
+  makeVmlinux(image, { release, machine: 'x86_64' })
+  const name = `linux-image-unsigned-${release}-dbgsym`
+  const files = { [`usr/lib/debug/boot/vmlinux-${release}`]: image }
+  const version = `${release.replace('-generic', '')}.1`
+  const options = { name, version, release, architecture: 'amd64', files }
+  return { name, version, file: makePackage(root, undefined, options) }
+}
+
 t.test('Ubuntu has suites without InRelease beside suites with it', async (t) => {
   const root = t.testdir({})
   const signer = makeSigner(t)
@@ -156,16 +167,10 @@ t.test('Ubuntu has suites without InRelease beside suites with it', async (t) =>
   })
   const kernels = { focal: '5.4.0-26-generic', 'focal-updates': '5.4.0-42-generic' }
   for (const [suite, release] of Object.entries(kernels)) {
-    const image = join(root, 'vmlinux')
-    makeVmlinux(image, { release, machine: 'x86_64' })
-    const name = `linux-image-unsigned-${release}-dbgsym`
-    const files = { [`usr/lib/debug/boot/vmlinux-${release}`]: image }
-    const version = `${release.replace('-generic', '')}.1`
-    const options = { name, version, release, architecture: 'amd64', files }
     makeSuite(root, {
       suite,
       architecture: 'amd64',
-      components: { main: [makePackage(root, undefined, options)], universe: [] },
+      components: { main: [ubuntuPackage(root, release).file], universe: [] },
       signer,
       detached: suite === 'focal',
     })
@@ -219,15 +224,7 @@ t.test(
   async (t) => {
     const root = t.testdir({})
     const signer = makeSigner(t)
-    const debOf = (release: string) => {
-      const image = join(root, 'vmlinux')
-      makeVmlinux(image, { release, machine: 'x86_64' })
-      const name = `linux-image-unsigned-${release}-dbgsym`
-      const files = { [`usr/lib/debug/boot/vmlinux-${release}`]: image }
-      const version = `${release.replace('-generic', '')}.1`
-      const options = { name, version, release, architecture: 'amd64', files }
-      return { name, version, file: makePackage(root, undefined, options) }
-    }
+    const debOf = (release: string) => ubuntuPackage(root, release)
     const [kept, gone] = ['5.4.0-42-generic', '5.4.0-41-generic'] as const
     const components = { main: [debOf(kept).file], universe: [] }
     for (const suite of ['focal', 'focal-updates'])
