@@ -54,12 +54,30 @@ export function readOpenPgpKeys(file: Uint8Array): OpenPgpKey[] {
   })
 }
 
-/** Decodes blocks of ASCII armour (RFC 9580, 6.2); other bytes are returned unchanged. */
+const ARMOUR = '-----BEGIN PGP PUBLIC KEY BLOCK-----'
+
+/**
+ * Decodes blocks of ASCII armour (RFC 9580, 6.2); other bytes are returned unchanged. Line by line, since an expression
+ * for a block takes quadratic time on a long run of blanks.
+ */
 export function dearmour(bytes: Buffer): Buffer {
-  const text = bytes.toString('latin1')
-  const block =
-    /-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n(?:[^\r\n]+\r?\n)*?\r?\n([A-Za-z0-9+/=\s]+?)(?:\r?\n=[A-Za-z0-9+/]{4})?\s*-----END/g
-  const found = [...text.matchAll(block)].map((match) => Buffer.from(match[1]!, 'base64'))
+  const found: Buffer[] = []
+  let part: 'outside' | 'headers' | 'body' = 'outside'
+  let body: string[] = []
+  for (const line of bytes.toString('latin1').split('\n')) {
+    const text = line.trim()
+    if (text === ARMOUR) {
+      part = 'headers'
+      body = []
+    } else if (part === 'headers') {
+      if (text === '') part = 'body'
+    } else if (part === 'body' && text.startsWith('-----END')) {
+      found.push(Buffer.from(body.join(''), 'base64'))
+      part = 'outside'
+    } else if (part === 'body' && !/^=[A-Za-z0-9+/]{4}$/.test(text)) {
+      body.push(text)
+    }
+  }
   return found.length === 0 ? bytes : Buffer.concat(found)
 }
 

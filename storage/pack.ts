@@ -149,6 +149,7 @@ function decodeRows(rows: Buffer, start: number): PackMember[] {
     for (const name of ['size', 'length', 'unpacked'] as const)
       if (member[name] > MAX_PACK_MEMBER)
         throw invalidPack(`member ${number} has ${member[name]} bytes: at most ${MAX_PACK_MEMBER}`)
+    if (member.length === 0) throw invalidPack(`member ${number} has no frame`)
     if (member.parent !== undefined && member.parent >= number)
       throw invalidPack(`member ${number} continues member ${member.parent}: expected an earlier`)
     const before = member.parent === undefined ? undefined : chains[member.parent]

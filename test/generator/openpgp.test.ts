@@ -54,6 +54,16 @@ t.test('an RSA key with subkeys and several names is read whole', async (t) => {
   t.match(readOpenPgpKeys(file), [{ fingerprint, bytes: file }])
 })
 
+t.test('a block of blanks that never ends costs no time', (t) => {
+  const begin = '-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n'
+  for (const rest of [' '.repeat(1 << 20), '\n'.repeat(1 << 20), begin.repeat(20_000)]) {
+    const { user } = process.cpuUsage()
+    t.throws(() => readOpenPgpKeys(Buffer.from(`${begin}${rest}x`)), { code: 'invalid_key' })
+    t.ok(process.cpuUsage().user - user < 2e6)
+  }
+  t.end()
+})
+
 t.test('a file that is no public key is refused', async (t) => {
   const signer = makeSigner(t)
   const key = readFileSync(signer.keyring)

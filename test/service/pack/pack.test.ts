@@ -147,6 +147,7 @@ t.test('hostile rows are refused before anything is read', async (t) => {
     [[row, { ...row, parent: 7 }], /continues member 7/],
     [[{ ...row, size: 65 * MiB }], /has 68157440 bytes/],
     [[{ ...row, length: 0xffff_ffff }], /has 4294967295 bytes/],
+    [[{ ...row, length: 0 }], /member 0 has no frame/],
     [[{ ...row, unpacked: 65 * MiB }], /has 68157440 bytes/],
     [
       Array.from({ length: 65 }, (_, i) => ({ ...row, parent: i > 0 ? i - 1 : undefined })),
