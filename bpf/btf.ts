@@ -8,8 +8,9 @@ import { type ByteOrder, decodeText, encodeText, findAll, viewOf } from './bytes
 import { decode } from './decode.ts'
 import { BtfError } from './error.ts'
 import { type BtfHeader, checkStrings, parseHeader } from './header.ts'
-import { infoFlag, infoVlen, KIND, type KindName, kindName, MAX_KINDS } from './kind.ts'
+import { infoFlag, infoVlen, KIND, type KindName, kindName } from './kind.ts'
 import { checkNames, hasLongString } from './name-budget.ts'
+import type { NameQuery } from './name-query.ts'
 import type { BtfType } from './type.ts'
 import { type Sizes, sizesOf, validate } from './validate.ts'
 
@@ -30,21 +31,6 @@ export function parseBtf(bytes: Uint8Array, options: ParseOptions = {}): Btf {
 }
 
 /** BTF that `parseBtf` has opened. */
-/** Types to find by name in one pass over a BTF. The query is coarse: its result has other types, too. */
-export interface NameQuery {
-  /** kinds by number */
-  readonly kinds: ReadonlySet<number>
-  /** 65536 bytes, nonzero at each wanted index: the first two bytes of a name as a little-endian number */
-  readonly heads: Uint8Array
-}
-
-/** A query whose result has those of both. */
-export function joinQueries(a: NameQuery, b: NameQuery): NameQuery {
-  const heads = Uint8Array.from(a.heads)
-  for (let i = 0; i < heads.length; i++) heads[i]! |= b.heads[i]!
-  return { kinds: new Set([...a.kinds, ...b.kinds]), heads }
-}
-
 export class Btf {
   /** the BTF itself, without trailing bytes of the input */
   readonly bytes: Uint8Array
@@ -150,22 +136,22 @@ export class Btf {
   }
 
   /**
-   * Ids of all types, the base's too, that have one of the kinds and a name that begins like a wanted one, in order. The
-   * result is a superset: callers compare the whole names. The test rarely succeeds, so the processor predicts it and
-   * reads ahead; records and names lie far apart in memory. With `own`, the base's types are left out.
+   * Ids of all types, the base's too, whose kind and head of the name one group of a query wants, in order. The result is
+   * a superset: callers compare the whole names. The test rarely succeeds, so the processor predicts it and reads ahead;
+   * records and names lie far apart in memory. With `own`, the base's types are left out.
    */
   idsOf(query: NameQuery, own = false): number[] {
     const { kinds, heads } = query
     const ids = (own ? undefined : this.base?.idsOf(query)) ?? []
-    const wanted = Uint8Array.from({ length: MAX_KINDS }, (_, kind) => Number(kinds.has(kind)))
     const [all, offsets, view, little] = [this.#kinds, this.#offsets, this.view, this.#little]
     const { strings, stringsStart, startId } = this
     for (let i = 0; i < all.length; i++) {
-      if (wanted[all[i]!] === 0) continue
+      const groups = kinds[all[i]!]!
+      if (groups === 0) continue
       const name = view.getUint32(offsets[i]!, little)
       const head =
         name < stringsStart ? this.base!.#head(name) : headAt(strings, name - stringsStart)
-      if (heads[head] !== 0) ids.push(startId + i)
+      if ((heads[head]! & groups) !== 0) ids.push(startId + i)
     }
     return ids
   }
@@ -248,8 +234,10 @@ export class Btf {
   stringIs(offset: number, bytes: Uint8Array): boolean {
     const { strings, stringsStart } = this.#stringsOf(offset)
     const start = offset - stringsStart
+    // most names have another length, and many begin alike
+    if (strings[start + bytes.length] !== 0) return false
     for (let i = 0; i < bytes.length; i++) if (strings[start + i] !== bytes[i]) return false
-    return strings[start + bytes.length] === 0
+    return true
   }
 
   /** The BTF that stores the string at an offset: this one or a base. */

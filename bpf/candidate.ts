@@ -4,12 +4,13 @@
  * object. The types of modules count only where vmlinux has no candidate (libbpf `bpf_core_find_cands`).
  */
 
-import type { Btf, NameQuery } from './btf.ts'
+import type { Btf } from './btf.ts'
 import { decodeLatin1 } from './bytes.ts'
 import { isEnum, sameKind } from './compatible.ts'
 import type { CoreRelocation } from './ext.ts'
 import { essentialName } from './flavour.ts'
 import { KIND } from './kind.ts'
+import { NameQuery } from './name-query.ts'
 
 interface CandidateQuery {
   readonly kind: number
@@ -22,7 +23,7 @@ export interface CandidateOptions {
   readonly vmlinuxEnd?: number
   /** leave out the types of the base: `target` is the split BTF of a module */
   readonly own?: boolean
-  /** ids of `target` that have all results of `rootTypesQuery`, where one pass has served several queries */
+  /** ids of `target` that have all types that `addRootTypes` asks for, where one pass has served several queries */
   readonly ids?: readonly number[]
 }
 
@@ -35,8 +36,9 @@ export function findCandidates(
 ): Map<number, number[]> {
   const { found, all } = rootTypes(local, relocations)
   if (all.length > 0) {
-    const query = queryOf(all)
-    const ids = given?.filter((id) => query.kinds.has(target.kind(id)))
+    const query = new NameQuery()
+    addRoots(query, all, 1)
+    const ids = given?.filter((id) => query.kinds[target.kind(id)] !== 0)
     collect(target, ids ?? target.idsOf(query, own), all)
   }
   for (const { ids } of all) {
@@ -46,9 +48,14 @@ export function findCandidates(
   return found
 }
 
-/** The query for the candidates of all root types of an object. */
-export function rootTypesQuery(local: Btf, relocations: readonly CoreRelocation[]): NameQuery {
-  return queryOf(rootTypes(local, relocations).all)
+/** Asks for the candidates of all root types of an object, as a group of a query. */
+export function addRootTypes(
+  query: NameQuery,
+  local: Btf,
+  relocations: readonly CoreRelocation[],
+  group: number,
+): void {
+  addRoots(query, rootTypes(local, relocations).all, group)
 }
 
 /** The root types of an object's relocations, with room for their candidates. */
@@ -82,15 +89,12 @@ function collect(target: Btf, ids: readonly number[], all: readonly CandidateQue
 /** Bytes that may follow a name of one byte: NUL, or the `_` of a flavour. */
 const AFTER = [0, 0x5f]
 
-function queryOf(all: readonly CandidateQuery[]): NameQuery {
-  const kinds = new Set<number>()
-  const heads = new Uint8Array(65536)
+function addRoots(query: NameQuery, all: readonly CandidateQuery[], group: number): void {
   for (const { kind, name } of all) {
-    kinds.add(kind)
-    if (isEnum(kind)) kinds.add(KIND.ENUM).add(KIND.ENUM64)
-    for (const second of name.length > 1 ? [name[1]!] : AFTER) heads[name[0]! | (second << 8)] = 1
+    for (const one of isEnum(kind) ? [KIND.ENUM, KIND.ENUM64] : [kind]) query.addKind(one, group)
+    for (const second of name.length > 1 ? [name[1]!] : AFTER)
+      query.addHead(name[0]!, second, group)
   }
-  return { kinds, heads }
 }
 
 function key(name: Uint8Array): string {

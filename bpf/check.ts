@@ -6,13 +6,14 @@
  */
 
 import { accessText, lastName } from './access-text.ts'
-import { type Btf, joinQueries } from './btf.ts'
-import { rootTypesQuery } from './candidate.ts'
+import type { Btf } from './btf.ts'
+import { addRootTypes } from './candidate.ts'
 import { BtfError } from './error.ts'
 import type { CoreRelocation } from './ext.ts'
 import type { FunctionList } from './function-list.ts'
 import { INSTRUCTION_SIZE } from './instruction.ts'
 import { type KernelEnum, KernelSymbols, type Presence, SymbolSearch } from './kernel-symbol.ts'
+import type { NameQuery } from './name-query.ts'
 import type { BpfObject } from './object.ts'
 import { patternReasons, probeReasons, trampolineReasons } from './probe-target.ts'
 import type { BpfProgram } from './program.ts'
@@ -97,6 +98,32 @@ export function checkObject(object: BpfObject, kernel: Btf, options: CheckOption
   return new Checker(object, kernel, options).check()
 }
 
+/** What an object asks of every kernel. */
+interface Questions {
+  readonly requirements: Requirements
+  readonly search: SymbolSearch
+  /** for the types of `search` and the candidates of root types */
+  readonly query: NameQuery
+}
+
+/** The group of root types in a query; the kinds of symbols, of which there are five, have lower bits. */
+const ROOT_TYPES = 0x80
+
+const questions = new WeakMap<BpfObject, Questions>()
+
+function questionsOf(object: BpfObject): Questions {
+  let known = questions.get(object)
+  if (!known) {
+    const requirements = requirementsOf(object)
+    const search = SymbolSearch.of(object, requirements)
+    const query = search.query()
+    addRootTypes(query, object.btf, object.ext.relocations, ROOT_TYPES)
+    known = { requirements, search, query }
+    questions.set(object, known)
+  }
+  return known
+}
+
 class Checker {
   readonly #object: BpfObject
   readonly #kernel: Btf
@@ -111,11 +138,9 @@ class Checker {
     this.#object = object
     this.#kernel = kernel
     this.#options = options
-    this.#requirements = requirementsOf(object)
-    const search = SymbolSearch.of(object, this.#requirements)
-    const roots = rootTypesQuery(object.btf, object.ext.relocations)
-    // a pass over all types costs as much as the rest of a check
-    const ids = kernel.idsOf(joinQueries(search.query, roots))
+    const { requirements, search, query } = questionsOf(object)
+    this.#requirements = requirements
+    const ids = kernel.idsOf(query)
     this.#symbols = new KernelSymbols(object, search, kernel, options, ids)
     const { modules = [] } = options
     this.#resolver = new Resolver(object, kernel, { modules, ids })

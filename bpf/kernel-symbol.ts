@@ -3,11 +3,12 @@
  * numbers of helpers and types come from the kernel's own enums, so what a distribution ported back counts.
  */
 
-import type { Btf, NameQuery } from './btf.ts'
+import type { Btf } from './btf.ts'
 import { encodeText } from './bytes.ts'
 import { Comparison } from './compatible.ts'
 import { HEADER_SIZE, KIND, kindName } from './kind.ts'
 import { resolve } from './layout.ts'
+import { NameQuery } from './name-query.ts'
 import type { BpfObject } from './object.ts'
 import type { ExternValue } from './reachability.ts'
 import type { BpfExtern } from './reference.ts'
@@ -31,8 +32,8 @@ export class KernelSymbols {
   readonly #kernel: Btf
 
   /**
-   * `modules` are open over `kernel`; `release` is its `uname -r`; `ids` has all of the kernel's types that
-   * `search.query` finds.
+   * `modules` are open over `kernel`; `release` is its `uname -r`; `ids` has all of the kernel's types that `search`
+   * asks for.
    */
   constructor(
     object: BpfObject,
@@ -45,7 +46,7 @@ export class KernelSymbols {
     this.#kernel = kernel
     this.#release = release
     for (const btf of [kernel, ...modules]) {
-      const all = btf === kernel ? ids : btf.idsOf(search.query, true)
+      const all = btf === kernel ? ids : btf.idsOf(search.query(), true)
       for (const [key, id] of search.among(btf, all)) {
         if (!this.#found.has(key)) this.#found.set(key, { btf, id })
       }
@@ -196,7 +197,7 @@ export function lacksSymbols(object: BpfObject, vmlinux: Btf): boolean {
     }),
   ]
   const search = new SymbolSearch(wanted)
-  const ids = vmlinux.idsOf(search.query)
+  const ids = vmlinux.idsOf(search.query())
   const found = new Set(search.among(vmlinux, ids).map(([key]) => key))
   return wanted.some(({ kind, name }) => !found.has(`${kind} ${name}`))
 }
@@ -259,19 +260,16 @@ interface WantedName {
 
 /** Finds types by name. */
 export class SymbolSearch {
-  readonly query: NameQuery
+  readonly #kinds = new Set<number>()
   readonly #byHead = new Map<number, WantedName[]>()
 
   constructor(wanted: readonly WantedType[]) {
-    const heads = new Uint8Array(65536)
-    const kinds = new Set<number>()
     const byName = new Map<string, WantedName>()
     for (const { kind, name } of wanted) {
       const bytes = encodeText(name)
       if (bytes.length === 0) continue
       const head = bytes[0]! | ((bytes[1] ?? 0) << 8)
-      heads[head] = 1
-      kinds.add(KIND[kind])
+      this.#kinds.add(KIND[kind])
       const known = byName.get(name)
       if (known) {
         known.kinds.add(KIND[kind])
@@ -281,7 +279,18 @@ export class SymbolSearch {
       byName.set(name, one)
       this.#byHead.set(head, [...(this.#byHead.get(head) ?? []), one])
     }
-    this.query = { kinds, heads }
+  }
+
+  /** A query for these types, with a group for each of the kinds: many functions begin like one of the enums. */
+  query(): NameQuery {
+    const query = new NameQuery()
+    for (const [i, kind] of [...this.#kinds].entries()) {
+      query.addKind(kind, 1 << i)
+      for (const [head, names] of this.#byHead)
+        if (names.some(({ kinds }) => kinds.has(kind)))
+          query.addHead(head & 0xff, head >> 8, 1 << i)
+    }
+    return query
   }
 
   /** The search for all that an object asks of a kernel. */
@@ -293,7 +302,7 @@ export class SymbolSearch {
   *among(btf: Btf, ids: readonly number[]): Generator<[key: string, id: number]> {
     for (const id of ids) {
       const kind = btf.kind(id)
-      if (!this.query.kinds.has(kind)) continue
+      if (!this.#kinds.has(kind)) continue
       const offset = btf.word(id, 0)
       for (const { name, bytes, kinds } of this.#byHead.get(btf.head(offset)) ?? []) {
         if (kinds.has(kind) && btf.stringIs(offset, bytes)) yield [`${kindName(kind)} ${name}`, id]

@@ -5,7 +5,7 @@
 
 import type { Btf } from './btf.ts'
 import { CALL, INSTRUCTION_SIZE, isNewAtomic, LDIMM64, readInstruction } from './instruction.ts'
-import { KIND, type KindName } from './kind.ts'
+import { KIND } from './kind.ts'
 import { resolve } from './layout.ts'
 import type { BpfObject } from './object.ts'
 import { type BpfProgram, programAt } from './program.ts'
@@ -14,7 +14,7 @@ import { parseSectionName, type SectionName } from './section-name.ts'
 
 /** A type of the kernel's BTF by kind and name. */
 export interface WantedType {
-  readonly kind: KindName
+  readonly kind: 'ENUM' | 'FUNC' | 'STRUCT' | 'TYPEDEF' | 'VAR'
   readonly name: string
 }
 

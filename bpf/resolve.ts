@@ -26,7 +26,7 @@ export interface KernelOptions {
   readonly modules?: readonly Btf[]
   /** one more than the highest id of vmlinux, in BTF that modules were merged into */
   readonly vmlinuxEnd?: number
-  /** ids of vmlinux that have all results of `rootTypesQuery` */
+  /** ids of vmlinux that have all types that `addRootTypes` asks for */
   readonly ids?: readonly number[]
 }
 

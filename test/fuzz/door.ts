@@ -40,6 +40,7 @@ import {
   sizeOf,
   toDialect,
 } from '../../bpf/index.ts'
+import { NameQuery } from '../../bpf/name-query.ts'
 import type { FailureCode } from '../../storage/index.ts'
 import { coreObjects, littleKernels } from '../helpers/core.ts'
 import { distilledCases } from '../helpers/distilled.ts'
@@ -279,10 +280,10 @@ class Visitor extends Account {
     this.through('Btf', () => {
       for (const type of btf.types()) btf.kind(type.id)
       btf.find('everything', this.#random.pick(['STRUCT', 'ENUM64', 'FUNC'] as const))
-      btf.idsOf({
-        kinds: new Set([this.#random.below(128)]),
-        heads: new Uint8Array(65536).fill(1),
-      })
+      const query = new NameQuery()
+      query.addKind(this.#random.below(128))
+      query.heads.fill(1)
+      btf.idsOf(query)
       return btf.kinds().length + btf.pointerSize
     })
     this.through('printHeader', () => {
