@@ -25,6 +25,7 @@ import { minimizeRoutes } from './routes/minimize.ts'
 import { missRoutes } from './routes/misses.ts'
 import { openAnolisRoutes } from './routes/openanolis.ts'
 import { collectDocument, documentRoutes } from './routes/openapi.ts'
+import { pageRoutes } from './routes/pages.ts'
 import { snapshotRoutes } from './routes/snapshot.ts'
 
 export interface AppOptions extends ContextOptions {
@@ -53,6 +54,7 @@ const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   debuginfodRoutes,
   metricRoutes,
   documentRoutes,
+  pageRoutes,
 ]
 
 /** Builds the app; `close()` also ends its threads and generations. Errors: those of `openContext`. */
