@@ -25,6 +25,7 @@ import { minimizeRoutes } from './routes/minimize.ts'
 import { missRoutes } from './routes/misses.ts'
 import { openAnolisRoutes } from './routes/openanolis.ts'
 import { collectDocument, documentRoutes } from './routes/openapi.ts'
+import { checkPageRoutes } from './routes/page-check.ts'
 import { typePageRoutes } from './routes/page-types.ts'
 import { pageRoutes } from './routes/pages.ts'
 import { snapshotRoutes } from './routes/snapshot.ts'
@@ -57,6 +58,7 @@ const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   documentRoutes,
   pageRoutes,
   typePageRoutes,
+  checkPageRoutes,
 ]
 
 /** Builds the app; `close()` also ends its threads and generations. Errors: those of `openContext`. */
