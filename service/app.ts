@@ -26,6 +26,8 @@ import { missRoutes } from './routes/misses.ts'
 import { openAnolisRoutes } from './routes/openanolis.ts'
 import { collectDocument, documentRoutes } from './routes/openapi.ts'
 import { checkPageRoutes } from './routes/page-check.ts'
+import { diffPageRoutes } from './routes/page-diff.ts'
+import { statusPageRoutes } from './routes/page-status.ts'
 import { typePageRoutes } from './routes/page-types.ts'
 import { pageRoutes } from './routes/pages.ts'
 import { snapshotRoutes } from './routes/snapshot.ts'
@@ -59,6 +61,8 @@ const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   pageRoutes,
   typePageRoutes,
   checkPageRoutes,
+  diffPageRoutes,
+  statusPageRoutes,
 ]
 
 /** Builds the app; `close()` also ends its threads and generations. Errors: those of `openContext`. */

@@ -73,7 +73,7 @@ async function shoot(browser: Browser, url: string, look: keyof typeof LOOKS): P
     await page.goto(url + path)
     await save(name)
     if (name !== 'check') continue
-    await page.setInputFiles('input[type=file]', coreObjects('el').get('task')!)
+    await page.setInputFiles('input[type=file]', coreObjects('el').get('attach')!)
     await page.waitForURL(/\/check\/[0-9a-f]{64}/)
     await save('checked')
   }
