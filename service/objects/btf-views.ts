@@ -4,7 +4,7 @@
  */
 import type { BtfDiff, TypeName } from '../../bpf/index.ts'
 import type { Pool } from '../threads/pool.ts'
-import type { NamedTypes } from '../threads/worker.ts'
+import type { TypesOfName } from '../threads/worker.ts'
 import type { Objects } from './results.ts'
 
 export class BtfViews {
@@ -20,7 +20,7 @@ export class BtfViews {
    * The types and functions with a name; undefined if there are none. `sha256` is the digest of the raw BTF. Errors:
    * those of `parseBtf` and `listType`, as `BtfError`; those of `Pool.run` and `Bodies.raw`; the signal's reason.
    */
-  async named(sha256: string, name: string, signal: AbortSignal): Promise<NamedTypes | undefined> {
+  async named(sha256: string, name: string, signal: AbortSignal): Promise<TypesOfName | undefined> {
     return await this.#json(`describe ${sha256} ${name}`, signal, async (abandoned) => {
       const btf = await this.#objects.interactive.read(sha256)
       return await this.#pool.run('describe', { btf, name }, abandoned)

@@ -38,9 +38,10 @@ export class KeptObjects {
     this.#onError = onError
   }
 
-  /** Keeps an object. Returns the SHA-256 of its bytes, in hex. */
+  /** Keeps an object; one that is kept already keeps its name. Returns the SHA-256 of its bytes, in hex. */
   async put({ name, bytes }: KeptObject): Promise<string> {
     const digest = sha256Of(bytes)
+    if (await this.get(digest)) return digest
     this.#memory.set(digest, { name, bytes })
     if (this.#directory !== undefined && bytes.length <= MAX_FILE) {
       const path = join(this.#directory, digest)

@@ -131,11 +131,11 @@ const endOf = ({ name, kernel }: KernelRow): DiffEnd => ({
   href: kernelUrl(name),
 })
 
-type Entry = TypeChange & { readonly change: DiffChange }
+type DiffedType = TypeChange & { readonly change: DiffChange }
 
-function entriesOf({ added, removed, changed }: BtfDiff): Entry[] {
+function entriesOf({ added, removed, changed }: BtfDiff): DiffedType[] {
   const rank = ({ kind }: TypeName) => DIFF_KINDS.indexOf(kind)
-  const changes = (list: readonly TypeChange[], change: DiffChange): Entry[] =>
+  const changes = (list: readonly TypeChange[], change: DiffChange): DiffedType[] =>
     list.map((type) => ({ ...type, change }))
   return [
     ...changes(changed, 'changed'),
@@ -146,7 +146,7 @@ function entriesOf({ added, removed, changed }: BtfDiff): Entry[] {
   )
 }
 
-function countsOf(entries: readonly Entry[]): Record<DiffChange, number> {
+function countsOf(entries: readonly DiffedType[]): Record<DiffChange, number> {
   const counts = { changed: 0, added: 0, removed: 0 }
   for (const { change } of entries) counts[change]++
   return counts
@@ -154,7 +154,7 @@ function countsOf(entries: readonly Entry[]): Record<DiffChange, number> {
 
 const PAGED: ReadonlySet<TypeSort> = new Set(['struct', 'union', 'enum', 'typedef', 'func'])
 
-function viewOf(entry: Entry, before: KernelRow, after: KernelRow): DiffEntryView {
+function viewOf(entry: DiffedType, before: KernelRow, after: KernelRow): DiffEntryView {
   const { kind, name, change, size, declaration, members, values } = entry
   const { name: kernel } = change === 'removed' ? before : after
   const lines: DiffLine[] = [

@@ -1,6 +1,6 @@
 /* /types/NAME and /functions/NAME: what one kernel has of a name, with links for every other name. */
 import type { LinkedText, ListingLine, TypeListing, TypeUsers } from '../../bpf/index.ts'
-import type { NamedTypes } from '../threads/worker.ts'
+import type { TypesOfName } from '../threads/worker.ts'
 import type { KernelRow, KernelTable } from './kernel-table.ts'
 import { anchorOf, CACHE_LINE, classOf, drawLayout, placeOf } from './layout-picture.ts'
 import type { Page } from './render.ts'
@@ -77,7 +77,7 @@ export interface TypePageOptions {
   readonly row: KernelRow
   readonly isChosen: boolean
   readonly name: string
-  readonly found: NamedTypes
+  readonly found: TypesOfName
   readonly part: 'type' | 'function'
   readonly attach?: FunctionFacts
 }

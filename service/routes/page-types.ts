@@ -13,7 +13,7 @@ import type { KernelRow } from '../page/kernel-table.ts'
 import { addressOf, nameIn, searchKernels, searchPage } from '../page/search-page.ts'
 import { type FunctionFacts, typePage, typesPage } from '../page/type-page.ts'
 import { functionUrl, typeUrl, urlOf } from '../page/url.ts'
-import type { NamedTypes } from '../threads/worker.ts'
+import type { TypesOfName } from '../threads/worker.ts'
 
 /** Names that a search lists. */
 const MAX_NAMES = 60
@@ -52,7 +52,7 @@ export const typePageRoutes =
       const row = rowOf(kernel)
       const { sha256 } = row.served!.btf
       const found = await views.named(sha256, name, disconnectSignal(reply))
-      const isFunction = ({ kind }: NamedTypes['listings'][number]) => kind === 'func'
+      const isFunction = ({ kind }: TypesOfName['listings'][number]) => kind === 'func'
       if (!found) throw await unknownName(name, row, kernel, disconnectSignal(reply))
       const isHere = found.listings.some((listing) => isFunction(listing) === (part === 'function'))
       if (!isHere)

@@ -99,7 +99,7 @@ export interface ModuleQuery extends Omit<ObjectInput, 'modules'> {
 }
 
 /** The types and functions with one name, and what uses the types. */
-export interface NamedTypes {
+export interface TypesOfName {
   /** types first, then functions */
   listings: readonly TypeListing[]
   /** types that are not listed, since there are so many of the name */
@@ -143,7 +143,7 @@ export interface Tasks {
     dialect?: Dialect
     container?: 'elf'
   }) => Uint8Array
-  /** `NamedTypes` of a name as JSON; undefined if the BTF has none. Errors: those of `parseBtf` and `listType`. */
+  /** `TypesOfName` of a name as JSON; undefined if the BTF has none. Errors: those of `parseBtf` and `listType`. */
   describe: (task: { btf: BtfInput; name: string }) => JsonText | undefined
   /** A list of `TypeName` as JSON. Errors: those of `parseBtf`. */
   search: (task: { btf: BtfInput; text: string; limit: number }) => JsonText
@@ -319,7 +319,7 @@ const MAX_USERS = 60
 /** The maximum number of bytes of a diff in JSON; two kernels four years apart need 2 MB. */
 const MAX_DIFF = 16 * 1024 * 1024
 
-function describeName(btf: Btf, name: string): NamedTypes | undefined {
+function describeName(btf: Btf, name: string): TypesOfName | undefined {
   const [types, functions]: [number[], number[]] = [[], []]
   const forwards: number[] = []
   for (const id of idsNamed(btf, name)) {
