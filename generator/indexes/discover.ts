@@ -351,13 +351,14 @@ async function fromLaunchpad(query: IndexQuery<LaunchpadSource>): Promise<FoundP
 }
 
 async function fromSnapshot(query: IndexQuery<SnapshotSource>): Promise<FoundPackage[]> {
-  const { target, base, naming, options } = query
+  const { target, base, naming, rules, releases, options } = query
   const { source, repository } = target
   const { newest } = options
+  const names = releases?.map((release) => namesOfRelease(rules, release))
   const architecture = source.architectures[target.arch]!
   const wanted = (name: string) => naming({ name }) !== undefined
   const packages = await readSnapshot(
-    { base, ...repository, architecture, newest },
+    { base, ...repository, architecture, newest, names },
     wanted,
     options,
   )

@@ -690,6 +690,7 @@ exporting
       .default('skip', 'skip'),
   )
   .option('--zstd', 'compress with zstd, not with xz; for the profile tree')
+  .addOption(dialectOption('convert the BTF for an older loader (default: as it is)'))
   .option('-o, --output <file>', "output file, - for stdout (default: the profile's name)")
   .addOption(
     new Option(
