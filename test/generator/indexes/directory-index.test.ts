@@ -123,7 +123,7 @@ t.test('a page without packages, or with too many links, is rejected', async (t)
     '<'.repeat(1e6),
   ])
     await t.rejects(readPage(t, page), { code: 'invalid_index' }, page.slice(0, 10))
-  const links = '<a href="x.rpm">'.repeat(600_000)
+  const links = '<a href="x.rpm"></a>'.repeat(600_000)
   await t.rejects(readPage(t, links), { code: 'too_large' })
 })
 
