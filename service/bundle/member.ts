@@ -52,7 +52,7 @@ export interface BundleMember {
 }
 
 /** The content of a member. */
-type Written = Pick<BundleMember, 'sha256' | 'size'>
+type MemberContent = Pick<BundleMember, 'sha256' | 'size'>
 
 export interface PreparedMember {
   /** undefined if the kernel is left out */
@@ -80,7 +80,7 @@ export class Members {
   readonly #options: MembersOptions
   readonly #minimizedBtf = new LRUCache<string, Promise<Fitted>>({ max: MAX_CACHED })
   /** key: SHA-256 of the whole BTF; value: its member, undefined if it could not be read */
-  readonly #written = new Map<string, Promise<Written | undefined>>()
+  readonly #written = new Map<string, Promise<MemberContent | undefined>>()
 
   constructor(options: MembersOptions) {
     this.#options = options
