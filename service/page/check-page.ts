@@ -1,6 +1,7 @@
 /* /check: drop a BPF object. /check/DIGEST: on which kernels it works, and why not on the others. */
+
 import type { Check, Reason, Verdict } from '../../bpf/index.ts'
-import { seriesOf } from '../kernel/series.ts'
+import { seriesOf } from '../../storage/index.ts'
 import { type HeatMap, heatMapOf, kernelsHref } from './heat-map.ts'
 import type { KernelRow, KernelTable } from './kernel-table.ts'
 import type { Page } from './render.ts'

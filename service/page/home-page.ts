@@ -1,5 +1,5 @@
 /* /: the search box, what the store has, and the ways to get BTF for a machine. */
-import { flavourOf } from '../kernel/series.ts'
+import { flavourOf } from '../../storage/index.ts'
 import type { KernelTable } from './kernel-table.ts'
 import { type ListedKernel, listedKernel } from './kernels-page.ts'
 import type { Page } from './render.ts'

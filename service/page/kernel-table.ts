@@ -6,11 +6,13 @@ import {
   type BuildRecord,
   type Catalog,
   compareVersions,
+  flavourOf,
   type KernelName,
+  seriesOf,
+  sortableRelease,
 } from '../../storage/index.ts'
 import { type Available, preferred } from '../kernel/lookup.ts'
 import { nameOf } from '../kernel/name.ts'
-import { flavourOf, seriesOf, sortableRelease } from '../kernel/series.ts'
 
 /** Whether its BTF was made here, comes from the kernel itself, or could not be made. */
 export const PAGE_STATES = ['made', 'own', 'failed'] as const
