@@ -1,7 +1,12 @@
 /* The kernels of an index in the order of their series, with what questions need to know of them. */
 import type { DatabaseSync } from 'node:sqlite'
-import { compareVersions, type KernelName } from '../../storage/index.ts'
-import { flavourOf, seriesOf, sortableRelease } from '../kernel/series.ts'
+import {
+  compareVersions,
+  flavourOf,
+  type KernelName,
+  seriesOf,
+  sortableRelease,
+} from '../../storage/index.ts'
 import type { IndexedKernel, SeriesName } from './answers.ts'
 import type { Parents } from './tree.ts'
 

@@ -3,8 +3,7 @@
  * no parent. Parents have lower numbers than their children, so one pass in the order of numbers passes parents first.
  */
 import type { DatabaseSync } from 'node:sqlite'
-import type { KernelName } from '../../storage/index.ts'
-import { flavourOf, seriesOf, sortableRelease } from '../kernel/series.ts'
+import { flavourOf, type KernelName, seriesOf, sortableRelease } from '../../storage/index.ts'
 import { type StoredForm, unpackNumbers } from './stored.ts'
 
 /** By number: the number of the parent; -1 for the root, and for BTF that could not be taken up. */
