@@ -28,7 +28,7 @@ export const SeriesName = Type.Object({
 })
 export type SeriesName = Static<typeof SeriesName>
 
-const FormId = Type.String({
+export const FormId = Type.String({
   pattern: '^[0-9a-f]{16}$',
   description: 'the same in every index: a digest of the form',
 })

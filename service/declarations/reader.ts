@@ -76,6 +76,13 @@ export class IndexReader {
     this.#database.close()
   }
 
+  /** Tells whether the index was once in line with its catalog. Before that, its answers would mislead. */
+  isWhole(): boolean {
+    return this.#read(
+      () => this.#database.prepare("SELECT 1 FROM meta WHERE name = 'whole'").get() !== undefined,
+    )
+  }
+
   /** What the index has. */
   stats(): IndexStats {
     return this.#read(({ series, count, parents }, version) => {
@@ -165,7 +172,10 @@ export class IndexReader {
    */
   declared(
     name: string,
-    { kernel, kinds }: { kernel?: KernelQuery; kinds?: readonly DeclarationKind[] } = {},
+    {
+      kernel,
+      kinds,
+    }: { kernel?: KernelQuery | undefined; kinds?: readonly DeclarationKind[] | undefined } = {},
   ): DeclaredIn | undefined {
     return this.#read((all) => {
       const held = this.#named(name, kinds).map((declaration) => heldForms(declaration, all))

@@ -138,9 +138,18 @@ export class IndexWriter {
     })
   }
 
-  /** Replaces the list of kernels. Their BTF is added before; kernels with BTF that is not there are left out. */
-  setKernels(kernels: Iterable<CatalogKernel>): void {
+  /**
+   * Replaces the list of kernels. Their BTF is added before; kernels with BTF that is not there are left out. `whole` says
+   * that nothing more is to come: from then on the index answers.
+   */
+  setKernels(kernels: Iterable<CatalogKernel>, { whole = false } = {}): void {
     this.#transaction(() => {
+      const wasWhole =
+        this.#database.prepare("SELECT 1 FROM meta WHERE name = 'whole'").get() !== undefined
+      if (whole)
+        this.#database
+          .prepare('INSERT OR REPLACE INTO meta (name, value) VALUES (?, 1)')
+          .run('whole')
       const database = this.#database
       const numbers = new Map<string, number>()
       for (const { sha256, number } of database
@@ -169,7 +178,7 @@ export class IndexWriter {
       }
       const remove = database.prepare('DELETE FROM kernels WHERE key = ?')
       for (const key of old.keys()) remove.run(key)
-      return changed || old.size > 0
+      return changed || old.size > 0 || (whole && !wasWhole)
     })
   }
 

@@ -9,6 +9,8 @@ import { BodyCache } from '../cache/body-cache.ts'
 import { Bodies } from '../cache/btf-bodies.ts'
 import { Quota } from '../concurrency.ts'
 import { type Config, DEFAULTS } from '../config.ts'
+import { KeptIndex } from '../declarations/keeper.ts'
+import { NO_INDEX } from '../declarations/location.ts'
 import { Demand } from '../demand/demand.ts'
 import type { BtfGenerator } from '../demand/generation.ts'
 import { Misses } from '../demand/misses.ts'
@@ -62,6 +64,8 @@ export interface Context {
   readonly kernelTable: () => KernelTable
   readonly misses: Misses
   readonly redirects: Redirects | undefined
+  /** the index of all types; undefined if this service has none */
+  readonly declarations: KeptIndex | undefined
   /** Ends threads and background work. */
   close(): Promise<void>
 }
@@ -98,10 +102,18 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     { store, catalog, cache: bodyCache, bodies, onError },
     archivesFile,
   )
+  const declarations =
+    settings.index === '' || settings.index === NO_INDEX
+      ? undefined
+      : new KeptIndex({
+          ...{ path: settings.index, store, catalog, onError },
+          isLoaded: () => readiness.loaded,
+        })
   return {
     store,
     catalog,
     settings,
+    declarations,
     readiness,
     tokens,
     metrics,
@@ -127,7 +139,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     misses,
     redirects,
     close: async () => {
-      await Promise.all([pool.close(), archives.close(), misses.close()])
+      await Promise.all([pool.close(), archives.close(), misses.close(), declarations?.close()])
     },
   }
 }

@@ -26,6 +26,7 @@ import {
   needsModules,
   openObject,
   parseBtf,
+  printHeader,
   type Reason,
   searchNames,
   type TypeListing,
@@ -134,14 +135,16 @@ export interface Tasks {
    */
   constants: (task: { btf: BtfInput; entries: readonly (readonly string[])[] }) => KernelConstant[]
   /**
-   * Merges the split BTF of modules into the BTF, then replaces the kinds that a dialect lacks, then wraps it. Errors: those of
-   * `parseBtf`, `mergeBtf` and `toDialect`.
+   * Merges the split BTF of modules into the BTF, then replaces the kinds that a dialect lacks, then wraps it; or prints it as
+   * C. Errors: those of `parseBtf`, `mergeBtf`, `toDialect` and `printHeader`.
    */
   derive: (task: {
     btf: Uint8Array
     modules: readonly Uint8Array[]
     dialect?: Dialect
     container?: 'elf'
+    /** prints a C header in place of BTF */
+    header?: true
   }) => Uint8Array
   /** `TypesOfName` of a name as JSON; undefined if the BTF has none. Errors: those of `parseBtf` and `listType`. */
   describe: (task: { btf: BtfInput; name: string }) => JsonText | undefined
@@ -290,10 +293,11 @@ const TASKS: Tasks = {
         return own.find(isFound) ?? own.find(({ kind }) => kind === 'indirect') ?? own[0]!
       })
     }),
-  derive: ({ btf, modules, dialect, container }) => {
+  derive: ({ btf, modules, dialect, container, header }) => {
     const base = parseBtf(btf)
     const opened = modules.map((bytes) => parseBtf(bytes, { base }))
     const merged = opened.length > 0 ? mergeBtf(base, opened) : btf
+    if (header) return Buffer.from([...printHeader(parseBtf(merged))].join(''))
     const raw = inDialect(merged, dialect)
     return container ? wrapInElf(raw, base) : raw
   },
