@@ -10,6 +10,7 @@ import { type Context, type ContextOptions, openContext } from './http/context.t
 import { RequestLog, requestId } from './http/log.ts'
 import { registerProblems, sendParserError, sendProblem } from './http/problem.ts'
 import { parseQuery, refuseUnknownQuery } from './http/query.ts'
+import { KERNEL_HEADER } from './http/schema.ts'
 import { registerGuards, registerSecurityHeaders } from './http/security.ts'
 import { btfRoutes } from './routes/btf.ts'
 import { archiveTreeRoutes } from './routes/btfhub.ts'
@@ -84,6 +85,7 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
   app.setSerializerCompiler(() => JSON.stringify)
   refuseUnknownQuery(app)
   registerMetrics(app, context)
+  countUsage(app, context)
   collectDocument(app)
   app.register(healthRoutes(context)) // unguarded: the operator's own probes
   app.register(async (guarded) => {
@@ -91,6 +93,15 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
     for (const routes of ROUTES) guarded.register(routes(context))
   })
   return app
+}
+
+/** Counts the kernels whose BTF clients got, also from the response cache. */
+function countUsage(app: FastifyInstance, { usage }: Context): void {
+  app.addHook('onResponse', (_, reply, done) => {
+    const name = reply.getHeader(KERNEL_HEADER)
+    if (typeof name === 'string' && reply.statusCode < 400) usage.count(name)
+    done()
+  })
 }
 
 /** What Node and Fastify limit before a hook runs. */

@@ -12,6 +12,7 @@ import { type Config, DEFAULTS } from '../config.ts'
 import { Demand } from '../demand/demand.ts'
 import type { BtfGenerator } from '../demand/generation.ts'
 import { Misses } from '../demand/misses.ts'
+import { Usage } from '../demand/usage.ts'
 import { Objects } from '../objects/results.ts'
 import { Pool } from '../threads/pool.ts'
 import { Metrics } from './metrics.ts'
@@ -55,6 +56,7 @@ export interface Context {
   readonly answers: Quota
   readonly objects: Objects
   readonly misses: Misses
+  readonly usage: Usage
   readonly redirects: Redirects | undefined
   /** Ends threads and background work. */
   close(): Promise<void>
@@ -86,6 +88,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
       : undefined
   const readiness = options.readiness ?? loadedNow(store)
   const misses = await Misses.open(stateFile('misses.ndjson'), onError)
+  const usage = new Usage({ store, onError })
   const redirects = await openRedirects(store.url, settings.redirectAbove)
   const archivesFile = stateFile('archives.ndjson')
   const archives = await Archives.open(
@@ -117,9 +120,10 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     objects,
     archives,
     misses,
+    usage,
     redirects,
     close: async () => {
-      await Promise.all([pool.close(), archives.close(), misses.close()])
+      await Promise.all([pool.close(), archives.close(), misses.close(), usage.close()])
     },
   }
 }
