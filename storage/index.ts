@@ -23,6 +23,7 @@ export {
   decodeName,
   encodeName,
   kernelPrefix,
+  packKey,
   recordKey,
   sourceResultKey,
   symbolsKey,
@@ -36,11 +37,14 @@ export {
   decompressBlob,
   getBlob,
   getSymbols,
+  orPacked,
   putBlob,
   putSymbols,
   readBlob,
   readCompressedBlob,
+  readStoredForm,
   type StoredBlob,
+  type StoredForm,
 } from './blob.ts'
 export { sha256Of } from './body.ts'
 export { boundToParent } from './child.ts'
@@ -118,8 +122,22 @@ export {
   type PackIndex,
   type PackMember,
   packFrame,
-  unpackFrame,
 } from './pack.ts'
+export {
+  type PackedBtf,
+  PackMembers,
+  type PackSource,
+  type ReadMember,
+  readPackIndex,
+} from './pack-members.ts'
+export {
+  isPackError,
+  packSource,
+  packsOf,
+  readPackRecords,
+  type StoredPack,
+  type StorePacks,
+} from './packs.ts'
 
 // Signatures.
 
