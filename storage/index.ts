@@ -127,6 +127,7 @@ export {
   type PackedBtf,
   PackMembers,
   type PackSource,
+  packFrames,
   type ReadMember,
   readPackIndex,
 } from './pack-members.ts'
@@ -149,5 +150,6 @@ export { signatureKey, signedTime } from './signed.ts'
 
 // Maintenance.
 
+export type { StoreFinding } from './finding.ts'
 export { collectGarbage } from './gc.ts'
-export { type StoreFinding, verifyStore } from './verify.ts'
+export { verifyStore } from './verify.ts'
