@@ -28,6 +28,7 @@ export {
   sourceResultKey,
   symbolsKey,
 } from './name.ts'
+export { flavourOf, newestOfSeries, seriesOf, sortableRelease } from './series.ts'
 export { compareVersions } from './version.ts'
 
 // Blobs: BTF, and the symbols of kernels.
@@ -152,4 +153,6 @@ export { signatureKey, signedTime } from './signed.ts'
 
 export type { StoreFinding } from './finding.ts'
 export { collectGarbage } from './gc.ts'
+export { objectsOf } from './lost.ts'
+export { type FreedObjects, freedBy, removeKernels } from './remove.ts'
 export { verifyStore } from './verify.ts'

@@ -12,6 +12,7 @@ import {
   type Catalog,
   isPackError,
   type KernelFilter,
+  newestOfSeries,
   type ObjectInfo,
   packFrames,
   packKey,
@@ -24,7 +25,6 @@ import {
   sha256Of,
 } from '../../storage/index.ts'
 import type { Available } from '../kernel/lookup.ts'
-import { seriesOf } from '../kernel/series.ts'
 import { inSeries, PackWriter, type ReadRaw } from './writer.ts'
 
 /** Bytes of a pack from which on it is not continued: the range that covers a chain has no more. */
@@ -165,10 +165,7 @@ const available = (catalog: Catalog, filter?: KernelFilter): Available[] =>
 function hotDigests(catalog: Catalog, keep: Keep): Set<string> {
   const all = available(catalog)
   if (keep === 'all') return new Set(all.map(({ btf }) => btf.sha256))
-  const bySeries = Object.groupBy(all, ({ kernel }) => seriesOf(kernel))
-  const hot = Object.values(bySeries).flatMap((series = []) =>
-    keep.newest === 0 ? [] : inSeries(series).slice(-keep.newest),
-  )
+  const hot = newestOfSeries(all, keep.newest, ({ kernel }) => kernel)
   return new Set(hot.map(({ btf }) => btf.sha256))
 }
 

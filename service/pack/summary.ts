@@ -1,11 +1,12 @@
 /* What the packs of a store hold, for lists of them. A pack is never changed, so its records are read once. */
 import {
+  flavourOf,
   type KernelName,
   readPackRecords,
   type Store,
   type StoredPack,
+  seriesOf,
 } from '../../storage/index.ts'
-import { flavourOf, seriesOf } from '../kernel/series.ts'
 
 /** The kernels of one series in a pack. */
 export interface PackSeries extends Omit<KernelName, 'release'> {
