@@ -23,6 +23,7 @@ export {
   decodeName,
   encodeName,
   kernelPrefix,
+  packKey,
   recordKey,
   sourceResultKey,
   symbolsKey,
@@ -37,11 +38,14 @@ export {
   decompressBlob,
   getBlob,
   getSymbols,
+  orPacked,
   putBlob,
   putSymbols,
   readBlob,
   readCompressedBlob,
+  readStoredForm,
   type StoredBlob,
+  type StoredForm,
 } from './blob.ts'
 export { sha256Of } from './body.ts'
 export { boundToParent } from './child.ts'
@@ -119,8 +123,23 @@ export {
   type PackIndex,
   type PackMember,
   packFrame,
-  unpackFrame,
 } from './pack.ts'
+export {
+  type PackedBtf,
+  PackMembers,
+  type PackSource,
+  packFrames,
+  type ReadMember,
+  readPackIndex,
+} from './pack-members.ts'
+export {
+  isPackError,
+  packSource,
+  packsOf,
+  readPackRecords,
+  type StoredPack,
+  type StorePacks,
+} from './packs.ts'
 
 // Signatures.
 
@@ -132,8 +151,9 @@ export { signatureKey, signedTime } from './signed.ts'
 
 // Maintenance.
 
+export type { StoreFinding } from './finding.ts'
 export { collectGarbage } from './gc.ts'
 export { objectsOf } from './lost.ts'
 export { type FreedObjects, freedBy, removeKernels } from './remove.ts'
 export { addUsage, firstMonth, monthOf, type RecentUsage, recentUsage } from './usage.ts'
-export { type StoreFinding, verifyStore } from './verify.ts'
+export { verifyStore } from './verify.ts'

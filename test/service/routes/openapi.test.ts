@@ -14,6 +14,7 @@ import {
   StoreError,
 } from '../../../storage/index.ts'
 import { coreObjects, littleKernels } from '../../helpers/core.ts'
+import { putPackOf } from '../../helpers/packs.ts'
 import { ask, btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 
 const KERNEL = readFileSync(littleKernels().get('x86_64')!)
@@ -81,6 +82,7 @@ const records = [
 ]
 for (const record of records) await putRecord(store, record)
 await Catalog.publish(store, generateKeys().secretKey)
+const pack = await putPackOf(store)
 const options = { store, settings: { generate: 'on-miss' as const }, generator }
 const { url } = await startTestService(t, () => [], options)
 
@@ -197,6 +199,13 @@ const CASES: Record<string, Case[]> = {
   'get /v1/catalog/snapshot.ndjson.zst.minisig': [
     { path: '/v1/catalog/snapshot.ndjson.zst.minisig' },
     away('/v1/catalog/snapshot.ndjson.zst.minisig'),
+  ],
+  'get /v1/packs': [{ path: '/v1/packs' }, away('/v1/packs')],
+  'get /v1/packs/{digest}': [
+    ...ranges(`/v1/packs/${pack}`),
+    { path: `/v1/packs/${'00'.repeat(32)}` },
+    { path: '/v1/packs/x' },
+    away(`/v1/packs/${pack}`),
   ],
   'get /{distro}/{version}/{arch}/{file}': [
     ...ranges('/debian/12/x86_64/6.1.0-1-amd64.btf.tar.xz'),
