@@ -93,21 +93,21 @@ function bytesOf(btf: Btf, struct: StructType, member: Member): number {
   return bits > 0 ? bits / 8 : (sizeOf(btf, member.type) ?? 0)
 }
 
-interface Architecture {
+interface ArchTraits {
   readonly byteOrder: ByteOrder
   readonly pointerSize: 4 | 8
   /** a register that only this architecture's `struct pt_regs` has (arch/*\/include/asm/ptrace.h) */
   readonly register: string
 }
 
-const little = (pointerSize: 4 | 8, register: string): Architecture => ({
+const little = (pointerSize: 4 | 8, register: string): ArchTraits => ({
   byteOrder: 'little',
   pointerSize,
   register,
 })
 
 /** By `uname -m` name. */
-const ARCHITECTURES: Readonly<Record<string, Architecture>> = {
+const ARCHITECTURES: Readonly<Record<string, ArchTraits>> = {
   x86_64: little(8, 'r15'),
   i686: little(4, 'orig_ax'),
   aarch64: little(8, 'pstate'),

@@ -11,6 +11,7 @@ import { RequestLog, requestId } from './http/log.ts'
 import { registerProblems, sendParserError, sendProblem } from './http/problem.ts'
 import { parseQuery, refuseUnknownQuery } from './http/query.ts'
 import { registerGuards, registerSecurityHeaders } from './http/security.ts'
+import { tellService } from './http/via.ts'
 import { btfRoutes } from './routes/btf.ts'
 import { archiveTreeRoutes } from './routes/btfhub.ts'
 import { onlineRoutes } from './routes/btfhub-online.ts'
@@ -88,6 +89,7 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
   app.register(healthRoutes(context)) // unguarded: the operator's own probes
   app.register(async (guarded) => {
     await registerGuards(guarded, context)
+    tellService(guarded, context)
     for (const routes of ROUTES) guarded.register(routes(context))
   })
   return app

@@ -55,6 +55,7 @@ export {
   putSourceResult,
   readRecord,
   readSourceResult,
+  toRecord,
 } from './json.ts'
 export { publicFailure, publicRecord } from './public.ts'
 export {
@@ -66,6 +67,7 @@ export {
   SourceFailure,
   SourceResult,
   type SymbolsInfo,
+  type TakenFrom,
   Tool,
 } from './record.ts'
 
@@ -93,6 +95,7 @@ export {
   packArchive,
   packTar,
   unpackArchive,
+  unpackMember,
 } from './archive.ts'
 export {
   type ArchiveManifest,

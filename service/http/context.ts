@@ -14,6 +14,7 @@ import type { BtfGenerator } from '../demand/generation.ts'
 import { Misses } from '../demand/misses.ts'
 import { Objects } from '../objects/results.ts'
 import { Pool } from '../threads/pool.ts'
+import { Upstreams } from '../upstream/upstreams.ts'
 import { Metrics } from './metrics.ts'
 import { Readiness } from './readiness.ts'
 import { openRedirects, type Redirects } from './redirect.ts'
@@ -31,6 +32,8 @@ export interface ContextOptions {
   metrics?: Metrics
   /** generates missing BTF if `settings.generate` is `on-miss` */
   generator?: BtfGenerator
+  /** minisign secret key: signs the catalog when kernels are taken over from upstreams */
+  secretKey?: string
   /** called with errors that no request reports */
   onError?: (error: unknown) => void
 }
@@ -43,6 +46,7 @@ export interface Context {
   readonly tokens: Tokens | undefined
   readonly metrics: Metrics
   readonly onDemand: Demand | undefined
+  readonly upstreams: Upstreams | undefined
   readonly bodyCache: BodyCache
   readonly bodies: Bodies
   readonly responseCache: ResponseCache
@@ -84,6 +88,11 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     generator && settings.generate === 'on-miss'
       ? new Demand(generator, catalog, settings)
       : undefined
+  const { secretKey } = options
+  const upstreams =
+    settings.upstream.length > 0
+      ? new Upstreams({ store, catalog, pool, settings, secretKey, onError })
+      : undefined
   const readiness = options.readiness ?? loadedNow(store)
   const misses = await Misses.open(stateFile('misses.ndjson'), onError)
   const redirects = await openRedirects(store.url, settings.redirectAbove)
@@ -100,6 +109,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     tokens,
     metrics,
     onDemand,
+    upstreams,
     uploads: new Quota(
       settings.uploadMemory,
       'too many uploads at once; retry later',
@@ -119,6 +129,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     misses,
     redirects,
     close: async () => {
+      await upstreams?.close()
       await Promise.all([pool.close(), archives.close(), misses.close()])
     },
   }

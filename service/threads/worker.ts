@@ -3,7 +3,7 @@
  * function of plain bytes. It returns expected errors as values, since errors lose their class between threads.
  */
 import { hash } from 'node:crypto'
-import { zstdDecompressSync } from 'node:zlib'
+import { constants as zlib, zstdDecompressSync } from 'node:zlib'
 import {
   asksForFunctions,
   type BpfObject,
@@ -15,7 +15,10 @@ import {
   checkObject,
   constantsOf,
   type Dialect,
+  describeKernelBtf,
   FunctionList,
+  isElf,
+  type KernelBtf,
   type KernelConstant,
   kernelIdsIn,
   mergeBtf,
@@ -24,6 +27,7 @@ import {
   openObject,
   parseBtf,
   type Reason,
+  readBtf,
   toDialect,
   wrapInElf,
 } from '../../bpf/index.ts'
@@ -124,6 +128,16 @@ export interface Tasks {
     dialect?: Dialect
     container?: 'elf'
   }) => Uint8Array
+  /**
+   * Unpacks a kernel's BTF that another service has sent, raw or in an ELF file, and describes it. Errors: those of
+   * `readBtf` and `describeKernelBtf`, `Damaged`.
+   */
+  inspect: (task: {
+    bytes: Uint8Array
+    encoding: 'identity' | 'zstd'
+    /** `uname -m` */
+    arch: string
+  }) => { raw: Uint8Array; btf: KernelBtf & { sha256: string } }
 }
 
 /** The result of a task; `damaged` is the message of a blob that differs from its digest or size. */
@@ -269,6 +283,24 @@ const TASKS: Tasks = {
     const raw = inDialect(merged, dialect)
     return container ? wrapInElf(raw, base) : raw
   },
+  inspect: ({ bytes, encoding, arch }) => {
+    const file = encoding === 'zstd' ? decompressSent(bytes) : bytes
+    const raw = isElf(file) ? new Uint8Array(readBtf(file).bytes) : file
+    return { raw, btf: { ...describeKernelBtf(raw, arch), sha256: hash('sha256', raw) } }
+  },
+}
+
+/** The largest BTF that is unpacked for others, in bytes, and log2 of the largest window of its frame. */
+const MAX_SENT_SIZE = 64 * 1024 * 1024
+const MAX_SENT_WINDOW = 26
+
+function decompressSent(frame: Uint8Array): Buffer {
+  const params = { [zlib.ZSTD_d_windowLogMax]: MAX_SENT_WINDOW }
+  try {
+    return zstdDecompressSync(frame, { params, maxOutputLength: MAX_SENT_SIZE })
+  } catch (error) {
+    throw new Damaged(`the BTF does not decompress: ${(error as Error).message}`)
+  }
 }
 
 const inDialect = (btf: Uint8Array, dialect: Dialect | undefined): Uint8Array =>
@@ -340,3 +372,4 @@ export const check = withErrors('check')
 export const fit = withErrors('fit')
 export const constants = withErrors('constants')
 export const derive = withErrors('derive')
+export const inspect = withErrors('inspect')
