@@ -2,7 +2,13 @@
  * A run: discover → plan → jobs → publish. The failure of a suite or of a package is stored and reported, and never
  * stops the others.
  */
-import { Catalog, type FailureCode, type KernelName, type Tool } from '../../storage/index.ts'
+import {
+  Catalog,
+  type FailureCode,
+  type KernelName,
+  newestOfSeries,
+  type Tool,
+} from '../../storage/index.ts'
 import {
   findPackages,
   type PackageSearch,
@@ -29,6 +35,8 @@ export interface GenerateOptions
     JobOptions {
   /** consider only that many of the matching packages: the newest */
   limit?: number
+  /** consider only packages of that many releases of each series: the newest */
+  newest?: number
   /** minisign secret key: signs the snapshot of the catalog and the archive tree's manifest */
   secretKey?: string
   /** maintain the btfhub-archive tree, too */
@@ -68,14 +76,17 @@ export const isClean = ({ failed, sourcesFailed, left }: Summary): boolean =>
  * failures of suites are. Errors: `pahole_missing`; those of the store; the signal's reason.
  */
 export async function planRun(options: GenerateOptions): Promise<RunPlan> {
+  const { newest, ...search } = options
   const { store, onEvent, limit } = options
   const tool = await findPahole(options.signal)
   const { packages, ...rest } = await findPackages({
-    ...options,
+    ...search,
     roles: rolesFor(options),
-    ...(limit !== undefined && { newest: limit }),
+    ...(limit !== undefined && newest === undefined && { newest: limit }),
   })
-  const planned = await plan(packages, {
+  const chosen =
+    newest === undefined ? packages : newestOfSeries(packages, newest, (of) => of.kernel)
+  const planned = await plan(chosen, {
     store,
     fingerprint: tool.fingerprint,
     earlyStop: options.earlyStop ?? false,

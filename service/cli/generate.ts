@@ -42,6 +42,7 @@ interface GenerateCommandOptions extends CommonOptions, FilterOptions<string[]> 
   keys: string
   mirror: string
   limit?: number
+  newest?: number
   jobs: number
   jobMemory: number
   scratch: string
@@ -57,7 +58,7 @@ interface GenerateCommandOptions extends CommonOptions, FilterOptions<string[]> 
 
 /** `btfmill generate`. Returns the exit status. */
 export async function run(files: string[], options: GenerateCommandOptions): Promise<number> {
-  const { source, mirror, limit, jobs, jobMemory, scratch, queue, detach } = options
+  const { source, mirror, limit, newest, jobs, jobMemory, scratch, queue, detach } = options
   const {
     dryRun = false,
     earlyStop = false,
@@ -97,6 +98,7 @@ export async function run(files: string[], options: GenerateCommandOptions): Pro
     ...(source !== undefined && { source }),
     ...(mirror && { mirror }),
     ...(limit !== undefined && { limit }),
+    ...(newest !== undefined && { newest }),
     ...budgetOf(jobMemory, scratch),
     ...(queue && { queue }),
     ...(detach !== undefined && { detach }),
