@@ -26,6 +26,7 @@ import { minimizeRoutes } from './routes/minimize.ts'
 import { missRoutes } from './routes/misses.ts'
 import { openAnolisRoutes } from './routes/openanolis.ts'
 import { collectDocument, documentRoutes } from './routes/openapi.ts'
+import { packRoutes } from './routes/packs.ts'
 import { snapshotRoutes } from './routes/snapshot.ts'
 
 export interface AppOptions extends ContextOptions {
@@ -48,6 +49,7 @@ const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   kernelRoutes,
   jobRoutes,
   snapshotRoutes,
+  packRoutes,
   archiveTreeRoutes,
   openAnolisRoutes,
   onlineRoutes,

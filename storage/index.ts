@@ -23,6 +23,7 @@ export {
   decodeName,
   encodeName,
   kernelPrefix,
+  packKey,
   recordKey,
   sourceResultKey,
   symbolsKey,
@@ -37,11 +38,14 @@ export {
   decompressBlob,
   getBlob,
   getSymbols,
+  orPacked,
   putBlob,
   putSymbols,
   readBlob,
   readCompressedBlob,
+  readStoredForm,
   type StoredBlob,
+  type StoredForm,
 } from './blob.ts'
 export { sha256Of } from './body.ts'
 export { boundToParent } from './child.ts'
@@ -122,8 +126,22 @@ export {
   type PackIndex,
   type PackMember,
   packFrame,
-  unpackFrame,
 } from './pack.ts'
+export {
+  type PackedBtf,
+  PackMembers,
+  type PackSource,
+  type ReadMember,
+  readPackIndex,
+} from './pack-members.ts'
+export {
+  isPackError,
+  packSource,
+  packsOf,
+  readPackRecords,
+  type StoredPack,
+  type StorePacks,
+} from './packs.ts'
 
 // Signatures.
 

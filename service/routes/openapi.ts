@@ -46,6 +46,7 @@ export function collectDocument(app: FastifyInstance): void {
           description: 'Minimized BTF and load checks for BPF objects.',
         },
         { name: 'Kernels', description: 'Records, misses and generations of kernels.' },
+        { name: 'Packs', description: 'Files with the BTF of many kernels.' },
         { name: 'Operations', description: 'Health, metrics and this document.' },
         {
           name: 'Drop-ins',

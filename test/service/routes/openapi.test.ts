@@ -14,6 +14,7 @@ import {
   StoreError,
 } from '../../../storage/index.ts'
 import { coreObjects, littleKernels } from '../../helpers/core.ts'
+import { putPackOf } from '../../helpers/packs.ts'
 import { startServer } from '../../helpers/test-server.ts'
 import { ask, btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 
@@ -82,6 +83,7 @@ const records = [
 ]
 for (const record of records) await putRecord(store, record)
 await Catalog.publish(store, generateKeys().secretKey)
+const pack = await putPackOf(store)
 // an upstream that has no kernels, and an answer that is none for one of them
 const upstream = await startServer(t, ({ url }, response) =>
   url!.includes('broken')
@@ -205,6 +207,13 @@ const CASES: Record<string, Case[]> = {
   'get /v1/catalog/snapshot.ndjson.zst.minisig': [
     { path: '/v1/catalog/snapshot.ndjson.zst.minisig' },
     away('/v1/catalog/snapshot.ndjson.zst.minisig'),
+  ],
+  'get /v1/packs': [{ path: '/v1/packs' }, away('/v1/packs')],
+  'get /v1/packs/{digest}': [
+    ...ranges(`/v1/packs/${pack}`),
+    { path: `/v1/packs/${'00'.repeat(32)}` },
+    { path: '/v1/packs/x' },
+    away(`/v1/packs/${pack}`),
   ],
   'get /{distro}/{version}/{arch}/{file}': [
     ...ranges('/debian/12/x86_64/6.1.0-1-amd64.btf.tar.xz'),
