@@ -117,6 +117,7 @@ export { xzVersion } from './xz.ts'
 export {
   decodePackHeader,
   decodePackIndex,
+  decodePackMembers,
   encodePackIndex,
   invalidPack,
   isPack,

@@ -202,10 +202,12 @@ const CASES: Record<string, Case[]> = {
   ],
   'get /v1/catalog/snapshot.ndjson.zst': [
     { path: '/v1/catalog/snapshot.ndjson.zst' },
+    { path: '/v1/catalog/snapshot.ndjson.zst', headers: { 'if-none-match': '*' } },
     away('/v1/catalog/snapshot.ndjson.zst'),
   ],
   'get /v1/catalog/snapshot.ndjson.zst.minisig': [
     { path: '/v1/catalog/snapshot.ndjson.zst.minisig' },
+    { path: '/v1/catalog/snapshot.ndjson.zst.minisig', headers: { 'if-none-match': '*' } },
     away('/v1/catalog/snapshot.ndjson.zst.minisig'),
   ],
   'get /v1/packs': [{ path: '/v1/packs' }, away('/v1/packs')],
