@@ -132,6 +132,7 @@ export {
   type PackedBtf,
   PackMembers,
   type PackSource,
+  packFrames,
   type ReadMember,
   readPackIndex,
 } from './pack-members.ts'
@@ -154,7 +155,8 @@ export { signatureKey, signedTime } from './signed.ts'
 
 // Maintenance.
 
+export type { StoreFinding } from './finding.ts'
 export { collectGarbage } from './gc.ts'
 export { objectsOf } from './lost.ts'
 export { type FreedObjects, freedBy, removeKernels } from './remove.ts'
-export { type StoreFinding, verifyStore } from './verify.ts'
+export { verifyStore } from './verify.ts'

@@ -103,13 +103,14 @@ export class PackMembers {
   }
 
   /**
-   * Reads all members in their order. A damaged member stops no other that does not continue it. Errors: those of the
+   * Reads all members, or those with wanted digests, in their order. A damaged member stops no other that does not continue it. Errors: those of the
    * source.
    */
-  async *readAll(): AsyncGenerator<ReadMember> {
+  async *readAll(wanted?: ReadonlySet<string>): AsyncGenerator<ReadMember> {
     const { DeltaChainCache } = await import('../bpf/index.ts')
     const cache = new DeltaChainCache(1)
     for (const member of this.members) {
+      if (wanted && !wanted.has(member.sha256)) continue
       try {
         yield { member, result: await this.read(member.sha256, cache) }
       } catch (error) {
@@ -151,38 +152,44 @@ export class PackMembers {
     for (const member of members) {
       const before = group.at(-1)
       if (before && member.offset - before.offset - before.length > maxGap) {
-        frames.push(...(await this.#range(group)))
+        frames.push(...(await packFrames(this.#source, group)))
         group = []
       }
       group.push(member)
     }
-    if (group.length > 0) frames.push(...(await this.#range(group)))
-    return frames
+    return [...frames, ...(await packFrames(this.#source, group))]
   }
+}
 
-  /** Reads the frames of members as one range. Frames of others in it are dropped as they arrive. */
-  async #range(members: readonly PackMember[]): Promise<Buffer[]> {
-    const last = members.at(-1)!
-    const start = members[0]!.offset
-    const end = last.offset + last.length
-    return await this.#source.read(start, end, async (bytes) => {
-      const frames = members.map(({ length }) => Buffer.alloc(length))
-      let at = start
-      let next = 0
-      for await (const piece of bytes) {
-        for (let i = next; i < members.length; i++) {
-          const { offset, length } = members[i]!
-          if (offset >= at + piece.length) break
-          if (offset + length <= at + piece.length) next = i + 1
-          const from = Math.max(offset, at)
-          frames[i]!.set(piece.subarray(from - at, offset + length - at), from - offset)
-        }
-        at += piece.length
+/**
+ * Reads the frames of members, which are in the order of the file, as one range. Frames of others in it are dropped as
+ * they arrive. Errors: `invalid_pack`; those of the source.
+ */
+export async function packFrames(
+  source: PackSource,
+  members: readonly PackMember[],
+): Promise<Buffer[]> {
+  const last = members.at(-1)
+  if (!last) return []
+  const start = members[0]!.offset
+  const end = last.offset + last.length
+  return await source.read(start, end, async (bytes) => {
+    const frames = members.map(({ length }) => Buffer.alloc(length))
+    let at = start
+    let next = 0
+    for await (const piece of bytes) {
+      for (let i = next; i < members.length; i++) {
+        const { offset, length } = members[i]!
+        if (offset >= at + piece.length) break
+        if (offset + length <= at + piece.length) next = i + 1
+        const from = Math.max(offset, at)
+        frames[i]!.set(piece.subarray(from - at, offset + length - at), from - offset)
       }
-      if (at < end) throw invalidPack(`the file ends at byte ${at}: expected byte ${end}`)
-      return frames
-    })
-  }
+      at += piece.length
+    }
+    if (at < end) throw invalidPack(`the file ends at byte ${at}: expected byte ${end}`)
+    return frames
+  })
 }
 
 /** A cache that keeps nothing. bpf/ is loaded when a delta is applied: most commands apply none. */

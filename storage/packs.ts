@@ -8,7 +8,7 @@
 import type { DeltaChainCache } from '../bpf/index.ts'
 import { isDamagedObject, isUnreadable, StoreError } from './error.ts'
 import { digestOfPack, PACKS, packKey } from './name.ts'
-import { decodePackIndex, decodePackMembers } from './pack.ts'
+import { decodePackIndex, decodePackMembers, invalidPack } from './pack.ts'
 import { type PackedBtf, PackMembers, type PackSource, readPackIndex } from './pack-members.ts'
 import type { RecordEntry } from './records.ts'
 import type { ObjectInfo, Store } from './store.ts'
@@ -72,6 +72,11 @@ export class StorePacks {
   /** The packs as they were at the last `refresh`, in the order of their digests. */
   list(): StoredPack[] {
     return [...this.#packs.values()]
+  }
+
+  /** A pack as it was at the last `refresh`. */
+  find(digest: string): StoredPack | undefined {
+    return this.#packs.get(packKey(digest))
   }
 
   /** The packs that could not be read at the last `refresh`. */
@@ -181,12 +186,15 @@ export function packsOf(store: Store): StorePacks {
   return packs
 }
 
-/** A pack in a store. Errors of its reads: those of `Store.get`. */
+/** A pack in a store. Errors of its reads: `invalid_pack` for a file that is cut off; those of `Store.get`. */
 export function packSource(store: Store, digest: string): PackSource {
   return {
     maxGap: MAX_GAP,
     async read(start, end, take) {
-      const { body } = await store.get(packKey(digest), { start, end: end - 1 })
+      const { body } = await store.get(packKey(digest), { start, end: end - 1 }).catch((cause) => {
+        if (!(cause instanceof StoreError) || cause.code !== 'invalid_range') throw cause
+        throw invalidPack(`the file ends before byte ${start}`, cause)
+      })
       try {
         return await take(body)
       } finally {
@@ -205,8 +213,7 @@ export async function readPackRecords(store: Store, digest: string): Promise<Rec
 
 /** Tells whether an error is of one pack alone: others can be read. */
 export const isPackError = (error: unknown): error is StoreError =>
-  isUnreadable(error) ||
-  (error instanceof StoreError && ['invalid_pack', 'invalid_range'].includes(error.code))
+  isUnreadable(error) || (error instanceof StoreError && error.code === 'invalid_pack')
 
 const isGone = (error: unknown): boolean =>
   error instanceof StoreError && error.code === 'not_found'

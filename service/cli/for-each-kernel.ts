@@ -59,7 +59,7 @@ export function sweep<K extends 'minimize' | 'check'>(
     )
     const named = name === 'check' && kernel.functions && (await asks())
     const functions = named ? await kernel.functions?.() : undefined
-    const facts = { ...kernel.facts, ...more }
+    const facts = { ...(await kernel.facts?.()), ...more }
     const task = { objects, btf, modules, functions, facts, dialect }
     return await pool.run(name, task, undefined, [btf, ...modules].flatMap(wholeBuffers))
   })

@@ -203,6 +203,15 @@ const count = (text: string): number => {
   throw new InvalidArgumentError('expected an integer from 1')
 }
 
+/** The kernels whose blobs `pack` keeps: so many of each series, or all. */
+const keepOf = (text: string): { newest: number } | 'all' => {
+  const [, digits] = /^newest:(\d{1,6})$/.exec(text) ?? []
+  if (text === 'all') return 'all'
+  if (text === 'none') return { newest: 0 }
+  if (digits !== undefined) return { newest: Number(digits) }
+  throw new InvalidArgumentError('expected newest:N, none or all')
+}
+
 const moduleNames = (text: string): string[] => {
   const names = text.split(',')
   if (names.every((name) => /^[\w-]{1,64}$/.test(name))) return names
@@ -736,17 +745,37 @@ program.commandsGroup('Keep a store:')
 
 const verify = command(
   'verify',
-  'compare records, blobs and archives with their digests',
-  'Compares every record, blob and archive of a store with its digest. With a secret key it reports what this key has not signed.',
+  'compare records, blobs, packs and archives with their digests',
+  'Compares every record, blob and archive of a store with its digest, and rebuilds every kernel of its packs. With a secret key it reports what this key has not signed.',
   'verify',
   'verify --repair --secret-key btfmill.key',
 ).option('--repair', 'make again what can be made again')
 runs(withStore(withSettings(verify, 'secretKey')), () => import('./verify.ts'))
 
+const pack = command(
+  'pack',
+  'put the BTF of many kernels into packs',
+  'Stores kernels as differences from each other, in packs in the store, and removes the blobs of those that few ask for. Each kernel is read back from its pack before its blob is removed. Everything that reads the store reads packs too. `gc` removes the packs that larger ones replace.',
+  'pack --dry-run',
+  'pack --distro debian --keep newest:2',
+)
+pack
+  .addOption(
+    new Option(
+      '--keep <kernels>',
+      'kernels whose blobs stay beside the packs, since they are asked for often: newest:N of each series, none or all',
+    )
+      .argParser(keepOf)
+      .default({ newest: 1 }, 'newest:1'),
+  )
+  .option('--dry-run', 'print what would be packed and removed; write nothing')
+withFilters(pack)
+runs(withStore(pack), () => import('./pack.ts'))
+
 const gc = command(
   'gc',
-  'remove blobs that no record names',
-  'Removes the blobs that no record names, and prints their keys.',
+  'remove blobs and packs that no record needs',
+  'Removes the blobs that no record names, and the packs whose kernels no record names or another pack has. Prints their keys.',
   'gc --store /srv/btfmill',
 )
 runs(withStore(gc), () => import('./gc.ts'))
