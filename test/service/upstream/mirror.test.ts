@@ -3,6 +3,9 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { isDamaged } from '../../../service/bundle/member.ts'
+import type { Available } from '../../../service/kernel/lookup.ts'
+import { packKernels } from '../../../service/pack/packing.ts'
 import { Mirror, type MirrorOptions } from '../../../service/upstream/mirror.ts'
 import {
   Catalog,
@@ -17,7 +20,7 @@ import {
   verifyStore,
 } from '../../../storage/index.ts'
 import { run } from '../../helpers/command.ts'
-import { nthBtf, packStore, putPackOf } from '../../helpers/packs.ts'
+import { framesAt, nthBtf, packStore, putPackOf } from '../../helpers/packs.ts'
 import { type FaultyServer, startProxy } from '../../helpers/proxy.ts'
 import { btfOf, startTestService } from '../../helpers/test-service.ts'
 import { kernelOf, putKernels } from '../../helpers/upstreams.ts'
@@ -51,6 +54,17 @@ async function mirrored(options: Omit<MirrorOptions, 'request'>, filter = {}) {
   return { states, bytes: mirror.bytes }
 }
 
+const packingOf = async (store: Store) => ({
+  ...{ store, catalog: await Catalog.open(store), filter: {}, keep: 'all' as const, isDamaged },
+  read: ({ btf }: Available) => getBlob(store, btf.sha256),
+})
+
+/** Where the frames of a pack begin, and its size. */
+async function framesOf(store: Store, digest: string) {
+  const { body, size } = await store.get(packKey(digest))
+  return { start: framesAt(Buffer.concat(await body.toArray())), size }
+}
+
 /** The records of a store without what a mirror adds, and that all their BTF can be read. */
 async function recordsIn(store: Store) {
   const records = [...(await Catalog.open(store)).list()].map(({ record }) => record)
@@ -67,7 +81,9 @@ t.test('a mirror has all kernels with their records, and reads nothing twice', a
   t.match(await mirrored(options), { states: { taken: COUNT } })
   t.same(await recordsIn(store), await recordsIn(origin))
   const [entry] = [...(await Catalog.open(store)).list()]
-  t.match(entry!.record, { takenFrom: [{ kind: 'btfmill', url: `${proxy.url}/`, vouched: 'digest' }] })
+  t.match(entry!.record, {
+    takenFrom: [{ kind: 'btfmill', url: `${proxy.url}/`, vouched: 'digest' }],
+  })
   proxy.requests.length = 0
   t.match(await mirrored(options), { states: { present: COUNT }, bytes: 0 })
   t.same(proxy.requests, ['GET /v1/catalog/snapshot.ndjson.zst'])
@@ -83,21 +99,33 @@ t.test('packs are copied whole, and a grown pack only from where it grew', async
   const options = { store, server: proxy.url, cache: temporary(t) }
   const first = await mirrored(options)
   t.same(first.states, { taken: COUNT })
-  const { size } = await origin.head(packKey(digest))
+  const before = await framesOf(origin, digest)
+  const { size } = before
   t.equal((await store.head(packKey(digest))).size, size)
   t.ok(first.bytes < size * 2, `${first.bytes} bytes for a pack of ${size}`)
   t.notOk(proxy.requests.some((line) => line.includes('/v1/btf/')))
   t.same(await recordsIn(store), await recordsIn(origin))
   t.same(await Array.fromAsync(verifyStore(store)), [])
-  await collectGarbage(store)
+  await Array.fromAsync(collectGarbage(store, { minAge: 0 }))
   t.same(await recordsIn(store), await recordsIn(origin))
 
   await putKernels(origin, COUNT + 1)
-  await putPackOf(origin)
+  const events = await Array.fromAsync(packKernels(await packingOf(origin)))
+  const grown = events.find((event) => event.state === 'packed')!
+  t.not(grown.digest, digest)
   await Catalog.publish(origin)
-  const second = await mirrored(options)
-  t.same(second.states, { taken: 1, present: COUNT })
+  const ranges: string[] = []
+  proxy.fault = (_, { url, headers }) => {
+    if (url!.endsWith(grown.digest)) ranges.push(headers.range!)
+    return undefined
+  }
+  t.same((await mirrored(options)).states, { taken: 1, present: COUNT })
   t.same(await recordsIn(store), await recordsIn(origin))
+  const after = await framesOf(origin, grown.digest)
+  t.same(ranges, [
+    `bytes=0-${after.start - 1}`,
+    `bytes=${after.start + before.size - before.start}-${after.size - 1}`,
+  ])
 })
 
 t.test(
