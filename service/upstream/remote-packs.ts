@@ -87,7 +87,10 @@ export class RemotePacks {
       throw new StoreError('invalid_pack', 'invalid pack: it has another size than listed')
     const rebuilt = members.reduce((sum, { size }) => sum + size, pack.indexSize)
     if (pack.size > rebuilt)
-      throw new StoreError('invalid_pack', 'invalid pack: it is larger than what is rebuilt from it')
+      throw new StoreError(
+        'invalid_pack',
+        'invalid pack: it is larger than what is rebuilt from it',
+      )
     return { pack, start, members: new PackMembers(source, members) }
   }
 
