@@ -133,6 +133,7 @@ export { FunctionList, type FunctionMark } from './function-list.ts'
 export { readFunctions } from './function-symbols.ts'
 export { readInlinedCalls } from './inlined-calls.ts'
 
-// Identify: a vmlinux or a flat kernel image.
+// Identify: a vmlinux, a flat kernel image, or the BTF of a whole kernel.
 export { describeImage, isKernelImage } from './image.ts'
+export { describeKernelBtf, type KernelBtf } from './kernel-btf.ts'
 export { describeVmlinux, type Vmlinux } from './vmlinux.ts'

@@ -12,6 +12,7 @@ import { registerProblems, sendParserError, sendProblem } from './http/problem.t
 import { parseQuery, refuseUnknownQuery } from './http/query.ts'
 import { KERNEL_HEADER } from './http/schema.ts'
 import { registerGuards, registerSecurityHeaders } from './http/security.ts'
+import { tellService } from './http/via.ts'
 import { btfRoutes } from './routes/btf.ts'
 import { archiveTreeRoutes } from './routes/btfhub.ts'
 import { onlineRoutes } from './routes/btfhub-online.ts'
@@ -92,6 +93,7 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
   app.register(healthRoutes(context)) // unguarded: the operator's own probes
   app.register(async (guarded) => {
     await registerGuards(guarded, context)
+    tellService(guarded, context)
     for (const routes of ROUTES) guarded.register(routes(context))
   })
   return app

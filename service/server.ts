@@ -35,6 +35,8 @@ export interface ServerOptions {
   /** settings; `store` and logging are the caller's */
   config?: Partial<Config>
   generator?: BtfGenerator
+  /** signs the catalog when kernels are taken over from upstreams */
+  secretKey?: string
   logger?: FastifyBaseLogger
 }
 
@@ -52,6 +54,7 @@ export async function startServer({
   store,
   logger,
   generator,
+  secretKey,
   ...options
 }: ServerOptions): Promise<Server> {
   const config = { ...DEFAULTS, ...options.config }
@@ -68,6 +71,7 @@ export async function startServer({
     tokens,
     metrics,
     ...(generator && { generator }),
+    ...(secretKey !== undefined && { secretKey }),
     ...(logger && { logger }),
   })
   const others: NetServer[] = []

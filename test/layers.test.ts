@@ -91,6 +91,7 @@ const ORDER: Record<(typeof ONE_LEVEL)[number], readonly string[]> = {
       'threads',
       'client',
       'cache',
+      'upstream',
       'objects',
       'bundle',
       'demand',

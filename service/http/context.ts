@@ -15,6 +15,7 @@ import { Misses } from '../demand/misses.ts'
 import { Usage } from '../demand/usage.ts'
 import { Objects } from '../objects/results.ts'
 import { Pool } from '../threads/pool.ts'
+import { Upstreams } from '../upstream/upstreams.ts'
 import { Metrics } from './metrics.ts'
 import { Readiness } from './readiness.ts'
 import { openRedirects, type Redirects } from './redirect.ts'
@@ -32,6 +33,8 @@ export interface ContextOptions {
   metrics?: Metrics
   /** generates missing BTF if `settings.generate` is `on-miss` */
   generator?: BtfGenerator
+  /** minisign secret key: signs the catalog when kernels are taken over from upstreams */
+  secretKey?: string
   /** called with errors that no request reports */
   onError?: (error: unknown) => void
 }
@@ -44,6 +47,7 @@ export interface Context {
   readonly tokens: Tokens | undefined
   readonly metrics: Metrics
   readonly onDemand: Demand | undefined
+  readonly upstreams: Upstreams | undefined
   readonly bodyCache: BodyCache
   readonly bodies: Bodies
   readonly responseCache: ResponseCache
@@ -86,6 +90,11 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     generator && settings.generate === 'on-miss'
       ? new Demand(generator, catalog, settings)
       : undefined
+  const { secretKey } = options
+  const upstreams =
+    settings.upstream.length > 0
+      ? new Upstreams({ store, catalog, pool, settings, secretKey, onError })
+      : undefined
   const readiness = options.readiness ?? loadedNow(store)
   const misses = await Misses.open(stateFile('misses.ndjson'), onError)
   const usage = new Usage({ store, onError })
@@ -103,6 +112,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     tokens,
     metrics,
     onDemand,
+    upstreams,
     uploads: new Quota(
       settings.uploadMemory,
       'too many uploads at once; retry later',
@@ -123,6 +133,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     usage,
     redirects,
     close: async () => {
+      await upstreams?.close()
       await Promise.all([pool.close(), archives.close(), misses.close(), usage.close()])
     },
   }

@@ -222,7 +222,7 @@ export function negotiate(header: string | undefined): Encoding {
 }
 
 /** Tells whether If-None-Match lists this entity tag, by weak comparison (RFC 9110, 13.1.2). */
-function isKnown({ headers }: FastifyRequest, etag: string): boolean {
+export function isKnown({ headers }: FastifyRequest, etag: string): boolean {
   const header = headers['if-none-match']
   if (header === undefined) return false
   return header

@@ -16,7 +16,10 @@ import {
   constantsOf,
   DeltaChainCache,
   type Dialect,
+  describeKernelBtf,
   FunctionList,
+  isElf,
+  type KernelBtf,
   type KernelConstant,
   kernelIdsIn,
   mergeBtf,
@@ -25,6 +28,7 @@ import {
   openObject,
   parseBtf,
   type Reason,
+  readBtf,
   toDialect,
   wrapInElf,
 } from '../../bpf/index.ts'
@@ -126,6 +130,16 @@ export interface Tasks {
     dialect?: Dialect
     container?: 'elf'
   }) => Uint8Array
+  /**
+   * Unpacks a kernel's BTF that another service has sent, raw or in an ELF file, and describes it. Errors: those of
+   * `readBtf` and `describeKernelBtf`, `Damaged`.
+   */
+  inspect: (task: {
+    bytes: Uint8Array
+    encoding: 'identity' | 'zstd'
+    /** `uname -m` */
+    arch: string
+  }) => { raw: Uint8Array; btf: KernelBtf & { sha256: string } }
   /** Rebuilds BTF that a pack has. Errors: none but `Damaged`. */
   unpack: (task: { btf: PackedBtf }) => Uint8Array
 }
@@ -319,7 +333,25 @@ const TASKS: Tasks = {
     const raw = inDialect(merged, dialect)
     return container ? wrapInElf(raw, base) : raw
   },
+  inspect: ({ bytes, encoding, arch }) => {
+    const file = encoding === 'zstd' ? decompressSent(bytes) : bytes
+    const raw = isElf(file) ? new Uint8Array(readBtf(file).bytes) : file
+    return { raw, btf: { ...describeKernelBtf(raw, arch), sha256: hash('sha256', raw) } }
+  },
   unpack: ({ btf }) => rebuild(btf),
+}
+
+/** The largest BTF that is unpacked for others, in bytes, and log2 of the largest window of its frame. */
+const MAX_SENT_SIZE = 64 * 1024 * 1024
+const MAX_SENT_WINDOW = 26
+
+function decompressSent(frame: Uint8Array): Buffer {
+  const params = { [zlib.ZSTD_d_windowLogMax]: MAX_SENT_WINDOW }
+  try {
+    return zstdDecompressSync(frame, { params, maxOutputLength: MAX_SENT_SIZE })
+  } catch (error) {
+    throw new Damaged(`the BTF does not decompress: ${(error as Error).message}`)
+  }
 }
 
 const inDialect = (btf: Uint8Array, dialect: Dialect | undefined): Uint8Array =>
@@ -391,4 +423,5 @@ export const check = withErrors('check')
 export const fit = withErrors('fit')
 export const constants = withErrors('constants')
 export const derive = withErrors('derive')
+export const inspect = withErrors('inspect')
 export const unpack = withErrors('unpack')
