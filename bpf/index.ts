@@ -101,13 +101,23 @@ export {
   type BtfDiff,
   type Change,
   diffBtf,
+  diffShapes,
   type ElementChanges,
   type MemberChange,
+  type ShapeChange,
   type TypeChange,
   type ValueChange,
 } from './diff.ts'
 export { printDiff } from './diff-text.ts'
-export type { EnumValue, MemberPlace, TypeName, TypeSort } from './type-shape.ts'
+export type { EnumValue, MemberPlace, TypeName, TypeShape, TypeSort } from './type-shape.ts'
+
+// Declared: what a BTF declares by name, with keys that compare over many BTFs.
+export {
+  DECLARATION_KINDS,
+  type DeclarationForm,
+  type DeclarationKind,
+  DeclaredForms,
+} from './declared.ts'
 
 // Print: a C header of all types, or one type with its offsets.
 export { printHeader } from './c.ts'

@@ -19,6 +19,7 @@ import { onlineRoutes } from './routes/btfhub-online.ts'
 import { bundleRoutes } from './routes/bundles.ts'
 import { checkRoutes } from './routes/check.ts'
 import { debuginfodRoutes } from './routes/debuginfod.ts'
+import { declarationRoutes } from './routes/declarations.ts'
 import { healthRoutes } from './routes/health.ts'
 import { jobRoutes } from './routes/jobs.ts'
 import { kernelRoutes } from './routes/kernels.ts'
@@ -48,6 +49,7 @@ const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   bundleRoutes,
   missRoutes,
   kernelRoutes,
+  declarationRoutes,
   jobRoutes,
   snapshotRoutes,
   packRoutes,

@@ -89,6 +89,7 @@ const ORDER: Record<(typeof ONE_LEVEL)[number], readonly string[]> = {
       'kernel',
       'pack',
       'threads',
+      'declarations',
       'client',
       'cache',
       'upstream',

@@ -9,6 +9,8 @@ import { BodyCache } from '../cache/body-cache.ts'
 import { Bodies } from '../cache/btf-bodies.ts'
 import { Quota } from '../concurrency.ts'
 import { type Config, DEFAULTS } from '../config.ts'
+import { KeptIndex } from '../declarations/keeper.ts'
+import { NO_INDEX } from '../declarations/location.ts'
 import { Demand } from '../demand/demand.ts'
 import type { BtfGenerator } from '../demand/generation.ts'
 import { Misses } from '../demand/misses.ts'
@@ -62,6 +64,8 @@ export interface Context {
   readonly misses: Misses
   readonly usage: Usage
   readonly redirects: Redirects | undefined
+  /** the index of all types; undefined if this service has none */
+  readonly declarations: KeptIndex | undefined
   /** Ends threads and background work. */
   close(): Promise<void>
 }
@@ -104,10 +108,18 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     { store, catalog, cache: bodyCache, bodies, onError },
     archivesFile,
   )
+  const declarations =
+    settings.index === '' || settings.index === NO_INDEX
+      ? undefined
+      : new KeptIndex({
+          ...{ path: settings.index, store, catalog, onError },
+          isLoaded: () => readiness.loaded,
+        })
   return {
     store,
     catalog,
     settings,
+    declarations,
     readiness,
     tokens,
     metrics,
@@ -134,7 +146,10 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     redirects,
     close: async () => {
       await upstreams?.close()
-      await Promise.all([pool.close(), archives.close(), misses.close(), usage.close()])
+      await Promise.all([
+        ...[pool.close(), archives.close(), misses.close()],
+        ...[usage.close(), declarations?.close()],
+      ])
     },
   }
 }

@@ -14,6 +14,7 @@ export const STATUS = {
   unknown_kernel: 404,
   unknown_source: 404,
   unknown_blob: 404,
+  unknown_type: 404,
   unknown_job: 404,
   not_found: 404,
   has_own_btf: 404,

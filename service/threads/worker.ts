@@ -27,6 +27,7 @@ import {
   needsModules,
   openObject,
   parseBtf,
+  printHeader,
   type Reason,
   readBtf,
   toDialect,
@@ -121,14 +122,16 @@ export interface Tasks {
    */
   constants: (task: { btf: BtfInput; entries: readonly (readonly string[])[] }) => KernelConstant[]
   /**
-   * Merges the split BTF of modules into the BTF, then replaces the kinds that a dialect lacks, then wraps it. Errors: those of
-   * `parseBtf`, `mergeBtf` and `toDialect`.
+   * Merges the split BTF of modules into the BTF, then replaces the kinds that a dialect lacks, then wraps it; or prints it as
+   * C. Errors: those of `parseBtf`, `mergeBtf`, `toDialect` and `printHeader`.
    */
   derive: (task: {
     btf: Uint8Array
     modules: readonly Uint8Array[]
     dialect?: Dialect
     container?: 'elf'
+    /** prints a C header in place of BTF */
+    header?: true
   }) => Uint8Array
   /**
    * Unpacks a kernel's BTF that another service has sent, raw or in an ELF file, and describes it. Errors: those of
@@ -326,10 +329,11 @@ const TASKS: Tasks = {
         return own.find(isFound) ?? own.find(({ kind }) => kind === 'indirect') ?? own[0]!
       })
     }),
-  derive: ({ btf, modules, dialect, container }) => {
+  derive: ({ btf, modules, dialect, container, header }) => {
     const base = parseBtf(btf)
     const opened = modules.map((bytes) => parseBtf(bytes, { base }))
     const merged = opened.length > 0 ? mergeBtf(base, opened) : btf
+    if (header) return Buffer.from([...printHeader(parseBtf(merged))].join(''))
     const raw = inDialect(merged, dialect)
     return container ? wrapInElf(raw, base) : raw
   },
