@@ -9,7 +9,6 @@ import {
   getBlob,
   type KernelFilter,
   openStore,
-  readCompressedBlob,
   type Store,
   StoreError,
   type Wanted,
@@ -30,6 +29,7 @@ import { explainNoMatch, type FilterMismatch, findNamed, mismatchOf } from '../k
 import { didYouMean } from '../kernel/similar.ts'
 import { selectTargets, type TargetKernel } from '../kernel/targets.ts'
 import { functionsIn } from '../objects/functions.ts'
+import { readInput } from '../threads/btf-input.ts'
 import type { BtfInput } from '../threads/worker.ts'
 
 /** The options of every command that uses a store. */
@@ -358,9 +358,7 @@ export async function chosenKernels(
   const catalog = await Catalog.open(store, onInvalid)
   checkFilter(catalog, filter, sourceName(source))
   const targets = [...selectTargets(catalog, filter)]
-  const reader =
-    ({ sha256, size }: { sha256: string; size: number }) =>
-    async () => ({ frame: await readCompressedBlob(store, sha256), sha256, size })
+  const reader = (btf: { sha256: string; size: number }) => () => readInput(store, btf)
   return targets.map(({ btf, modules, symbols, facts, ...chosen }) => ({
     ...chosen,
     facts: async () => facts,
