@@ -78,7 +78,7 @@ export interface CheckView {
 
 /** /check, the form. `limit` is the largest object in bytes. */
 export function checkFormPage(table: KernelTable, limit: number, isKept: boolean): Page {
-  const view = { kernels: table.rows.filter(({ served }) => served).length, limit, isKept }
+  const view = { kernels: table.numbers().kernels, limit, isKept }
   return {
     template: 'check',
     title: 'Check on which kernels a BPF object loads',
