@@ -88,7 +88,7 @@ async function shoot(browser: Browser, url: string, look: keyof typeof LOOKS): P
     await save(name)
     if (name !== 'check') continue
     await page.setInputFiles('input[type=file]', coreObjects('el').get('attach')!)
-    await page.waitForURL(/\/check\/[0-9a-f]{64}/)
+    await page.getByRole('heading', { name: 'Series' }).waitFor({ timeout: 300_000 })
     await save('checked')
   }
   await context.close()
