@@ -78,7 +78,7 @@ export const isClean = ({ failed, sourcesFailed, left }: Summary): boolean =>
 export async function planRun(options: GenerateOptions): Promise<RunPlan> {
   const { newest, ...search } = options
   const { store, onEvent, limit } = options
-  const tool = await findPahole(options.signal)
+  const tool = await findPahole(options.signal, options)
   const { packages, ...rest } = await findPackages({
     ...search,
     roles: rolesFor(options),
@@ -116,7 +116,7 @@ export async function generateFiles(
   kernel: Partial<KernelName>,
   options: GenerateOptions,
 ): Promise<Summary> {
-  const tool = await findPahole(options.signal)
+  const tool = await findPahole(options.signal, options)
   const jobs = files.map((file) => jobOfFile(file, kernel, jobOptionsOf(options)))
   const outcomes = await runAndPublish(jobs, { ...options, tool })
   return summarize(outcomes, { skipped: 0, postponed: 0, sourcesFailed: 0 })

@@ -290,6 +290,7 @@ withFilters(generate)
 withSettings(
   generate,
   'jobs',
+  'paholeThreads',
   'jobMemory',
   'scratch',
   'queue',
@@ -317,7 +318,17 @@ worker
       .default(30),
   )
   .option('--archive', 'keep a btfhub-archive tree in the store too')
-withSettings(worker, 'jobs', 'jobMemory', 'scratch', 'sources', 'keys', 'mirror', 'secretKey')
+withSettings(
+  worker,
+  'jobs',
+  'paholeThreads',
+  'jobMemory',
+  'scratch',
+  'sources',
+  'keys',
+  'mirror',
+  'secretKey',
+)
 runs(withStore(worker), () => import('./worker.ts'))
 
 const importing = command(
