@@ -134,7 +134,6 @@ export {
 } from './pack-members.ts'
 export {
   isPackError,
-  packSource,
   packsOf,
   readPackRecords,
   type StoredPack,
