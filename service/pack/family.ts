@@ -6,7 +6,7 @@
 import { seriesOf, sortableRelease } from '../../storage/index.ts'
 import type { Available } from '../kernel/lookup.ts'
 
-export interface Place {
+export interface PackPlace {
   arch: string
   line: string
   branch: string
@@ -19,7 +19,7 @@ export interface Place {
 }
 
 /** The place of a record's BTF. */
-export function placeOf({ kernel, package: from, btf }: Available): Place {
+export function placeOf({ kernel, package: from, btf }: Available): PackPlace {
   const { arch, distro, version, release } = kernel
   const minor = /^\d+\.\d+/.exec(release)?.[0] ?? ''
   const line = [arch, sortableRelease(minor)].join('\0')
@@ -36,7 +36,7 @@ export function placeOf({ kernel, package: from, btf }: Available): Place {
 const MAX_NUMBERS = 8
 
 /** Compares how near two releases are to a third: less than 0 if the first one is nearer. */
-export function compareNearness(to: Place, a: Place, b: Place): number {
+export function compareNearness(to: PackPlace, a: PackPlace, b: PackPlace): number {
   for (let i = 0; i < MAX_NUMBERS; i++) {
     const wanted = to.numbers[i] ?? 0
     const difference =

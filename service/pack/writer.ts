@@ -16,7 +16,7 @@ import {
   packFrame,
 } from '../../storage/index.ts'
 import type { Available } from '../kernel/lookup.ts'
-import { compareNearness, type Place, placeOf } from './family.ts'
+import { compareNearness, type PackPlace, placeOf } from './family.ts'
 
 /**
  * The most work of a chain. A unit is a step with a small delta: 2 ms. Larger deltas take more, those of builds whose types
@@ -90,7 +90,7 @@ function contentOf(record: BuildRecord): BuildRecord {
 interface PlacedMember extends Omit<PackMember, 'offset'> {
   record: Available
   /** undefined if it has no record any more */
-  place: Place | undefined
+  place: PackPlace | undefined
   work: number
   /** bytes of all frames before this one */
   offset: number
@@ -196,7 +196,7 @@ export class PackWriter {
     this.#place(number)
   }
 
-  async #encode(raw: Uint8Array, place: Place): Promise<EncodedMember> {
+  async #encode(raw: Uint8Array, place: PackPlace): Promise<EncodedMember> {
     let best: EncodedMember | undefined
     const tried = new Set<number>()
     const attempt = async (parent: number | undefined): Promise<void> => {
@@ -239,7 +239,7 @@ export class PackWriter {
   }
 
   /** The member before a kernel in its branch; without one, the first after it. */
-  #before({ branch, order }: Place): number | undefined {
+  #before({ branch, order }: PackPlace): number | undefined {
     const orderOf = (number: number) => this.members[number]!.place!.order
     const others = this.#branches.get(branch) ?? []
     const [before] = others.filter((number) => orderOf(number) < order).sort(descending(orderOf))
@@ -257,7 +257,7 @@ export class PackWriter {
   }
 
   /** The nearest members of other branches of the line: one of the same distribution and version, and one of others. */
-  #siblings(place: Place): number[] {
+  #siblings(place: PackPlace): number[] {
     const found = new Map<boolean, number>()
     for (const number of this.#lines.get(place.line) ?? []) {
       const member = this.members[number]!
@@ -278,7 +278,7 @@ export class PackWriter {
    * The first of an earlier line of the architecture. The lines make a tree in which line n continues line n & (n - 1):
    * differences between lines are large, so that a chain can have few of them.
    */
-  #lineBefore({ arch }: Place): number | undefined {
+  #lineBefore({ arch }: PackPlace): number | undefined {
     const firsts = [...this.#lines.values()]
       .map(([first]) => first!)
       .filter((number) => this.members[number]!.place!.arch === arch)
@@ -292,7 +292,7 @@ export class PackWriter {
   }
 
   /** The nearest member of another architecture. */
-  #elsewhere(place: Place): number | undefined {
+  #elsewhere(place: PackPlace): number | undefined {
     let found: number | undefined
     for (const [number, { place: other, work, start, isParent }] of this.members.entries()) {
       if (!other || !isParent || work > PARENT_WORK.line) continue
