@@ -38,6 +38,8 @@ export interface ServerOptions {
   /** settings; `store` and logging are the caller's */
   config?: Partial<Config>
   generator?: BtfGenerator
+  /** signs the catalog when kernels are taken over from upstreams */
+  secretKey?: string
   logger?: FastifyBaseLogger
 }
 
@@ -56,6 +58,7 @@ export async function startServer({
   logger,
   generator,
   packs = [],
+  secretKey,
   ...options
 }: ServerOptions): Promise<Server> {
   const config = { ...DEFAULTS, ...options.config }
@@ -74,6 +77,7 @@ export async function startServer({
     tokens,
     metrics,
     ...(generator && { generator }),
+    ...(secretKey !== undefined && { secretKey }),
     ...(logger && { logger }),
   })
   const others: NetServer[] = []

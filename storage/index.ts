@@ -60,6 +60,7 @@ export {
   putSourceResult,
   readRecord,
   readSourceResult,
+  toRecord,
 } from './json.ts'
 export { publicFailure, publicRecord } from './public.ts'
 export {
@@ -71,6 +72,7 @@ export {
   SourceFailure,
   SourceResult,
   type SymbolsInfo,
+  type TakenFrom,
   Tool,
 } from './record.ts'
 
@@ -98,6 +100,7 @@ export {
   packArchive,
   packTar,
   unpackArchive,
+  unpackMember,
 } from './archive.ts'
 export {
   type ArchiveManifest,
@@ -114,6 +117,7 @@ export { xzVersion } from './xz.ts'
 export {
   decodePackHeader,
   decodePackIndex,
+  decodePackMembers,
   encodePackIndex,
   invalidPack,
   isPack,
@@ -154,4 +158,5 @@ export type { StoreFinding } from './finding.ts'
 export { collectGarbage } from './gc.ts'
 export { objectsOf } from './lost.ts'
 export { type FreedObjects, freedBy, removeKernels } from './remove.ts'
+export { addUsage, firstMonth, monthOf, type RecentUsage, recentUsage } from './usage.ts'
 export { verifyStore } from './verify.ts'

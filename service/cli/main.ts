@@ -149,7 +149,7 @@ const withToken = (to: Command): Command =>
     .addOption(
       new Option(
         '--token-file <file>',
-        'file with the token for --server (default: the token in $BTFMILL_TOKEN)',
+        'file with the token for the service (default: the token in $BTFMILL_TOKEN)',
       ).env('BTFMILL_TOKEN_FILE'),
     )
     .hook('preAction', () => {
@@ -332,6 +332,32 @@ const importing = command(
   'pack, or directory or tar with DISTRO/VERSION/ARCH/RELEASE.btf or .btf.tar.xz',
 )
 runs(withStore(withSettings(importing, 'secretKey')), () => import('./import.ts'))
+
+const mirror = command(
+  'mirror',
+  "take over another service's kernels",
+  'Takes over the kernels of another btfmill: records and BTF, out of packs where it has them. A second run reads only what is new, and a run that was ended goes on where it was. BTF that was made or imported here is not replaced.',
+  'mirror http://btfmill.example:8080 --distro debian',
+  'mirror http://btfmill.example:8080 --public-key btfmill.pub --store s3://btfmill',
+)
+mirror
+  .argument('<url>', 'address of the service')
+  .option(
+    '--public-key <file>',
+    "accept only what the service's catalog, signed by this key, names (default: all)",
+  )
+  .option(
+    '--max-age <seconds>',
+    'with --public-key: seconds since the catalog was signed, at most (default: any)',
+    count,
+  )
+  .option('--dry-run', 'list the kernels that would be taken over; write nothing to the store')
+  .option(
+    '--cache <directory>',
+    'directory for what is remembered between runs (default: ~/.cache/btfmill/mirror)',
+  )
+withFilters(mirror)
+runs(withStore(withToken(withSettings(mirror, 'secretKey'))), () => import('./mirror.ts'))
 
 const sources = command(
   'sources',
@@ -768,12 +794,18 @@ runs(withStore(remove), () => import('./rm.ts'))
 
 const prune = command(
   'prune',
-  'remove all but the newest kernels of each series',
-  'Removes old kernels. A series has the kernels of one distribution, version, architecture and flavour. Give `generate` the same --newest, or it makes them again.',
+  'remove old kernels, or those that nobody asks for',
+  'Removes all kernels but those that --newest or --unused keeps. A series has the kernels of one distribution, version, architecture and flavour. Give `generate` the same --newest, or it makes them again.',
   'prune --newest 10 --dry-run',
   'prune --newest 3 --distro fedora',
+  'prune --newest 1 --unused 6',
 )
-  .option('--newest <n>', 'releases of each series to keep (required)', count)
+  .option('--newest <n>', 'releases of each series to keep (default: none)', count)
+  .option(
+    '--unused <months>',
+    'calendar months, with this one, in which no client got a kernel that goes (default: requests do not count)',
+    count,
+  )
   .option('--dry-run', 'list what would be removed; remove nothing')
 withFilters(withSettings(prune, 'secretKey'))
 runs(withStore(prune), () => import('./prune.ts'))

@@ -12,6 +12,7 @@ import {
   ENCODINGS,
   type Encoding,
   encode,
+  HEADER_TYPE,
   isAsStored,
   keyOf,
 } from '../cache/btf-bodies.ts'
@@ -74,7 +75,7 @@ export async function sendBtf(
   const describe = (sha256: string): Description => ({
     etag: etagOf(sha256, encoding),
     cacheControl,
-    type: BTF_TYPE,
+    type: wanted.header ? `${HEADER_TYPE}; charset=utf-8` : BTF_TYPE,
     headers: { ...headers, vary: 'accept-encoding' },
   })
   const key = keyOf(wanted, encoding)
@@ -222,7 +223,7 @@ export function negotiate(header: string | undefined): Encoding {
 }
 
 /** Tells whether If-None-Match lists this entity tag, by weak comparison (RFC 9110, 13.1.2). */
-function isKnown({ headers }: FastifyRequest, etag: string): boolean {
+export function isKnown({ headers }: FastifyRequest, etag: string): boolean {
   const header = headers['if-none-match']
   if (header === undefined) return false
   return header

@@ -24,7 +24,8 @@ import {
   sha256Of,
 } from '../../storage/index.ts'
 import type { Available } from '../kernel/lookup.ts'
-import { inOrder, PackWriter, type ReadRaw } from './writer.ts'
+import { inOrder } from './family.ts'
+import { PackWriter, type ReadRaw } from './writer.ts'
 
 /** Bytes of a pack from which on it is not continued: the range that covers a chain has no more. */
 const MAX_SIZE = 16 * 1024 * 1024

@@ -16,7 +16,7 @@ import {
   packFrame,
 } from '../../storage/index.ts'
 import type { Available } from '../kernel/lookup.ts'
-import { compareNearness, type PackPlace, placeOf } from './family.ts'
+import { compareNearness, inOrder, type PackPlace, placeOf } from './family.ts'
 
 /**
  * The most work of a chain. A unit is a step with a small delta: 2 ms. Larger deltas take more, those of builds whose types
@@ -72,12 +72,6 @@ export async function makePack(
   const pieces = await writer.finish(packed)
   const size = pieces.reduce((sum, { length }) => sum + length, 0)
   return { pieces, size, kernels: packed.length, leftOut }
-}
-
-/** Sorts by branch, and in a branch by release. */
-export function inOrder(records: readonly Available[]): Available[] {
-  const keyed = records.map((record) => ({ record, key: placeOf(record).order }))
-  return keyed.sort((a, b) => (a.key < b.key ? -1 : 1)).map(({ record }) => record)
 }
 
 /** What a pack has of a record. */
@@ -213,7 +207,7 @@ export class PackWriter {
     if (before !== undefined) await attempt(this.#inBranch(before))
     if (isDone(SMALL)) return best!
     for (const sibling of this.#siblings(place)) await attempt(sibling)
-    if (!isDone(LARGE * 2) && !this.#lines.has(place.line)) await attempt(this.#lineBefore(place))
+    if (!isDone(LARGE * 2) && !this.#lines.has(place.line)) await attempt(this.#otherLine(place))
     if (!best) await attempt(this.#elsewhere(place))
     if (best) return best
     const root = encodeDelta(raw)
@@ -274,21 +268,17 @@ export class PackWriter {
     return [...found.values()]
   }
 
-  /**
-   * The first of an earlier line of the architecture. The lines make a tree in which line n continues line n & (n - 1):
-   * differences between lines are large, so that a chain can have few of them.
-   */
-  #lineBefore({ arch }: PackPlace): number | undefined {
-    const firsts = [...this.#lines.values()]
-      .map(([first]) => first!)
-      .filter((number) => this.members[number]!.place!.arch === arch)
-    for (let n = firsts.length; n > 0; ) {
-      n &= n - 1
-      const { work, start, isParent } = this.members[firsts[n] ?? 0]!
-      const isNear = firsts[n] !== undefined && this.#offset - start <= MAX_SPAN
-      if (isNear && isParent && work <= PARENT_WORK.line) return firsts[n]
+  /** The first of the nearest other line of the architecture. */
+  #otherLine(place: PackPlace): number | undefined {
+    let found: number | undefined
+    for (const [first] of this.#lines.values()) {
+      const { place: other, work, start, isParent } = this.members[first!]!
+      if (other!.arch !== place.arch || !isParent || work > PARENT_WORK.line) continue
+      if (this.#offset - start > MAX_SPAN) continue
+      if (found === undefined || compareNearness(place, other!, this.members[found]!.place!) < 0)
+        found = first
     }
-    return undefined
+    return found
   }
 
   /** The nearest member of another architecture. */

@@ -13,6 +13,7 @@ const WITH_STORE = [
     'generate',
     'worker',
     'import',
+    'mirror',
     'serve',
     'list',
     'dump',
