@@ -101,6 +101,11 @@ const SERVER = {
     minLength: 1,
     description: 'store with the BTF: a directory, or s3://BUCKET/PREFIX?endpoint=URL',
   }),
+  pack: list(
+    'files',
+    'packs to serve too: files, comma-separated; the default store is then used only if it exists',
+    'none',
+  ),
   listen: Type.String({
     default: '127.0.0.1:8080',
     value: 'address',

@@ -43,9 +43,9 @@ export {
   putSymbols,
   readBlob,
   readCompressedBlob,
-  readStoredForm,
+  readStoredBytes,
   type StoredBlob,
-  type StoredForm,
+  type StoredBytes,
 } from './blob.ts'
 export { sha256Of } from './body.ts'
 export { boundToParent } from './child.ts'
@@ -138,7 +138,6 @@ export {
 } from './pack-members.ts'
 export {
   isPackError,
-  packSource,
   packsOf,
   readPackRecords,
   type StoredPack,
