@@ -117,6 +117,7 @@ export { printLayout } from './print-layout.ts'
 export { isWrapped, type WrapOptions, wrapInElf } from './container.ts'
 export { DIALECTS, type Dialect, toDialect } from './dialect.ts'
 export { type EncodeOptions, encodeBtf } from './encode.ts'
+export { typesOnly } from './types-only.ts'
 
 // Delta: a BTF as the difference from another one.
 export { applyDelta, DeltaChain, type DeltaOptions, needsParent } from './delta-decode.ts'
