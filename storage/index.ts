@@ -60,6 +60,7 @@ export { publicFailure, publicRecord } from './public.ts'
 export {
   BtfInfo,
   BuildRecord,
+  HeadersInfo,
   type ModuleFailure,
   type ModuleInfo,
   Package,
@@ -68,6 +69,10 @@ export {
   type SymbolsInfo,
   Tool,
 } from './record.ts'
+
+// The store of partial BTF, made from headers.
+
+export { isPartialStore, partialOf } from './partial.ts'
 
 // Proxies of this machine.
 

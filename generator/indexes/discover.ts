@@ -174,7 +174,10 @@ export async function discover(
   const { source, version, arch } = target
   const ofRole = rulesOf(target)
   // the rule of images may match packages with debug info, too
-  const readers = (['debug', 'image', 'headers'] as const).map((role) => {
+  // and that of headers to compile those with the kernel's own BTF
+  const isDevel = roles.includes('devel')
+  const order = isDevel ? (['devel'] as const) : (['debug', 'image', 'headers'] as const)
+  const readers = order.map((role) => {
     return { role, read: namingOf(ofRole[role]) }
   })
   const kernelOf = (release: string, machine = arch) => {
@@ -231,12 +234,13 @@ export function exactReleases({ release }: KernelFilter): readonly string[] | un
 
 /** The rules for packages of each role in a repository. */
 const rulesOf = ({
-  source: { packages, images = [], headers = [] },
+  source: { packages, images = [], headers = [], devel = [] },
   repository,
 }: IndexTarget): Record<PackageRole, readonly NamingRule[]> => ({
   debug: repository.images ? [] : packages,
   image: images,
   headers,
+  devel,
 })
 
 /** The paths of vmlinux in packages of each role. */
@@ -248,6 +252,7 @@ const pathsIn = ({
   debug: vmlinux,
   image: vmlinuz,
   headers: headersVmlinux,
+  devel: [],
 })
 
 async function queryIndex(query: IndexQuery<Source>): Promise<FoundPackage[]> {

@@ -63,6 +63,13 @@ const Common = {
   headers: Type.Optional(Type.Array(NamingRule, { minItems: 1 })),
   /** paths of this file, like `vmlinux` */
   headersVmlinux: Type.Optional(Type.Array(Type.String(), { minItems: 1 })),
+  /** rules for packages with kernel headers to compile */
+  devel: Type.Optional(Type.Array(NamingRule, { minItems: 1 })),
+  /**
+   * names of the packages with the rest of these headers, of one version with them: `{…}` is a group of the rule's name,
+   * and `*` any text; those that an index does not have are left out
+   */
+  develParts: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { minItems: 1 })),
 }
 
 /** Paths where the OpenPGP keys of a distribution may be, binary or armoured. Missing files are ignored. */
@@ -269,14 +276,28 @@ export const Trust = Type.Union([
 ])
 export type Trust = Type.Static<typeof Trust>
 
-/** What a package has of its kernel, the smallest package first. BTF is taken from the first that has it. */
+/**
+ * What a package has of its kernel, the smallest package first. BTF is taken from the first that has it. `devel` is not
+ * among those: headers to compile, of which only partial BTF is made, and only if a run asks for it.
+ */
 export const PackageRole = Type.Union([
   Type.Literal('headers'),
   Type.Literal('image'),
   Type.Literal('debug'),
+  Type.Literal('devel'),
 ])
 export type PackageRole = Type.Static<typeof PackageRole>
 export const PACKAGE_ROLES = ['headers', 'image', 'debug'] as const satisfies PackageRole[]
+
+/** A further package with headers of the same kernel. */
+export interface HeaderPart {
+  name: string
+  url: string
+  /** bytes, if the index has them */
+  size?: number
+  checksum?: Checksum
+  format: 'deb' | 'rpm'
+}
 
 /** A package of a source, and the kernel whose BTF it yields. */
 export interface KernelPackage {
@@ -300,6 +321,8 @@ export interface KernelPackage {
   /** paths of vmlinux, or of vmlinuz in a package with the kernel image */
   vmlinux: readonly string[]
   role: PackageRole
+  /** with the role `devel`: the packages that have the rest of the headers */
+  parts?: readonly HeaderPart[]
   /** larger packages of the same build, used in this order if this one has no BTF */
   fallbacks?: readonly KernelPackage[]
 }

@@ -129,7 +129,7 @@ function textOf({ field, value, similar, values }: FilterMismatch<keyof typeof F
 }
 
 /** Throws for a path that is not a readable file. Errors: `invalid_file`. */
-export async function checkReadable(path: string): Promise<void> {
+export async function checkReadable(path: string, orFolder = false): Promise<void> {
   const refuse = (why: string, cause?: unknown) =>
     new ServiceError('invalid_file', `invalid file "${path}": ${why}`, { cause })
   try {
@@ -139,7 +139,9 @@ export async function checkReadable(path: string): Promise<void> {
     const why = { ENOENT: 'it does not exist', EACCES: 'it is not readable' }[code]
     throw refuse(why ?? message, cause)
   }
-  if (!(await stat(path)).isFile()) throw refuse('expected a regular file')
+  const found = await stat(path)
+  if (found.isFile() || (orFolder && found.isDirectory())) return
+  throw refuse(`expected a regular file${orFolder ? ' or a folder' : ''}`)
 }
 
 /** Tells whether a path is of an existing file. */

@@ -245,9 +245,13 @@ const generate = command(
   'generate --distro debian --distro-version 12 --arch x86_64 --limit 1',
   'generate --distro debian --jobs 8 --job-memory 6G --scratch /var/tmp:20G',
   'generate --distro debian --distro-version 12 linux-image-6.1.0-50-amd64-dbg_6.1.164-1_amd64.deb',
+  'generate --from headers --distro debian --distro-version 12 /lib/modules/6.1.0-50-686-pae/build',
 )
 generate
-  .argument('[file...]', 'packages (.deb, .ddeb, .rpm), vmlinux or vmlinuz files, or URLs of them')
+  .argument(
+    '[file...]',
+    'packages (.deb, .ddeb, .rpm), vmlinux or vmlinuz files, or URLs of them; with --from headers the packages, the tar or the folder with the headers of one kernel',
+  )
   .option(
     '--source <id>',
     'source to use, as `btfmill sources` lists it; may be repeated (default: all that match)',
@@ -262,8 +266,8 @@ generate
   .addOption(
     new Option(
       '--from <source>',
-      "only BTF that kernels carry themselves (embedded), or only pahole's from debug info (debug), even if the store has the other (default: embedded BTF where there is any, otherwise pahole's)",
-    ).choices(['embedded', 'debug']),
+      "only BTF that kernels carry themselves (embedded), or only pahole's from debug info (debug), even if the store has the other (default: embedded BTF where there is any, otherwise pahole's); headers makes partial BTF of kernel headers, kept apart from the others",
+    ).choices(['embedded', 'debug', 'headers']),
   )
   .option(
     '--modules <names>',
@@ -439,6 +443,10 @@ const list = command(
   'Lists the kernels of a store: those with BTF, those with BTF of their own, and those that failed. Sources whose index could not be read are listed too, if they match the filters.',
   'list --distro ubuntu --distro-version 24.04',
   "list --release '6.1.*' --json",
+)
+list.option(
+  '--partial',
+  'list the kernels with partial BTF, made from headers, in place of the others',
 )
 runs(withSource(withFilters(list)), () => import('./list.ts'))
 
