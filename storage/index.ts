@@ -27,6 +27,7 @@ export {
   sourceResultKey,
   symbolsKey,
 } from './name.ts'
+export { flavourOf, newestOfSeries, seriesOf, sortableRelease } from './series.ts'
 export { compareVersions } from './version.ts'
 
 // Blobs: BTF, and the symbols of kernels.
@@ -137,4 +138,6 @@ export { signatureKey, signedTime } from './signed.ts'
 // Maintenance.
 
 export { collectGarbage } from './gc.ts'
+export { objectsOf } from './lost.ts'
+export { type FreedObjects, freedBy, removeKernels } from './remove.ts'
 export { type StoreFinding, verifyStore } from './verify.ts'

@@ -1,5 +1,5 @@
 /*
- * Runs tap, and adds five things to it:
+ * Runs tap, and adds six things to it:
  *
  * - It builds tap's plugin list first where that is missing or stale. `tap run` also does this, but then starts the
  *   tests with the loaders of the old list, and the whole run fails.
@@ -8,7 +8,7 @@
  * - It keeps stripped TypeScript in Node's compile cache. Without it every process compiles Node's type stripper, which
  *   is WebAssembly: starts take twice as long, and parallel compilations of WebAssembly are known to end Node with
  *   SIGSEGV now and then (nodejs/node#64500).
- * - It prints the slowest files.
+ * - It prints the slowest files, and the names of failed tests.
  * - Its last line is `N passed, N failed` or `N passed, N failed, N skipped`, as .ci/run needs it.
  *
  * Usage: node test/run.ts [TAP-OPTION…] [FILE…]. Options with a value are written as --option=value. It exits with 0
@@ -26,6 +26,8 @@ import { Parser, type Result } from 'tap-parser'
 import { parse } from 'yaml'
 
 const SLOWEST = 10
+/** The most names of failed tests that are printed. */
+const MAX_NAMES = 50
 
 const require = createRequire(import.meta.url)
 const TAP = join(
@@ -54,6 +56,8 @@ interface Run {
   files: TestFile[]
   /** failures that belong to no file: a bailout, a file that did not run */
   otherFailures: number
+  /** the names of failed tests with those of the tests around them, the inner ones first */
+  failedTests: string[]
 }
 
 /** True if tap's test class is built with plugins that .taprc excludes, or is missing. */
@@ -76,6 +80,7 @@ async function readTap(stream: Readable): Promise<Omit<Run, 'status'>> {
   const names = new Set<string>()
   let counts = { passed: 0, failed: 0, skipped: 0 }
   let otherFailures = 0
+  const failedTests: string[] = []
   let topLevel: { point: Result; file: TestFile | undefined } | undefined
 
   const count = (key: Count) => (point: Result) => {
@@ -86,6 +91,7 @@ async function readTap(stream: Readable): Promise<Omit<Run, 'status'>> {
     if (bailout || plan.end !== count) otherFailures++
   })
   parser.on('pass', count('passed')).on('fail', count('failed')).on('skip', count('skipped'))
+  parser.on('fail', ({ fullname }: Result) => failedTests.push(fullname))
   parser.on('child', ({ name }) => names.add(name))
   parser.on('assert', (point: Result) => {
     const { name, ok, time, diag } = point
@@ -108,7 +114,7 @@ async function readTap(stream: Readable): Promise<Omit<Run, 'status'>> {
   for await (const chunk of stream) parser.write(chunk as Buffer)
   parser.end()
   await complete
-  return { files, otherFailures }
+  return { files, otherFailures, failedTests }
 }
 
 let interrupted = false
@@ -161,6 +167,16 @@ function printSlowest(files: readonly TestFile[]): void {
   console.log(['', 'slowest files:', ...slowest].join('\n'))
 }
 
+/** Prints the names of failed tests, without those that failed because of a test inside of them. */
+function printFailed(names: readonly string[]): void {
+  const inner = names.filter(
+    (name, i) => !names.slice(0, i).some((earlier) => earlier.startsWith(`${name} > `)),
+  )
+  if (inner.length === 0) return
+  console.log(['', 'failed tests:', ...inner.slice(0, MAX_NAMES)].join('\n'))
+  if (inner.length > MAX_NAMES) console.log(`… and ${inner.length - MAX_NAMES} more`)
+}
+
 /** Describes the end of a file that a signal ended, after its second run if it had one. */
 function describeCrash({ name, signal, failed }: TestFile, again: TestFile | undefined): string {
   if (failed > 0)
@@ -197,6 +213,8 @@ async function main(args: readonly string[]): Promise<number> {
     final.filter(({ ok, failed }) => !ok && failed === 0).length
 
   printSlowest(final)
+  const failed = first.failedTests.filter((name) => !retried.includes(name))
+  printFailed([...failed, ...(again?.failedTests ?? [])])
   for (const file of crashed) {
     const second = again?.files.find(({ name }) => name === file.name)
     console.log(describeCrash(file, retried.includes(file.name) ? second : undefined))

@@ -337,7 +337,7 @@ async function fromLaunchpad(query: IndexQuery<LaunchpadSource>): Promise<FoundP
   const { source, repository } = target
   const architecture = source.architectures[target.arch]!
   const series = { api, series: repository.series, architecture, hosts: source.hosts }
-  const names = releases?.map((release) => namesOfRelease(rules, release))
+  const names = namesOfAll(releases, rules)
   const { minSize = 0 } = source
   const search = { naming: (name: string) => naming({ name }), minSize }
   const packages = await readLaunchpad(
@@ -356,13 +356,14 @@ async function fromLaunchpad(query: IndexQuery<LaunchpadSource>): Promise<FoundP
 }
 
 async function fromSnapshot(query: IndexQuery<SnapshotSource>): Promise<FoundPackage[]> {
-  const { target, base, naming, options } = query
+  const { target, base, naming, rules, releases, options } = query
   const { source, repository } = target
   const { newest } = options
+  const names = namesOfAll(releases, rules)
   const architecture = source.architectures[target.arch]!
   const wanted = (name: string) => naming({ name }) !== undefined
   const packages = await readSnapshot(
-    { base, ...repository, architecture, newest },
+    { base, ...repository, architecture, newest, names },
     wanted,
     options,
   )
@@ -373,6 +374,15 @@ async function fromSnapshot(query: IndexQuery<SnapshotSource>): Promise<FoundPac
     trust: trustOf(base),
     format: 'deb',
   }))
+}
+
+/** The names of the packages of releases, by release; undefined if there are no exact releases, or the rules do not tell. */
+function namesOfAll(
+  releases: readonly string[] | undefined,
+  rules: readonly NamingRule[],
+): string[][] | undefined {
+  const names = releases?.map((release) => namesOfRelease(rules, release))
+  return names?.every((each) => each !== undefined) ? names : undefined
 }
 
 const sha256Sum = (hex: string) => ({ checksum: { algorithm: 'sha256', hex } }) as const

@@ -6,6 +6,7 @@ import {
   Catalog,
   type FailureCode,
   type KernelName,
+  newestOfSeries,
   partialOf,
   recordKey,
   type Store,
@@ -40,6 +41,8 @@ export interface GenerateOptions
     JobOptions {
   /** consider only that many of the matching packages: the newest */
   limit?: number
+  /** consider only packages of that many releases of each series: the newest */
+  newest?: number
   /** minisign secret key: signs the snapshot of the catalog and the archive tree's manifest */
   secretKey?: string
   /** maintain the btfhub-archive tree, too */
@@ -79,15 +82,19 @@ export const isClean = ({ failed, sourcesFailed, left }: Summary): boolean =>
  * failures of suites are. Errors: `pahole_missing`; those of the store; the signal's reason.
  */
 export async function planRun(options: GenerateOptions): Promise<RunPlan> {
+  const { newest, ...search } = options
   const { store, onEvent, limit } = options
   const tool = await findPahole(options.signal)
   const isPartial = options.from === 'headers'
   const { packages, ...rest } = await findPackages({
-    ...options,
+    ...search,
     roles: rolesFor(options),
-    ...(limit !== undefined && { newest: limit }),
+    ...(limit !== undefined && newest === undefined && { newest: limit }),
   })
-  const lacking = isPartial ? await lackingIn(store, packages.slice(0, limit)) : packages
+  const ofSeries =
+    newest === undefined ? packages : newestOfSeries(packages, newest, (of) => of.kernel)
+  const chosen = ofSeries.slice(0, limit)
+  const lacking = isPartial ? await lackingIn(store, chosen) : chosen
   const planned = await plan(lacking, {
     store: isPartial ? partialOf(store) : store,
     fingerprint: isPartial ? headersTool(tool).fingerprint : tool.fingerprint,
@@ -97,7 +104,7 @@ export async function planRun(options: GenerateOptions): Promise<RunPlan> {
     ...(options.from && { from: options.from }),
     ...(limit !== undefined && { limit }),
   })
-  planned.skipped += packages.slice(0, limit).length - Math.min(lacking.length, packages.length)
+  planned.skipped += chosen.length - lacking.length
   onEvent?.({ event: 'planned', ...planned, jobs: planned.jobs.length })
   const jobs = planned.jobs.map((found) => jobOf(found, jobOptionsOf(options)))
   return { ...planned, ...rest, jobs, tool }

@@ -51,16 +51,51 @@ export function namingOf(rules: readonly NamingRule[]): (of: PackageName) => Nam
 }
 
 /**
- * The names that packages of a release may have, by the rules whose names tell the release alone (`{uname}`), the best
- * first. A release that no package's name stands for has none.
+ * The names that packages of a release may have, the best first: none for a release that no package's name stands for.
+ * Undefined if the rules do not tell, because a name does not follow from the release alone.
  */
-export function namesOfRelease(rules: readonly NamingRule[], release: string): string[] {
+export function namesOfRelease(
+  rules: readonly NamingRule[],
+  release: string,
+): string[] | undefined {
   const naming = namingOf(rules)
-  return rules.flatMap((rule) => {
+  const names: string[] = []
+  for (const rule of rules) {
     const [, group] = /^\{(\w+)\}$/.exec(rule.release) ?? []
-    const name = rule.name.replace(new RegExp(`\\(\\?<${group}>[^()]*\\)`), () => release)
-    return group !== undefined && naming({ name })?.release === release ? [name] : []
-  })
+    const parts = group === undefined ? undefined : aroundGroup(rule.name, group)
+    const [before, after] = [parts && literals(parts[0]), parts && literals(parts[1])]
+    if (!before || !after) return undefined
+    for (const start of before)
+      for (const end of after) {
+        const name = `${start}${release}${end}`
+        if (naming({ name })?.release === release && !names.includes(name)) names.push(name)
+      }
+  }
+  return names
+}
+
+/** What a pattern has before and after a named group; undefined if it has no such group. */
+function aroundGroup(pattern: string, group: string): [string, string] | undefined {
+  const start = pattern.indexOf(`(?<${group}>`)
+  if (start < 0) return undefined
+  let depth = 0
+  for (let i = start; i < pattern.length; i++) {
+    if (pattern[i] === '(') depth++
+    if (pattern[i] === ')' && --depth === 0) return [pattern.slice(0, start), pattern.slice(i + 1)]
+  }
+  return undefined
+}
+
+/** All texts that a simple pattern matches: of letters, and of groups of such, `(a|b)` or `(a|b)?`. */
+function literals(pattern: string): string[] | undefined {
+  let texts = ['']
+  for (const [part] of pattern.matchAll(/\([^()]*\)\??|[^()]+|./g)) {
+    const [, group, optional] = /^\(([^()]*)\)(\??)$/.exec(part) ?? []
+    const choices = group === undefined ? [part] : [...group.split('|'), ...(optional ? [''] : [])]
+    if (!choices.every((choice) => /^[\w-]*$/.test(choice))) return undefined
+    texts = texts.flatMap((text) => choices.map((choice) => text + choice))
+  }
+  return texts
 }
 
 /** Errors: `invalid_index` for an invalid regular expression. */

@@ -8,6 +8,7 @@
  */
 import { posix } from 'node:path'
 import { PassThrough, pipeline, type Readable } from 'node:stream'
+import type { Dialect } from '../../bpf/index.ts'
 import {
   type Catalog,
   type KernelFilter,
@@ -49,6 +50,8 @@ export interface BundleOptions {
   filter: KernelFilter
   /** BPF objects to minimise for; without any the BTF is whole */
   objects?: readonly ObjectFile[]
+  /** the form of all BTF; default: as it is */
+  dialect?: Dialect
   /** default: `skip` */
   unsupported?: BundlePolicy
   /** zstd instead of xz; not every profile supports it */
@@ -248,10 +251,12 @@ export class Bundle {
       kernels.push(toBundledKernel(member))
     }
     const { findings, omitted: findingsOmitted } = kept
+    const { dialect } = this.#options
     const manifest = encodeManifest({
       schema: 1,
       btfmill: VERSION,
       profile: this.#options.profile,
+      ...(dialect && { dialect }),
       objects: this.#objects.map(({ name, bytes }, n) => {
         const warnings = this.#warningsOf(n)
         const content = { name, sha256: sha256Of(bytes), size: bytes.length }
@@ -273,7 +278,7 @@ export class Bundle {
   }
 
   #preparedMembers(): AsyncGenerator<PreparedMember> {
-    const { store, pool, unsupported } = this.#options
+    const { store, pool, unsupported, dialect } = this.#options
     const members = new Members({
       store,
       pool,
@@ -281,6 +286,7 @@ export class Bundle {
       objects: this.#objects,
       policy: unsupported === 'include' ? 'include' : 'skip',
       usesRelease: this.#summaries.some(({ usesRelease }) => usesRelease),
+      dialect,
       signal: this.#stop.signal,
     })
     const prepare = (kernel: Selected) => {

@@ -5,6 +5,7 @@
  */
 import Type from 'typebox'
 import { Check, Errors } from 'typebox/value'
+import { DIALECTS } from '../../bpf/index.ts'
 import { Kernel, signContent, verifyContent } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
 import { PROFILE_NAMES } from './profile.ts'
@@ -66,6 +67,8 @@ export const BundleManifest = Type.Object({
   schema: Type.Literal(1),
   btfmill: Type.String(),
   profile: Type.Enum(PROFILE_NAMES),
+  /** the form of all BTF; without it, as it is in the store */
+  dialect: Type.Optional(Type.Enum(Object.keys(DIALECTS))),
   objects: Type.Array(BundledObject),
   kernels: Type.Array(BundledKernel),
   findings: Type.Array(BundleFinding),

@@ -4,7 +4,7 @@
  * kernel is included.
  */
 import { LRUCache } from 'lru-cache'
-import { BtfError } from '../../bpf/index.ts'
+import { BtfError, type Dialect } from '../../bpf/index.ts'
 import {
   type BtfInfo,
   getBlob,
@@ -51,6 +51,9 @@ export interface BundleMember {
   bytes: Buffer | undefined
 }
 
+/** The content of a member. */
+type MemberContent = Pick<BundleMember, 'sha256' | 'size'>
+
 export interface PreparedMember {
   /** undefined if the kernel is left out */
   member: BundleMember | undefined
@@ -65,6 +68,8 @@ interface MembersOptions {
   policy: FindingPolicy
   /** whether an object asks for the version of the kernel */
   usesRelease: boolean
+  /** the form of all BTF; default: as it is */
+  dialect: Dialect | undefined
   signal: AbortSignal
 }
 
@@ -74,8 +79,8 @@ const MAX_CACHED = 8
 export class Members {
   readonly #options: MembersOptions
   readonly #minimizedBtf = new LRUCache<string, Promise<Fitted>>({ max: MAX_CACHED })
-  /** key: SHA-256 of the whole BTF; value: whether it could be read */
-  readonly #readable = new Map<string, Promise<boolean>>()
+  /** key: SHA-256 of the whole BTF; value: its member, undefined if it could not be read */
+  readonly #written = new Map<string, Promise<MemberContent | undefined>>()
 
   constructor(options: MembersOptions) {
     this.#options = options
@@ -94,8 +99,7 @@ export class Members {
       if (this.#isLeftOut(findings)) return { member: undefined, findings }
       if (profile.hardLinks && profile.member === 'raw')
         return await this.#readOnce(selected, findings)
-      const raw = await getBlob(this.#options.store, record.btf.sha256)
-      return { member: await this.#pack(selected, raw), findings }
+      return { member: await this.#pack(selected, await this.#whole(record)), findings }
     } catch (error) {
       const finding = this.#damaged(record, error)
       return { member: undefined, findings: [finding] }
@@ -105,18 +109,28 @@ export class Members {
   /** Prepares whole BTF. BTF that an earlier member read is not read again. */
   async #readOnce(selected: Selected, findings: readonly BundleFinding[]): Promise<PreparedMember> {
     const [record] = selected.builds as [Available]
-    const { sha256, size } = record.btf
-    const member = { path: selected.path, record, sha256, size }
+    const { path } = selected
+    const { sha256 } = record.btf
     // no await before the set below: of two calls that overlap only one may read
-    const earlier = this.#readable.get(sha256)
-    if (earlier && (await earlier)) return { member: { ...member, bytes: undefined }, findings }
-    const reading = getBlob(this.#options.store, sha256)
-    const readable = reading.then(
-      () => true,
-      () => false,
+    const earlier = this.#written.get(sha256)
+    const written = earlier && (await earlier)
+    if (written) return { member: { path, record, ...written, bytes: undefined }, findings }
+    const packing = this.#whole(record).then((btf) => this.#pack(selected, btf))
+    this.#written.set(
+      sha256,
+      packing.then(
+        ({ sha256, size }) => ({ sha256, size }),
+        () => undefined,
+      ),
     )
-    this.#readable.set(sha256, readable)
-    return { member: { ...member, bytes: await reading }, findings }
+    return { member: await packing, findings }
+  }
+
+  /** Reads whole BTF, in the dialect. Errors: those of `getBlob` and of `derive`. */
+  async #whole(record: Available): Promise<Uint8Array> {
+    const { store, pool, dialect, signal } = this.#options
+    const btf = await getBlob(store, record.btf.sha256)
+    return dialect ? await pool.run('derive', { btf, modules: [], dialect }, signal) : btf
   }
 
   async #minimize(selected: Selected): Promise<PreparedMember> {
@@ -139,7 +153,7 @@ export class Members {
   }
 
   async #fitNew(record: Available, facts: KernelFacts): Promise<Fitted> {
-    const { store, pool, objects, signal } = this.#options
+    const { store, pool, objects, dialect, signal } = this.#options
     const read = async ({ sha256, size }: Pick<BtfInfo, 'sha256' | 'size'>) => {
       return { frame: await readCompressedBlob(store, sha256), sha256, size }
     }
@@ -151,7 +165,7 @@ export class Members {
       read,
       signal,
     )
-    return await pool.run('fit', { ...task, modules, facts }, signal)
+    return await pool.run('fit', { ...task, modules, facts, dialect }, signal)
   }
 
   async #pack({ path, builds }: Selected, btf: Uint8Array): Promise<BundleMember> {

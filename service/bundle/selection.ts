@@ -2,10 +2,16 @@
  * Selects the kernels of a bundle, their paths and their order. Similar kernels are neighbours, since a compressor only
  * finds repetitions within its window: the builds of one series and architecture share most of their types.
  */
-import type { BuildRecord, Catalog, KernelFilter, KernelName } from '../../storage/index.ts'
+import {
+  type BuildRecord,
+  type Catalog,
+  flavourOf,
+  type KernelFilter,
+  type KernelName,
+  sortableRelease,
+} from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
 import { type Available, preferred } from '../kernel/lookup.ts'
-import { flavourOf, sortableRelease } from '../kernel/series.ts'
 import { type Profile, pathsOf } from './profile.ts'
 
 /** A kernel to bundle. */

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { Check } from 'typebox/value'
+import type { Dialect } from '../../bpf/index.ts'
 import { type BundleResult, fileNameOf } from '../bundle/bundle.ts'
 import { BundleFinding, type BundleManifest, decodeManifest } from '../bundle/manifest.ts'
 import type { ObjectFile } from '../bundle/member.ts'
@@ -25,6 +26,7 @@ interface RemoteBundleOptions extends FilterOptions {
   output?: string
   unsupported: BundlePolicy
   zstd?: boolean
+  dialect?: Dialect
 }
 
 /**
@@ -36,8 +38,8 @@ export async function makeOn(
   objects: readonly ObjectFile[],
   options: RemoteBundleOptions,
 ): Promise<WrittenBundle> {
-  const { profile, unsupported, zstd = false } = options
-  const query = { ...filterOf(options), profile, unsupported, zstd }
+  const { profile, unsupported, zstd = false, dialect } = options
+  const query = { ...filterOf(options), profile, unsupported, zstd, ...(dialect && { dialect }) }
   const manifest = await server
     .request('v1/bundles', { query: { ...query, part: 'manifest' }, objects }, (bytes) => bytes)
     .catch(async (error) => {

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { InvalidArgumentError } from 'commander'
+import type { Dialect } from '../../bpf/index.ts'
 import { Catalog, openStore, type StoreError } from '../../storage/index.ts'
 import { Bundle, type BundleResult } from '../bundle/bundle.ts'
 import { type BundleFinding, besideOf } from '../bundle/manifest.ts'
@@ -34,6 +35,7 @@ interface ExportOptions extends CommonOptions, FilterOptions {
   output?: string
   unsupported: BundlePolicy
   zstd?: boolean
+  dialect?: Dialect
   secretKey?: string
   verify?: string
   publicKey?: string
@@ -44,7 +46,9 @@ export async function run(options: ExportOptions): Promise<number> {
   if (options.verify !== undefined) return await verify(options.verify, options)
   if (options.profile === undefined)
     throw new InvalidArgumentError('export needs --profile NAME, or --verify FILE')
-  const { profile } = options
+  const { profile, dialect } = options
+  if (profile === PACK && dialect)
+    throw new InvalidArgumentError('a pack holds BTF as it is: not with --dialect')
   return profile === PACK ? await makePack(options) : await make({ ...options, profile })
 }
 
@@ -88,16 +92,16 @@ const readObjects = ({ object }: ExportOptions): Promise<ObjectFile[]> =>
   Promise.all(object.map(async (path) => ({ name: basename(path), bytes: await readFile(path) })))
 
 async function makeIn(pool: Pool, options: MakeOptions): Promise<number> {
-  const { profile, unsupported, zstd = false } = options
+  const { profile, unsupported, zstd = false, dialect } = options
   const store = await openStore(options.store, { create: false })
   const secretKey = await readSecretKey(options.secretKey)
   const objects = await readObjects(options)
   const invalid = new InvalidRecords()
   const catalog = await Catalog.open(store, invalid.report)
-  const key = secretKey === undefined ? {} : { secretKey }
+  const form = { ...(secretKey !== undefined && { secretKey }), ...(dialect && { dialect }) }
   const filter = filterOf(options)
   checkFilter(catalog, filter, options.store)
-  const settings = { store, catalog, pool, profile, filter, objects, unsupported, zstd, ...key }
+  const settings = { store, catalog, pool, profile, filter, objects, unsupported, zstd, ...form }
   const bundle = await Bundle.open(settings)
   warn(bundle.warnings)
   const path = options.output ?? bundle.file

@@ -43,6 +43,7 @@ interface GenerateCommandOptions extends CommonOptions, FilterOptions<string[]> 
   keys: string
   mirror: string
   limit?: number
+  newest?: number
   jobs: number
   jobMemory: number
   scratch: string
@@ -58,7 +59,7 @@ interface GenerateCommandOptions extends CommonOptions, FilterOptions<string[]> 
 
 /** `btfmill generate`. Returns the exit status. */
 export async function run(files: string[], options: GenerateCommandOptions): Promise<number> {
-  const { source, mirror, limit, jobs, jobMemory, scratch, queue, detach } = options
+  const { source, mirror, limit, newest, jobs, jobMemory, scratch, queue, detach } = options
   const {
     dryRun = false,
     earlyStop = false,
@@ -99,6 +100,7 @@ export async function run(files: string[], options: GenerateCommandOptions): Pro
     ...(source !== undefined && { source }),
     ...(mirror && { mirror }),
     ...(limit !== undefined && { limit }),
+    ...(newest !== undefined && { newest }),
     ...budgetOf(jobMemory, scratch),
     ...(queue && { queue }),
     ...(detach !== undefined && { detach }),

@@ -259,6 +259,7 @@ generate
   )
   .option('--dry-run', 'list the packages that would be processed; write nothing')
   .option('--limit <n>', 'newest packages to take of those that match (default: all)', count)
+  .option('--newest <n>', 'newest releases of each series to take (default: all)', count)
   .option(
     '--early-stop',
     'stop each download when vmlinux is complete; the checksum of the package is not verified',
@@ -698,6 +699,7 @@ exporting
       .default('skip', 'skip'),
   )
   .option('--zstd', 'compress with zstd, not with xz; for the profile tree')
+  .addOption(dialectOption('convert the BTF for an older loader (default: as it is)'))
   .option('-o, --output <file>', "output file, - for stdout (default: the profile's name)")
   .addOption(
     new Option(
@@ -730,6 +732,40 @@ const gc = command(
   'gc --store /srv/btfmill',
 )
 runs(withStore(gc), () => import('./gc.ts'))
+
+const remove = command(
+  'rm',
+  'remove kernels',
+  'Removes kernels: all builds of those that are named, and of those that match the filters. Their BTF goes with the next `gc`, unless other kernels have the same. `generate` may make them again.',
+  'rm debian/12/x86_64/6.1.0-9-amd64',
+  'rm --distro debian --distro-version 10 --dry-run',
+)
+  .argument('[kernel...]', 'kernels: DISTRO/VERSION/ARCH/RELEASE, or a release')
+  .option('--dry-run', 'list what would be removed; remove nothing')
+withFilters(withSettings(remove, 'secretKey'))
+runs(withStore(remove), () => import('./rm.ts'))
+
+const prune = command(
+  'prune',
+  'remove all but the newest kernels of each series',
+  'Removes old kernels. A series has the kernels of one distribution, version, architecture and flavour. Give `generate` the same --newest, or it makes them again.',
+  'prune --newest 10 --dry-run',
+  'prune --newest 3 --distro fedora',
+)
+  .option('--newest <n>', 'releases of each series to keep (required)', count)
+  .option('--dry-run', 'list what would be removed; remove nothing')
+withFilters(withSettings(prune, 'secretKey'))
+runs(withStore(prune), () => import('./prune.ts'))
+
+const stats = command(
+  'stats',
+  'count kernels and bytes by series',
+  'Counts the kernels of a store by series and state, with the bytes of their BTF and the bytes that it takes in the store. What several series share counts in each of them.',
+  'stats',
+  'stats --distro debian --json',
+)
+withFilters(stats)
+runs(withStore(stats), () => import('./stats.ts'))
 
 const sign = command(
   'sign',

@@ -21,12 +21,17 @@ const NEWEST = 'newest'
 const MAX_LISTED = 10
 
 /**
- * Finds the one kernel that a text names. Kernels without BTF count only if no kernel with BTF matches. Errors:
- * `unknown_kernel` with similar names, `ambiguous` with the kernels that match.
+ * Finds the one kernel that a text names. Kernels without BTF count only if no kernel with BTF matches. `orFile` says that
+ * the text may have been the name of a file. Errors: `unknown_kernel` with similar names, `ambiguous` with the kernels
+ * that match.
  */
-export function findNamed(catalog: Catalog, text: string): KernelName {
+export function findNamed(
+  catalog: Catalog,
+  text: string,
+  { orFile = true }: { orFile?: boolean } = {},
+): KernelName {
   const [kernel, ...others] = allNamed(catalog, text)
-  if (!kernel) throw unknownKernel(catalog, text)
+  if (!kernel) throw unknownKernel(catalog, text, orFile ? 'is not a file and names' : 'names')
   if (others.length === 0) return kernel
   const names = [kernel, ...others].map(nameOf)
   const listed = names.slice(0, MAX_LISTED).join(', ')
@@ -71,7 +76,7 @@ function newestOf(kernels: readonly KernelName[]): KernelName[] {
   return kernels.filter(({ release }) => release === newest)
 }
 
-function unknownKernel(catalog: Catalog, text: string): ServiceError {
+function unknownKernel(catalog: Catalog, text: string, does: string): ServiceError {
   const kernels = kernelsOf([...catalog.list()].map(({ record }) => record))
   const names = text.includes('/')
     ? kernels.map(nameOf)
@@ -81,7 +86,7 @@ function unknownKernel(catalog: Catalog, text: string): ServiceError {
     similar.length > 0
       ? didYouMean(similar)
       : 'expected DISTRO/VERSION/ARCH/RELEASE, a release, newest, or a glob'
-  return new ServiceError('unknown_kernel', `"${text}" is not a file and names no kernel: ${hint}`)
+  return new ServiceError('unknown_kernel', `"${text}" ${does} no kernel: ${hint}`)
 }
 
 /** The part of a filter because of which no kernel matches. */

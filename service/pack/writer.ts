@@ -11,9 +11,10 @@ import {
   MAX_PACK_MEMBER,
   type PackMember,
   packFrame,
+  seriesOf,
+  sortableRelease,
 } from '../../storage/index.ts'
 import type { Available } from '../kernel/lookup.ts'
-import { seriesOf, sortableRelease } from '../kernel/series.ts'
 
 /** The most work of a chain. A step is 1, and more the larger its delta is: the times of real deltas, measured. */
 const MAX_WORK = 32

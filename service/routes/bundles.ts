@@ -11,13 +11,14 @@ import { POLICIES, PROFILE_NAMES } from '../bundle/profile.ts'
 import { Quota } from '../concurrency.ts'
 import type { Context } from '../http/context.ts'
 import { disconnectSignal } from '../http/requester.ts'
-import { bytes, problems } from '../http/schema.ts'
+import { bytes, DialectQuery, problems } from '../http/schema.ts'
 import { acceptUploads, bodyLimitOf, OBJECTS, objectLimits, objectsOf } from '../http/upload.ts'
 import { FilterQuery, filterOf } from '../kernel/filter.ts'
 import { requireMatches } from '../kernel/named.ts'
 
 const BundleQuery = Type.Object({
   ...FilterQuery.properties,
+  ...DialectQuery.properties,
   profile: Type.Enum(PROFILE_NAMES, { description: 'the consumer that reads the archive' }),
   unsupported: Type.Enum(POLICIES, {
     description: 'what to do with kernels on which an object does not work',
@@ -80,13 +81,16 @@ export const bundleRoutes =
       async (request, reply) => {
         reply.raw.once('close', bundles.take())
         const objects = hasBody(request) ? await objectsOf(request, limits) : []
-        const { profile, unsupported, zstd, part } = request.query
+        const { profile, unsupported, zstd, part, dialect } = request.query
         const filter = filterOf(request.query)
         requireMatches(catalog, filter)
         const signal = disconnectSignal(reply)
         const window = settings.bundleWindow
         const bundle = await Bundle.open(
-          { store, catalog, pool, profile, filter, objects, unsupported, zstd, window },
+          {
+            ...{ store, catalog, pool, profile, filter, objects, unsupported, zstd, window },
+            ...(dialect && { dialect }),
+          },
           signal,
         )
         reply.header('cache-control', 'no-store')

@@ -106,7 +106,7 @@ export interface Tasks {
   /**
    * Minimizes BTF for all objects, and reports the objects that do not work on this kernel. If such an object makes
    * `minimizeBtf` fail, the result is the whole BTF: the object then fails on it as it fails on the kernel. Errors:
-   * those of `openObject`, `parseBtf` and `minimizeBtf`.
+   * those of `openObject`, `parseBtf`, `minimizeBtf` and `toDialect`.
    */
   fit: (task: ObjectInput) => Fitted
   /**
@@ -235,7 +235,7 @@ const TASKS: Tasks = {
         }
       })
     }),
-  fit: ({ objects, btf: source, modules, facts }) => {
+  fit: ({ objects, btf: source, modules, facts, dialect }) => {
     const btf = rawOf(source)
     const kernel = parseBtf(btf)
     const all = opened(objects)
@@ -244,12 +244,15 @@ const TASKS: Tasks = {
       const misfit = misfitOf(() => checkObject(object, kernel, options))
       return misfit ? [{ object: n, ...misfit }] : []
     })
-    try {
-      return { btf: minimizeBtf(kernel, all, options.modules), misfits }
-    } catch (error) {
-      if (!(error instanceof BtfError) || misfits.length === 0) throw error
-      return { btf, misfits }
+    const minimized = () => {
+      try {
+        return minimizeBtf(kernel, all, options.modules)
+      } catch (error) {
+        if (!(error instanceof BtfError) || misfits.length === 0) throw error
+        return btf
+      }
     }
+    return { btf: inDialect(minimized(), dialect), misfits }
   },
   constants: ({ btf, entries }) =>
     withRaw(btf, (raw) => {

@@ -43,6 +43,8 @@ const isArchive = (sort: InputSort | ArchiveSort): sort is ArchiveSort =>
   (ARCHIVE_SORTS as readonly string[]).includes(sort)
 
 /** Runs a case through the entry points for its sort. Errors: `Defect`. */
-export async function run({ sort, bytes, random }: Case): Promise<Visit[]> {
-  return isArchive(sort) ? await visitArchive(sort, bytes, random) : visitInput(sort, bytes, random)
+export async function run({ name, sort, bytes, random }: Case): Promise<Visit[]> {
+  return isArchive(sort)
+    ? await visitArchive(sort, bytes, random)
+    : visitInput(name, sort, bytes, random)
 }

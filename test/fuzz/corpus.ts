@@ -65,6 +65,10 @@ const deltas: readonly (readonly [name: string, bytes: Buffer])[] = parents.flat
   ]
 })
 
+/** The parent of the delta of an input by this name; undefined for a root. */
+export const parentOf = (name: string): Buffer | undefined =>
+  parents[Number(/^delta (\d+)$/.exec(name)?.[1])]
+
 export const corpus: readonly Input[] = [
   ...btfs.map(([name, bytes]): Input => {
     return { name, sort: 'btf', bytes, anatomy: anatomyOfBtf(bytes) }

@@ -45,7 +45,7 @@ import type { FailureCode } from '../../storage/index.ts'
 import { coreObjects, littleKernels } from '../helpers/core.ts'
 import { distilledCases } from '../helpers/distilled.ts'
 import { fixture } from '../helpers/fixtures.ts'
-import { base, type InputSort, parents } from './corpus.ts'
+import { base, type InputSort, parentOf, parents } from './corpus.ts'
 import type { Random } from './random.ts'
 
 /** The outcome of an entry point: a value, or the code of a BtfError or GeneratorError. */
@@ -121,7 +121,12 @@ function isOffset(offset: number): boolean {
 }
 
 /** Runs bytes through the readers for inputs of this sort, and through one of the users of what they give. Errors: `Defect`. */
-export function visitInput(sort: InputSort, bytes: Uint8Array, random: Random): Visit[] {
+export function visitInput(
+  name: string,
+  sort: InputSort,
+  bytes: Uint8Array,
+  random: Random,
+): Visit[] {
   const visitor = new Visitor(random)
   switch (sort) {
     case 'btf':
@@ -137,7 +142,7 @@ export function visitInput(sort: InputSort, bytes: Uint8Array, random: Random): 
       visitor.object(bytes)
       break
     case 'delta':
-      visitor.delta(bytes)
+      visitor.delta(bytes, parentOf(name))
   }
   return visitor.visits
 }
@@ -157,19 +162,18 @@ class Visitor extends Account {
     this.#random = random
   }
 
-  /** Applies a delta to nothing and to each parent, and one more delta to what comes out. */
-  delta(bytes: Uint8Array): void {
-    this.through('applyDelta, root', () => applyDelta(bytes))
-    for (const parent of parents) {
-      this.through('DeltaChain', () => {
-        const chain = new DeltaChain(parent)
-        chain.apply(bytes)
-        const result = chain.bytes()
-        chain.apply(encodeDelta(parent, result))
-        if (!parent.equals(chain.bytes())) throw new Error('the chain lost its way')
-        return result
-      })
-    }
+  /** Applies a delta to nothing, or to its parent and sometimes another, and one more delta to what comes out. */
+  delta(bytes: Uint8Array, own: Buffer | undefined): void {
+    if (!own) this.through('applyDelta, root', () => applyDelta(bytes))
+    const parent = own && !this.#random.once(8) ? own : this.#random.pick(parents)
+    this.through('DeltaChain', () => {
+      const chain = new DeltaChain(parent)
+      chain.apply(bytes)
+      const result = chain.bytes()
+      chain.apply(encodeDelta(parent, result))
+      if (!parent.equals(chain.bytes())) throw new Error('the chain lost its way')
+      return result
+    })
   }
 
   #deltas(bytes: Uint8Array): void {
@@ -222,10 +226,13 @@ class Visitor extends Account {
   }
 
   split(bytes: Uint8Array): void {
-    this.#deltas(bytes)
     const btf = this.read('parseBtf over a base', () => parseBtf(bytes, { base }))
-    if (!btf) return
+    if (!btf) {
+      if (this.#random.once(4)) this.#deltas(bytes)
+      return
+    }
     this.#one(
+      () => this.#deltas(bytes),
       () => this.#walk(btf),
       () => this.#compare(btf),
       () => this.write('mergeBtf', () => mergeBtf(base, [btf])),

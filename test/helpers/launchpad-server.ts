@@ -114,6 +114,19 @@ export async function startSnapshot(
 ): Promise<Server> {
   const pool = '/pool/main/l/linux'
   const seen = '20190513T205533Z'
+  const filesOf = (files: readonly SnapshotFile[]) => {
+    const where = { archive_name: 'debian', path: pool, first_seen: seen }
+    const hashes = files.map((file) => digest('sha1', file.path))
+    const info = files.map(({ path }, i) => {
+      return [hashes[i], [{ name: basename(path), size: readFileSync(path).length, ...where }]]
+    })
+    const architectureOf = (path: string) => /_([^_]+)[.]deb$/.exec(path)![1]!
+    const result = files.map(({ path }, i) => ({
+      hash: hashes[i],
+      architecture: architectureOf(path),
+    }))
+    return { result, fileinfo: Object.fromEntries(info) }
+  }
   return await startServer(t, (request, response) => {
     const url = new URL(request.url!, 'http://localhost')
     const path = decodeURIComponent(url.pathname)
@@ -128,15 +141,29 @@ export async function startSnapshot(
     const [, version] = /^\/mr\/package\/linux\/([^/]+)\/allfiles$/.exec(path) ?? []
     if (version !== undefined) {
       const ours = files.filter((file) => file.version === version)
-      const hashes = ours.map((file) => digest('sha1', file.path))
-      const fileinfo = ours.map(({ path }, i) => {
-        const where = { archive_name: 'debian', path: pool, first_seen: seen }
-        return [hashes[i], [{ name: basename(path), size: readFileSync(path).length, ...where }]]
-      })
-      const binaries = hashes.map((hash) => ({ files: [{ hash, architecture: 'amd64' }] }))
+      const { result: listed, fileinfo } = filesOf(ours)
+      const binaries = listed.map((file) => ({ files: [file] }))
       const result = { source: [], binaries }
-      const info = url.searchParams.get('fileinfo') === '1' && Object.fromEntries(fileinfo)
-      return answer({ package: 'linux', version, result, ...(info && { fileinfo: info }) })
+      const info = url.searchParams.get('fileinfo') === '1' && { fileinfo }
+      return answer({ package: 'linux', version, result, ...info })
+    }
+    const binary = /^\/mr\/binary\/([^/]+)\/(?:([^/]+)\/binfiles)?$/.exec(path)
+    if (binary) {
+      const [, name, wanted] = binary
+      const ours = files.filter((file) => basename(file.path).startsWith(`${name}_`))
+      if (ours.length === 0) return void response.writeHead(404).end()
+      const versionOf = (file: SnapshotFile) => basename(file.path).split('_')[1]!
+      if (wanted === undefined) {
+        const result = [...new Set(ours.map((file) => `${versionOf(file)} ${file.version}`))].map(
+          (both) => {
+            const [binary_version, version] = both.split(' ')
+            return { name, binary_version, source: 'linux', version }
+          },
+        )
+        return answer({ binary: name, result })
+      }
+      const these = ours.filter((file) => versionOf(file) === wanted)
+      return answer({ binary: name, binary_version: wanted, ...filesOf(these) })
     }
     const file = files.find(
       (one) => path === `/archive/debian/${seen}${pool}/${basename(one.path)}`,

@@ -119,7 +119,7 @@ t.test('one exact kernel takes a request for its name and one for its file', asy
   const { packages } = SOURCES.get('ubuntu-launchpad')!
   const ask = async (release: string) => {
     server.requests.splice(0)
-    const found = await read({}, { names: [namesOfRelease(packages, release)] })
+    const found = await read({}, { names: [namesOfRelease(packages, release)!] })
     return { found: found.map(({ name }) => name), requests: server.requests.length }
   }
   t.same(await ask('5.4.0-42-generic'), { found: [NAME], requests: 2 })

@@ -79,6 +79,44 @@ t.test('readSnapshot returns the wanted packages of all matching versions', asyn
   )
 })
 
+t.test('of one exact kernel, only its packages are asked for', async (t) => {
+  const server = await startSnapshot(t, FILES)
+  const cache = mkdtempSync(join(directory, 'cache-'))
+  const read = (names: string[][], more = {}) =>
+    readSnapshot(
+      {
+        base: server.url,
+        package: 'linux',
+        matching: '4[.]19[.].*',
+        ...more,
+        names,
+        architecture: 'amd64',
+      },
+      () => true,
+      { cache, retry: IMPATIENT },
+    )
+  const found = await read([
+    ['linux-image-4.19.0-5-amd64-dbgsym', NAME, 'linux-image-4.19.0-5-amd64'],
+  ])
+  t.same(
+    found.map(({ name, version }) => `${name} ${version}`),
+    [`${NAME} 4.19.37-5`, `${NAME} 4.19.37-3`],
+    'the best name that is there, the newest build first',
+  )
+  t.same(
+    server.requests.map(({ url }) => url),
+    [
+      'linux-image-4.19.0-5-amd64-dbgsym/',
+      `${NAME}/`,
+      `${NAME}/4.19.37-5/binfiles?fileinfo=1`,
+      `${NAME}/4.19.37-3/binfiles?fileinfo=1`,
+    ].map((path) => `/mr/binary/${path}`),
+  )
+  t.same(await read([['linux-image-5.10.0-1-amd64-dbg']]), [], 'another series')
+  t.same(await read([[NAME]], { package: 'linux-5.10' }), [], 'another source package')
+  t.equal((await read([[NAME]], { newest: 1 })).length, 1)
+})
+
 t.test('another architecture in the same run makes no further request', async (t) => {
   const { server, read } = await snapshot(t)
   const responses = new Map<string, Promise<Buffer>>()

@@ -53,7 +53,22 @@ t.test('the names of a release follow from the rules whose names tell it alone',
     'linux-image-5.4.0-42-generic-dbgsym',
   ])
   t.same(namesOfRelease(packages, 'generic'), [], 'not the release of a kernel')
-  t.same(namesOfRelease(SOURCES.get('alma')!.packages, '5.14.0-1.el9.x86_64'), [])
+  const alma = SOURCES.get('alma')!.packages
+  t.equal(namesOfRelease(alma, '5.14.0-1.el9.x86_64'), undefined, 'the version is not in the name')
+  const { packages: debug, images = [] } = SOURCES.get('debian-snapshot')!
+  t.same(namesOfRelease(debug, '6.1.0-9-amd64'), ['linux-image-6.1.0-9-amd64-dbg'])
+  t.same(namesOfRelease(images, '6.1.0-9-amd64'), [
+    'linux-binary-6.1.0-9-amd64',
+    'linux-image-6.1.0-9-amd64',
+    'linux-binary-6.1.0-9-amd64-unsigned',
+    'linux-image-6.1.0-9-amd64-unsigned',
+  ])
+  t.same(namesOfRelease(debug, '6.1-amd64'), [], 'that of a metapackage')
+  t.equal(
+    namesOfRelease([{ name: 'linux-image-(?<uname>[0-9].*)-d.*', release: '{uname}' }], '6.1.0-9'),
+    undefined,
+    'many names',
+  )
 })
 
 t.test('an invalid regular expression is rejected', async (t) => {

@@ -5,7 +5,7 @@ import { mkdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { minimizeBtf, openObject, parseBtf } from '../../../bpf/index.ts'
+import { minimizeBtf, openObject, parseBtf, toDialect } from '../../../bpf/index.ts'
 import { decodeManifest } from '../../../service/bundle/manifest.ts'
 import { PROFILE_NAMES, PROFILES, type ProfileName } from '../../../service/bundle/profile.ts'
 import {
@@ -69,6 +69,30 @@ t.test('a member is the BTF of the kernel, or the part that the objects need', a
   t.ok(bytesOf(await members(task)).equals(minimized('i686', 'task')))
   const both = await members(task, objectFile('bitfield'))
   t.ok(bytesOf(both).equals(minimized('i686', 'task', 'bitfield')))
+})
+
+t.test('a bundle in a dialect has every member in it, whole and minimised', async (t) => {
+  const { pack } = await bundlesOfKernels(KERNELS)
+  const dialect = 'libbpf-0.5'
+  const old = (btf: Buffer) => Buffer.from(toDialect(parseBtf(btf), dialect))
+  t.notOk(old(rawOf('x86_64')).equals(rawOf('x86_64')), 'the dialect lacks kinds of the kernels')
+  for (const [objects, whole] of [
+    [[], rawOf('x86_64')],
+    [[task], minimized('x86_64', 'task')],
+  ] as const) {
+    const { archive, manifest } = await pack({ zstd: true, objects, dialect })
+    const decoded = decodeManifest(manifest)
+    t.equal(decoded.dialect, dialect)
+    const members = await membersOf(DECOMPRESSORS.zstd!(archive))
+    const first = members.find(({ name }) => name.endsWith('6.1.0-9-amd64.btf'))!
+    t.ok(first.bytes.equals(old(whole)))
+    t.equal(members.filter(({ type }) => type === 'link').length, 4)
+    const digests = decoded.kernels
+      .filter(({ kernel }) => kernel.distro !== 'centos')
+      .map(({ sha256, size }) => ({ sha256, size }))
+    const expected = { sha256: sha256Of(old(whole)), size: old(whole).length }
+    t.same(digests, Array(5).fill(expected), 'the manifest lists what is in the archive')
+  }
 })
 
 t.test('similar kernels are neighbours, and releases are in numeric order', async (t) => {

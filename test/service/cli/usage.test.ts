@@ -23,7 +23,7 @@ const WITH_STORE = [
     'diff',
     'export',
   ],
-  ...['verify', 'gc', 'sign', 'sources'],
+  ...['verify', 'gc', 'rm', 'prune', 'stats', 'sign', 'sources'],
 ]
 const WITHOUT_STORE = ['token', 'fetch', 'keygen', 'completion']
 const COMMANDS = [...WITH_STORE, ...WITHOUT_STORE]

@@ -91,9 +91,9 @@ t.test('every route refuses a query parameter that it does not know, by its name
 t.test('the error lists the parameters that the route takes', async (t) => {
   const { url } = await startTestService(t)
   const detailOf = async (path: string) => (await ask(`${url}${path}`)).json?.detail
-  t.equal(
+  t.match(
     await detailOf('/v1/btf/a/b/c/d?buidl=00'),
-    'unknown query parameter "buidl"; this route takes build, uname-version, ambiguous, like, codename, dialect, modules',
+    /^unknown query parameter "buidl"; this route takes build, uname-version, ambiguous, .*modules/,
   )
   t.match(await detailOf('/v1/btf?relase=6.1'), /"relase"; this route takes release, distro, /)
   t.equal(
