@@ -73,7 +73,8 @@ export {
 
 // The store of partial BTF, made from headers.
 
-export { isPartialStore, partialOf } from './partial.ts'
+export { partialOf } from './partial.ts'
+export { openWithPartial } from './with-partial.ts'
 
 // Proxies of this machine.
 

@@ -9,6 +9,7 @@ import {
   getBlob,
   type KernelFilter,
   openStore,
+  openWithPartial,
   readCompressedBlob,
   type Store,
   StoreError,
@@ -323,6 +324,8 @@ export interface KernelFlags {
   btf?: string
   /** the kernel whose BTF the split BTF of `btf` continues */
   base?: string
+  /** also kernels of which there is only partial BTF */
+  partial?: boolean
 }
 
 /**
@@ -331,7 +334,7 @@ export interface KernelFlags {
  * `Store`.
  */
 export async function chosenKernels(
-  { btf, base, ...source }: KernelFlags & SourceOptions,
+  { btf, base, partial = false, ...source }: KernelFlags & SourceOptions,
   filter: KernelFilter,
   onInvalid: (error: StoreError) => void,
 ): Promise<ChosenKernel[]> {
@@ -345,8 +348,10 @@ export async function chosenKernels(
     const functions = async () => await (await open()).functions?.()
     return [{ name: btf, read, modules: async () => (await open()).modules, functions }]
   }
-  const store = await openSource(source)
-  const catalog = await Catalog.open(store, onInvalid)
+  const opened = await openSource(source)
+  const { store, catalog } = partial
+    ? await openWithPartial(opened, onInvalid)
+    : { store: opened, catalog: await Catalog.open(opened, onInvalid) }
   checkFilter(catalog, filter, sourceName(source))
   const targets = [...selectTargets(catalog, filter)]
   const reader =

@@ -469,6 +469,12 @@ fetch
     ).conflicts(['wait', 'publicKey']),
   )
   .option('--wait', 'wait while the server generates it')
+  .addOption(
+    new Option(
+      '--partial',
+      'take partial BTF, made from kernel headers, where the server has no other; it lacks many types that the kernel has',
+    ).conflicts(['pack', 'publicKey']),
+  )
   .option('-o, --output <file>', 'file to write (default: one in the cache)')
   .addOption(
     dialectOption(
@@ -569,6 +575,10 @@ const check = command(
   )
   .option('--all', 'print also the kernels on which an object works')
   .option('--all-programs', 'check also programs in sections that begin with ?')
+  .option(
+    '--partial',
+    'check also on kernels of which the store has only partial BTF, made from headers; what it does not tell is "cannot tell"',
+  )
   .option(
     '--baseline <file>',
     'fail only if an object no longer works on a kernel: the output of an earlier check --json (default: none)',
@@ -699,6 +709,10 @@ exporting
       .default('skip', 'skip'),
   )
   .option('--zstd', 'compress with zstd, not with xz; for the profile tree')
+  .option(
+    '--partial',
+    'take also kernels of which the store has only partial BTF, made from headers; it lacks many types that the kernels have',
+  )
   .addOption(dialectOption('convert the BTF for an older loader (default: as it is)'))
   .option('-o, --output <file>', "output file, - for stdout (default: the profile's name)")
   .addOption(

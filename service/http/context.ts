@@ -3,7 +3,7 @@
  * plain numbers since the start, which routes/metrics.ts exports.
  */
 import { join } from 'node:path'
-import type { Catalog, Store } from '../../storage/index.ts'
+import { Catalog, partialOf, type Store } from '../../storage/index.ts'
 import { Archives } from '../cache/archives.ts'
 import { BodyCache } from '../cache/body-cache.ts'
 import { Bodies } from '../cache/btf-bodies.ts'
@@ -24,6 +24,8 @@ import { bodyLimitOf, objectLimits } from './upload.ts'
 export interface ContextOptions {
   store: Store
   catalog: Catalog
+  /** the catalog of partial BTF (default: one that finds kernels as they are asked for) */
+  partial?: Catalog
   settings?: Partial<Config>
   /** default: the catalog is loaded already */
   readiness?: Readiness
@@ -43,6 +45,8 @@ export interface Context {
   readonly tokens: Tokens | undefined
   readonly metrics: Metrics
   readonly onDemand: Demand | undefined
+  /** partial BTF, made from headers, for requests that allow it */
+  readonly partial: PartialContext
   readonly bodyCache: BodyCache
   readonly bodies: Bodies
   readonly responseCache: ResponseCache
@@ -58,6 +62,13 @@ export interface Context {
   readonly redirects: Redirects | undefined
   /** Ends threads and background work. */
   close(): Promise<void>
+}
+
+/** The parts that partial BTF has of its own, so that nothing takes it for that of a whole kernel. */
+export interface PartialContext {
+  readonly catalog: Catalog
+  readonly bodies: Bodies
+  readonly objects: Objects
 }
 
 const MIB = 1024 * 1024
@@ -80,6 +91,18 @@ export async function openContext(options: ContextOptions): Promise<Context> {
   })
   const bodies = new Bodies(store, bodyCache, pool)
   const objects = new Objects({ store, bodies, pool, size: settings.resultMemory })
+  const partialStore = partialOf(store)
+  const partialBodies = new Bodies(partialStore, bodyCache, pool)
+  const partial = {
+    catalog: options.partial ?? new Catalog(partialStore),
+    bodies: partialBodies,
+    objects: new Objects({
+      store: partialStore,
+      bodies: partialBodies,
+      pool,
+      size: settings.resultMemory / SHARES,
+    }),
+  }
   const onDemand =
     generator && settings.generate === 'on-miss'
       ? new Demand(generator, catalog, settings)
@@ -100,6 +123,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     tokens,
     metrics,
     onDemand,
+    partial,
     uploads: new Quota(
       settings.uploadMemory,
       'too many uploads at once; retry later',
