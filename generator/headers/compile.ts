@@ -1,9 +1,8 @@
 /*
  * Compiles the headers of a tree into object files with debug info, one for each unit of the list. All headers of a unit
- * are tried together. A header that
- * does not compile is left out, with the compiler's reason, and the others are tried again: the first error names the
- * header. Where an error names none, the shortest beginning of the list that fails ends with the culprit, which is found
- * by bisection. The number of runs and their time are bounded.
+ * are tried together. A header that does not compile is left out, with the compiler's reason, and the others are tried
+ * again. The first error names it, if all headers before it compile. Otherwise it is found by bisection: it ends the
+ * shortest beginning of the list that does not compile. The number of runs and their time are bounded.
  */
 import { readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -99,8 +98,7 @@ export class HeaderCompilation {
         await this.#checkDependencies(name)
         return rest
       }
-      const culprit = rest[headerIn(result.stderr) ?? (await this.#bisect(name, unit, rest))]
-      if (culprit === undefined) return []
+      const culprit = rest[await this.#culpritOf(name, unit, rest, result.stderr)]!
       failed.push({ header: culprit, reason: this.#reasonIn(result.stderr) })
       rest = rest.filter((header) => header !== culprit)
     }
@@ -113,7 +111,25 @@ export class HeaderCompilation {
     return searchedFolders(folder).some((directory) => this.#tree.paths.has(`${directory}/${path}`))
   }
 
-  /** The index of the header that ends the shortest beginning of a list that does not compile. */
+  /**
+   * The index of the header that ends the shortest beginning of a list that does not compile. The first error names it,
+   * unless an earlier header is to blame, such as one that opens a brace: then all before it do not compile either.
+   */
+  async #culpritOf(
+    name: string,
+    unit: HeaderUnit,
+    headers: readonly string[],
+    stderr: string,
+  ): Promise<number> {
+    const named = headerIn(stderr)
+    if (named === undefined || named >= headers.length)
+      return await this.#bisect(name, unit, headers)
+    const before = headers.slice(0, named)
+    if (named === 0 || isDone(await this.#compile(name, unit, before))) return named
+    return await this.#bisect(name, unit, before)
+  }
+
+  /** Finds it in a list that does not compile, in as many runs as its length has binary digits. */
   async #bisect(name: string, unit: HeaderUnit, headers: readonly string[]): Promise<number> {
     let [good, bad] = [0, headers.length]
     while (bad - good > 1) {

@@ -50,11 +50,11 @@ const Common = {
   /** the distribution's architecture names by `uname -m` name */
   architectures: Type.Record(Type.String(), Type.String({ pattern: '^[a-z0-9_]+$' })),
   /** rules for packages with debug info; of two packages of one kernel, the earlier rule is preferred */
-  packages: Type.Array(NamingRule, { minItems: 1 }),
+  packages: Type.Array(NamingRule),
   /** minimum size of a package in bytes: smaller ones only depend on others */
   minSize: Type.Optional(Type.Integer({ minimum: 0 })),
   /** paths of vmlinux in a package, with `{release}` for `uname -r`; the first in the archive is taken */
-  vmlinux: Type.Array(Type.String(), { minItems: 1 }),
+  vmlinux: Type.Array(Type.String()),
   /** rules for packages with the kernel image: it may have BTF of its own */
   images: Type.Optional(Type.Array(NamingRule, { minItems: 1 })),
   /** paths of vmlinuz in such a package, like `vmlinux` */
@@ -65,10 +65,7 @@ const Common = {
   headersVmlinux: Type.Optional(Type.Array(Type.String(), { minItems: 1 })),
   /** rules for packages with kernel headers to compile */
   devel: Type.Optional(Type.Array(NamingRule, { minItems: 1 })),
-  /**
-   * names of the packages with the rest of these headers, of one version with them: `{…}` is a group of the rule's name,
-   * and `*` any text; those that an index does not have are left out
-   */
+  /** of an apt index: globs for the names of the packages with the rest of these headers, which they depend on */
   develParts: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { minItems: 1 })),
 }
 
@@ -225,7 +222,12 @@ export function parseSource(value: unknown): Source {
     throw invalidSource(`${first?.instancePath} ${first?.message}`)
   }
   const source = value as Source
-  namingOf([...source.packages, ...(source.images ?? []), ...(source.headers ?? [])])
+  const { packages, images = [], headers = [], devel = [] } = source
+  namingOf([...packages, ...images, ...headers, ...devel])
+  if (packages.length + devel.length === 0)
+    throw invalidSource('/packages or /devel must have a rule')
+  if (packages.length > 0 && source.vmlinux.length === 0)
+    throw invalidSource('/packages and /vmlinux must be given together')
   if (!source.images !== !source.vmlinuz)
     throw invalidSource('/images and /vmlinuz must be given together')
   if (!source.headers !== !source.headersVmlinux)

@@ -53,7 +53,7 @@ export async function resolveBtfForDropIn(
 }
 
 /** A record with a kernel's BTF, and whether it is partial. */
-export interface Resolved {
+export interface ResolvedBtf {
   record: Available
   partial: boolean
 }
@@ -68,7 +68,7 @@ export async function resolveWithPartial(
   kernel: KernelName,
   choice: LookupChoice,
   allowed: boolean,
-): Promise<Resolved> {
+): Promise<ResolvedBtf> {
   try {
     return { record: await resolveBtf(context, request, kernel, choice), partial: false }
   } catch (error) {
