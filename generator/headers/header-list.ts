@@ -66,12 +66,6 @@ const HEADERS: readonly HeaderRow[] = [
   { needs: 'FUSE_FS', headers: ['uapi/linux/fuse.h'] },
   { needs: 'BLK_DEV_NVME', headers: ['linux/nvme.h'] },
   { needs: 'HYPERV', headers: ['linux/hyperv.h'] },
-  {
-    needs: 'XEN',
-    headers: words(`xen/interface/xen.h xen/interface/vcpu.h xen/interface/platform.h
-      xen/interface/event_channel.h xen/interface/memory.h xen/interface/physdev.h
-      xen/interface/grant_table.h xen/grant_table.h`),
-  },
   { needs: 'BPF', headers: ['linux/filter.h'] },
   {
     needs: 'BPF_SYSCALL',
@@ -129,6 +123,17 @@ const HEADERS: readonly HeaderRow[] = [
 /** All units. The first has the types that a kernel must have; the others add to it. */
 export const UNITS: readonly HeaderUnit[] = [
   { rows: HEADERS },
+  // its names for page frames are those of KVM on arm64
+  {
+    rows: [
+      {
+        needs: 'XEN',
+        headers: words(`xen/interface/xen.h xen/interface/vcpu.h xen/interface/platform.h
+      xen/interface/event_channel.h xen/interface/memory.h xen/interface/physdev.h
+      xen/interface/grant_table.h xen/grant_table.h`),
+      },
+    ],
+  },
   {
     trace: true,
     before: words('linux/interrupt.h linux/tick.h linux/mm.h linux/blkdev.h linux/cgroup.h'),
@@ -158,7 +163,7 @@ export const UNITS: readonly HeaderUnit[] = [
   },
   {
     trace: true,
-    before: words('linux/mm.h linux/swap.h'),
+    before: words('linux/mm.h linux/swap.h linux/migrate.h'),
     rows: [
       { headers: events('filemap mmap mmap_lock tlb oom') },
       { needs: 'MIGRATION', headers: events('migrate') },

@@ -5,10 +5,12 @@ import { dirname, join } from 'node:path'
 export const HEADERS_RELEASE = '6.1.9-9-test'
 
 /** The options of a small x86_64 kernel. */
-const OPTIONS = ['X86_64', '64BIT', 'CC_IS_GCC', 'SMP', 'NET']
+const OPTIONS = ['64BIT', 'CC_IS_GCC', 'SMP', 'NET']
 
 export interface HeaderTreeOptions {
   release?: string
+  /** the folder below `arch/` (default: x86) */
+  arch?: 'x86' | 'arm64'
   /** further options that are `y` */
   options?: readonly string[]
   /** files by their paths in the tree, in place of others; undefined leaves one out */
@@ -33,10 +35,11 @@ enum pid_type { PIDTYPE_PID, PIDTYPE_TGID };
 /** The files of a tree by their paths. */
 export function headerFiles({
   release = HEADERS_RELEASE,
+  arch = 'x86',
   options = [],
   files = {},
 }: HeaderTreeOptions = {}): Record<string, string> {
-  const set = [...OPTIONS, ...options]
+  const set = [arch === 'x86' ? 'X86_64' : 'ARM64', ...OPTIONS, ...options]
   const all: Record<string, string | undefined> = {
     'include/generated/autoconf.h': `${set.map((name) => `#define CONFIG_${name} 1\n`).join('')}#define CONFIG_USB_MODULE 1\n#define CONFIG_CC_VERSION_TEXT "gcc (Debian 12.2.0) 12.2.0"\n`,
     'include/config/auto.conf': `${set.map((name) => `CONFIG_${name}=y\n`).join('')}CONFIG_USB=m\n`,
@@ -50,7 +53,7 @@ export function headerFiles({
     'include/linux/fs.h': '#include <linux/sched.h>\nstruct file { struct task_struct *owner; };\n',
     'include/linux/usb.h': 'struct usb_device { int devnum; };\n',
     'include/linux/skbuff.h': 'struct sk_buff { unsigned len; };\n',
-    'arch/x86/include/asm/ptrace.h': 'struct pt_regs { unsigned long ip; };\n',
+    [`arch/${arch}/include/asm/ptrace.h`]: 'struct pt_regs { unsigned long ip; };\n',
     'Module.symvers': '0x12345678\tprintk\tvmlinux\tEXPORT_SYMBOL\t\n',
     ...files,
   }
