@@ -23,6 +23,7 @@ export {
   decodeName,
   encodeName,
   kernelPrefix,
+  packKey,
   recordKey,
   sourceResultKey,
   symbolsKey,
@@ -37,11 +38,14 @@ export {
   decompressBlob,
   getBlob,
   getSymbols,
+  orPacked,
   putBlob,
   putSymbols,
   readBlob,
   readCompressedBlob,
+  readStoredForm,
   type StoredBlob,
+  type StoredForm,
 } from './blob.ts'
 export { sha256Of } from './body.ts'
 export { boundToParent } from './child.ts'
@@ -56,6 +60,7 @@ export {
   putSourceResult,
   readRecord,
   readSourceResult,
+  toRecord,
 } from './json.ts'
 export { publicFailure, publicRecord } from './public.ts'
 export {
@@ -68,6 +73,7 @@ export {
   SourceFailure,
   SourceResult,
   type SymbolsInfo,
+  type TakenFrom,
   Tool,
 } from './record.ts'
 
@@ -100,6 +106,7 @@ export {
   packArchive,
   packTar,
   unpackArchive,
+  unpackMember,
 } from './archive.ts'
 export {
   type ArchiveManifest,
@@ -116,6 +123,7 @@ export { xzVersion } from './xz.ts'
 export {
   decodePackHeader,
   decodePackIndex,
+  decodePackMembers,
   encodePackIndex,
   invalidPack,
   isPack,
@@ -125,8 +133,23 @@ export {
   type PackIndex,
   type PackMember,
   packFrame,
-  unpackFrame,
 } from './pack.ts'
+export {
+  type PackedBtf,
+  PackMembers,
+  type PackSource,
+  packFrames,
+  type ReadMember,
+  readPackIndex,
+} from './pack-members.ts'
+export {
+  isPackError,
+  packSource,
+  packsOf,
+  readPackRecords,
+  type StoredPack,
+  type StorePacks,
+} from './packs.ts'
 
 // Signatures.
 
@@ -138,7 +161,9 @@ export { signatureKey, signedTime } from './signed.ts'
 
 // Maintenance.
 
+export type { StoreFinding } from './finding.ts'
 export { collectGarbage } from './gc.ts'
 export { objectsOf } from './lost.ts'
 export { type FreedObjects, freedBy, removeKernels } from './remove.ts'
-export { type StoreFinding, verifyStore } from './verify.ts'
+export { addUsage, firstMonth, monthOf, type RecentUsage, recentUsage } from './usage.ts'
+export { verifyStore } from './verify.ts'

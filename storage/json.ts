@@ -22,13 +22,13 @@ const buildRecord = Compile(BuildRecord)
 const sourceResult = Compile(SourceResult)
 
 /**
- * Writes a build's record under its key and replaces an older one; with `ifMatch`, only the one with that etag. Errors:
- * `invalid_record`; those of `Store.put`.
+ * Writes a build's record under its key and replaces an older one; with `ifMatch`, only the one with that etag; with
+ * `ifAbsent`, none. Errors: `invalid_record`; those of `Store.put`.
  */
 export async function putRecord(
   store: Store,
   record: BuildRecord,
-  options: Pick<PutOptions, 'ifMatch'> = {},
+  options: Pick<PutOptions, 'ifMatch' | 'ifAbsent'> = {},
 ): Promise<ObjectInfo> {
   const key = recordKey(record.kernel, buildOf(record))
   checkPlace(store, key, record.origin)

@@ -9,11 +9,17 @@ import { BodyCache } from '../cache/body-cache.ts'
 import { Bodies } from '../cache/btf-bodies.ts'
 import { Quota } from '../concurrency.ts'
 import { type Config, DEFAULTS } from '../config.ts'
+import { KeptIndex } from '../declarations/keeper.ts'
+import { NO_INDEX } from '../declarations/location.ts'
 import { Demand } from '../demand/demand.ts'
 import type { BtfGenerator } from '../demand/generation.ts'
 import { Misses } from '../demand/misses.ts'
+import { Usage } from '../demand/usage.ts'
+import { BtfViews } from '../objects/btf-views.ts'
 import { Objects } from '../objects/results.ts'
+import { type KernelTable, kernelTables } from '../page/kernel-table.ts'
 import { Pool } from '../threads/pool.ts'
+import { Upstreams } from '../upstream/upstreams.ts'
 import { Metrics } from './metrics.ts'
 import { Readiness } from './readiness.ts'
 import { openRedirects, type Redirects } from './redirect.ts'
@@ -33,6 +39,8 @@ export interface ContextOptions {
   metrics?: Metrics
   /** generates missing BTF if `settings.generate` is `on-miss` */
   generator?: BtfGenerator
+  /** minisign secret key: signs the catalog when kernels are taken over from upstreams */
+  secretKey?: string
   /** called with errors that no request reports */
   onError?: (error: unknown) => void
 }
@@ -47,6 +55,7 @@ export interface Context {
   readonly onDemand: Demand | undefined
   /** partial BTF, made from headers, for requests that allow it */
   readonly partial: PartialContext
+  readonly upstreams: Upstreams | undefined
   readonly bodyCache: BodyCache
   readonly bodies: Bodies
   readonly responseCache: ResponseCache
@@ -58,8 +67,15 @@ export interface Context {
   /** bytes of answers that are complete, and that clients have not read yet */
   readonly answers: Quota
   readonly objects: Objects
+  /** what pages show of types */
+  readonly views: BtfViews
+  /** the kernels of the catalog, as pages list them */
+  readonly kernelTable: () => KernelTable
   readonly misses: Misses
+  readonly usage: Usage
   readonly redirects: Redirects | undefined
+  /** the index of all types; undefined if this service has none */
+  readonly declarations: KeptIndex | undefined
   /** Ends threads and background work. */
   close(): Promise<void>
 }
@@ -107,23 +123,38 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     generator && settings.generate === 'on-miss'
       ? new Demand(generator, catalog, settings)
       : undefined
+  const { secretKey } = options
+  const upstreams =
+    settings.upstream.length > 0
+      ? new Upstreams({ store, catalog, pool, settings, secretKey, onError })
+      : undefined
   const readiness = options.readiness ?? loadedNow(store)
   const misses = await Misses.open(stateFile('misses.ndjson'), onError)
+  const usage = new Usage({ store, onError })
   const redirects = await openRedirects(store.url, settings.redirectAbove)
   const archivesFile = stateFile('archives.ndjson')
   const archives = await Archives.open(
     { store, catalog, cache: bodyCache, bodies, onError },
     archivesFile,
   )
+  const declarations =
+    settings.index === '' || settings.index === NO_INDEX
+      ? undefined
+      : new KeptIndex({
+          ...{ path: settings.index, store, catalog, onError },
+          isLoaded: () => readiness.loaded,
+        })
   return {
     store,
     catalog,
     settings,
+    declarations,
     readiness,
     tokens,
     metrics,
     onDemand,
     partial,
+    upstreams,
     uploads: new Quota(
       settings.uploadMemory,
       'too many uploads at once; retry later',
@@ -139,11 +170,18 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     bodies,
     pool,
     objects,
+    views: new BtfViews(objects, pool),
+    kernelTable: kernelTables(catalog),
     archives,
     misses,
+    usage,
     redirects,
     close: async () => {
-      await Promise.all([pool.close(), archives.close(), misses.close()])
+      await upstreams?.close()
+      await Promise.all([
+        ...[pool.close(), archives.close(), misses.close()],
+        ...[usage.close(), declarations?.close()],
+      ])
     },
   }
 }

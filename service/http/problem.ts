@@ -14,6 +14,7 @@ export const STATUS = {
   unknown_kernel: 404,
   unknown_source: 404,
   unknown_blob: 404,
+  unknown_type: 404,
   unknown_job: 404,
   not_found: 404,
   has_own_btf: 404,
@@ -39,6 +40,7 @@ export const STATUS = {
   invalid_tokens: 500,
   internal: 500,
   busy: 503,
+  upstream_failed: 502,
   unavailable: 503,
 } as const satisfies Record<ServiceErrorCode, number>
 
@@ -90,7 +92,8 @@ const MAX_PATH = 200
 /** The path of a URL, without its query. */
 const pathOf = (url: string): string => url.split('?', 1)[0]!.slice(0, MAX_PATH)
 
-function toServiceError(error: FastifyError): ServiceError {
+/** What a client is told of an error. */
+export function toServiceError(error: FastifyError): ServiceError {
   if (error instanceof ServiceError) return error
   if (error instanceof StoreError) {
     const code = STORE[error.code] ?? 'internal'
@@ -142,7 +145,9 @@ function documentOf({ code, message, details: { retryAfter, ...details } }: Serv
     status,
     code,
     detail: message,
-    retryAfter: retryAfter ?? (status === 503 || status === 202 ? RETRY_AFTER_SECONDS : undefined),
+    retryAfter:
+      retryAfter ??
+      (status === 502 || status === 503 || status === 202 ? RETRY_AFTER_SECONDS : undefined),
     ...details,
   }
 }

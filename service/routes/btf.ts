@@ -4,9 +4,9 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import Type from 'typebox'
 import { ANY, type KernelName } from '../../storage/index.ts'
-import { IMMUTABLE, SHORT } from '../cache/btf-bodies.ts'
+import { HEADER_TYPE, IMMUTABLE, SHORT } from '../cache/btf-bodies.ts'
 import type { Context } from '../http/context.ts'
-import { resolveWithPartial } from '../http/resolve.ts'
+import { resolveBtf, resolveWithPartial } from '../http/resolve.ts'
 import {
   BtfQuery,
   BuildId,
@@ -34,6 +34,8 @@ const ReleaseQuery = Type.Object({
   arch: Type.Optional(Segment),
   ...BtfQuery.properties,
 })
+
+const HeaderQuery = Type.Omit(BtfQuery, ['dialect', 'container', 'partial'])
 
 const BuildQuery = Type.Omit(BtfQuery, ['build', 'uname-version', 'like', 'codename', 'partial'])
 
@@ -95,6 +97,7 @@ export const btfRoutes =
     app.get(
       '/v1/btf/:distro/:version/:arch/:release',
       {
+        config: { crossOrigin: true },
         preHandler,
         schema: {
           tags: ['BTF'],
@@ -113,6 +116,7 @@ export const btfRoutes =
     app.get(
       '/v1/btf',
       {
+        config: { crossOrigin: true },
         preHandler,
         schema: {
           tags: ['BTF'],
@@ -132,6 +136,7 @@ export const btfRoutes =
     app.get(
       '/v1/btf/build-id/:buildId',
       {
+        config: { crossOrigin: true },
         preHandler,
         schema: {
           tags: ['BTF'],
@@ -151,6 +156,7 @@ export const btfRoutes =
     app.get(
       '/v1/btf/sha256/:digest',
       {
+        config: { crossOrigin: true },
         preHandler,
         schema: {
           tags: ['BTF'],
@@ -185,8 +191,40 @@ export const btfRoutes =
     )
 
     app.get(
+      '/v1/btf/:distro/:version/:arch/:release/vmlinux.h',
+      {
+        config: { crossOrigin: true },
+        preHandler,
+        schema: {
+          tags: ['BTF'],
+          summary: "A kernel's types as a C header",
+          description:
+            'All types, and the prototypes of kfuncs, as `bpftool btf dump … format c` prints them.',
+          params: NameParams,
+          querystring: HeaderQuery,
+          response: {
+            ...bodies('the header; its ETag is the SHA-256 of its bytes', HEADER_TYPE),
+            ...problems(...ERRORS, 'invalid_name', ...NO_BTF),
+          },
+        },
+      },
+      async (request, reply) => {
+        const { query } = request
+        const kernel = kernelOf(request.params)
+        const choice = choiceOf(query)
+        const record = await resolveBtf(context, request, kernel, choice)
+        const wanted = { ...wantedOf(record, query), header: true } as const
+        return await sendBtf(context, request, reply, wanted, {
+          cacheControl: SHORT,
+          headers: foundHeaders(kernel, choice, record),
+        })
+      },
+    )
+
+    app.get(
       '/v1/btf/:distro/:version/:arch/:release/sha256',
       {
+        config: { crossOrigin: true },
         schema: {
           tags: ['BTF'],
           summary: "The SHA-256 of a kernel's BTF, as a line that `sha256sum` reads",

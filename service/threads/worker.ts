@@ -3,7 +3,7 @@
  * function of plain bytes. It returns expected errors as values, since errors lose their class between threads.
  */
 import { hash } from 'node:crypto'
-import { zstdDecompressSync } from 'node:zlib'
+import { constants as zlib, zstdDecompressSync } from 'node:zlib'
 import {
   asksForFunctions,
   type BpfObject,
@@ -14,19 +14,34 @@ import {
   type Check,
   checkObject,
   constantsOf,
+  DeltaChainCache,
   type Dialect,
+  describeKernelBtf,
+  diffBtf,
   FunctionList,
+  isElf,
+  type KernelBtf,
   type KernelConstant,
   kernelIdsIn,
+  kindName,
+  listType,
   mergeBtf,
   minimizeBtf,
   needsModules,
   openObject,
   parseBtf,
+  printHeader,
   type Reason,
+  readBtf,
+  searchNames,
+  type TypeListing,
+  type TypeName,
+  type TypeUsers,
   toDialect,
+  usersOf,
   wrapInElf,
 } from '../../bpf/index.ts'
+import type { PackedBtf } from '../../storage/index.ts'
 import { type JsonText, jsonOf } from '../json.ts'
 import type { KernelFacts } from '../kernel/lookup.ts'
 
@@ -69,8 +84,8 @@ export interface CompressedBtf {
   size: number
 }
 
-/** Raw BTF, or a compressed blob: the thread decompresses and checks it. */
-export type BtfInput = Uint8Array | CompressedBtf
+/** Raw BTF, or BTF as a store has it: the thread decompresses and checks it. */
+export type BtfInput = Uint8Array | CompressedBtf | PackedBtf
 
 /** BPF objects, and the BTF of the kernel to apply them to. */
 export interface ObjectInput {
@@ -90,7 +105,18 @@ export interface ModuleQuery extends Omit<ObjectInput, 'modules'> {
   symbols: boolean
 }
 
-/** The tasks, by name. A task that takes `CompressedBtf` may also fail with `Damaged`. */
+/** The types and functions with one name, and what uses the types. */
+export interface TypesOfName {
+  /** types first, then functions */
+  listings: readonly TypeListing[]
+  /** types that are not listed, since there are so many of the name */
+  omitted: number
+  users: TypeUsers
+  /** whether a function with the name is one that BPF programs may call */
+  isKfunc: boolean
+}
+
+/** The tasks, by name. A task that takes BTF as a store has it may also fail with `Damaged`. */
 export interface Tasks {
   /** Opens objects. Errors: those of `openObject`. */
   open: (task: { objects: readonly Uint8Array[] }) => ObjectSummary[]
@@ -115,16 +141,39 @@ export interface Tasks {
    */
   constants: (task: { btf: BtfInput; entries: readonly (readonly string[])[] }) => KernelConstant[]
   /**
-   * Merges the split BTF of modules into the BTF, then replaces the kinds that a dialect lacks, then wraps it. Errors: those of
-   * `parseBtf`, `mergeBtf` and `toDialect`.
+   * Merges the split BTF of modules into the BTF, then replaces the kinds that a dialect lacks, then wraps it; or prints it as
+   * C. Errors: those of `parseBtf`, `mergeBtf`, `toDialect` and `printHeader`.
    */
   derive: (task: {
     btf: Uint8Array
     modules: readonly Uint8Array[]
     dialect?: Dialect
     container?: 'elf'
+    /** prints a C header in place of BTF */
+    header?: true
   }) => Uint8Array
+  /**
+   * Unpacks a kernel's BTF that another service has sent, raw or in an ELF file, and describes it. Errors: those of
+   * `readBtf` and `describeKernelBtf`, `Damaged`.
+   */
+  inspect: (task: {
+    bytes: Uint8Array
+    encoding: 'identity' | 'zstd'
+    /** `uname -m` */
+    arch: string
+  }) => { raw: Uint8Array; btf: KernelBtf & { sha256: string } }
+  /** Rebuilds BTF that a pack has. Errors: none but `Damaged`. */
+  unpack: (task: { btf: PackedBtf }) => Uint8Array
+  /** `TypesOfName` of a name as JSON; undefined if the BTF has none. Errors: those of `parseBtf` and `listType`. */
+  describe: (task: { btf: BtfInput; name: string }) => JsonText | undefined
+  /** A list of `TypeName` as JSON. Errors: those of `parseBtf`. */
+  search: (task: { btf: BtfInput; text: string; limit: number }) => JsonText
+  /** A `BtfDiff` as JSON. Errors: those of `parseBtf` and `diffBtf`; `too_large` if it is too long. */
+  diff: (task: { before: BtfInput; after: BtfInput }) => JsonText
 }
+
+/** Chains that a thread keeps for the next kernels of their series. */
+const CHAINS = 2
 
 /** The result of a task; `damaged` is the message of a blob that differs from its digest or size. */
 export type WorkerAnswer<T> =
@@ -132,12 +181,17 @@ export type WorkerAnswer<T> =
   | { error: { code: BtfErrorCode; message: string } }
   | { damaged: string }
 
-/** A blob that does not decompress, or differs from its digest or size. */
+/** A blob or a pack that does not decompress, or BTF that differs from its digest or size. */
 class Damaged extends Error {}
 
 function rawOf(source: BtfInput): Uint8Array {
-  return 'frame' in source ? decompress(source) : source
+  if (source instanceof Uint8Array) return source
+  return 'frame' in source ? decompress(source) : rebuild(source)
 }
+
+/** The buffers that a source takes apart from the raw bytes. */
+const buffersOf = (source: CompressedBtf | PackedBtf): Uint8Array[] =>
+  'frame' in source ? [source.frame] : source.steps.map(({ frame }) => frame)
 
 /**
  * Calls `work` with the raw bytes. Frees decompressed bytes and their frame at once: left to the garbage collector,
@@ -148,7 +202,8 @@ function withRaw<T>(source: BtfInput, work: (raw: Uint8Array) => T): T {
   try {
     return work(raw)
   } finally {
-    if ('frame' in source) for (const bytes of [raw, source.frame]) free(bytes)
+    if (!(source instanceof Uint8Array))
+      for (const bytes of [raw, ...buffersOf(source)]) free(bytes)
   }
 }
 
@@ -173,6 +228,40 @@ function decompress({ frame, sha256, size }: CompressedBtf): Buffer {
   if (raw.length === size && hash('sha256', raw) === sha256) return raw
   throw new Damaged(`blob ${sha256} does not match its SHA-256 digest or its size of ${size} bytes`)
 }
+
+/** The chains of the kernels that this thread read last. */
+const chains = new DeltaChainCache(CHAINS)
+
+/** Applies the steps of a pack. Errors: `Damaged`. */
+function rebuild({ steps, sha256, size }: PackedBtf): Uint8Array {
+  const { chain, applied } = chains.take(steps.map((step) => step.sha256))
+  let raw: Uint8Array
+  try {
+    for (const { frame, unpacked } of steps.slice(applied))
+      chain.apply(unpackFrame(frame, unpacked))
+    raw = chain.bytes()
+  } catch (error) {
+    throw new Damaged(`BTF ${sha256} in a pack: ${(error as Error).message}`)
+  }
+  if (raw.length !== size || hash('sha256', raw) !== sha256)
+    throw new Damaged(`BTF ${sha256} in a pack does not match its SHA-256 digest or its size`)
+  chains.keep(sha256, chain)
+  return raw
+}
+
+/** Decompresses a frame of a pack. Errors: those of zlib; `Error` for another size. */
+function unpackFrame(frame: Uint8Array, size: number): Buffer {
+  const delta = zstdDecompressSync(frame, {
+    maxOutputLength: Math.max(size, 1),
+    chunkSize: Math.min(size + SPARE, MAX_CHUNK),
+    params: { [zlib.ZSTD_d_windowLogMax]: 26 },
+  })
+  if (delta.length === size) return delta
+  throw new Error(`a member has ${delta.length} bytes decompressed: expected ${size}`)
+}
+
+/** The largest chunk of output that is allocated at once, in bytes. */
+const MAX_CHUNK = 1024 * 1024
 
 /** Bytes to spare in the output chunk: zlib allocates a second chunk when the first is exactly full. */
 const SPARE = 64
@@ -265,13 +354,95 @@ const TASKS: Tasks = {
         return own.find(isFound) ?? own.find(({ kind }) => kind === 'indirect') ?? own[0]!
       })
     }),
-  derive: ({ btf, modules, dialect, container }) => {
+  derive: ({ btf, modules, dialect, container, header }) => {
     const base = parseBtf(btf)
     const opened = modules.map((bytes) => parseBtf(bytes, { base }))
     const merged = opened.length > 0 ? mergeBtf(base, opened) : btf
+    if (header) return Buffer.from([...printHeader(parseBtf(merged))].join(''))
     const raw = inDialect(merged, dialect)
     return container ? wrapInElf(raw, base) : raw
   },
+  inspect: ({ bytes, encoding, arch }) => {
+    const file = encoding === 'zstd' ? decompressSent(bytes) : bytes
+    const raw = isElf(file) ? new Uint8Array(readBtf(file).bytes) : file
+    return { raw, btf: { ...describeKernelBtf(raw, arch), sha256: hash('sha256', raw) } }
+  },
+  unpack: ({ btf }) => rebuild(btf),
+  describe: ({ btf, name }) =>
+    withRaw(btf, (raw) => {
+      const found = describeName(parseBtf(raw), name)
+      return found && jsonOf(found)
+    }),
+  search: ({ btf, text, limit }) =>
+    withRaw(btf, (raw) => jsonOf(searchNames(parseBtf(raw), text, limit) satisfies TypeName[])),
+  diff: ({ before, after }) =>
+    withRaw(before, (old) =>
+      withRaw(after, (now) => {
+        const json = jsonOf(diffBtf(parseBtf(old), parseBtf(now)))
+        if (json.length > MAX_DIFF)
+          throw new BtfError('too_large', `the diff has more than ${MAX_DIFF} bytes of JSON`)
+        return json
+      }),
+    ),
+}
+
+/** The largest BTF that is unpacked for others, in bytes, and log2 of the largest window of its frame. */
+const MAX_SENT_SIZE = 64 * 1024 * 1024
+const MAX_SENT_WINDOW = 26
+
+function decompressSent(frame: Uint8Array): Buffer {
+  const params = { [zlib.ZSTD_d_windowLogMax]: MAX_SENT_WINDOW }
+  try {
+    return zstdDecompressSync(frame, { params, maxOutputLength: MAX_SENT_SIZE })
+  } catch (error) {
+    throw new Damaged(`the BTF does not decompress: ${(error as Error).message}`)
+  }
+}
+
+/** Types of one name that are listed, and users of each sort. */
+const MAX_NAMED = 8
+const MAX_USERS = 60
+
+/** The maximum number of bytes of a diff in JSON; two kernels four years apart need 2 MB. */
+const MAX_DIFF = 16 * 1024 * 1024
+
+function describeName(btf: Btf, name: string): TypesOfName | undefined {
+  const [types, functions]: [number[], number[]] = [[], []]
+  const forwards: number[] = []
+  for (const id of idsNamed(btf, name)) {
+    const kind = kindName(btf.kind(id))
+    if (kind === 'FUNC') functions.push(id)
+    else if (kind === 'FWD') forwards.push(id)
+    else if (LISTED.has(kind)) types.push(id)
+  }
+  const all = [...(types.length > 0 ? types : forwards), ...functions]
+  if (all.length === 0) return undefined
+  return {
+    listings: all.slice(0, MAX_NAMED).map((id) => listType(btf, id)),
+    omitted: Math.max(all.length - MAX_NAMED, 0),
+    users: usersOf(btf, new Set([...types, ...forwards]), MAX_USERS),
+    isKfunc: functions.length > 0 && isKfunc(btf, functions[0]!),
+  }
+}
+
+const LISTED = new Set(['STRUCT', 'UNION', 'ENUM', 'ENUM64', 'TYPEDEF'])
+
+function* idsNamed(btf: Btf, name: string): Generator<number> {
+  const first = btf.find(name)
+  if (first === undefined) return
+  const wanted = new TextEncoder().encode(name)
+  for (let id = first; id < btf.endId; id++) if (btf.stringIs(btf.word(id, 0), wanted)) yield id
+}
+
+function isKfunc(btf: Btf, func: number): boolean {
+  for (let id = btf.startId; id < btf.endId; id++)
+    if (
+      kindName(btf.kind(id)) === 'DECL_TAG' &&
+      btf.sizeOrType(id) === func &&
+      btf.name(id) === 'bpf_kfunc'
+    )
+      return true
+  return false
 }
 
 const inDialect = (btf: Uint8Array, dialect: Dialect | undefined): Uint8Array =>
@@ -343,3 +514,8 @@ export const check = withErrors('check')
 export const fit = withErrors('fit')
 export const constants = withErrors('constants')
 export const derive = withErrors('derive')
+export const inspect = withErrors('inspect')
+export const unpack = withErrors('unpack')
+export const describe = withErrors('describe')
+export const search = withErrors('search')
+export const diff = withErrors('diff')

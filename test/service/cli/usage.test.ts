@@ -13,6 +13,7 @@ const WITH_STORE = [
     'generate',
     'worker',
     'import',
+    'mirror',
     'serve',
     'list',
     'dump',
@@ -23,7 +24,7 @@ const WITH_STORE = [
     'diff',
     'export',
   ],
-  ...['verify', 'gc', 'rm', 'prune', 'stats', 'sign', 'sources'],
+  ...['verify', 'pack', 'gc', 'rm', 'prune', 'stats', 'sign', 'sources'],
 ]
 const WITHOUT_STORE = ['token', 'fetch', 'keygen', 'completion']
 const COMMANDS = [...WITH_STORE, ...WITHOUT_STORE]
