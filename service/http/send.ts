@@ -61,9 +61,14 @@ function requestsRead(): Promise<void> {
   return reading
 }
 
+/** What `sendBtf` needs of a context. */
+export interface Sending extends Pick<Context, 'bodies' | 'redirects'> {
+  readonly responseCache: Pick<Context['responseCache'], 'find' | 'set'>
+}
+
 /** Sends BTF as the request's headers ask, and keeps the response. Errors: `invalid_range`; those of `Bodies.get`. */
 export async function sendBtf(
-  { bodies, responseCache, redirects }: Pick<Context, 'bodies' | 'responseCache' | 'redirects'>,
+  { bodies, responseCache, redirects }: Sending,
   request: FastifyRequest,
   reply: FastifyReply,
   wanted: BtfSelector,
