@@ -10,7 +10,7 @@ import { resolveBtf } from '../http/resolve.ts'
 import {
   BtfQuery,
   BuildId,
-  bodies,
+  bodiesOrDelta,
   ChoiceQuery,
   choiceOf,
   DigestParams,
@@ -36,7 +36,12 @@ const ReleaseQuery = Type.Object({
 
 const BuildQuery = Type.Omit(BtfQuery, ['build', 'uname-version', 'like', 'codename'])
 
-const BTF = bodies("raw BTF, or an ELF file; its ETag is the bytes' SHA-256")
+const BTF = bodiesOrDelta(
+  "raw BTF, or an ELF file; its ETag is the bytes' SHA-256. With `have`, it may be a delta",
+)
+/** The digests that a client names. */
+const haveIn = ({ have }: { have?: string }): string[] => have?.split(',') ?? []
+
 const ERRORS = ['invalid_request', 'unknown_blob', 'invalid_range', 'unavailable'] as const
 
 export const btfRoutes =
@@ -59,6 +64,7 @@ export const btfRoutes =
         cacheControl: SHORT,
         size,
         headers: { ...(query.modules === undefined && location), ...found },
+        have: haveIn(query),
       })
     }
     const sendFound = async (
@@ -143,6 +149,7 @@ export const btfRoutes =
       async (request, reply) => {
         const { digest: sha256 } = request.params
         const { dialect, container } = request.query
+        const have = haveIn(request.query)
         const wanted = {
           sha256,
           ...(dialect && { dialect }),
@@ -152,7 +159,7 @@ export const btfRoutes =
         const cacheControl = dialect || container ? SHORT : IMMUTABLE
         const [record] = context.catalog.findBy('sha256', sha256)
         const size = record?.btf?.size ?? 0
-        return await sendBtf(context, request, reply, wanted, { cacheControl, size })
+        return await sendBtf(context, request, reply, wanted, { cacheControl, size, have })
       },
     )
 
