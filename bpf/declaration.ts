@@ -9,7 +9,7 @@
 
 import { ELEMENTS, HEAD_WORDS } from './delta-record.ts'
 import type { BtfWords } from './delta-words.ts'
-import { infoKind, infoVlen, KINDS } from './kind.ts'
+import { infoFlag, infoKind, infoVlen, KIND, KINDS } from './kind.ts'
 
 /** Hashes of declarations by id, in two halves. */
 export interface DeclarationHashes {
@@ -41,23 +41,45 @@ export function hashStrings({ text, starts }: BtfWords): DeclarationHashes {
   const high = new Int32Array(starts.length)
   for (let i = 1; i < starts.length; i++) {
     const end = i + 1 < starts.length ? starts[i + 1]! : text.length
-    let [a, b] = [0x811c9dc5 | 0, 0x9747b28c | 0]
-    for (let at = starts[i]!; at < end - 1; at++) {
-      const byte = text[at]!
-      a = Math.imul(a ^ byte, 0x01000193) // FNV-1a
-      b = Math.imul(b ^ byte, 0x5bd1e995)
-      b ^= b >>> 15
-    }
-    low[i] = ended(a)
-    high[i] = ended(b)
+    hashInto(text, starts[i]!, end - 1, low, high, i)
   }
   return { low, high }
 }
 
-/** Hashes of the declarations of a BTF, with the hashes of its strings. */
-export function hashDeclarations(btf: BtfWords, strings: DeclarationHashes): DeclarationHashes {
-  return new DeclarationHasher(btf, strings).all()
+/** Hashes the bytes from `start` to `end` into an element of both halves. */
+export function hashInto(
+  text: Uint8Array,
+  start: number,
+  end: number,
+  low: Int32Array,
+  high: Int32Array,
+  into: number,
+): void {
+  let [a, b] = [0x811c9dc5 | 0, 0x9747b28c | 0]
+  for (let at = start; at < end; at++) {
+    const byte = text[at]!
+    a = Math.imul(a ^ byte, 0x01000193) // FNV-1a
+    b = Math.imul(b ^ byte, 0x5bd1e995)
+    b ^= b >>> 15
+  }
+  low[into] = ended(a)
+  high[into] = ended(b)
 }
+
+/**
+ * Hashes of the declarations of a BTF, with the hashes of its strings. With `sizeOf`, which gives the bytes of a type by
+ * id, a declaration also says how large its members are: those of named types may grow without moving another.
+ */
+export function hashDeclarations(
+  btf: BtfWords,
+  strings: DeclarationHashes,
+  sizeOf?: (id: number) => number,
+): DeclarationHashes {
+  return new DeclarationHasher(btf, strings, sizeOf).all()
+}
+
+/** Kinds that refer to a type of any size. */
+const WITHOUT_SIZE: ReadonlySet<number> = new Set([KIND.PTR, KIND.FUNC, KIND.FUNC_PROTO])
 
 const UNKNOWN = 0
 const BEGUN = 1
@@ -67,13 +89,19 @@ class DeclarationHasher {
   readonly #words: Int32Array
   readonly #at: Int32Array
   readonly #strings: DeclarationHashes
+  readonly #sizeOf: ((id: number) => number) | undefined
   readonly #low: Int32Array
   readonly #high: Int32Array
   readonly #states: Uint8Array
   #a = 0
   #b = 0
 
-  constructor({ words, at }: BtfWords, strings: DeclarationHashes) {
+  constructor(
+    { words, at }: BtfWords,
+    strings: DeclarationHashes,
+    sizeOf: ((id: number) => number) | undefined,
+  ) {
+    this.#sizeOf = sizeOf
     this.#words = words
     this.#at = at
     this.#strings = strings
@@ -101,12 +129,19 @@ class DeclarationHasher {
   }
 
   /** Mixes in what a reference says: the kind and name of a type, or of one without name its declaration. */
-  #mixType(id: number, depth: number): void {
+  #mixType(id: number, depth: number, sized: boolean): void {
     const start = this.#at[id]!
     const name = id === 0 ? 0 : this.#words[start]!
     if (name !== 0) {
-      this.#mix(infoKind(this.#words[start + 1]!) + 1)
+      const info = this.#words[start + 1]!
+      const kind = infoKind(info)
+      this.#mix(kind + 1)
       this.#mixName(name)
+      if (this.#sizeOf) {
+        // a forward declaration is of a struct or of a union
+        if (kind === KIND.FWD) this.#mix(infoFlag(info) ? 1 : 0)
+        if (sized) this.#mix(this.#sizeOf(id))
+      }
       return
     }
     if (this.#states[id] === UNKNOWN && depth < MAX_DEPTH) {
@@ -130,8 +165,9 @@ class DeclarationHasher {
     this.#b = ~info
     this.#mixName(words[at]!)
     const { third, ids } = KINDS[kind]!
+    const sized = !WITHOUT_SIZE.has(kind)
     if (third !== 'type') this.#mix(words[at + 2]!)
-    for (let i = 0; i < ids.length; i++) this.#mixType(words[at + ids[i]! / 4]!, depth)
+    for (let i = 0; i < ids.length; i++) this.#mixType(words[at + ids[i]! / 4]!, depth, sized)
     // the payload's other words: that of an ARRAY begins with its two references
     for (let word = third === 'unused' && ids.length > 0 ? 5 : 3; word < HEAD_WORDS[kind]!; word++)
       this.#mix(words[at + word]!)
@@ -141,7 +177,7 @@ class DeclarationHasher {
       const { words: width, name, id: type, value } = shape
       for (let left = infoVlen(info); left > 0; left--, at += width) {
         if (name >= 0) this.#mixName(words[at + name]!)
-        if (type >= 0) this.#mixType(words[at + type]!, depth)
+        if (type >= 0) this.#mixType(words[at + type]!, depth, sized)
         if (value >= 0) for (let word = value; word < width; word++) this.#mix(words[at + word]!)
       }
     }

@@ -21,6 +21,7 @@ import {
   TYPE_SORTS,
   type TypeName,
   type TypeShape,
+  textOf,
 } from './type-shape.ts'
 
 /** Pairs of types with one name whose similarity is computed. */
@@ -107,6 +108,27 @@ function others(
     same.has(text) ? [] : (describer.describe(id) ?? []),
   )
   return Map.groupBy(shapes, ({ kind, name }) => `${kind} ${name}`)
+}
+
+/** A difference between the types of one kind and name on both sides. */
+export type ShapeChange =
+  | { readonly change: 'added' | 'removed'; readonly shape: TypeShape }
+  | { readonly change: 'changed'; readonly shape: TypeChange }
+
+/** Compares the types of one kind and name that two BTFs have, as `diffBtf` does. */
+export function diffShapes(
+  before: readonly TypeShape[],
+  after: readonly TypeShape[],
+): ShapeChange[] {
+  const [old, now] = [before, after].map((shapes) => new Set(shapes.map(textOf)))
+  const pairing = pairs(
+    before.filter((shape) => !now!.has(textOf(shape))),
+    after.filter((shape) => !old!.has(textOf(shape))),
+  )
+  return [...pairing].map(([was, is]) => {
+    if (!was) return { change: 'added', shape: is! }
+    return is ? { change: 'changed', shape: compare(was, is) } : { change: 'removed', shape: was }
+  })
 }
 
 type Pair = [old: TypeShape | undefined, now: TypeShape | undefined]

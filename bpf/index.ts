@@ -101,17 +101,38 @@ export {
   type BtfDiff,
   type Change,
   diffBtf,
+  diffShapes,
   type ElementChanges,
   type MemberChange,
+  type ShapeChange,
   type TypeChange,
   type ValueChange,
 } from './diff.ts'
 export { printDiff } from './diff-text.ts'
-export type { EnumValue, MemberPlace, TypeName, TypeSort } from './type-shape.ts'
+export type { EnumValue, MemberPlace, TypeName, TypeShape, TypeSort } from './type-shape.ts'
+
+// Declared: what a BTF declares by name, with keys that compare over many BTFs.
+export {
+  DECLARATION_KINDS,
+  type DeclarationForm,
+  type DeclarationKind,
+  DeclaredForms,
+} from './declared.ts'
 
 // Print: a C header of all types, or one type with its offsets.
 export { printHeader } from './c.ts'
 export { printLayout } from './print-layout.ts'
+
+// List: one type as lines with links, its users, and names that contain a text; for pages.
+export {
+  type LinkedText,
+  type ListedMember,
+  type ListingLine,
+  listType,
+  type TypeListing,
+} from './type-listing.ts'
+export { type TypeUser, type TypeUsers, usersOf } from './type-users.ts'
+export { searchNames } from './name-search.ts'
 
 // Encode: types to bytes, also for older versions of libbpf.
 export { isWrapped, type WrapOptions, wrapInElf } from './container.ts'

@@ -10,6 +10,7 @@ import { Declarations } from './c-declaration.ts'
 import type { TypeNames } from './c-name.ts'
 import { isComposite } from './compatible.ts'
 import { BtfError } from './error.ts'
+import { KIND } from './kind.ts'
 import { memberBits, resolve, sizeOf } from './layout.ts'
 import { TextBudget } from './text-budget.ts'
 import type { BtfType, FuncType, IntType, StructType } from './type.ts'
@@ -202,14 +203,30 @@ export class Describer {
     }
   }
 
-  #signature({ name, type }: FuncType): string {
+  /**
+   * The prototype of a tracepoint as a function with its name: what programs get. `id` is the typedef `btf_trace_NAME` of
+   * a pointer to the prototype of its probes, whose first parameter is the probe's own. Undefined for another type.
+   */
+  tracepoint(id: number, name: string): string | undefined {
+    const pointer = this.#btf.type(this.#btf.sizeOrType(id))
+    if (pointer.kind !== 'PTR' || this.#btf.kind(pointer.type) !== KIND.FUNC_PROTO) return undefined
+    return this.#signature({ name, type: pointer.type }, 1)
+  }
+
+  /** A prototype as C, without its first `skipped` parameters. */
+  #signature({ name, type }: Pick<FuncType, 'name' | 'type'>, skipped = 0): string {
     const prototype = this.#btf.type(type)
     if (prototype.kind !== 'FUNC_PROTO') return this.#type(type)
-    const last = prototype.parameters.length - 1
-    const parameters = prototype.parameters.map((p, i) =>
-      p.type === 0 && i === last ? '...' : this.#declare(p.type, p.name),
+    const shown = prototype.parameters.slice(skipped)
+    const last = shown.length - 1
+    const parameters = shown.map((p, i) =>
+      p.type === 0 && i === last ? '...' : this.#parameter(p),
     )
     return this.#declare(prototype.type, `${name}(${parameters.join(', ') || 'void'})`)
+  }
+
+  #parameter({ name, type }: { name: string; type: number }): string {
+    return name === '' ? this.#type(type) : this.#declare(type, name)
   }
 
   /** A type as C, on one line. */
@@ -244,7 +261,7 @@ function shaped(
 }
 
 /** The text of a shape, independent of the order of members and values. */
-function textOf({ kind, name, size, declaration, members, values }: TypeShape): string {
+export function textOf({ kind, name, size, declaration, members, values }: TypeShape): string {
   const lines = [
     ...(members ?? []).map((m) => `${m.name} ${m.type} ${m.offset} ${m.bitfieldSize} ${m.size}`),
     ...(values ?? []).map(({ name, value }) => `${name} ${value}`),

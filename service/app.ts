@@ -10,6 +10,7 @@ import { type Context, type ContextOptions, openContext } from './http/context.t
 import { RequestLog, requestId } from './http/log.ts'
 import { registerProblems, sendParserError, sendProblem } from './http/problem.ts'
 import { parseQuery, refuseUnknownQuery } from './http/query.ts'
+import { KERNEL_HEADER } from './http/schema.ts'
 import { registerGuards, registerSecurityHeaders } from './http/security.ts'
 import { tellService } from './http/via.ts'
 import { btfRoutes } from './routes/btf.ts'
@@ -18,6 +19,7 @@ import { onlineRoutes } from './routes/btfhub-online.ts'
 import { bundleRoutes } from './routes/bundles.ts'
 import { checkRoutes } from './routes/check.ts'
 import { debuginfodRoutes } from './routes/debuginfod.ts'
+import { declarationRoutes } from './routes/declarations.ts'
 import { healthRoutes } from './routes/health.ts'
 import { jobRoutes } from './routes/jobs.ts'
 import { kernelRoutes } from './routes/kernels.ts'
@@ -27,6 +29,11 @@ import { missRoutes } from './routes/misses.ts'
 import { openAnolisRoutes } from './routes/openanolis.ts'
 import { collectDocument, documentRoutes } from './routes/openapi.ts'
 import { packRoutes } from './routes/packs.ts'
+import { checkPageRoutes } from './routes/page-check.ts'
+import { diffPageRoutes } from './routes/page-diff.ts'
+import { statusPageRoutes } from './routes/page-status.ts'
+import { typePageRoutes } from './routes/page-types.ts'
+import { pageRoutes } from './routes/pages.ts'
 import { snapshotRoutes } from './routes/snapshot.ts'
 
 export interface AppOptions extends ContextOptions {
@@ -47,6 +54,7 @@ const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   bundleRoutes,
   missRoutes,
   kernelRoutes,
+  declarationRoutes,
   jobRoutes,
   snapshotRoutes,
   packRoutes,
@@ -56,6 +64,11 @@ const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   debuginfodRoutes,
   metricRoutes,
   documentRoutes,
+  pageRoutes,
+  typePageRoutes,
+  checkPageRoutes,
+  diffPageRoutes,
+  statusPageRoutes,
 ]
 
 /** Builds the app; `close()` also ends its threads and generations. Errors: those of `openContext`. */
@@ -87,6 +100,7 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
   app.setSerializerCompiler(() => JSON.stringify)
   refuseUnknownQuery(app)
   registerMetrics(app, context)
+  countUsage(app, context)
   collectDocument(app)
   app.register(healthRoutes(context)) // unguarded: the operator's own probes
   app.register(async (guarded) => {
@@ -95,6 +109,15 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
     for (const routes of ROUTES) guarded.register(routes(context))
   })
   return app
+}
+
+/** Counts the kernels whose BTF clients got, also from the response cache. */
+function countUsage(app: FastifyInstance, { usage }: Context): void {
+  app.addHook('onResponse', (_, reply, done) => {
+    const name = reply.getHeader(KERNEL_HEADER)
+    if (typeof name === 'string' && reply.statusCode < 400) usage.count(name)
+    done()
+  })
 }
 
 /** What Node and Fastify limit before a hook runs. */

@@ -111,6 +111,11 @@ const SERVER = {
     'directory for what this server alone remembers: misses and digests of archives',
     'STORE-state beside a store on disk, otherwise none',
   ),
+  index: text(
+    'file|off',
+    'file with the index of all types, which this server keeps up to date; off for none',
+    'declarations.sqlite in the directory of --state, otherwise in ~/.cache/btfmill/indexes',
+  ),
   refresh: seconds(30, 'seconds between two looks at the store for changes by other writers', {
     maximum: 86_400,
   }),

@@ -5,6 +5,7 @@ export const SERVICE_ERROR_CODES = [
   'unknown_kernel', // no record of this kernel
   'unknown_source', // no source of kernel packages has this distribution, version, architecture or release
   'unknown_blob', // no BTF with this digest
+  'unknown_type', // no type, member or function of this name, or none in this kernel
   'has_own_btf', // the kernel was built with BTF, and the store has no copy
   'generation_failed', // generating its BTF failed
   'upstream_failed', // it is not here, and an upstream that may have it did not send it; `details.upstreams` say why

@@ -18,6 +18,10 @@ const BUNDLE_BUFFERS = 32 * MIB
 const XZ = 11
 /** Packing an archive for btfhub's clients: xz with its default dictionary. */
 const ARCHIVE_MEMORY = 104 * MIB
+/** The two threads of the index of all types, with their buffers. */
+const INDEX = 224 * MIB
+/** Below this much memory a service has no index by default. */
+const INDEX_NEEDS = 1024 * MIB
 /** The longest line of an answer, and the lines of a request in addition to one for each thread. */
 const LINE = 4 * MIB
 const LINES = 3
@@ -41,11 +45,15 @@ export interface MemorySettings {
 export const machineMemory = (): number =>
   Math.min(totalmem(), constrainedMemory() || Number.POSITIVE_INFINITY)
 
+/** Tells whether a service with this much memory has an index of all types by default. */
+export const indexFits = (memory = machineMemory()): boolean => memory >= INDEX_NEEDS
+
 /** The defaults for this much memory in bytes, and this many processors. */
 export function defaultsFor(
-  memory = machineMemory(),
+  all = machineMemory(),
   processors = availableParallelism(),
 ): MemorySettings {
+  const memory = indexFits(all) ? all - INDEX : all
   const part = (of: number, least: number, most: number) =>
     Math.floor(between(memory / of / MIB, least, most)) * MIB
   const taskMemory = part(8, 96, 256)
@@ -68,13 +76,13 @@ export function defaultsFor(
 export const archivesAtOnce = (memory = machineMemory()): number => (memory < 2048 * MIB ? 1 : 2)
 
 /** The most memory that a service with these settings takes, in bytes. */
-export function mostMemory(settings: MemorySettings, archives: number): number {
+export function mostMemory(settings: MemorySettings, archives: number, index: boolean): number {
   const { threads, taskMemory, bodyCache, resultMemory, uploadMemory, answerMemory } = settings
   const caches = bodyCache + resultMemory + uploadMemory + answerMemory
   const bulk = settings.bulkRequests * bulkMemory(threads)
   const bundles = settings.bundles * bundleMemory(settings.bundleWindow)
   const tasks = threads * (taskMemory + THREAD_BUFFERS)
-  return BASE + caches + tasks + bulk + bundles + archives * ARCHIVE_MEMORY
+  return BASE + caches + tasks + bulk + bundles + archives * ARCHIVE_MEMORY + (index ? INDEX : 0)
 }
 
 const bulkMemory = (threads: number): number => (threads + LINES) * LINE

@@ -23,6 +23,8 @@ import type { Body, BodyCache } from './body-cache.ts'
 
 /** The media type of BTF. */
 export const BTF_TYPE = 'application/octet-stream'
+/** The media type of a C header: browsers show it. */
+export const HEADER_TYPE = 'text/plain'
 /** `Cache-Control` of a URL that names a digest, and of any other URL. */
 export const IMMUTABLE = 'public, max-age=31536000, immutable'
 export const SHORT = 'public, max-age=60'
@@ -40,6 +42,8 @@ export interface BtfSelector {
   dialect?: Dialect
   /** as section `.BTF` of an ELF file */
   container?: 'elf'
+  /** as a C header, in place of BTF */
+  header?: true
 }
 
 /** Concurrent reads of blobs, each of some megabytes, and the number of reads that may wait. */
@@ -114,12 +118,13 @@ export class Bodies {
     return btf && (await encode(await this.#pool.run('unpack', { btf }), 'zstd'))
   }
 
-  async #derive({ sha256, modules = [], dialect, container }: BtfSelector): Promise<Body> {
+  async #derive({ sha256, modules = [], dialect, container, header }: BtfSelector): Promise<Body> {
     const raw = await this.#pool.run('derive', {
       btf: await this.raw(sha256),
       modules: await Promise.all(modules.map((module) => this.raw(module))),
       ...(dialect && { dialect }),
       ...(container && { container }),
+      ...(header && { header }),
     })
     this.counts.derived++
     return { bytes: await encode(raw, 'zstd'), sha256: sha256Of(raw) }
@@ -144,14 +149,14 @@ export async function encode(raw: Uint8Array, encoding: Encoding): Promise<Buffe
 }
 
 /** True if the selector names a blob of the store: its digest is known without its bytes. */
-export const isAsStored = ({ modules = [], dialect, container }: BtfSelector): boolean =>
-  modules.length === 0 && dialect === undefined && container === undefined
+export const isAsStored = ({ modules = [], dialect, container, header }: BtfSelector): boolean =>
+  modules.length === 0 && dialect === undefined && container === undefined && !header
 
 /** The cache key of BTF in an encoding. */
 export const keyOf = (
-  { sha256, modules = [], dialect, container }: BtfSelector,
+  { sha256, modules = [], dialect, container, header }: BtfSelector,
   encoding: Encoding,
 ): string =>
-  `${encoding} ${sha256} ${dialect ?? ''} ${container ?? ''} ${modules.length > 0 ? sha256Of(modules.join()) : ''}`
+  `${encoding} ${sha256} ${dialect ?? ''} ${header ? 'header' : (container ?? '')} ${modules.length > 0 ? sha256Of(modules.join()) : ''}`
 
 export const DIALECT_NAMES = Object.keys(DIALECTS) as Dialect[]

@@ -794,12 +794,18 @@ runs(withStore(remove), () => import('./rm.ts'))
 
 const prune = command(
   'prune',
-  'remove all but the newest kernels of each series',
-  'Removes old kernels. A series has the kernels of one distribution, version, architecture and flavour. Give `generate` the same --newest, or it makes them again.',
+  'remove old kernels, or those that nobody asks for',
+  'Removes all kernels but those that --newest or --unused keeps. A series has the kernels of one distribution, version, architecture and flavour. Give `generate` the same --newest, or it makes them again.',
   'prune --newest 10 --dry-run',
   'prune --newest 3 --distro fedora',
+  'prune --newest 1 --unused 6',
 )
-  .option('--newest <n>', 'releases of each series to keep (required)', count)
+  .option('--newest <n>', 'releases of each series to keep (default: none)', count)
+  .option(
+    '--unused <months>',
+    'calendar months, with this one, in which no client got a kernel that goes (default: requests do not count)',
+    count,
+  )
   .option('--dry-run', 'list what would be removed; remove nothing')
 withFilters(withSettings(prune, 'secretKey'))
 runs(withStore(prune), () => import('./prune.ts'))

@@ -4,6 +4,8 @@ import { type Logger, pino } from 'pino'
 import type { OnDemandGenerator } from '../../generator/index.ts'
 import { openStore, type Store } from '../../storage/index.ts'
 import { type Config, type Reading, readConfig, shown } from '../config.ts'
+import { indexIn, indexOf, NO_INDEX } from '../declarations/location.ts'
+import { indexFits } from '../memory.ts'
 import { startServer } from '../server.ts'
 import { budgetOf, keyDirectories, readSecretKey } from './input.ts'
 
@@ -22,7 +24,11 @@ export async function run(
   const logger = loggerOf(reading.config)
   const store = await openStore(reading.config.store)
   const state = reading.config.state || (await stateBeside(store, logger))
-  const config = { ...reading.config, state }
+  const config = {
+    ...reading.config,
+    state,
+    index: await indexFor(reading.config, store, state, logger),
+  }
   logger.info({ config: shown(config) }, 'btfmill starts')
   const generator = config.generate === 'on-miss' ? await openGenerator(store, config) : undefined
   const secretKey = config.upstream.length > 0 ? await readSecretKey(config.secretKey) : undefined
@@ -90,6 +96,25 @@ async function stateBeside({ url }: Store, logger: Logger): Promise<string> {
     logger.warn(error, 'no --state: misses are forgotten when the service ends')
     return ''
   }
+}
+
+/** The file of the index of all types, or `off`. */
+async function indexFor(
+  config: Config,
+  store: Store,
+  state: string,
+  logger: Logger,
+): Promise<string> {
+  if (config.index !== '') return config.index
+  if (!indexFits()) {
+    logger.info('no --index, and less than 1 GB of memory: this service has no index of types')
+    return NO_INDEX
+  }
+  if (state !== '') return indexIn(state)
+  const path = await indexOf(store.url)
+  if (path === undefined)
+    logger.warn('no --index and no writable cache directory: this service has no index of types')
+  return path ?? NO_INDEX
 }
 
 /** Log lines are written in batches of so many bytes, or after so many milliseconds. */

@@ -10,10 +10,15 @@ import { Bodies } from '../cache/btf-bodies.ts'
 import { Deltas } from '../cache/deltas.ts'
 import { Quota } from '../concurrency.ts'
 import { type Config, DEFAULTS } from '../config.ts'
+import { KeptIndex } from '../declarations/keeper.ts'
+import { NO_INDEX } from '../declarations/location.ts'
 import { Demand } from '../demand/demand.ts'
 import type { BtfGenerator } from '../demand/generation.ts'
 import { Misses } from '../demand/misses.ts'
+import { Usage } from '../demand/usage.ts'
+import { BtfViews } from '../objects/btf-views.ts'
 import { Objects } from '../objects/results.ts'
+import { type KernelTable, kernelTables } from '../page/kernel-table.ts'
 import { Pool } from '../threads/pool.ts'
 import { Upstreams } from '../upstream/upstreams.ts'
 import { Metrics } from './metrics.ts'
@@ -60,8 +65,15 @@ export interface Context {
   /** bytes of answers that are complete, and that clients have not read yet */
   readonly answers: Quota
   readonly objects: Objects
+  /** what pages show of types */
+  readonly views: BtfViews
+  /** the kernels of the catalog, as pages list them */
+  readonly kernelTable: () => KernelTable
   readonly misses: Misses
+  readonly usage: Usage
   readonly redirects: Redirects | undefined
+  /** the index of all types; undefined if this service has none */
+  readonly declarations: KeptIndex | undefined
   /** Ends threads and background work. */
   close(): Promise<void>
 }
@@ -97,16 +109,25 @@ export async function openContext(options: ContextOptions): Promise<Context> {
       : undefined
   const readiness = options.readiness ?? loadedNow(store)
   const misses = await Misses.open(stateFile('misses.ndjson'), onError)
+  const usage = new Usage({ store, onError })
   const redirects = await openRedirects(store.url, settings.redirectAbove)
   const archivesFile = stateFile('archives.ndjson')
   const archives = await Archives.open(
     { store, catalog, cache: bodyCache, bodies, onError },
     archivesFile,
   )
+  const declarations =
+    settings.index === '' || settings.index === NO_INDEX
+      ? undefined
+      : new KeptIndex({
+          ...{ path: settings.index, store, catalog, onError },
+          isLoaded: () => readiness.loaded,
+        })
   return {
     store,
     catalog,
     settings,
+    declarations,
     readiness,
     tokens,
     metrics,
@@ -128,12 +149,18 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     deltas: new Deltas({ catalog, bodies, cache: bodyCache, pool }),
     pool,
     objects,
+    views: new BtfViews(objects, pool),
+    kernelTable: kernelTables(catalog),
     archives,
     misses,
+    usage,
     redirects,
     close: async () => {
       await upstreams?.close()
-      await Promise.all([pool.close(), archives.close(), misses.close()])
+      await Promise.all([
+        ...[pool.close(), archives.close(), misses.close()],
+        ...[usage.close(), declarations?.close()],
+      ])
     },
   }
 }

@@ -14,6 +14,7 @@ export const STATUS = {
   unknown_kernel: 404,
   unknown_source: 404,
   unknown_blob: 404,
+  unknown_type: 404,
   unknown_job: 404,
   not_found: 404,
   has_own_btf: 404,
@@ -91,7 +92,8 @@ const MAX_PATH = 200
 /** The path of a URL, without its query. */
 const pathOf = (url: string): string => url.split('?', 1)[0]!.slice(0, MAX_PATH)
 
-function toServiceError(error: FastifyError): ServiceError {
+/** What a client is told of an error. */
+export function toServiceError(error: FastifyError): ServiceError {
   if (error instanceof ServiceError) return error
   if (error instanceof StoreError) {
     const code = STORE[error.code] ?? 'internal'

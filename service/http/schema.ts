@@ -104,13 +104,16 @@ export function choiceOf(query: Omit<BtfQuery, 'dialect'>): LookupChoice {
   }
 }
 
+/** The header that names the kernel of a response. */
+export const KERNEL_HEADER = 'btfmill-kernel'
+
 /** The headers that say which kernel's BTF a response has, and how it was found. */
 export const foundHeaders = (
   kernel: KernelName,
   choice: LookupChoice,
   record: Available,
 ): Readonly<Record<string, string>> => ({
-  'btfmill-kernel': nameOf(record.kernel),
+  [KERNEL_HEADER]: nameOf(record.kernel),
   'btfmill-found-by': foundBy(kernel, choice, record),
 })
 

@@ -4,6 +4,7 @@ import type { FastifyInstance } from 'fastify'
 import { ServiceError } from '../error.ts'
 import { registerAccess } from './auth.ts'
 import type { Context } from './context.ts'
+import { registerCrossOrigin } from './cross-origin.ts'
 import { UNREADY } from './readiness.ts'
 import { callerOf } from './requester.ts'
 
@@ -36,6 +37,7 @@ export function registerSecurityHeaders(app: FastifyInstance): void {
 export async function registerGuards(app: FastifyInstance, context: Context): Promise<void> {
   const { settings, readiness, tokens } = context
   const { urlLimit, rateLimit: max, read } = settings
+  registerCrossOrigin(app, { anonymous: read === 'anonymous' })
   app.addHook('onRequest', (request, _, done) => {
     if (request.url.length > urlLimit)
       done(

@@ -12,6 +12,7 @@ import {
   ENCODINGS,
   type Encoding,
   encode,
+  HEADER_TYPE,
   isAsStored,
   keyOf,
   SHORT,
@@ -89,7 +90,7 @@ export async function sendBtf(
   const describe = (sha256: string): Description => ({
     etag: etagOf(sha256, encoding),
     cacheControl,
-    type: BTF_TYPE,
+    type: wanted.header ? `${HEADER_TYPE}; charset=utf-8` : BTF_TYPE,
     headers: { ...headers, vary: 'accept-encoding' },
   })
   const key = keyOf(wanted, encoding)

@@ -4,12 +4,13 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import Type from 'typebox'
 import { ANY, type KernelName } from '../../storage/index.ts'
-import { IMMUTABLE, SHORT } from '../cache/btf-bodies.ts'
+import { HEADER_TYPE, IMMUTABLE, SHORT } from '../cache/btf-bodies.ts'
 import type { Context } from '../http/context.ts'
 import { resolveBtf } from '../http/resolve.ts'
 import {
   BtfQuery,
   BuildId,
+  bodies,
   bodiesOrDelta,
   ChoiceQuery,
   choiceOf,
@@ -33,6 +34,8 @@ const ReleaseQuery = Type.Object({
   arch: Type.Optional(Segment),
   ...BtfQuery.properties,
 })
+
+const HeaderQuery = Type.Omit(BtfQuery, ['dialect', 'container'])
 
 const BuildQuery = Type.Omit(BtfQuery, ['build', 'uname-version', 'like', 'codename'])
 
@@ -81,6 +84,7 @@ export const btfRoutes =
     app.get(
       '/v1/btf/:distro/:version/:arch/:release',
       {
+        config: { crossOrigin: true },
         preHandler,
         schema: {
           tags: ['BTF'],
@@ -99,6 +103,7 @@ export const btfRoutes =
     app.get(
       '/v1/btf',
       {
+        config: { crossOrigin: true },
         preHandler,
         schema: {
           tags: ['BTF'],
@@ -118,6 +123,7 @@ export const btfRoutes =
     app.get(
       '/v1/btf/build-id/:buildId',
       {
+        config: { crossOrigin: true },
         preHandler,
         schema: {
           tags: ['BTF'],
@@ -137,6 +143,7 @@ export const btfRoutes =
     app.get(
       '/v1/btf/sha256/:digest',
       {
+        config: { crossOrigin: true },
         preHandler,
         schema: {
           tags: ['BTF'],
@@ -164,8 +171,40 @@ export const btfRoutes =
     )
 
     app.get(
+      '/v1/btf/:distro/:version/:arch/:release/vmlinux.h',
+      {
+        config: { crossOrigin: true },
+        preHandler,
+        schema: {
+          tags: ['BTF'],
+          summary: "A kernel's types as a C header",
+          description:
+            'All types, and the prototypes of kfuncs, as `bpftool btf dump … format c` prints them.',
+          params: NameParams,
+          querystring: HeaderQuery,
+          response: {
+            ...bodies('the header; its ETag is the SHA-256 of its bytes', HEADER_TYPE),
+            ...problems(...ERRORS, 'invalid_name', ...NO_BTF),
+          },
+        },
+      },
+      async (request, reply) => {
+        const { query } = request
+        const kernel = kernelOf(request.params)
+        const choice = choiceOf(query)
+        const record = await resolveBtf(context, request, kernel, choice)
+        const wanted = { ...wantedOf(record, query), header: true } as const
+        return await sendBtf(context, request, reply, wanted, {
+          cacheControl: SHORT,
+          headers: foundHeaders(kernel, choice, record),
+        })
+      },
+    )
+
+    app.get(
       '/v1/btf/:distro/:version/:arch/:release/sha256',
       {
+        config: { crossOrigin: true },
         schema: {
           tags: ['BTF'],
           summary: "The SHA-256 of a kernel's BTF, as a line that `sha256sum` reads",

@@ -53,6 +53,7 @@ export const kernelRoutes =
     app.get(
       '/v1/kernels',
       {
+        config: { crossOrigin: true },
         schema: {
           tags: ['Kernels'],
           summary: 'Records of kernels, in pages or all as NDJSON',
@@ -83,6 +84,7 @@ export const kernelRoutes =
     app.get(
       '/v1/kernels/:distro/:version/:arch/:release',
       {
+        config: { crossOrigin: true },
         schema: {
           tags: ['Kernels'],
           summary: 'The builds of one kernel',

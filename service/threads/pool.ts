@@ -22,6 +22,8 @@ export interface PoolLimits {
   memory: number
   /** maximum number of tasks that wait for a thread */
   maxQueue: number
+  /** milliseconds without a task after which a thread ends */
+  idle: number
 }
 
 /** Minimizing for one of libbpf's tools takes 10 ms and 30 MB. A task of a thousand times that is hostile. */
@@ -31,12 +33,17 @@ const DEFAULTS: PoolLimits = {
   time: 10_000,
   memory: 256,
   maxQueue: 256,
+  idle: 10_000,
 }
 
 /** The published package is compiled, and has no `.ts` files. */
 const WORKER = join(import.meta.dirname, `worker${extname(import.meta.filename)}`)
 
-export class Pool {
+/** Tasks by name, each a function of one value. */
+type TaskTable = { [name: string]: (task: never) => unknown }
+
+/** A pool for tasks of `worker.ts`, or of another file that exports them. */
+export class Pool<Table extends { [K in keyof Table]: TaskTable[string] } = Tasks> {
   readonly #limits: PoolLimits
   readonly #threads: Piscina
   readonly #gate: Semaphore
@@ -44,13 +51,13 @@ export class Pool {
   /** `worker` is the path of the file that threads run. */
   constructor(limits: Partial<PoolLimits> = {}, worker = WORKER) {
     this.#limits = { ...DEFAULTS, ...limits }
-    const { threads, minThreads, memory, maxQueue } = this.#limits
+    const { threads, minThreads, memory, maxQueue, idle } = this.#limits
     this.#gate = new Semaphore(threads, maxQueue)
     this.#threads = new Piscina({
       filename: worker,
       minThreads,
       maxThreads: threads,
-      idleTimeout: 10_000,
+      idleTimeout: idle,
       resourceLimits: { maxOldGenerationSizeMb: memory },
     })
     this.#threads.on('error', () => {}) // a thread ended without a task; the next task starts another
@@ -66,17 +73,17 @@ export class Pool {
    * detached here. Errors: those of the task, as `BtfError`; `digest_mismatch` as `StoreError`; `too_complex` if the
    * task exceeds a limit; `busy` if the queue is full; the signal's reason.
    */
-  async run<K extends keyof Tasks>(
+  async run<K extends keyof Table & string>(
     name: K,
-    task: Parameters<Tasks[K]>[0],
+    task: Parameters<Table[K]>[0],
     signal?: AbortSignal,
     transfer: readonly ArrayBuffer[] = [],
-  ): Promise<ReturnType<Tasks[K]>> {
+  ): Promise<ReturnType<Table[K]>> {
     const perform = () => this.#perform(name, task, transfer, signal)
     const answer = await this.#gate.run(perform, signal)
     if ('error' in answer) throw new BtfError(answer.error.code, answer.error.message)
     if ('damaged' in answer) throw new StoreError('digest_mismatch', answer.damaged)
-    return answer.value as ReturnType<Tasks[K]>
+    return answer.value as ReturnType<Table[K]>
   }
 
   /** Terminates the threads and their running tasks. */
@@ -85,8 +92,8 @@ export class Pool {
   }
 
   async #perform(
-    name: keyof Tasks,
-    task: Parameters<Tasks[keyof Tasks]>[0],
+    name: string,
+    task: unknown,
     transfer: readonly ArrayBuffer[],
     signal: AbortSignal | undefined,
   ): Promise<WorkerAnswer<unknown>> {

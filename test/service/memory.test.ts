@@ -1,7 +1,7 @@
 // The defaults that follow the memory: they fit into it, and a large machine has those of a large machine.
 import t from 'tap'
 import { settings } from '../../service/config.ts'
-import { archivesAtOnce, defaultsFor, mostMemory } from '../../service/memory.ts'
+import { archivesAtOnce, defaultsFor, indexFits, mostMemory } from '../../service/memory.ts'
 
 const MIB = 1024 ** 2
 
@@ -9,7 +9,11 @@ t.test('all that the defaults may use together fits into any memory from 768 MB 
   for (const megabytes of [768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 16_384, 65_536])
     for (const processors of [1, 2, 4, 8, 64]) {
       const memory = megabytes * MIB
-      const most = mostMemory(defaultsFor(memory, processors), archivesAtOnce(memory))
+      const most = mostMemory(
+        defaultsFor(memory, processors),
+        archivesAtOnce(memory),
+        indexFits(memory),
+      )
       t.ok(most <= memory, `${megabytes} MB, ${processors}: ${Math.round(most / MIB)} MB`)
     }
 })
@@ -24,7 +28,7 @@ t.test('a large machine has large defaults, and a small one still works', async 
     bundles: 4,
     bundleWindow: 64 * MIB,
   })
-  t.match(defaultsFor(1024 * MIB, 8), { threads: 1, bundles: 1, bundleWindow: 16 * MIB })
+  t.match(defaultsFor(1024 * MIB, 8), { threads: 1, bundles: 1, bundleWindow: 8 * MIB })
   for (const value of Object.values(defaultsFor(64 * MIB, 8))) t.ok(value >= 1)
 })
 

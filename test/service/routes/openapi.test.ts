@@ -1,5 +1,6 @@
 // /openapi.json is valid and describes what each route does; /docs works in a browser.
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { Validator } from '@seriousme/openapi-schema-validator'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import t from 'tap'
@@ -17,6 +18,7 @@ import { coreObjects, littleKernels } from '../../helpers/core.ts'
 import { putPackOf } from '../../helpers/packs.ts'
 import { startServer } from '../../helpers/test-server.ts'
 import { ask, btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
+import { until } from '../../helpers/wait-until.ts'
 
 const KERNEL = readFileSync(littleKernels().get('x86_64')!)
 const [AA, BB, CC] = ['aa', 'bb', 'cc'].map((byte) => byte.repeat(20)) as [string, string, string]
@@ -90,9 +92,14 @@ const upstream = await startServer(t, ({ url }, response) =>
     ? response.writeHead(200).end('?')
     : response.writeHead(404).end('{"code":"unknown_kernel"}'),
 )
-const settings = { generate: 'on-miss' as const, upstream: [`btfmill+${upstream.url}`] }
+const index = join(t.testdir(), 'index.sqlite')
+const settings = { generate: 'on-miss' as const, upstream: [`btfmill+${upstream.url}`], index }
 const options = { store, settings, generator }
 const { url } = await startTestService(t, () => [], options)
+await until(
+  () => ask(`${url}/v1/stats`),
+  ({ status }) => status === 200,
+)
 
 interface Case {
   path: string
@@ -148,6 +155,18 @@ const surveyed = (route: string): Case[] => [
   { ...sent(`${route}?kernel=debian/12/x86_64/lost`), away: true },
 ]
 
+/** Requests to a route of the index: those with an answer also by a client that has it. */
+const indexed = (path: string, ...others: string[]): Case[] => [
+  { path },
+  { path, headers: { 'if-none-match': '*' } },
+  ...others.map((other) => ({ path: other })),
+  { path: `${path}${path.includes('?') ? '&' : '?'}unknown=1` },
+]
+const formOf = async (name: string): Promise<string> => {
+  const { json } = await ask(`${url}/v1/types/${name}`)
+  return (json as { declarations: { form: string }[] }).declarations[0]!.form
+}
+
 /** Requests to each operation of the document. */
 const CASES: Record<string, Case[]> = {
   'get /v1/btf/{distro}/{version}/{arch}/{release}': [
@@ -181,6 +200,38 @@ const CASES: Record<string, Case[]> = {
     { path: '/v1/btf/debian/12/x86_64/x/sha256?build=x' },
     away('/v1/btf/debian/12/x86_64/nobody/sha256'),
   ],
+  'get /v1/btf/{distro}/{version}/{arch}/{release}/vmlinux.h': [
+    ...ranges('/v1/btf/debian/12/x86_64/6.1.0-1-amd64/vmlinux.h'),
+    ...states((release) => `/v1/btf/debian/12/x86_64/${release}/vmlinux.h`),
+    { path: '/v1/btf/debian/12/x86_64/x/vmlinux.h?build=x' },
+    away('/v1/btf/debian/12/x86_64/lost/vmlinux.h'),
+  ],
+  'get /v1/search': indexed('/v1/search?q=task', '/v1/search'),
+  'get /v1/types/{name}': indexed(
+    '/v1/types/task_struct',
+    ...['/v1/types/none', '/v1/types/int?kernel=none', '/v1/types/int?kernel=twins'],
+    ...['/v1/types/int?kernel=*', '/v1/types/int?kind=x'],
+  ),
+  'get /v1/types/{name}/history': indexed('/v1/types/int/history', '/v1/types/none/history'),
+  'get /v1/types/{name}/members/{member}/history': indexed(
+    '/v1/types/task_struct/members/pid/history',
+    '/v1/types/task_struct/members/none/history',
+  ),
+  'get /v1/types/{name}/forms/{form}': indexed(
+    `/v1/types/task_struct/forms/${await formOf('task_struct')}`,
+    `/v1/types/task_struct/forms/${'0'.repeat(16)}`,
+    '/v1/types/task_struct/forms/x',
+  ),
+  'get /v1/functions/{name}': indexed('/v1/functions/first', '/v1/functions/none'),
+  'get /v1/diff': indexed(
+    '/v1/diff?from=6.1.0-1-amd64&to=core',
+    ...['/v1/diff?from=none&to=core', '/v1/diff?from=*&to=core', '/v1/diff'],
+  ),
+  'get /v1/kernels/{distro}/{version}/{arch}/{release}/neighbours': indexed(
+    '/v1/kernels/debian/12/x86_64/core/neighbours',
+    ...['none', 'a%2fb'].map((release) => `/v1/kernels/debian/12/x86_64/${release}/neighbours`),
+  ),
+  'get /v1/stats': indexed('/v1/stats'),
   'get /v1/misses': [{ path: '/v1/misses' }, { path: '/v1/misses?limit=x' }],
   'get /v1/kernels': [
     { path: '/v1/kernels?limit=2' },
@@ -305,6 +356,12 @@ const ELSEWHERE: Record<string, string[]> = {
   'get /buildid/{buildId}/section/.BTF': ['409'],
   // needs concurrent bundles; tested in `bundles.test.ts`
   'post /v1/bundles': ['503'],
+  // need a service whose index is not whole, or that has none; tested in `declarations.test.ts`
+  ...Object.fromEntries(
+    Object.keys(CASES)
+      .filter((name) => CASES[name]!.some(({ path }) => path.endsWith('unknown=1')))
+      .map((name) => [name, ['404', '503']]),
+  ),
   // the catalogue is built from memory
   'get /btfs/catalog.json': ['503'],
 }
