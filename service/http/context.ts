@@ -7,6 +7,7 @@ import { Catalog, partialOf, type Store } from '../../storage/index.ts'
 import { Archives } from '../cache/archives.ts'
 import { BodyCache } from '../cache/body-cache.ts'
 import { Bodies } from '../cache/btf-bodies.ts'
+import { Deltas } from '../cache/deltas.ts'
 import { Quota } from '../concurrency.ts'
 import { type Config, DEFAULTS } from '../config.ts'
 import { KeptIndex } from '../declarations/keeper.ts'
@@ -58,6 +59,7 @@ export interface Context {
   readonly upstreams: Upstreams | undefined
   readonly bodyCache: BodyCache
   readonly bodies: Bodies
+  readonly deltas: Deltas
   readonly responseCache: ResponseCache
   /** threads that work on uploaded objects */
   readonly pool: Pool
@@ -168,6 +170,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     responseCache: new ResponseCache({ catalog, bodies }),
     bodyCache,
     bodies,
+    deltas: new Deltas({ catalog, bodies, cache: bodyCache, pool }),
     pool,
     objects,
     views: new BtfViews(objects, pool),
