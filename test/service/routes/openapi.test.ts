@@ -173,6 +173,7 @@ const CASES: Record<string, Case[]> = {
     ...ranges('/v1/btf/debian/12/x86_64/6.1.0-1-amd64'),
     ...states((release) => `/v1/btf/debian/12/x86_64/${release}`),
     { path: '/v1/btf/debian/12/x86_64/6.1.0-1-amd64?dialect=libbpf-0.5' },
+    { path: `/v1/btf/debian/12/x86_64/core?have=${core!.sha256}` },
     { path: '/v1/btf/debian/12/x86_64/x?build=x' },
     away('/v1/btf/debian/12/x86_64/lost'),
   ],
