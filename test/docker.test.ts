@@ -18,7 +18,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { parse, parseAllDocuments } from 'yaml'
-import { archivesAtOnce, defaultsFor, mostMemory } from '../service/memory.ts'
+import { archivesAtOnce, defaultsFor, indexFits, mostMemory } from '../service/memory.ts'
 import { canonicalArch } from '../storage/index.ts'
 import { COMMAND } from './e2e/btfmill.ts'
 import { btfOf, RAW, recordOf, startTestService } from './helpers/test-service.ts'
@@ -62,7 +62,7 @@ t.test('the defaults of the service fit into the memory that Kubernetes gives it
   const [, digits] = /^(\d+)Gi$/.exec(containers.get('service').resources.limits.memory)!
   const limit = Number(digits) * GIB
   for (const processors of [1, 2, 4, 64]) {
-    const most = mostMemory(defaultsFor(limit, processors), archivesAtOnce(limit))
+    const most = mostMemory(defaultsFor(limit, processors), archivesAtOnce(limit), indexFits(limit))
     t.ok(most <= limit, `${processors} processors: ${most} of ${limit}`)
   }
 })
