@@ -16,6 +16,8 @@ export const BTF_ERROR_CODES = [
   'base_mismatch', // a module's distilled base has types that the kernel's BTF does not have
   'invalid_relocation', // a CO-RE relocation for which libbpf refuses the whole object
   'invalid_delta', // a delta that is damaged, of an unknown version, or made for another parent
+  'not_kernel', // valid BTF that is not that of a whole kernel, or of another architecture
+  'ambiguous_types', // a kernel's BTF with several layouts of a struct that most programs read
   'unsupported', // well-formed input that this library does not read: a compressed section, an unknown version
 ] as const
 

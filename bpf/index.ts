@@ -129,6 +129,7 @@ export { DIALECTS, type Dialect, toDialect } from './dialect.ts'
 export { type EncodeOptions, encodeBtf } from './encode.ts'
 
 // Delta: a BTF as the difference from another one.
+export { DeltaChainCache, type StartedChain } from './delta-cache.ts'
 export { applyDelta, DeltaChain, type DeltaOptions, needsParent } from './delta-decode.ts'
 export { encodeDelta } from './delta-encode.ts'
 
@@ -142,6 +143,7 @@ export { FunctionList, type FunctionMark } from './function-list.ts'
 export { readFunctions } from './function-symbols.ts'
 export { readInlinedCalls } from './inlined-calls.ts'
 
-// Identify: a vmlinux or a flat kernel image.
+// Identify: a vmlinux, a flat kernel image, or the BTF of a whole kernel.
 export { describeImage, isKernelImage } from './image.ts'
+export { describeKernelBtf, type KernelBtf } from './kernel-btf.ts'
 export { describeVmlinux, type Vmlinux } from './vmlinux.ts'

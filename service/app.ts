@@ -10,7 +10,9 @@ import { type Context, type ContextOptions, openContext } from './http/context.t
 import { RequestLog, requestId } from './http/log.ts'
 import { registerProblems, sendParserError, sendProblem } from './http/problem.ts'
 import { parseQuery, refuseUnknownQuery } from './http/query.ts'
+import { KERNEL_HEADER } from './http/schema.ts'
 import { registerGuards, registerSecurityHeaders } from './http/security.ts'
+import { tellService } from './http/via.ts'
 import { btfRoutes } from './routes/btf.ts'
 import { archiveTreeRoutes } from './routes/btfhub.ts'
 import { onlineRoutes } from './routes/btfhub-online.ts'
@@ -26,6 +28,7 @@ import { minimizeRoutes } from './routes/minimize.ts'
 import { missRoutes } from './routes/misses.ts'
 import { openAnolisRoutes } from './routes/openanolis.ts'
 import { collectDocument, documentRoutes } from './routes/openapi.ts'
+import { packRoutes } from './routes/packs.ts'
 import { snapshotRoutes } from './routes/snapshot.ts'
 
 export interface AppOptions extends ContextOptions {
@@ -49,6 +52,7 @@ const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   declarationRoutes,
   jobRoutes,
   snapshotRoutes,
+  packRoutes,
   archiveTreeRoutes,
   openAnolisRoutes,
   onlineRoutes,
@@ -86,13 +90,24 @@ export async function buildApp({ logger, ...options }: AppOptions): Promise<Fast
   app.setSerializerCompiler(() => JSON.stringify)
   refuseUnknownQuery(app)
   registerMetrics(app, context)
+  countUsage(app, context)
   collectDocument(app)
   app.register(healthRoutes(context)) // unguarded: the operator's own probes
   app.register(async (guarded) => {
     await registerGuards(guarded, context)
+    tellService(guarded, context)
     for (const routes of ROUTES) guarded.register(routes(context))
   })
   return app
+}
+
+/** Counts the kernels whose BTF clients got, also from the response cache. */
+function countUsage(app: FastifyInstance, { usage }: Context): void {
+  app.addHook('onResponse', (_, reply, done) => {
+    const name = reply.getHeader(KERNEL_HEADER)
+    if (typeof name === 'string' && reply.statusCode < 400) usage.count(name)
+    done()
+  })
 }
 
 /** What Node and Fastify limit before a hook runs. */

@@ -24,6 +24,11 @@ export class SingleFlight<T> {
     return signal ? this.#join(flight, key, signal) : flight.result
   }
 
+  /** Tells whether work for a key is under way. */
+  has(key: string): boolean {
+    return this.#flights.has(key)
+  }
+
   #start(key: string, work: (abandoned: AbortSignal) => Promise<T>): Flight<T> {
     const abandoned = new AbortController()
     const result = work(abandoned.signal).finally(() => this.#end(key, flight))

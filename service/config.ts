@@ -11,6 +11,7 @@ import { DEFAULT_STORE } from '../storage/index.ts'
 import { parseListen } from './address.ts'
 import { defaultsFor } from './memory.ts'
 import { formatSize, parseSize } from './size.ts'
+import { parseUpstream, UPSTREAM_FORMS } from './upstream-address.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -193,6 +194,30 @@ const GENERATION = {
   secretKey: text('file', 'secret key that signs the catalog', 'no signature'),
 }
 
+const UPSTREAMS = {
+  upstream: list(
+    'urls',
+    `services and archives to ask, in this order, for kernels that are missing here: ${UPSTREAM_FORMS}`,
+    'none',
+  ),
+  upstreamAllow: list(
+    'globs',
+    'kernels that may be asked for upstream: globs of DISTRO/VERSION/ARCH/RELEASE, comma-separated',
+    'all',
+  ),
+  upstreamDeny: list(
+    'globs',
+    'kernels that are never asked for upstream, even if allowed: the same globs',
+    'none',
+  ),
+  upstreamWait: seconds(5, 'seconds that a request waits for upstreams', { maximum: 600 }),
+  upstreamTimeout: seconds(60, 'seconds for one upstream to send the BTF of a kernel', {
+    maximum: 3600,
+  }),
+  upstreamRequests: count(8, 'kernels asked for upstream at once', { maximum: 256 }),
+  upstreamMisses: seconds(600, 'seconds until an upstream is asked again for what it did not have'),
+}
+
 const OBJECTS = {
   taskTime: seconds(10, 'seconds to work on an object for one kernel', { maximum: 3600 }),
   taskMemory: bySize(MACHINE.taskMemory, 'memory to work on an object for one kernel', {
@@ -259,6 +284,7 @@ const SETTINGS = {
   ...ACCESS,
   ...LOG,
   ...GENERATION,
+  ...UPSTREAMS,
   ...OBJECTS,
   ...LIMITS,
 } as const satisfies TProperties
@@ -302,6 +328,7 @@ const GROUPS = {
   'Access:': ACCESS,
   'Log:': LOG,
   'Generation:': GENERATION,
+  'Upstreams:': UPSTREAMS,
   'Objects and bundles:': OBJECTS,
   'Limits:': LIMITS,
 }
@@ -424,6 +451,7 @@ const FORMS: Partial<Record<SettingName, string>> = {
   listen: LISTEN_FORMS,
   trustProxy: 'addresses or ADDRESS/BITS, comma-separated',
   scratch: SCRATCH_FORMS,
+  upstream: UPSTREAM_FORMS,
 }
 
 /** Checks that a schema does not make of a value of its type. */
@@ -431,6 +459,7 @@ const CHECKS: Partial<Record<SettingName, (value: unknown) => boolean>> = {
   listen: (value) => parseListen(value as string) !== undefined,
   trustProxy: (value) => (value as string[]).every(isNetwork),
   scratch: (value) => parseScratch(value as string) !== undefined,
+  upstream: (value) => (value as string[]).every((url) => parseUpstream(url) !== undefined),
 }
 
 function isNetwork(text: string): boolean {
@@ -463,9 +492,15 @@ export function shown(config: Config): Record<string, unknown> {
   return Object.fromEntries(
     NAMES.map((name) => {
       const value = show(name, config[name])
-      return [kebab(name), typeof value === 'string' ? hide(value) : value]
+      return [kebab(name), hidden(value)]
     }),
   )
+}
+
+/** A value without the passwords in its texts. */
+function hidden(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(hidden)
+  return typeof value === 'string' ? hide(value) : value
 }
 
 /** The value of a setting for people: a size with its unit. */

@@ -8,6 +8,7 @@ export const SERVICE_ERROR_CODES = [
   'unknown_type', // no type, member or function of this name, or none in this kernel
   'has_own_btf', // the kernel was built with BTF, and the store has no copy
   'generation_failed', // generating its BTF failed
+  'upstream_failed', // it is not here, and an upstream that may have it did not send it; `details.upstreams` say why
   'ambiguous', // several builds match, and their BTF differs
   'invalid_range', // a byte range outside the body
   'pending', // its BTF is being generated; `details.job` is the URL to watch

@@ -13,7 +13,7 @@ import { type AddressInfo, createServer, type Server as NetServer } from 'node:n
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import type { FastifyBaseLogger } from 'fastify'
-import { Catalog, type Store } from '../storage/index.ts'
+import { Catalog, packsOf, type Store } from '../storage/index.ts'
 import { type Address, parseListen, removeStale, urlOf } from './address.ts'
 import { buildApp } from './app.ts'
 import { type Config, DEFAULTS } from './config.ts'
@@ -35,6 +35,8 @@ export interface ServerOptions {
   /** settings; `store` and logging are the caller's */
   config?: Partial<Config>
   generator?: BtfGenerator
+  /** signs the catalog when kernels are taken over from upstreams */
+  secretKey?: string
   logger?: FastifyBaseLogger
 }
 
@@ -52,6 +54,7 @@ export async function startServer({
   store,
   logger,
   generator,
+  secretKey,
   ...options
 }: ServerOptions): Promise<Server> {
   const config = { ...DEFAULTS, ...options.config }
@@ -68,6 +71,7 @@ export async function startServer({
     tokens,
     metrics,
     ...(generator && { generator }),
+    ...(secretKey !== undefined && { secretKey }),
     ...(logger && { logger }),
   })
   const others: NetServer[] = []
@@ -90,7 +94,7 @@ export async function startServer({
   const { signal } = ending
   const waits = new Waits()
   const following = [
-    follow({ catalog, readiness, config, logger, signal, waits }),
+    follow({ store: metered, catalog, readiness, config, logger, signal, waits }),
     tokens.follow(signal, (error) => logger?.error(error, 'no token is valid')),
   ]
   return {
@@ -181,6 +185,7 @@ class Waits {
 }
 
 interface Following {
+  store: Store
   waits: Waits
   catalog: Catalog
   readiness: Readiness
@@ -190,11 +195,12 @@ interface Following {
 }
 
 /** Loads the catalog, then follows the store until the signal aborts. */
-async function follow({ catalog, readiness, config, ...rest }: Following): Promise<void> {
+async function follow({ store, catalog, readiness, config, ...rest }: Following): Promise<void> {
   const { logger, signal, waits } = rest
   const aborted = once(signal, 'abort').then(() => false)
   while (!signal.aborted) {
-    const following = catalog.follow().then(
+    const both = Promise.all([catalog.follow(), packsOf(store).refresh()])
+    const following = both.then(
       () => true,
       (error) => logger?.error(error),
     )

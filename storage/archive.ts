@@ -81,25 +81,34 @@ export async function packTar(release: string, raw: Uint8Array): Promise<Buffer>
  * archive does not decode, or has no such member or several; `unsupported` if xz is not installed.
  */
 export async function unpackArchive(bytes: Uint8Array, signal?: AbortSignal): Promise<Buffer> {
-  const tar = await decompressXz(bytes, MAX_BTF + TAR_OVERHEAD, signal)
-  const found: Buffer[] = []
+  return (await unpackMember(bytes, signal)).raw
+}
+
+/** The same with the member's name, and with a limit in bytes. Errors: those of `unpackArchive`. */
+export async function unpackMember(
+  bytes: Uint8Array,
+  signal?: AbortSignal,
+  maxSize = MAX_BTF,
+): Promise<{ name: string; raw: Buffer }> {
+  const tar = await decompressXz(bytes, maxSize + TAR_OVERHEAD, signal)
+  const found: { name: string; raw: Buffer }[] = []
   const { extract } = await import('tar-stream')
   const reader = extract()
   reader.end(tar)
   try {
     for await (const entry of reader) {
       const { name, type } = entry.header
-      if (type === 'file' && name.endsWith('.btf')) found.push(await buffer(entry))
+      if (type === 'file' && name.endsWith('.btf')) found.push({ name, raw: await buffer(entry) })
       else entry.resume()
     }
   } catch (cause) {
     throw new StoreError('digest_mismatch', 'the archive does not contain a valid tar', { cause })
   }
-  const [raw] = found
-  if (!raw || found.length > 1)
+  const [member] = found
+  if (!member || found.length > 1)
     throw new StoreError(
       'digest_mismatch',
       `the archive has ${found.length} .btf files: expected one`,
     )
-  return raw
+  return member
 }

@@ -1,13 +1,16 @@
 /*
  * Blobs: raw BTF, compressed with zstd and addressed by the SHA-256 of the raw bytes. Equal BTF of different kernels is
- * one blob. The digest is that of the raw bytes, so each read compares it after decompression. The symbols of kernels,
- * a text with the names of their functions, are kept in the same way below keys of their own.
+ * one blob. The digest is that of the raw bytes, so each read compares it after decompression. BTF that has no blob may be
+ * in a pack (packs.ts): all readers but those that check blobs look there too. The symbols of kernels, a text with the
+ * names of their functions, are kept in the same way as blobs, below keys of their own.
  */
 import { promisify } from 'node:util'
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
 import { sha256Of } from './body.ts'
 import { isDamagedObject, StoreError } from './error.ts'
 import { blobKey, symbolsKey } from './name.ts'
+import type { PackedBtf } from './pack-members.ts'
+import { packsOf } from './packs.ts'
 import type { Store } from './store.ts'
 
 /**
@@ -77,12 +80,51 @@ export interface StoredBlob {
   compressed: Buffer
 }
 
-/** Reads a blob's raw bytes. Errors: those of `readBlob`. */
+/**
+ * Reads raw BTF and checks it: of its blob, or of a pack if there is no blob, or a damaged one. Errors: those of `readBlob`
+ * and of `StorePacks.read`.
+ */
 export async function getBlob(store: Store, sha256: string): Promise<Buffer> {
-  return (await readBlob(store, sha256)).raw
+  const read = async () => (await readBlob(store, sha256)).raw
+  return await orPacked(read, () => packsOf(store).read(sha256))
 }
 
-/** Reads a blob and checks it. Errors: `not_found`; `digest_mismatch` if the bytes do not have the digest. */
+/** BTF as it is stored, not yet checked: the zstd frame of its blob, or the steps of a pack. */
+export type StoredForm = { frame: Buffer } | { packed: PackedBtf }
+
+/**
+ * Reads BTF as it is stored, without checking it, for callers that decompress it elsewhere. Errors: those of
+ * `readCompressedBlob` and of `StorePacks.steps`.
+ */
+export async function readStoredForm(store: Store, sha256: string): Promise<StoredForm> {
+  return await orPacked<StoredForm>(
+    async () => ({ frame: await readCompressedBlob(store, sha256) }),
+    async () => {
+      const packed = await packsOf(store).steps(sha256)
+      return packed && { packed }
+    },
+  )
+}
+
+/** Reads a blob, or, if it is missing or damaged and a pack has the BTF, from the pack. Errors: those of both. */
+export async function orPacked<T>(
+  blob: () => Promise<T>,
+  packed: () => Promise<T | undefined>,
+): Promise<T> {
+  try {
+    return await blob()
+  } catch (error) {
+    if (!isDamagedObject(error)) throw error
+    const found = await packed()
+    if (found === undefined) throw error
+    return found
+  }
+}
+
+/**
+ * Reads a blob and checks it. It does not look into packs. Errors: `not_found`; `digest_mismatch` if the bytes do not have
+ * the digest.
+ */
 export async function readBlob(
   store: Store,
   sha256: string,

@@ -23,6 +23,7 @@ export {
   decodeName,
   encodeName,
   kernelPrefix,
+  packKey,
   recordKey,
   sourceResultKey,
   symbolsKey,
@@ -37,11 +38,14 @@ export {
   decompressBlob,
   getBlob,
   getSymbols,
+  orPacked,
   putBlob,
   putSymbols,
   readBlob,
   readCompressedBlob,
+  readStoredForm,
   type StoredBlob,
+  type StoredForm,
 } from './blob.ts'
 export { sha256Of } from './body.ts'
 export { boundToParent } from './child.ts'
@@ -56,6 +60,7 @@ export {
   putSourceResult,
   readRecord,
   readSourceResult,
+  toRecord,
 } from './json.ts'
 export { publicFailure, publicRecord } from './public.ts'
 export {
@@ -67,6 +72,7 @@ export {
   SourceFailure,
   SourceResult,
   type SymbolsInfo,
+  type TakenFrom,
   Tool,
 } from './record.ts'
 
@@ -94,6 +100,7 @@ export {
   packArchive,
   packTar,
   unpackArchive,
+  unpackMember,
 } from './archive.ts'
 export {
   type ArchiveManifest,
@@ -110,6 +117,7 @@ export { xzVersion } from './xz.ts'
 export {
   decodePackHeader,
   decodePackIndex,
+  decodePackMembers,
   encodePackIndex,
   invalidPack,
   isPack,
@@ -119,8 +127,23 @@ export {
   type PackIndex,
   type PackMember,
   packFrame,
-  unpackFrame,
 } from './pack.ts'
+export {
+  type PackedBtf,
+  PackMembers,
+  type PackSource,
+  packFrames,
+  type ReadMember,
+  readPackIndex,
+} from './pack-members.ts'
+export {
+  isPackError,
+  packSource,
+  packsOf,
+  readPackRecords,
+  type StoredPack,
+  type StorePacks,
+} from './packs.ts'
 
 // Signatures.
 
@@ -132,7 +155,9 @@ export { signatureKey, signedTime } from './signed.ts'
 
 // Maintenance.
 
+export type { StoreFinding } from './finding.ts'
 export { collectGarbage } from './gc.ts'
 export { objectsOf } from './lost.ts'
 export { type FreedObjects, freedBy, removeKernels } from './remove.ts'
-export { type StoreFinding, verifyStore } from './verify.ts'
+export { addUsage, firstMonth, monthOf, type RecentUsage, recentUsage } from './usage.ts'
+export { verifyStore } from './verify.ts'

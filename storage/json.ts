@@ -21,13 +21,13 @@ const buildRecord = Compile(BuildRecord)
 const sourceResult = Compile(SourceResult)
 
 /**
- * Writes a build's record under its key and replaces an older one; with `ifMatch`, only the one with that etag. Errors:
- * `invalid_record`; those of `Store.put`.
+ * Writes a build's record under its key and replaces an older one; with `ifMatch`, only the one with that etag; with
+ * `ifAbsent`, none. Errors: `invalid_record`; those of `Store.put`.
  */
 export async function putRecord(
   store: Store,
   record: BuildRecord,
-  options: Pick<PutOptions, 'ifMatch'> = {},
+  options: Pick<PutOptions, 'ifMatch' | 'ifAbsent'> = {},
 ): Promise<ObjectInfo> {
   return await put(store, recordKey(record.kernel, buildOf(record)), record, options)
 }

@@ -1,5 +1,5 @@
 /*
- * BTF that is lost: its blob is damaged or missing, and no archive has it. A damaged blob is moved to `quarantine/`, so
+ * BTF that is lost: its blob is damaged or missing, and no pack and no archive has it. A damaged blob is moved to `quarantine/`, so
  * that the next writer of the same BTF does not take it for a good one. Then the records that name it become due: the
  * next run, or the next request with generation on demand, makes the BTF again from the package. The same holds for
  * the symbols of a kernel, which nothing else has.
@@ -8,6 +8,7 @@ import type { Catalog } from './catalog.ts'
 import { ignoreNotFound, isUnusableRecord } from './error.ts'
 import { putRecord, readRecord } from './json.ts'
 import { blobKey, buildOf, quarantineKey, recordKey, shaOfKey, symbolsKey } from './name.ts'
+import { packsOf } from './packs.ts'
 import type { BuildRecord, ModuleInfo } from './record.ts'
 import type { Store } from './store.ts'
 import { compareAndSwap } from './swap.ts'
@@ -135,8 +136,15 @@ function keyOf(record: BuildRecord): string | undefined {
   }
 }
 
-const exists = async (store: Store, object: string): Promise<boolean> =>
-  (await store.head(object).catch(ignoreNotFound)) !== undefined
+/** Tells whether an object exists, or a pack has the BTF. */
+async function exists(store: Store, object: string): Promise<boolean> {
+  if ((await store.head(object).catch(ignoreNotFound)) !== undefined) return true
+  const sha256 = shaOfKey(object)
+  if (sha256 === undefined || object !== blobKey(sha256)) return false
+  const packs = packsOf(store)
+  await packs.refresh() // a known pack may be gone
+  return packs.isKnown(sha256)
+}
 
 /** For `catch`: a record that is gone or cannot be read names nothing that could be made again. */
 function ignoreUnusable(error: unknown): undefined {

@@ -66,7 +66,7 @@ export function isKey(key: string): boolean {
 
 /** The keys that objects may have, by their first segment and the number of segments below it. */
 const OBJECT_KEY =
-  /^(?:archive\/manifest\.json[^/]*|archive(?:\/[^/]+){4}|kernels(?:\/[^/]+){5}|(?:blobs|sources|symbols)(?:\/[^/]+){2}|(?:catalog|quarantine)\/[^/]+)$/
+  /^(?:archive\/manifest\.json[^/]*|archive(?:\/[^/]+){4}|kernels(?:\/[^/]+){5}|(?:blobs|sources|symbols)(?:\/[^/]+){2}|(?:catalog|packs|quarantine)\/[^/]+)$/
 
 /** Tells whether a key is that of an object, not of a directory on the way to one. */
 export const isObjectKey = (key: string): boolean => OBJECT_KEY.test(key)
@@ -145,6 +145,22 @@ export function shaOfKey(key: string): string | undefined {
   const [, sha256] = /\/([0-9a-f]{64})\./.exec(key) ?? []
   if (sha256 === undefined) return undefined
   return [blobKey(sha256), symbolsKey(sha256)].includes(key) ? sha256 : undefined
+}
+
+/** The prefix of packs. */
+export const PACKS = 'packs/'
+const PACK_SUFFIX = '.btfpack'
+
+/** The key of a pack: `packs/<sha256 of the file>.btfpack`. Errors: `invalid_key`. */
+export function packKey(digest: string): string {
+  if (!/^[0-9a-f]{64}$/.test(digest)) throw invalidDigest(digest)
+  return `${PACKS}${digest}${PACK_SUFFIX}`
+}
+
+/** The inverse of `packKey`; undefined for a key that it cannot have made. */
+export function digestOfPack(key: string): string | undefined {
+  const digest = key.slice(PACKS.length, -PACK_SUFFIX.length)
+  return /^[0-9a-f]{64}$/.test(digest) && packKey(digest) === key ? digest : undefined
 }
 
 /** The key of the last discovery of an index: `sources/<id>/<suite>.json`. Errors: `invalid_key`. */

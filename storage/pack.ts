@@ -116,18 +116,23 @@ export function decodePackHeader(bytes: Buffer): PackHeader {
 }
 
 /** Decodes the index of a header. Errors: `invalid_pack`. */
-export async function decodePackIndex(
+export async function decodePackIndex(header: PackHeader, bytes: Buffer): Promise<PackIndex> {
+  const members = decodePackMembers(header, bytes)
+  const entries = await decodeRecords(bytes.subarray(header.members * ROW), members)
+  const last = members.at(-1)
+  const size = last ? last.offset + last.length : PACK_HEADER + header.indexSize
+  return { members, catalog: Catalog.of(entries), size }
+}
+
+/** Decodes the members of an index, and leaves its records as they are. Errors: `invalid_pack`. */
+export function decodePackMembers(
   { indexSize, members: count, digest }: PackHeader,
   bytes: Buffer,
-): Promise<PackIndex> {
+): PackMember[] {
   if (bytes.length !== indexSize) throw invalidPack('the index is cut off')
   if (!createHash('sha256').update(bytes).digest().equals(digest))
     throw invalidPack('the index does not have its SHA-256')
-  const members = decodeRows(bytes.subarray(0, count * ROW), PACK_HEADER + indexSize)
-  const entries = await decodeRecords(bytes.subarray(count * ROW), members)
-  const last = members.at(-1)
-  const size = last ? last.offset + last.length : PACK_HEADER + indexSize
-  return { members, catalog: Catalog.of(entries), size }
+  return decodeRows(bytes.subarray(0, count * ROW), PACK_HEADER + indexSize)
 }
 
 function decodeRows(rows: Buffer, start: number): PackMember[] {

@@ -79,6 +79,27 @@ export const Tool = Type.Object({
 })
 export type Tool = Type.Static<typeof Tool>
 
+/** A service or archive that a record's BTF was taken over from, and how far it vouches for it. */
+export const TakenFrom = Type.Object({
+  kind: Type.Union([
+    Type.Literal('btfmill'),
+    Type.Literal('btfhub'),
+    Type.Literal('datadog'),
+    Type.Literal('openanolis'),
+  ]),
+  /** without credentials */
+  url: Type.String(),
+  vouched: Type.Union([
+    Type.Literal('signature'), // its signed catalog names the BTF's digest
+    Type.Literal('digest'), // its unsigned catalog, or the header of its answer, names the digest
+    Type.Literal('none'), // no digest was compared
+  ]),
+  /** the minisign public key of the signature */
+  publicKey: Type.Optional(Type.String()),
+  takenAt: Time,
+})
+export type TakenFrom = Type.Static<typeof TakenFrom>
+
 /**
  * The JSON document that the catalog keeps for a build. It has the BTF or the failure. It has both if a run with a
  * newer fingerprint failed: the older BTF is then still served.
@@ -105,6 +126,8 @@ export const BuildRecord = Type.Object({
   inlinedFailure: Type.Optional(ModuleFailure),
   tool: Tool,
   failure: Type.Optional(Failure),
+  /** absent for BTF that was made here or imported; the nearest service first, then where that one has it from */
+  takenFrom: Type.Optional(Type.Array(TakenFrom)),
   createdAt: Time,
   updatedAt: Time,
 })

@@ -1,7 +1,7 @@
 /*
- * Checks every object of a store: records against schema and key, blobs and symbols against their digest, archives
+ * Checks every object of a store: records against schema and key, blobs, symbols and packs against their digest, archives
  * against their kernel's BTF, the manifest against the files, the snapshot against the records, and signatures against
- * a given key. With `repair`, it rebuilds blobs from archives, archives and manifest from blobs, and the snapshot from
+ * a given key. With `repair`, it rebuilds blobs from packs and archives, archives and manifest from blobs, and the snapshot from
  * records. BTF that is damaged everywhere is set aside, and its kernels are made due (lost.ts); so are symbols. A record
  * is the truth, so an invalid record is only reported. An object that cannot be read is reported, and the check goes on.
  *
@@ -15,13 +15,15 @@ import { putBlob, readBlob } from './blob.ts'
 import { sha256Of } from './body.ts'
 import { Catalog } from './catalog.ts'
 import { findUnsigned } from './catalog-signature.ts'
+import { isDamagedObject, isUnreadable, isUnusableRecord, StoreError } from './error.ts'
 import {
-  isDamagedObject,
-  isUnreadable,
-  isUnusableRecord,
-  StoreError,
-  type StoreErrorCode,
-} from './error.ts'
+  BEHIND,
+  type FindingCode,
+  type FoundObjects,
+  type Recovery,
+  type StoreFinding,
+  type VerifyOptions,
+} from './finding.ts'
 import { listSourceFailures } from './json.ts'
 import { isLost, makeDue, setAside } from './lost.ts'
 import {
@@ -32,49 +34,12 @@ import {
   readManifest,
 } from './manifest.ts'
 import { blobKey, CONTENT_KEYS, shaOfKey, symbolsKey } from './name.ts'
+import { packsOf } from './packs.ts'
 import { publicRecord } from './public.ts'
 import { signatureKey } from './signed.ts'
 import { readSnapshot, SNAPSHOT_KEY } from './snapshot.ts'
 import type { Store } from './store.ts'
-
-export type FindingCode =
-  | StoreErrorCode
-  | 'missing_blob' // a record names BTF that has no blob, or symbols that do not exist
-  | 'missing_archive' // the manifest lists a file that does not exist
-  | 'archive_mismatch' // an archive has the BTF of another kernel
-  | 'unknown_object' // btfmill makes no such key
-  | 'unsigned' // an object has no signature by the given key, or one of older content
-  | keyof typeof BEHIND
-
-/** The findings that are behind the records, not damage. */
-const BEHIND = {
-  /** the archive's kernel has newer BTF */
-  stale_archive: true,
-  /** the snapshot differs from the records */
-  stale_snapshot: true,
-  /** the manifest differs from the files, or is missing */
-  stale_manifest: true,
-}
-
-export interface StoreFinding {
-  key: string
-  code: FindingCode
-  message: string
-  /** behind the records, not damaged */
-  behind: boolean
-  /** whether `repair` corrected it */
-  repaired: boolean
-  /** the releases whose lost BTF the next run makes again, if `repair` found no other copy */
-  due?: string[]
-}
-
-export interface VerifyOptions {
-  /** rebuild what can be rebuilt */
-  repair?: boolean
-  /** reports objects that this key has not signed; with `repair`, signs them */
-  secretKey?: string
-  signal?: AbortSignal
-}
+import { type PackedKeys, verifyPacks } from './verify-packs.ts'
 
 /**
  * Yields everything in a store that is wrong or behind. Errors: those of `Store` that prevent the check, `invalid_key`;
@@ -88,8 +53,6 @@ export async function* verifyStore(
     yield { ...found, behind: found.code in BEHIND }
 }
 
-type FoundObjects = Omit<StoreFinding, 'behind'>
-
 async function* findingsOf(store: Store, options: VerifyOptions): AsyncGenerator<FoundObjects> {
   const found: FoundObjects[] = []
   const onInvalid = ({ code, message }: StoreError, key: string) =>
@@ -100,19 +63,24 @@ async function* findingsOf(store: Store, options: VerifyOptions): AsyncGenerator
   for await (const _ of listSourceFailures(store, onInvalid)) options.signal?.throwIfAborted()
   yield* found
   const recovered = recovery(store, catalog)
-  yield* verifyBlobs(store, catalog, recovered, options)
+  const packed: PackedKeys = new Map()
+  yield* verifyPacks({ store, catalog, recover: recovered, packed }, options)
+  yield* verifyBlobs(store, catalog, recovered, packed, options)
   yield* verifyArchive(store, catalog, options)
   yield* verifySnapshot(store, catalog, unusable, options)
   yield* verifySignatures(store, options)
 }
 
-/** Finds the raw bytes of an object elsewhere: BTF in an archive; undefined if nothing else has them. */
-type Recovery = (object: string) => Promise<Buffer | undefined>
-
 function recovery(store: Store, catalog: Catalog): Recovery {
   return async (object) => {
     const sha256 = shaOfKey(object)!
     if (object !== blobKey(sha256)) return undefined
+    const inPack = await packsOf(store)
+      .read(sha256)
+      .catch((error: unknown) => {
+        if (!isDamagedObject(error)) throw error
+      })
+    if (inPack) return inPack
     for (const { kernel } of catalog.findBy('sha256', sha256)) {
       if (!hasArchivePath(kernel)) continue
       const raw = await readArchive(store, archiveKey(kernel)).catch(() => undefined)
@@ -135,9 +103,11 @@ async function* verifyBlobs(
   store: Store,
   catalog: Catalog,
   recover: Recovery,
+  packed: PackedKeys,
   { repair = false, signal }: VerifyOptions,
 ): AsyncGenerator<FoundObjects> {
   const missing = namesByObject(catalog)
+  for (const [sha256, { size }] of packed) if (size > 0) missing.delete(blobKey(sha256))
   const bad: Omit<FoundObjects, 'repaired'>[] = []
   for (const prefix of Object.keys(CONTENT_KEYS)) {
     for await (const { key } of store.list(prefix)) {

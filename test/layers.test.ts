@@ -8,7 +8,7 @@ type Folder = (typeof FOLDERS)[number]
 
 const MAY_IMPORT: Record<Folder, readonly Folder[]> = {
   bpf: [],
-  storage: [],
+  storage: ['bpf'],
   generator: ['bpf', 'storage'],
   service: ['bpf', 'storage'],
 }
@@ -61,7 +61,8 @@ t.test('each rule finds its violation', async (t) => {
     t.equal(violations(file, text).length, 1, `${file}: ${text}`)
   rejects('bpf/btf.ts', "import { open } from 'node:fs'")
   rejects('bpf/btf.ts', "import { openStore } from '../storage/index.ts'")
-  rejects('storage/disk.ts', "import type { Btf } from '../bpf/index.ts'")
+  rejects('storage/disk.ts', "import type { Source } from '../generator/index.ts'")
+  rejects('storage/disk.ts', "import type { Btf } from '../bpf/btf.ts'")
   rejects('generator/check.ts', "import { parseBtf } from '../bpf/btf.ts'")
   rejects('generator/check.ts', "import {\n  buildApp,\n} from '../service/index.ts'")
   rejects('service/app.ts', "const generator = await import('../generator/index.ts')")
@@ -91,6 +92,7 @@ const ORDER: Record<(typeof ONE_LEVEL)[number], readonly string[]> = {
       'declarations',
       'client',
       'cache',
+      'upstream',
       'objects',
       'bundle',
       'demand',

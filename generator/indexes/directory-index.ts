@@ -14,6 +14,8 @@ import { type IndexOptions, readIndex, readParsed } from './index-cache.ts'
 /** Bytes of a page, and links on it. The largest pages of distributions have about 20 000 links. */
 const MAX_PAGE = 32 * 1024 * 1024
 const MAX_LINKS = 500_000
+/** Open elements: the parser takes time in proportion to them for each tag. Real pages have about ten. */
+const MAX_DEPTH = 1000
 
 /** Changes whenever `parseListing` gives other packages for the same page. */
 const PARSER = 'listing 1'
@@ -56,8 +58,17 @@ export function parseListing(base: string, page: string): ListedPackage[] {
 
 function linksOf(page: string): string[] {
   const links: string[] = []
+  let depth = 0
   const parser = new Parser({
+    onclosetag() {
+      depth--
+    },
     onopentag(name, { href }) {
+      if (++depth > MAX_DEPTH)
+        throw new GeneratorError(
+          'invalid_index',
+          `the page has more than ${MAX_DEPTH} open elements`,
+        )
       if (name === 'a' && href !== undefined) links.push(href)
       if (links.length > MAX_LINKS)
         throw new GeneratorError('too_large', `the page has more than ${MAX_LINKS} links`)

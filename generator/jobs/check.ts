@@ -1,38 +1,11 @@
 /*
- * The checks before publishing, with our own BTF reader, since wrong BTF is worse than none. Every type is decoded.
- * vmlinux must be of the kernel that its package names. The BTF must have a plausible task_struct, as every kernel has.
- * Where a name has several layouts, libbpf takes all of them for candidates and may refuse to load a program as
- * ambiguous. Every kernel has such names; they are recorded. For the structs that most programs read it is a failure.
+ * The checks before publishing, with our own BTF reader, since wrong BTF is worse than none. vmlinux must be of the
+ * kernel that its package names. The BTF must be that of a whole kernel; names with several layouts are recorded.
  */
-import {
-  ambiguousStructs,
-  type Btf,
-  BtfError,
-  type Member,
-  memberBits,
-  parseBtf,
-  type StructType,
-  sizeOf,
-  type Vmlinux,
-} from '../../bpf/index.ts'
+import { type Btf, BtfError, describeKernelBtf, parseBtf, type Vmlinux } from '../../bpf/index.ts'
 import type { BtfInfo, KernelName, ModuleInfo } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import type { Job } from './job.ts'
-
-/** The size of task_struct in bytes: no kernel has had a smaller or larger one. */
-const TASK_STRUCT = { min: 512, max: 64 * 1024 }
-
-/** Structs that most programs read. The kernel's source has one definition of each. */
-const CORE_STRUCTS = [
-  ...['cred', 'dentry', 'file', 'inode', 'linux_binprm', 'mm_struct', 'net_device', 'nsproxy'],
-  ...['pid', 'signal_struct', 'sk_buff', 'sock', 'super_block', 'task_struct'],
-]
-
-/** The number of ambiguous names that a record lists. */
-const MAX_AMBIGUOUS = 16
-
-/** The share of task_struct that its members must cover; the rest is padding. Minimised BTF keeps few members. */
-const MIN_COVERAGE = 0.5
 
 /**
  * Decides where the BTF of an image comes from: its own if it has any, otherwise pahole; `from` allows only one of
@@ -71,22 +44,20 @@ export function checkBtf(
   vmlinux?: Pick<Vmlinux, 'byteOrder' | 'pointerSize'>,
 ): Omit<BtfInfo, 'sha256'> {
   try {
-    const btf = parseBtf(raw)
-    for (const _ of btf.types());
-    if (vmlinux && btf.byteOrder !== vmlinux.byteOrder)
-      throw notKernel(`it is ${btf.byteOrder}-endian, vmlinux is ${vmlinux.byteOrder}-endian`)
-    if (vmlinux && btf.pointerSize !== vmlinux.pointerSize)
+    const found = describeKernelBtf(raw)
+    if (vmlinux && found.byteOrder !== vmlinux.byteOrder)
+      throw notKernel(`it is ${found.byteOrder}-endian, vmlinux is ${vmlinux.byteOrder}-endian`)
+    if (vmlinux && found.pointerSize !== vmlinux.pointerSize)
       throw notKernel(
-        `its pointers have ${btf.pointerSize} bytes, those of vmlinux ${vmlinux.pointerSize}`,
+        `its pointers have ${found.pointerSize} bytes, those of vmlinux ${vmlinux.pointerSize}`,
       )
-    checkTask(btf)
-    const ambiguous = checkAmbiguity(btf)
-    const { typeCount: types, byteOrder, pointerSize } = btf
-    const info = { size: raw.length, types, kinds: btf.kinds(), byteOrder, pointerSize }
-    return ambiguous ? { ...info, ambiguous } : info
+    return found
   } catch (cause) {
     if (!(cause instanceof BtfError)) throw cause
-    throw new GeneratorError('invalid_btf', `the BTF is invalid: ${cause.message}`, { cause })
+    const { code, message } = cause
+    if (code === 'ambiguous_types') throw new GeneratorError(code, message, { cause })
+    const said = code === 'not_kernel' ? message : `the BTF is invalid: ${message}`
+    throw new GeneratorError('invalid_btf', said, { cause })
   }
 }
 
@@ -110,42 +81,6 @@ export function checkModuleBtf(raw: Uint8Array, base: Btf): Omit<ModuleInfo, 'sh
       cause,
     })
   }
-}
-
-function checkAmbiguity(btf: Btf): BtfInfo['ambiguous'] {
-  const names = ambiguousStructs(btf)
-  const core = names.filter((name) => CORE_STRUCTS.includes(name))
-  if (core.length > 0)
-    throw new GeneratorError(
-      'ambiguous_types',
-      `the BTF has structs of one name with different layouts, which libbpf refuses as ambiguous: ${core.join(', ')}`,
-    )
-  if (names.length === 0) return undefined
-  return { count: names.length, names: names.slice(0, MAX_AMBIGUOUS) }
-}
-
-function checkTask(btf: Btf): void {
-  const id = btf.find('task_struct', 'STRUCT')
-  const task = id === undefined ? undefined : btf.type(id)
-  if (task?.kind !== 'STRUCT') throw notKernel('it has no struct task_struct')
-  if (task.size < TASK_STRUCT.min || task.size > TASK_STRUCT.max)
-    throw notKernel(
-      `task_struct has ${task.size} bytes, not ${TASK_STRUCT.min} to ${TASK_STRUCT.max}`,
-    )
-  for (const name of ['pid', 'tgid']) {
-    if (!task.members.some((member) => member.name === name))
-      throw notKernel(`task_struct has no ${name}`)
-  }
-  const covered = task.members.reduce((sum, member) => sum + bytesOf(btf, task, member), 0)
-  if (covered < task.size * MIN_COVERAGE)
-    throw notKernel(
-      `the members of task_struct cover ${covered} of its ${task.size} bytes, as in minimised BTF`,
-    )
-}
-
-function bytesOf(btf: Btf, struct: StructType, member: Member): number {
-  const { size: bits } = memberBits(btf, struct, member)
-  return bits > 0 ? bits / 8 : (sizeOf(btf, member.type) ?? 0)
 }
 
 function notKernel(why: string): GeneratorError {

@@ -11,7 +11,6 @@ import {
   isDamagedObject,
   packArchive,
   packTar,
-  readCompressedBlob,
   type Store,
   type StoreError,
   sha256Of,
@@ -24,6 +23,7 @@ import {
   moduleDigests,
   modulesOf,
 } from '../kernel/lookup.ts'
+import { readInput } from '../threads/btf-input.ts'
 import { modulesFor } from '../threads/modules.ts'
 import type { Pool } from '../threads/pool.ts'
 import type { Fitted, Misfit } from '../threads/worker.ts'
@@ -154,9 +154,7 @@ export class Members {
 
   async #fitNew(record: Available, facts: KernelFacts): Promise<Fitted> {
     const { store, pool, objects, dialect, signal } = this.#options
-    const read = async ({ sha256, size }: Pick<BtfInfo, 'sha256' | 'size'>) => {
-      return { frame: await readCompressedBlob(store, sha256), sha256, size }
-    }
+    const read = (btf: Pick<BtfInfo, 'sha256' | 'size'>) => readInput(store, btf)
     const task = { objects: objects.map(({ bytes }) => bytes), btf: await read(record.btf) }
     const modules = await modulesFor(
       pool,

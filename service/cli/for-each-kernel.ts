@@ -59,7 +59,7 @@ export function sweep<K extends 'minimize' | 'check'>(
     )
     const named = name === 'check' && kernel.functions && (await asks())
     const functions = named ? await kernel.functions?.() : undefined
-    const facts = { ...kernel.facts, ...more }
+    const facts = { ...(await kernel.facts?.()), ...more }
     const task = { objects, btf, modules, functions, facts, dialect }
     return await pool.run(name, task, undefined, [btf, ...modules].flatMap(wholeBuffers))
   })
@@ -84,7 +84,7 @@ function forEachKernel<T>(
   return mapOrdered(kernels, pool.threads + AHEAD, async (kernel): Promise<Swept<T>> => {
     try {
       const btf = await kernel.read()
-      const of = 'frame' in btf ? btf.size : btf.length
+      const of = btf instanceof Uint8Array ? btf.length : btf.size
       return { kernel, of, value: await work(kernel, btf) }
     } catch (cause) {
       return { kernel, error: kernelErrorOf(cause) }
@@ -92,9 +92,14 @@ function forEachKernel<T>(
   })
 }
 
-/** The buffer of a frame, if nothing else lies in it: small buffers are slices of Node's pool. */
+/** The buffers of BTF in which nothing else lies: small buffers are slices of Node's pool. */
 function wholeBuffers(btf: BtfInput): ArrayBuffer[] {
-  const bytes = 'frame' in btf ? btf.frame : btf
-  const { buffer, byteLength } = bytes
-  return buffer instanceof ArrayBuffer && buffer.byteLength === byteLength ? [buffer] : []
+  return partsOf(btf).flatMap(({ buffer, byteLength }) =>
+    buffer instanceof ArrayBuffer && buffer.byteLength === byteLength ? [buffer] : [],
+  )
+}
+
+function partsOf(btf: BtfInput): Uint8Array[] {
+  if (btf instanceof Uint8Array) return [btf]
+  return 'frame' in btf ? [btf.frame] : btf.steps.map(({ frame }) => frame)
 }

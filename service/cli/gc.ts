@@ -5,16 +5,17 @@ import { counted } from './output.ts'
 
 /** `btfmill gc`. Returns the exit status. */
 export async function run({ store, json }: CommonOptions): Promise<number> {
-  let [blobs, bytes] = [0, 0]
+  let [blobs, packs, bytes] = [0, 0, 0]
   for await (const { key, size } of collectGarbage(await openStore(store, { create: false }))) {
-    blobs++
+    if (key.startsWith('packs/')) packs++
+    else blobs++
     bytes += size
     console.log(json ? jsonOf({ key, size }) : key)
   }
   console.log(
     json
-      ? jsonOf({ summary: { blobs, bytes } })
-      : `${counted(blobs, 'blob')} removed, ${bytes} bytes`,
+      ? jsonOf({ summary: { blobs, packs, bytes } })
+      : `${counted(blobs, 'blob')}${packs > 0 ? ` and ${counted(packs, 'pack')}` : ''} removed, ${bytes} bytes`,
   )
   return 0
 }

@@ -4,7 +4,7 @@ import { formatSize } from '../size.ts'
 import { counted, linesOf, print } from './output.ts'
 import { refreshIndex } from './type-index.ts'
 
-interface IndexOptions {
+interface IndexCommandOptions {
   store: string
   index?: string
   rebuild?: boolean
@@ -17,7 +17,7 @@ export async function run({
   index,
   rebuild = false,
   json,
-}: IndexOptions): Promise<number> {
+}: IndexCommandOptions): Promise<number> {
   const store = await openStore(url, { create: false })
   const { path, added, failed, kernels, stats } = await refreshIndex(store, index, { rebuild })
   const { declarations, forms, btfs, bytes } = stats()

@@ -9,7 +9,6 @@ import {
   getBlob,
   type KernelFilter,
   openStore,
-  readCompressedBlob,
   type Store,
   StoreError,
   type Wanted,
@@ -18,12 +17,19 @@ import type { FormFile, RemoteServer } from '../client/remote.ts'
 import { parseScratch } from '../config.ts'
 import { ServiceError } from '../error.ts'
 import * as kernelFilter from '../kernel/filter.ts'
-import { type Available, type KernelFacts, lookUp, moduleDigests } from '../kernel/lookup.ts'
+import {
+  type Available,
+  factsOf,
+  type KernelFacts,
+  lookUp,
+  moduleDigests,
+} from '../kernel/lookup.ts'
 import { nameOf, parseName } from '../kernel/name.ts'
 import { explainNoMatch, type FilterMismatch, findNamed, mismatchOf } from '../kernel/named.ts'
 import { didYouMean } from '../kernel/similar.ts'
 import { selectTargets, type TargetKernel } from '../kernel/targets.ts'
 import { functionsIn } from '../objects/functions.ts'
+import { readInput } from '../threads/btf-input.ts'
 import type { BtfInput } from '../threads/worker.ts'
 
 /** The options of every command that uses a store. */
@@ -236,6 +242,8 @@ interface KernelParts {
   modules: readonly (() => Promise<Uint8Array>)[]
   /** reads the names of its functions, where they are known */
   functions?: () => Promise<Uint8Array | undefined>
+  /** what its record says of it; a file has none */
+  facts?: KernelFacts
 }
 
 async function openParts(
@@ -259,6 +267,7 @@ async function openParts(
   return {
     kernel: parseBtf(await getBlob(store, record.btf.sha256)),
     modules: moduleDigests(record).map((sha256) => () => getBlob(store, sha256)),
+    facts: factsOf(record),
     ...(symbols && { functions: () => functionsIn(store, symbols) }),
   }
 }
@@ -308,7 +317,8 @@ function parseFile<T>(path: string, bytes: Buffer, parse: (bytes: Buffer) => T):
 
 /** A kernel that a command works on: its BTF is read when it is its turn; its name is the given one, or the kernel's. */
 export interface ChosenKernel extends Omit<TargetKernel, 'btf' | 'modules' | 'symbols' | 'facts'> {
-  readonly facts?: KernelFacts
+  /** what its record says of it, where it has one */
+  readonly facts?: () => Promise<KernelFacts | undefined>
   readonly read: () => Promise<BtfInput>
   /** lists the readers of the BTF of its modules */
   readonly modules?: () => Promise<readonly (() => Promise<BtfInput>)[]>
@@ -341,17 +351,17 @@ export async function chosenKernels(
     }
     const read = async () => (await open()).kernel.bytes
     const functions = async () => await (await open()).functions?.()
-    return [{ name: btf, read, modules: async () => (await open()).modules, functions }]
+    const facts = async () => (await open()).facts
+    return [{ name: btf, read, modules: async () => (await open()).modules, functions, facts }]
   }
   const store = await openSource(source)
   const catalog = await Catalog.open(store, onInvalid)
   checkFilter(catalog, filter, sourceName(source))
   const targets = [...selectTargets(catalog, filter)]
-  const reader =
-    ({ sha256, size }: { sha256: string; size: number }) =>
-    async () => ({ frame: await readCompressedBlob(store, sha256), sha256, size })
-  return targets.map(({ btf, modules, symbols, ...chosen }) => ({
+  const reader = (btf: { sha256: string; size: number }) => () => readInput(store, btf)
+  return targets.map(({ btf, modules, symbols, facts, ...chosen }) => ({
     ...chosen,
+    facts: async () => facts,
     read: reader(btf),
     modules: async () => modules.map(reader),
     ...(symbols && { functions: () => functionsIn(store, symbols) }),

@@ -168,7 +168,7 @@ const withToken = (to: Command): Command =>
     .addOption(
       new Option(
         '--token-file <file>',
-        'file with the token for --server (default: the token in $BTFMILL_TOKEN)',
+        'file with the token for the service (default: the token in $BTFMILL_TOKEN)',
       ).env('BTFMILL_TOKEN_FILE'),
     )
     .hook('preAction', () => {
@@ -230,6 +230,15 @@ const upTo =
     if (number <= most) return number
     throw new InvalidArgumentError(`expected an integer from 1 to ${most}`)
   }
+
+/** The kernels whose blobs `pack` keeps: so many of each series, or all. */
+const keepOf = (text: string): { newest: number } | 'all' => {
+  const [, digits] = /^newest:(\d{1,6})$/.exec(text) ?? []
+  if (text === 'all') return 'all'
+  if (text === 'none') return { newest: 0 }
+  if (digits !== undefined) return { newest: Number(digits) }
+  throw new InvalidArgumentError('expected newest:N, none or all')
+}
 
 const moduleNames = (text: string): string[] => {
   const names = text.split(',')
@@ -366,6 +375,32 @@ const importing = command(
   'pack, or directory or tar with DISTRO/VERSION/ARCH/RELEASE.btf or .btf.tar.xz',
 )
 runs(withStore(withSettings(importing, 'secretKey')), () => import('./import.ts'))
+
+const mirror = command(
+  'mirror',
+  "take over another service's kernels",
+  'Takes over the kernels of another btfmill: records and BTF, out of packs where it has them. A second run reads only what is new, and a run that was ended goes on where it was. BTF that was made or imported here is not replaced.',
+  'mirror http://btfmill.example:8080 --distro debian',
+  'mirror http://btfmill.example:8080 --public-key btfmill.pub --store s3://btfmill',
+)
+mirror
+  .argument('<url>', 'address of the service')
+  .option(
+    '--public-key <file>',
+    "accept only what the service's catalog, signed by this key, names (default: all)",
+  )
+  .option(
+    '--max-age <seconds>',
+    'with --public-key: seconds since the catalog was signed, at most (default: any)',
+    count,
+  )
+  .option('--dry-run', 'list the kernels that would be taken over; write nothing to the store')
+  .option(
+    '--cache <directory>',
+    'directory for what is remembered between runs (default: ~/.cache/btfmill/mirror)',
+  )
+withFilters(mirror)
+runs(withStore(withToken(withSettings(mirror, 'secretKey'))), () => import('./mirror.ts'))
 
 const sources = command(
   'sources',
@@ -804,17 +839,37 @@ program.commandsGroup('Keep a store:')
 
 const verify = command(
   'verify',
-  'compare records, blobs and archives with their digests',
-  'Compares every record, blob and archive of a store with its digest. With a secret key it reports what this key has not signed.',
+  'compare records, blobs, packs and archives with their digests',
+  'Compares every record, blob and archive of a store with its digest, and rebuilds every kernel of its packs. With a secret key it reports what this key has not signed.',
   'verify',
   'verify --repair --secret-key btfmill.key',
 ).option('--repair', 'make again what can be made again')
 runs(withStore(withSettings(verify, 'secretKey')), () => import('./verify.ts'))
 
+const pack = command(
+  'pack',
+  'put the BTF of many kernels into packs',
+  'Stores kernels as differences from each other, in packs in the store, and removes the blobs of those that few ask for. Each kernel is read back from its pack before its blob is removed. Everything that reads the store reads packs too. `gc` removes the packs that larger ones replace.',
+  'pack --dry-run',
+  'pack --distro debian --keep newest:2',
+)
+pack
+  .addOption(
+    new Option(
+      '--keep <kernels>',
+      'kernels whose blobs stay beside the packs, since they are asked for often: newest:N of each series, none or all',
+    )
+      .argParser(keepOf)
+      .default({ newest: 1 }, 'newest:1'),
+  )
+  .option('--dry-run', 'print what would be packed and removed; write nothing')
+withFilters(pack)
+runs(withStore(pack), () => import('./pack.ts'))
+
 const gc = command(
   'gc',
-  'remove blobs that no record names',
-  'Removes the blobs that no record names, and prints their keys.',
+  'remove blobs and packs that no record needs',
+  'Removes the blobs that no record names, and the packs whose kernels no record names or another pack has. Prints their keys.',
   'gc --store /srv/btfmill',
 )
 runs(withStore(gc), () => import('./gc.ts'))
@@ -833,12 +888,18 @@ runs(withStore(remove), () => import('./rm.ts'))
 
 const prune = command(
   'prune',
-  'remove all but the newest kernels of each series',
-  'Removes old kernels. A series has the kernels of one distribution, version, architecture and flavour. Give `generate` the same --newest, or it makes them again.',
+  'remove old kernels, or those that nobody asks for',
+  'Removes all kernels but those that --newest or --unused keeps. A series has the kernels of one distribution, version, architecture and flavour. Give `generate` the same --newest, or it makes them again.',
   'prune --newest 10 --dry-run',
   'prune --newest 3 --distro fedora',
+  'prune --newest 1 --unused 6',
 )
-  .option('--newest <n>', 'releases of each series to keep (required)', count)
+  .option('--newest <n>', 'releases of each series to keep (default: none)', count)
+  .option(
+    '--unused <months>',
+    'calendar months, with this one, in which no client got a kernel that goes (default: requests do not count)',
+    count,
+  )
   .option('--dry-run', 'list what would be removed; remove nothing')
 withFilters(withSettings(prune, 'secretKey'))
 runs(withStore(prune), () => import('./prune.ts'))

@@ -31,7 +31,14 @@ export async function run(
   }
   logger.info({ config: shown(config) }, 'btfmill starts')
   const generator = config.generate === 'on-miss' ? await openGenerator(store, config) : undefined
-  const server = await startServer({ store, config, logger, ...(generator && { generator }) })
+  const secretKey = config.upstream.length > 0 ? await readSecretKey(config.secretKey) : undefined
+  const server = await startServer({
+    store,
+    config,
+    logger,
+    ...(generator && { generator }),
+    ...(secretKey !== undefined && { secretKey }),
+  })
   // also while it stops: the default would end the process and cut off responses
   process.on('SIGHUP', () => {
     logger.info('SIGHUP: btfmill reads the tokens and the catalog again')

@@ -14,8 +14,6 @@ import { access, open, readdir } from 'node:fs/promises'
 import type { IncomingHttpHeaders } from 'node:http'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { Readable } from 'node:stream'
-import { createZstdDecompress, constants as zlib } from 'node:zlib'
 import { BtfError, DIALECTS, type Dialect, parseBtf, toDialect } from '../../bpf/index.ts'
 import {
   Catalog,
@@ -26,16 +24,14 @@ import {
   StoreError,
   sha256Of,
   signatureKey,
-  signedTime,
-  verifyContent,
 } from '../../storage/index.ts'
 import { writeWhole } from '../atomic-file.ts'
 import { ServiceError } from '../error.ts'
 import { FOUND_BY, type FoundBy, foundBy, type LookupChoice, lookUp } from '../kernel/lookup.ts'
 import { pathOf } from '../kernel/name.ts'
 import { Pack, type PackSource, packFile } from '../pack/pack.ts'
+import { type CheckedBytes, MAX_BTF, readChecked } from './body.ts'
 import { type HostKernel, KERNEL_BTF, thisKernel } from './host.ts'
-import { newestTime, rememberTime } from './newest.ts'
 import {
   FetchError,
   isToken,
@@ -44,6 +40,7 @@ import {
   requestRange,
   requestWithRetry,
 } from './request.ts'
+import { requireRecent, verifySnapshot } from './signed-catalog.ts'
 
 export type { Kernel } from '../../storage/index.ts'
 export { type HostKernel, thisKernel } from './host.ts'
@@ -56,12 +53,6 @@ export {
 export type { Loader } from './place.ts'
 export { FetchError, type FetchErrorCode } from './request.ts'
 
-/** The largest BTF that is accepted, in bytes. A distribution's largest kernels have 10 MB. */
-const MAX_BTF = 64 * 1024 * 1024
-/** Log2 of the largest window of a zstd frame, in bytes; a decoder allocates as much as the frame asks for. */
-const MAX_WINDOW = 26
-/** Bytes that are decompressed at a time. */
-const CHUNK = 256 * 1024
 /** Milliseconds for a whole fetch, without and with `wait`. */
 const DEADLINE = 5 * 60 * 1000
 const DEADLINE_WITH_WAIT = 60 * 60 * 1000
@@ -262,9 +253,7 @@ async function readOwnBtf(path: string): Promise<Buffer> {
   }
 }
 
-interface FetchedBytes {
-  raw: Buffer
-  sha256: string
+interface FetchedBytes extends CheckedBytes {
   found?: KernelMatch
 }
 
@@ -278,6 +267,10 @@ async function findOwnBtf(root = '/'): Promise<string | undefined> {
 
 const cacheRoot = ({ cache }: FetchOptions): string =>
   cache ?? join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'btfmill', 'btf')
+
+/** Where the time of the newest catalog by a key is remembered. */
+const catalogsOf = (options: FetchOptions, publicKey: string): string =>
+  join(cacheRoot(options), 'catalogs', directoryOfKey(publicKey))
 
 const directoryOfKey = (publicKey: string): string => `by-${sha256Of(publicKey).slice(0, 16)}`
 
@@ -415,7 +408,8 @@ async function signedDigest(
     async (bytes) => {
       const url = urlBelow(server, `v1/${signatureKey(SNAPSHOT_KEY)}`)
       const signature = await requestWithRetry(url, (text) => text.toString('utf8'), options)
-      await requireRecent(verifySnapshot(bytes, signature, publicKey), publicKey, options)
+      const time = verifySnapshot(bytes, signature, publicKey)
+      await requireRecent(time, catalogsOf(options, publicKey), options.maxAge)
       return bytes
     },
     options,
@@ -430,48 +424,9 @@ async function signedDigest(
   }
 }
 
-/** Returns when the snapshot was signed, in seconds since 1970. */
-function verifySnapshot(content: Buffer, signature: string, publicKey: string): number {
-  try {
-    return signedTime(verifyContent(content, signature, publicKey))
-  } catch (cause) {
-    if (!(cause instanceof StoreError) || cause.code !== 'invalid_signature') throw cause
-    throw new FetchError('invalid_signature', cause.message, { cause })
-  }
-}
-
-/** Refuses a catalog that is older than the newest one by its key, or than `maxAge`, and remembers a newer one. */
-async function requireRecent(time: number, publicKey: string, options: FetchOptions) {
-  const directory = join(cacheRoot(options), 'catalogs', directoryOfKey(publicKey))
-  const { maxAge = Number.POSITIVE_INFINITY } = options
-  try {
-    const newest = await newestTime(directory)
-    if (time < newest) throw outdated(time, `not before ${dateOf(newest)}, as one before`)
-    if (time < Date.now() / 1000 - maxAge) throw outdated(time, `within the last ${maxAge} seconds`)
-    if (time > newest) await rememberTime(directory, time)
-  } catch (cause) {
-    if (cause instanceof FetchError) throw cause
-    const message = `cannot remember the newest catalog in ${directory}: ${(cause as Error).message}`
-    throw new FetchError('not_writable', message, { cause })
-  }
-}
-
-const outdated = (time: number, expected: string) =>
-  new FetchError(
-    'outdated_catalog',
-    `the catalog was signed ${time > 0 ? `at ${dateOf(time)}` : 'without a time'}: expected ${expected}`,
-  )
-
-const dateOf = (time: number): string => new Date(time * 1000).toISOString()
-
-/** Decompresses a response and compares its SHA-256 with the one in its ETag. Errors: `digest_mismatch`. */
+/** The BTF of a response, and the kernel that it is of. Errors: `digest_mismatch`. */
 async function readBtf(bytes: Buffer, headers: IncomingHttpHeaders): Promise<FetchedBytes> {
-  const [, announced] = /^"([0-9a-f]{64})(?:-\w+)?"$/.exec(String(headers.etag)) ?? []
-  const raw = headers['content-encoding'] === 'zstd' ? await decompress(bytes) : bytes
-  const sha256 = sha256Of(raw)
-  if (sha256 === announced) return { raw, sha256, ...foundIn(headers) }
-  const message = `the response has SHA-256 ${sha256}: expected ${announced ?? 'an ETag with a SHA-256'}`
-  throw new FetchError('digest_mismatch', message)
+  return { ...(await readChecked(bytes, headers)), ...foundIn(headers) }
 }
 
 /** What the headers of a response tell of the kernel that was found. */
@@ -480,25 +435,6 @@ function foundIn(headers: IncomingHttpHeaders): Pick<FetchedBytes, 'found'> {
   const isName = typeof name === 'string' && /^[\w.%+~/-]{1,1024}$/.test(name)
   const isKnown = FOUND_BY.find((way) => way === by)
   return isName && isKnown ? { found: { name, by: isKnown } } : {}
-}
-
-/** Decompresses a zstd frame as far as it may be BTF: a small frame may hold gigabytes. Errors: `digest_mismatch`. */
-async function decompress(frame: Buffer): Promise<Buffer> {
-  const params = { [zlib.ZSTD_d_windowLogMax]: MAX_WINDOW }
-  const pieces: Buffer[] = []
-  let size = 0
-  try {
-    const input = Readable.from([frame], { objectMode: false })
-    for await (const piece of input.compose(createZstdDecompress({ params, chunkSize: CHUNK }))) {
-      size += piece.length
-      if (size > MAX_BTF) throw new Error(`it has more than ${MAX_BTF} bytes`)
-      pieces.push(piece)
-    }
-    return Buffer.concat(pieces)
-  } catch (cause) {
-    const message = `the response does not decompress: ${(cause as Error).message}`
-    throw new FetchError('digest_mismatch', message, { cause })
-  }
 }
 
 async function write(path: string, bytes: Buffer): Promise<void> {

@@ -81,6 +81,8 @@ export interface RequestOptions extends RetryOptions {
   accept?: string
   /** the encoding to ask for (default: zstd) */
   encoding?: 'zstd' | 'identity'
+  /** the entity tag of the body that the client has: see `requestUnless` */
+  etag?: string | undefined
   /** the bytes to ask for, from `start` up to `end`; a file server may redirect, with any status */
   range?: ByteSpan
 }
@@ -122,6 +124,21 @@ export function requestWithRetry<T>(
   return retried(url, options, async ({ body, headers }) =>
     read(await readBody(body, MAX_BODY), headers),
   )
+}
+
+/**
+ * Requests a URL whose body the client has already if its entity tag is `options.etag`: then the result is undefined.
+ * Errors: those of `requestWithRetry`.
+ */
+export function requestUnless<T>(
+  url: URL,
+  read: Reader<T>,
+  options: RequestOptions,
+): Promise<T | undefined> {
+  return retried(url, options, async ({ status, body, headers }) => {
+    const bytes = await readBody(body, MAX_BODY)
+    return status === 304 ? undefined : await read(bytes, headers)
+  })
 }
 
 /**
@@ -210,7 +227,8 @@ async function tryOnce<T>(
   try {
     const response = await follow(url, options)
     const { status, headers } = response
-    if (status === 200 || (status === 206 && options.range))
+    const isKnown = status === 304 && options.etag !== undefined
+    if (status === 200 || isKnown || (status === 206 && options.range))
       return { kind: 'done', value: await take(response) }
     const limit = options.form ? MAX_FORM_PROBLEM : MAX_PROBLEM
     const error = refusalOf(url, status, await readBody(response.body, limit))
@@ -253,12 +271,13 @@ async function follow(url: URL, options: RequestOptions): Promise<ClientResponse
 
 async function request(
   url: URL,
-  { timeout = 10_000, signal, form, token, accept, encoding = 'zstd', range }: RequestOptions,
+  { timeout = 10_000, signal, form, token, accept, encoding = 'zstd', range, etag }: RequestOptions,
 ): Promise<ClientResponse> {
   const agent = await agentFor(url)
   const headers = {
     'accept-encoding': encoding,
     ...(accept !== undefined && { accept }),
+    ...(etag !== undefined && { 'if-none-match': etag }),
     ...(range && { range: `bytes=${range.start}-${range.end - 1}` }),
     ...(token !== undefined && { authorization: `Bearer ${token}` }),
     ...(form && { 'content-length': form.bytes.length }),

@@ -14,8 +14,10 @@ import { NO_INDEX } from '../declarations/location.ts'
 import { Demand } from '../demand/demand.ts'
 import type { BtfGenerator } from '../demand/generation.ts'
 import { Misses } from '../demand/misses.ts'
+import { Usage } from '../demand/usage.ts'
 import { Objects } from '../objects/results.ts'
 import { Pool } from '../threads/pool.ts'
+import { Upstreams } from '../upstream/upstreams.ts'
 import { Metrics } from './metrics.ts'
 import { Readiness } from './readiness.ts'
 import { openRedirects, type Redirects } from './redirect.ts'
@@ -33,6 +35,8 @@ export interface ContextOptions {
   metrics?: Metrics
   /** generates missing BTF if `settings.generate` is `on-miss` */
   generator?: BtfGenerator
+  /** minisign secret key: signs the catalog when kernels are taken over from upstreams */
+  secretKey?: string
   /** called with errors that no request reports */
   onError?: (error: unknown) => void
 }
@@ -45,6 +49,7 @@ export interface Context {
   readonly tokens: Tokens | undefined
   readonly metrics: Metrics
   readonly onDemand: Demand | undefined
+  readonly upstreams: Upstreams | undefined
   readonly bodyCache: BodyCache
   readonly bodies: Bodies
   readonly responseCache: ResponseCache
@@ -57,6 +62,7 @@ export interface Context {
   readonly answers: Quota
   readonly objects: Objects
   readonly misses: Misses
+  readonly usage: Usage
   readonly redirects: Redirects | undefined
   /** the index of all types; undefined if this service has none */
   readonly declarations: KeptIndex | undefined
@@ -88,8 +94,14 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     generator && settings.generate === 'on-miss'
       ? new Demand(generator, catalog, settings)
       : undefined
+  const { secretKey } = options
+  const upstreams =
+    settings.upstream.length > 0
+      ? new Upstreams({ store, catalog, pool, settings, secretKey, onError })
+      : undefined
   const readiness = options.readiness ?? loadedNow(store)
   const misses = await Misses.open(stateFile('misses.ndjson'), onError)
+  const usage = new Usage({ store, onError })
   const redirects = await openRedirects(store.url, settings.redirectAbove)
   const archivesFile = stateFile('archives.ndjson')
   const archives = await Archives.open(
@@ -100,7 +112,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     settings.index === '' || settings.index === NO_INDEX
       ? undefined
       : new KeptIndex({
-          ...{ path: settings.index, store, catalog, onError },
+          ...{ path: settings.index, store, catalog, pool, onError },
           isLoaded: () => readiness.loaded,
         })
   return {
@@ -112,6 +124,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     tokens,
     metrics,
     onDemand,
+    upstreams,
     uploads: new Quota(
       settings.uploadMemory,
       'too many uploads at once; retry later',
@@ -129,9 +142,17 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     objects,
     archives,
     misses,
+    usage,
     redirects,
     close: async () => {
-      await Promise.all([pool.close(), archives.close(), misses.close(), declarations?.close()])
+      await upstreams?.close()
+      await Promise.all([
+        pool.close(),
+        archives.close(),
+        misses.close(),
+        usage.close(),
+        declarations?.close(),
+      ])
     },
   }
 }

@@ -40,6 +40,7 @@ export const STATUS = {
   invalid_tokens: 500,
   internal: 500,
   busy: 503,
+  upstream_failed: 502,
   unavailable: 503,
 } as const satisfies Record<ServiceErrorCode, number>
 
@@ -143,7 +144,9 @@ function documentOf({ code, message, details: { retryAfter, ...details } }: Serv
     status,
     code,
     detail: message,
-    retryAfter: retryAfter ?? (status === 503 || status === 202 ? RETRY_AFTER_SECONDS : undefined),
+    retryAfter:
+      retryAfter ??
+      (status === 502 || status === 503 || status === 202 ? RETRY_AFTER_SECONDS : undefined),
     ...details,
   }
 }

@@ -1,6 +1,6 @@
 /*
- * Requests for the BTF of a kernel, on all routes: the lookup, and for a kernel without BTF an on-demand generation or a
- * counted miss.
+ * Requests for the BTF of a kernel, on all routes: the lookup; for a kernel without BTF the upstreams, then an on-demand
+ * generation or a counted miss.
  */
 import type { FastifyRequest } from 'fastify'
 import {
@@ -13,10 +13,14 @@ import {
 import type { Wait } from '../demand/demand.ts'
 import { ServiceError } from '../error.ts'
 import { type Available, type LookupChoice, lookUp } from '../kernel/lookup.ts'
+import type { UpstreamFailure } from '../upstream/upstreams.ts'
 import type { Context } from './context.ts'
 import { callerOf, mayGenerate } from './requester.ts'
 
-/** The record with a kernel's BTF. Errors: `pending` with the job's URL; those of `lookUp` and `Demand.request`. */
+/**
+ * The record with a kernel's BTF. Errors: `pending`, with the job's URL if it is generated; `upstream_failed` with the
+ * reasons; those of `lookUp`, `Upstreams.request` and `Demand.request`.
+ */
 export async function resolveBtf(
   context: Context,
   request: FastifyRequest,
@@ -27,7 +31,10 @@ export async function resolveBtf(
     return await lookUp(context.catalog, kernel, choice)
   } catch (error) {
     if (!(error instanceof ServiceError) || !isMiss(error)) throw error
-    const wait = await waitFor(context, request, kernel, choice, error)
+    const found = await askUpstreams(context, request, kernel, choice)
+    if ('record' in found) return found.record
+    const miss = found.failures ? upstreamFailed(error, found.failures) : error
+    const wait = await waitFor(context, request, kernel, choice, error, miss)
     throw new ServiceError('pending', `the BTF of ${kernel.release} is being generated`, {
       details: { job: `/v1/jobs/${wait.id}`, retryAfter: wait.retryAfter },
     })
@@ -52,17 +59,54 @@ export async function resolveBtfForDropIn(
   }
 }
 
+/** The record of BTF that an upstream has; otherwise why none of them has sent any. Errors: `pending`, `busy`. */
+async function askUpstreams(
+  { upstreams, catalog }: Context,
+  request: FastifyRequest,
+  kernel: KernelName,
+  choice: LookupChoice,
+): Promise<{ record: Available } | { failures?: readonly UpstreamFailure[] }> {
+  if (!upstreams) return {}
+  const outcome = await upstreams.request(kernel, choice, request.headers.via)
+  switch (outcome.kind) {
+    case 'none':
+      return {}
+    case 'failed':
+      return { failures: outcome.failures }
+    case 'pending':
+      throw new ServiceError('pending', `upstreams are asked for the BTF of ${kernel.release}`, {
+        details: { retryAfter: outcome.retryAfter },
+      })
+    case 'taken':
+      try {
+        return { record: await lookUp(catalog, kernel, choice) }
+      } catch (error) {
+        if (error instanceof ServiceError && isMiss(error)) return {} // it has another build
+        throw error
+      }
+    default:
+      return outcome satisfies never
+  }
+}
+
+function upstreamFailed(miss: ServiceError, upstreams: readonly UpstreamFailure[]): ServiceError {
+  const reasons = upstreams.map(({ message }) => message).join('; ')
+  const message = `${miss.message}, and upstreams did not send it: ${reasons}`
+  return new ServiceError('upstream_failed', message, { details: { upstreams } })
+}
+
 /** The generation to wait for; without one, counts the miss. Errors: `miss`; those of `Demand.request`. */
 async function waitFor(
   { misses, onDemand, settings }: Context,
   request: FastifyRequest,
   kernel: KernelName,
   hints: KernelHints,
+  known: ServiceError,
   miss: ServiceError,
 ): Promise<Wait> {
   try {
     const caller = callerOf(request)
-    for (const name of isDue(miss) ? generatedNamesOf(kernel, hints) : []) {
+    for (const name of isDue(known) ? generatedNamesOf(kernel, hints) : []) {
       const wait = onDemand?.request(name, { caller, mayGenerate: mayGenerate(request, settings) })
       if (wait) return wait
     }

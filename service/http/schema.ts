@@ -92,13 +92,16 @@ export function choiceOf(query: Omit<BtfQuery, 'dialect'>): LookupChoice {
   }
 }
 
+/** The header that names the kernel of a response. */
+export const KERNEL_HEADER = 'btfmill-kernel'
+
 /** The headers that say which kernel's BTF a response has, and how it was found. */
 export const foundHeaders = (
   kernel: KernelName,
   choice: LookupChoice,
   record: Available,
 ): Readonly<Record<string, string>> => ({
-  'btfmill-kernel': nameOf(record.kernel),
+  [KERNEL_HEADER]: nameOf(record.kernel),
   'btfmill-found-by': foundBy(kernel, choice, record),
 })
 
@@ -168,6 +171,13 @@ const Build = Type.Object({
   sha256: Sha256,
 })
 
+/** Why an upstream did not send BTF. */
+const UpstreamProblem = Type.Object({
+  url: Type.String(),
+  code: Type.String(),
+  message: Type.String(),
+})
+
 const Problem = (codes: readonly ServiceErrorCode[]) =>
   Type.Object({
     type: Type.Literal('about:blank'),
@@ -175,20 +185,21 @@ const Problem = (codes: readonly ServiceErrorCode[]) =>
     status: Type.Integer(),
     code: Type.Enum([...codes]),
     detail: Type.String(),
-    // details of `ambiguous`, `generation_failed`, `pending`, `invalid_object` and `unsupported`
+    // details of `ambiguous`, `generation_failed`, `pending`, `invalid_object`, `unsupported` and `upstream_failed`
     builds: Type.Optional(Type.Array(Build)),
     failure: Type.Optional(PublicFailure),
     job: Type.Optional(Type.String({ description: 'URL of the generation' })),
     reason: Type.Optional(Type.String({ description: 'why the object or BTF is invalid' })),
     findings: Type.Optional(Type.Array(BundleFinding)),
+    upstreams: Type.Optional(Type.Array(UpstreamProblem)),
     findingsOmitted: Type.Optional(Type.Integer({ minimum: 1 })),
   })
 
 /** Errors of a request for the BTF of one build, and of one kernel. */
 export const NO_BUILD = ['unknown_kernel', 'has_own_btf', 'generation_failed', 'ambiguous'] as const
-export const NO_BTF = [...NO_BUILD, 'pending', 'busy'] as const
+export const NO_BTF = [...NO_BUILD, 'pending', 'busy', 'upstream_failed'] as const
 /** `NO_BTF` on drop-in routes, whose clients take a 202 for success. */
-export const NO_BTF_FOR_OTHERS = [...NO_BUILD, 'busy'] as const
+export const NO_BTF_FOR_OTHERS = [...NO_BUILD, 'busy', 'upstream_failed'] as const
 
 /** The responses for these errors by status, and `default` for those of any route. */
 export function problems(...codes: ServiceErrorCode[]): Record<string, unknown> {

@@ -3,6 +3,7 @@
  * or raw bytes. The ETag is the SHA-256 of the raw bytes, with the suffix `-zstd` or `-gzip` for an encoded body. Ranges
  * apply to the raw bytes (RFC 9110, 8.8.3, 12.5.3, 14).
  */
+import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest, preHandlerAsyncHookHandler } from 'fastify'
 import type { Body } from '../cache/body-cache.ts'
 import {
@@ -85,7 +86,8 @@ export async function sendBtf(
       responseCache.set(request, response, key)
       return send(reply, response)
     }
-    if (redirects && size > redirects.above && encoding === 'zstd')
+    const isLarge = redirects && size > redirects.above && encoding === 'zstd'
+    if (isLarge && (await bodies.hasBlob(wanted.sha256)))
       return reply
         .headers({ ...described.headers, etag: described.etag })
         .header('cache-control', 'no-store') // the address expires
@@ -126,6 +128,27 @@ export function sendBytes(
   return send(reply, responseOf(request, reply, bytes, description))
 }
 
+/**
+ * Sends an object of a store, or a range of it, as a stream, or 304. `open` gets the bytes. Errors: `invalid_range`; those
+ * of `open`.
+ */
+export async function sendStream(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  size: number,
+  description: Description,
+  open: (range: { start: number; end: number } | undefined) => Promise<Readable>,
+): Promise<FastifyReply> {
+  if (isKnown(request, description.etag)) return send(reply, notModified(description))
+  const range = rangeOf(request, description.etag, size)
+  if (range === 'unsatisfiable') throw outside(reply, size)
+  const { status, headers } = headOf(description, range, size)
+  const length = range ? range.end - range.start + 1 : size
+  // the framework's HEAD route reads a stream to its end
+  const body = request.method === 'HEAD' ? Readable.from([]) : await open(range)
+  return reply.code(status).headers(headers).header('content-length', length).send(body)
+}
+
 interface HttpResponse extends CachedResponse {
   headers: Record<string, string>
 }
@@ -140,25 +163,34 @@ function responseOf(
   bytes: Buffer,
   description: Description,
 ): HttpResponse {
-  const { etag, cacheControl, type } = description
-  if (isKnown(request, etag)) return notModified(description)
-  const range = rangeOf(request, etag, bytes.length)
-  if (range === 'unsatisfiable') {
-    reply.header('content-range', `bytes */${bytes.length}`)
-    throw new ServiceError('invalid_range', `range outside the body of ${bytes.length} bytes`)
-  }
+  if (isKnown(request, description.etag)) return notModified(description)
+  const range = rangeOf(request, description.etag, bytes.length)
+  if (range === 'unsatisfiable') throw outside(reply, bytes.length)
+  const body = range ? bytes.subarray(range.start, range.end + 1) : bytes
+  return { ...headOf(description, range, bytes.length), body }
+}
+
+/** Status and headers of a body, or of a range of it. */
+function headOf(
+  { etag, cacheControl, type, headers: own }: Description,
+  range: { start: number; end: number } | undefined,
+  size: number,
+): HttpResponse {
   const headers = {
-    ...description.headers,
+    ...own,
     etag,
     'cache-control': cacheControl,
     'accept-ranges': 'bytes',
     'content-type': type,
   }
-  if (!range) return { status: 200, headers, body: bytes }
-  const { start, end } = range
-  const contentRange = `bytes ${start}-${end}/${bytes.length}`
-  const body = bytes.subarray(start, end + 1)
-  return { status: 206, headers: { ...headers, 'content-range': contentRange }, body }
+  if (!range) return { status: 200, headers }
+  const contentRange = `bytes ${range.start}-${range.end}/${size}`
+  return { status: 206, headers: { ...headers, 'content-range': contentRange } }
+}
+
+function outside(reply: FastifyReply, size: number): ServiceError {
+  reply.header('content-range', `bytes */${size}`)
+  return new ServiceError('invalid_range', `range outside the body of ${size} bytes`)
 }
 
 /** Headers of a route that a 304 repeats. */

@@ -1,10 +1,12 @@
 /* What a store holds: kernels by state, distribution and series, and the bytes that they take. */
 import {
   type BuildRecord,
+  blobKey,
   type Catalog,
   flavourOf,
   type KernelFilter,
   objectsOf,
+  packsOf,
   type Store,
   seriesOf,
 } from '../../storage/index.ts'
@@ -57,6 +59,12 @@ export async function statsOf(
   const sizes = new Map<string, number>()
   for (const prefix of ['blobs/', 'symbols/'])
     for await (const { key, size } of store.list(prefix)) sizes.set(key, size)
+  await packsOf(store).refresh()
+  for (const { members } of packsOf(store).list())
+    for (const { sha256, length } of members.members) {
+      const key = blobKey(sha256)
+      sizes.set(key, (sizes.get(key) ?? 0) + length)
+    }
   const records = [...catalog.list(filter)].map(({ record }) => record)
   const series = [...Map.groupBy(records, ({ kernel }) => seriesOf(kernel)).entries()]
     .sort(([a], [b]) => (a < b ? -1 : 1))

@@ -8,7 +8,7 @@
  */
 import { LRUCache } from 'lru-cache'
 import { BtfError, type Dialect } from '../../bpf/index.ts'
-import { getBlob, type Store, sha256Of } from '../../storage/index.ts'
+import { orPacked, packsOf, readBlob, type Store, sha256Of } from '../../storage/index.ts'
 import { type Body, BodyCache, type CacheEntry } from '../cache/body-cache.ts'
 import type { Bodies } from '../cache/btf-bodies.ts'
 import { Semaphore } from '../concurrency.ts'
@@ -16,7 +16,7 @@ import { type JsonText, jsonOf } from '../json.ts'
 import { decidingFacts, type KernelFacts } from '../kernel/lookup.ts'
 import { modulesFor } from '../threads/modules.ts'
 import type { Pool } from '../threads/pool.ts'
-import type { ObjectInput } from '../threads/worker.ts'
+import type { BtfInput, ObjectInput } from '../threads/worker.ts'
 import { functionsIn } from './functions.ts'
 import { warningsOf } from './warnings.ts'
 
@@ -37,8 +37,8 @@ export interface SentObject {
 /** A class of work with its own queue and its own way to read BTF. */
 export interface Priority {
   gate: Semaphore
-  /** reads the raw bytes of a blob by its digest */
-  read(sha256: string): Promise<Buffer>
+  /** reads BTF by its digest: raw, or as a pack has it */
+  read(sha256: string): Promise<BtfInput>
 }
 
 interface ObjectsOptions {
@@ -82,7 +82,7 @@ export class Objects {
       gate: new Semaphore(pool.threads, MAX_WAITING),
       read: (sha256) => bodies.raw(sha256),
     }
-    const recent = new LRUCache<string, Promise<Buffer>>({
+    const recent = new LRUCache<string, Promise<BtfInput>>({
       max: pool.threads + 1,
       ttl: RECENT_TTL,
       ttlAutopurge: true,
@@ -90,7 +90,7 @@ export class Objects {
     this.bulk = {
       gate: new Semaphore(pool.threads, Number.POSITIVE_INFINITY),
       read: (sha256) => {
-        const reading = recent.get(sha256) ?? getBlob(store, sha256)
+        const reading = recent.get(sha256) ?? readBtf(store, sha256)
         recent.set(sha256, reading)
         reading.catch(() => recent.delete(sha256))
         return reading
@@ -192,6 +192,14 @@ export class Objects {
     const query = { ...task, symbols }
     return { ...task, facts, modules: await modulesFor(this.#pool, query, modules, read, signal) }
   }
+}
+
+/** Reads the raw bytes of a blob, or the steps of a pack: a thread applies them. Errors: those of `getBlob`. */
+async function readBtf(store: Store, sha256: string): Promise<BtfInput> {
+  return await orPacked<BtfInput>(
+    async () => (await readBlob(store, sha256)).raw,
+    () => packsOf(store).steps(sha256),
+  )
 }
 
 const keyOf = ({ sha256, modules = [] }: StoredBtf): string =>

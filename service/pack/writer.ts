@@ -3,6 +3,9 @@
  * before it in its series; for the first of a series, the best of a few from other series. Two bounds keep a kernel quick
  * to read: the work of its chain, and the range of the file that covers it. Frames are kept in memory until the index is
  * known. The same kernels give the same bytes.
+ *
+ * A pack can be continued: a new one begins with all frames of the old one, in their order, so that whoever has the old
+ * one needs only the rest.
  */
 import { encodeDelta, needsParent } from '../../bpf/index.ts'
 import {
@@ -54,34 +57,35 @@ export async function makePack(
 ): Promise<PackContent> {
   const packed: BuildRecord[] = []
   const leftOut: { record: Available; error: unknown }[] = []
-  const writer = new Writer(read)
+  const writer = new PackWriter(read)
   for (const record of inSeries(records)) {
     try {
       await writer.add(record)
-      packed.push(contentOf(record))
+      packed.push(record)
     } catch (error) {
       if (!isDamaged(error) && !(error instanceof RangeError)) throw error
       leftOut.push({ record, error })
     }
   }
-  const index = await encodePackIndex(writer.members, packed)
-  const pieces = [index, ...writer.frames]
+  const pieces = await writer.finish(packed)
   const size = pieces.reduce((sum, { length }) => sum + length, 0)
   return { pieces, size, kernels: packed.length, leftOut }
 }
 
 /** Sorts by series, and in a series by release. */
-function inSeries(records: readonly Available[]): Available[] {
-  const keyed = records.map((record) => {
-    const { kernel, package: from, btf } = record
-    const release = [sortableRelease(kernel.release), sortableRelease(from.version), btf.sha256]
-    return { record, key: [seriesOf(kernel), ...release].join('\0') }
-  })
+export function inSeries(records: readonly Available[]): Available[] {
+  const keyed = records.map((record) => ({ record, key: orderOf(record) }))
   return keyed.sort((a, b) => (a.key < b.key ? -1 : 1)).map(({ record }) => record)
 }
 
+/** A text that sorts by series, and in a series by release. */
+function orderOf({ kernel, package: from, btf }: Available): string {
+  const release = [sortableRelease(kernel.release), sortableRelease(from.version), btf.sha256]
+  return [seriesOf(kernel), ...release].join('\0')
+}
+
 /** What a pack has of a record. */
-function contentOf(record: Available): BuildRecord {
+function contentOf(record: BuildRecord): BuildRecord {
   const { modules: _, wantedModules: __, moduleFailures: ___, ...rest } = record
   const { symbols: ____, inlinedFailure: _____, failure: ______, ...content } = rest
   return content
@@ -89,6 +93,8 @@ function contentOf(record: Available): BuildRecord {
 
 interface PlacedMember extends Omit<PackMember, 'offset'> {
   record: Available
+  /** its place among the kernels of its series */
+  order: string
   series: string
   work: number
   /** bytes of all frames before this one */
@@ -107,11 +113,22 @@ interface EncodedMember {
   work: number
 }
 
-class Writer {
+/** A pack that another continues. */
+export interface ContinuedPack {
+  members: readonly PackMember[]
+  /** the frames of all members, in their order */
+  frames: readonly Buffer[]
+  /** the record of a member's BTF; undefined if there is none any more */
+  recordOf(sha256: string): Available | undefined
+}
+
+export class PackWriter {
   readonly members: PlacedMember[] = []
   readonly frames: Buffer[] = []
   readonly #read: ReadRaw
   readonly #digests = new Set<string>()
+  /** numbers of members, by series */
+  readonly #series = new Map<string, number[]>()
   #offset = 0
   /** the BTF that was added last */
   #last: { number: number; raw: Uint8Array } | undefined
@@ -120,6 +137,47 @@ class Writer {
     this.#read = read
   }
 
+  /** Bytes of all frames so far. */
+  get size(): number {
+    return this.#offset
+  }
+
+  /** Begins with the members of another pack. A member without a record is kept, and nothing new continues it. */
+  continue({ members, frames, recordOf }: ContinuedPack): void {
+    for (const [number, { offset: _, ...member }] of members.entries()) {
+      const { sha256, size, parent, length, unpacked } = member
+      const record = recordOf(sha256)
+      const above = parent === undefined ? undefined : this.members[parent]!
+      this.members.push({
+        ...member,
+        record: record!,
+        order: record ? orderOf(record) : '',
+        series: record ? seriesOf(record.kernel) : '',
+        work: above ? above.work + workOf(unpacked) : 0,
+        offset: this.#offset,
+        start: above?.start ?? this.#offset,
+        isParent: record !== undefined && (parent !== undefined || unpacked < size),
+      })
+      this.frames.push(frames[number]!)
+      this.#digests.add(sha256)
+      this.#offset += length
+      if (record) this.#place(number)
+    }
+  }
+
+  /** The pack in pieces, with these records: those of its members. Errors: `invalid_pack` for too large an index. */
+  async finish(records: readonly BuildRecord[]): Promise<Buffer[]> {
+    return [await encodePackIndex(this.members, records.map(contentOf)), ...this.frames]
+  }
+
+  #place(number: number): void {
+    const { series } = this.members[number]!
+    const others = this.#series.get(series)
+    if (others) others.push(number)
+    else this.#series.set(series, [number])
+  }
+
+  /** Adds a kernel, unless its BTF is there. Errors: `RangeError` for too much BTF; those of `read`. */
   async add(record: Available): Promise<void> {
     const { sha256, size } = record.btf
     if (this.#digests.has(sha256)) return
@@ -127,11 +185,12 @@ class Writer {
       throw new RangeError(`${size} bytes of BTF: expected at most ${MAX_PACK_MEMBER}`)
     const raw = await this.#read(record)
     const series = seriesOf(record.kernel)
-    const { frame, unpacked, parent, work } = await this.#encode(raw, series)
+    const order = orderOf(record)
+    const { frame, unpacked, parent, work } = await this.#encode(raw, series, order)
     const number = this.members.length
     this.members.push({
       ...{ sha256, size, parent, length: frame.length, unpacked },
-      ...{ record, series, work, offset: this.#offset },
+      ...{ record, order, series, work, offset: this.#offset },
       start: parent === undefined ? this.#offset : this.members[parent]!.start,
       // BTF that is stored plain can be no parent
       isParent: parent !== undefined || unpacked < size,
@@ -140,11 +199,12 @@ class Writer {
     this.#digests.add(sha256)
     this.#offset += frame.length
     this.#last = { number, raw }
+    this.#place(number)
   }
 
-  async #encode(raw: Uint8Array, series: string): Promise<EncodedMember> {
-    const before = this.members.length - 1
-    if (this.members[before]?.series === series) {
+  async #encode(raw: Uint8Array, series: string, order: string): Promise<EncodedMember> {
+    const before = this.#neighbour(series, order)
+    if (before !== undefined) {
       const next = await this.#encodeFrom(before, raw)
       if (next) return next
       const higher = await this.#encodeFrom(this.#ancestor(before, LESS_WORK), raw)
@@ -178,6 +238,19 @@ class Writer {
     return { frame, unpacked: delta.length, parent, work }
   }
 
+  /** The member before a kernel in its series; without one, the first after it. */
+  #neighbour(series: string, order: string): number | undefined {
+    let [before, after]: (number | undefined)[] = []
+    for (const number of this.#series.get(series) ?? []) {
+      const other = this.members[number]!.order
+      if (other < order && (before === undefined || other > this.members[before]!.order))
+        before = number
+      if (other > order && (after === undefined || other < this.members[after]!.order))
+        after = number
+    }
+    return before ?? after
+  }
+
   /** The member itself, or the nearest in its chain with no more work than this. */
   #ancestor(number: number, work: number): number | undefined {
     let at: number | undefined = number
@@ -192,7 +265,8 @@ class Writer {
     let above = series
     for (let i = this.members.length - 1; i >= 0 && found.length < CANDIDATES; i--) {
       const member = this.members[i]!
-      if (member.series === above || this.#offset - member.start > MAX_SPAN) continue
+      if (!member.isParent || member.series === above || member.series === series) continue
+      if (this.#offset - member.start > MAX_SPAN) continue
       above = member.series
       if (archOf(above) !== arch && found.length > 0) break
       const ancestor = this.#ancestor(i, FIRST_WORK)

@@ -9,8 +9,8 @@ import { VERSION } from '../version.ts'
 
 /** Counts and times all requests to an app, and exports the counts of its parts; does nothing if metrics are off. */
 export function registerMetrics(app: FastifyInstance, context: Context): void {
-  const { metrics, settings, catalog, readiness, bodyCache, misses, bodies, archives, onDemand } =
-    context
+  const { metrics, settings, catalog, readiness, bodyCache, misses, bodies, archives } = context
+  const { onDemand, upstreams } = context
   if (settings.metrics === 'off') return
   collectDefaultMetrics({ register: metrics.registry })
   app.addHook('onResponse', ({ method, routeOptions }, reply, done) => {
@@ -95,6 +95,19 @@ export function registerMetrics(app: FastifyInstance, context: Context): void {
     () => context.objects.results.counts,
     'result',
   )
+  if (upstreams) {
+    metrics.gauge(
+      'btfmill_upstreams_away',
+      'Upstreams that did not answer, and are asked later',
+      () => upstreams.away,
+    )
+    metrics.counter(
+      'btfmill_upstream_kernels_total',
+      'Kernels asked for upstream, and taken, missing or failed there',
+      () => upstreams.counts,
+      'result',
+    )
+  }
   if (!onDemand) return
   metrics.gauge(
     'btfmill_generations',

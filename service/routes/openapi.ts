@@ -51,6 +51,7 @@ export function collectDocument(app: FastifyInstance): void {
             'All types, members and functions over all kernels, from an index. While it is made, these routes respond 503.',
         },
         { name: 'Kernels', description: 'Records, misses and generations of kernels.' },
+        { name: 'Packs', description: 'Files with the BTF of many kernels.' },
         { name: 'Operations', description: 'Health, metrics and this document.' },
         {
           name: 'Drop-ins',

@@ -1,11 +1,12 @@
 /* /v1/catalog: the stored snapshot of all records and its signature, for clients that verify it with a public key. */
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { SNAPSHOT_KEY, StoreError, signatureKey } from '../../storage/index.ts'
+import { SNAPSHOT_KEY, StoreError, sha256Of, signatureKey } from '../../storage/index.ts'
 import { SHORT } from '../cache/btf-bodies.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
-import { bytes, problems } from '../http/schema.ts'
+import { bytes, KNOWN, problems } from '../http/schema.ts'
+import { isKnown } from '../http/send.ts'
 
 const TYPES = {
   [SNAPSHOT_KEY]: { type: 'application/zstd', summary: 'The snapshot of all records' },
@@ -22,15 +23,24 @@ export const snapshotRoutes =
       const schema = {
         tags: ['Kernels'],
         summary,
-        response: { 200: bytes('as stored', type), ...problems('not_found', 'unavailable') },
+        response: {
+          200: bytes('as stored', type),
+          304: KNOWN,
+          ...problems('not_found', 'unavailable'),
+        },
       }
-      app.get(`/v1/${key}`, { schema }, async (_, reply) => {
-        const { body, size } = await store.get(key).catch((error: unknown) => {
+      app.get(`/v1/${key}`, { schema }, async (request, reply) => {
+        const { body, size, etag } = await store.get(key).catch((error: unknown) => {
           if (!(error instanceof StoreError) || error.code !== 'not_found') throw error
           throw new ServiceError('not_found', `the store has no ${key}`)
         })
-        reply.headers({ 'cache-control': SHORT, 'content-length': size }).type(type)
-        return reply.send(body)
+        const tag = `"${sha256Of(etag).slice(0, 32)}"`
+        reply.headers({ 'cache-control': SHORT, etag: tag })
+        if (isKnown(request, tag)) {
+          body.destroy()
+          return reply.code(304).send()
+        }
+        return reply.header('content-length', size).type(type).send(body)
       })
     }
   }

@@ -3,7 +3,7 @@
  * function of plain bytes. It returns expected errors as values, since errors lose their class between threads.
  */
 import { hash } from 'node:crypto'
-import { zstdDecompressSync } from 'node:zlib'
+import { constants as zlib, zstdDecompressSync } from 'node:zlib'
 import {
   asksForFunctions,
   type BpfObject,
@@ -14,8 +14,12 @@ import {
   type Check,
   checkObject,
   constantsOf,
+  DeltaChainCache,
   type Dialect,
+  describeKernelBtf,
   FunctionList,
+  isElf,
+  type KernelBtf,
   type KernelConstant,
   kernelIdsIn,
   mergeBtf,
@@ -25,9 +29,11 @@ import {
   parseBtf,
   printHeader,
   type Reason,
+  readBtf,
   toDialect,
   wrapInElf,
 } from '../../bpf/index.ts'
+import type { PackedBtf } from '../../storage/index.ts'
 import { type JsonText, jsonOf } from '../json.ts'
 import type { KernelFacts } from '../kernel/lookup.ts'
 
@@ -70,8 +76,8 @@ export interface CompressedBtf {
   size: number
 }
 
-/** Raw BTF, or a compressed blob: the thread decompresses and checks it. */
-export type BtfInput = Uint8Array | CompressedBtf
+/** Raw BTF, or BTF as a store has it: the thread decompresses and checks it. */
+export type BtfInput = Uint8Array | CompressedBtf | PackedBtf
 
 /** BPF objects, and the BTF of the kernel to apply them to. */
 export interface ObjectInput {
@@ -91,7 +97,7 @@ export interface ModuleQuery extends Omit<ObjectInput, 'modules'> {
   symbols: boolean
 }
 
-/** The tasks, by name. A task that takes `CompressedBtf` may also fail with `Damaged`. */
+/** The tasks, by name. A task that takes BTF as a store has it may also fail with `Damaged`. */
 export interface Tasks {
   /** Opens objects. Errors: those of `openObject`. */
   open: (task: { objects: readonly Uint8Array[] }) => ObjectSummary[]
@@ -127,7 +133,22 @@ export interface Tasks {
     /** prints a C header in place of BTF */
     header?: true
   }) => Uint8Array
+  /**
+   * Unpacks a kernel's BTF that another service has sent, raw or in an ELF file, and describes it. Errors: those of
+   * `readBtf` and `describeKernelBtf`, `Damaged`.
+   */
+  inspect: (task: {
+    bytes: Uint8Array
+    encoding: 'identity' | 'zstd'
+    /** `uname -m` */
+    arch: string
+  }) => { raw: Uint8Array; btf: KernelBtf & { sha256: string } }
+  /** Rebuilds BTF that a pack has. Errors: none but `Damaged`. */
+  unpack: (task: { btf: PackedBtf }) => Uint8Array
 }
+
+/** Chains that a thread keeps for the next kernels of their series. */
+const CHAINS = 2
 
 /** The result of a task; `damaged` is the message of a blob that differs from its digest or size. */
 export type WorkerAnswer<T> =
@@ -135,12 +156,17 @@ export type WorkerAnswer<T> =
   | { error: { code: BtfErrorCode; message: string } }
   | { damaged: string }
 
-/** A blob that does not decompress, or differs from its digest or size. */
+/** A blob or a pack that does not decompress, or BTF that differs from its digest or size. */
 class Damaged extends Error {}
 
 function rawOf(source: BtfInput): Uint8Array {
-  return 'frame' in source ? decompress(source) : source
+  if (source instanceof Uint8Array) return source
+  return 'frame' in source ? decompress(source) : rebuild(source)
 }
+
+/** The buffers that a source takes apart from the raw bytes. */
+const buffersOf = (source: CompressedBtf | PackedBtf): Uint8Array[] =>
+  'frame' in source ? [source.frame] : source.steps.map(({ frame }) => frame)
 
 /**
  * Calls `work` with the raw bytes. Frees decompressed bytes and their frame at once: left to the garbage collector,
@@ -151,7 +177,8 @@ function withRaw<T>(source: BtfInput, work: (raw: Uint8Array) => T): T {
   try {
     return work(raw)
   } finally {
-    if ('frame' in source) for (const bytes of [raw, source.frame]) free(bytes)
+    if (!(source instanceof Uint8Array))
+      for (const bytes of [raw, ...buffersOf(source)]) free(bytes)
   }
 }
 
@@ -176,6 +203,40 @@ function decompress({ frame, sha256, size }: CompressedBtf): Buffer {
   if (raw.length === size && hash('sha256', raw) === sha256) return raw
   throw new Damaged(`blob ${sha256} does not match its SHA-256 digest or its size of ${size} bytes`)
 }
+
+/** The chains of the kernels that this thread read last. */
+const chains = new DeltaChainCache(CHAINS)
+
+/** Applies the steps of a pack. Errors: `Damaged`. */
+function rebuild({ steps, sha256, size }: PackedBtf): Uint8Array {
+  const { chain, applied } = chains.take(steps.map((step) => step.sha256))
+  let raw: Uint8Array
+  try {
+    for (const { frame, unpacked } of steps.slice(applied))
+      chain.apply(unpackFrame(frame, unpacked))
+    raw = chain.bytes()
+  } catch (error) {
+    throw new Damaged(`BTF ${sha256} in a pack: ${(error as Error).message}`)
+  }
+  if (raw.length !== size || hash('sha256', raw) !== sha256)
+    throw new Damaged(`BTF ${sha256} in a pack does not match its SHA-256 digest or its size`)
+  chains.keep(sha256, chain)
+  return raw
+}
+
+/** Decompresses a frame of a pack. Errors: those of zlib; `Error` for another size. */
+function unpackFrame(frame: Uint8Array, size: number): Buffer {
+  const delta = zstdDecompressSync(frame, {
+    maxOutputLength: Math.max(size, 1),
+    chunkSize: Math.min(size + SPARE, MAX_CHUNK),
+    params: { [zlib.ZSTD_d_windowLogMax]: 26 },
+  })
+  if (delta.length === size) return delta
+  throw new Error(`a member has ${delta.length} bytes decompressed: expected ${size}`)
+}
+
+/** The largest chunk of output that is allocated at once, in bytes. */
+const MAX_CHUNK = 1024 * 1024
 
 /** Bytes to spare in the output chunk: zlib allocates a second chunk when the first is exactly full. */
 const SPARE = 64
@@ -276,6 +337,25 @@ const TASKS: Tasks = {
     const raw = inDialect(merged, dialect)
     return container ? wrapInElf(raw, base) : raw
   },
+  inspect: ({ bytes, encoding, arch }) => {
+    const file = encoding === 'zstd' ? decompressSent(bytes) : bytes
+    const raw = isElf(file) ? new Uint8Array(readBtf(file).bytes) : file
+    return { raw, btf: { ...describeKernelBtf(raw, arch), sha256: hash('sha256', raw) } }
+  },
+  unpack: ({ btf }) => rebuild(btf),
+}
+
+/** The largest BTF that is unpacked for others, in bytes, and log2 of the largest window of its frame. */
+const MAX_SENT_SIZE = 64 * 1024 * 1024
+const MAX_SENT_WINDOW = 26
+
+function decompressSent(frame: Uint8Array): Buffer {
+  const params = { [zlib.ZSTD_d_windowLogMax]: MAX_SENT_WINDOW }
+  try {
+    return zstdDecompressSync(frame, { params, maxOutputLength: MAX_SENT_SIZE })
+  } catch (error) {
+    throw new Damaged(`the BTF does not decompress: ${(error as Error).message}`)
+  }
 }
 
 const inDialect = (btf: Uint8Array, dialect: Dialect | undefined): Uint8Array =>
@@ -347,3 +427,5 @@ export const check = withErrors('check')
 export const fit = withErrors('fit')
 export const constants = withErrors('constants')
 export const derive = withErrors('derive')
+export const inspect = withErrors('inspect')
+export const unpack = withErrors('unpack')

@@ -8,12 +8,15 @@ import type { Available } from '../../service/kernel/lookup.ts'
 import type { PackSource } from '../../service/pack/pack.ts'
 import { makePack, type PackContent } from '../../service/pack/writer.ts'
 import {
+  blobKey,
   Catalog,
   decodePackHeader,
   getBlob,
   PACK_HEADER,
+  packKey,
   putRecord,
   type Store,
+  sha256Of,
 } from '../../storage/index.ts'
 import { btfOf, recordOf } from './test-service.ts'
 import { makeVmlinux } from './vmlinux.ts'
@@ -62,7 +65,8 @@ export async function putSeries(
 
 /** Packs all kernels of a store. */
 export async function packOf(store: Store): Promise<PackContent> {
-  const records = [...(await Catalog.open(store)).list()].map(({ record }) => record as Available)
+  const all = [...(await Catalog.open(store)).list()].map(({ record }) => record)
+  const records = all.filter((record): record is Available => record.btf !== undefined)
   return await makePack(records, ({ btf }) => getBlob(store, btf.sha256), isDamaged)
 }
 
@@ -94,4 +98,19 @@ export async function writePackOf(store: Store, path: string): Promise<Buffer> {
   const bytes = Buffer.concat((await packOf(store)).pieces)
   writeFileSync(path, bytes)
   return bytes
+}
+
+/** Puts a pack of a store's kernels into the store, and returns its digest. */
+export async function putPackOf(store: Store): Promise<string> {
+  const bytes = Buffer.concat((await packOf(store)).pieces)
+  await store.put(packKey(sha256Of(bytes)), bytes)
+  return sha256Of(bytes)
+}
+
+/** Moves a store's kernels into a pack: their blobs are gone. Returns its digest. */
+export async function packStore(store: Store): Promise<string> {
+  const digest = await putPackOf(store)
+  for (const { record } of (await Catalog.open(store)).list())
+    if (record.btf) await store.delete(blobKey(record.btf.sha256))
+  return digest
 }

@@ -123,6 +123,16 @@ t.test('a page without packages, or with too many links, is rejected', async (t)
     '<'.repeat(1e6),
   ])
     await t.rejects(readPage(t, page), { code: 'invalid_index' }, page.slice(0, 10))
-  const links = '<a href="x.rpm">'.repeat(600_000)
+  const links = '<a href="x.rpm"></a>'.repeat(600_000)
   await t.rejects(readPage(t, links), { code: 'too_large' })
+})
+
+t.test('a page of elements that never end is rejected at once', async (t) => {
+  const file = `<a href="${KERNELS[0]}">`
+  await t.rejects(readPage(t, `<html>${'<b>'.repeat(1_000_000)}${file}`), {
+    code: 'invalid_index',
+    message: /more than 1000 open elements/,
+  })
+  const rows = `<tr><td>${file}</a><br><img src=x>`.repeat(2000)
+  t.equal((await readPage(t, `<table>${rows}`)).length, 1, 'rows and images need no end tag')
 })

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { Catalog, openStore, putRecord } from '../../../storage/index.ts'
 import { run, storeOf } from '../../helpers/command.ts'
 import { coreObjects, littleKernels } from '../../helpers/core.ts'
 
@@ -140,6 +141,24 @@ t.test('check and minimize take objects without .BTF.ext or without any types', 
     t.match(minimize, { status: 0, stderr: '' })
     t.equal(readFileSync(output).length, 25, 'BTF without types')
   }
+})
+
+t.test('check --btf takes what the record of a kernel says, as filters do', async (t) => {
+  const url = await storeOf(join(directory, 'embedded'), [
+    { machine: 'x86_64', release: '6.1.0-9-amd64' },
+  ])
+  const store = await openStore(url)
+  const [{ record } = { record: undefined }] = [...(await Catalog.open(store)).list()]
+  await putRecord(store, { ...record!, embedded: false })
+  const needs = async (...args: string[]) => {
+    const { stdout } = await run('check', object('attach'), '--store', url, '--json', ...args)
+    const [first] = stdout.split('\n')
+    const { programs } = JSON.parse(first!) as { programs: { reasons: { code: string }[] }[] }
+    return programs.flatMap(({ reasons }) => reasons.filter(({ code }) => code === 'no_kernel_btf'))
+  }
+  const named = await needs('--btf', '6.1.0-9-amd64')
+  t.ok(named.length > 0, 'a kernel without BTF of its own takes no fentry')
+  t.same(named, await needs('--release', '6.1.0-9-amd64'))
 })
 
 t.test('check refuses files that are not BPF objects, and names the file', async (t) => {

@@ -3,7 +3,14 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { Catalog, openStore, putRecord } from '../../../storage/index.ts'
+import {
+  addUsage,
+  Catalog,
+  kernelPrefix,
+  monthOf,
+  openStore,
+  putRecord,
+} from '../../../storage/index.ts'
 import { run, storeOf } from '../../helpers/command.ts'
 import { recordOf } from '../../helpers/test-service.ts'
 
@@ -51,11 +58,34 @@ t.test('prune keeps the newest releases of each series', async (t) => {
   await removes(t, ['prune', '--newest', '1'], left, /2 kernels removed/)
 })
 
+t.test('prune --unused keeps what clients got in the last months', async (t) => {
+  const { url, releases } = await fourKernels()
+  const store = await openStore(url)
+  const prune = (...args: string[]) => run('prune', '--unused', '3', ...args, '--store', url)
+  const unknown = { status: 1, stdout: '', stderr: /is not known: no service has counted yet/ }
+  t.match(await prune(), unknown)
+  const used = new Set([kernelPrefix(recordOf({ release: '6.1.0-9-amd64' }).kernel)])
+  const month = monthOf(new Date())
+  await addUsage(store, month, used)
+  t.match(await prune(), { status: 1, stdout: '', stderr: `is not known: counted since ${month}` })
+  await addUsage(store, '2020-01', new Set())
+  const makeAt = async (createdAt: string) => {
+    for (const { record } of [...(await Catalog.open(store)).list()])
+      await putRecord(store, { ...record, createdAt })
+  }
+  await makeAt(new Date().toISOString())
+  t.match(await prune(), { status: 0, stdout: /^0 kernels removed/ }, 'all are new')
+  await makeAt('2020-01-01T00:00:00Z')
+  t.equal((await prune('--newest', '1', '--dry-run')).stdout.split('\n').length, 3)
+  t.match(await prune(), { status: 0, stdout: /3 kernels removed/ })
+  t.same(await releases(), ['6.1.0-9-amd64'])
+})
+
 t.test('rm and prune remove nothing unless told what, or if nothing has that name', async (t) => {
   const { url, releases } = await fourKernels()
   for (const [args, status, message] of [
     [['rm'], 2, /needs a kernel, or a filter/],
-    [['prune'], 2, /needs --newest N/],
+    [['prune'], 2, /needs --newest N, --unused MONTHS/],
     [['rm', '6.1.0-99-amd64'], 1, /"6\.1\.0-99-amd64" names no kernel/],
     [['rm', '--distro', 'debain'], 1, /did you mean debian/],
     [['rm', '*-9-*'], 1, /ambiguous: .* names 2 kernels/],

@@ -13,6 +13,7 @@ const WITH_STORE = [
     'generate',
     'worker',
     'import',
+    'mirror',
     'serve',
     'list',
     'dump',
@@ -25,7 +26,7 @@ const WITH_STORE = [
     'history',
     'export',
   ],
-  ...['verify', 'gc', 'rm', 'prune', 'stats', 'index', 'sign', 'sources'],
+  ...['verify', 'pack', 'gc', 'rm', 'prune', 'stats', 'index', 'sign', 'sources'],
 ]
 const WITHOUT_STORE = ['token', 'fetch', 'keygen', 'completion']
 const COMMANDS = [...WITH_STORE, ...WITHOUT_STORE]

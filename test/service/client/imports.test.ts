@@ -36,6 +36,7 @@ t.test('the client loads the packages that its manifest names, and no other', as
 t.test('the client loads none of the files of the server', async (t) => {
   t.same(servicesIn(loadedBy('client/client.ts')), [
     'atomic-file.ts',
+    'client/body.ts',
     'client/client.ts',
     'client/host.ts',
     'client/install.ts',
@@ -43,6 +44,7 @@ t.test('the client loads none of the files of the server', async (t) => {
     'client/place.ts',
     'client/proxy-agent.ts',
     'client/request.ts',
+    'client/signed-catalog.ts',
     'concurrency.ts',
     'error.ts',
     'kernel/lookup.ts',

@@ -15,6 +15,8 @@ import {
   StoreError,
 } from '../../../storage/index.ts'
 import { coreObjects, littleKernels } from '../../helpers/core.ts'
+import { putPackOf } from '../../helpers/packs.ts'
+import { startServer } from '../../helpers/test-server.ts'
 import { ask, btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 import { until } from '../../helpers/wait-until.ts'
 
@@ -84,7 +86,15 @@ const records = [
 for (const record of records) await putRecord(store, record)
 await Catalog.publish(store, generateKeys().secretKey)
 const index = join(t.testdir(), 'index.sqlite')
-const options = { store, settings: { generate: 'on-miss' as const, index }, generator }
+const pack = await putPackOf(store)
+// an upstream that has no kernels, and an answer that is none for one of them
+const upstream = await startServer(t, ({ url }, response) =>
+  url!.includes('broken')
+    ? response.writeHead(200).end('?')
+    : response.writeHead(404).end('{"code":"unknown_kernel"}'),
+)
+const settings = { generate: 'on-miss' as const, index, upstream: [`btfmill+${upstream.url}`] }
+const options = { store, settings, generator }
 const { url } = await startTestService(t, () => [], options)
 await until(
   () => ask(`${url}/v1/stats`),
@@ -109,7 +119,7 @@ const ranges = (path: string): Case[] => [
 const BAD = '%2e%2e'
 /** Requests for a kernel in each state, on a route that takes `uname -r`. */
 const states = (door: (release: string) => string): Case[] =>
-  ['none', 'embedded', 'failed', 'twins', 'offered', 'lost'].map((release) => ({
+  ['none', 'embedded', 'failed', 'twins', 'offered', 'lost', 'broken'].map((release) => ({
     path: door(release),
   }))
 const away = (path: string): Case => ({ path, away: true })
@@ -134,7 +144,7 @@ const surveyed = (route: string): Case[] => [
   sent(route),
   sent(`${route}?digest=${core!.sha256}`),
   sent(`${route}?digest=${cold.sha256}`),
-  ...['core', 'none', 'embedded', 'failed', 'twins', 'offered', 'lost'].map((release) =>
+  ...['core', 'none', 'embedded', 'failed', 'twins', 'offered', 'lost', 'broken'].map((release) =>
     sent(`${route}?kernel=debian/12/x86_64/${release}`),
   ),
   sent(`${route}?arch=riscv64`),
@@ -243,11 +253,20 @@ const CASES: Record<string, Case[]> = {
   ],
   'get /v1/catalog/snapshot.ndjson.zst': [
     { path: '/v1/catalog/snapshot.ndjson.zst' },
+    { path: '/v1/catalog/snapshot.ndjson.zst', headers: { 'if-none-match': '*' } },
     away('/v1/catalog/snapshot.ndjson.zst'),
   ],
   'get /v1/catalog/snapshot.ndjson.zst.minisig': [
     { path: '/v1/catalog/snapshot.ndjson.zst.minisig' },
+    { path: '/v1/catalog/snapshot.ndjson.zst.minisig', headers: { 'if-none-match': '*' } },
     away('/v1/catalog/snapshot.ndjson.zst.minisig'),
+  ],
+  'get /v1/packs': [{ path: '/v1/packs' }, away('/v1/packs')],
+  'get /v1/packs/{digest}': [
+    ...ranges(`/v1/packs/${pack}`),
+    { path: `/v1/packs/${'00'.repeat(32)}` },
+    { path: '/v1/packs/x' },
+    away(`/v1/packs/${pack}`),
   ],
   'get /{distro}/{version}/{arch}/{file}': [
     ...ranges('/debian/12/x86_64/6.1.0-1-amd64.btf.tar.xz'),
@@ -294,7 +313,9 @@ const CASES: Record<string, Case[]> = {
     customize('core', form(new Uint8Array(33 * 1024 * 1024))),
     customize('core', 'text'),
     customize(BAD),
-    ...['none', 'embedded', 'failed', 'twins', 'offered', 'lost'].map((name) => customize(name)),
+    ...['none', 'embedded', 'failed', 'twins', 'offered', 'lost', 'broken'].map((name) =>
+      customize(name),
+    ),
     { ...customize('lost'), away: true },
   ],
   'post /v1/check': surveyed('/v1/check'),

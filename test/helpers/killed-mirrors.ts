@@ -1,0 +1,119 @@
+/* Mirrors whose two sides are killed at random moments: what is there stays, and the next run completes it. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Test } from 'tap'
+import { Catalog, getBlob, openStore, type Store, verifyStore } from '../../storage/index.ts'
+import { Random } from '../fuzz/random.ts'
+import { MAIN, run } from './command.ts'
+import { packStore } from './packs.ts'
+import { seedOf } from './seed.ts'
+import { type Serving, serve } from './serve-process.ts'
+import { putKernels } from './upstreams.ts'
+
+const KERNELS = 40
+/** Rounds after which a new mirror begins. */
+const LIFE = 5
+/** Milliseconds: a whole run takes two seconds. */
+const LONGEST = 2500
+
+/** Kills one side in each of `rounds` rounds. The moments follow from a seed that the test prints. */
+export async function surviveKills(t: Test, rounds: number): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'killed-'))
+  t.teardown(() => rmSync(directory, { recursive: true }))
+  const random = new Random(seedOf(t))
+  const origins = await Promise.all(['blobs', 'packs'].map((kind) => originIn(t, directory, kind)))
+  const count = { 'the mirror': 0, 'the service': 0, partial: 0 }
+  for (let round = 0; round < rounds; round++) {
+    const life = Math.floor(round / LIFE)
+    const origin = origins[life % origins.length]!
+    const at = { store: join(directory, `mirror-${life}`), cache: join(directory, `cache-${life}`) }
+    const victim = random.once(2) ? 'the mirror' : 'the service'
+    const delay = random.below(LONGEST)
+    const { status } = await mirrorAndKill(origin, at, victim, delay)
+    const title = `round ${round}: ${victim} killed after ${delay} ms`
+    if (victim === 'the service') t.equal(status, 0, `${title}: the mirror waits and goes on`)
+    count[victim]++
+    const store = await openStore(at.store)
+    const damaged = (await Array.fromAsync(verifyStore(store))).filter(({ behind }) => !behind)
+    t.same(damaged, [], `${title}: nothing is damaged`)
+    const found = await recordsIn(store)
+    if (found.size > 0 && found.size < KERNELS) count.partial++
+    if (round % LIFE < LIFE - 1 && round < rounds - 1) continue
+    const { stderr } = await run(...argsFor(origin, at))
+    t.equal(stderr, '')
+    t.same(await recordsIn(store), await recordsIn(origin.store), 'the next run completes it')
+    t.same(await Array.fromAsync(verifyStore(store)), [])
+  }
+  t.comment(JSON.stringify(count))
+}
+
+interface Origin {
+  store: Store
+  serving: Serving
+  /** kills the service and starts it again at the same address */
+  restart: () => Promise<void>
+}
+
+async function originIn(t: Test, directory: string, kind: string): Promise<Origin> {
+  const path = join(directory, kind)
+  const store = await openStore(path)
+  await putKernels(store, KERNELS)
+  if (kind === 'packs') await packStore(store)
+  await Catalog.publish(store)
+  const args = ['--store', path, '--log-level', 'info']
+  const serving = await serve(t, args)
+  const listen = ['--listen', serving.url.slice('http://'.length)]
+  let now = serving
+  return {
+    store,
+    serving,
+    restart: async () => {
+      await now.kill()
+      now = await serve(t, [...args, ...listen])
+    },
+  }
+}
+
+interface MirrorPlace {
+  store: string
+  cache: string
+}
+
+const argsFor = ({ serving }: Origin, { store, cache }: MirrorPlace): string[] => [
+  'mirror',
+  serving.url,
+  '--store',
+  store,
+  '--cache',
+  cache,
+]
+
+async function mirrorAndKill(
+  origin: Origin,
+  at: MirrorPlace,
+  victim: 'the mirror' | 'the service',
+  delay: number,
+): Promise<{ status: number | null }> {
+  const child = spawn(process.execPath, [MAIN, ...argsFor(origin, at)], { stdio: 'ignore' })
+  const ended = once(child, 'close')
+  await sleep(delay)
+  if (victim === 'the mirror') child.kill('SIGKILL')
+  else await origin.restart()
+  const [status] = await ended
+  return { status }
+}
+
+/** The records of a store by their keys, as they were made, with BTF that can be read. */
+async function recordsIn(store: Store): Promise<Map<string, unknown>> {
+  const records = new Map<string, unknown>()
+  for (const { key, record } of (await Catalog.open(store)).list()) {
+    const { takenFrom: _, ...made } = record
+    await getBlob(store, made.btf!.sha256)
+    records.set(key, made)
+  }
+  return records
+}

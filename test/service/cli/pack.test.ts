@@ -1,0 +1,84 @@
+// btfmill pack, and the commands on a store whose kernels are in packs.
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { getBlob, openStore, sha256Of } from '../../../storage/index.ts'
+import { run } from '../../helpers/command.ts'
+import { nthBtf, putSeries } from '../../helpers/packs.ts'
+import { keysOf } from '../../helpers/store-contract.ts'
+
+const directory = t.testdir()
+const home = await openStore(`file:${join(directory, 'home')}`)
+await putSeries(home, 4)
+await putSeries(home, 2, { distro: 'ubuntu', from: 10 })
+const store = ['--store', `file:${join(directory, 'home')}`]
+
+t.test('pack --dry-run prints what would be packed and removed, and writes nothing', async (t) => {
+  const keys = await keysOf(home, '')
+  const { status, stdout } = await run('pack', ...store, '--dry-run')
+  t.equal(status, 0)
+  t.match(
+    stdout.split('\n').map((line) => line.split(/ {2,}/).slice(0, 2)),
+    [
+      ['', 'kernels to pack'],
+      ['debian x86_64', '4'],
+      ['ubuntu x86_64', '2'],
+      ['all', '6'],
+    ],
+  )
+  const json = await run('pack', ...store, '--dry-run', '--json')
+  t.match(JSON.parse(json.stdout.trimEnd().split('\n').at(-1)!), { summary: { add: 6, blobs: 4 } })
+  t.same(await keysOf(home, ''), keys)
+})
+
+t.test('pack packs the kernels that match and removes blobs; the commands go on', async (t) => {
+  const dump = await run('dump', ...store, 'debian/12/x86_64/6.1.0-2-amd64')
+  const { status, stdout } = await run('pack', ...store, '--distro', 'debian')
+  t.equal(status, 0)
+  t.match(
+    stdout,
+    /^debian x86_64: packs\/[0-9a-f]{64}\.btfpack: 4 kernels, 4 new, \d+ bytes\n1 pack written with 4 new kernels; 3 blobs removed, \d+ bytes\n$/,
+  )
+  t.equal((await keysOf(home, 'blobs/')).length, 3)
+  t.same(await run('dump', ...store, 'debian/12/x86_64/6.1.0-2-amd64'), dump)
+  t.match(await run('verify', ...store), { status: 0, stdout: /^clean/m })
+  const rest = await run('pack', ...store, '--keep', 'none', '--json')
+  t.match(JSON.parse(rest.stdout.trimEnd().split('\n').at(-1)!), {
+    summary: { packs: 1, added: 2, blobs: 3 },
+  })
+  t.same(await keysOf(home, 'blobs/'), [])
+  t.match(await run('pack', ...store, '--keep', 'none'), {
+    stdout: '0 packs written with 0 new kernels; 0 blobs removed, 0 bytes\n',
+  })
+})
+
+t.test('a store in packs is exported, and its kernels are compared', async (t) => {
+  const file = join(directory, 'all.btfpack')
+  const exported = await run('export', ...store, '--profile', 'pack', '-o', file)
+  t.match(exported, { status: 0, stdout: `${file}: 6 kernels\n` })
+  const tree = await run('export', ...store, '--profile', 'tree', '-o', join(directory, 'tree'))
+  t.equal(tree.status, 0, tree.stderr)
+  const [a, b] = ['debian/12/x86_64/6.1.0-1-amd64', 'ubuntu/12/x86_64/6.1.0-2-amd64']
+  t.equal((await run('diff', ...store, a!, b!)).status, 0, 'they differ in strings alone')
+  t.match(await run('gc', ...store), { stdout: '0 blobs removed, 0 bytes\n' })
+  const list = join(directory, 'list.txt')
+  writeFileSync(list, 'task_struct.pid\n')
+  const offsets = await run('offsets', ...store, list)
+  t.equal(offsets.status, 0, offsets.stderr)
+})
+
+t.test('BTF that is stored again while its kernel is in a pack is whole', async (t) => {
+  await putSeries(home, 1)
+  const sha256 = sha256Of(nthBtf(0))
+  t.equal(sha256Of(await getBlob(home, sha256)), sha256)
+})
+
+t.test('a wrong choice of what to keep is refused', async (t) => {
+  for (const keep of ['newest', 'newest:-1', 'some', ''])
+    t.match(await run('pack', ...store, '--keep', keep), {
+      status: 2,
+      stderr: /invalid --keep ".*": expected newest:N, none or all/,
+    })
+  t.match(await run('pack', ...store, '--distro', 'none'), { status: 1, stderr: /unknown_kernel/ })
+  t.match(await run('pack', '--store', join(directory, 'no')), { status: 1, stderr: /not_found/ })
+})

@@ -1,0 +1,7 @@
+// Some kills of either side of a mirror; test/long/mirror.test.ts has a hundred.
+import t from 'tap'
+import { surviveKills } from '../../helpers/killed-mirrors.ts'
+
+t.test('a mirror or its service is killed at any moment, and the next run completes it', (t) =>
+  surviveKills(t, 6),
+)
