@@ -143,7 +143,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     settings.index === '' || settings.index === NO_INDEX
       ? undefined
       : new KeptIndex({
-          ...{ path: settings.index, store, catalog, onError },
+          ...{ path: settings.index, store, catalog, pool, onError },
           isLoaded: () => readiness.loaded,
         })
   return {
@@ -182,8 +182,11 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     close: async () => {
       await upstreams?.close()
       await Promise.all([
-        ...[pool.close(), archives.close(), misses.close()],
-        ...[usage.close(), declarations?.close()],
+        pool.close(),
+        archives.close(),
+        misses.close(),
+        usage.close(),
+        declarations?.close(),
       ])
     },
   }
