@@ -283,6 +283,15 @@ t.test('an error is a page for browsers, and a problem document for others', asy
   t.match(problem.headers['content-type'], /^application\/problem\+json/)
 })
 
+t.test('a private service shows its pages to nobody without a token', async (t) => {
+  const secret = await startPageService(t, { settings: { read: 'token' } })
+  for (const path of PATHS) {
+    const { status, bytes } = await ask(secret.url + path, { accept: 'text/html' })
+    t.equal(status, 401, path)
+    t.notMatch(bytes.toString(), /6\.1\.0-2-amd64|vfs_read/, path)
+  }
+})
+
 t.test('commands name the host that the client asked, and nothing else', async (t) => {
   const text = async (host: string) => (await ask(url + NEWEST, { host })).bytes.toString()
   t.match(await text('btf.example:8080'), /http:\/\/btf\.example:8080\/v1\/btf/)
