@@ -178,6 +178,9 @@ const GENERATION = {
   generatePerClient: count(8, 'generations at once per client'),
   generatePerHour: count(60, 'generations started per hour and client'),
   jobs: count(1, 'packages to work on at once', { maximum: 256 }),
+  paholeThreads: count(1, 'threads of one pahole, from pahole 1.26 on; the BTF is the same', {
+    maximum: 256,
+  }),
   jobMemory: size(0, 'memory all jobs may use together', {
     minimum: 0,
     maximum: 16 * TIB,

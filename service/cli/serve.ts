@@ -82,6 +82,7 @@ async function openGenerator(store: Store, config: Config): Promise<OnDemandGene
     sources: [...sources.values()],
     ...(queue && { queue }),
     ...(mirror && { mirror }),
+    paholeThreads: config.paholeThreads,
     ...budgetOf(jobMemory, scratch),
     ...(secretKey && { secretKey }),
   })
