@@ -14,6 +14,7 @@ import {
   relocate,
   type StructLayout,
 } from '../../bpf/index.ts'
+import { LIST_DIGEST } from '../../generator/headers/header-list.ts'
 import { findPackages, generate, type KernelPackage } from '../../generator/index.ts'
 import { jobOf } from '../../generator/jobs/job.ts'
 import { openLocalQueue } from '../../generator/jobs/local-queue.ts'
@@ -79,7 +80,7 @@ const pairs: Pair[] = []
 /** Makes the partial BTF of a package, unless the store has it. */
 async function partialBtfOf(found: KernelPackage): Promise<BuildRecord | undefined> {
   const known = (await Catalog.open(partialOf(store))).find(found.kernel)[0]
-  if (known?.btf) return known
+  if (known?.btf && known.headers?.list === LIST_DIGEST) return known
   const tool = await findPahole()
   const queue = await openLocalQueue({ store, tool })
   const result = await queue.run(jobOf(found, { from: 'headers' }))
