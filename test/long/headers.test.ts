@@ -8,6 +8,8 @@ import {
   type Btf,
   checkObject,
   compareLayouts,
+  describeVmlinux,
+  memorySource,
   openObject,
   parseBtf,
   type RelocationOutcome,
@@ -19,6 +21,8 @@ import { findPackages, generate, type KernelPackage } from '../../generator/inde
 import { jobOf } from '../../generator/jobs/job.ts'
 import { openLocalQueue } from '../../generator/jobs/local-queue.ts'
 import { findPahole } from '../../generator/jobs/pahole.ts'
+import { unpackVmlinuz } from '../../generator/packages/vmlinuz.ts'
+import { fetchImage } from '../../generator/prove/image.ts'
 import { withScratch } from '../../generator/scratch.ts'
 import {
   type BuildRecord,
@@ -182,6 +186,15 @@ for (const row of chosen) {
   )
 }
 
+/** The build-id of a kernel, which its headers do not tell. */
+async function buildIdOf(record: BuildRecord, directory: string): Promise<string> {
+  const image = join(directory, 'image')
+  mkdirSync(image)
+  await fetchImage(record, image, { store: await openStore('memory:') })
+  const unpacked = await unpackVmlinuz(readFileSync(join(image, 'vmlinuz')))
+  return describeVmlinux(memorySource(unpacked)).buildId ?? ''
+}
+
 /** An outcome as text. */
 const textOf = (outcome: RelocationOutcome): string =>
   JSON.stringify(outcome, (_, value) => (typeof value === 'bigint' ? String(value) : value))
@@ -258,7 +271,7 @@ t.test(
       const url = `file:${join(dir, 'store')}`
       const home = await openStore(url)
       const served = recordOf(
-        { ...record.kernel, buildId: 'ab'.repeat(20) },
+        { ...record.kernel, buildId: await buildIdOf(record, dir) },
         { package: record.package, embedded: false, btf: await btfOf(home, raw) },
       )
       await putRecord(home, served)
