@@ -22,6 +22,7 @@ import { Metrics } from './http/metrics.ts'
 import { Readiness } from './http/readiness.ts'
 import { meter } from './http/store-metrics.ts'
 import { Tokens } from './http/token.ts'
+import type { ServedPack } from './pack/served.ts'
 
 /** Milliseconds between attempts to load the catalog. */
 const RELOAD = 1000
@@ -32,6 +33,8 @@ const DRAIN_CHECK = 20
 
 export interface ServerOptions {
   store: Store
+  /** packs to serve beside the store */
+  packs?: readonly ServedPack[]
   /** settings; `store` and logging are the caller's */
   config?: Partial<Config>
   generator?: BtfGenerator
@@ -54,13 +57,16 @@ export async function startServer({
   store,
   logger,
   generator,
+  packs = [],
   secretKey,
   ...options
 }: ServerOptions): Promise<Server> {
   const config = { ...DEFAULTS, ...options.config }
   const metrics = new Metrics()
   const metered = meter(store, metrics)
-  const catalog = new Catalog(metered, (error) => logger?.warn(error))
+  for (const { stored } of packs) packsOf(metered).attach(stored)
+  const entries = packs.flatMap((pack) => pack.entries)
+  const catalog = new Catalog(metered, (error) => logger?.warn(error), entries)
   const partial = new Catalog(partialOf(metered), (error) => logger?.warn(error))
   const readiness = new Readiness(metered)
   const tokens = await Tokens.open(config.tokens)

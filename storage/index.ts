@@ -43,9 +43,9 @@ export {
   putSymbols,
   readBlob,
   readCompressedBlob,
-  readStoredForm,
+  readStoredBytes,
   type StoredBlob,
-  type StoredForm,
+  type StoredBytes,
 } from './blob.ts'
 export { sha256Of } from './body.ts'
 export { boundToParent } from './child.ts'
@@ -144,7 +144,6 @@ export {
 } from './pack-members.ts'
 export {
   isPackError,
-  packSource,
   packsOf,
   readPackRecords,
   type StoredPack,

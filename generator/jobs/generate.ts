@@ -84,7 +84,7 @@ export const isClean = ({ failed, sourcesFailed, left }: Summary): boolean =>
 export async function planRun(options: GenerateOptions): Promise<RunPlan> {
   const { newest, ...search } = options
   const { store, onEvent, limit } = options
-  const tool = await findPahole(options.signal)
+  const tool = await findPahole(options.signal, options)
   const isPartial = options.from === 'headers'
   const { packages, ...rest } = await findPackages({
     ...search,
@@ -140,7 +140,7 @@ export async function generateFiles(
   kernel: Partial<KernelName>,
   options: GenerateOptions,
 ): Promise<Summary> {
-  const tool = await findPahole(options.signal)
+  const tool = await findPahole(options.signal, options)
   const wanted = jobOptionsOf(options)
   const jobs =
     options.from === 'headers'

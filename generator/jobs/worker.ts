@@ -64,7 +64,7 @@ export interface Work {
  */
 export async function work(options: WorkerOptions): Promise<Work> {
   const { queue, drain, signal, onEvent } = options
-  const tool = await findPahole(signal)
+  const tool = await findPahole(signal, options)
   const { redis, close } = await connect(queue, onEvent)
   try {
     const local = await openLocalQueue({ ...options, tool })

@@ -45,6 +45,7 @@ interface GenerateCommandOptions extends CommonOptions, FilterOptions<string[]> 
   limit?: number
   newest?: number
   jobs: number
+  paholeThreads: number
   jobMemory: number
   scratch: string
   queue: string
@@ -101,6 +102,7 @@ export async function run(files: string[], options: GenerateCommandOptions): Pro
     ...(mirror && { mirror }),
     ...(limit !== undefined && { limit }),
     ...(newest !== undefined && { newest }),
+    paholeThreads: options.paholeThreads,
     ...budgetOf(jobMemory, scratch),
     ...(queue && { queue }),
     ...(detach !== undefined && { detach }),

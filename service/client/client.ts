@@ -9,8 +9,7 @@
  * With a public key, the server is not trusted: the signed snapshot of the catalog says which SHA-256 the kernel's BTF
  * has. A snapshot older than one that was seen before, or than `maxAge`, is refused.
  */
-import { constants as fs } from 'node:fs'
-import { access, open, readdir } from 'node:fs/promises'
+import { access, readdir } from 'node:fs/promises'
 import type { IncomingHttpHeaders } from 'node:http'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
@@ -30,7 +29,8 @@ import { ServiceError } from '../error.ts'
 import { FOUND_BY, type FoundBy, foundBy, type LookupChoice, lookUp } from '../kernel/lookup.ts'
 import { pathOf } from '../kernel/name.ts'
 import { Pack, type PackSource, packFile } from '../pack/pack.ts'
-import { type CheckedBytes, MAX_BTF, readChecked } from './body.ts'
+import { type CheckedBytes, readChecked } from './body.ts'
+import { cachedNear, isDelta, readDelta, readRegular } from './delta.ts'
 import { type HostKernel, KERNEL_BTF, thisKernel } from './host.ts'
 import {
   FetchError,
@@ -335,18 +335,6 @@ async function readCache(directory: string): Promise<FetchedBytes | undefined> {
   return undefined
 }
 
-/** Reads a file, but no link, pipe or device, and no more than `MAX_BTF` bytes. Errors: the system's; `RangeError`. */
-async function readRegular(path: string): Promise<Buffer> {
-  const file = await open(path, fs.O_RDONLY | fs.O_NOFOLLOW | fs.O_NONBLOCK)
-  try {
-    const stat = await file.stat()
-    if (!stat.isFile() || stat.size > MAX_BTF) throw new RangeError(`${path} is not BTF`)
-    return await file.readFile()
-  } finally {
-    await file.close()
-  }
-}
-
 async function fetchFromServer(kernel: HostKernel, options: FetchOptions): Promise<FetchedBytes> {
   const { server, publicKey } = options
   if (!server)
@@ -357,7 +345,7 @@ async function fetchFromServer(kernel: HostKernel, options: FetchOptions): Promi
     url.searchParams.set('partial', 'allow')
     return await requestWithRetry(url, readAnyBtf, options)
   }
-  if (publicKey === undefined) return await requestWithRetry(url, readBtf, options)
+  if (publicKey === undefined) return await requestBtf(url, kernel, options)
   const findDigest = () => signedDigest(server, kernel, choice, publicKey, options)
   const sha256 = await findDigest().catch(async (error: unknown) => {
     const isUnknown = error instanceof FetchError && error.problem === 'unknown_kernel'
@@ -369,7 +357,43 @@ async function fetchFromServer(kernel: HostKernel, options: FetchOptions): Promi
     }
     return await requestWithRetry(url, read, options)
   })
-  return await requestWithRetry(urlBelow(server, `v1/btf/sha256/${sha256}`), readBtf, options)
+  return await requestBtf(urlBelow(server, `v1/btf/sha256/${sha256}`), kernel, options, sha256)
+}
+
+/**
+ * Requests BTF, as a delta to BTF of the cache if the server has one. `sha256` is what a signed catalog says. Errors:
+ * those of `requestWithRetry`.
+ */
+async function requestBtf(
+  url: URL,
+  kernel: HostKernel,
+  options: FetchOptions,
+  sha256?: string,
+): Promise<FetchedBytes> {
+  const required = (fetched: FetchedBytes): FetchedBytes => {
+    if (sha256 === undefined || fetched.sha256 === sha256) return fetched
+    const message = `the response has SHA-256 ${fetched.sha256}: the signed catalog says ${sha256}`
+    throw new FetchError('digest_mismatch', message)
+  }
+  const whole: Reader<FetchedBytes> = async (bytes, headers) =>
+    required(await readBtf(bytes, headers))
+  const have = await cachedNear(cacheRoot(options), kernel)
+  if (have.length === 0) return await requestWithRetry(url, whole, options)
+  const withHave = new URL(url)
+  withHave.searchParams.set('have', have.map((cached) => cached.sha256).join())
+  const read: Reader<FetchedBytes | undefined> = async (bytes, headers) => {
+    if (!isDelta(headers)) return await whole(bytes, headers)
+    const made = await readDelta(bytes, headers, have)
+    return made && (sha256 === undefined || made.sha256 === sha256)
+      ? { ...made, ...foundIn(headers) }
+      : undefined
+  }
+  const fetched = await requestWithRetry(withHave, read, options).catch((error: unknown) => {
+    // an older server knows no such parameter
+    const isOlder = error instanceof FetchError && error.problem === 'invalid_request'
+    if (!isOlder) throw error
+  })
+  return fetched ?? (await requestWithRetry(url, whole, options))
 }
 
 function choiceOf({ buildId: build, unameVersion, like, codename }: HostKernel): LookupChoice {

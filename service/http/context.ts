@@ -7,6 +7,7 @@ import { Catalog, partialOf, type Store } from '../../storage/index.ts'
 import { Archives } from '../cache/archives.ts'
 import { BodyCache } from '../cache/body-cache.ts'
 import { Bodies } from '../cache/btf-bodies.ts'
+import { Deltas } from '../cache/deltas.ts'
 import { Quota } from '../concurrency.ts'
 import { type Config, DEFAULTS } from '../config.ts'
 import { KeptIndex } from '../declarations/keeper.ts'
@@ -58,6 +59,7 @@ export interface Context {
   readonly upstreams: Upstreams | undefined
   readonly bodyCache: BodyCache
   readonly bodies: Bodies
+  readonly deltas: Deltas
   readonly responseCache: ResponseCache
   /** threads that work on uploaded objects */
   readonly pool: Pool
@@ -141,7 +143,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     settings.index === '' || settings.index === NO_INDEX
       ? undefined
       : new KeptIndex({
-          ...{ path: settings.index, store, catalog, onError },
+          ...{ path: settings.index, store, catalog, pool, onError },
           isLoaded: () => readiness.loaded,
         })
   return {
@@ -168,6 +170,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     responseCache: new ResponseCache({ catalog, bodies }),
     bodyCache,
     bodies,
+    deltas: new Deltas({ catalog, bodies, cache: bodyCache, pool }),
     pool,
     objects,
     views: new BtfViews(objects, pool),
@@ -179,8 +182,11 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     close: async () => {
       await upstreams?.close()
       await Promise.all([
-        ...[pool.close(), archives.close(), misses.close()],
-        ...[usage.close(), declarations?.close()],
+        pool.close(),
+        archives.close(),
+        misses.close(),
+        usage.close(),
+        declarations?.close(),
       ])
     },
   }

@@ -4,6 +4,7 @@ import Type, { type TSchema } from 'typebox'
 import { KernelName } from '../../storage/index.ts'
 import { BundleFinding } from '../bundle/manifest.ts'
 import { BTF_TYPE, type BtfSelector, DIALECT_NAMES } from '../cache/btf-bodies.ts'
+import { DELTA_TYPE, MAX_HAVE } from '../client/delta.ts'
 import type { ServiceErrorCode } from '../error.ts'
 import { type Available, foundBy, type LookupChoice, moduleDigests } from '../kernel/lookup.ts'
 import { nameOf } from '../kernel/name.ts'
@@ -69,6 +70,16 @@ const FORM = {
   ),
 }
 
+const HAVE = {
+  have: Type.Optional(
+    Type.String({
+      pattern: `^[0-9a-f]{64}(?:,[0-9a-f]{64}){0,${MAX_HAVE - 1}}$`,
+      description:
+        'SHA-256 of BTF that the client has, comma-separated; the answer may then be a delta, whose header `btfmill-delta-parent` names one of them',
+    }),
+  ),
+}
+
 /** Parameters that select a build. */
 export const ChoiceQuery = Type.Object({ ...CHOICE, ...PARTIAL })
 
@@ -77,6 +88,7 @@ export const BtfQuery = Type.Object({
   ...CHOICE,
   ...PARTIAL,
   ...FORM,
+  ...HAVE,
   modules: Type.Optional(
     Type.Literal('merged', {
       description: 'add the types of the kernel modules whose BTF is stored',
@@ -85,7 +97,7 @@ export const BtfQuery = Type.Object({
 })
 export type BtfQuery = Type.Static<typeof BtfQuery>
 
-export const FormQuery = Type.Object({ ...FORM, ...PARTIAL })
+export const FormQuery = Type.Object({ ...FORM, ...PARTIAL, ...HAVE })
 
 export const DialectQuery = Type.Object(DIALECT)
 
@@ -182,6 +194,13 @@ export const bodies = (description: string, type: string = BTF_TYPE) => ({
   206: bytes('the requested range', type),
   304: KNOWN,
 })
+
+/** The responses of a body that may also be a delta. */
+export const bodiesOrDelta = (description: string) => {
+  const whole = bodies(description)
+  const delta = bytes('', DELTA_TYPE).content
+  return { ...whole, 200: { ...whole[200], content: { ...whole[200].content, ...delta } } }
+}
 
 /** One of several matching builds. */
 const Build = Type.Object({

@@ -11,6 +11,7 @@ import {
   BtfQuery,
   BuildId,
   bodies,
+  bodiesOrDelta,
   ChoiceQuery,
   choiceOf,
   DigestParams,
@@ -39,10 +40,12 @@ const HeaderQuery = Type.Omit(BtfQuery, ['dialect', 'container', 'partial'])
 
 const BuildQuery = Type.Omit(BtfQuery, ['build', 'uname-version', 'like', 'codename', 'partial'])
 
-/** Answers with partial BTF are not kept: the whole BTF may come at any time. */
-const NO_CACHE = { responseCache: { find: () => undefined, set: () => {} }, redirects: undefined }
+const BTF = bodiesOrDelta(
+  "raw BTF, or an ELF file; its ETag is the bytes' SHA-256. With `have`, it may be a delta",
+)
+/** The digests that a client names. */
+const haveIn = ({ have }: { have?: string }): string[] => have?.split(',') ?? []
 
-const BTF = bodies("raw BTF, or an ELF file; its ETag is the bytes' SHA-256")
 const ERRORS = ['invalid_request', 'unknown_blob', 'invalid_range', 'unavailable'] as const
 
 export const btfRoutes =
@@ -64,7 +67,7 @@ export const btfRoutes =
       const location = { 'content-location': form ? `${path}?${form}` : path }
       if (partial) {
         const { bodies } = context.partial
-        return sendBtf({ ...NO_CACHE, bodies }, request, reply, wantedOf(record, query), {
+        return sendBtf({ bodies }, request, reply, wantedOf(record, query), {
           cacheControl: SHORT,
           headers: { ...found, ...partialHeaders(record) },
         })
@@ -73,6 +76,7 @@ export const btfRoutes =
         cacheControl: SHORT,
         size,
         headers: { ...(query.modules === undefined && location), ...found },
+        have: haveIn(query),
       })
     }
     const sendFound = async (
@@ -169,6 +173,7 @@ export const btfRoutes =
       async (request, reply) => {
         const { digest: sha256 } = request.params
         const { dialect, container } = request.query
+        const have = haveIn(request.query)
         const wanted = {
           sha256,
           ...(dialect && { dialect }),
@@ -178,7 +183,7 @@ export const btfRoutes =
         const [made] = context.partial.catalog.findBy('sha256', sha256)
         if (!whole && made?.btf && request.query.partial === 'allow') {
           const { bodies } = context.partial
-          return await sendBtf({ ...NO_CACHE, bodies }, request, reply, wanted, {
+          return await sendBtf({ bodies }, request, reply, wanted, {
             cacheControl: SHORT,
             headers: partialHeaders({ ...made, btf: made.btf }),
           })
@@ -186,7 +191,7 @@ export const btfRoutes =
         // a later version of btfmill may convert or wrap differently
         const cacheControl = dialect || container ? SHORT : IMMUTABLE
         const size = whole?.btf?.size ?? 0
-        return await sendBtf(context, request, reply, wanted, { cacheControl, size })
+        return await sendBtf(context, request, reply, wanted, { cacheControl, size, have })
       },
     )
 
