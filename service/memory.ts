@@ -73,7 +73,7 @@ export function defaultsFor(
 }
 
 /** The archives that are packed at a time. */
-export const archivesAtOnce = (memory = machineMemory()): number => (memory < 2048 * MIB ? 1 : 2)
+export const archivesAtOnce = (memory = machineMemory()): number => (memory < 2304 * MIB ? 1 : 2)
 
 /** The most memory that a service with these settings takes, in bytes. */
 export function mostMemory(settings: MemorySettings, archives: number, index: boolean): number {

@@ -5,7 +5,7 @@
  */
 import tab from '@bomb.sh/tab/commander'
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander'
-import type { Dialect } from '../../bpf/index.ts'
+import type { DeclarationKind, Dialect, TypeSort } from '../../bpf/index.ts'
 import { POLICIES, PROFILE_NAMES } from '../bundle/profile.ts'
 import { LOADERS } from '../client/place.ts'
 import { readSetting, type Setting, type SettingName, settings } from '../config.ts'
@@ -25,6 +25,25 @@ const DIALECTS: Readonly<Record<Dialect, true>> = {
   'cilium-0.9.1': true,
   'cilium-0.9.3': true,
   'cilium-0.21': true,
+}
+
+/** Kinds of types, and of all that the index has. */
+const SORTS: Readonly<Record<TypeSort, true>> = {
+  struct: true,
+  union: true,
+  enum: true,
+  typedef: true,
+  func: true,
+  fwd: true,
+  int: true,
+  float: true,
+}
+const KINDS: Readonly<Record<DeclarationKind, true>> = {
+  ...SORTS,
+  kfunc: true,
+  tracepoint: true,
+  helper: true,
+  map_type: true,
 }
 
 const EXIT_STATUS = `
@@ -203,6 +222,15 @@ const count = (text: string): number => {
   throw new InvalidArgumentError('expected an integer from 1')
 }
 
+/** An integer from 1 to a limit. */
+const upTo =
+  (most: number) =>
+  (text: string): number => {
+    const number = count(text)
+    if (number <= most) return number
+    throw new InvalidArgumentError(`expected an integer from 1 to ${most}`)
+  }
+
 /** The kernels whose blobs `pack` keeps: so many of each series, or all. */
 const keepOf = (text: string): { newest: number } | 'all' => {
   const [, digits] = /^newest:(\d{1,6})$/.exec(text) ?? []
@@ -243,6 +271,21 @@ const baseOption = (): Option =>
     '--base <kernel>',
     'kernel whose BTF a file with the split BTF of a module continues, in the same forms (default: the file is whole)',
   )
+/** A choice that may be repeated. */
+const kindOption = (description: string, kinds: readonly string[]): Option =>
+  new Option(
+    '--kind <kind>',
+    `${description}: ${kinds.join(', ')}; may be repeated (default: all)`,
+  ).argParser((kind: string, all: readonly string[] = []) => {
+    if (kinds.includes(kind)) return [...all, kind]
+    throw new InvalidArgumentError(`expected one of ${kinds.join(', ')}`)
+  })
+
+const indexOption = (): Option =>
+  new Option(
+    '--index <file>',
+    'file with the index of the store (default: beside a store on disk, otherwise in ~/.cache/btfmill/indexes)',
+  ).env('BTFMILL_INDEX')
 const TYPE = 'struct or union to print, with sizes and offsets (default: all types)'
 
 program.commandsGroup('Make BTF:')
@@ -254,9 +297,13 @@ const generate = command(
   'generate --distro debian --distro-version 12 --arch x86_64 --limit 1',
   'generate --distro debian --jobs 8 --job-memory 6G --scratch /var/tmp:20G',
   'generate --distro debian --distro-version 12 linux-image-6.1.0-50-amd64-dbg_6.1.164-1_amd64.deb',
+  'generate --from headers --distro debian --distro-version 12 /lib/modules/6.1.0-50-686-pae/build',
 )
 generate
-  .argument('[file...]', 'packages (.deb, .ddeb, .rpm), vmlinux or vmlinuz files, or URLs of them')
+  .argument(
+    '[file...]',
+    'packages (.deb, .ddeb, .rpm), vmlinux or vmlinuz files, or URLs of them; with --from headers the packages, the tar or the folder with the headers of one kernel',
+  )
   .option(
     '--source <id>',
     'source to use, as `btfmill sources` lists it; may be repeated (default: all that match)',
@@ -272,8 +319,8 @@ generate
   .addOption(
     new Option(
       '--from <source>',
-      "only BTF that kernels carry themselves (embedded), or only pahole's from debug info (debug), even if the store has the other (default: embedded BTF where there is any, otherwise pahole's)",
-    ).choices(['embedded', 'debug']),
+      "only BTF that kernels carry themselves (embedded), or only pahole's from debug info (debug), even if the store has the other (default: embedded BTF where there is any, otherwise pahole's); headers makes partial BTF of kernel headers, kept apart from the others",
+    ).choices(['embedded', 'debug', 'headers']),
   )
   .option(
     '--modules <names>',
@@ -290,6 +337,7 @@ withFilters(generate)
 withSettings(
   generate,
   'jobs',
+  'paholeThreads',
   'jobMemory',
   'scratch',
   'queue',
@@ -317,7 +365,17 @@ worker
       .default(30),
   )
   .option('--archive', 'keep a btfhub-archive tree in the store too')
-withSettings(worker, 'jobs', 'jobMemory', 'scratch', 'sources', 'keys', 'mirror', 'secretKey')
+withSettings(
+  worker,
+  'jobs',
+  'paholeThreads',
+  'jobMemory',
+  'scratch',
+  'sources',
+  'keys',
+  'mirror',
+  'secretKey',
+)
 runs(withStore(worker), () => import('./worker.ts'))
 
 const importing = command(
@@ -476,6 +534,10 @@ const list = command(
   'list --distro ubuntu --distro-version 24.04',
   "list --release '6.1.*' --json",
 )
+list.option(
+  '--partial',
+  'list the kernels with partial BTF, made from headers, in place of the others',
+)
 runs(withSource(withFilters(list)), () => import('./list.ts'))
 
 const fetch = command(
@@ -496,6 +558,12 @@ fetch
     ).conflicts(['wait', 'publicKey']),
   )
   .option('--wait', 'wait while the server generates it')
+  .addOption(
+    new Option(
+      '--partial',
+      'take partial BTF, made from kernel headers, where the server has no other; it lacks many types that the kernel has',
+    ).conflicts(['pack', 'publicKey']),
+  )
   .option('-o, --output <file>', 'file to write (default: one in the cache)')
   .addOption(
     dialectOption(
@@ -597,6 +665,10 @@ const check = command(
   .option('--all', 'print also the kernels on which an object works')
   .option('--all-programs', 'check also programs in sections that begin with ?')
   .option(
+    '--partial',
+    'check also on kernels of which the store has only partial BTF, made from headers; what it does not tell is "cannot tell"',
+  )
+  .option(
     '--baseline <file>',
     'fail only if an object no longer works on a kernel: the output of an earlier check --json (default: none)',
   )
@@ -689,14 +761,65 @@ const diff = command(
   'Prints the types that were added, removed or changed. The exit status is 1 if anything differs, 0 if nothing does.',
   'diff debian/12/x86_64/6.1.0-49-amd64 debian/12/x86_64/6.1.0-50-amd64',
   'diff old.btf newest --type task_struct',
+  'diff 6.1.0-49-amd64 newest --object agent.bpf.o',
 )
 diff
   .argument('<old>', KERNEL)
   .argument('<new>', 'newer one, in the same forms')
   .option('--type <name>', 'name of the types to compare (default: all types)')
+  .addOption(kindOption('kind of the types to compare', Object.keys(SORTS)))
+  .option(
+    '--object <file>',
+    'BPF object that is to run on both: compare only the types and members that it uses; may be repeated (default: all types)',
+    collect,
+  )
   .addOption(baseOption())
   .option('--new-base <kernel>', 'base of the newer file (default: that of --base)')
 runs(withSource(diff), () => import('./diff.ts'))
+
+const search = command(
+  'search',
+  'find kernels, types, members and functions',
+  'Searches all kernels of a store for a name: types, members, enumerators, functions, tracepoints, kfuncs, helpers and map types, or for kernels by release, build-id or digest. Exact names come first, then names that begin with the text, then those that contain it. The index of the store is brought up to date first.',
+  'search vfs_read',
+  'search task_struct.state',
+  'search BPF_MAP_TYPE_ --kind map_type --limit 100',
+)
+search
+  .argument('<text>', 'name or part of one, TYPE.MEMBER, a release, a build-id or a digest')
+  .addOption(
+    kindOption('kind of result', ['kernel', ...Object.keys(KINDS), 'member', 'enumerator']),
+  )
+  .addOption(
+    new Option('--limit <n>', 'results to print, at most 100').argParser(upTo(100)).default(20),
+  )
+  .addOption(indexOption())
+runs(withSource(search), () => import('./search.ts'))
+
+const history = command(
+  'history',
+  'print the forms of a type or member over all kernels',
+  'Prints for each series of kernels which of them have which form of a type, function, member or enumerator, and what changed: came, went, moved, with another size, type or name. Kernels with equal forms share a line. The index of the store is brought up to date first.',
+  'history task_struct.__state',
+  'history vfs_read --arch x86_64',
+  'history sock --server http://btfmill.example:8080 --json',
+)
+history
+  .argument('<name>', 'TYPE, FUNCTION, TYPE.MEMBER or ENUM.ENUMERATOR')
+  .addOption(kindOption('kind of declaration', Object.keys(KINDS)))
+  .option(
+    '--distro <id>',
+    "distribution, by os-release's ID; may be repeated (default: all)",
+    collect,
+  )
+  .option(
+    '--distro-version <version>',
+    "its version, by os-release's VERSION_ID; may be repeated (default: all)",
+    collect,
+  )
+  .option('--arch <arch>', 'architecture, any usual name; may be repeated (default: all)', collect)
+  .addOption(indexOption())
+runs(withSource(history), () => import('./history.ts'))
 
 const exporting = command(
   'export',
@@ -726,6 +849,10 @@ exporting
       .default('skip', 'skip'),
   )
   .option('--zstd', 'compress with zstd, not with xz; for the profile tree')
+  .option(
+    '--partial',
+    'take also kernels of which the store has only partial BTF, made from headers; it lacks many types that the kernels have',
+  )
   .addOption(dialectOption('convert the BTF for an older loader (default: as it is)'))
   .option('-o, --output <file>', "output file, - for stdout (default: the profile's name)")
   .addOption(
@@ -819,6 +946,16 @@ const stats = command(
 )
 withFilters(stats)
 runs(withStore(stats), () => import('./stats.ts'))
+
+const index = command(
+  'index',
+  'bring the index of all types up to date',
+  'Takes the kernels of a store up into the index that search, history and the service use, and drops those that are gone. The index is derived from the store and can be removed at any time. A service keeps its own up to date.',
+  'index',
+  'index --rebuild --index /var/cache/btfmill.sqlite',
+)
+index.option('--rebuild', 'make it anew').addOption(indexOption())
+runs(withStore(index), () => import('./index-types.ts'))
 
 const sign = command(
   'sign',

@@ -3,8 +3,16 @@
  * been whole once, questions are refused. An index that is there from an earlier run answers at once, as it was.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Catalog, Store } from '../../storage/index.ts'
+import {
+  type Catalog,
+  decompressBlob,
+  readStoredBytes,
+  type Store,
+  StoreError,
+  sha256Of,
+} from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
+import type { Pool } from '../threads/pool.ts'
 import { UnusableIndex } from './database.ts'
 import type { IndexReader } from './reader.ts'
 import { IndexThreads } from './threads.ts'
@@ -24,6 +32,8 @@ export interface KeeperOptions {
   path: string
   store: Store
   catalog: Catalog
+  /** threads that rebuild BTF of packs */
+  pool: Pool
   /** whether the catalog is loaded */
   isLoaded: () => boolean
   onError: (error: unknown) => void
@@ -108,11 +118,22 @@ export class KeptIndex {
       { store, catalog },
       {
         ...{ rebuild, signal },
+        read: (sha256) => this.#read(sha256),
         onError: ({ message }, { kernel: { distro, version, arch, release } }) =>
           onError(
             new Error(`${[distro, version, arch, release].join('/')} is not indexed: ${message}`),
           ),
       },
     )
+  }
+
+  /** Reads raw BTF: what takes long is done in threads. Errors: those of `readStoredBytes`, `digest_mismatch`. */
+  async #read(sha256: string): Promise<Uint8Array> {
+    const { store, pool } = this.#options
+    const form = await readStoredBytes(store, sha256)
+    if ('packed' in form) return await pool.run('unpack', { btf: form.packed })
+    const raw = await decompressBlob(form.frame)
+    if (sha256Of(raw) === sha256) return raw
+    throw new StoreError('digest_mismatch', `blob ${sha256} does not match its SHA-256 digest`)
   }
 }

@@ -21,7 +21,7 @@ const MAX_BLOCK = 64 * 1024 * 1024
 const LEVEL = 6
 
 /** One form; absent parts are those that the kind does not have. */
-export interface StoredForm {
+export interface DeclarationRow {
   /** number among all forms of the index */
   n: number
   /** numbers of the BTFs that have it, though their parent has not; and the reverse */
@@ -42,7 +42,7 @@ export interface StoredDeclaration {
   members: [string, string, number, number][]
   /** name, value */
   values: [string, string][]
-  forms: StoredForm[]
+  forms: DeclarationRow[]
 }
 
 export const newDeclaration = (kind: DeclarationKind, name: string): StoredDeclaration => ({
@@ -93,7 +93,7 @@ export class ElementIndexes {
   }
 
   /** The stored form of a form that came with a BTF. Its members and values are added to the declaration. */
-  encode({ size, declaration, members, values }: DeclarationForm, btf: number): StoredForm {
+  encode({ size, declaration, members, values }: DeclarationForm, btf: number): DeclarationRow {
     let end = 0
     return {
       ...{ n: -1, came: [btf], went: [] },
@@ -135,13 +135,13 @@ const endOf = ({ offset, bitfieldSize, size }: Omit<MemberPlace, 'name' | 'type'
   offset + (bitfieldSize || size * 8)
 
 /** A text that is equal for equal forms of one declaration. */
-export const contentOf = ({ size, text, members, values }: StoredForm): string =>
+export const contentOf = ({ size, text, members, values }: DeclarationRow): string =>
   JSON.stringify([size, text, members, values])
 
 /** The form that a stored form stands for. */
 export function shapeOf(
   { kind, name, members: allMembers, values: allValues }: StoredDeclaration,
-  { size, text, members, values }: StoredForm,
+  { size, text, members, values }: DeclarationRow,
 ): Omit<TypeShape, 'kind'> & { kind: DeclarationKind } {
   return {
     kind,
@@ -169,7 +169,7 @@ function placesOf(all: StoredDeclaration['members'], pairs: readonly number[]): 
 }
 
 /** The digest that identifies a form in every index: 64 bits of its text. */
-export function formIdOf(declaration: StoredDeclaration, form: StoredForm): string {
+export function formIdOf(declaration: StoredDeclaration, form: DeclarationRow): string {
   const { kind, name, size, declaration: text, members, values } = shapeOf(declaration, form)
   const content = JSON.stringify([kind, name, size, text, members?.map(Object.values), values])
   return hash('sha256', content).slice(0, 16)

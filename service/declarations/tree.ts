@@ -4,14 +4,14 @@
  */
 import type { DatabaseSync } from 'node:sqlite'
 import { flavourOf, type KernelName, seriesOf, sortableRelease } from '../../storage/index.ts'
-import { type StoredForm, unpackNumbers } from './stored.ts'
+import { type DeclarationRow, unpackNumbers } from './stored.ts'
 
 /** By number: the number of the parent; -1 for the root, and for BTF that could not be taken up. */
 export type Parents = Int32Array
 
 /** By number of BTF: 1 if it has a form. */
 export function holdersOf(
-  { came, went }: Pick<StoredForm, 'came' | 'went'>,
+  { came, went }: Pick<DeclarationRow, 'came' | 'went'>,
   parents: Parents,
 ): Uint8Array {
   const has = new Uint8Array(parents.length)

@@ -31,6 +31,8 @@ export interface UpdatableIndex {
 export interface UpdateOptions {
   rebuild?: boolean
   signal?: AbortSignal
+  /** reads raw BTF by its digest (default: `getBlob`) */
+  read?: (sha256: string) => Promise<Uint8Array>
   /** called before each BTF that is taken up: those that are done, and all that were missing */
   onProgress?: (done: number, all: number) => void
   /** called with what is wrong with the BTF of a kernel */
@@ -66,8 +68,10 @@ async function update(
   target: UpdatableIndex,
   store: Store,
   kernels: readonly CatalogKernel[],
-  { rebuild = false, signal, onProgress, onError }: UpdateOptions,
+  options: UpdateOptions,
 ): Promise<UpdateSummary> {
+  const { rebuild = false, signal, onProgress, onError } = options
+  const read = options.read ?? ((sha256) => getBlob(store, sha256))
   let known = await target.begin(rebuild)
   const wanted = new Map(kernels.map((kernel) => [kernel.sha256, kernel]))
   const unused = [...known].filter((sha256) => !wanted.has(sha256)).length
@@ -77,7 +81,7 @@ async function update(
   for (const [done, kernel] of missing.entries()) {
     signal?.throwIfAborted()
     onProgress?.(done, missing.length)
-    const failure = await take(target, store, kernel)
+    const failure = await take(target, read, kernel)
     if (failure === undefined) summary.added++
     else {
       summary.failed++
@@ -92,12 +96,12 @@ async function update(
 /** Takes up the BTF of a kernel. Returns what is wrong with it. */
 async function take(
   target: UpdatableIndex,
-  store: Store,
+  read: (sha256: string) => Promise<Uint8Array>,
   kernel: CatalogKernel,
 ): Promise<Error | undefined> {
   const { sha256 } = kernel
   try {
-    const failure = await target.add(await getBlob(store, sha256), kernel)
+    const failure = await target.add(await read(sha256), kernel)
     return failure === undefined ? undefined : new Error(failure)
   } catch (error) {
     if (error instanceof StoreError) return error // tried again with the next update

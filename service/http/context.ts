@@ -3,7 +3,7 @@
  * plain numbers since the start, which routes/metrics.ts exports.
  */
 import { join } from 'node:path'
-import type { Catalog, Store } from '../../storage/index.ts'
+import { Catalog, partialOf, type Store } from '../../storage/index.ts'
 import { Archives } from '../cache/archives.ts'
 import { BodyCache } from '../cache/body-cache.ts'
 import { Bodies } from '../cache/btf-bodies.ts'
@@ -31,6 +31,8 @@ import { bodyLimitOf, objectLimits } from './upload.ts'
 export interface ContextOptions {
   store: Store
   catalog: Catalog
+  /** the catalog of partial BTF (default: one that finds kernels as they are asked for) */
+  partial?: Catalog
   settings?: Partial<Config>
   /** default: the catalog is loaded already */
   readiness?: Readiness
@@ -52,6 +54,8 @@ export interface Context {
   readonly tokens: Tokens | undefined
   readonly metrics: Metrics
   readonly onDemand: Demand | undefined
+  /** partial BTF, made from headers, for requests that allow it */
+  readonly partial: PartialContext
   readonly upstreams: Upstreams | undefined
   readonly bodyCache: BodyCache
   readonly bodies: Bodies
@@ -78,6 +82,13 @@ export interface Context {
   close(): Promise<void>
 }
 
+/** The parts that partial BTF has of its own, so that nothing takes it for that of a whole kernel. */
+export interface PartialContext {
+  readonly catalog: Catalog
+  readonly bodies: Bodies
+  readonly objects: Objects
+}
+
 const MIB = 1024 * 1024
 
 /** One client may have this part of the memory for uploads, and for answers; but always enough for one. */
@@ -98,6 +109,18 @@ export async function openContext(options: ContextOptions): Promise<Context> {
   })
   const bodies = new Bodies(store, bodyCache, pool)
   const objects = new Objects({ store, bodies, pool, size: settings.resultMemory })
+  const partialStore = partialOf(store)
+  const partialBodies = new Bodies(partialStore, bodyCache, pool)
+  const partial = {
+    catalog: options.partial ?? new Catalog(partialStore),
+    bodies: partialBodies,
+    objects: new Objects({
+      store: partialStore,
+      bodies: partialBodies,
+      pool,
+      size: settings.resultMemory / SHARES,
+    }),
+  }
   const onDemand =
     generator && settings.generate === 'on-miss'
       ? new Demand(generator, catalog, settings)
@@ -120,7 +143,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     settings.index === '' || settings.index === NO_INDEX
       ? undefined
       : new KeptIndex({
-          ...{ path: settings.index, store, catalog, onError },
+          ...{ path: settings.index, store, catalog, pool, onError },
           isLoaded: () => readiness.loaded,
         })
   return {
@@ -132,6 +155,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     tokens,
     metrics,
     onDemand,
+    partial,
     upstreams,
     uploads: new Quota(
       settings.uploadMemory,
@@ -158,8 +182,11 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     close: async () => {
       await upstreams?.close()
       await Promise.all([
-        ...[pool.close(), archives.close(), misses.close()],
-        ...[usage.close(), declarations?.close()],
+        pool.close(),
+        archives.close(),
+        misses.close(),
+        usage.close(),
+        declarations?.close(),
       ])
     },
   }

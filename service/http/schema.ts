@@ -40,6 +40,16 @@ const CHOICE = {
   ),
 }
 
+/** Allows partial BTF, made from headers. */
+const PARTIAL = {
+  partial: Type.Optional(
+    Type.Literal('allow', {
+      description:
+        'where the whole BTF is not there, take partial BTF, made from kernel headers: it lacks many types that the kernel has. The header `btf-partial` then says so',
+    }),
+  ),
+}
+
 const DIALECT = {
   dialect: Type.Optional(
     Type.Unsafe<(typeof DIALECT_NAMES)[number]>(
@@ -71,11 +81,12 @@ const HAVE = {
 }
 
 /** Parameters that select a build. */
-export const ChoiceQuery = Type.Object(CHOICE)
+export const ChoiceQuery = Type.Object({ ...CHOICE, ...PARTIAL })
 
 /** Parameters that select a build and the form of its BTF. */
 export const BtfQuery = Type.Object({
   ...CHOICE,
+  ...PARTIAL,
   ...FORM,
   ...HAVE,
   modules: Type.Optional(
@@ -86,7 +97,7 @@ export const BtfQuery = Type.Object({
 })
 export type BtfQuery = Type.Static<typeof BtfQuery>
 
-export const FormQuery = Type.Object({ ...FORM, ...HAVE })
+export const FormQuery = Type.Object({ ...FORM, ...PARTIAL, ...HAVE })
 
 export const DialectQuery = Type.Object(DIALECT)
 
@@ -115,6 +126,16 @@ export const foundHeaders = (
 ): Readonly<Record<string, string>> => ({
   [KERNEL_HEADER]: nameOf(record.kernel),
   'btfmill-found-by': foundBy(kernel, choice, record),
+})
+
+/**
+ * The headers of an answer with partial BTF. `btf-partial` has what it was made of, and the numbers of its named structs and
+ * unions and of headers (RFC 9651, an item with parameters).
+ */
+export const partialHeaders = ({ headers }: Available): Readonly<Record<string, string>> => ({
+  'btf-partial': headers
+    ? `headers; structs=${headers.structs}; headers=${headers.compiled}`
+    : 'headers',
 })
 
 /** The BTF of a record that a query asks for. */

@@ -66,12 +66,16 @@ function requestsRead(): Promise<void> {
   return reading
 }
 
+/** What `sendBtf` uses of a context. */
+type Sending = Pick<Context, 'bodies'> &
+  Partial<Pick<Context, 'redirects' | 'deltas' | 'responseCache'>>
+
 /**
  * Sends BTF as the request's headers ask, and keeps the response; a client that has other BTF may get a delta. Errors:
  * `invalid_range`; those of `Bodies.get`.
  */
 export async function sendBtf(
-  context: Pick<Context, 'bodies' | 'responseCache' | 'redirects' | 'deltas'>,
+  context: Sending,
   request: FastifyRequest,
   reply: FastifyReply,
   wanted: BtfSelector,
@@ -79,7 +83,7 @@ export async function sendBtf(
 ): Promise<FastifyReply> {
   const { bodies, redirects, deltas } = context
   if (have.length > 0 && isAsStored(wanted) && request.headers.range === undefined) {
-    const delta = await deltas.find(wanted.sha256, have)
+    const delta = await deltas?.find(wanted.sha256, have)
     if (delta) return sendDelta(reply, wanted.sha256, delta, headers)
   }
   // whether there is a delta may change

@@ -178,7 +178,7 @@ export interface Tasks {
 }
 
 /** Chains that a thread keeps for the next kernels of their series. */
-const CHAINS = 2
+const CHAINS = 4
 
 /** The result of a task; `damaged` is the message of a blob that differs from its digest or size. */
 export type WorkerAnswer<T> =
@@ -239,7 +239,9 @@ const chains = new DeltaChainCache(CHAINS)
 
 /** Applies the steps of a pack. Errors: `Damaged`. */
 function rebuild({ steps, sha256, size }: PackedBtf): Uint8Array {
-  const { chain, applied } = chains.take(steps.map((step) => step.sha256))
+  const { chain, applied } = chains.take(
+    steps.map(({ sha256: name, isShared }) => ({ name, isShared })),
+  )
   let raw: Uint8Array
   try {
     for (const { frame, unpacked } of steps.slice(applied))

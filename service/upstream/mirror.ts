@@ -195,7 +195,7 @@ export class ServiceMirror {
         const isWhole = this.#isWanted(opened, missing)
         if (isWhole && !(await store.head(packKey(pack.digest)).catch(ignoreMissing)))
           await packs.copy(opened, store, this.#directory)
-        const cache = new DeltaChainCache(1)
+        const cache = new DeltaChainCache(4)
         for (const { sha256 } of members) {
           const raw = isWhole ? getBlob(store, sha256) : opened.members.read(sha256, cache)
           const builds = missing.get(sha256)!

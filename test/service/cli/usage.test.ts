@@ -22,9 +22,11 @@ const WITH_STORE = [
     'minimize',
     'offsets',
     'diff',
+    'search',
+    'history',
     'export',
   ],
-  ...['verify', 'pack', 'gc', 'rm', 'prune', 'stats', 'sign', 'sources'],
+  ...['verify', 'pack', 'gc', 'rm', 'prune', 'stats', 'index', 'sign', 'sources'],
 ]
 const WITHOUT_STORE = ['token', 'fetch', 'keygen', 'completion']
 const COMMANDS = [...WITH_STORE, ...WITHOUT_STORE]
