@@ -123,6 +123,17 @@ export {
 export { printHeader } from './c.ts'
 export { printLayout } from './print-layout.ts'
 
+// List: one type as lines with links, its users, and names that contain a text; for pages.
+export {
+  type LinkedText,
+  type ListedMember,
+  type ListingLine,
+  listType,
+  type TypeListing,
+} from './type-listing.ts'
+export { type TypeUser, type TypeUsers, usersOf } from './type-users.ts'
+export { searchNames } from './name-search.ts'
+
 // Encode: types to bytes, also for older versions of libbpf.
 export { isWrapped, type WrapOptions, wrapInElf } from './container.ts'
 export { DIALECTS, type Dialect, toDialect } from './dialect.ts'

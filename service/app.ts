@@ -29,6 +29,11 @@ import { missRoutes } from './routes/misses.ts'
 import { openAnolisRoutes } from './routes/openanolis.ts'
 import { collectDocument, documentRoutes } from './routes/openapi.ts'
 import { packRoutes } from './routes/packs.ts'
+import { checkPageRoutes } from './routes/page-check.ts'
+import { diffPageRoutes } from './routes/page-diff.ts'
+import { statusPageRoutes } from './routes/page-status.ts'
+import { typePageRoutes } from './routes/page-types.ts'
+import { pageRoutes } from './routes/pages.ts'
 import { snapshotRoutes } from './routes/snapshot.ts'
 
 export interface AppOptions extends ContextOptions {
@@ -59,6 +64,11 @@ const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   debuginfodRoutes,
   metricRoutes,
   documentRoutes,
+  pageRoutes,
+  typePageRoutes,
+  checkPageRoutes,
+  diffPageRoutes,
+  statusPageRoutes,
 ]
 
 /** Builds the app; `close()` also ends its threads and generations. Errors: those of `openContext`. */

@@ -96,6 +96,7 @@ const ORDER: Record<(typeof ONE_LEVEL)[number], readonly string[]> = {
       'objects',
       'bundle',
       'demand',
+      'page',
       'http',
       'routes',
     ],

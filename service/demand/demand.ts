@@ -89,6 +89,14 @@ export class Demand {
     return waitFor(this.#start(key, kernel, requester.caller))
   }
 
+  /** The generations that requests have started and that are under way, oldest first. */
+  current(): Generation[] {
+    return [...this.#tracked.values()]
+      .filter(({ outcome }) => outcome === undefined)
+      .sort((a, b) => a.startedAt - b.startedAt)
+      .flatMap(({ id }) => this.generator.get(id) ?? [])
+  }
+
   /** Resolves when requests are answered with the outcome of an ended generation. */
   async settled(id: string): Promise<void> {
     await this.#watchers.get(id)

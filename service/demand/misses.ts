@@ -3,8 +3,15 @@
  * so their number is bounded: at the bound the names with the fewest requests are dropped, oldest first. Made-up names,
  * requested once each, therefore evict each other, and not the kernels of a fleet.
  */
-import { type KernelFilter, type KernelName, matchesFilter, namesOf } from '../../storage/index.ts'
+import {
+  type Catalog,
+  type KernelFilter,
+  type KernelName,
+  matchesFilter,
+  namesOf,
+} from '../../storage/index.ts'
 import { Journal } from '../cache/journal.ts'
+import { isFound } from '../kernel/lookup.ts'
 
 /** The maximum number of kernels; a tenth is dropped at a time. */
 export const MAX_MISSES = 10_000
@@ -64,6 +71,15 @@ export class Misses {
       .filter(({ kernel }) => matchesFilter(kernel, filter))
       .reverse() // most recent first; the sort is stable
       .sort((a, b) => b.count - a.count)
+  }
+
+  /** `list`, without kernels that have BTF by now: they are forgotten. */
+  listMissing(catalog: Catalog, filter: KernelFilter = {}): Miss[] {
+    return this.list(filter).filter(({ kernel }) => {
+      const found = isFound(catalog, kernel)
+      if (found) this.forget(kernel)
+      return !found
+    })
   }
 
   async close(): Promise<void> {

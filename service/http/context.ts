@@ -15,7 +15,9 @@ import { Demand } from '../demand/demand.ts'
 import type { BtfGenerator } from '../demand/generation.ts'
 import { Misses } from '../demand/misses.ts'
 import { Usage } from '../demand/usage.ts'
+import { BtfViews } from '../objects/btf-views.ts'
 import { Objects } from '../objects/results.ts'
+import { type KernelTable, kernelTables } from '../page/kernel-table.ts'
 import { Pool } from '../threads/pool.ts'
 import { Upstreams } from '../upstream/upstreams.ts'
 import { Metrics } from './metrics.ts'
@@ -61,6 +63,10 @@ export interface Context {
   /** bytes of answers that are complete, and that clients have not read yet */
   readonly answers: Quota
   readonly objects: Objects
+  /** what pages show of types */
+  readonly views: BtfViews
+  /** the kernels of the catalog, as pages list them */
+  readonly kernelTable: () => KernelTable
   readonly misses: Misses
   readonly usage: Usage
   readonly redirects: Redirects | undefined
@@ -140,6 +146,8 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     bodies,
     pool,
     objects,
+    views: new BtfViews(objects, pool),
+    kernelTable: kernelTables(catalog),
     archives,
     misses,
     usage,
@@ -147,11 +155,8 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     close: async () => {
       await upstreams?.close()
       await Promise.all([
-        pool.close(),
-        archives.close(),
-        misses.close(),
-        usage.close(),
-        declarations?.close(),
+        ...[pool.close(), archives.close(), misses.close()],
+        ...[usage.close(), declarations?.close()],
       ])
     },
   }

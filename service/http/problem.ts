@@ -92,7 +92,8 @@ const MAX_PATH = 200
 /** The path of a URL, without its query. */
 const pathOf = (url: string): string => url.split('?', 1)[0]!.slice(0, MAX_PATH)
 
-function toServiceError(error: FastifyError): ServiceError {
+/** What a client is told of an error. */
+export function toServiceError(error: FastifyError): ServiceError {
   if (error instanceof ServiceError) return error
   if (error instanceof StoreError) {
     const code = STORE[error.code] ?? 'internal'

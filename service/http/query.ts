@@ -9,12 +9,12 @@ import { ServiceError } from '../error.ts'
 /** Characters of an unknown name that the error quotes. */
 const MAX_QUOTED = 64
 
-/** The parameters whose values contain spaces: the output of `uname -v`, and ID_LIKE. */
-const WITH_SPACES = /^(?:uname-version|like)=/
+/** The parameters whose values contain spaces: the output of `uname -v`, ID_LIKE, and the text of a search. */
+const WITH_SPACES = /^(?:uname-version|like|q)=/
 
 /**
  * Parses a query string. HTML forms write a space as `+`, but `uname -r` contains `+` and no space, and people paste it into
- * URLs. So `+` is `+`, except in `uname-version` and `like`.
+ * URLs. So `+` is `+`, except in `uname-version`, `like` and `q`.
  */
 export function parseQuery(text: string): Record<string, unknown> {
   const plain = text.replaceAll(/[^&]+/g, (pair) =>

@@ -34,7 +34,8 @@ export const MOUNTS = [
 
 /** First segments of the paths of other routes, so never the name of a distribution; versions of the API are `v` and a number. */
 const RESERVED = new Set(
-  'api btfs buildid coolbpf docs healthz home metrics newest openapi.json readyz'.split(' '),
+  `api assets btfs buildid check coolbpf diff docs functions healthz home kernels metrics newest openapi.json readyz
+  search status types`.split(/\s+/),
 )
 
 /** Tells whether a first segment of a path belongs to other routes than the tree. */

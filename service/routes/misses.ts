@@ -5,7 +5,6 @@ import { KernelName } from '../../storage/index.ts'
 import type { Context } from '../http/context.ts'
 import { problems } from '../http/schema.ts'
 import { FilterQuery, filterOf } from '../kernel/filter.ts'
-import { isFound } from '../kernel/lookup.ts'
 
 const Time = Type.String({ format: 'date-time' })
 
@@ -40,14 +39,8 @@ export const missRoutes =
         },
       },
       async (request) => {
-        const listed = misses.list(filterOf(request.query))
-        // kernels that have BTF by now are no longer misses
-        const [found, missed] = [[], []] as (typeof listed)[]
-        for (const miss of listed) {
-          ;(isFound(catalog, miss.kernel) ? found : missed)!.push(miss)
-        }
-        for (const { kernel } of found!) misses.forget(kernel)
-        return { misses: missed!.slice(0, request.query.limit), total: missed!.length }
+        const missed = misses.listMissing(catalog, filterOf(request.query))
+        return { misses: missed.slice(0, request.query.limit), total: missed.length }
       },
     )
   }

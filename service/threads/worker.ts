@@ -17,11 +17,14 @@ import {
   DeltaChainCache,
   type Dialect,
   describeKernelBtf,
+  diffBtf,
   FunctionList,
   isElf,
   type KernelBtf,
   type KernelConstant,
   kernelIdsIn,
+  kindName,
+  listType,
   mergeBtf,
   minimizeBtf,
   needsModules,
@@ -30,7 +33,12 @@ import {
   printHeader,
   type Reason,
   readBtf,
+  searchNames,
+  type TypeListing,
+  type TypeName,
+  type TypeUsers,
   toDialect,
+  usersOf,
   wrapInElf,
 } from '../../bpf/index.ts'
 import type { PackedBtf } from '../../storage/index.ts'
@@ -97,6 +105,17 @@ export interface ModuleQuery extends Omit<ObjectInput, 'modules'> {
   symbols: boolean
 }
 
+/** The types and functions with one name, and what uses the types. */
+export interface TypesOfName {
+  /** types first, then functions */
+  listings: readonly TypeListing[]
+  /** types that are not listed, since there are so many of the name */
+  omitted: number
+  users: TypeUsers
+  /** whether a function with the name is one that BPF programs may call */
+  isKfunc: boolean
+}
+
 /** The tasks, by name. A task that takes BTF as a store has it may also fail with `Damaged`. */
 export interface Tasks {
   /** Opens objects. Errors: those of `openObject`. */
@@ -145,6 +164,12 @@ export interface Tasks {
   }) => { raw: Uint8Array; btf: KernelBtf & { sha256: string } }
   /** Rebuilds BTF that a pack has. Errors: none but `Damaged`. */
   unpack: (task: { btf: PackedBtf }) => Uint8Array
+  /** `TypesOfName` of a name as JSON; undefined if the BTF has none. Errors: those of `parseBtf` and `listType`. */
+  describe: (task: { btf: BtfInput; name: string }) => JsonText | undefined
+  /** A list of `TypeName` as JSON. Errors: those of `parseBtf`. */
+  search: (task: { btf: BtfInput; text: string; limit: number }) => JsonText
+  /** A `BtfDiff` as JSON. Errors: those of `parseBtf` and `diffBtf`; `too_large` if it is too long. */
+  diff: (task: { before: BtfInput; after: BtfInput }) => JsonText
 }
 
 /** Chains that a thread keeps for the next kernels of their series. */
@@ -343,6 +368,22 @@ const TASKS: Tasks = {
     return { raw, btf: { ...describeKernelBtf(raw, arch), sha256: hash('sha256', raw) } }
   },
   unpack: ({ btf }) => rebuild(btf),
+  describe: ({ btf, name }) =>
+    withRaw(btf, (raw) => {
+      const found = describeName(parseBtf(raw), name)
+      return found && jsonOf(found)
+    }),
+  search: ({ btf, text, limit }) =>
+    withRaw(btf, (raw) => jsonOf(searchNames(parseBtf(raw), text, limit) satisfies TypeName[])),
+  diff: ({ before, after }) =>
+    withRaw(before, (old) =>
+      withRaw(after, (now) => {
+        const json = jsonOf(diffBtf(parseBtf(old), parseBtf(now)))
+        if (json.length > MAX_DIFF)
+          throw new BtfError('too_large', `the diff has more than ${MAX_DIFF} bytes of JSON`)
+        return json
+      }),
+    ),
 }
 
 /** The largest BTF that is unpacked for others, in bytes, and log2 of the largest window of its frame. */
@@ -356,6 +397,52 @@ function decompressSent(frame: Uint8Array): Buffer {
   } catch (error) {
     throw new Damaged(`the BTF does not decompress: ${(error as Error).message}`)
   }
+}
+
+/** Types of one name that are listed, and users of each sort. */
+const MAX_NAMED = 8
+const MAX_USERS = 60
+
+/** The maximum number of bytes of a diff in JSON; two kernels four years apart need 2 MB. */
+const MAX_DIFF = 16 * 1024 * 1024
+
+function describeName(btf: Btf, name: string): TypesOfName | undefined {
+  const [types, functions]: [number[], number[]] = [[], []]
+  const forwards: number[] = []
+  for (const id of idsNamed(btf, name)) {
+    const kind = kindName(btf.kind(id))
+    if (kind === 'FUNC') functions.push(id)
+    else if (kind === 'FWD') forwards.push(id)
+    else if (LISTED.has(kind)) types.push(id)
+  }
+  const all = [...(types.length > 0 ? types : forwards), ...functions]
+  if (all.length === 0) return undefined
+  return {
+    listings: all.slice(0, MAX_NAMED).map((id) => listType(btf, id)),
+    omitted: Math.max(all.length - MAX_NAMED, 0),
+    users: usersOf(btf, new Set([...types, ...forwards]), MAX_USERS),
+    isKfunc: functions.length > 0 && isKfunc(btf, functions[0]!),
+  }
+}
+
+const LISTED = new Set(['STRUCT', 'UNION', 'ENUM', 'ENUM64', 'TYPEDEF'])
+
+function* idsNamed(btf: Btf, name: string): Generator<number> {
+  const first = btf.find(name)
+  if (first === undefined) return
+  const wanted = new TextEncoder().encode(name)
+  for (let id = first; id < btf.endId; id++) if (btf.stringIs(btf.word(id, 0), wanted)) yield id
+}
+
+function isKfunc(btf: Btf, func: number): boolean {
+  for (let id = btf.startId; id < btf.endId; id++)
+    if (
+      kindName(btf.kind(id)) === 'DECL_TAG' &&
+      btf.sizeOrType(id) === func &&
+      btf.name(id) === 'bpf_kfunc'
+    )
+      return true
+  return false
 }
 
 const inDialect = (btf: Uint8Array, dialect: Dialect | undefined): Uint8Array =>
@@ -429,3 +516,6 @@ export const constants = withErrors('constants')
 export const derive = withErrors('derive')
 export const inspect = withErrors('inspect')
 export const unpack = withErrors('unpack')
+export const describe = withErrors('describe')
+export const search = withErrors('search')
+export const diff = withErrors('diff')

@@ -2,7 +2,7 @@
 // `bpftool gen min_core_btf` on raw files. Also checks the object on them; both in a warm process, minimizing in a cold one
 // too. Also measures the lower bound (floor.ts), and parsing one BTF against reading each of its words. Results are ratios
 // within one run, medians of several runs. The kernels are those of kernels.ts, and the little-endian ones of the long
-// tests; the first run downloads them and takes minutes.
+// tests; the first run downloads them and takes minutes. `npm run bench:bpf -- many` is another benchmark: many.ts.
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -22,6 +22,7 @@ import { objectsOfOthers } from '../bpf/oracle/others.ts'
 import { kernels } from '../long/kernels.ts'
 import { floor, touch } from './floor.ts'
 import { debianKernels } from './kernels.ts'
+import { many } from './many.ts'
 import { measure, median, mib, nodeAsStarted, table } from './measure.ts'
 
 const RUNS = 5
@@ -184,5 +185,6 @@ async function main(): Promise<void> {
 }
 
 const [verb, directory] = process.argv.slice(2)
-if (directory === undefined) await main()
+if (verb === 'many') await many()
+else if (directory === undefined) await main()
 else console.log(JSON.stringify(await ours(verb as Verb, directory)))

@@ -6,7 +6,7 @@ import { generate } from '../../generator/index.ts'
 import { Catalog, type KernelFilter, openStore, type Store } from '../../storage/index.ts'
 
 const FOLDER = resolve(import.meta.dirname, '../../.cache/bench/kernels')
-/** Kernels per row. */
+/** Kernels per row, at least. */
 const EACH = 4
 
 /** URL of the store. */
@@ -24,15 +24,15 @@ const KERNELS: readonly KernelFilter[] = [
   { version: '13', arch: 'aarch64', release: '6.12.*+deb13-cloud-arm64' },
 ]
 
-/** Returns the store, filled with all kernels. */
-export async function debianKernels(): Promise<Store> {
+/** Returns the store, filled with at least `each` kernels of each row. */
+export async function debianKernels(each = EACH): Promise<Store> {
   mkdirSync(FOLDER, { recursive: true })
   const store = await openStore(KERNELS_STORE)
   for (const filter of KERNELS) {
     const there = [...(await Catalog.open(store)).list(filter)].filter(({ record }) => record.btf)
-    if (there.length >= EACH) continue
+    if (there.length >= each) continue
     console.error(`taking the BTF of debian ${filter.version} ${filter.release}`)
-    const limit = EACH - there.length
+    const limit = each - there.length
     await generate({
       ...{ store, cache: join(FOLDER, 'indexes'), limit, earlyStop: true },
       filter: { distro: 'debian', ...filter },

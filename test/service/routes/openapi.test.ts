@@ -85,7 +85,6 @@ const records = [
 ]
 for (const record of records) await putRecord(store, record)
 await Catalog.publish(store, generateKeys().secretKey)
-const index = join(t.testdir(), 'index.sqlite')
 const pack = await putPackOf(store)
 // an upstream that has no kernels, and an answer that is none for one of them
 const upstream = await startServer(t, ({ url }, response) =>
@@ -93,7 +92,8 @@ const upstream = await startServer(t, ({ url }, response) =>
     ? response.writeHead(200).end('?')
     : response.writeHead(404).end('{"code":"unknown_kernel"}'),
 )
-const settings = { generate: 'on-miss' as const, index, upstream: [`btfmill+${upstream.url}`] }
+const index = join(t.testdir(), 'index.sqlite')
+const settings = { generate: 'on-miss' as const, upstream: [`btfmill+${upstream.url}`], index }
 const options = { store, settings, generator }
 const { url } = await startTestService(t, () => [], options)
 await until(

@@ -1,0 +1,181 @@
+/*
+ * /check: a form for a BPF object, and its results by the object's digest. The object is kept for a while, bounded, so that
+ * the address of a result can be shared, shows kernels that come later, and leads to a bundle.
+ */
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import Type from 'typebox'
+import type { Check } from '../../bpf/index.ts'
+import { mapOrdered, sha256Of } from '../../storage/index.ts'
+import { Bundle } from '../bundle/bundle.ts'
+import { SHORT } from '../cache/btf-bodies.ts'
+import { Quota } from '../concurrency.ts'
+import { ServiceError } from '../error.ts'
+import type { Context } from '../http/context.ts'
+import { disconnectSignal } from '../http/requester.ts'
+import { Sha256 } from '../http/schema.ts'
+import { sendBytes } from '../http/send.ts'
+import { sendErrorPage, sendPage } from '../http/send-page.ts'
+import { acceptUploads, bodyLimitOf, objectsOf } from '../http/upload.ts'
+import { selectTargets, type TargetKernel } from '../kernel/targets.ts'
+import { type KeptObject, KeptObjects } from '../objects/kept-objects.ts'
+import {
+  badgeOf,
+  type CheckView,
+  checkedPage,
+  checkFormPage,
+  checkViewOf,
+  type KernelVerdict,
+} from '../page/check-page.ts'
+import { untilTooComplex } from './for-kernels.ts'
+
+/** Kernels that a result covers: the newest of each series first. */
+const MAX_KERNELS = 400
+
+const hide = true
+const params = Type.Object({ digest: Sha256 })
+
+export const checkPageRoutes =
+  (context: Context): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    const { settings, catalog, kernelTable, objects, store, pool } = context
+    const limits = { files: 1, fileSize: settings.uploadLimit }
+    const running = new Quota(
+      settings.bulkRequests,
+      'too many objects are being checked; retry later',
+    )
+    const bundles = new Quota(settings.bundles, 'too many bundles are being built; retry later')
+    const kept = new KeptObjects(
+      settings.state === '' ? undefined : `${settings.state}/objects`,
+      (error) => app.log.error(error),
+    )
+    app.setErrorHandler(sendErrorPage)
+    await acceptUploads(app, context, limits)
+
+    /** Errors: `not_found`. */
+    const keptObject = async (digest: string): Promise<KeptObject> => {
+      const object = await kept.get(digest)
+      if (object) return object
+      throw new ServiceError('not_found', 'this object is not kept any more; drop it again', {
+        details: { links: [{ href: '/check', text: 'Check an object' }] },
+      })
+    }
+
+    const checkKernel = async (
+      target: TargetKernel,
+      check: (target: TargetKernel) => Promise<string>,
+    ): Promise<KernelVerdict | undefined> => {
+      const row = kernelTable().find(target.name)
+      if (!row) return undefined // gone meanwhile
+      const json = JSON.parse(await check(target)) as Check | { error: { message: string } }
+      const result = 'error' in json ? { error: json.error.message } : json
+      return { row, ...(target.build !== undefined && { build: target.build }), result }
+    }
+
+    const checkAll = async (digest: string, signal: AbortSignal): Promise<CheckView> => {
+      const { name, bytes } = await keptObject(digest)
+      const [object] = await objects.open([{ name, bytes }], signal)
+      const all = [...selectTargets(catalog, {})]
+      const targets = newestFirst(all).slice(0, MAX_KERNELS)
+      const attempt = untilTooComplex()
+      const check = ({ btf, modules, symbols, facts }: TargetKernel) =>
+        attempt(digest, () =>
+          objects.checked(
+            objects.bulk,
+            {
+              sha256: btf.sha256,
+              modules: modules.map(({ sha256 }) => sha256),
+              ...{ symbols, facts },
+            },
+            object!,
+            signal,
+          ),
+        )
+      const results: KernelVerdict[] = []
+      const lines = mapOrdered(targets, objects.width, (target) => checkKernel(target, check))
+      for await (const line of lines) if (line) results.push(line)
+      const size = bytes.length
+      return checkViewOf({ name, digest, size }, inOrder(results), all.length - targets.length)
+    }
+
+    /** The result for an object, worked out once for each state of the catalog. */
+    const resultOf = async (digest: string, signal: AbortSignal): Promise<CheckView> => {
+      const key = `page check ${digest} ${catalog.version}`
+      const make = async (abandoned: AbortSignal) => {
+        const end = running.take()
+        try {
+          return { bytes: Buffer.from(JSON.stringify(await checkAll(digest, abandoned))) }
+        } finally {
+          end()
+        }
+      }
+      const { bytes } = await objects.results.body(key, make, signal)
+      return JSON.parse(bytes.toString())
+    }
+
+    const inOrder = (results: KernelVerdict[]): KernelVerdict[] => {
+      const place = new Map(kernelTable().rows.map((row, i) => [row, i]))
+      return results.sort((a, b) => (place.get(a.row) ?? 0) - (place.get(b.row) ?? 0))
+    }
+
+    app.get('/check', { schema: { hide } }, (request, reply) =>
+      sendPage(
+        request,
+        reply,
+        checkFormPage(kernelTable(), settings.uploadLimit, settings.state !== ''),
+      ),
+    )
+
+    app.post(
+      '/check',
+      { bodyLimit: bodyLimitOf(limits), schema: { hide } },
+      async (request, reply) => {
+        const [file] = await objectsOf(request, limits)
+        await objects.open([file!], disconnectSignal(reply))
+        const digest = await kept.put(file!)
+        return reply.redirect(`/check/${digest}`, 303)
+      },
+    )
+
+    app.get('/check/:digest', { schema: { hide, params } }, async (request, reply) =>
+      sendPage(
+        request,
+        reply,
+        checkedPage(await resultOf(request.params.digest, disconnectSignal(reply))),
+      ),
+    )
+
+    app.get('/check/:digest/badge.svg', { schema: { hide, params } }, async (request, reply) => {
+      const bytes = Buffer.from(
+        badgeOf(await resultOf(request.params.digest, disconnectSignal(reply))),
+      )
+      // a README on another site shows it
+      reply.header('cross-origin-resource-policy', 'cross-origin')
+      const etag = `"${sha256Of(bytes)}"`
+      return sendBytes(request, reply, bytes, { etag, cacheControl: SHORT, type: 'image/svg+xml' })
+    })
+
+    app.get('/check/:digest/bundle', { schema: { hide, params } }, async (request, reply) => {
+      const object = await keptObject(request.params.digest)
+      reply.raw.once('close', bundles.take())
+      const signal = disconnectSignal(reply)
+      const window = settings.bundleWindow
+      const bundle = await Bundle.open(
+        { store, catalog, pool, profile: 'tree', filter: {}, objects: [object], window },
+        signal,
+      )
+      return reply
+        .header('cache-control', 'no-store')
+        .header('content-disposition', `attachment; filename="${bundle.file}"`)
+        .type(bundle.type)
+        .send(bundle.archive())
+    })
+  }
+
+/** The targets so that the newest kernels of all distributions and architectures come first. */
+function newestFirst(targets: readonly TargetKernel[]): TargetKernel[] {
+  const groups = Map.groupBy(targets, ({ name }) => name.slice(0, name.lastIndexOf('/')))
+  const ranked = [...groups.values()].flatMap((group) =>
+    group.toReversed().map((target, rank) => ({ target, rank })),
+  )
+  return ranked.sort((a, b) => a.rank - b.rank).map(({ target }) => target)
+}

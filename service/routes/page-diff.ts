@@ -1,0 +1,88 @@
+/* Pages of differences: /diff/A..B, where A and B are names of kernels, and /diff, where both are chosen. */
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import Type from 'typebox'
+import { ServiceError } from '../error.ts'
+import type { Context } from '../http/context.ts'
+import { disconnectSignal } from '../http/requester.ts'
+import { sendErrorPage, sendPage } from '../http/send-page.ts'
+import { DIFF_CHANGES, DIFF_KINDS, diffFormPage, diffPage } from '../page/diff-page.ts'
+import type { KernelRow } from '../page/kernel-table.ts'
+import { searchKernels } from '../page/search-page.ts'
+import { diffUrl } from '../page/url.ts'
+
+const hide = true
+const Text = Type.Optional(Type.String({ maxLength: 1024 }))
+
+const Filter = Type.Object({
+  kind: Type.Optional(Type.Enum([...DIFF_KINDS])),
+  change: Type.Optional(Type.Enum([...DIFF_CHANGES])),
+  name: Type.Optional(Type.String({ maxLength: 255 })),
+  page: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000 })),
+})
+
+export const diffPageRoutes =
+  (context: Context): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    const { kernelTable, catalog, views } = context
+    app.setErrorHandler(sendErrorPage)
+
+    /** The one kernel with BTF that a text names. Errors: `unknown_kernel`, `invalid_request` if it names several. */
+    const rowOf = (text: string) => {
+      const { rows, exact } = searchKernels(catalog, kernelTable(), text.trim())
+      const found = exact ? rows.filter(({ served }) => served) : []
+      const [row] = found
+      const links = [
+        { href: '/diff', text: 'Choose two kernels' },
+        ...found.slice(0, 20).map(({ name }) => ({ href: `/kernels/${name}`, text: name })),
+      ]
+      if (!row)
+        throw new ServiceError('unknown_kernel', `there is no BTF of ${text.slice(0, 200)}`, {
+          details: { links },
+        })
+      if (found.length > 1)
+        throw new ServiceError(
+          'invalid_request',
+          `${text.slice(0, 200)} names ${found.length} kernels: expected DISTRO/VERSION/ARCH/RELEASE`,
+          { details: { links } },
+        )
+      return row as KernelRow & { served: NonNullable<KernelRow['served']> }
+    }
+
+    app.get(
+      '/diff',
+      { schema: { hide, querystring: Type.Object({ a: Text, b: Text }) } },
+      (request, reply) => {
+        const { a, b } = request.query
+        if (a && b) return reply.redirect(diffUrl(rowOf(a).name, rowOf(b).name), 302)
+        return sendPage(request, reply, diffFormPage(kernelTable()))
+      },
+    )
+
+    app.get(
+      '/diff/*',
+      { schema: { hide, params: Type.Object({ '*': Type.String() }), querystring: Filter } },
+      async (request, reply) => {
+        const { name, ...query } = request.query
+        const [a, b] = endsOf(request.params['*'])
+        const [before, after] = [rowOf(a), rowOf(b)]
+        const signal = disconnectSignal(reply)
+        const diff = await views.diff(before.served.btf.sha256, after.served.btf.sha256, signal)
+        const filter = { ...query, ...(name && { name }) }
+        return await sendPage(request, reply, diffPage(before, after, diff, filter))
+      },
+    )
+  }
+
+/** Two names of kernels with `..` between them; a name has three slashes. Errors: `invalid_request`. */
+function endsOf(text: string): [string, string] {
+  const [, a, b] = /^((?:[^/]+\/){3}[^/]+?)\.\.((?:[^/]+\/){3}[^/]+)$/.exec(text) ?? []
+  if (a === undefined || b === undefined)
+    throw new ServiceError(
+      'invalid_request',
+      'expected /diff/A..B, each DISTRO/VERSION/ARCH/RELEASE',
+      {
+        details: { links: [{ href: '/diff', text: 'Choose two kernels' }] },
+      },
+    )
+  return [a, b]
+}
