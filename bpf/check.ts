@@ -45,7 +45,7 @@ export interface CheckedRelocation {
   readonly access: string
   readonly outcome: RelocationOutcome
   readonly source?: SourceLine
-  /** only for a poisoned instruction */
+  /** only for a poisoned instruction, and with partial BTF for a question that it does not answer */
   readonly guard?: Guard
 }
 
@@ -83,6 +83,11 @@ export interface CheckOptions {
   readonly hasOwnBtf?: boolean
   /** `uname -r` */
   readonly release?: string
+  /**
+   * the BTF has only some of the kernel's types, as that made of headers: a type that it lacks may be in the kernel. What
+   * depends on one is "cannot tell".
+   */
+  readonly partial?: boolean
   /** the functions in the kernel's symbol table; without them only BTF tells of the targets of kprobes */
   readonly functions?: FunctionList
 }
@@ -155,9 +160,10 @@ class Checker {
   check(): Check {
     const object = this.#object
     const { relocations, code } = relocateBy(this.#resolver, object)
-    const reachability = new Reachability(object, code, [...this.#loaded], (extern) =>
-      this.#symbols.extern(extern),
-    )
+    const reachability = new Reachability(object, code, [...this.#loaded], (extern) => {
+      const value = this.#symbols.extern(extern)
+      return value.is === 'absent' && this.#options.partial ? { is: 'unknown' } : value
+    })
     const relocationsOf = Map.groupBy(relocations, ({ program }) => program)
     const callsOf = Map.groupBy(this.#requirements.calls, ({ program }) => program)
     const requirementOf = new Map(this.#requirements.programs.map((one) => [one.program, one]))
@@ -174,7 +180,7 @@ class Checker {
             ...(callsOf.get(program) ?? []).flatMap((call) =>
               this.#callReasons(call, reachability),
             ),
-          ]
+          ].map((reason) => this.#asTold(reason))
         : []
       return { program, checked, reasons, isLoaded }
     })
@@ -190,9 +196,17 @@ class Checker {
         relocations: checked,
       }
     })
-    const reasons = [...this.#objectReasons()]
+    const reasons = [...this.#objectReasons()].map((reason) => this.#asTold(reason))
     const all = [...reasons, ...own.flatMap((one) => one.reasons)]
     return { ...verdicts(all), reasons, programs }
+  }
+
+  /** A reason as far as the BTF tells: what partial BTF lacks may be in the kernel. */
+  #asTold(reason: Reason): Reason {
+    if (!this.#options.partial || reason.verdict !== 'no' || TOLD_IN_PART.has(reason.code))
+      return reason
+    const message = short(`${reason.message}, as far as partial BTF tells`, MAX_MESSAGE)
+    return { ...reason, verdict: 'cannot_tell', message }
   }
 
   #checkRelocation(
@@ -203,7 +217,7 @@ class Checker {
       instruction,
       ...this.#descriptions.of.get(relocation)!,
       outcome,
-      ...(outcome.is === 'poisoned' && {
+      ...((outcome.is === 'poisoned' || (outcome.is === 'absent' && this.#options.partial)) && {
         guard: this.#guardOf(reachability.of(program, instruction)),
       }),
     }
@@ -237,6 +251,10 @@ class Checker {
         const message = `${access} has ${now} bytes in this kernel, and the program reads ${old}`
         return [{ code: 'short_field', verdict: 'cannot_tell', stage: 'run', message, ...place }]
       }
+    }
+    if (outcome.is === 'absent' && guard && guard.is !== 'guarded') {
+      const message = `${access} (${kind}) is not in this partial BTF, and may be in the kernel`
+      return [{ code: 'not_covered', verdict: 'cannot_tell', stage: 'load', message, ...place }]
     }
     if (outcome.is !== 'poisoned' || guard?.is === 'guarded') return []
     const isMissing = outcome.why === 'missing'
@@ -356,7 +374,8 @@ class Checker {
   #kfuncProblem(extern: BpfExtern): Problem | undefined {
     if (!extern.weak || this.#symbols.extern(extern).is !== 'absent') return undefined
     const message = `${short(extern.name)} is missing, and the verifier reaches the call`
-    return { code: 'missing_kfunc', presence: 'missing', message }
+    const presence = this.#options.partial ? 'unknown' : 'missing'
+    return { code: 'missing_kfunc', presence, message }
   }
 
   *#objectReasons(): Generator<Reason> {
@@ -420,6 +439,15 @@ interface Problem {
   readonly presence: Presence
   readonly message: string
 }
+
+/**
+ * Reasons that partial BTF is sure of: they depend on nothing but enums of which it has all values, if it has one, or on
+ * what is known of the kernel otherwise.
+ */
+const TOLD_IN_PART: ReadonlySet<ReasonCode> = new Set<ReasonCode>([
+  ...(['missing_helper', 'missing_map_type', 'missing_program_type'] as const),
+  ...(['missing_attach_type', 'no_kernel_btf'] as const),
+])
 
 /** Programs that libbpf loads only with the kernel's own BTF (`prog_needs_vmlinux_btf`). */
 const NEEDS_BTF: ReadonlySet<string> = new Set([

@@ -1,8 +1,16 @@
 /*
  * Chains that were read last. A kernel of a series continues the one before it, so whoever reads a series in its order
- * applies one delta for each kernel, not a whole chain.
+ * applies one delta for each kernel, not a whole chain. A chain that several kernels continue is copied for each of them.
  */
 import { DeltaChain } from './delta-decode.ts'
+
+/** A delta of a line. */
+export interface LineStep {
+  /** stands for the whole line up to this delta, as the digest of its result does */
+  name: string
+  /** whether several other deltas continue this one */
+  isShared: boolean
+}
 
 /** A chain, and the number of deltas of a line that it has already. */
 export interface StartedChain {
@@ -15,22 +23,23 @@ export class DeltaChainCache {
   /** by the name of the last delta that was applied; the chain that was used last is last */
   readonly #chains = new Map<string, DeltaChain>()
 
-  /** Keeps so many chains. A chain of a distribution's kernel takes some 20 MB. */
+  /** Keeps so many chains. A chain of a distribution's kernel takes some 10 MB. */
   constructor(max: number) {
     this.#max = max
   }
 
   /**
-   * Takes the chain that has most deltas of a line out of the cache; a new one if none has any. `line` has the names of
-   * the deltas, first the root's. A name stands for the whole line up to it, as the digest of its result does.
+   * Gives the chain that has most deltas of a line, and a new one if none has any. `line` begins with the root. The chain
+   * is the caller's; the cache keeps a copy of one that others continue, too.
    */
-  take(line: readonly string[]): StartedChain {
+  take(line: readonly LineStep[]): StartedChain {
     for (let at = line.length - 1; at >= 0; at--) {
-      const name = line[at]!
+      const { name, isShared } = line[at]!
       const chain = this.#chains.get(name)
       if (!chain) continue
       this.#chains.delete(name)
-      return { chain, applied: at + 1 }
+      if (isShared) this.#chains.set(name, chain)
+      return { chain: isShared ? chain.clone() : chain, applied: at + 1 }
     }
     return { chain: new DeltaChain(), applied: 0 }
   }

@@ -95,6 +95,27 @@ export class DeltaChain {
     this.#strings = identity(starts.length)
   }
 
+  /** A chain of its own with the same BTF. It takes a few megabytes for a distribution's kernel, and as many milliseconds. */
+  clone(): DeltaChain {
+    this.#refuseBroken()
+    const copy = new DeltaChain(undefined, { maxSize: this.#maxSize })
+    copy.#plain = this.#plain
+    copy.#byteOrder = this.#byteOrder
+    copy.#size = this.#size
+    copy.#words = this.#words.slice(0, this.#wordsEnd)
+    copy.#wordsEnd = this.#wordsEnd
+    copy.#valid = this.#valid
+    copy.#at = this.#at.slice()
+    copy.#handles = this.#handles
+    copy.#order = this.#order.slice()
+    copy.#text = this.#text.slice(0, this.#textEnd)
+    copy.#textEnd = this.#textEnd
+    copy.#starts = this.#starts.slice()
+    copy.#stringHandles = this.#stringHandles
+    copy.#strings = this.#strings.slice()
+    return copy
+  }
+
   /** Applies one delta. Errors: `invalid_delta`. */
   apply(delta: Uint8Array): void {
     this.#refuseBroken()

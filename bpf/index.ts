@@ -138,9 +138,10 @@ export { searchNames } from './name-search.ts'
 export { isWrapped, type WrapOptions, wrapInElf } from './container.ts'
 export { DIALECTS, type Dialect, toDialect } from './dialect.ts'
 export { type EncodeOptions, encodeBtf } from './encode.ts'
+export { typesOnly } from './types-only.ts'
 
 // Delta: a BTF as the difference from another one.
-export { DeltaChainCache, type StartedChain } from './delta-cache.ts'
+export { DeltaChainCache, type LineStep, type StartedChain } from './delta-cache.ts'
 export { applyDelta, DeltaChain, type DeltaOptions, needsParent } from './delta-decode.ts'
 export { encodeDelta } from './delta-encode.ts'
 

@@ -11,6 +11,8 @@ export const REASONS = [
   'invalid_relocation',
   /** the field, type or enumerator is missing, and the verifier reaches the access */
   'missing_type',
+  /** a question whether the kernel has a type, field or value, which partial BTF does not answer */
+  'not_covered',
   /** the field has a size that the instruction cannot access */
   'size_mismatch',
   /** the kernel's field is smaller than what the program reads, as pointers on 32 bits are */

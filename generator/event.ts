@@ -2,7 +2,15 @@
 import type { BuildRecord, Failure, FailureCode, KernelName } from '../storage/index.ts'
 
 /** The stages of a job, in their order. */
-export const STAGES = ['unpack', 'pahole', 'inlined', 'modules', 'check', 'publish'] as const
+export const STAGES = [
+  'unpack',
+  'compile',
+  'pahole',
+  'inlined',
+  'modules',
+  'check',
+  'publish',
+] as const
 export type Stage = (typeof STAGES)[number]
 
 /** The events of one job. */

@@ -53,7 +53,7 @@ export {
   type Summary,
 } from './jobs/generate.ts'
 export { type Imported, importBuilds, importTree, type OfferedBuild } from './jobs/import.ts'
-export { type Job, jobOfFile } from './jobs/job.ts'
+export { type Job, jobOfFile, jobOfHeaders } from './jobs/job.ts'
 export {
   type OnDemandGeneration,
   OnDemandGenerator,

@@ -84,13 +84,13 @@ async function runOnce(
   let ended: ChildResult['ended'] | undefined
   const end = (why: ChildResult['ended']) => {
     ended ??= why
-    child.kill('SIGKILL')
+    killGroup(child)
   }
   const timer = setTimeout(end, limits.seconds * 1000, 'time')
   const watch =
     limits.memory &&
     setInterval(() => mayUse(anonymousMemory(child.pid), limits) || end('memory'), MEMORY_INTERVAL)
-  const abort = () => child.kill('SIGKILL')
+  const abort = () => killGroup(child)
   limits.signal?.addEventListener('abort', abort, { once: true })
   try {
     const [status, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null]
@@ -106,6 +106,15 @@ async function runOnce(
     clearTimeout(timer)
     if (watch) clearInterval(watch)
     limits.signal?.removeEventListener('abort', abort)
+  }
+}
+
+/** Ends a program and those that it started, such as the parts of a compiler. */
+function killGroup(child: ChildProcess): void {
+  try {
+    process.kill(-child.pid!, 'SIGKILL')
+  } catch {
+    child.kill('SIGKILL') // it has ended, or was not started
   }
 }
 

@@ -101,6 +101,11 @@ const SERVER = {
     minLength: 1,
     description: 'store with the BTF: a directory, or s3://BUCKET/PREFIX?endpoint=URL',
   }),
+  pack: list(
+    'files',
+    'packs to serve too: files, comma-separated; the default store is then used only if it exists',
+    'none',
+  ),
   listen: Type.String({
     default: '127.0.0.1:8080',
     value: 'address',
@@ -173,6 +178,9 @@ const GENERATION = {
   generatePerClient: count(8, 'generations at once per client'),
   generatePerHour: count(60, 'generations started per hour and client'),
   jobs: count(1, 'packages to work on at once', { maximum: 256 }),
+  paholeThreads: count(1, 'threads of one pahole, from pahole 1.26 on; the BTF is the same', {
+    maximum: 256,
+  }),
   jobMemory: size(0, 'memory all jobs may use together', {
     minimum: 0,
     maximum: 16 * TIB,

@@ -13,7 +13,7 @@ import { type AddressInfo, createServer, type Server as NetServer } from 'node:n
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import type { FastifyBaseLogger } from 'fastify'
-import { Catalog, packsOf, type Store } from '../storage/index.ts'
+import { Catalog, packsOf, partialOf, type Store } from '../storage/index.ts'
 import { type Address, parseListen, removeStale, urlOf } from './address.ts'
 import { buildApp } from './app.ts'
 import { type Config, DEFAULTS } from './config.ts'
@@ -22,6 +22,7 @@ import { Metrics } from './http/metrics.ts'
 import { Readiness } from './http/readiness.ts'
 import { meter } from './http/store-metrics.ts'
 import { Tokens } from './http/token.ts'
+import type { ServedPack } from './pack/served.ts'
 
 /** Milliseconds between attempts to load the catalog. */
 const RELOAD = 1000
@@ -32,6 +33,8 @@ const DRAIN_CHECK = 20
 
 export interface ServerOptions {
   store: Store
+  /** packs to serve beside the store */
+  packs?: readonly ServedPack[]
   /** settings; `store` and logging are the caller's */
   config?: Partial<Config>
   generator?: BtfGenerator
@@ -54,18 +57,23 @@ export async function startServer({
   store,
   logger,
   generator,
+  packs = [],
   secretKey,
   ...options
 }: ServerOptions): Promise<Server> {
   const config = { ...DEFAULTS, ...options.config }
   const metrics = new Metrics()
   const metered = meter(store, metrics)
-  const catalog = new Catalog(metered, (error) => logger?.warn(error))
+  for (const { stored } of packs) packsOf(metered).attach(stored)
+  const entries = packs.flatMap((pack) => pack.entries)
+  const catalog = new Catalog(metered, (error) => logger?.warn(error), entries)
+  const partial = new Catalog(partialOf(metered), (error) => logger?.warn(error))
   const readiness = new Readiness(metered)
   const tokens = await Tokens.open(config.tokens)
   const app = await buildApp({
     store: metered,
     catalog,
+    partial,
     settings: config,
     readiness,
     tokens,
@@ -94,7 +102,7 @@ export async function startServer({
   const { signal } = ending
   const waits = new Waits()
   const following = [
-    follow({ store: metered, catalog, readiness, config, logger, signal, waits }),
+    follow({ store: metered, catalog, partial, readiness, config, logger, signal, waits }),
     tokens.follow(signal, (error) => logger?.error(error, 'no token is valid')),
   ]
   return {
@@ -188,6 +196,7 @@ interface Following {
   store: Store
   waits: Waits
   catalog: Catalog
+  partial: Catalog
   readiness: Readiness
   config: Config
   logger: FastifyBaseLogger | undefined
@@ -195,7 +204,14 @@ interface Following {
 }
 
 /** Loads the catalog, then follows the store until the signal aborts. */
-async function follow({ store, catalog, readiness, config, ...rest }: Following): Promise<void> {
+async function follow({
+  store,
+  catalog,
+  partial,
+  readiness,
+  config,
+  ...rest
+}: Following): Promise<void> {
   const { logger, signal, waits } = rest
   const aborted = once(signal, 'abort').then(() => false)
   while (!signal.aborted) {
@@ -210,6 +226,8 @@ async function follow({ store, catalog, readiness, config, ...rest }: Following)
       if (!readiness.loaded) logger?.info({ kernels: catalog.size }, 'the catalog is loaded')
       readiness.loadedAt = Date.now()
     }
+    if (loaded)
+      await Promise.race([partial.follow().catch((error) => logger?.error(error)), aborted])
     const wait = readiness.loaded ? config.refresh * 1000 : RELOAD
     await waits.wait(wait, signal)
   }

@@ -90,14 +90,14 @@ export async function getBlob(store: Store, sha256: string): Promise<Buffer> {
 }
 
 /** BTF as it is stored, not yet checked: the zstd frame of its blob, or the steps of a pack. */
-export type StoredForm = { frame: Buffer } | { packed: PackedBtf }
+export type StoredBytes = { frame: Buffer } | { packed: PackedBtf }
 
 /**
  * Reads BTF as it is stored, without checking it, for callers that decompress it elsewhere. Errors: those of
  * `readCompressedBlob` and of `StorePacks.steps`.
  */
-export async function readStoredForm(store: Store, sha256: string): Promise<StoredForm> {
-  return await orPacked<StoredForm>(
+export async function readStoredBytes(store: Store, sha256: string): Promise<StoredBytes> {
+  return await orPacked<StoredBytes>(
     async () => ({ frame: await readCompressedBlob(store, sha256) }),
     async () => {
       const packed = await packsOf(store).steps(sha256)

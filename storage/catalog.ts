@@ -35,12 +35,17 @@ export class Catalog {
   /** keys of the records that could not be used when they were last looked at */
   readonly #unusable = new Set<string>()
   readonly #records = new Records()
+  /** records beside those of the store, by the prefix of their kernel */
+  readonly #others: ReadonlyMap<string, readonly RecordEntry[]>
   /** etag of the snapshot that was read last */
   #etag: string | undefined
 
-  constructor(store: Store, onInvalid: OnInvalid = () => {}) {
+  /** With `others`, the catalog has these records too, except for builds whose BTF the store has. */
+  constructor(store: Store, onInvalid: OnInvalid = () => {}, others: readonly RecordEntry[] = []) {
     this.#store = store
     this.#onInvalid = onInvalid
+    this.#others = Map.groupBy(others, ({ key }) => prefixOfKey(key))
+    for (const prefix of this.#others.keys()) this.#set(prefix, [])
   }
 
   /**
@@ -120,7 +125,8 @@ export class Catalog {
   async refresh(prefix = ALL_RECORDS): Promise<boolean> {
     const known = new Map<string, RecordEntry>()
     for (const kernel of this.#records.prefixes(prefix))
-      for (const entry of this.#records.get(kernel)) known.set(entry.key, entry)
+      for (const entry of this.#records.get(kernel))
+        if (!this.#isOther(entry)) known.set(entry.key, entry)
     const groups = new Map<string, RecordEntry[]>(
       [...known.keys()].map((key) => [prefixOfKey(key), []]),
     )
@@ -140,7 +146,7 @@ export class Catalog {
         addToGroup(same && !entry.partial ? entry : { key, etag, record }, groups)
       }
     })
-    for (const [kernel, entries] of groups) this.#records.set(kernel, entries)
+    for (const [kernel, entries] of groups) this.#set(kernel, entries)
     return read > 0 || kept < known.size
   }
 
@@ -182,7 +188,20 @@ export class Catalog {
       this.#records.prefixes().map((kernel) => [kernel, []]),
     )
     for (const entry of entries) addToGroup(entry, groups)
-    for (const [kernel, entries] of groups) this.#records.set(kernel, entries)
+    for (const [kernel, entries] of groups) this.#set(kernel, entries)
+  }
+
+  /** Replaces the entries of one kernel name that the store has. */
+  #set(prefix: string, entries: readonly RecordEntry[]): void {
+    const withBtf = new Set(entries.filter(({ record }) => record.btf).map(({ key }) => key))
+    const others = this.#others.get(prefix)?.filter(({ key }) => !withBtf.has(key)) ?? []
+    const replaced = new Set(others.map(({ key }) => key))
+    const own = replaced.size > 0 ? entries.filter(({ key }) => !replaced.has(key)) : entries
+    this.#records.set(prefix, [...own, ...others])
+  }
+
+  #isOther(entry: RecordEntry): boolean {
+    return this.#others.get(prefixOfKey(entry.key))?.includes(entry) ?? false
   }
 
   /** Reads a record; undefined if it was deleted meanwhile, or is invalid. What is wrong is reported. */

@@ -43,13 +43,20 @@ export const FAILURE_CODES = {
   pahole_timeout: 'later', // over its time limit
   ambiguous_types: 'never', // a struct that most programs read, such as task_struct, has several layouts
   invalid_btf: 'never', // our reader rejects the result, or it lacks types that every kernel has
+  // headers, and the compiler for them
+  invalid_headers: 'never', // not the headers of a kernel, or not all of them, or files that contradict each other
+  random_layout: 'never', // CONFIG_RANDSTRUCT: headers do not tell the layouts
+  headers_failed: 'later', // too few headers compile; another compiler may do better
+  headers_limit: 'later', // the compiler needed more time, memory or output than it may use
+  compiler_mismatch: 'now', // no installed compiler takes the options that layouts depend on
+  layout_mismatch: 'now', // the compiled layouts differ from offsets that the kernel's build wrote down
   // the proof of an object on a kernel; no record has these
   no_image: 'later', // no source has the package with the image of this kernel
   unsupported_machine: 'never', // a guest cannot have this architecture
   qemu_missing: 'now', // not installed
   qemu_failed: 'now', // QEMU, or the kernel in it, ended early
   guest_timeout: 'now', // over its time limit
-  compiler_missing: 'now', // clang, which compiles the loader, is not installed
+  compiler_missing: 'now', // clang, or another compiler for this architecture, is not installed
   compiler_failed: 'now', // it did not compile the loader
   invalid_loader: 'never', // the user's own loader cannot run in the guest
   // the store

@@ -43,9 +43,9 @@ export {
   putSymbols,
   readBlob,
   readCompressedBlob,
-  readStoredForm,
+  readStoredBytes,
   type StoredBlob,
-  type StoredForm,
+  type StoredBytes,
 } from './blob.ts'
 export { sha256Of } from './body.ts'
 export { boundToParent } from './child.ts'
@@ -66,6 +66,7 @@ export { publicFailure, publicRecord } from './public.ts'
 export {
   BtfInfo,
   BuildRecord,
+  HeadersInfo,
   type ModuleFailure,
   type ModuleInfo,
   Package,
@@ -75,6 +76,11 @@ export {
   type TakenFrom,
   Tool,
 } from './record.ts'
+
+// The store of partial BTF, made from headers.
+
+export { partialOf } from './partial.ts'
+export { openWithPartial } from './with-partial.ts'
 
 // Proxies of this machine.
 
@@ -138,7 +144,6 @@ export {
 } from './pack-members.ts'
 export {
   isPackError,
-  packSource,
   packsOf,
   readPackRecords,
   type StoredPack,

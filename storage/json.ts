@@ -4,6 +4,7 @@ import { Compile } from 'typebox/compile'
 import { ignoreNotFound, isUnusableRecord, StoreError } from './error.ts'
 import type { KernelName } from './kernel.ts'
 import { buildOf, kernelPrefix, prefixOfKey, recordKey, sourceResultKey } from './name.ts'
+import { checkPlace } from './partial.ts'
 import { BuildRecord, type SourceFailure, SourceResult } from './record.ts'
 import type { ObjectInfo, PutOptions, Store } from './store.ts'
 
@@ -29,12 +30,16 @@ export async function putRecord(
   record: BuildRecord,
   options: Pick<PutOptions, 'ifMatch' | 'ifAbsent'> = {},
 ): Promise<ObjectInfo> {
-  return await put(store, recordKey(record.kernel, buildOf(record)), record, options)
+  const key = recordKey(record.kernel, buildOf(record))
+  checkPlace(store, key, record.origin)
+  return await put(store, key, record, options)
 }
 
 /** Reads the record at a key. Errors: `not_found`, `invalid_record`, `newer_schema`; those of `Store.get`. */
 export async function readRecord(store: Store, key: string): Promise<BuildRecord> {
-  return checkedKernel(key, await read(store, key, buildRecord))
+  const record = checkedKernel(key, await read(store, key, buildRecord))
+  checkPlace(store, key, record.origin)
+  return record
 }
 
 /** Validates a parsed record that was stored under `key`. Errors: `invalid_record`, `newer_schema`. */

@@ -66,7 +66,7 @@ export function isKey(key: string): boolean {
 
 /** The keys that objects may have, by their first segment and the number of segments below it. */
 const OBJECT_KEY =
-  /^(?:archive\/manifest\.json[^/]*|archive(?:\/[^/]+){4}|kernels(?:\/[^/]+){5}|(?:blobs|sources|symbols)(?:\/[^/]+){2}|(?:catalog|packs|quarantine)\/[^/]+)$/
+  /^(?:partial\/)?(?:archive\/manifest\.json[^/]*|archive(?:\/[^/]+){4}|kernels(?:\/[^/]+){5}|(?:blobs|sources|symbols)(?:\/[^/]+){2}|(?:catalog|packs|quarantine)\/[^/]+)$/
 
 /** Tells whether a key is that of an object, not of a directory on the way to one. */
 export const isObjectKey = (key: string): boolean => OBJECT_KEY.test(key)

@@ -15,6 +15,9 @@ import {
   unpackFrame,
 } from './pack.ts'
 
+/** Chains that are kept while all members of a pack are read in their order. */
+const CHAINS = 4
+
 /** Consumes bytes, and may stop before their end. */
 export type Take<T> = (bytes: AsyncIterable<Uint8Array>) => Promise<T>
 
@@ -40,6 +43,8 @@ export interface PackedStep {
   frame: Uint8Array
   /** bytes of the decompressed frame */
   unpacked: number
+  /** whether several other members continue this one */
+  isShared: boolean
 }
 
 /** BTF as a pack has it: whoever needs it applies the steps. */
@@ -69,11 +74,15 @@ export class PackMembers {
   readonly #source: PackSource
   /** numbers of the members, by digest */
   readonly #numbers: ReadonlyMap<string, number>
+  /** by number: how many members continue this one */
+  readonly #children: Uint32Array
 
   constructor(source: PackSource, members: readonly PackMember[]) {
     this.#source = source
     this.members = members
     this.#numbers = new Map(members.map(({ sha256 }, number) => [sha256, number]))
+    this.#children = new Uint32Array(members.length)
+    for (const { parent } of members) if (parent !== undefined) this.#children[parent]!++
   }
 
   /** Tells whether the pack has the BTF with a digest. */
@@ -94,7 +103,9 @@ export class PackMembers {
   async read(sha256: string, cache?: DeltaChainCache): Promise<Buffer> {
     const line = this.#lineOf(this.#numberOf(sha256))
     const chains = cache ?? (await noCache())
-    const { chain, applied } = chains.take(line.map((member) => member.sha256))
+    const { chain, applied } = chains.take(
+      line.map((member) => ({ name: member.sha256, isShared: this.#isShared(member.sha256) })),
+    )
     const { steps } = await this.#packed(line, line.slice(applied))
     await applySteps(chain, steps)
     const result = await resultOf(chain, line.at(-1)!)
@@ -108,7 +119,7 @@ export class PackMembers {
    */
   async *readAll(wanted?: ReadonlySet<string>): AsyncGenerator<ReadMember> {
     const { DeltaChainCache } = await import('../bpf/index.ts')
-    const cache = new DeltaChainCache(1)
+    const cache = new DeltaChainCache(CHAINS)
     for (const member of this.members) {
       if (wanted && !wanted.has(member.sha256)) continue
       try {
@@ -118,6 +129,10 @@ export class PackMembers {
         yield { member, result: error }
       }
     }
+  }
+
+  #isShared(sha256: string): boolean {
+    return this.#children[this.#numbers.get(sha256)!]! > 1
   }
 
   #numberOf(sha256: string): number {
@@ -137,7 +152,7 @@ export class PackMembers {
   async #packed(line: readonly PackMember[], wanted: readonly PackMember[]): Promise<PackedBtf> {
     const frames = await this.#frames(wanted)
     const steps = wanted.map(({ sha256, unpacked }, i) => ({
-      ...{ sha256, unpacked },
+      ...{ sha256, unpacked, isShared: this.#isShared(sha256) },
       frame: frames[i]!,
     }))
     const { sha256, size } = line.at(-1)!

@@ -5,18 +5,19 @@
  *
  * A pack that cannot be read, or whose member is damaged, is passed over where another pack has the same BTF.
  */
+import type { Readable } from 'node:stream'
 import type { DeltaChainCache } from '../bpf/index.ts'
 import { isDamagedObject, isUnreadable, StoreError } from './error.ts'
 import { digestOfPack, PACKS, packKey } from './name.ts'
 import { decodePackIndex, decodePackMembers, invalidPack } from './pack.ts'
 import { type PackedBtf, PackMembers, type PackSource, readPackIndex } from './pack-members.ts'
 import type { RecordEntry } from './records.ts'
-import type { ObjectInfo, Store } from './store.ts'
+import type { ByteRange, ObjectInfo, Store } from './store.ts'
 
 /** Bytes of other members between two ranges: to read them takes less time than another request. */
 const MAX_GAP = 256 * 1024
 /** Chains that are kept for the next kernels of their series, and the milliseconds after which they are dropped. */
-const CHAINS = 3
+const CHAINS = 6
 const CHAINS_AGE = 5000
 
 /** A pack of a store. */
@@ -24,7 +25,10 @@ export interface StoredPack {
   /** of the whole file, in hex */
   digest: string
   info: ObjectInfo
+  source: PackSource
   members: PackMembers
+  /** Opens the bytes of the file, or of a range of it. Errors: those of `Store.get`. */
+  open(range?: ByteRange): Promise<Readable>
 }
 
 /** A pack of a store that cannot be read. */
@@ -37,6 +41,8 @@ export class StorePacks {
   readonly #store: Store
   /** by key */
   readonly #packs = new Map<string, StoredPack>()
+  /** packs beside those of the store, by the keys that they would have */
+  readonly #attached = new Map<string, StoredPack>()
   readonly #unusable = new Map<string, UnusablePack>()
   /** by digest of BTF */
   #byBtf = new Map<string, StoredPack[]>()
@@ -69,14 +75,22 @@ export class StorePacks {
     return await this.#next
   }
 
+  /** Takes a pack that is elsewhere for one of the store. */
+  attach(pack: StoredPack): void {
+    this.#attached.set(pack.info.key, pack)
+    this.#index()
+  }
+
   /** The packs as they were at the last `refresh`, in the order of their digests. */
   list(): StoredPack[] {
-    return [...this.#packs.values()]
+    const all = new Map([...this.#attached, ...this.#packs])
+    return [...all.values()].sort((a, b) => (a.digest < b.digest ? -1 : 1))
   }
 
   /** A pack as it was at the last `refresh`. */
   find(digest: string): StoredPack | undefined {
-    return this.#packs.get(packKey(digest))
+    const key = packKey(digest)
+    return this.#packs.get(key) ?? this.#attached.get(key)
   }
 
   /** The packs that could not be read at the last `refresh`. */
@@ -146,8 +160,12 @@ export class StorePacks {
       this.#packs.delete(key)
       this.#unusable.delete(key)
     }
+    this.#index()
+  }
+
+  #index(): void {
     this.#byBtf = new Map()
-    for (const pack of this.#packs.values())
+    for (const pack of this.list())
       for (const { sha256 } of pack.members.members)
         this.#byBtf.set(sha256, [...(this.#byBtf.get(sha256) ?? []), pack])
   }
@@ -157,7 +175,9 @@ export class StorePacks {
       const source = packSource(this.#store, digest)
       const { header, bytes } = await readPackIndex(source)
       const members = new PackMembers(source, decodePackMembers(header, bytes))
-      this.#packs.set(info.key, { digest, info, members })
+      const store = this.#store
+      const open = async (range?: ByteRange) => (await store.get(info.key, range)).body
+      this.#packs.set(info.key, { digest, info, source, members, open })
       this.#unusable.delete(info.key)
     } catch (error) {
       if (error instanceof StoreError && error.code === 'not_found') return // deleted meanwhile
@@ -187,7 +207,7 @@ export function packsOf(store: Store): StorePacks {
 }
 
 /** A pack in a store. Errors of its reads: `invalid_pack` for a file that is cut off; those of `Store.get`. */
-export function packSource(store: Store, digest: string): PackSource {
+function packSource(store: Store, digest: string): PackSource {
   return {
     maxGap: MAX_GAP,
     async read(start, end, take) {
@@ -204,9 +224,9 @@ export function packSource(store: Store, digest: string): PackSource {
   }
 }
 
-/** Reads the records of a pack in a store. Errors: `invalid_pack`; those of `Store.get`. */
-export async function readPackRecords(store: Store, digest: string): Promise<RecordEntry[]> {
-  const { header, bytes } = await readPackIndex(packSource(store, digest))
+/** Reads the records of a pack. Errors: `invalid_pack`; those of the source. */
+export async function readPackRecords(source: PackSource): Promise<RecordEntry[]> {
+  const { header, bytes } = await readPackIndex(source)
   const { catalog } = await decodePackIndex(header, bytes)
   return [...catalog.list()]
 }

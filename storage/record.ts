@@ -69,6 +69,42 @@ export const SymbolsInfo = Type.Object({
 })
 export type SymbolsInfo = Type.Static<typeof SymbolsInfo>
 
+/**
+ * What BTF made from kernel headers has, and how it was made. Its types are those that the listed headers declare; a type
+ * that is not there may be in the kernel all the same.
+ */
+export const HeadersInfo = Type.Object({
+  /** the packages with headers besides the record's own, such as the common ones of all flavours */
+  packages: Type.Array(Type.Object({ name: Type.String(), sha256: Sha256 })),
+  /** hex SHA-256 of the list of headers that were tried */
+  list: Sha256,
+  /** number of headers that are in it */
+  compiled: Type.Integer({ minimum: 0 }),
+  /** number of headers that the kernel was built without, or that its version does not have */
+  absent: Type.Integer({ minimum: 0 }),
+  /** number of headers that do not compile */
+  failed: Type.Integer({ minimum: 0 }),
+  /** the first of them, with the compiler's message */
+  failures: Type.Array(Type.Object({ header: Type.String(), reason: Type.String() })),
+  /** number of named structs and unions */
+  structs: Type.Integer({ minimum: 0 }),
+  /** number of offsets and sizes that the kernel's build wrote down (`asm-offsets.h`), all of them equal */
+  offsets: Type.Integer({ minimum: 0 }),
+  /** hex SHA-256 of the configuration that was compiled, `autoconf.h` */
+  configuration: Sha256,
+  /** the checksums of exported symbols, `Module.symvers`: hex SHA-256 of the file, and number of symbols */
+  symbols: Type.Optional(Type.Object({ sha256: Sha256, count: Type.Integer({ minimum: 0 }) })),
+  compiler: Type.Object({
+    name: Type.Union([Type.Literal('gcc'), Type.Literal('clang')]),
+    version: Type.String(),
+    /** as in names of cross compilers: `aarch64-linux-gnu` */
+    target: Type.String(),
+    /** the first line of the version of the compiler that built the kernel; empty if the headers do not tell */
+    kernel: Type.String(),
+  }),
+})
+export type HeadersInfo = Type.Static<typeof HeadersInfo>
+
 /** The program that made the BTF. */
 export const Tool = Type.Object({
   name: Type.Union([Type.Literal('pahole'), Type.Literal('none')]),
@@ -112,7 +148,15 @@ export const BuildRecord = Type.Object({
   embedded: Type.Optional(Type.Boolean()),
   /** the kernel image has the digest of this BTF (`.BTF.link`): it is what the kernel's own build made */
   proven: Type.Optional(Type.Boolean()),
-  origin: Type.Union([Type.Literal('pahole'), Type.Literal('embedded'), Type.Literal('import')]),
+  /** `headers`: the BTF is partial; such records are in the store of partial BTF only (partial.ts) */
+  origin: Type.Union([
+    Type.Literal('pahole'),
+    Type.Literal('embedded'),
+    Type.Literal('import'),
+    Type.Literal('headers'),
+  ]),
+  /** only with the origin `headers` */
+  headers: Type.Optional(HeadersInfo),
   btf: Type.Optional(BtfInfo),
   /** split BTF of modules, by module name */
   modules: Type.Optional(Type.Record(Type.String(), ModuleInfo)),

@@ -13,6 +13,7 @@ import { promisify } from 'node:util'
 import { constants, createZstdDecompress, zstdCompress } from 'node:zlib'
 import { ignoreNotFound, StoreError } from './error.ts'
 import { newerSchema, toRecord } from './json.ts'
+import { isPartialStore } from './partial.ts'
 import { isPublic, publicRecord } from './public.ts'
 import type { RecordEntry } from './records.ts'
 import { signObject } from './signed.ts'
@@ -46,7 +47,15 @@ export async function readSnapshot(store: Store): Promise<Snapshot | undefined> 
       `${SNAPSHOT_KEY} has ${found.size} bytes: expected at most ${MAX_SNAPSHOT}`,
     )
   }
-  return { etag: found.etag, entries: await decodeSnapshot(await buffer(found.body)) }
+  const entries = await decodeSnapshot(await buffer(found.body))
+  const isInPlace = ({ record }: RecordEntry) =>
+    (record.origin === 'headers') === isPartialStore(store)
+  if (!entries.every(isInPlace))
+    throw new StoreError(
+      'invalid_snapshot',
+      `${SNAPSHOT_KEY} has records of partial BTF and of whole kernels`,
+    )
+  return { etag: found.etag, entries }
 }
 
 /** The info of the current snapshot object; undefined if there is none. Errors: those of `Store.head`. */

@@ -82,7 +82,7 @@ t.test('bpf and storage are flat, and the other two have one level of folders', 
 
 /** Folders of a layer, lowest first: a file may import from its own folder, from folders before it, and from the ground. */
 const ORDER: Record<(typeof ONE_LEVEL)[number], readonly string[]> = {
-  generator: ['', 'sources', 'packages', 'indexes', 'jobs', 'prove'],
+  generator: ['', 'sources', 'packages', 'headers', 'indexes', 'jobs', 'prove'],
   service: [
     '', // ground floor
     ...[

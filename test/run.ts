@@ -28,6 +28,8 @@ import { parse } from 'yaml'
 const SLOWEST = 10
 /** The most names of failed tests that are printed. */
 const MAX_NAMES = 50
+/** Characters of such a name. */
+const MAX_NAME = 300
 
 const require = createRequire(import.meta.url)
 const TAP = join(
@@ -173,7 +175,8 @@ function printFailed(names: readonly string[]): void {
     (name, i) => !names.slice(0, i).some((earlier) => earlier.startsWith(`${name} > `)),
   )
   if (inner.length === 0) return
-  console.log(['', 'failed tests:', ...inner.slice(0, MAX_NAMES)].join('\n'))
+  const listed = inner.slice(0, MAX_NAMES).map((name) => name.split('\n')[0]!.slice(0, MAX_NAME))
+  console.log(['', 'failed tests:', ...listed].join('\n'))
   if (inner.length > MAX_NAMES) console.log(`… and ${inner.length - MAX_NAMES} more`)
 }
 

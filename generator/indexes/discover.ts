@@ -5,6 +5,7 @@ import {
   isGlob,
   type KernelFilter,
   matchesFilter,
+  matchGlob,
   valuesOf,
   type Wanted,
 } from '../../storage/index.ts'
@@ -13,15 +14,16 @@ import { findKeyrings } from '../signature.ts'
 import { fileBelow } from '../sources/location.ts'
 import type { Mirror } from '../sources/mirror.ts'
 import {
+  type DescribedName,
   fill,
   type Named,
   type NamingRule,
   namesOfRelease,
   namingOf,
-  type PackageName,
 } from '../sources/naming.ts'
 import {
   type AptSource,
+  type HeaderPart,
   isEndOfLife,
   type KernelPackage,
   keyringsOf,
@@ -71,10 +73,17 @@ export function indexTargetsOf<S extends Source>(
       repositories
         .filter(({ only }) => only?.includes(arch) ?? true)
         .filter(({ images = false }) => !images || roles.some((role) => role !== 'debug'))
+        .filter((repository) => hasRules({ source, repository }, roles))
         .map((repository) => ({ source, version, repository, arch })),
     ),
   )
 }
+
+/** Tells whether a source has rules for packages with one of the roles: some sources have headers to compile only. */
+const hasRules = (
+  target: Pick<IndexTarget, 'source' | 'repository'>,
+  roles: readonly PackageRole[],
+) => roles.some((role) => rulesOf(target)[role].length > 0)
 
 /** The name of an index within its source and architecture, for people and for keys. */
 export function nameOfTarget({ source, version, repository }: IndexTarget): string {
@@ -149,7 +158,7 @@ interface IndexQuery<S extends Source> {
   /** rules for the names of wanted packages */
   rules: readonly NamingRule[]
   /** The kernel that a package's name stands for; undefined for unwanted packages. */
-  naming(name: PackageName): NamedPackage | undefined
+  naming(name: DescribedName): NamedPackage | undefined
   /** exact releases, if the filter names no others */
   releases?: readonly string[] | undefined
   options: Omit<DiscoverOptions, 'roles' | 'others'>
@@ -174,13 +183,16 @@ export async function discover(
   const { source, version, arch } = target
   const ofRole = rulesOf(target)
   // the rule of images may match packages with debug info, too
-  const readers = (['debug', 'image', 'headers'] as const).map((role) => {
+  // and that of headers to compile those with the kernel's own BTF
+  const isDevel = roles.includes('devel')
+  const order = isDevel ? (['devel'] as const) : (['debug', 'image', 'headers'] as const)
+  const readers = order.map((role) => {
     return { role, read: namingOf(ofRole[role]) }
   })
   const kernelOf = (release: string, machine = arch) => {
     return { distro: source.distro, version, arch: machine, release }
   }
-  const naming = (name: PackageName): NamedPackage | undefined => {
+  const naming = (name: DescribedName): NamedPackage | undefined => {
     const [named] = readers.values().flatMap(({ role, read }) => {
       const found = read(name)
       return found ? [{ ...found, role }] : []
@@ -231,12 +243,13 @@ export function exactReleases({ release }: KernelFilter): readonly string[] | un
 
 /** The rules for packages of each role in a repository. */
 const rulesOf = ({
-  source: { packages, images = [], headers = [] },
+  source: { packages, images = [], headers = [], devel = [] },
   repository,
-}: IndexTarget): Record<PackageRole, readonly NamingRule[]> => ({
+}: Pick<IndexTarget, 'source' | 'repository'>): Record<PackageRole, readonly NamingRule[]> => ({
   debug: repository.images ? [] : packages,
   image: images,
   headers,
+  devel,
 })
 
 /** The paths of vmlinux in packages of each role. */
@@ -248,6 +261,7 @@ const pathsIn = ({
   debug: vmlinux,
   image: vmlinuz,
   headers: headersVmlinux,
+  devel: [],
 })
 
 async function queryIndex(query: IndexQuery<Source>): Promise<FoundPackage[]> {
@@ -275,17 +289,65 @@ async function fromApt(query: IndexQuery<AptSource>): Promise<FoundPackage[]> {
   const suite = suiteOf(target, base)
   // the stanzas of all kernels, whatever the filter, so that one cached result serves all runs
   const selection = Object.values(rulesOf(target)).flat()
-  const isKernel = namingOf(selection)
-  const stanzas = await readPackages(suite, (name) => isKernel({ name }) !== undefined, {
-    ...options,
-    selection,
+  const byName = namingOf(
+    selection.map(({ description: _, ...rule }) => ({ ...rule, release: '' })),
+  )
+  const { develParts = [] } = target.source
+  const isPart = (name: string) => develParts.some((glob) => matchGlob(glob, name))
+  const stanzas = await readPackages(
+    suite,
+    (name) => byName({ name }) !== undefined || isPart(name),
+    { ...options, selection: [selection, develParts] },
+  )
+  const wanted = stanzas.filter((stanza) => naming(nameIn(stanza)))
+  const packages = usableEntries(
+    wanted,
+    (stanza) => ({ ...packageOf(stanza, suite.base), stanza }),
+    options,
+  )
+  const parts = new Map(
+    stanzas
+      .filter((stanza) => isPart(stanza.get('package')!))
+      .map((stanza) => [`${stanza.get('package')} ${stanza.get('version')}`, stanza]),
+  )
+  return packages.map(({ sha256, stanza, ...rest }) => {
+    const named = naming(nameIn(stanza))!
+    const found = named.role === 'devel' ? partsOf(stanza, parts, suite.base) : []
+    return {
+      ...named,
+      ...rest,
+      ...sha256Sum(sha256),
+      ...(found.length > 0 && { parts: found }),
+      trust: 'index',
+      format: 'deb',
+    }
   })
-  const wanted = stanzas.filter((stanza) => naming({ name: stanza.get('package')! }))
-  const packages = usableEntries(wanted, (stanza) => packageOf(stanza, suite.base), options)
-  return packages.map(({ sha256, ...rest }) => {
-    const named = naming({ name: rest.name })!
-    return { ...named, ...rest, ...sha256Sum(sha256), trust: 'index', format: 'deb' }
-  })
+}
+
+/** The name of a package, with the first line of its description, which names the kernel where the name does not. */
+function nameIn(stanza: Stanza): DescribedName {
+  const [description = ''] = (stanza.get('description') ?? '').split('\n')
+  return { name: stanza.get('package')!, description: description.slice(0, MAX_DESCRIPTION) }
+}
+
+/** Characters of a description that rules see. */
+const MAX_DESCRIPTION = 200
+/** Characters of a package's dependencies that are read, and parts that it may have. */
+const MAX_DEPENDS = 4096
+const MAX_PARTS = 8
+
+/** The packages of the same version that a package with headers depends on, as far as the index has them. */
+function partsOf(stanza: Stanza, known: ReadonlyMap<string, Stanza>, base: string): HeaderPart[] {
+  const depends = (stanza.get('depends') ?? '').slice(0, MAX_DEPENDS).split(',')
+  return depends
+    .flatMap((one) => {
+      const [name = ''] = one.trim().split(/[ (|:]/)
+      const part = known.get(`${name} ${stanza.get('version')}`)
+      if (!part) return []
+      const { url, size, sha256 } = packageOf(part, base)
+      return [{ name, url, size, ...sha256Sum(sha256), format: 'deb' as const }]
+    })
+    .slice(0, MAX_PARTS)
 }
 
 async function fromRpmMd(query: IndexQuery<RpmMdSource>): Promise<FoundPackage[]> {
@@ -388,7 +450,7 @@ async function keysOf(keyrings: readonly string[]): Promise<{ keys?: string[] }>
   return keys.length > 0 ? { keys } : {}
 }
 
-const isOfArch = ({ source, arch }: IndexTarget, name: PackageName): boolean =>
+const isOfArch = ({ source, arch }: IndexTarget, name: DescribedName): boolean =>
   name.arch === source.architectures[arch]
 
 /** Reads the fields of a stanza that describe the package's file. Errors: `invalid_index`. */
@@ -422,7 +484,8 @@ const TRUST_ORDER: readonly KernelPackage['trust'][] = ['index', 'digest', 'none
  * role, the one with the best trust is taken, then the one with the lowest rank.
  */
 export function newestFirst(packages: readonly KernelPackage[]): KernelPackage[] {
-  const best = PACKAGE_ROLES.map((role) => bestOf(packages.filter((found) => found.role === role)))
+  const roles = [...PACKAGE_ROLES, 'devel' as const]
+  const best = roles.map((role) => bestOf(packages.filter((found) => found.role === role)))
   const builds = [...new Set(best.flatMap((found) => [...found.keys()]))].map((build) => {
     const [first, ...fallbacks] = best.flatMap((found) => found.get(build) ?? [])
     return fallbacks.length > 0 ? { ...first!, fallbacks } : first!

@@ -59,7 +59,8 @@ function believedAlone<J extends Omit<Job, 'fallbacks'>>(
   const names = new Set(keys.map((path) => basename(path)))
   const known = keyrings.filter((path) => names.has(basename(path)))
   const { url } = job.package
-  const belongs = isOfSource && belongsTo(source, url, mirror, version)
+  const urls = [url, ...(job.parts ?? []).map((part) => part.url)]
+  const belongs = isOfSource && urls.every((one) => belongsTo(source, one, mirror, version))
   return {
     ...job,
     trust: belongs ? atMost(job.trust, keyrings.length > 0, url) : 'none',

@@ -7,6 +7,9 @@ import {
   type FailureCode,
   type KernelName,
   newestOfSeries,
+  partialOf,
+  recordKey,
+  type Store,
   type Tool,
 } from '../../storage/index.ts'
 import {
@@ -14,18 +17,21 @@ import {
   type PackageSearch,
   type PackageSearchOptions,
 } from '../indexes/available.ts'
+import type { KernelPackage } from '../sources/source.ts'
+import { headersTool } from './headers.ts'
 import {
   type Job,
   type JobOptions,
   jobIdOf,
   jobOf,
   jobOfFile,
+  jobOfHeaders,
   jobOptionsOf,
   rolesFor,
 } from './job.ts'
 import { openQueue } from './open-queue.ts'
 import { findPahole } from './pahole.ts'
-import { type Plan, plan } from './plan.ts'
+import { knownRecord, type Plan, plan } from './plan.ts'
 import { publishCatalog, publishTree } from './publish.ts'
 import type { JobResult, QueueOptions } from './queue.ts'
 
@@ -78,26 +84,44 @@ export const isClean = ({ failed, sourcesFailed, left }: Summary): boolean =>
 export async function planRun(options: GenerateOptions): Promise<RunPlan> {
   const { newest, ...search } = options
   const { store, onEvent, limit } = options
-  const tool = await findPahole(options.signal)
+  const tool = await findPahole(options.signal, options)
+  const isPartial = options.from === 'headers'
   const { packages, ...rest } = await findPackages({
     ...search,
     roles: rolesFor(options),
     ...(limit !== undefined && newest === undefined && { newest: limit }),
   })
-  const chosen =
+  const ofSeries =
     newest === undefined ? packages : newestOfSeries(packages, newest, (of) => of.kernel)
-  const planned = await plan(chosen, {
-    store,
-    fingerprint: tool.fingerprint,
+  const chosen = ofSeries.slice(0, limit)
+  const lacking = isPartial ? await lackingIn(store, chosen) : chosen
+  const planned = await plan(lacking, {
+    store: isPartial ? partialOf(store) : store,
+    fingerprint: isPartial ? headersTool(tool).fingerprint : tool.fingerprint,
     earlyStop: options.earlyStop ?? false,
     modules: options.modules ?? [],
     inlinedCalls: options.inlinedCalls ?? false,
     ...(options.from && { from: options.from }),
     ...(limit !== undefined && { limit }),
   })
+  planned.skipped += chosen.length - lacking.length
   onEvent?.({ event: 'planned', ...planned, jobs: planned.jobs.length })
   const jobs = planned.jobs.map((found) => jobOf(found, jobOptionsOf(options)))
   return { ...planned, ...rest, jobs, tool }
+}
+
+/** The packages of builds whose whole BTF the store lacks: partial BTF is of no use beside it. */
+async function lackingIn(
+  store: Store,
+  packages: readonly KernelPackage[],
+): Promise<KernelPackage[]> {
+  const lacking: KernelPackage[] = []
+  for (const found of packages) {
+    const key = recordKey(found.kernel, found.version)
+    const record = await knownRecord(store, key).catch(() => undefined)
+    if (!record?.btf) lacking.push(found)
+  }
+  return lacking
 }
 
 /**
@@ -116,8 +140,12 @@ export async function generateFiles(
   kernel: Partial<KernelName>,
   options: GenerateOptions,
 ): Promise<Summary> {
-  const tool = await findPahole(options.signal)
-  const jobs = files.map((file) => jobOfFile(file, kernel, jobOptionsOf(options)))
+  const tool = await findPahole(options.signal, options)
+  const wanted = jobOptionsOf(options)
+  const jobs =
+    options.from === 'headers'
+      ? [jobOfHeaders(files, kernel, wanted)]
+      : files.map((file) => jobOfFile(file, kernel, wanted))
   const outcomes = await runAndPublish(jobs, { ...options, tool })
   return summarize(outcomes, { skipped: 0, postponed: 0, sourcesFailed: 0 })
 }
@@ -130,7 +158,13 @@ async function runAndPublish(
   jobs: readonly Job[],
   options: GenerateOptions & { tool: Tool },
 ): Promise<JobResult[]> {
-  if (options.archive) await publishTree(await Catalog.open(options.store), options)
+  const { archive, ...others } = options
+  if (options.from === 'headers') {
+    const outcomes = await runJobs(jobs, options)
+    await publishCatalog({ ...others, store: partialOf(options.store) })
+    return outcomes
+  }
+  if (archive) await publishTree(await Catalog.open(options.store), options)
   const outcomes = await runJobs(jobs, options)
   await publishCatalog(options)
   return outcomes

@@ -20,9 +20,11 @@ const JobOptions = {
   earlyStop: Type.Optional(Type.Boolean()),
   /**
    * `embedded`: only BTF that the kernel carries itself; `debug`: only pahole's, from debug info (default: the kernel's
-   * own where there is any, otherwise pahole's)
+   * own where there is any, otherwise pahole's); `headers`: partial BTF, from kernel headers
    */
-  from: Type.Optional(Type.Union([Type.Literal('embedded'), Type.Literal('debug')])),
+  from: Type.Optional(
+    Type.Union([Type.Literal('embedded'), Type.Literal('debug'), Type.Literal('headers')]),
+  ),
   /** record the functions of which some calls are inlined */
   inlinedCalls: Type.Optional(Type.Boolean()),
   /** names of modules whose BTF is wanted; `*` for all */
@@ -53,7 +55,31 @@ const Single = {
   trust: Trust,
   /** id of the source; its access data open the repository */
   source: Type.Optional(Text),
-  format: Type.Union([Type.Literal('deb'), Type.Literal('rpm'), Type.Literal('vmlinux')]),
+  /** `tar` and `folder`: kernel headers as the kernel (`kheaders.tar.xz`) or the machine has them */
+  format: Type.Union([
+    Type.Literal('deb'),
+    Type.Literal('rpm'),
+    Type.Literal('vmlinux'),
+    Type.Literal('tar'),
+    Type.Literal('folder'),
+  ]),
+  /** with `from` headers: further packages with headers of this kernel */
+  parts: Type.Optional(
+    Type.Array(
+      Type.Object(
+        {
+          name: Text,
+          url: Type.String({ minLength: 1, maxLength: 4096 }),
+          /** bytes */
+          size: Type.Optional(Type.Integer({ minimum: 0 })),
+          checksum: Type.Optional(Checksum),
+          format: Type.Union([Type.Literal('deb'), Type.Literal('rpm'), Type.Literal('tar')]),
+        },
+        { additionalProperties: false },
+      ),
+      { maxItems: 8 },
+    ),
+  ),
   /** paths of OpenPGP keys; one of them must have signed the header of an .rpm */
   keys: Type.Optional(Type.Array(Path, { maxItems: 16 })),
   /** globs of the paths at which the package may have vmlinux */
@@ -89,6 +115,7 @@ export const jobOptionsOf = (options: JobOptions): JobOptions =>
 /** What the packages that can serve a job's options have of their kernels. Headers have no modules. */
 export function rolesFor({ from, modules = [] }: JobOptions): PackageRole[] {
   if (from === 'debug') return ['debug']
+  if (from === 'headers') return ['devel']
   const own: PackageRole[] = modules.length > 0 ? ['image'] : ['headers', 'image']
   return from === 'embedded' ? own : [...own, 'debug']
 }
@@ -113,6 +140,7 @@ export function jobOf(from: KernelPackage, options: JobOptions = {}): Job {
 
 function singleOf(from: KernelPackage, options: JobOptions): Omit<Job, 'fallbacks'> {
   const { kernel, name, version, url, size, checksum, trust, source, format, keys, vmlinux } = from
+  const { parts } = from
   return {
     kernel,
     package: {
@@ -127,6 +155,7 @@ function singleOf(from: KernelPackage, options: JobOptions): Omit<Job, 'fallback
     source,
     format,
     ...(keys && { keys: [...keys] }),
+    ...(parts && { parts: parts.map((part) => ({ ...part })) }),
     vmlinux: [...vmlinux],
     role: from.role,
     ...options,
@@ -168,6 +197,53 @@ export function jobOfFile(url: string, kernel: Partial<KernelName>, options: Job
     ...(isHeaders && { role: 'headers' }),
     ...options,
   }
+}
+
+/** Packages that have headers of several kernels; the one of a kernel comes first. */
+const SHARED = /-common(-.*)?$|^linux-kbuild-|^linux-headers-[0-9][0-9.-]*$/
+
+/**
+ * The job for files, URLs or one folder with the headers of one kernel: packages that together have all of them,
+ * `kheaders.tar.xz`, or a folder such as `/lib/modules/RELEASE/build`. Parts of the name that `kernel` leaves out come
+ * from the headers.
+ */
+export function jobOfHeaders(
+  urls: readonly string[],
+  kernel: Partial<KernelName>,
+  options: JobOptions = {},
+): Job {
+  const files = urls.map((url) => ({ url, ...describeHeaders(url) }))
+  const own = files.find(({ name }) => !SHARED.test(name)) ?? files[0]!
+  const parts = files.filter((file) => file !== own)
+  const { arch } = kernel
+  return {
+    kernel: {
+      distro: CUSTOM.distro,
+      version: 'rolling',
+      ...kernel,
+      ...(arch !== undefined && { arch: canonicalArch(arch) }),
+    },
+    package: { name: own.name, version: own.version, url: own.url },
+    trust: 'none',
+    format: own.format,
+    vmlinux: [],
+    role: 'devel',
+    ...(parts.length > 0 && {
+      parts: parts.map(({ name, url, format }) => ({ name, url, format: format as 'deb' })),
+    }),
+    ...options,
+    from: 'headers',
+  }
+}
+
+function describeHeaders(url: string): Pick<Job, 'format'> & { name: string; version: string } {
+  const file = fileNameOf(url)
+  const rpm = rpmNameOf(file)
+  if (rpm) return { format: 'rpm', name: rpm.name, version: `${rpm.version}-${rpm.revision}` }
+  const deb = debNameOf(file)
+  if (deb) return { format: 'deb', name: deb.name, version: deb.version }
+  const format = /\.tar(\.\w{1,4})?$/.test(file) ? 'tar' : /\.d?eb$/.test(file) ? 'deb' : 'folder'
+  return { format, name: file.slice(0, 255) || 'headers', version: '' }
 }
 
 function guessOf(named: PackageName & { arch: string }): NonNullable<Job['guess']> {

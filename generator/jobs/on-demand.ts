@@ -107,7 +107,7 @@ export class OnDemandGenerator {
 
   /** Opens a generator with its queue. Errors: `pahole_missing`; those of `openQueue`. */
   static async open(options: OnDemandOptions): Promise<OnDemandGenerator> {
-    const tool = await findPahole(options.signal)
+    const tool = await findPahole(options.signal, options)
     const stop = new AbortController()
     const signal = AbortSignal.any([stop.signal, ...(options.signal ? [options.signal] : [])])
     const all = { ...options, signal }

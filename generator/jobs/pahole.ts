@@ -2,7 +2,7 @@
  * Runs pahole, which makes BTF of DWARF. Its options differ by version, so the installed one is asked what it supports.
  * It gets the options of the kernel's own build (scripts/Makefile.btf, earlier scripts/pahole-flags.sh), so that the
  * BTF is what CONFIG_DEBUG_INFO_BTF would have made; but one thread, since with `-j` the order of types changes from
- * run to run. Its memory and time are limited: pahole is known to crash, and to exhaust the machine.
+ * run to run, unless it is asked for `reproducible_build`, which gives the bytes of one thread. Its memory and time are limited: pahole is known to crash, and to exhaust the machine.
  */
 import { rm, stat } from 'node:fs/promises'
 import { scrubbed, type Tool } from '../../storage/index.ts'
@@ -44,8 +44,22 @@ const FEATURES = [
   'attributes',
 ]
 
-/** Finds the installed pahole's version, and the options that it will get. Errors: `pahole_missing`. */
-export async function findPahole(signal?: AbortSignal): Promise<Tool> {
+/** With it, the BTF does not depend on the number of threads. */
+const REPRODUCIBLE = 'reproducible_build'
+
+export interface PaholeOptions {
+  /** threads of one pahole, if it can make the same BTF with several: from 1.26 on (default: 1) */
+  paholeThreads?: number
+}
+
+/**
+ * Finds the installed pahole's version, and the options that it will get. The fingerprint does not depend on the number of
+ * threads, as the BTF does not. Errors: `pahole_missing`.
+ */
+export async function findPahole(
+  signal?: AbortSignal,
+  { paholeThreads: threads = 1 }: PaholeOptions = {},
+): Promise<Tool> {
   const ask = (...args: string[]) =>
     runChild('pahole', args, { seconds: 30, ...(signal && { signal }) })
   const { stdout, ended } = await ask('--version')
@@ -63,15 +77,25 @@ export async function findPahole(signal?: AbortSignal): Promise<Tool> {
       `pahole ${major}.${minor} is too old: 1.18 or later is needed`,
     )
   const supported = version >= 126 ? (await ask('--supported_btf_features')).stdout.toString() : ''
-  const options = optionsFor(version, supported.trim().split(','))
+  const features = supported.trim().split(',')
+  const options = optionsFor(version, features)
+  const mayThread = threads > 1 && features.includes(REPRODUCIBLE)
   const name = `${major}.${minor}`
   return {
     name: 'pahole',
     version: name,
-    options,
+    options: mayThread ? threaded(options, threads) : options,
     fingerprint: `${FINGERPRINT_VERSION} pahole ${name} ${options.join(' ')}`,
   }
 }
+
+/** Options for several threads that give the BTF of one. */
+const threaded = (options: readonly string[], threads: number): string[] => [
+  ...options.map((option) =>
+    option.startsWith('--btf_features=') ? `${option},${REPRODUCIBLE}` : option,
+  ),
+  `-j${threads}`,
+]
 
 /** The options of the kernel's build for a pahole version (124 for 1.24), without `-j`. */
 export function optionsFor(version: number, features: readonly string[]): string[] {

@@ -12,6 +12,7 @@ import {
   buildOf,
   type Failure,
   type ModuleInfo,
+  partialOf,
   putBlob,
   putRecord,
   putSymbols,
@@ -41,6 +42,7 @@ import { ALL_SOURCES } from '../sources/sources.ts'
 import { accessTo } from './belonging.ts'
 import { type Amount, type Denial, type Lease, memoryWith, needsOf } from './budget.ts'
 import { checkBtf, checkVmlinux, originOf } from './check.ts'
+import { headersTool, makeFromHeaders, publishFromHeaders } from './headers.ts'
 import { findInlined } from './inlined.ts'
 import { type Job, nameOf } from './job.ts'
 import { encodeModules, type Modules } from './modules.ts'
@@ -117,9 +119,10 @@ interface Earlier {
 export async function runJob(
   job: Job,
   lease: Lease,
-  options: PipelineOptions,
+  given: PipelineOptions,
   { instead, ...earlier }: Earlier = { read: 0, seconds: 0 },
 ): Promise<JobOutcome | DeferredJob> {
+  const options = optionsFor(job, given)
   const { onEvent = () => {}, signal } = options
   const started = performance.now()
   const seconds = () => earlier.seconds + (performance.now() - started) / 1000
@@ -129,6 +132,7 @@ export async function runJob(
   const run = newRun(job, lease, options)
   try {
     const record = await withScratch(options.scratch, async (directory) => {
+      if (isFromHeaders(job)) return await runFromHeaders(run, directory)
       const made = await make(run, directory)
       emitStage(run, 'publish')
       return await publish(job, made, options)
@@ -152,6 +156,38 @@ export async function runJob(
     onEvent({ event: 'failed', kernel, failure: outcome.failure, seconds: seconds() })
     return outcome
   }
+}
+
+const isFromHeaders = ({ from }: Job): boolean => from === 'headers'
+
+/** The options of a job: what headers give goes to the store of partial BTF, and to no other. */
+function optionsFor(job: Job, options: PipelineOptions): PipelineOptions {
+  if (!isFromHeaders(job)) return options
+  return { ...options, store: partialOf(options.store) }
+}
+
+/** Makes and publishes partial BTF. Errors: those of `makeFromHeaders`; those of the store. */
+async function runFromHeaders(run: JobRun, directory: string): Promise<BuildRecord> {
+  const { job, options, signal } = run
+  const { tool, store, retry, sources = ALL_SOURCES } = options
+  const source = sources.find(({ id }) => id === job.source)
+  const access = accessTo(source, job.package.url)
+  const made = await makeFromHeaders(job, {
+    tool,
+    directory,
+    limits: leasedLimits(run),
+    download: { signal, ...(retry && { retry }), ...(access && { access }) },
+    signal,
+    onStage: (stage) => emitStage(run, stage),
+  })
+  run.read = made.read
+  emitStage(run, 'publish')
+  const record = draft(job, tool)
+  const { signed, sha256 } = made.receipt
+  const isWhole = job.trust !== 'index' && signed
+  record.package.authenticated = isWhole ? 'header' : sha256 === undefined ? 'none' : job.trust
+  const previous = (record: BuildRecord) => readPrevious(store, record)
+  return await publishFromHeaders(store, record, made, previous, options.signal)
 }
 
 function newRun(job: Job, lease: Lease, options: PipelineOptions): JobRun {
@@ -497,8 +533,8 @@ function draft(job: Job, tool: Tool): BuildRecord {
     schema: 1,
     kernel: nameOf(job),
     package: { ...job.package, authenticated: 'none' },
-    origin: tool === NO_TOOL ? 'embedded' : 'pahole',
-    tool,
+    origin: isFromHeaders(job) ? 'headers' : tool === NO_TOOL ? 'embedded' : 'pahole',
+    tool: isFromHeaders(job) ? headersTool(tool) : tool,
     createdAt: now,
     updatedAt: now,
   }
@@ -516,11 +552,13 @@ function authenticationOf(
 export async function recordFailure(
   job: Job,
   error: unknown,
-  { store, tool }: Pick<PipelineOptions, 'store' | 'tool'>,
+  options: Pick<PipelineOptions, 'store' | 'tool'>,
 ): Promise<JobOutcome & { state: 'failed' }> {
-  const record = draft(job, tool)
+  const record = draft(job, options.tool)
+  const { tool } = record
+  const store = isFromHeaders(job) ? partialOf(options.store) : options.store
   // for `judge`: the packages with the kernel's own BTF were tried, not only the one with debug info
-  if (job.from !== 'debug') record.origin = 'embedded'
+  if (job.from !== 'debug' && !isFromHeaders(job)) record.origin = 'embedded'
   // a record is named after its version, build-id or BTF, and this one may have none of them
   if (record.package.version === '') record.package.version = 'unknown'
   const reading = readPrevious(store, record)

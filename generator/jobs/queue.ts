@@ -31,6 +31,8 @@ export interface QueueOptions extends Omit<PipelineOptions, 'onEvent'> {
   detach?: boolean
   /** how many jobs run at once in this process; default: 1 */
   jobs?: number
+  /** threads of one pahole, if it can make the same BTF with several (default: 1) */
+  paholeThreads?: number
   /** the memory and disk space that all jobs may use together */
   budget?: BudgetOptions
   /** when it aborts, no further job is started, and running ones are finished; `signal` ends them at once */

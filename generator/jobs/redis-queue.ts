@@ -4,7 +4,7 @@
  * polled from time to time, and a missing one is queued again.
  */
 import { type Job as Queued, QueueEvents, Queue as RedisJobs } from 'bullmq'
-import type { BuildRecord } from '../../storage/index.ts'
+import { type BuildRecord, partialOf } from '../../storage/index.ts'
 import { GeneratorError } from '../error.ts'
 import type { JobEvent, OnJobEvent } from '../event.ts'
 import { type Job, jobIdOf, nameOf } from './job.ts'
@@ -196,7 +196,8 @@ class RedisQueue implements Queue {
   /** Reads the record at a key; undefined if there is none, or it is not the job's. */
   async #recordOf(job: Job, key: string): Promise<BuildRecord | undefined> {
     if (!key.startsWith('kernels/')) return undefined
-    const record = await knownRecord(this.#options.store, key)
+    const { store } = this.#options
+    const record = await knownRecord(job.from === 'headers' ? partialOf(store) : store, key)
     if (!record?.btf) return undefined
     const known = Object.entries(job.kernel) as [keyof typeof job.kernel, string][]
     const names = [job, ...(job.fallbacks ?? [])].map((one) => one.package.name)

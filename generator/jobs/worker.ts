@@ -6,11 +6,12 @@
  */
 
 import { type Job as Queued, UnrecoverableError, WaitingError, Worker } from 'bullmq'
-import { buildOf, recordKey, type Tool } from '../../storage/index.ts'
+import { buildOf, partialOf, recordKey, type Tool } from '../../storage/index.ts'
 import type { JobEvent } from '../event.ts'
 import { findMirror, type Mirror } from '../sources/mirror.ts'
 import { ALL_SOURCES } from '../sources/sources.ts'
 import { believed } from './belonging.ts'
+import { headersTool } from './headers.ts'
 import { type Job, jobIdOf } from './job.ts'
 import { openLocalQueue } from './local-queue.ts'
 import { findPahole } from './pahole.ts'
@@ -63,7 +64,7 @@ export interface Work {
  */
 export async function work(options: WorkerOptions): Promise<Work> {
   const { queue, drain, signal, onEvent } = options
-  const tool = await findPahole(signal)
+  const tool = await findPahole(signal, options)
   const { redis, close } = await connect(queue, onEvent)
   try {
     const local = await openLocalQueue({ ...options, tool })
@@ -113,6 +114,8 @@ class JobHandler {
   #busy = 0
   /** whether records are missing in the published catalog */
   #catalogIsStale = false
+  /** whether records of partial BTF are among them */
+  #hasPartial = false
   #publishing: Promise<void> = Promise.resolve()
   #idle: NodeJS.Timeout | undefined
 
@@ -141,9 +144,15 @@ class JobHandler {
     this.#publishing = this.#publishing.then(async () => {
       if (!this.#catalogIsStale) return
       this.#catalogIsStale = false
-      await publishCatalog(this.#options).catch(() => {
+      const { archive: _, ...partial } = this.#options
+      try {
+        await publishCatalog(this.#options)
+        if (this.#hasPartial)
+          await publishCatalog({ ...partial, store: partialOf(this.#options.store) })
+        this.#hasPartial = false
+      } catch {
         this.#catalogIsStale = true
-      })
+      }
     })
     return this.#publishing
   }
@@ -164,8 +173,10 @@ class JobHandler {
     const { arch, release } = kernel
     if (arch === undefined || release === undefined || built.version === '') return undefined
     const key = recordKey({ ...kernel, arch, release }, built.version)
-    const record = await knownRecord(this.#options.store, key)
-    const { fingerprint } = this.#tool
+    const isPartial = from === 'headers'
+    const { store } = this.#options
+    const record = await knownRecord(isPartial ? partialOf(store) : store, key)
+    const { fingerprint } = isPartial ? headersTool(this.#tool) : this.#tool
     const wanted = { fingerprint, earlyStop, modules, inlinedCalls, ...(from && { from }) }
     const verdict = judge(record, candidateOf(job), wanted)
     if (verdict !== 'skipped') return undefined
@@ -190,6 +201,7 @@ class JobHandler {
       case 'published': {
         this.done.published++
         this.#catalogIsStale = true
+        this.#hasPartial ||= job.from === 'headers'
         const { record, read } = result
         return { state: 'published', key: recordKey(record.kernel, buildOf(record)), read, seconds }
       }

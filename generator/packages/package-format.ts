@@ -21,7 +21,7 @@ export interface PackageFile {
   }
   /** digest from an index */
   checksum?: Checksum | undefined
-  format: 'deb' | 'rpm' | 'vmlinux'
+  format: 'deb' | 'rpm' | 'vmlinux' | 'tar' | 'folder'
   /** paths of OpenPGP keys; one of them must have signed the header of an rpm */
   keys?: readonly string[] | undefined
   /** globs for the path of vmlinux in the package */
@@ -61,6 +61,9 @@ export async function openPackage(
     }
     case 'vmlinux':
       return { rest: bytes, unpack: unpackVmlinux, signed: false }
+    case 'tar':
+    case 'folder':
+      throw new GeneratorError('no_vmlinux', 'kernel headers have no vmlinux: use --from headers')
     default:
       return format satisfies never
   }

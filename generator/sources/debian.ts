@@ -92,6 +92,31 @@ export const DEBIAN_HEADERS: NamingRule[] = [
 ]
 export const DEBIAN_HEADERS_VMLINUX = ['usr/src/linux-headers-{release}/vmlinux']
 
+/** Kernel headers of a flavour; those that all flavours have are in the package on which they depend. */
+const DEBIAN_DEVEL: NamingRule[] = [
+  { name: `linux-headers-${DEBIAN_MIPS64}`, machine: 'mips64', release: '{uname}' },
+  {
+    name: `linux-headers-${DEBIAN_UNAME}`,
+    except: '.*-common(-.*)?',
+    release: '{uname}',
+  },
+]
+const DEBIAN_DEVEL_PARTS = ['linux-headers-*-common', 'linux-headers-*-common-*']
+
+/** The kernel headers of Raspberry Pi OS: flavours as in its images. */
+const RASPBERRY_DEVEL: NamingRule[] = Object.entries({
+  armv5tel: 'v6',
+  armv7l: 'v7l?',
+  aarch64: '(v8|2712)(-.*)?',
+}).map(([machine, flavours]) => ({
+  name: `linux-headers-(?<uname>[0-9].*-rpi-(${flavours}))`,
+  machine,
+  release: '{uname}',
+}))
+
+/** Debian's releases that kernels of other vendors are built for. */
+const CODENAMES = { 12: 'bookworm', 13: 'trixie' }
+
 export const DEBIAN_SOURCES: readonly Source[] = [
   {
     id: 'debian',
@@ -125,6 +150,8 @@ export const DEBIAN_SOURCES: readonly Source[] = [
     vmlinuz: DEBIAN_VMLINUZ,
     headers: DEBIAN_HEADERS,
     headersVmlinux: DEBIAN_HEADERS_VMLINUX,
+    devel: DEBIAN_DEVEL,
+    develParts: DEBIAN_DEVEL_PARTS,
   },
   {
     id: 'debian-archive',
@@ -194,5 +221,59 @@ export const DEBIAN_SOURCES: readonly Source[] = [
     architectures: { aarch64: 'arm64', armv7l: 'armhf', armv5tel: 'armhf' },
     packages: RASPBERRY_DEBUG,
     vmlinux: DEBIAN_VMLINUX,
+    devel: RASPBERRY_DEVEL,
+    develParts: DEBIAN_DEVEL_PARTS,
+  },
+  {
+    // Proxmox VE calls itself Debian, too; its headers are in one package
+    id: 'proxmox',
+    distro: 'debian',
+    protocol: 'apt',
+    mirror: 'http://download.proxmox.com',
+    optIn: true,
+    keyrings: [
+      '/usr/share/keyrings/proxmox-archive-keyring.gpg',
+      '/etc/apt/trusted.gpg.d/proxmox-release-bookworm.gpg',
+      '/etc/apt/trusted.gpg.d/proxmox-release-trixie.gpg',
+    ],
+    components: ['pve-no-subscription'],
+    versions: Object.fromEntries(
+      Object.entries(CODENAMES).map(([version, suite]) => [
+        version,
+        [{ url: '{mirror}/debian/pve', suite }],
+      ]),
+    ),
+    architectures: { x86_64: 'amd64' },
+    packages: [],
+    vmlinux: [],
+    devel: [
+      { name: '(proxmox|pve)-headers-(?<uname>[0-9]+[.][0-9]+[.][0-9].*-pve)', release: '{uname}' },
+    ],
+  },
+  {
+    // Armbian calls itself Debian or Ubuntu; its packages are named after a board's family, and described by the release
+    id: 'armbian',
+    distro: 'debian',
+    protocol: 'apt',
+    mirror: 'https://apt.armbian.com',
+    optIn: true,
+    keyrings: [
+      '/usr/share/keyrings/armbian.gpg',
+      '/usr/share/keyrings/armbian-archive-keyring.gpg',
+    ],
+    components: ['main'],
+    versions: Object.fromEntries(
+      Object.entries(CODENAMES).map(([version, suite]) => [version, [{ url: '{mirror}', suite }]]),
+    ),
+    architectures: { aarch64: 'arm64', armv7l: 'armhf', x86_64: 'amd64', riscv64: 'riscv64' },
+    packages: [],
+    vmlinux: [],
+    devel: [
+      {
+        name: 'linux-headers-(legacy|vendor|current|edge|bleedingedge)-[a-z0-9-]+',
+        description: 'Armbian Linux [a-z]+ headers (?<uname>[0-9]\\S*)',
+        release: '{uname}',
+      },
+    ],
   },
 ]

@@ -12,6 +12,8 @@ export const NamingRule = Type.Object({
   except: Type.Optional(Type.String({ minLength: 1 })),
   /** regular expression, like `name`, for the whole revision of an rpm (RPM's word is release) */
   revision: Type.Optional(Type.String({ minLength: 1 })),
+  /** regular expression for the first line of a package's description, in an apt index; its groups are parts, too */
+  description: Type.Optional(Type.String({ minLength: 1 })),
   /** template of `uname -r`: `{…}` is a group, or the package's `version`, `revision` or `arch` */
   release: Type.String({ minLength: 1 }),
   /** the kernel's `uname -m` if it differs from the package's architecture: mipsel has 64-bit kernels */
@@ -28,6 +30,11 @@ export interface PackageName {
   arch?: string
 }
 
+/** A name with the first line of the package's description, if the index has one. */
+export interface DescribedName extends PackageName {
+  description?: string
+}
+
 export interface Named {
   /** `uname -r` */
   release: string
@@ -38,7 +45,7 @@ export interface Named {
 }
 
 /** Compiles rules into a function that names a package by the first rule that matches; undefined if none does. */
-export function namingOf(rules: readonly NamingRule[]): (of: PackageName) => Named | undefined {
+export function namingOf(rules: readonly NamingRule[]): (of: DescribedName) => Named | undefined {
   const compiled = rules.map(compile)
   return (of) => {
     for (const [rank, releaseOf] of compiled.entries()) {
@@ -99,21 +106,25 @@ function literals(pattern: string): string[] | undefined {
 }
 
 /** Errors: `invalid_index` for an invalid regular expression. */
-function compile(rule: NamingRule): (of: PackageName) => string | undefined {
+function compile(rule: NamingRule): (of: DescribedName) => string | undefined {
   const name = wholePattern(rule.name)
   const except = rule.except === undefined ? undefined : wholePattern(rule.except)
   const revision = rule.revision === undefined ? undefined : wholePattern(rule.revision)
+  const description = rule.description === undefined ? undefined : wholePattern(rule.description)
   return (of) => {
     const named = name.exec(of.name)
     if (!named || except?.test(of.name)) return undefined
     const revised = revision?.exec(of.revision ?? '')
     if (revised === null) return undefined
+    const described = description?.exec(of.description ?? '')
+    if (described === null) return undefined
     const parts = {
       version: of.version,
       revision: of.revision,
       arch: of.arch,
       ...named.groups,
       ...revised?.groups,
+      ...described?.groups,
     }
     return fill(rule.release, parts)
   }

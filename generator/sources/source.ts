@@ -50,11 +50,11 @@ const Common = {
   /** the distribution's architecture names by `uname -m` name */
   architectures: Type.Record(Type.String(), Type.String({ pattern: '^[a-z0-9_]+$' })),
   /** rules for packages with debug info; of two packages of one kernel, the earlier rule is preferred */
-  packages: Type.Array(NamingRule, { minItems: 1 }),
+  packages: Type.Array(NamingRule),
   /** minimum size of a package in bytes: smaller ones only depend on others */
   minSize: Type.Optional(Type.Integer({ minimum: 0 })),
   /** paths of vmlinux in a package, with `{release}` for `uname -r`; the first in the archive is taken */
-  vmlinux: Type.Array(Type.String(), { minItems: 1 }),
+  vmlinux: Type.Array(Type.String()),
   /** rules for packages with the kernel image: it may have BTF of its own */
   images: Type.Optional(Type.Array(NamingRule, { minItems: 1 })),
   /** paths of vmlinuz in such a package, like `vmlinux` */
@@ -63,6 +63,10 @@ const Common = {
   headers: Type.Optional(Type.Array(NamingRule, { minItems: 1 })),
   /** paths of this file, like `vmlinux` */
   headersVmlinux: Type.Optional(Type.Array(Type.String(), { minItems: 1 })),
+  /** rules for packages with kernel headers to compile */
+  devel: Type.Optional(Type.Array(NamingRule, { minItems: 1 })),
+  /** of an apt index: globs for the names of the packages with the rest of these headers, which they depend on */
+  develParts: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { minItems: 1 })),
 }
 
 /** Paths where the OpenPGP keys of a distribution may be, binary or armoured. Missing files are ignored. */
@@ -218,7 +222,12 @@ export function parseSource(value: unknown): Source {
     throw invalidSource(`${first?.instancePath} ${first?.message}`)
   }
   const source = value as Source
-  namingOf([...source.packages, ...(source.images ?? []), ...(source.headers ?? [])])
+  const { packages, images = [], headers = [], devel = [] } = source
+  namingOf([...packages, ...images, ...headers, ...devel])
+  if (packages.length + devel.length === 0)
+    throw invalidSource('/packages or /devel must have a rule')
+  if (packages.length > 0 && source.vmlinux.length === 0)
+    throw invalidSource('/packages and /vmlinux must be given together')
   if (!source.images !== !source.vmlinuz)
     throw invalidSource('/images and /vmlinuz must be given together')
   if (!source.headers !== !source.headersVmlinux)
@@ -269,14 +278,28 @@ export const Trust = Type.Union([
 ])
 export type Trust = Type.Static<typeof Trust>
 
-/** What a package has of its kernel, the smallest package first. BTF is taken from the first that has it. */
+/**
+ * What a package has of its kernel, the smallest package first. BTF is taken from the first that has it. `devel` is not
+ * among those: headers to compile, of which only partial BTF is made, and only if a run asks for it.
+ */
 export const PackageRole = Type.Union([
   Type.Literal('headers'),
   Type.Literal('image'),
   Type.Literal('debug'),
+  Type.Literal('devel'),
 ])
 export type PackageRole = Type.Static<typeof PackageRole>
 export const PACKAGE_ROLES = ['headers', 'image', 'debug'] as const satisfies PackageRole[]
+
+/** A further package with headers of the same kernel. */
+export interface HeaderPart {
+  name: string
+  url: string
+  /** bytes, if the index has them */
+  size?: number
+  checksum?: Checksum
+  format: 'deb' | 'rpm'
+}
 
 /** A package of a source, and the kernel whose BTF it yields. */
 export interface KernelPackage {
@@ -300,6 +323,8 @@ export interface KernelPackage {
   /** paths of vmlinux, or of vmlinuz in a package with the kernel image */
   vmlinux: readonly string[]
   role: PackageRole
+  /** with the role `devel`: the packages that have the rest of the headers */
+  parts?: readonly HeaderPart[]
   /** larger packages of the same build, used in this order if this one has no BTF */
   fallbacks?: readonly KernelPackage[]
 }

@@ -9,6 +9,7 @@ import { ALIBABA_SOURCES } from './alibaba.ts'
 import { AMAZON_SOURCES } from './amazon.ts'
 import { CUSTOM_SOURCES } from './custom.ts'
 import { DEBIAN_SOURCES } from './debian.ts'
+import { ELREPO_SOURCES } from './elrepo.ts'
 import { FEDORA_SOURCES } from './fedora.ts'
 import { type KeyDirectories, withKeys } from './keys.ts'
 import { MINIMAL_SOURCES } from './minimal.ts'
@@ -33,6 +34,7 @@ export const ALL_SOURCES: readonly Source[] = [
   ...OPENEULER_SOURCES,
   ...TENCENT_SOURCES,
   ...MINIMAL_SOURCES,
+  ...ELREPO_SOURCES,
   ...CUSTOM_SOURCES,
 ].map(parseSource)
 

@@ -4,7 +4,13 @@ import { basename } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { InvalidArgumentError } from 'commander'
 import type { Dialect } from '../../bpf/index.ts'
-import { Catalog, openStore, type StoreError } from '../../storage/index.ts'
+import {
+  Catalog,
+  type KernelFilter,
+  openStore,
+  openWithPartial,
+  type StoreError,
+} from '../../storage/index.ts'
 import { Bundle, type BundleResult } from '../bundle/bundle.ts'
 import { type BundleFinding, besideOf } from '../bundle/manifest.ts'
 import type { ObjectFile } from '../bundle/member.ts'
@@ -12,6 +18,7 @@ import type { BundlePolicy, ProfileName } from '../bundle/profile.ts'
 import { type Verification, verifyBundle } from '../bundle/verify.ts'
 import { ServiceError } from '../error.ts'
 import { jsonOf } from '../json.ts'
+import { nameOf } from '../kernel/name.ts'
 import { isPackFile } from '../pack/pack.ts'
 import type { Pool } from '../threads/pool.ts'
 import { type BundleOutcome, replace, warn, writeBeside } from './bundle-file.ts'
@@ -35,6 +42,7 @@ interface ExportOptions extends CommonOptions, FilterOptions {
   output?: string
   unsupported: BundlePolicy
   zstd?: boolean
+  partial?: boolean
   dialect?: Dialect
   secretKey?: string
   verify?: string
@@ -47,9 +55,21 @@ export async function run(options: ExportOptions): Promise<number> {
   if (options.profile === undefined)
     throw new InvalidArgumentError('export needs --profile NAME, or --verify FILE')
   const { profile, dialect } = options
+  if (options.partial) checkPartial(options)
   if (profile === PACK && dialect)
     throw new InvalidArgumentError('a pack holds BTF as it is: not with --dialect')
   return profile === PACK ? await makePack(options) : await make({ ...options, profile })
+}
+
+/** Errors: wrong usage for what partial BTF is not exported to. */
+function checkPartial({ profile, object, server }: ExportOptions): void {
+  if (server) throw new InvalidArgumentError('--partial reads a store: not with --server')
+  if (profile === PACK)
+    throw new InvalidArgumentError('a pack has whole BTF only: not with --partial')
+  if (object.length > 0)
+    throw new InvalidArgumentError(
+      'partial BTF cannot be minimized, since what it lacks would look as if the kernel lacked it: --partial goes without --object',
+    )
 }
 
 type MakeOptions = ExportOptions & { profile: ProfileName }
@@ -93,20 +113,36 @@ const readObjects = ({ object }: ExportOptions): Promise<ObjectFile[]> =>
 
 async function makeIn(pool: Pool, options: MakeOptions): Promise<number> {
   const { profile, unsupported, zstd = false, dialect } = options
-  const store = await openStore(options.store, { create: false })
+  const opened = await openStore(options.store, { create: false })
   const secretKey = await readSecretKey(options.secretKey)
   const objects = await readObjects(options)
   const invalid = new InvalidRecords()
-  const catalog = await Catalog.open(store, invalid.report)
+  const { store, catalog } = options.partial
+    ? await openWithPartial(opened, invalid.report)
+    : { store: opened, catalog: await Catalog.open(opened, invalid.report) }
   const form = { ...(secretKey !== undefined && { secretKey }), ...(dialect && { dialect }) }
   const filter = filterOf(options)
   checkFilter(catalog, filter, options.store)
   const settings = { store, catalog, pool, profile, filter, objects, unsupported, zstd, ...form }
   const bundle = await Bundle.open(settings)
-  warn(bundle.warnings)
+  warn([...bundle.warnings, ...partialIn(catalog, filter)])
   const path = options.output ?? bundle.file
   const status = finish({ result: await write(bundle, path), path }, options)
   return invalid.count > 0 ? 1 : status
+}
+
+/** The most kernels that a warning names. */
+const MAX_NAMED = 3
+
+/** A warning that names the kernels of a bundle whose BTF is partial; none if there are none. */
+function partialIn(catalog: Catalog, filter: KernelFilter): string[] {
+  const partial = [...catalog.list(filter)].filter(({ record }) => record.origin === 'headers')
+  if (partial.length === 0) return []
+  const names = partial.slice(0, MAX_NAMED).map(({ record }) => nameOf(record.kernel))
+  const more = partial.length > MAX_NAMED ? ', …' : ''
+  return [
+    `the BTF of ${counted(partial.length, 'kernel')} is partial, made from headers: ${names.join(', ')}${more}`,
+  ]
 }
 
 /** Reports a bundle. Returns the exit status. */

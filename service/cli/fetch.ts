@@ -6,12 +6,14 @@ import { thisKernel } from '../client/host.ts'
 import { type InstallOptions, installBtf, uninstallBtf } from '../client/install.ts'
 import type { Loader } from '../client/place.ts'
 import { type FilterOptions, filterOf, type ServerTokenOptions, tokenOf } from './input.ts'
+import { printable } from './output.ts'
 
 interface FetchCommandOptions extends FilterOptions<string>, ServerTokenOptions {
   json?: boolean
   server?: string
   pack?: string
   wait?: boolean
+  partial?: boolean
   output?: string
   publicKey?: string
   maxAge?: number
@@ -25,6 +27,7 @@ interface FetchCommandOptions extends FilterOptions<string>, ServerTokenOptions 
 /** `btfmill fetch`: prints the path on standard output, and the origin on standard error. Returns the exit status. */
 export async function run(options: FetchCommandOptions): Promise<number> {
   const { pack, wait, output, publicKey, maxAge, deadline, dialect, root, json } = options
+  const { partial } = options
   // BTFMILL_SERVER may be set for all commands: a pack precedes it
   const server = pack === undefined ? options.server : undefined
   const named = filterOf(options)
@@ -40,6 +43,7 @@ export async function run(options: FetchCommandOptions): Promise<number> {
     ...(pack !== undefined && { pack }),
     ...(token !== undefined && { token }),
     ...(wait && { wait, onPending: sayOnce() }),
+    ...(partial && { partial }),
     ...(output !== undefined && { output }),
     ...(maxAge !== undefined && { maxAge }),
     ...(deadline !== undefined && { deadline: deadline * 1000 }),
@@ -55,6 +59,10 @@ export async function run(options: FetchCommandOptions): Promise<number> {
   const { found, sha256 } = fetched
   const other = found && found.by !== 'name' ? `, found by ${found.by} as ${found.name}` : ''
   console.error(`btfmill: ${origin}${other}${sha256 ? `, SHA-256 ${sha256}` : ''}`)
+  if (fetched.partial !== undefined)
+    console.error(
+      `btfmill: warning: the BTF is partial (${printable(fetched.partial)}): it lacks many types that the kernel has`,
+    )
   const result = options.install
     ? await install(fetched, { loader: options.install, release, root })
     : fetched

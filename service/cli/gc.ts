@@ -1,4 +1,4 @@
-import { collectGarbage, openStore } from '../../storage/index.ts'
+import { collectGarbage, openStore, partialOf } from '../../storage/index.ts'
 import { jsonOf } from '../json.ts'
 import type { CommonOptions } from './input.ts'
 import { counted } from './output.ts'
@@ -6,11 +6,18 @@ import { counted } from './output.ts'
 /** `btfmill gc`. Returns the exit status. */
 export async function run({ store, json }: CommonOptions): Promise<number> {
   let [blobs, packs, bytes] = [0, 0, 0]
-  for await (const { key, size } of collectGarbage(await openStore(store, { create: false }))) {
-    if (key.startsWith('packs/')) packs++
-    else blobs++
-    bytes += size
-    console.log(json ? jsonOf({ key, size }) : key)
+  const opened = await openStore(store, { create: false })
+  for (const [part, prefix] of [
+    [opened, ''],
+    [partialOf(opened), 'partial/'],
+  ] as const) {
+    for await (const { key: inside, size } of collectGarbage(part)) {
+      const key = prefix + inside
+      if (key.startsWith('packs/')) packs++
+      else blobs++
+      bytes += size
+      console.log(json ? jsonOf({ key, size }) : key)
+    }
   }
   console.log(
     json

@@ -9,6 +9,7 @@ import {
   isClean,
   type Job,
   jobOfFile,
+  jobOfHeaders,
   planRun,
   readSources,
 } from '../../generator/index.ts'
@@ -44,13 +45,14 @@ interface GenerateCommandOptions extends CommonOptions, FilterOptions<string[]> 
   limit?: number
   newest?: number
   jobs: number
+  paholeThreads: number
   jobMemory: number
   scratch: string
   queue: string
   detach?: boolean
   earlyStop?: boolean
   inlinedCalls?: boolean
-  from?: 'debug' | 'embedded'
+  from?: 'debug' | 'embedded' | 'headers'
   modules?: string[]
   archive?: boolean
   secretKey?: string
@@ -78,8 +80,9 @@ export async function run(files: string[], options: GenerateCommandOptions): Pro
   const kernel = isIndexed ? {} : oneOfEach(filter)
   const mismatch = explainNoSource(isIndexed ? filter : {}, [...known.values()], source)
   if (mismatch) throw unknownSource(mismatch)
+  if (from === 'headers') checkPartial(options)
   for (const file of files.filter((file) => !/^https?:/.test(file)))
-    await checkReadable(file.startsWith('file:') ? fileURLToPath(file) : file)
+    await checkReadable(file.startsWith('file:') ? fileURLToPath(file) : file, from === 'headers')
   const secretKey = await readSecretKey(options.secretKey)
   const view = progress(json, options)
   const stop = stopOnSignals(view.say)
@@ -99,6 +102,7 @@ export async function run(files: string[], options: GenerateCommandOptions): Pro
     ...(mirror && { mirror }),
     ...(limit !== undefined && { limit }),
     ...(newest !== undefined && { newest }),
+    paholeThreads: options.paholeThreads,
     ...budgetOf(jobMemory, scratch),
     ...(queue && { queue }),
     ...(detach !== undefined && { detach }),
@@ -111,7 +115,11 @@ export async function run(files: string[], options: GenerateCommandOptions): Pro
     if (planned?.indexes === 0) throw noIndex()
     if (dryRun) {
       view.end()
-      const jobs = planned?.jobs ?? files.map((file) => jobOfFile(file, kernel))
+      const given = () =>
+        from === 'headers'
+          ? [jobOfHeaders(files, kernel)]
+          : files.map((file) => jobOfFile(file, kernel))
+      const jobs = planned?.jobs ?? given()
       await print(linesOf(json ? jobs.map(jsonOfJob) : tableOf(jobs)))
       return (planned?.failures.length ?? 0) > 0 ? 1 : 0
     }
@@ -124,6 +132,18 @@ export async function run(files: string[], options: GenerateCommandOptions): Pro
   } finally {
     view.end()
   }
+}
+
+/** Errors: wrong usage for options that headers cannot serve. */
+function checkPartial({ archive, modules, inlinedCalls, earlyStop }: GenerateCommandOptions): void {
+  const given = Object.entries({ archive, modules, inlinedCalls, earlyStop }).find(
+    ([, value]) => value !== undefined,
+  )
+  if (!given) return
+  const flag = given[0].replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+  throw new InvalidArgumentError(
+    `--from headers does not go with --${flag}: headers have part of a kernel's types, and nothing else`,
+  )
 }
 
 /** A store that is not changed; one in memory stands for a store that does not exist yet. */

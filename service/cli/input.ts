@@ -9,6 +9,7 @@ import {
   getBlob,
   type KernelFilter,
   openStore,
+  openWithPartial,
   type Store,
   StoreError,
   type Wanted,
@@ -135,7 +136,7 @@ function textOf({ field, value, similar, values }: FilterMismatch<keyof typeof F
 }
 
 /** Throws for a path that is not a readable file. Errors: `invalid_file`. */
-export async function checkReadable(path: string): Promise<void> {
+export async function checkReadable(path: string, orFolder = false): Promise<void> {
   const refuse = (why: string, cause?: unknown) =>
     new ServiceError('invalid_file', `invalid file "${path}": ${why}`, { cause })
   try {
@@ -145,7 +146,9 @@ export async function checkReadable(path: string): Promise<void> {
     const why = { ENOENT: 'it does not exist', EACCES: 'it is not readable' }[code]
     throw refuse(why ?? message, cause)
   }
-  if (!(await stat(path)).isFile()) throw refuse('expected a regular file')
+  const found = await stat(path)
+  if (found.isFile() || (orFolder && found.isDirectory())) return
+  throw refuse(`expected a regular file${orFolder ? ' or a folder' : ''}`)
 }
 
 /** Tells whether a path is of an existing file. */
@@ -331,6 +334,8 @@ export interface KernelFlags {
   btf?: string
   /** the kernel whose BTF the split BTF of `btf` continues */
   base?: string
+  /** also kernels of which there is only partial BTF */
+  partial?: boolean
 }
 
 /**
@@ -339,7 +344,7 @@ export interface KernelFlags {
  * `Store`.
  */
 export async function chosenKernels(
-  { btf, base, ...source }: KernelFlags & SourceOptions,
+  { btf, base, partial = false, ...source }: KernelFlags & SourceOptions,
   filter: KernelFilter,
   onInvalid: (error: StoreError) => void,
 ): Promise<ChosenKernel[]> {
@@ -354,8 +359,10 @@ export async function chosenKernels(
     const facts = async () => (await open()).facts
     return [{ name: btf, read, modules: async () => (await open()).modules, functions, facts }]
   }
-  const store = await openSource(source)
-  const catalog = await Catalog.open(store, onInvalid)
+  const opened = await openSource(source)
+  const { store, catalog } = partial
+    ? await openWithPartial(opened, onInvalid)
+    : { store: opened, catalog: await Catalog.open(opened, onInvalid) }
   checkFilter(catalog, filter, sourceName(source))
   const targets = [...selectTargets(catalog, filter)]
   const reader = (btf: { sha256: string; size: number }) => () => readInput(store, btf)

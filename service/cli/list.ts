@@ -4,6 +4,7 @@ import {
   canonicalArch,
   type KernelFilter,
   listSourceFailures,
+  partialOf,
   type SourceFailure,
   type StoreError,
   valuesOf,
@@ -21,8 +22,11 @@ import {
 import { columns, counted, linesOf, print, printable } from './output.ts'
 
 /** `btfmill list`. Returns the exit status: 1 for an invalid record, or for filters that match nothing. */
-export async function run(options: CommonOptions & FilterOptions): Promise<number> {
-  const store = await openSource(options)
+export async function run(
+  options: CommonOptions & FilterOptions & { partial?: boolean },
+): Promise<number> {
+  const source = await openSource(options)
+  const store = options.partial ? partialOf(source) : source
   const filter = filterOf(options)
   let invalid = 0
   const onInvalid = (error: StoreError) => {
@@ -71,8 +75,13 @@ const sharers = (catalog: Catalog, { btf }: BuildRecord): number | undefined =>
   btf && catalog.findBy('sha256', btf.sha256).length
 
 function rowOf(record: BuildRecord, sharedBy = 1): string[] {
-  const { kernel, package: from, btf, failure } = record
+  const { kernel, package: from, btf, failure, headers } = record
   const details = [
+    ...(headers
+      ? [
+          `partial: ${counted(headers.structs, 'named struct')} of ${counted(headers.compiled, 'header')}`,
+        ]
+      : []),
     ...(btf ? [`${btf.size} bytes`, `${btf.types} types`, from.authenticated] : []),
     ...(btf?.ambiguous ? [ambiguityOf(btf.ambiguous)] : []),
     ...(sharedBy > 1 ? [`shared by ${sharedBy}`] : []),

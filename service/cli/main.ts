@@ -297,9 +297,13 @@ const generate = command(
   'generate --distro debian --distro-version 12 --arch x86_64 --limit 1',
   'generate --distro debian --jobs 8 --job-memory 6G --scratch /var/tmp:20G',
   'generate --distro debian --distro-version 12 linux-image-6.1.0-50-amd64-dbg_6.1.164-1_amd64.deb',
+  'generate --from headers --distro debian --distro-version 12 /lib/modules/6.1.0-50-686-pae/build',
 )
 generate
-  .argument('[file...]', 'packages (.deb, .ddeb, .rpm), vmlinux or vmlinuz files, or URLs of them')
+  .argument(
+    '[file...]',
+    'packages (.deb, .ddeb, .rpm), vmlinux or vmlinuz files, or URLs of them; with --from headers the packages, the tar or the folder with the headers of one kernel',
+  )
   .option(
     '--source <id>',
     'source to use, as `btfmill sources` lists it; may be repeated (default: all that match)',
@@ -315,8 +319,8 @@ generate
   .addOption(
     new Option(
       '--from <source>',
-      "only BTF that kernels carry themselves (embedded), or only pahole's from debug info (debug), even if the store has the other (default: embedded BTF where there is any, otherwise pahole's)",
-    ).choices(['embedded', 'debug']),
+      "only BTF that kernels carry themselves (embedded), or only pahole's from debug info (debug), even if the store has the other (default: embedded BTF where there is any, otherwise pahole's); headers makes partial BTF of kernel headers, kept apart from the others",
+    ).choices(['embedded', 'debug', 'headers']),
   )
   .option(
     '--modules <names>',
@@ -333,6 +337,7 @@ withFilters(generate)
 withSettings(
   generate,
   'jobs',
+  'paholeThreads',
   'jobMemory',
   'scratch',
   'queue',
@@ -360,7 +365,17 @@ worker
       .default(30),
   )
   .option('--archive', 'keep a btfhub-archive tree in the store too')
-withSettings(worker, 'jobs', 'jobMemory', 'scratch', 'sources', 'keys', 'mirror', 'secretKey')
+withSettings(
+  worker,
+  'jobs',
+  'paholeThreads',
+  'jobMemory',
+  'scratch',
+  'sources',
+  'keys',
+  'mirror',
+  'secretKey',
+)
 runs(withStore(worker), () => import('./worker.ts'))
 
 const importing = command(
@@ -519,6 +534,10 @@ const list = command(
   'list --distro ubuntu --distro-version 24.04',
   "list --release '6.1.*' --json",
 )
+list.option(
+  '--partial',
+  'list the kernels with partial BTF, made from headers, in place of the others',
+)
 runs(withSource(withFilters(list)), () => import('./list.ts'))
 
 const fetch = command(
@@ -539,6 +558,12 @@ fetch
     ).conflicts(['wait', 'publicKey']),
   )
   .option('--wait', 'wait while the server generates it')
+  .addOption(
+    new Option(
+      '--partial',
+      'take partial BTF, made from kernel headers, where the server has no other; it lacks many types that the kernel has',
+    ).conflicts(['pack', 'publicKey']),
+  )
   .option('-o, --output <file>', 'file to write (default: one in the cache)')
   .addOption(
     dialectOption(
@@ -639,6 +664,10 @@ const check = command(
   )
   .option('--all', 'print also the kernels on which an object works')
   .option('--all-programs', 'check also programs in sections that begin with ?')
+  .option(
+    '--partial',
+    'check also on kernels of which the store has only partial BTF, made from headers; what it does not tell is "cannot tell"',
+  )
   .option(
     '--baseline <file>',
     'fail only if an object no longer works on a kernel: the output of an earlier check --json (default: none)',
@@ -820,6 +849,10 @@ exporting
       .default('skip', 'skip'),
   )
   .option('--zstd', 'compress with zstd, not with xz; for the profile tree')
+  .option(
+    '--partial',
+    'take also kernels of which the store has only partial BTF, made from headers; it lacks many types that the kernels have',
+  )
   .addOption(dialectOption('convert the BTF for an older loader (default: as it is)'))
   .option('-o, --output <file>', "output file, - for stdout (default: the profile's name)")
   .addOption(

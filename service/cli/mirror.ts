@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { openStore } from '../../storage/index.ts'
 import { jsonOf } from '../json.ts'
 import { formatSize } from '../size.ts'
-import { Mirror, type Mirrored } from '../upstream/mirror.ts'
+import { type Mirrored, ServiceMirror } from '../upstream/mirror.ts'
 import {
   type CommonOptions,
   checkFilter,
@@ -41,7 +41,7 @@ export async function run(
   const { publicKey, maxAge } = options
   const secretKey = await readSecretKey(options.secretKey)
   const store = await openStore(options.store)
-  const mirror = await Mirror.open({
+  const mirror = await ServiceMirror.open({
     store,
     server,
     cache: options.cache ?? join(cacheHome(), 'btfmill/mirror'),

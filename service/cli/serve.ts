@@ -2,10 +2,11 @@ import { access, constants, mkdir, readFile } from 'node:fs/promises'
 import { InvalidArgumentError } from 'commander'
 import { type Logger, pino } from 'pino'
 import type { OnDemandGenerator } from '../../generator/index.ts'
-import { openStore, type Store } from '../../storage/index.ts'
+import { DEFAULT_STORE, openStore, type Store, StoreError } from '../../storage/index.ts'
 import { type Config, type Reading, readConfig, shown } from '../config.ts'
 import { indexIn, indexOf, NO_INDEX } from '../declarations/location.ts'
 import { indexFits } from '../memory.ts'
+import { openServedPack, type ServedPack } from '../pack/served.ts'
 import { startServer } from '../server.ts'
 import { budgetOf, keyDirectories, readSecretKey } from './input.ts'
 
@@ -22,7 +23,8 @@ export async function run(
   const reading = await read(path, json ? { logFormat: 'json', ...flags } : flags)
   if (reading.kind === 'wrong') throw new InvalidArgumentError(reading.problems.join('; '))
   const logger = loggerOf(reading.config)
-  const store = await openStore(reading.config.store)
+  const packs = await Promise.all(reading.config.pack.map(openServedPack))
+  const store = await openStoreBeside(packs, reading.config)
   const state = reading.config.state || (await stateBeside(store, logger))
   const config = {
     ...reading.config,
@@ -34,6 +36,7 @@ export async function run(
   const secretKey = config.upstream.length > 0 ? await readSecretKey(config.secretKey) : undefined
   const server = await startServer({
     store,
+    packs,
     config,
     logger,
     ...(generator && { generator }),
@@ -53,6 +56,19 @@ export async function run(
   return 0
 }
 
+/** Opens the store. With packs, the default store may be missing, and is not made. Errors: those of `openStore`. */
+async function openStoreBeside(
+  packs: readonly ServedPack[],
+  { store, generate }: Config,
+): Promise<Store> {
+  const create = packs.length === 0 || store !== DEFAULT_STORE || generate !== 'none'
+  return await openStore(store, { create }).catch(async (error: unknown) => {
+    const isMissing = error instanceof StoreError && error.code === 'not_found'
+    if (create || !isMissing) throw error
+    return await openStore('memory:')
+  })
+}
+
 /** Loads the generator only if it is used: a service that generates nothing needs no pahole. */
 async function openGenerator(store: Store, config: Config): Promise<OnDemandGenerator> {
   const { maxGenerations: limit, jobs, jobMemory, scratch, queue, mirror } = config
@@ -66,6 +82,7 @@ async function openGenerator(store: Store, config: Config): Promise<OnDemandGene
     sources: [...sources.values()],
     ...(queue && { queue }),
     ...(mirror && { mirror }),
+    paholeThreads: config.paholeThreads,
     ...budgetOf(jobMemory, scratch),
     ...(secretKey && { secretKey }),
   })

@@ -35,7 +35,8 @@ export async function* sweepChosen<K extends 'minimize' | 'check'>(
   more: KernelFacts = {},
 ): AsyncGenerator<Swept<ReturnType<Tasks[K]>>> {
   const server = options.btf === undefined ? await serverOf(options) : undefined
-  if (server) {
+  // a service checks many kernels with whole BTF only
+  if (server && !options.partial) {
     const { sweepOn } = await import('./sweep-on.ts') // a command over a store does not load it
     yield* sweepOn(server, name, objects, options, more)
   } else {

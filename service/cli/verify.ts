@@ -1,4 +1,4 @@
-import { openStore, verifyStore } from '../../storage/index.ts'
+import { openStore, partialOf, verifyStore } from '../../storage/index.ts'
 import { jsonOf } from '../json.ts'
 import { type CommonOptions, readSecretKey } from './input.ts'
 import { printable } from './output.ts'
@@ -20,15 +20,16 @@ export async function run({
 }: VerifyCommandOptions): Promise<number> {
   const key = await readSecretKey(secretKey)
   const counts = { wrong: 0, behind: 0, repaired: 0, due: 0 }
-  const findings = verifyStore(await openStore(store, { create: false }), {
-    repair,
-    ...(key && { secretKey: key }),
-  })
-  for await (const finding of findings) {
-    const { code, message, repaired, behind, due } = finding
-    counts[repaired ? 'repaired' : due ? 'due' : behind ? 'behind' : 'wrong']++
-    const line = `${code}: ${message}${repaired ? ', made again' : due ? dueText(due) : ''}`
-    console.log(json ? jsonOf(finding) : printable(line))
+  const opened = await openStore(store, { create: false })
+  for (const part of [opened, partialOf(opened)]) {
+    const isPartial = part !== opened
+    for await (const finding of verifyStore(part, { repair, ...(key && { secretKey: key }) })) {
+      const { code, message, repaired, behind, due } = finding
+      counts[repaired ? 'repaired' : due ? 'due' : behind ? 'behind' : 'wrong']++
+      const line = `${code}: ${message}${repaired ? ', made again' : due ? dueText(due) : ''}`
+      const shown = isPartial ? { ...finding, partial: true } : finding
+      console.log(json ? jsonOf(shown) : printable(isPartial ? `partial: ${line}` : line))
+    }
   }
   console.log(json ? jsonOf({ summary: counts }) : textOf(counts))
   return counts.wrong === 0 ? 0 : 1

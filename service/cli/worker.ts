@@ -11,6 +11,7 @@ interface WorkerCommandOptions extends CommonOptions {
   mirror: string
   jobs: number
   lease: number
+  paholeThreads: number
   jobMemory: number
   scratch: string
   archive?: boolean
@@ -33,6 +34,7 @@ export async function run(options: WorkerCommandOptions): Promise<number> {
       lease,
       onEvent: view.onEvent,
       ...stop,
+      paholeThreads: options.paholeThreads,
       ...budgetOf(jobMemory, scratch),
       ...(mirror && { mirror }),
       ...(archive !== undefined && { archive }),

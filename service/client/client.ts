@@ -9,8 +9,7 @@
  * With a public key, the server is not trusted: the signed snapshot of the catalog says which SHA-256 the kernel's BTF
  * has. A snapshot older than one that was seen before, or than `maxAge`, is refused.
  */
-import { constants as fs } from 'node:fs'
-import { access, open, readdir } from 'node:fs/promises'
+import { access, readdir } from 'node:fs/promises'
 import type { IncomingHttpHeaders } from 'node:http'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
@@ -30,7 +29,8 @@ import { ServiceError } from '../error.ts'
 import { FOUND_BY, type FoundBy, foundBy, type LookupChoice, lookUp } from '../kernel/lookup.ts'
 import { pathOf } from '../kernel/name.ts'
 import { Pack, type PackSource, packFile } from '../pack/pack.ts'
-import { type CheckedBytes, MAX_BTF, readChecked } from './body.ts'
+import { type CheckedBytes, readChecked } from './body.ts'
+import { cachedNear, isDelta, readDelta, readRegular } from './delta.ts'
 import { type HostKernel, KERNEL_BTF, thisKernel } from './host.ts'
 import {
   FetchError,
@@ -70,6 +70,11 @@ export interface FetchOptions extends RetryOptions, NoKernelParts {
   kernel?: HostKernel
   /** output file (default: a file in the cache) */
   output?: string
+  /**
+   * where the server has no BTF of the whole kernel, take partial BTF, made from kernel headers: it lacks many types that
+   * the kernel has. It is in the cache apart from the others, and is asked for again each time
+   */
+  partial?: boolean
   /** convert the BTF for an older loader, that of this machine's kernel too (default: as it is) */
   dialect?: Dialect
   /** directory of the cache (default: `$XDG_CACHE_HOME/btfmill/btf`) */
@@ -94,6 +99,7 @@ const OPTIONS: Readonly<Record<Exclude<keyof FetchOptions, keyof HostKernel>, tr
   token: true,
   kernel: true,
   output: true,
+  partial: true,
   dialect: true,
   cache: true,
   publicKey: true,
@@ -123,6 +129,8 @@ export interface FetchedBtf {
   origin: 'kernel' | 'cache' | 'server' | 'pack'
   /** hex; absent for the kernel's own BTF */
   sha256?: string
+  /** it has some of the kernel's types only: what it was made of, as the server says */
+  partial?: string
   /** the kernel whose BTF the server has sent or the pack has, and how it was found */
   found?: KernelMatch
 }
@@ -153,6 +161,8 @@ function validate(options: FetchOptions): void {
   const { pack, publicKey, wait } = options
   if (pack !== undefined && (server || publicKey !== undefined || wait))
     throw invalidOptions('a pack is read without server, publicKey and wait')
+  if (options.partial && (pack !== undefined || publicKey !== undefined))
+    throw invalidOptions('partial BTF is fetched without pack and publicKey: no catalog signs it')
   for (const name of Object.keys(rest)) {
     if (Object.hasOwn(KERNEL_PARTS, name))
       throw invalidOptions(`option ${name} at the wrong depth: expected { kernel: { ${name} } }`)
@@ -204,6 +214,7 @@ async function fetchUntilAborted(options: FetchOptions): Promise<FetchedBtf> {
     options.pack === undefined
       ? fetchFromServer(kernel, options)
       : fetchFromPack(options.pack, kernel, options)
+  if (options.partial && !cached) return await fetchWithPartial(kernel, directory, options)
   const { raw, sha256, found } = cached ?? (await fetched())
   const origin: FetchedBtf['origin'] = cached ? 'cache' : away
   // the cache keeps what the server sent, whose SHA-256 is known: it serves every dialect
@@ -213,6 +224,37 @@ async function fetchUntilAborted(options: FetchOptions): Promise<FetchedBtf> {
   if (output) await write(output, raw)
   const path = output ?? join(directory, `${sha256}.btf`)
   return { path, origin, sha256, ...(found && { found }) }
+}
+
+/** The directory of a cache, and the value of the header, for partial BTF that was fetched before. */
+const PARTIAL = 'partial'
+
+/**
+ * Fetches BTF of a kernel that may be partial. What the server has comes first, since it may have the whole BTF by now; if
+ * it cannot be reached, partial BTF in the cache is taken.
+ */
+async function fetchWithPartial(
+  kernel: HostKernel,
+  directory: string,
+  options: FetchOptions,
+): Promise<FetchedBtf> {
+  const { dialect, output } = options
+  const apart = join(directory, PARTIAL)
+  let origin: FetchedBtf['origin'] = 'server'
+  const bytes = await fetchFromServer(kernel, options).catch(async (error: unknown) => {
+    const kept = await readCache(apart)
+    if (!kept || !(error instanceof FetchError) || error.code !== 'unreachable') throw error
+    origin = 'cache'
+    return { ...kept, partial: PARTIAL }
+  })
+  const { raw, sha256, found, partial } = bytes
+  const place = partial === undefined ? directory : apart
+  if (origin === 'server' && (dialect || !output)) await write(join(place, `${sha256}.btf`), raw)
+  const told = { ...(found && { found }), ...(partial !== undefined && { partial }) }
+  if (dialect)
+    return { ...(await writeConverted(raw, dialect, place, { origin, output, found })), ...told }
+  if (output) await write(output, raw)
+  return { path: output ?? join(place, `${sha256}.btf`), origin, sha256, ...told }
 }
 
 /** Writes BTF in a dialect to the output file, else into the cache. Errors: `unsupported_btf`, `not_writable`. */
@@ -255,6 +297,7 @@ async function readOwnBtf(path: string): Promise<Buffer> {
 
 interface FetchedBytes extends CheckedBytes {
   found?: KernelMatch
+  partial?: string
 }
 
 async function findOwnBtf(root = '/'): Promise<string | undefined> {
@@ -292,25 +335,17 @@ async function readCache(directory: string): Promise<FetchedBytes | undefined> {
   return undefined
 }
 
-/** Reads a file, but no link, pipe or device, and no more than `MAX_BTF` bytes. Errors: the system's; `RangeError`. */
-async function readRegular(path: string): Promise<Buffer> {
-  const file = await open(path, fs.O_RDONLY | fs.O_NOFOLLOW | fs.O_NONBLOCK)
-  try {
-    const stat = await file.stat()
-    if (!stat.isFile() || stat.size > MAX_BTF) throw new RangeError(`${path} is not BTF`)
-    return await file.readFile()
-  } finally {
-    await file.close()
-  }
-}
-
 async function fetchFromServer(kernel: HostKernel, options: FetchOptions): Promise<FetchedBytes> {
   const { server, publicKey } = options
   if (!server)
     throw new FetchError('unreachable', 'no BTF in the cache, and no server or pack to ask')
   const choice = choiceOf(kernel)
   const url = btfUrl(server, kernel, choice)
-  if (publicKey === undefined) return await requestWithRetry(url, readBtf, options)
+  if (options.partial) {
+    url.searchParams.set('partial', 'allow')
+    return await requestWithRetry(url, readAnyBtf, options)
+  }
+  if (publicKey === undefined) return await requestBtf(url, kernel, options)
   const findDigest = () => signedDigest(server, kernel, choice, publicKey, options)
   const sha256 = await findDigest().catch(async (error: unknown) => {
     const isUnknown = error instanceof FetchError && error.problem === 'unknown_kernel'
@@ -322,7 +357,43 @@ async function fetchFromServer(kernel: HostKernel, options: FetchOptions): Promi
     }
     return await requestWithRetry(url, read, options)
   })
-  return await requestWithRetry(urlBelow(server, `v1/btf/sha256/${sha256}`), readBtf, options)
+  return await requestBtf(urlBelow(server, `v1/btf/sha256/${sha256}`), kernel, options, sha256)
+}
+
+/**
+ * Requests BTF, as a delta to BTF of the cache if the server has one. `sha256` is what a signed catalog says. Errors:
+ * those of `requestWithRetry`.
+ */
+async function requestBtf(
+  url: URL,
+  kernel: HostKernel,
+  options: FetchOptions,
+  sha256?: string,
+): Promise<FetchedBytes> {
+  const required = (fetched: FetchedBytes): FetchedBytes => {
+    if (sha256 === undefined || fetched.sha256 === sha256) return fetched
+    const message = `the response has SHA-256 ${fetched.sha256}: the signed catalog says ${sha256}`
+    throw new FetchError('digest_mismatch', message)
+  }
+  const whole: Reader<FetchedBytes> = async (bytes, headers) =>
+    required(await readBtf(bytes, headers))
+  const have = await cachedNear(cacheRoot(options), kernel)
+  if (have.length === 0) return await requestWithRetry(url, whole, options)
+  const withHave = new URL(url)
+  withHave.searchParams.set('have', have.map((cached) => cached.sha256).join())
+  const read: Reader<FetchedBytes | undefined> = async (bytes, headers) => {
+    if (!isDelta(headers)) return await whole(bytes, headers)
+    const made = await readDelta(bytes, headers, have)
+    return made && (sha256 === undefined || made.sha256 === sha256)
+      ? { ...made, ...foundIn(headers) }
+      : undefined
+  }
+  const fetched = await requestWithRetry(withHave, read, options).catch((error: unknown) => {
+    // an older server knows no such parameter
+    const isOlder = error instanceof FetchError && error.problem === 'invalid_request'
+    if (!isOlder) throw error
+  })
+  return fetched ?? (await requestWithRetry(url, whole, options))
 }
 
 function choiceOf({ buildId: build, unameVersion, like, codename }: HostKernel): LookupChoice {
@@ -424,8 +495,29 @@ async function signedDigest(
   }
 }
 
-/** The BTF of a response, and the kernel that it is of. Errors: `digest_mismatch`. */
+/** Reads BTF that may be partial. Errors: `digest_mismatch`. */
+async function readAnyBtf(bytes: Buffer, headers: IncomingHttpHeaders): Promise<FetchedBytes> {
+  const partial = partialIn(headers)
+  const told = partial !== undefined && { partial }
+  return { ...(await readChecked(bytes, headers)), ...foundIn(headers), ...told }
+}
+
+/** What a response says of partial BTF; undefined for BTF of a whole kernel. */
+function partialIn({ 'btf-partial': value }: IncomingHttpHeaders): string | undefined {
+  if (value === undefined) return undefined
+  return /^[\x20-\x7e]{1,200}$/.test(String(value)) ? String(value) : PARTIAL
+}
+
+/**
+ * The BTF of a response, and the kernel that it is of. Errors: `digest_mismatch`; `invalid_response` if it is partial, which
+ * was not asked for.
+ */
 async function readBtf(bytes: Buffer, headers: IncomingHttpHeaders): Promise<FetchedBytes> {
+  if (partialIn(headers) !== undefined)
+    throw new FetchError(
+      'invalid_response',
+      'the server sends partial BTF, which was not asked for',
+    )
   return { ...(await readChecked(bytes, headers)), ...foundIn(headers) }
 }
 

@@ -27,7 +27,8 @@ const MAX_BTF = 64 * 1024 * 1024
 
 const KERNELS = 'kernels/'
 const PARTS = ['distro', 'version', 'arch', 'release'] as const
-const BLOB = /^blobs\/..\/([0-9a-f]{64})\./
+const PARTIAL = 'partial/'
+const BLOB = /^(?:partial\/)?blobs\/..\/([0-9a-f]{64})\./
 
 export class RemoteStore implements Store {
   readonly server: RemoteServer
@@ -44,7 +45,8 @@ export class RemoteStore implements Store {
 
   async get(key: string): Promise<StoredObject> {
     const [, sha256] = BLOB.exec(key) ?? []
-    const bytes = sha256 === undefined ? this.#records.get(key) : await this.#blob(sha256)
+    const partial = key.startsWith(PARTIAL)
+    const bytes = sha256 === undefined ? this.#records.get(key) : await this.#blob(sha256, partial)
     if (!bytes) throw notFound(key)
     return { ...infoOf(key, bytes), body: Readable.from([bytes], { objectMode: false }) }
   }
@@ -55,13 +57,19 @@ export class RemoteStore implements Store {
     return infoOf(key, bytes)
   }
 
-  async *list(prefix: string): AsyncGenerator<ObjectInfo> {
+  async *list(whole: string): AsyncGenerator<ObjectInfo> {
+    const start = whole.startsWith(PARTIAL) ? PARTIAL : ''
+    const prefix = whole.slice(start.length)
     if (!prefix.startsWith(KERNELS)) return
     const names = prefix.split('/').slice(1, -1).map(decodeName)
-    const query = Object.fromEntries(names.map((name, n) => [PARTS[n]!, name]))
+    const query = {
+      ...Object.fromEntries(names.map((name, n) => [PARTS[n]!, name])),
+      ...(start !== '' && { partial: 'only' }),
+    }
     for await (const line of this.server.lines('v1/kernels', { query })) {
-      const [key, bytes] = this.#recordIn(line)
-      if (!key.startsWith(prefix)) continue
+      const [inside, bytes] = this.#recordIn(line)
+      if (!inside.startsWith(prefix)) continue
+      const key = start + inside
       this.#records.set(key, bytes)
       yield infoOf(key, bytes)
     }
@@ -91,11 +99,11 @@ export class RemoteStore implements Store {
   }
 
   /** The zstd frame of a blob, not yet checked: each reader of a blob compares its digest. */
-  async #blob(sha256: string): Promise<Buffer> {
+  async #blob(sha256: string, partial: boolean): Promise<Buffer> {
     try {
       return await this.server.request(
         `v1/btf/sha256/${sha256}`,
-        {},
+        partial ? { query: { partial: 'allow' } } : {},
         async (bytes, { 'content-encoding': encoding }) =>
           encoding === 'zstd' ? bytes : await compressed(bytes),
       )

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import {
   type Catalog,
   decompressBlob,
-  readStoredForm,
+  readStoredBytes,
   type Store,
   StoreError,
   sha256Of,
@@ -127,10 +127,10 @@ export class KeptIndex {
     )
   }
 
-  /** Reads raw BTF: what takes long is done in threads. Errors: those of `readStoredForm`, `digest_mismatch`. */
+  /** Reads raw BTF: what takes long is done in threads. Errors: those of `readStoredBytes`, `digest_mismatch`. */
   async #read(sha256: string): Promise<Uint8Array> {
     const { store, pool } = this.#options
-    const form = await readStoredForm(store, sha256)
+    const form = await readStoredBytes(store, sha256)
     if ('packed' in form) return await pool.run('unpack', { btf: form.packed })
     const raw = await decompressBlob(form.frame)
     if (sha256Of(raw) === sha256) return raw

@@ -3,10 +3,11 @@
  * plain numbers since the start, which routes/metrics.ts exports.
  */
 import { join } from 'node:path'
-import type { Catalog, Store } from '../../storage/index.ts'
+import { Catalog, partialOf, type Store } from '../../storage/index.ts'
 import { Archives } from '../cache/archives.ts'
 import { BodyCache } from '../cache/body-cache.ts'
 import { Bodies } from '../cache/btf-bodies.ts'
+import { Deltas } from '../cache/deltas.ts'
 import { Quota } from '../concurrency.ts'
 import { type Config, DEFAULTS } from '../config.ts'
 import { KeptIndex } from '../declarations/keeper.ts'
@@ -30,6 +31,8 @@ import { bodyLimitOf, objectLimits } from './upload.ts'
 export interface ContextOptions {
   store: Store
   catalog: Catalog
+  /** the catalog of partial BTF (default: one that finds kernels as they are asked for) */
+  partial?: Catalog
   settings?: Partial<Config>
   /** default: the catalog is loaded already */
   readiness?: Readiness
@@ -51,9 +54,12 @@ export interface Context {
   readonly tokens: Tokens | undefined
   readonly metrics: Metrics
   readonly onDemand: Demand | undefined
+  /** partial BTF, made from headers, for requests that allow it */
+  readonly partial: PartialContext
   readonly upstreams: Upstreams | undefined
   readonly bodyCache: BodyCache
   readonly bodies: Bodies
+  readonly deltas: Deltas
   readonly responseCache: ResponseCache
   /** threads that work on uploaded objects */
   readonly pool: Pool
@@ -76,6 +82,13 @@ export interface Context {
   close(): Promise<void>
 }
 
+/** The parts that partial BTF has of its own, so that nothing takes it for that of a whole kernel. */
+export interface PartialContext {
+  readonly catalog: Catalog
+  readonly bodies: Bodies
+  readonly objects: Objects
+}
+
 const MIB = 1024 * 1024
 
 /** One client may have this part of the memory for uploads, and for answers; but always enough for one. */
@@ -96,6 +109,18 @@ export async function openContext(options: ContextOptions): Promise<Context> {
   })
   const bodies = new Bodies(store, bodyCache, pool)
   const objects = new Objects({ store, bodies, pool, size: settings.resultMemory })
+  const partialStore = partialOf(store)
+  const partialBodies = new Bodies(partialStore, bodyCache, pool)
+  const partial = {
+    catalog: options.partial ?? new Catalog(partialStore),
+    bodies: partialBodies,
+    objects: new Objects({
+      store: partialStore,
+      bodies: partialBodies,
+      pool,
+      size: settings.resultMemory / SHARES,
+    }),
+  }
   const onDemand =
     generator && settings.generate === 'on-miss'
       ? new Demand(generator, catalog, settings)
@@ -130,6 +155,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     tokens,
     metrics,
     onDemand,
+    partial,
     upstreams,
     uploads: new Quota(
       settings.uploadMemory,
@@ -144,6 +170,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     responseCache: new ResponseCache({ catalog, bodies }),
     bodyCache,
     bodies,
+    deltas: new Deltas({ catalog, bodies, cache: bodyCache, pool }),
     pool,
     objects,
     views: new BtfViews(objects, pool),
@@ -155,8 +182,11 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     close: async () => {
       await upstreams?.close()
       await Promise.all([
-        ...[pool.close(), archives.close(), misses.close()],
-        ...[usage.close(), declarations?.close()],
+        pool.close(),
+        archives.close(),
+        misses.close(),
+        usage.close(),
+        declarations?.close(),
       ])
     },
   }

@@ -59,6 +59,37 @@ export async function resolveBtfForDropIn(
   }
 }
 
+/** A record with a kernel's BTF, and whether it is partial. */
+export interface ResolvedBtf {
+  record: Available
+  partial: boolean
+}
+
+/**
+ * The record with a kernel's BTF; if there is none and the request allows it, that with partial BTF, made from headers. The
+ * whole BTF is generated meanwhile, and the miss counted, as for any other request. Errors: those of `resolveBtf`.
+ */
+export async function resolveWithPartial(
+  context: Context,
+  request: FastifyRequest,
+  kernel: KernelName,
+  choice: LookupChoice,
+  allowed: boolean,
+): Promise<ResolvedBtf> {
+  try {
+    return { record: await resolveBtf(context, request, kernel, choice), partial: false }
+  } catch (error) {
+    const isAway = error instanceof ServiceError && (isMiss(error) || error.code === 'pending')
+    if (!allowed || !isAway) throw error
+    const { newest = false } = choice
+    const record = await lookUp(context.partial.catalog, kernel, { ...choice, newest }).catch(
+      () => undefined,
+    )
+    if (!record) throw error
+    return { record, partial: true }
+  }
+}
+
 /** The record of BTF that an upstream has; otherwise why none of them has sent any. Errors: `pending`, `busy`. */
 async function askUpstreams(
   { upstreams, catalog }: Context,

@@ -4,6 +4,7 @@ import Type, { type TSchema } from 'typebox'
 import { KernelName } from '../../storage/index.ts'
 import { BundleFinding } from '../bundle/manifest.ts'
 import { BTF_TYPE, type BtfSelector, DIALECT_NAMES } from '../cache/btf-bodies.ts'
+import { DELTA_TYPE, MAX_HAVE } from '../client/delta.ts'
 import type { ServiceErrorCode } from '../error.ts'
 import { type Available, foundBy, type LookupChoice, moduleDigests } from '../kernel/lookup.ts'
 import { nameOf } from '../kernel/name.ts'
@@ -39,6 +40,16 @@ const CHOICE = {
   ),
 }
 
+/** Allows partial BTF, made from headers. */
+const PARTIAL = {
+  partial: Type.Optional(
+    Type.Literal('allow', {
+      description:
+        'where the whole BTF is not there, take partial BTF, made from kernel headers: it lacks many types that the kernel has. The header `btf-partial` then says so',
+    }),
+  ),
+}
+
 const DIALECT = {
   dialect: Type.Optional(
     Type.Unsafe<(typeof DIALECT_NAMES)[number]>(
@@ -59,13 +70,25 @@ const FORM = {
   ),
 }
 
+const HAVE = {
+  have: Type.Optional(
+    Type.String({
+      pattern: `^[0-9a-f]{64}(?:,[0-9a-f]{64}){0,${MAX_HAVE - 1}}$`,
+      description:
+        'SHA-256 of BTF that the client has, comma-separated; the answer may then be a delta, whose header `btfmill-delta-parent` names one of them',
+    }),
+  ),
+}
+
 /** Parameters that select a build. */
-export const ChoiceQuery = Type.Object(CHOICE)
+export const ChoiceQuery = Type.Object({ ...CHOICE, ...PARTIAL })
 
 /** Parameters that select a build and the form of its BTF. */
 export const BtfQuery = Type.Object({
   ...CHOICE,
+  ...PARTIAL,
   ...FORM,
+  ...HAVE,
   modules: Type.Optional(
     Type.Literal('merged', {
       description: 'add the types of the kernel modules whose BTF is stored',
@@ -74,7 +97,7 @@ export const BtfQuery = Type.Object({
 })
 export type BtfQuery = Type.Static<typeof BtfQuery>
 
-export const FormQuery = Type.Object(FORM)
+export const FormQuery = Type.Object({ ...FORM, ...PARTIAL, ...HAVE })
 
 export const DialectQuery = Type.Object(DIALECT)
 
@@ -103,6 +126,16 @@ export const foundHeaders = (
 ): Readonly<Record<string, string>> => ({
   [KERNEL_HEADER]: nameOf(record.kernel),
   'btfmill-found-by': foundBy(kernel, choice, record),
+})
+
+/**
+ * The headers of an answer with partial BTF. `btf-partial` has what it was made of, and the numbers of its named structs and
+ * unions and of headers (RFC 9651, an item with parameters).
+ */
+export const partialHeaders = ({ headers }: Available): Readonly<Record<string, string>> => ({
+  'btf-partial': headers
+    ? `headers; structs=${headers.structs}; headers=${headers.compiled}`
+    : 'headers',
 })
 
 /** The BTF of a record that a query asks for. */
@@ -161,6 +194,13 @@ export const bodies = (description: string, type: string = BTF_TYPE) => ({
   206: bytes('the requested range', type),
   304: KNOWN,
 })
+
+/** The responses of a body that may also be a delta. */
+export const bodiesOrDelta = (description: string) => {
+  const whole = bodies(description)
+  const delta = bytes('', DELTA_TYPE).content
+  return { ...whole, 200: { ...whole[200], content: { ...whole[200].content, ...delta } } }
+}
 
 /** One of several matching builds. */
 const Build = Type.Object({

@@ -89,6 +89,7 @@ const asksForHtml = (accept = ''): boolean => /\btext\/html\b/i.test(accept.slic
 const HEADINGS: Partial<Record<ServiceError['code'], string>> = {
   unknown_kernel: 'There is no such kernel',
   unknown_blob: 'There is no such BTF',
+  unknown_type: 'There is no such type or function',
   not_found: 'There is no such page',
   invalid_request: 'The request is not valid',
   invalid_name: 'The name is not valid',

@@ -15,7 +15,10 @@ import {
   HEADER_TYPE,
   isAsStored,
   keyOf,
+  SHORT,
 } from '../cache/btf-bodies.ts'
+import type { BtfDelta } from '../cache/deltas.ts'
+import { DELTA_PARENT, DELTA_RESULT, DELTA_TYPE } from '../client/delta.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from './context.ts'
 import type { CachedResponse } from './response-cache.ts'
@@ -33,6 +36,8 @@ interface Description {
 export interface BtfAnswer extends Pick<Description, 'cacheControl' | 'headers'> {
   /** raw bytes, where known; clients may be redirected to the bucket for large BTF */
   size?: number
+  /** digests of BTF that the client has: it takes a delta */
+  have?: readonly string[]
 }
 
 /** The `preHandler` of routes that call `sendBtf`: replies from the response cache, or lets the handler run. */
@@ -61,14 +66,28 @@ function requestsRead(): Promise<void> {
   return reading
 }
 
-/** Sends BTF as the request's headers ask, and keeps the response. Errors: `invalid_range`; those of `Bodies.get`. */
+/** What `sendBtf` uses of a context. */
+type Sending = Pick<Context, 'bodies'> &
+  Partial<Pick<Context, 'redirects' | 'deltas' | 'responseCache'>>
+
+/**
+ * Sends BTF as the request's headers ask, and keeps the response; a client that has other BTF may get a delta. Errors:
+ * `invalid_range`; those of `Bodies.get`.
+ */
 export async function sendBtf(
-  { bodies, responseCache, redirects }: Pick<Context, 'bodies' | 'responseCache' | 'redirects'>,
+  context: Sending,
   request: FastifyRequest,
   reply: FastifyReply,
   wanted: BtfSelector,
-  { cacheControl, size = 0, headers = {} }: BtfAnswer,
+  { cacheControl, size = 0, headers = {}, have = [] }: BtfAnswer,
 ): Promise<FastifyReply> {
+  const { bodies, redirects, deltas } = context
+  if (have.length > 0 && isAsStored(wanted) && request.headers.range === undefined) {
+    const delta = await deltas?.find(wanted.sha256, have)
+    if (delta) return sendDelta(reply, wanted.sha256, delta, headers)
+  }
+  // whether there is a delta may change
+  const responseCache = have.length > 0 ? undefined : context.responseCache
   const encoding = request.headers.range
     ? 'identity'
     : negotiate(request.headers['accept-encoding'])
@@ -83,7 +102,7 @@ export async function sendBtf(
     const described = describe(wanted.sha256)
     if (isKnown(request, described.etag)) {
       const response = notModified(described)
-      responseCache.set(request, response, key)
+      responseCache?.set(request, response, key)
       return send(reply, response)
     }
     const isLarge = redirects && size > redirects.above && encoding === 'zstd'
@@ -96,8 +115,28 @@ export async function sendBtf(
   const { bytes, sha256 } = await bodies.get(wanted, encoding)
   const response = responseOf(request, reply, bytes, describe(sha256))
   if (encoding !== 'identity' && response.body) response.headers['content-encoding'] = encoding
-  responseCache.set(request, response, key)
+  responseCache?.set(request, response, key)
   return send(reply, response)
+}
+
+/** Sends a delta to BTF with a digest. It may be made in another way later, so it is not kept for long. */
+function sendDelta(
+  reply: FastifyReply,
+  sha256: string,
+  { bytes, parent }: BtfDelta,
+  headers: Readonly<Record<string, string>>,
+): FastifyReply {
+  const { 'content-location': _, ...others } = headers
+  return reply
+    .headers({
+      ...others,
+      [DELTA_PARENT]: parent,
+      [DELTA_RESULT]: sha256,
+      etag: `"${sha256}-from-${parent.slice(0, 16)}"`,
+      'cache-control': SHORT,
+    })
+    .type(DELTA_TYPE)
+    .send(bytes)
 }
 
 /** Sends BTF that was made for this request, in the encoding that the client prefers. */

@@ -315,9 +315,13 @@ export function decidingFacts(facts: KernelFacts, usesRelease: boolean): KernelF
   return usesRelease ? facts : others
 }
 
-export function factsOf({ kernel, embedded }: BuildRecord): KernelFacts {
+export function factsOf({ kernel, embedded, origin }: BuildRecord): KernelFacts {
   const { release } = kernel
-  return embedded === undefined ? { release } : { release, hasOwnBtf: embedded }
+  return {
+    release,
+    ...(embedded !== undefined && { hasOwnBtf: embedded }),
+    ...(origin === 'headers' && { partial: true }),
+  }
 }
 
 const isSameKernel = (a: KernelName, b: KernelName): boolean => kernelPrefix(a) === kernelPrefix(b)

@@ -100,6 +100,9 @@ export const CheckLine = Type.Object({
       description: 'the package version, if the kernel has several builds with different BTF',
     }),
   ),
+  partial: Type.Optional(
+    Type.Literal(true, { description: 'the BTF is partial, made from kernel headers' }),
+  ),
   verdict: Type.Optional(Verdict),
   loads: Type.Optional(Verdict),
   reasons: Type.Optional(Type.Array(Reason, { description: 'reasons outside of programs' })),

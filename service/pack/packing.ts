@@ -16,7 +16,6 @@ import {
   type ObjectInfo,
   packFrames,
   packKey,
-  packSource,
   packsOf,
   type Store,
   type StoredPack,
@@ -25,7 +24,8 @@ import {
   sha256Of,
 } from '../../storage/index.ts'
 import type { Available } from '../kernel/lookup.ts'
-import { inSeries, PackWriter, type ReadRaw } from './writer.ts'
+import { inOrder } from './family.ts'
+import { PackWriter, type ReadRaw } from './writer.ts'
 
 /** Bytes of a pack from which on it is not continued: the range that covers a chain has no more. */
 const MAX_SIZE = 16 * 1024 * 1024
@@ -151,7 +151,7 @@ async function look({ store, catalog, filter, keep }: PackingOptions): Promise<P
     ),
   ).map((kernels = []) => {
     const { distro, arch } = kernels[0]!.kernel
-    return { distro, arch, kernels: inSeries(kernels) }
+    return { distro, arch, kernels: inOrder(kernels) }
   })
   return { catalog, packs, blobs, hot: hotDigests(catalog, keep), groups }
 }
@@ -230,12 +230,12 @@ async function* addPacks(
     .filter((pack) => pack !== base)
     .flatMap(({ members }) => members.members.map(({ sha256 }) => recordOf(catalog, sha256)))
     .filter((record) => record !== undefined)
-  const all = inSeries(distinct([...merged, ...missing]))
+  const all = inOrder(distinct([...merged, ...missing]))
   if (!base && all.length < 2) return // a pack of one kernel saves nothing
   const wanted = new Set(missing.map(({ btf }) => btf.sha256))
   let writer = new PackWriter(read)
   let [added, full] = [0, false]
-  if (base) await continueFrom(store, catalog, writer, base)
+  if (base) await continueFrom(catalog, writer, base)
   for (const [i, record] of all.entries()) {
     signal?.throwIfAborted()
     try {
@@ -296,12 +296,11 @@ function isWorthwhile(catalog: Catalog, { members: { members } }: StoredPack): b
 }
 
 async function continueFrom(
-  store: Store,
   catalog: Catalog,
   writer: PackWriter,
-  { digest, members: { members } }: StoredPack,
+  { source, members: { members } }: StoredPack,
 ): Promise<void> {
-  const frames = await packFrames(packSource(store, digest), members)
+  const frames = await packFrames(source, members)
   writer.continue({ members, frames, recordOf: (sha256) => recordOf(catalog, sha256) })
 }
 

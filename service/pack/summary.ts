@@ -3,7 +3,6 @@ import {
   flavourOf,
   type KernelName,
   readPackRecords,
-  type Store,
   type StoredPack,
   seriesOf,
 } from '../../storage/index.ts'
@@ -30,13 +29,8 @@ export interface PackSummary {
 }
 
 export class PackSummaries {
-  readonly #store: Store
   /** by digest */
   #known = new Map<string, PackSummary>()
-
-  constructor(store: Store) {
-    this.#store = store
-  }
 
   /**
    * Describes packs, in their order; one that cannot be read is left out. Errors: those of `Store` that concern more than
@@ -59,8 +53,8 @@ export class PackSummaries {
     return [...known.values()]
   }
 
-  async #read({ digest, info, members: { members } }: StoredPack): Promise<PackSummary> {
-    const records = await readPackRecords(this.#store, digest)
+  async #read({ digest, info, source, members: { members } }: StoredPack): Promise<PackSummary> {
+    const records = await readPackRecords(source)
     const series = new Map<string, PackSeries>()
     for (const { record } of records) {
       const { distro, version, arch, release } = record.kernel

@@ -1,8 +1,8 @@
 /*
- * Writes packs. Kernels are in the order of their series, and each is encoded from a parent that makes it small: the one
- * before it in its series; for the first of a series, the best of a few from other series. Two bounds keep a kernel quick
- * to read: the work of its chain, and the range of the file that covers it. Frames are kept in memory until the index is
- * known. The same kernels give the same bytes.
+ * Writes packs. Each kernel is encoded from a parent that makes it small: the one before it in its branch; for the first of
+ * a branch, the same release of another flavour or distribution; for the first of a line, that of an earlier line
+ * (family.ts has these words). Two bounds keep a kernel quick to read: the work of its chain, and the range of the file
+ * that covers it. Frames are kept in memory until the index is known. The same kernels give the same bytes.
  *
  * A pack can be continued: a new one begins with all frames of the old one, in their order, so that whoever has the old
  * one needs only the rest.
@@ -14,23 +14,25 @@ import {
   MAX_PACK_MEMBER,
   type PackMember,
   packFrame,
-  seriesOf,
-  sortableRelease,
 } from '../../storage/index.ts'
 import type { Available } from '../kernel/lookup.ts'
+import { compareNearness, inOrder, type PackPlace, placeOf } from './family.ts'
 
-/** The most work of a chain. A step is 1, and more the larger its delta is: the times of real deltas, measured. */
+/**
+ * The most work of a chain. A unit is a step with a small delta: 2 ms. Larger deltas take more, those of builds whose types
+ * are in another order above all: the times of real deltas, measured.
+ */
 const MAX_WORK = 32
-/** Unpacked bytes of a delta that make a step's work 1 more, and the most that they make it. */
-const BYTES_PER_WORK = 16 * 1024
-const MAX_BYTES_WORK = 6
-/** The work of a parent if the kernel before has too much, and of a parent in another series. */
-const LESS_WORK = 22
-const FIRST_WORK = 14
+const SHUFFLED = { bytesPerWork: 16 * 1024, most: 6 }
+const BYTES_PER_WORK = 110 * 1024
+/** The most work of a parent: of the next kernel of a full branch, of the first of a branch, and of the first of a line. */
+const PARENT_WORK = { branch: 24, sibling: 26, line: 16 }
 /** Bytes of a range that covers a chain. */
 const MAX_SPAN = 16 * 1024 * 1024
-/** Other series that the first of a series is tried with. */
-const CANDIDATES = 3
+/** Bytes of a frame that is small: no other parent is tried. */
+const SMALL = 16 * 1024
+/** Bytes of a frame from the kernel before that is so large that other parents are tried. */
+const LARGE = 64 * 1024
 
 export interface PackContent {
   /** the file: its index, then its frames */
@@ -58,7 +60,7 @@ export async function makePack(
   const packed: BuildRecord[] = []
   const leftOut: { record: Available; error: unknown }[] = []
   const writer = new PackWriter(read)
-  for (const record of inSeries(records)) {
+  for (const record of inOrder(records)) {
     try {
       await writer.add(record)
       packed.push(record)
@@ -72,18 +74,6 @@ export async function makePack(
   return { pieces, size, kernels: packed.length, leftOut }
 }
 
-/** Sorts by series, and in a series by release. */
-export function inSeries(records: readonly Available[]): Available[] {
-  const keyed = records.map((record) => ({ record, key: orderOf(record) }))
-  return keyed.sort((a, b) => (a.key < b.key ? -1 : 1)).map(({ record }) => record)
-}
-
-/** A text that sorts by series, and in a series by release. */
-function orderOf({ kernel, package: from, btf }: Available): string {
-  const release = [sortableRelease(kernel.release), sortableRelease(from.version), btf.sha256]
-  return [seriesOf(kernel), ...release].join('\0')
-}
-
 /** What a pack has of a record. */
 function contentOf(record: BuildRecord): BuildRecord {
   const { modules: _, wantedModules: __, moduleFailures: ___, ...rest } = record
@@ -93,9 +83,8 @@ function contentOf(record: BuildRecord): BuildRecord {
 
 interface PlacedMember extends Omit<PackMember, 'offset'> {
   record: Available
-  /** its place among the kernels of its series */
-  order: string
-  series: string
+  /** undefined if it has no record any more */
+  place: PackPlace | undefined
   work: number
   /** bytes of all frames before this one */
   offset: number
@@ -127,8 +116,9 @@ export class PackWriter {
   readonly frames: Buffer[] = []
   readonly #read: ReadRaw
   readonly #digests = new Set<string>()
-  /** numbers of members, by series */
-  readonly #series = new Map<string, number[]>()
+  /** numbers of members, by branch and by line */
+  readonly #branches = new Map<string, number[]>()
+  readonly #lines = new Map<string, number[]>()
   #offset = 0
   /** the BTF that was added last */
   #last: { number: number; raw: Uint8Array } | undefined
@@ -151,8 +141,7 @@ export class PackWriter {
       this.members.push({
         ...member,
         record: record!,
-        order: record ? orderOf(record) : '',
-        series: record ? seriesOf(record.kernel) : '',
+        place: record && placeOf(record),
         work: above ? above.work + workOf(unpacked) : 0,
         offset: this.#offset,
         start: above?.start ?? this.#offset,
@@ -161,7 +150,7 @@ export class PackWriter {
       this.frames.push(frames[number]!)
       this.#digests.add(sha256)
       this.#offset += length
-      if (record) this.#place(number)
+      this.#place(number)
     }
   }
 
@@ -171,10 +160,10 @@ export class PackWriter {
   }
 
   #place(number: number): void {
-    const { series } = this.members[number]!
-    const others = this.#series.get(series)
-    if (others) others.push(number)
-    else this.#series.set(series, [number])
+    const { place } = this.members[number]!
+    if (!place) return
+    append(this.#branches, place.branch, number)
+    append(this.#lines, place.line, number)
   }
 
   /** Adds a kernel, unless its BTF is there. Errors: `RangeError` for too much BTF; those of `read`. */
@@ -184,13 +173,12 @@ export class PackWriter {
     if (size > MAX_PACK_MEMBER)
       throw new RangeError(`${size} bytes of BTF: expected at most ${MAX_PACK_MEMBER}`)
     const raw = await this.#read(record)
-    const series = seriesOf(record.kernel)
-    const order = orderOf(record)
-    const { frame, unpacked, parent, work } = await this.#encode(raw, series, order)
+    const place = placeOf(record)
+    const { frame, unpacked, parent, work } = await this.#encode(raw, place)
     const number = this.members.length
     this.members.push({
       ...{ sha256, size, parent, length: frame.length, unpacked },
-      ...{ record, order, series, work, offset: this.#offset },
+      ...{ record, place, work, offset: this.#offset },
       start: parent === undefined ? this.#offset : this.members[parent]!.start,
       // BTF that is stored plain can be no parent
       isParent: parent !== undefined || unpacked < size,
@@ -202,19 +190,25 @@ export class PackWriter {
     this.#place(number)
   }
 
-  async #encode(raw: Uint8Array, series: string, order: string): Promise<EncodedMember> {
-    const before = this.#neighbour(series, order)
-    if (before !== undefined) {
-      const next = await this.#encodeFrom(before, raw)
-      if (next) return next
-      const higher = await this.#encodeFrom(this.#ancestor(before, LESS_WORK), raw)
-      if (higher) return higher
-    }
+  async #encode(raw: Uint8Array, place: PackPlace): Promise<EncodedMember> {
     let best: EncodedMember | undefined
-    for (const candidate of this.#candidates(series)) {
-      const encoded = await this.#encodeFrom(candidate, raw)
+    const tried = new Set<number>()
+    const attempt = async (parent: number | undefined): Promise<void> => {
+      if (parent === undefined || tried.has(parent)) return
+      tried.add(parent)
+      const encoded = await this.#encodeFrom(parent, raw)
       if (encoded && (!best || encoded.frame.length < best.frame.length)) best = encoded
     }
+    const isDone = (size: number) => best !== undefined && best.frame.length <= size
+    const before = this.#before(place)
+    await attempt(before)
+    if (isDone(LARGE)) return best!
+    // the chain is full, or the compiler has changed
+    if (before !== undefined) await attempt(this.#inBranch(before))
+    if (isDone(SMALL)) return best!
+    for (const sibling of this.#siblings(place)) await attempt(sibling)
+    if (!isDone(LARGE * 2) && !this.#lines.has(place.line)) await attempt(this.#otherLine(place))
+    if (!best) await attempt(this.#elsewhere(place))
     if (best) return best
     const root = encodeDelta(raw)
     const frame = await packFrame(root)
@@ -238,45 +232,81 @@ export class PackWriter {
     return { frame, unpacked: delta.length, parent, work }
   }
 
-  /** The member before a kernel in its series; without one, the first after it. */
-  #neighbour(series: string, order: string): number | undefined {
-    let [before, after]: (number | undefined)[] = []
-    for (const number of this.#series.get(series) ?? []) {
-      const other = this.members[number]!.order
-      if (other < order && (before === undefined || other > this.members[before]!.order))
-        before = number
-      if (other > order && (after === undefined || other < this.members[after]!.order))
-        after = number
+  /** The member before a kernel in its branch; without one, the first after it. */
+  #before({ branch, order }: PackPlace): number | undefined {
+    const orderOf = (number: number) => this.members[number]!.place!.order
+    const others = this.#branches.get(branch) ?? []
+    const [before] = others.filter((number) => orderOf(number) < order).sort(descending(orderOf))
+    const after = others.filter((number) => orderOf(number) > order).sort(descending(orderOf))
+    return before ?? after.at(-1)
+  }
+
+  /** The nearest member of the same branch that leaves room for others; without one, that with the least work. */
+  #inBranch(number: number): number | undefined {
+    const { branch } = this.members[number]!.place!
+    const others = this.#branches.get(branch)!.toReversed()
+    const workOf = (other: number) => this.members[other]!.work
+    const near = others.find((other) => workOf(other) <= PARENT_WORK.branch)
+    return near ?? others.sort((a, b) => workOf(a) - workOf(b))[0]
+  }
+
+  /** The nearest members of other branches of the line: one of the same distribution and version, and one of others. */
+  #siblings(place: PackPlace): number[] {
+    const found = new Map<boolean, number>()
+    for (const number of this.#lines.get(place.line) ?? []) {
+      const member = this.members[number]!
+      if (!member.isParent || member.place!.branch === place.branch) continue
+      if (member.work > PARENT_WORK.sibling || this.#offset - member.start > MAX_SPAN) continue
+      const isOwn = member.place!.origin === place.origin
+      const other = found.get(isOwn)
+      if (
+        other === undefined ||
+        compareNearness(place, member.place!, this.members[other]!.place!) < 0
+      )
+        found.set(isOwn, number)
     }
-    return before ?? after
+    return [...found.values()]
   }
 
-  /** The member itself, or the nearest in its chain with no more work than this. */
-  #ancestor(number: number, work: number): number | undefined {
-    let at: number | undefined = number
-    while (at !== undefined && this.members[at]!.work > work) at = this.members[at]!.parent
-    return at
+  /** The first of the nearest other line of the architecture. */
+  #otherLine(place: PackPlace): number | undefined {
+    let found: number | undefined
+    for (const [first] of this.#lines.values()) {
+      const { place: other, work, start, isParent } = this.members[first!]!
+      if (other!.arch !== place.arch || !isParent || work > PARENT_WORK.line) continue
+      if (this.#offset - start > MAX_SPAN) continue
+      if (found === undefined || compareNearness(place, other!, this.members[found]!.place!) < 0)
+        found = first
+    }
+    return found
   }
 
-  /** Members of the last other series, preferably of the same architecture. */
-  #candidates(series: string): number[] {
-    const arch = archOf(series)
-    const found: number[] = []
-    let above = series
-    for (let i = this.members.length - 1; i >= 0 && found.length < CANDIDATES; i--) {
-      const member = this.members[i]!
-      if (!member.isParent || member.series === above || member.series === series) continue
-      if (this.#offset - member.start > MAX_SPAN) continue
-      above = member.series
-      if (archOf(above) !== arch && found.length > 0) break
-      const ancestor = this.#ancestor(i, FIRST_WORK)
-      if (ancestor !== undefined && !found.includes(ancestor)) found.push(ancestor)
-      if (archOf(above) !== arch) break
+  /** The nearest member of another architecture. */
+  #elsewhere(place: PackPlace): number | undefined {
+    let found: number | undefined
+    for (const [number, { place: other, work, start, isParent }] of this.members.entries()) {
+      if (!other || !isParent || work > PARENT_WORK.line) continue
+      if (this.#offset - start > MAX_SPAN) continue
+      if (found === undefined || compareNearness(place, other, this.members[found]!.place!) < 0)
+        found = number
     }
     return found
   }
 }
 
-const archOf = (series: string): string => series.slice(0, series.indexOf('\0'))
+const descending =
+  <T>(keyOf: (item: T) => string) =>
+  (a: T, b: T): number =>
+    keyOf(a) < keyOf(b) ? 1 : -1
 
-const workOf = (delta: number): number => 1 + Math.min(delta / BYTES_PER_WORK, MAX_BYTES_WORK)
+function append(lists: Map<string, number[]>, key: string, number: number): void {
+  const list = lists.get(key)
+  if (list) list.push(number)
+  else lists.set(key, [number])
+}
+
+/** The work of a step, by the bytes of its delta. */
+function workOf(delta: number): number {
+  const shuffled = Math.min(delta / SHUFFLED.bytesPerWork, SHUFFLED.most)
+  return 1 + Math.max(shuffled, delta / BYTES_PER_WORK)
+}

@@ -1,5 +1,9 @@
-/* /diff/A..B: what changed between two kernels, structs first. /diff: the choice of the two. */
-import type { BtfDiff, MemberChange, TypeChange, TypeName, TypeSort } from '../../bpf/index.ts'
+/*
+ * /diff/A..B: what changed between two kernels, structs first. /diff: the choice of the two. The changes come from the
+ * index of all types, in pages, or from a comparison of the two BTFs.
+ */
+import type { BtfDiff, DeclarationKind, MemberChange, TypeChange } from '../../bpf/index.ts'
+import type { DiffAnswer, DiffEntry } from '../declarations/answers.ts'
 import type { KernelRow, KernelTable } from './kernel-table.ts'
 import { placeOf } from './layout-picture.ts'
 import type { Page } from './render.ts'
@@ -9,24 +13,18 @@ import { diffUrl, functionUrl, kernelUrl, typeUrl, urlOf } from './url.ts'
 export const DIFF_CHANGES = ['changed', 'added', 'removed'] as const
 type DiffChange = (typeof DIFF_CHANGES)[number]
 
-/** Sorts of types in the order of a page. */
+/** Kinds of declarations in the order of a page. */
 export const DIFF_KINDS = [
-  'struct',
-  'union',
-  'enum',
-  'func',
-  'typedef',
-  'fwd',
-  'int',
-  'float',
-] as const
+  ...['struct', 'union', 'enum', 'func', 'tracepoint', 'kfunc', 'helper', 'map_type'],
+  ...['typedef', 'fwd', 'int', 'float'],
+] as DeclarationKind[]
 
 /** Entries of one page, and lines of one entry. */
-const LENGTH = 150
+export const DIFF_LENGTH = 150
 const MAX_LINES = 40
 
 export interface DiffQuery {
-  readonly kind?: TypeSort
+  readonly kind?: DeclarationKind
   readonly change?: DiffChange
   /** a part of the name */
   readonly name?: string
@@ -34,12 +32,25 @@ export interface DiffQuery {
   readonly page?: number
 }
 
+type KindCounts = Record<DiffChange, number>
+
+/** A page of differences, and how many there are of each kind. */
+export interface DiffParts {
+  readonly counts: ReadonlyMap<DeclarationKind, KindCounts>
+  readonly entries: readonly DiffEntry[]
+  /** entries of all pages */
+  readonly found: number
+  readonly hasNext: boolean
+}
+
 interface DiffLine {
   readonly sign: '+' | '-' | '~'
   readonly text: string
 }
 
-interface DiffEntryView extends TypeName {
+interface DiffEntryView {
+  readonly kind: DeclarationKind
+  readonly name: string
   readonly change: DiffChange
   /** its page in the newer kernel, or in the older one if it is removed */
   readonly href?: string
@@ -62,8 +73,8 @@ export interface DiffView {
   readonly reverse: string
   readonly isEqual: boolean
   readonly counts: readonly {
-    readonly kind: TypeSort
-    readonly counts: Record<DiffChange, number>
+    readonly kind: DeclarationKind
+    readonly counts: KindCounts
     readonly href: string
     readonly hrefs: Record<DiffChange, string>
   }[]
@@ -75,42 +86,65 @@ export interface DiffView {
   readonly previous?: string
 }
 
-export function diffPage(
-  before: KernelRow,
-  after: KernelRow,
-  diff: BtfDiff,
-  query: DiffQuery,
-): Page {
-  const path = diffUrl(before.name, after.name)
-  const url = ({ page, ...rest }: DiffQuery) =>
-    urlOf(path, { ...rest, ...(page !== undefined && page > 1 && { page: String(page) }) })
+/** The page of a whole diff that a query asks for. */
+export function partsOf(diff: BtfDiff, { kind, change, name, page = 1 }: DiffQuery): DiffParts {
   const entries = entriesOf(diff)
-  const { kind, change, name, page = 1 } = query
   const found = entries.filter(
     (entry) =>
       (kind === undefined || entry.kind === kind) &&
       (change === undefined || entry.change === change) &&
       (name === undefined || entry.name.includes(name)),
   )
-  const shown = found.slice((page - 1) * LENGTH, page * LENGTH)
-  const hrefsOf = (sort: TypeSort) =>
-    Object.fromEntries(DIFF_CHANGES.map((one) => [one, url({ kind: sort, change: one })]))
+  return {
+    counts: countsOf(entries),
+    entries: found.slice((page - 1) * DIFF_LENGTH, page * DIFF_LENGTH),
+    found: found.length,
+    hasNext: found.length > page * DIFF_LENGTH,
+  }
+}
+
+/** A page of the index; `all` has the counts of all kinds. */
+export function partsOfAnswer(answer: DiffAnswer, all: DiffAnswer['counts']): DiffParts {
+  const sum = answer.counts.reduce(
+    (total, { added, removed, changed }) => total + added + removed + changed,
+    0,
+  )
+  return {
+    counts: new Map(all.map(({ kind, ...counts }) => [kind, counts])),
+    entries: answer.entries,
+    found: sum,
+    hasNext: answer.next !== undefined,
+  }
+}
+
+export function diffPage(
+  before: KernelRow,
+  after: KernelRow,
+  { counts, entries, found, hasNext }: DiffParts,
+  query: DiffQuery,
+): Page {
+  const path = diffUrl(before.name, after.name)
+  const url = ({ page, ...rest }: DiffQuery) =>
+    urlOf(path, { ...rest, ...(page !== undefined && page > 1 && { page: String(page) }) })
+  const { kind, page = 1 } = query
+  const hrefsOf = (one: DeclarationKind) =>
+    Object.fromEntries(DIFF_CHANGES.map((change) => [change, url({ kind: one, change })]))
   const view: DiffView = {
     before: endOf(before),
     after: endOf(after),
     reverse: diffUrl(after.name, before.name),
-    isEqual: entries.length === 0,
-    counts: DIFF_KINDS.map((sort) => ({
-      kind: sort,
-      counts: countsOf(entries.filter((entry) => entry.kind === sort)),
-      href: url({ kind: sort }),
-      hrefs: hrefsOf(sort) as Record<DiffChange, string>,
-    })).filter(({ counts }) => counts.added + counts.removed + counts.changed > 0),
+    isEqual: counts.size === 0,
+    counts: DIFF_KINDS.flatMap((one) => {
+      const of = counts.get(one)
+      if (!of) return []
+      const hrefs = hrefsOf(one) as Record<DiffChange, string>
+      return { kind: one, counts: of, href: url({ kind: one }), hrefs }
+    }),
     chosen: query,
-    found: found.length,
-    entries: shown.map((entry) => viewOf(entry, before, after)),
+    found,
+    entries: entries.map((entry) => viewOf(entry, before, after)),
     all: path,
-    ...(page * LENGTH < found.length && { next: url({ ...query, page: page + 1 }) }),
+    ...(hasNext && { next: url({ ...query, page: page + 1 }) }),
     ...(page > 1 && { previous: url({ ...query, page: page - 1 }) }),
   }
   const what = kind === undefined ? 'types and functions' : `${kind}s`
@@ -131,30 +165,37 @@ const endOf = ({ name, kernel }: KernelRow): DiffEnd => ({
   href: kernelUrl(name),
 })
 
-type DiffedType = TypeChange & { readonly change: DiffChange }
-
-function entriesOf({ added, removed, changed }: BtfDiff): DiffedType[] {
-  const rank = ({ kind }: TypeName) => DIFF_KINDS.indexOf(kind)
-  const changes = (list: readonly TypeChange[], change: DiffChange): DiffedType[] =>
-    list.map((type) => ({ ...type, change }))
+function entriesOf({ added, removed, changed }: BtfDiff): DiffEntry[] {
+  const rank = ({ kind }: DiffEntry) => DIFF_KINDS.indexOf(kind)
+  const changes = (list: readonly TypeChange[], change: DiffChange) =>
+    list.map((type) => ({ ...type, change }) as DiffEntry)
   return [
     ...changes(changed, 'changed'),
     ...changes(added, 'added'),
     ...changes(removed, 'removed'),
-  ].sort(
-    (a, b) => rank(a) - rank(b), // stable: changes first, each by name
-  )
+  ].sort((a, b) => rank(a) - rank(b)) // stable: changes first, each by name
 }
 
-function countsOf(entries: readonly DiffedType[]): Record<DiffChange, number> {
-  const counts = { changed: 0, added: 0, removed: 0 }
-  for (const { change } of entries) counts[change]++
+function countsOf(entries: readonly DiffEntry[]): Map<DeclarationKind, KindCounts> {
+  const counts = new Map<DeclarationKind, KindCounts>()
+  for (const { kind, change } of entries) {
+    const of = counts.get(kind) ?? { changed: 0, added: 0, removed: 0 }
+    of[change]++
+    counts.set(kind, of)
+  }
   return counts
 }
 
-const PAGED: ReadonlySet<TypeSort> = new Set(['struct', 'union', 'enum', 'typedef', 'func'])
+/** Kinds with a page of their own, and whether it is that of functions. */
+const PAGED: Partial<Record<DeclarationKind, 'type' | 'function'>> = {
+  struct: 'type',
+  union: 'type',
+  enum: 'type',
+  typedef: 'type',
+  func: 'function',
+}
 
-function viewOf(entry: DiffedType, before: KernelRow, after: KernelRow): DiffEntryView {
+function viewOf(entry: DiffEntry, before: KernelRow, after: KernelRow): DiffEntryView {
   const { kind, name, change, size, declaration, members, values } = entry
   const { name: kernel } = change === 'removed' ? before : after
   const lines: DiffLine[] = [
@@ -188,7 +229,9 @@ function viewOf(entry: DiffedType, before: KernelRow, after: KernelRow): DiffEnt
   ]
   return {
     ...{ kind, name, change },
-    ...(PAGED.has(kind) && { href: (kind === 'func' ? functionUrl : typeUrl)(name, kernel) }),
+    ...(PAGED[kind] && {
+      href: (PAGED[kind] === 'function' ? functionUrl : typeUrl)(name, kernel),
+    }),
     ...(size && { summary: `${size.old} → ${size.new} bytes` }),
     lines: lines.slice(0, MAX_LINES),
     omitted: Math.max(lines.length - MAX_LINES, 0),

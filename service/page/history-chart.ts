@@ -42,7 +42,7 @@ export function drawChart(
     if (i % step !== 0 && i % step < step / 2) continue // too close to the last label
     const anchor = i === 0 ? 'start' : i === versions.length - 1 ? 'end' : 'middle'
     parts.push(
-      `<text x="${round(x(version))}" y="${HEIGHT - 12}" text-anchor="${anchor}">${escapeText(version)}</text>`,
+      `<text x="${round(x(version))}" y="${HEIGHT - 12}" text-anchor="${anchor}">${escapeText(version.replace(/-\d{1,2}$/, ''))}</text>`,
     )
   }
   for (const [i, line] of lines.entries()) parts.push(...pathsOf(line, `c${i % 6}`, x, y))

@@ -15,14 +15,24 @@ import { nameOf } from '../kernel/name.ts'
 import { type ChartLine, drawChart } from './history-chart.ts'
 import { placeOf } from './layout-picture.ts'
 import type { Page } from './render.ts'
-import { diffUrl, functionUrl, kernelUrl, typeUrl, urlOf } from './url.ts'
+import {
+  diffUrl,
+  functionUrl,
+  historyUrl,
+  kernelUrl,
+  memberUrl,
+  type PagePart,
+  typeUrl,
+  urlOf,
+} from './url.ts'
 
 /** Lines of a chart, forms of a list, and names in a change. */
 const MAX_CHART_LINES = 24
-const MAX_FORMS = 60
+const MAX_FORMS = 40
 const MAX_NAMES = 12
-/** Distributions that are unfolded. */
+/** Distributions that are unfolded, and runs that are listed; others are a strip, and a link to a page of their own. */
 const MAX_OPEN = 4
+const MAX_RUNS = 140
 
 interface HistoryRun {
   readonly first: string
@@ -52,11 +62,21 @@ interface HistoryGroup {
   readonly kernels: number
   /** forms in this group */
   readonly forms: number
+  /** the page of this distribution alone */
+  readonly href: string
   readonly series: readonly {
     readonly label: string
     readonly kernels: number
-    readonly runs: readonly HistoryRun[]
+    readonly strip: readonly Pick<HistoryRun, 'forms' | 'width' | 'colour' | 'first' | 'kernels'>[]
+    /** absent if the page has too many */
+    readonly runs?: readonly HistoryRun[]
   }[]
+}
+
+/** The distribution that a page is limited to. */
+export interface HistoryFilter {
+  readonly distro?: string
+  readonly version?: string
 }
 
 interface FormView {
@@ -72,6 +92,9 @@ export interface HistoryView {
   readonly name: string
   readonly member?: string
   readonly href: string
+  readonly filter: HistoryFilter
+  /** the page of all distributions */
+  readonly all: string
   readonly histories: readonly {
     readonly kind: string
     readonly forms: readonly FormView[]
@@ -84,24 +107,28 @@ export interface HistoryView {
   }[]
 }
 
-/** The histories of all declarations of a name as a page. `isFunction`: of functions and what is called like them. */
+/** The histories of all declarations of a name as a page. */
 export function historyPage(
   name: string,
   histories: readonly DeclarationHistory[],
-  { isFunction = false }: { isFunction?: boolean } = {},
+  part: PagePart,
+  filter: HistoryFilter = {},
 ): Page {
+  const isFunction = part === 'function'
   const href = isFunction ? functionUrl(name) : typeUrl(name)
+  const all = historyUrl(name, part)
+  const place = { path: all, filter, left: MAX_RUNS }
   const view: HistoryView = {
-    ...{ query: name, name, href },
-    histories: histories.map((history) => declarationView(history, isFunction)),
+    ...{ query: name, name, href, filter, all },
+    histories: histories.map((history) => declarationView(history, isFunction, place)),
   }
   const [first] = view.histories
-  const kind = isFunction ? 'function' : (first?.kind ?? 'type')
+  const kind = first ? kindText(first.kind) : part
   return {
     template: 'history',
     title: `${kind} ${name} over Linux kernels`,
-    description: `${kind} ${name} has ${first?.formCount ?? 0} forms over ${first?.kernels ?? 0} Linux kernels: since when it is as it is, in each distribution.`,
-    path: `${href}/history`,
+    description: `${kind} ${name} has ${counted(first?.formCount ?? 0, 'form')} over ${counted(first?.kernels ?? 0, 'Linux kernel')}: since when it is as it is, in each distribution.`,
+    path: urlOf(all, { ...filter }),
     part: 'types',
     view,
   }
@@ -110,9 +137,10 @@ export function historyPage(
 function declarationView(
   { kind, name, forms, series }: DeclarationHistory,
   isFunction: boolean,
+  place: HistoryPlace,
 ): HistoryView['histories'][number] {
   const texts = forms.map((form) => formText(form))
-  const groups = groupsOf(series, (run, before) => {
+  const groups = groupsOf(series, place, (run, before) => {
     const [form] = run.forms
     return {
       text: form === undefined ? 'not there' : run.forms.map((n) => texts[n]).join('; '),
@@ -126,7 +154,7 @@ function declarationView(
     form === undefined ? undefined : (forms[form]?.size ?? undefined),
   )
   return {
-    kind,
+    kind: kindText(kind),
     forms: forms.slice(0, MAX_FORMS).map((form, i) => ({
       number: i + 1,
       colour: colourOf(i),
@@ -191,29 +219,30 @@ export function memberPage(
   name: string,
   member: string,
   histories: readonly MemberHistory[],
+  filter: HistoryFilter = {},
 ): Page {
   const path = `${name}.${member}`
+  const all = memberUrl(name, member)
+  const place = { path: all, filter, left: MAX_RUNS }
   const view: HistoryView = {
-    ...{ query: path, name, member, href: `${typeUrl(name)}` },
-    histories: histories.map(memberView),
+    ...{ query: path, name, member, href: `${typeUrl(name)}`, filter, all },
+    histories: histories.map((history) => memberView(history, place)),
   }
   const [first] = view.histories
   return {
     template: 'history',
     title: `${path} over Linux kernels`,
-    description: `Member ${member} of ${first?.kind ?? 'type'} ${name} over ${first?.kernels ?? 0} Linux kernels: its offset, size and type, where it came, moved and went.`,
-    path: `/types/${encodeURIComponent(path)}`,
+    description: `Member ${member} of ${first?.kind ?? 'type'} ${name} over ${counted(first?.kernels ?? 0, 'Linux kernel')}: its offset, size and type, where it came, moved and went.`,
+    path: urlOf(all, { ...filter }),
     part: 'types',
     view,
   }
 }
 
-function memberView({
-  kind,
-  name,
-  forms,
-  series,
-}: MemberHistory): HistoryView['histories'][number] {
+function memberView(
+  { kind, name, forms, series }: MemberHistory,
+  place: HistoryPlace,
+): HistoryView['histories'][number] {
   const texts = forms.map(({ type, offset, size, bitfieldSize, value }) =>
     value !== undefined
       ? `= ${value}`
@@ -225,7 +254,7 @@ function memberView({
           .filter(Boolean)
           .join(', '),
   )
-  const groups = groupsOf(series, (run) => ({
+  const groups = groupsOf(series, place, (run) => ({
     text:
       run.state === 'no_type'
         ? 'the type is not there'
@@ -242,7 +271,7 @@ function memberView({
     return offset === 0 ? 0 : Number.isFinite(number) ? number : undefined
   })
   return {
-    kind,
+    kind: kindText(kind),
     forms: forms.slice(0, MAX_FORMS).map(({ kernels }, i) => ({
       ...{ number: i + 1, colour: colourOf(i), kernels, text: texts[i]! },
     })),
@@ -271,12 +300,28 @@ interface AnyRun {
 
 type AnySeries<R> = SeriesName & { kernels: number; runs: readonly R[] }
 
+/** Where a history is shown. */
+interface HistoryPlace {
+  /** the address of the page of all distributions */
+  readonly path: string
+  readonly filter: HistoryFilter
+  /** runs that the page may still list */
+  left: number
+}
+
 /** The series by distribution and version, newest version first; kernels that never have it are left out. */
 function groupsOf<R extends AnyRun>(
   series: readonly AnySeries<R>[],
+  place: HistoryPlace,
   describe: (run: R, before: R | undefined) => Pick<HistoryRun, 'text' | 'changes' | 'href'>,
 ): HistoryGroup[] {
-  const present = series.filter(({ runs }) => runs.some(({ forms }) => forms.length > 0))
+  const { filter, path } = place
+  const present = series.filter(
+    ({ runs, distro, version }) =>
+      runs.some(({ forms }) => forms.length > 0) &&
+      (filter.distro === undefined || filter.distro === distro) &&
+      (filter.version === undefined || filter.version === version),
+  )
   const grouped = Map.groupBy(present, ({ distro, version }) => `${distro}\0${version}`)
   const groups = [...grouped.values()].sort(
     ([a], [b]) =>
@@ -289,30 +334,53 @@ function groupsOf<R extends AnyRun>(
     open: n < MAX_OPEN,
     kernels: own.reduce((sum, { kernels }) => sum + kernels, 0),
     forms: new Set(own.flatMap(({ runs }) => runs.flatMap(({ forms }) => forms))).size,
-    series: own.map(({ arch, flavour, kernels, runs }) => ({
-      label: `${arch}${flavour === '' ? '' : ` ${flavour.replace(/^-/, '')}`}`,
-      kernels,
-      runs: runs.map((run, i): HistoryRun => {
-        const before = runs[i - 1]
-        const { href, ...words } = describe(run, before)
-        const form = run.forms[0]
-        return {
-          first: run.first.release,
-          last: run.last.release,
-          firstHref: kernelUrl(nameOf(run.first)),
-          lastHref: kernelUrl(nameOf(run.last)),
-          kernels: run.kernels,
-          width: Math.round((run.kernels / kernels) * 1000) / 10,
-          forms: run.forms.map((one) => one + 1),
-          colour: form === undefined ? 'absent' : colourOf(form),
-          ...words,
-          ...(href !== undefined && { href }),
-          ...(before && { diff: diffUrl(nameOf(before.last), nameOf(run.first)) }),
-        }
-      }),
-    })),
+    href: urlOf(path, { distro: own[0]!.distro, version: own[0]!.version }),
+    series: own.map((one) => {
+      const { arch, flavour, kernels } = one
+      const runs = runsOf(one, describe)
+      const isListed = runs.length <= place.left
+      if (isListed) place.left -= runs.length
+      return {
+        label: `${arch}${flavour === '' ? '' : ` ${flavour.replace(/^-/, '')}`}`,
+        kernels,
+        strip: runs.map(({ forms, width, colour, first, kernels }) => {
+          return { forms, width, colour, first, kernels }
+        }),
+        ...(isListed && { runs }),
+      }
+    }),
   }))
 }
+
+function runsOf<R extends AnyRun>(
+  { kernels, runs }: AnySeries<R>,
+  describe: (run: R, before: R | undefined) => Pick<HistoryRun, 'text' | 'changes' | 'href'>,
+): HistoryRun[] {
+  return runs.map((run, i) => {
+    const before = runs[i - 1]
+    const { href, ...words } = describe(run, before)
+    const form = run.forms[0]
+    return {
+      first: run.first.release,
+      last: run.last.release,
+      firstHref: kernelUrl(nameOf(run.first)),
+      lastHref: kernelUrl(nameOf(run.last)),
+      kernels: run.kernels,
+      width: Math.round((run.kernels / kernels) * 1000) / 10,
+      forms: run.forms.map((one) => one + 1),
+      colour: form === undefined ? 'absent' : colourOf(form),
+      ...words,
+      ...(href !== undefined && { href }),
+      ...(before && { diff: diffUrl(nameOf(before.last), nameOf(run.first)) }),
+    }
+  })
+}
+
+const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`
+
+/** A kind in words. */
+const kindText = (kind: string): string =>
+  kind === 'func' ? 'function' : kind === 'fwd' ? 'declaration' : kind.replace('_', ' ')
 
 /** Colours repeat after twelve forms; the number tells equal ones apart. */
 const colourOf = (form: number): string => `f${form % 12}`
@@ -327,7 +395,7 @@ function chartOf<R extends AnyRun>(
         label: `${distro} ${version} ${arch}${flavour === '' ? '' : ` ${flavour.replace(/^-/, '')}`}`,
         points: runs.flatMap((run) => {
           const value = numberOf(run)
-          const ends = [run.first, run.last].map(({ release }) => linuxOf(release))
+          const ends = [run.first, run.last].map(versionOf)
           return [...new Set(ends)].map((version) => ({ version, value }))
         }),
       }),
@@ -343,9 +411,18 @@ function chartOf<R extends AnyRun>(
   return { chart: svg, legend }
 }
 
-/** The version of Linux in a release. */
-const linuxOf = (release: string): string => /^\d+(?:\.\d+)*/.exec(release)?.[0] ?? release
+/**
+ * The version of a kernel on a chart: that of its package, such as `6.1.190-1`, since many releases have no more than
+ * `6.1.0`; else the numbers of its release.
+ */
+function versionOf({ release, packageVersion }: IndexedKernel): string {
+  const [, line = ''] = /^(\d+\.\d+)/.exec(release) ?? []
+  const text = line !== '' && packageVersion.startsWith(`${line}.`) ? packageVersion : release
+  return /^\d+(?:[.-]\d+)*/.exec(text)?.[0] ?? release
+}
 
-/** The address of a member's history. */
-export const memberUrl = (name: string, member: string): string =>
-  urlOf(`/types/${encodeURIComponent(`${name}.${member}`)}`)
+/** What the page of a name says of its history. */
+export interface HistorySummary {
+  readonly href: string
+  readonly forms: number
+}

@@ -1,5 +1,5 @@
 /* /kernels/DISTRO/VERSION/ARCH/RELEASE: one kernel. How its BTF was made, what vouches for it, and how to use it. */
-import type { BuildRecord } from '../../storage/index.ts'
+import type { BuildRecord, TakenFrom } from '../../storage/index.ts'
 import { type PublicRecord, toPublic } from '../kernel/public-record.ts'
 import type { KernelRow, KernelTable } from './kernel-table.ts'
 import type { Page } from './render.ts'
@@ -113,6 +113,20 @@ const AUTHENTICATED: Record<BuildRecord['package']['authenticated'], string> = {
   none: 'Nothing vouches for the package: the operator of this service gave it as a file or an address.',
 }
 
+const VOUCHED: Record<TakenFrom['vouched'], string> = {
+  signature: 'Its signed catalog names the SHA-256 of this BTF.',
+  digest: 'The SHA-256 matches what that service said; nothing signs it.',
+  none: 'No digest was compared; the BTF was checked to be that of a kernel of this architecture.',
+}
+
+/** From which services the BTF was taken, the nearest first. */
+function takenStory({ takenFrom = [] }: BuildRecord): string[] {
+  return takenFrom.flatMap(({ url, vouched, takenAt }, i) => {
+    const from = i === 0 ? 'This service took the BTF' : 'That service took it'
+    return [`${from} from ${url} on ${takenAt.slice(0, 10)}.`, VOUCHED[vouched]]
+  })
+}
+
 /** How the BTF of a build came about, and what vouches for it. */
 export function storyOf(record: BuildRecord): string[] {
   const { origin, tool, embedded, proven, failure, btf, package: source } = record
@@ -130,7 +144,8 @@ export function storyOf(record: BuildRecord): string[] {
         ]
       : ['Nothing is known of the BTF of this build.']
   }
-  const story: string[] = []
+  const story = takenStory(record)
+  const isTaken = story.length > 0
   if (origin === 'pahole')
     story.push(
       `pahole ${tool.version} made this BTF from the debug info of the kernel image in the package ${source.name} ${source.version}.`,
@@ -139,7 +154,7 @@ export function storyOf(record: BuildRecord): string[] {
     story.push(
       `This BTF is the kernel's own, copied from the package ${source.name} ${source.version}.`,
     )
-  else
+  else if (!isTaken)
     story.push(
       'This BTF was imported from another collection. It was read and checked as all BTF is, but it was not made from a package here.',
     )

@@ -5,7 +5,7 @@
 import { join } from 'node:path'
 import { Eta } from 'eta'
 import { ASSETS } from './assets.ts'
-import { diffUrl, functionUrl, kernelUrl, typeUrl, urlOf } from './url.ts'
+import { diffUrl, functionUrl, kernelUrl, memberUrl, typeUrl, urlOf } from './url.ts'
 
 /** Parts of the site that the navigation names. */
 export type SitePart = 'kernels' | 'types' | 'check' | 'diff' | 'status'
@@ -41,6 +41,7 @@ const HELPERS = {
   urlOf,
   typeUrl,
   functionUrl,
+  memberUrl,
   kernelUrl,
   diffUrl,
   /** 1234567 as 1,234,567 */

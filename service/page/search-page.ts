@@ -4,13 +4,14 @@
  */
 import type { TypeName } from '../../bpf/index.ts'
 import type { Catalog } from '../../storage/index.ts'
+import type { Found, FoundKind } from '../declarations/answers.ts'
 import { nameOf, parseName } from '../kernel/name.ts'
 import { findSimilar } from '../kernel/similar.ts'
 import type { KernelRow, KernelTable } from './kernel-table.ts'
 import { type ListedKernel, listedKernel } from './kernels-page.ts'
 import { anchorOf } from './layout-picture.ts'
 import type { Page } from './render.ts'
-import { functionUrl, kernelUrl, typeUrl } from './url.ts'
+import { functionUrl, kernelUrl, memberUrl, typeUrl } from './url.ts'
 
 /** Kernels that a result lists. */
 const MAX_KERNELS = 30
@@ -79,13 +80,39 @@ export const addressOf = ({ kind, name }: TypeName, member?: string): string =>
     ? functionUrl(name)
     : `${typeUrl(name)}${member === undefined ? '' : `#${anchorOf(member)}`}`
 
+/** A type, member or function that a text may name. */
+export interface FoundName {
+  readonly kind: FoundKind
+  readonly name: string
+  /** the type of a member or enumerator */
+  readonly of?: string
+  readonly href: string
+}
+
+/** A name in one kernel; `member` is that of the text, if the text names this type. */
+export function foundIn(found: TypeName, name: string, member: string | undefined): FoundName {
+  return { ...found, href: addressOf(found, found.name === name ? member : undefined) }
+}
+
+const CALLED: ReadonlySet<FoundKind> = new Set([
+  'func',
+  'kfunc',
+  'tracepoint',
+  'helper',
+  'map_type',
+])
+
+/** A result of the index. */
+export function foundInIndex({ kind, name, of }: Found): FoundName {
+  if (of) return { kind, name, of: of.name, href: memberUrl(of.name, name) }
+  return { kind, name, href: CALLED.has(kind) ? functionUrl(name) : typeUrl(name) }
+}
+
 export interface SearchView {
   readonly query: string
   readonly found: number
   readonly kernels: readonly ListedKernel[]
-  readonly names: readonly (TypeName & { readonly href: string })[]
-  /** the kernel in which names were looked up */
-  readonly kernel?: { readonly name: string; readonly release: string }
+  readonly names: readonly FoundName[]
   readonly similar: readonly string[]
 }
 
@@ -94,28 +121,27 @@ export function searchPage(
   table: KernelTable,
   query: string,
   kernels: SearchedKernels,
-  names: { readonly row: KernelRow | undefined; readonly found: readonly TypeName[] },
+  names: readonly FoundName[],
 ): { readonly href: string } | Page {
   const wanted = nameIn(query)
-  const exact = names.found.filter(({ name }) => name === wanted?.name)
-  const [kernel, type] = [kernels.exact ? kernels.rows[0] : undefined, exact[0]]
+  const isExact = ({ name, of }: FoundName) =>
+    wanted?.member === undefined || of === undefined
+      ? of === undefined && name === wanted?.name
+      : of === wanted.name && name === wanted.member
+  const exact = names.filter(isExact)
+  const [kernel, type] = [kernels.exact ? kernels.rows[0] : undefined, exact.at(-1)]
   if (kernel && kernels.rows.length === 1 && !type) return { href: kernelUrl(kernel.name) }
-  // a struct and its typedef, or a type and a function, are told apart on the page
-  if (type && kernels.rows.length === 0 && isOne(exact))
-    return { href: addressOf(type, wanted?.member) }
-  const nothing = kernels.rows.length + names.found.length === 0
+  // a struct and its typedef have one page; a type and a function have two
+  const hrefs = new Set(exact.map(({ href }) => href))
+  if (type && kernels.rows.length === 0 && hrefs.size === 1) return { href: type.href }
+  const nothing = kernels.rows.length + names.length === 0
+  const releases = () => new Set(table.rows.map(({ kernel }) => kernel.release))
   const view: SearchView = {
     query,
     found: kernels.rows.length,
     kernels: kernels.rows.slice(0, MAX_KERNELS).map(listedKernel),
-    names: names.found.map((one) => ({
-      ...one,
-      href: addressOf(one, one.name === wanted?.name ? wanted.member : undefined),
-    })),
-    ...(names.row && { kernel: { name: names.row.name, release: names.row.kernel.release } }),
-    similar: nothing
-      ? findSimilar(query, new Set(table.rows.map(({ kernel }) => kernel.release)))
-      : [],
+    names,
+    similar: nothing ? findSimilar(query, releases()) : [],
   }
   return {
     template: 'search',
@@ -126,7 +152,3 @@ export function searchPage(
     view,
   }
 }
-
-/** Tells whether all names are types, or all are functions: one page shows them. */
-const isOne = (names: readonly TypeName[]): boolean =>
-  new Set(names.map(({ kind }) => kind === 'func')).size === 1

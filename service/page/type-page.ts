@@ -1,10 +1,11 @@
 /* /types/NAME and /functions/NAME: what one kernel has of a name, with links for every other name. */
 import type { LinkedText, ListingLine, TypeListing, TypeUsers } from '../../bpf/index.ts'
 import type { TypesOfName } from '../threads/worker.ts'
+import type { HistorySummary } from './history-page.ts'
 import type { KernelRow, KernelTable } from './kernel-table.ts'
 import { anchorOf, CACHE_LINE, classOf, drawLayout, placeOf } from './layout-picture.ts'
 import type { Page } from './render.ts'
-import { functionUrl, kernelUrl, typeUrl, urlOf } from './url.ts'
+import { functionUrl, kernelUrl, type PagePart, typeUrl, urlOf } from './url.ts'
 
 /** Lines of one type, and of all types of a page. */
 const MAX_LINES = 700
@@ -35,6 +36,8 @@ interface LineView {
   readonly depth: number
   readonly text: LinkedText
   readonly id?: string
+  /** the member or enumerator, for its history */
+  readonly path?: string
   readonly of?: string
   readonly gap?: boolean
   /** the cache line that begins before this line */
@@ -62,6 +65,8 @@ export interface TypeView {
   readonly isKfunc: boolean
   readonly attach?: FunctionFacts
   readonly other?: string
+  /** absent without an index of all types */
+  readonly history?: HistorySummary
 }
 
 /** What the kernel's symbol table says of a function. */
@@ -78,12 +83,13 @@ export interface TypePageOptions {
   readonly isChosen: boolean
   readonly name: string
   readonly found: TypesOfName
-  readonly part: 'type' | 'function'
+  readonly part: PagePart
   readonly attach?: FunctionFacts
+  readonly history?: HistorySummary
 }
 
 export function typePage(options: TypePageOptions): Page {
-  const { table, row, isChosen, name, found, part, attach } = options
+  const { table, row, isChosen, name, found, part, attach, history } = options
   const listings = found.listings.filter(({ kind }) => (kind === 'func') === (part === 'function'))
   const others = found.listings.length > listings.length
   const address = part === 'function' ? functionUrl : typeUrl
@@ -116,6 +122,7 @@ export function typePage(options: TypePageOptions): Page {
     users: found.users,
     isKfunc: found.isKfunc,
     ...(attach && { attach }),
+    ...(history && { history }),
     ...(others && {
       other: (part === 'function' ? typeUrl : functionUrl)(name, isChosen ? row.name : undefined),
     }),
@@ -147,6 +154,7 @@ function linesOf(lines: readonly ListingLine[], isComposite: boolean): LineView[
           depth: line.depth,
           text: [`${line.name} = ${line.value},`],
           id: anchorOf(line.name),
+          path: line.name,
         }
       case 'hole':
       case 'padding':
@@ -171,7 +179,7 @@ function linesOf(lines: readonly ListingLine[], isComposite: boolean): LineView[
           size: line.bits > 0 ? bitsOf(line.bits) : String(line.size),
           depth: line.depth,
           text: line.text,
-          ...(line.path !== '' && { id: anchorOf(line.path) }),
+          ...(line.path !== '' && { id: anchorOf(line.path), path: line.path }),
           of: classOf(line),
           ...(begins && { cacheLine: at }),
         }

@@ -22,6 +22,16 @@ export const typeUrl = (name: string, kernel?: string): string =>
 export const functionUrl = (name: string, kernel?: string): string =>
   urlOf(`/functions/${encodeURIComponent(name)}`, { kernel })
 
+/** Pages of types, and pages of functions and what is called like one. */
+export type PagePart = 'type' | 'function'
+
+/** The history of a name over all kernels. */
+export const historyUrl = (name: string, part: PagePart): string =>
+  `${(part === 'function' ? functionUrl : typeUrl)(name)}/history`
+
+/** The history of a member or an enumerator over all kernels. */
+export const memberUrl = (name: string, member: string): string => typeUrl(`${name}.${member}`)
+
 /** The page of a kernel, by its encoded name. */
 export const kernelUrl = (name: string): string => `/kernels/${name}`
 

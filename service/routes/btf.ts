@@ -6,11 +6,12 @@ import Type from 'typebox'
 import { ANY, type KernelName } from '../../storage/index.ts'
 import { HEADER_TYPE, IMMUTABLE, SHORT } from '../cache/btf-bodies.ts'
 import type { Context } from '../http/context.ts'
-import { resolveBtf } from '../http/resolve.ts'
+import { resolveBtf, resolveWithPartial } from '../http/resolve.ts'
 import {
   BtfQuery,
   BuildId,
   bodies,
+  bodiesOrDelta,
   ChoiceQuery,
   choiceOf,
   DigestParams,
@@ -18,6 +19,7 @@ import {
   foundHeaders,
   NO_BTF,
   NO_BUILD,
+  partialHeaders,
   problems,
   text,
   wantedOf,
@@ -34,11 +36,16 @@ const ReleaseQuery = Type.Object({
   ...BtfQuery.properties,
 })
 
-const HeaderQuery = Type.Omit(BtfQuery, ['dialect', 'container'])
+const HeaderQuery = Type.Omit(BtfQuery, ['dialect', 'container', 'partial'])
 
-const BuildQuery = Type.Omit(BtfQuery, ['build', 'uname-version', 'like', 'codename'])
+const BuildQuery = Type.Omit(BtfQuery, ['build', 'uname-version', 'like', 'codename', 'partial'])
 
-const BTF = bodies("raw BTF, or an ELF file; its ETag is the bytes' SHA-256")
+const BTF = bodiesOrDelta(
+  "raw BTF, or an ELF file; its ETag is the bytes' SHA-256. With `have`, it may be a delta",
+)
+/** The digests that a client names. */
+const haveIn = ({ have }: { have?: string }): string[] => have?.split(',') ?? []
+
 const ERRORS = ['invalid_request', 'unknown_blob', 'invalid_range', 'unavailable'] as const
 
 export const btfRoutes =
@@ -51,16 +58,25 @@ export const btfRoutes =
       record: Available,
       query: BtfQuery,
       found: Readonly<Record<string, string>> = {},
+      partial = false,
     ) => {
       const { sha256, size } = record.btf
       const { dialect, container } = query
       const form = `${new URLSearchParams({ ...(dialect && { dialect }), ...(container && { container }) })}`
       const path = `/v1/btf/sha256/${sha256}`
       const location = { 'content-location': form ? `${path}?${form}` : path }
+      if (partial) {
+        const { bodies } = context.partial
+        return sendBtf({ bodies }, request, reply, wantedOf(record, query), {
+          cacheControl: SHORT,
+          headers: { ...found, ...partialHeaders(record) },
+        })
+      }
       return sendBtf(context, request, reply, wantedOf(record, query), {
         cacheControl: SHORT,
         size,
         headers: { ...(query.modules === undefined && location), ...found },
+        have: haveIn(query),
       })
     }
     const sendFound = async (
@@ -70,8 +86,16 @@ export const btfRoutes =
       query: BtfQuery,
     ) => {
       const choice = choiceOf(query)
-      const record = await resolveBtf(context, request, kernel, choice)
-      return await send(request, reply, record, query, foundHeaders(kernel, choice, record))
+      const allowed = query.partial === 'allow'
+      const { record, partial } = await resolveWithPartial(
+        context,
+        request,
+        kernel,
+        choice,
+        allowed,
+      )
+      const found = foundHeaders(kernel, choice, record)
+      return await send(request, reply, record, query, found, partial)
     }
 
     app.get(
@@ -149,16 +173,25 @@ export const btfRoutes =
       async (request, reply) => {
         const { digest: sha256 } = request.params
         const { dialect, container } = request.query
+        const have = haveIn(request.query)
         const wanted = {
           sha256,
           ...(dialect && { dialect }),
           ...(container && { container }),
         }
+        const [whole] = context.catalog.findBy('sha256', sha256)
+        const [made] = context.partial.catalog.findBy('sha256', sha256)
+        if (!whole && made?.btf && request.query.partial === 'allow') {
+          const { bodies } = context.partial
+          return await sendBtf({ bodies }, request, reply, wanted, {
+            cacheControl: SHORT,
+            headers: partialHeaders({ ...made, btf: made.btf }),
+          })
+        }
         // a later version of btfmill may convert or wrap differently
         const cacheControl = dialect || container ? SHORT : IMMUTABLE
-        const [record] = context.catalog.findBy('sha256', sha256)
-        const size = record?.btf?.size ?? 0
-        return await sendBtf(context, request, reply, wanted, { cacheControl, size })
+        const size = whole?.btf?.size ?? 0
+        return await sendBtf(context, request, reply, wanted, { cacheControl, size, have })
       },
     )
 
@@ -213,9 +246,19 @@ export const btfRoutes =
       async (request, reply) => {
         const kernel = kernelOf(request.params)
         const choice = choiceOf(request.query)
-        const record = await resolveBtf(context, request, kernel, choice)
+        const allowed = request.query.partial === 'allow'
+        const { record, partial } = await resolveWithPartial(
+          context,
+          request,
+          kernel,
+          choice,
+          allowed,
+        )
         return reply
-          .headers(foundHeaders(kernel, choice, record))
+          .headers({
+            ...foundHeaders(kernel, choice, record),
+            ...(partial && partialHeaders(record)),
+          })
           .header('cache-control', SHORT)
           .type('text/plain; charset=utf-8')
           .send(`${record.btf.sha256}  ${record.kernel.release}.btf\n`)

@@ -23,6 +23,7 @@ export const checkRoutes =
   (app) =>
     registerObjectRoute(app, context, {
       path: '/v1/check',
+      takesPartial: true,
       summary: 'Whether BPF objects load on one or many kernels, and why not',
       response: lines(
         'a line for each kernel and object, in the order of the kernels',
@@ -60,9 +61,12 @@ async function lineOfOne(
   { objects, target, priority, signal }: ObjectTask,
   attempt: TaskAttempt,
 ): Promise<Buffer> {
-  const { name: kernel, build } = target
+  const { name: kernel, build, partial } = target
   const object = objects[0]!
-  const check = () => context.objects.checked(priority, target, object, signal)
+  const results = partial ? context.partial.objects : context.objects
+  const check = () => results.checked(priority, target, object, signal)
   const json = await attempt(object.sha256, check)
-  return Buffer.from(lineOf({ object: object.name, kernel, build }, json))
+  return Buffer.from(
+    lineOf({ object: object.name, kernel, build, ...(partial && { partial }) }, json),
+  )
 }

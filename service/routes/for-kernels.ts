@@ -18,7 +18,7 @@ import { Quota, type QuotaLease } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
 import { callerOf, disconnectSignal } from '../http/requester.ts'
-import { resolveBtf } from '../http/resolve.ts'
+import { resolveWithPartial } from '../http/resolve.ts'
 import { ChoiceQuery, choiceOf, NDJSON, NO_BTF, problems, Sha256 } from '../http/schema.ts'
 import { acceptUploads, bodyLimitOf, OBJECTS, objectLimits, objectsOf } from '../http/upload.ts'
 import { type JsonText, jsonOf } from '../json.ts'
@@ -72,6 +72,8 @@ interface TargetBtf {
   facts?: KernelFacts
   /** bytes */
   size?: number
+  /** it is partial BTF, in the store of such */
+  partial?: boolean
 }
 
 /** Objects, and the BTF that they are applied to. */
@@ -104,6 +106,8 @@ export interface ObjectEndpoint {
   factsIn?(query: Readonly<Record<string, unknown>>): KernelFacts
   /** Sends the response for one BTF. */
   sendOne(task: SingleTask, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply>
+  /** whether it works with partial BTF */
+  takesPartial?: boolean
   /** whether each object has a line of its own, or all objects together have one for each kernel */
   lineFor: 'each object' | 'all objects'
   /** The line of JSON for one of many kernels, a few megabytes at most; `attempt` runs the work. */
@@ -151,7 +155,14 @@ export async function registerObjectRoute(
       if (target) {
         const answer = answers.lease(callerOf(request))
         reply.raw.once('close', () => answer.end())
-        const task = { objects, target, priority: interactive, dialect, signal, answer }
+        const { partial = false } = target
+        if (partial && !endpoint.takesPartial)
+          throw new ServiceError(
+            'invalid_request',
+            'partial BTF cannot be minimized: what it lacks would look as if the kernel lacked it',
+          )
+        const priority = partial ? context.partial.objects.interactive : interactive
+        const task = { objects, target, priority, dialect, signal, answer }
         return await endpoint.sendOne(task, request, reply)
       }
       reply.raw.once('close', bulkRequests.take())
@@ -217,19 +228,28 @@ async function singleTarget(
       'invalid_request',
       'conflicting parameters: give only one of kernel, digest, or filters',
     )
-  if (text === undefined && (build ?? unameVersion ?? ambiguous ?? like ?? codename) !== undefined)
+  const needing = build ?? unameVersion ?? ambiguous ?? like ?? codename ?? query.partial
+  if (text === undefined && needing !== undefined)
     throw new ServiceError(
       'invalid_request',
-      'build, uname-version, ambiguous, like and codename need the parameter kernel',
+      'build, uname-version, ambiguous, like, codename and partial need the parameter kernel',
     )
   if (sha256 !== undefined) return { name: sha256, sha256, modules: [] }
   if (text === undefined) return undefined
   const name = kernelIn(text)
-  const record = await resolveBtf(context, request, name, choiceOf(query))
+  const allowed = query.partial === 'allow'
+  const { record, partial } = await resolveWithPartial(
+    context,
+    request,
+    name,
+    choiceOf(query),
+    allowed,
+  )
   const { kernel, btf, symbols } = record
   const { sha256: digest } = btf
   const facts = factsOf(record)
-  return { name: nameOf(kernel), sha256: digest, modules: moduleDigests(record), symbols, facts }
+  const modules = moduleDigests(record)
+  return { name: nameOf(kernel), sha256: digest, modules, symbols, facts, partial }
 }
 
 /** Errors: `invalid_name`. */

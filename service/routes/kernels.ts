@@ -15,6 +15,11 @@ const PAGE = 100
 
 const ListQuery = Type.Object({
   ...FilterQuery.properties,
+  partial: Type.Optional(
+    Type.Literal('only', {
+      description: 'list the kernels with partial BTF, made from headers, in place of the others',
+    }),
+  ),
   limit: Type.Integer({ minimum: 1, maximum: 1000, default: PAGE }),
   cursor: Type.Optional(
     Type.String({ maxLength: 2048, description: '`next` of the previous page' }),
@@ -42,13 +47,15 @@ const listed = (record: BuildRecord): Type.Static<typeof Listed> => ({
   ...toPublic(record),
   state: stateOf(record),
   links: {
-    ...(record.btf && { btf: `/v1/btf/sha256/${record.btf.sha256}` }),
+    ...(record.btf && {
+      btf: `/v1/btf/sha256/${record.btf.sha256}${record.origin === 'headers' ? '?partial=allow' : ''}`,
+    }),
     builds: `/v1/kernels/${pathOf(record.kernel)}`,
   },
 })
 
 export const kernelRoutes =
-  ({ catalog }: Context): FastifyPluginAsyncTypebox =>
+  ({ catalog, partial }: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
     app.get(
       '/v1/kernels',
@@ -63,7 +70,8 @@ export const kernelRoutes =
       },
       async (request, reply) => {
         const { cursor = '', limit } = request.query
-        const found = catalog.list(
+        const isPartial = request.query.partial === 'only'
+        const found = (isPartial ? partial.catalog : catalog).list(
           filterOf(request.query),
           Buffer.from(cursor, 'base64url').toString('utf8'),
         )

@@ -73,8 +73,8 @@ export function registerMetrics(app: FastifyInstance, context: Context): void {
   )
   metrics.counter(
     'btfmill_bodies_built_total',
-    'Blobs read from the store, BTF derived from other BTF, archives packed',
-    () => ({ ...bodies.counts, ...archives.counts }),
+    'Blobs read from the store, BTF derived from other BTF, archives packed, deltas made',
+    () => ({ ...bodies.counts, ...archives.counts, ...context.deltas.counts }),
     'kind',
   )
   metrics.gauge('btfmill_body_cache_bytes', 'Bytes of bodies in memory', () => bodyCache.size)

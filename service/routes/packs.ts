@@ -2,7 +2,7 @@
 
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
-import { isPackError, packKey, packsOf, StoreError } from '../../storage/index.ts'
+import { isPackError, packsOf, StoreError } from '../../storage/index.ts'
 import { IMMUTABLE, SHORT } from '../cache/btf-bodies.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
@@ -36,12 +36,15 @@ const Packs = Type.Object({
   ),
 })
 
+const unknownPack = (digest: string): ServiceError =>
+  new ServiceError('not_found', `no pack has the SHA-256 digest ${digest}`)
+
 const tags = ['Packs']
 
 export const packRoutes =
   ({ store }: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
-    const summaries = new PackSummaries(store)
+    const summaries = new PackSummaries()
 
     app.get(
       '/v1/packs',
@@ -79,15 +82,16 @@ export const packRoutes =
       },
       async (request, reply) => {
         const { digest } = request.params
-        const key = packKey(digest)
-        const missing = (error: unknown) => {
-          if (!(error instanceof StoreError) || error.code !== 'not_found') throw error
-          throw new ServiceError('not_found', `no pack has the SHA-256 digest ${digest}`)
-        }
-        const { size } = await store.head(key).catch(missing)
+        const packs = packsOf(store)
+        if (!packs.find(digest)) await packs.refresh()
+        const pack = packs.find(digest)
+        if (!pack) throw unknownPack(digest)
         const description = { etag: `"${digest}"`, cacheControl: IMMUTABLE, type: PACK_TYPE }
-        return await sendStream(request, reply, size, description, async (range) => {
-          return (await store.get(key, range).catch(missing)).body
+        return await sendStream(request, reply, pack.info.size, description, async (range) => {
+          return await pack.open(range).catch((error: unknown) => {
+            const isGone = error instanceof StoreError && error.code === 'not_found'
+            throw isGone ? unknownPack(digest) : error
+          })
         })
       },
     )

@@ -1,20 +1,32 @@
 /* Pages of differences: /diff/A..B, where A and B are names of kernels, and /diff, where both are chosen. */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
+import type { DeclarationKind } from '../../bpf/index.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
 import { disconnectSignal } from '../http/requester.ts'
 import { sendErrorPage, sendPage } from '../http/send-page.ts'
-import { DIFF_CHANGES, DIFF_KINDS, diffFormPage, diffPage } from '../page/diff-page.ts'
+import {
+  DIFF_CHANGES,
+  DIFF_KINDS,
+  DIFF_LENGTH,
+  type DiffParts,
+  type DiffQuery,
+  diffFormPage,
+  diffPage,
+  partsOf,
+  partsOfAnswer,
+} from '../page/diff-page.ts'
 import type { KernelRow } from '../page/kernel-table.ts'
 import { searchKernels } from '../page/search-page.ts'
 import { diffUrl } from '../page/url.ts'
+import { askIndex } from './page-index.ts'
 
 const hide = true
 const Text = Type.Optional(Type.String({ maxLength: 1024 }))
 
 const Filter = Type.Object({
-  kind: Type.Optional(Type.Enum([...DIFF_KINDS])),
+  kind: Type.Optional(Type.Unsafe<DeclarationKind>(Type.Enum([...DIFF_KINDS]))),
   change: Type.Optional(Type.Enum([...DIFF_CHANGES])),
   name: Type.Optional(Type.String({ maxLength: 255 })),
   page: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000 })),
@@ -45,7 +57,25 @@ export const diffPageRoutes =
           `${text.slice(0, 200)} names ${found.length} kernels: expected DISTRO/VERSION/ARCH/RELEASE`,
           { details: { links } },
         )
-      return row as KernelRow & { served: NonNullable<KernelRow['served']> }
+      return row as ComparedKernel
+    }
+
+    /** A page of the index; undefined if it has none, or the query has a filter that the index does not know. */
+    const indexed = async (
+      before: ComparedKernel,
+      after: ComparedKernel,
+      { kind, change, name, page = 1 }: DiffQuery,
+    ): Promise<DiffParts | undefined> => {
+      if (change !== undefined || name !== undefined) return undefined
+      const [from, to] = [before, after].map(({ kernel, served }) => {
+        return { ...kernel, sha256: served.btf.sha256 }
+      })
+      const cursor = String((page - 1) * DIFF_LENGTH)
+      const query = { limit: DIFF_LENGTH, cursor, ...(kind && { kinds: [kind] }) }
+      const answer = await askIndex(context, 'diff', from!, to!, query)
+      if (!answer) return undefined
+      const all = kind ? await askIndex(context, 'diff', from!, to!, { limit: 1 }) : answer
+      return partsOfAnswer(answer, all?.counts ?? answer.counts)
     }
 
     app.get(
@@ -65,13 +95,23 @@ export const diffPageRoutes =
         const { name, ...query } = request.query
         const [a, b] = endsOf(request.params['*'])
         const [before, after] = [rowOf(a), rowOf(b)]
-        const signal = disconnectSignal(reply)
-        const diff = await views.diff(before.served.btf.sha256, after.served.btf.sha256, signal)
         const filter = { ...query, ...(name && { name }) }
-        return await sendPage(request, reply, diffPage(before, after, diff, filter))
+        const parts =
+          (await indexed(before, after, filter)) ??
+          partsOf(
+            await views.diff(
+              before.served.btf.sha256,
+              after.served.btf.sha256,
+              disconnectSignal(reply),
+            ),
+            filter,
+          )
+        return await sendPage(request, reply, diffPage(before, after, parts, filter))
       },
     )
   }
+
+type ComparedKernel = KernelRow & { served: NonNullable<KernelRow['served']> }
 
 /** Two names of kernels with `..` between them; a name has three slashes. Errors: `invalid_request`. */
 function endsOf(text: string): [string, string] {

@@ -3,7 +3,7 @@
  * function of plain bytes. It returns expected errors as values, since errors lose their class between threads.
  */
 import { hash } from 'node:crypto'
-import { constants as zlib, zstdDecompressSync } from 'node:zlib'
+import { constants as zlib, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import {
   asksForFunctions,
   type BpfObject,
@@ -18,6 +18,7 @@ import {
   type Dialect,
   describeKernelBtf,
   diffBtf,
+  encodeDelta,
   FunctionList,
   isElf,
   type KernelBtf,
@@ -162,6 +163,10 @@ export interface Tasks {
     /** `uname -m` */
     arch: string
   }) => { raw: Uint8Array; btf: KernelBtf & { sha256: string } }
+  /**
+   * Makes the delta from one BTF to another, as a zstd frame. Errors: none but `Damaged`.
+   */
+  delta: (task: { child: BtfInput; parent: BtfInput }) => Uint8Array
   /** Rebuilds BTF that a pack has. Errors: none but `Damaged`. */
   unpack: (task: { btf: PackedBtf }) => Uint8Array
   /** `TypesOfName` of a name as JSON; undefined if the BTF has none. Errors: those of `parseBtf` and `listType`. */
@@ -173,7 +178,7 @@ export interface Tasks {
 }
 
 /** Chains that a thread keeps for the next kernels of their series. */
-const CHAINS = 2
+const CHAINS = 4
 
 /** The result of a task; `damaged` is the message of a blob that differs from its digest or size. */
 export type WorkerAnswer<T> =
@@ -234,7 +239,9 @@ const chains = new DeltaChainCache(CHAINS)
 
 /** Applies the steps of a pack. Errors: `Damaged`. */
 function rebuild({ steps, sha256, size }: PackedBtf): Uint8Array {
-  const { chain, applied } = chains.take(steps.map((step) => step.sha256))
+  const { chain, applied } = chains.take(
+    steps.map(({ sha256: name, isShared }) => ({ name, isShared })),
+  )
   let raw: Uint8Array
   try {
     for (const { frame, unpacked } of steps.slice(applied))
@@ -367,6 +374,8 @@ const TASKS: Tasks = {
     const raw = isElf(file) ? new Uint8Array(readBtf(file).bytes) : file
     return { raw, btf: { ...describeKernelBtf(raw, arch), sha256: hash('sha256', raw) } }
   },
+  delta: ({ child, parent }) =>
+    withRaw(child, (to) => withRaw(parent, (from) => compressDelta(encodeDelta(to, from)))),
   unpack: ({ btf }) => rebuild(btf),
   describe: ({ btf, name }) =>
     withRaw(btf, (raw) => {
@@ -384,6 +393,15 @@ const TASKS: Tasks = {
         return json
       }),
     ),
+}
+
+/** The level for deltas of some kilobytes, and for those of megabytes, which are hardly of use. */
+const DELTA_LEVELS = { small: 19, large: 6 }
+const LARGE_DELTA = 1024 * 1024
+
+function compressDelta(delta: Uint8Array): Buffer {
+  const level = delta.length > LARGE_DELTA ? DELTA_LEVELS.large : DELTA_LEVELS.small
+  return zstdCompressSync(delta, { params: { [zlib.ZSTD_c_compressionLevel]: level } })
 }
 
 /** The largest BTF that is unpacked for others, in bytes, and log2 of the largest window of its frame. */
@@ -515,6 +533,7 @@ export const fit = withErrors('fit')
 export const constants = withErrors('constants')
 export const derive = withErrors('derive')
 export const inspect = withErrors('inspect')
+export const delta = withErrors('delta')
 export const unpack = withErrors('unpack')
 export const describe = withErrors('describe')
 export const search = withErrors('search')

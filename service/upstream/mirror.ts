@@ -74,7 +74,7 @@ interface Due {
   record: BuildRecord & { btf: NonNullable<BuildRecord['btf']> }
 }
 
-export class Mirror {
+export class ServiceMirror {
   /** the catalog of the service */
   readonly catalog: Catalog
   /** the address without credentials */
@@ -86,7 +86,7 @@ export class Mirror {
   /** bytes of bodies that were read */
   bytes = 0
 
-  private constructor(options: MirrorOptions, where: Place, catalog: Catalog, bytes: number) {
+  private constructor(options: MirrorOptions, where: RemotePlace, catalog: Catalog, bytes: number) {
     this.#options = options
     this.#request = where.request
     this.#base = where.base
@@ -97,7 +97,7 @@ export class Mirror {
   }
 
   /** Reads the catalog of the service. Errors: those of `readRemoteCatalog`; `invalid_options` for an invalid address. */
-  static async open(options: MirrorOptions): Promise<Mirror> {
+  static async open(options: MirrorOptions): Promise<ServiceMirror> {
     const where = placeOf(options)
     const { base, directory: cache, request } = where
     const { publicKey, maxAge } = options
@@ -107,7 +107,7 @@ export class Mirror {
     }
     const remote = { base, cache, publicKey, maxAge, request, onRead }
     const catalog = await readRemoteCatalog(remote)
-    return new Mirror(options, where, catalog, bytes)
+    return new ServiceMirror(options, where, catalog, bytes)
   }
 
   /**
@@ -193,7 +193,7 @@ export class Mirror {
         const isWhole = this.#isWanted(opened, missing)
         if (isWhole && !(await store.head(packKey(pack.digest)).catch(ignoreMissing)))
           await packs.copy(opened, store, this.#directory)
-        const cache = new DeltaChainCache(1)
+        const cache = new DeltaChainCache(4)
         for (const { sha256 } of members) {
           const raw = isWhole ? getBlob(store, sha256) : opened.members.read(sha256, cache)
           const builds = missing.get(sha256)!
@@ -282,14 +282,14 @@ export class Mirror {
   }
 }
 
-interface Place {
+interface RemotePlace {
   base: string
   url: string
   directory: string
   request: RequestOptions
 }
 
-function placeOf({ server, cache, token, request = {} }: MirrorOptions): Place {
+function placeOf({ server, cache, token, request = {} }: MirrorOptions): RemotePlace {
   const url = URL.parse(server)
   if (!url || !/^https?:$/.test(url.protocol) || url.search !== '' || url.hash !== '')
     throw new FetchError('invalid_options', 'invalid address: expected http://HOST:PORT')

@@ -15,7 +15,6 @@ import {
   PackMembers,
   type PackSource,
   packKey,
-  packSource,
   packsOf,
   type Store,
   StoreError,
@@ -178,14 +177,14 @@ function samePrefix(
   members: readonly PackMember[],
 ): { source: PackSource; end: number; shift: number } | undefined {
   let best: { source: PackSource; end: number; shift: number } | undefined
-  for (const { digest, members: own } of packsOf(store).list()) {
+  for (const { source, members: own } of packsOf(store).list()) {
     let count = 0
     while (count < members.length && isSame(members[count]!, own.members[count])) count++
     if (count === 0) continue
     const last = members[count - 1]!
     const end = last.offset + last.length
     const shift = members[0]!.offset - own.members[0]!.offset
-    if (!best || end > best.end) best = { source: packSource(store, digest), end, shift }
+    if (!best || end > best.end) best = { source, end, shift }
   }
   return best
 }

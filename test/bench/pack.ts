@@ -4,7 +4,7 @@
 // zstd frame, and each result is compared byte for byte. Times are CPU, minima of several passes. Then all kernels are put
 // into one pack, as `export --profile pack` does, and read out of it: its size against .btf.tar.xz, and times per kernel.
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { DeltaChain, encodeDelta } from '../../bpf/index.ts'
@@ -21,6 +21,7 @@ import {
 } from '../../storage/index.ts'
 import { recordOf } from '../helpers/test-service.ts'
 import { median, table } from './measure.ts'
+import { benchStore } from './pack-store.ts'
 
 const FOLDER = resolve(import.meta.dirname, '../../.cache/packs')
 const PASSES = 5
@@ -114,6 +115,11 @@ function encoded(kernel: Buffer, parent: Buffer | undefined): Encoded {
 const sum = (numbers: readonly number[]) => numbers.reduce((all, number) => all + number, 0)
 
 const directory = process.argv[2]
+if (directory && existsSync(join(directory, 'kernels'))) {
+  const [, count] = /^--archives=(\d+)$/.exec(process.argv[3] ?? '') ?? []
+  await benchStore(directory, count ? Number(count) : Number.POSITIVE_INFINITY)
+  process.exit()
+}
 const series = directory ? seriesIn(directory) : await debianSeries()
 const sizes = [['series', 'kernels', 'first', 'next, median', 'next, mean', 'xz -9', 'ratio']]
 const lengths: number[] = []

@@ -61,6 +61,37 @@ t.test(
   },
 )
 
+t.test(
+  'partial BTF gives no for what its enums lack only, and yes only where whole BTF does',
+  (t) => {
+    const partial = (name: string) =>
+      checkObject(openObject(readFileSync(coreObjects('el').get(name)!)), kernel, { partial: true })
+    const checked = partial('exists')
+    t.same(Object.fromEntries(checked.programs.map((program) => [program.name, program.loads])), {
+      combined: 'cannot_tell',
+      early: 'cannot_tell',
+      either: 'yes',
+      moved: 'cannot_tell',
+      size_of_missing: 'cannot_tell',
+      unguarded: 'cannot_tell',
+    })
+    const reasons = checked.programs.flatMap((program) => program.reasons)
+    t.ok(reasons.some(({ code }) => code === 'not_covered'))
+    for (const [name] of coreObjects('el')) {
+      const [whole, part] = [check(name), partial(name)]
+      const all = [...part.reasons, ...part.programs.flatMap((program) => program.reasons)]
+      const sure = all.filter(({ verdict }) => verdict === 'no').map(({ code }) => code)
+      t.same(
+        sure.filter((code) => !/^missing_(helper|map_type|program_type|attach_type)$/.test(code)),
+        [],
+        name,
+      )
+      if (part.verdict === 'yes') t.equal(whole.verdict, 'yes', name)
+    }
+    t.end()
+  },
+)
+
 t.test('checkObject reports missing enumerators', (t) => {
   const poisoned = findings('enum').filter((line) => line.includes('poisoned'))
   t.same(poisoned, [

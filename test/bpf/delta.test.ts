@@ -11,6 +11,7 @@ import {
   BtfError,
   type BtfType,
   DeltaChain,
+  DeltaChainCache,
   encodeBtf,
   encodeDelta,
   parseBtf,
@@ -85,6 +86,54 @@ t.test('a chain gives every kernel on its way, also across byte orders', (t) => 
     if (i > 0) whole.apply(encodeDelta(bytes, samples[i - 1]![1]))
   }
   t.ok(samples.at(-1)![1].equals(whole.bytes()), 'only the last one is made')
+  t.end()
+})
+
+t.test('a copy of a chain goes its own way, and leaves the chain as it is', (t) => {
+  const [[, one], [, two], [, three]] = samples as [
+    [string, Buffer],
+    [string, Buffer],
+    [string, Buffer],
+  ]
+  const chain = new DeltaChain()
+  chain.apply(encodeDelta(one))
+  const copies = [chain.clone(), chain.clone()]
+  copies[0]!.apply(encodeDelta(two, one))
+  chain.apply(encodeDelta(three, one))
+  for (const [i, expected] of [two, one].entries()) t.ok(expected.equals(copies[i]!.bytes()))
+  t.ok(three.equals(chain.bytes()))
+  const odd = new DeltaChain()
+  odd.apply(plainDelta(Buffer.from('odd')))
+  t.same(Buffer.from(odd.clone().bytes()), Buffer.from('odd'))
+  t.throws(() => odd.apply(Buffer.from('x')))
+  t.throws(() => odd.clone(), { code: 'invalid_delta' })
+  t.end()
+})
+
+t.test('a cache of chains gives what a line has already, and copies what others continue', (t) => {
+  const [[, one], [, two], [, three]] = samples as [
+    [string, Buffer],
+    [string, Buffer],
+    [string, Buffer],
+  ]
+  const cache = new DeltaChainCache(2)
+  const line = (...names: string[]) => names.map((name) => ({ name, isShared: name === 'one' }))
+  const read = (names: string[], deltas: Uint8Array[]) => {
+    const { chain, applied } = cache.take(line(...names))
+    for (const delta of deltas.slice(applied)) chain.apply(delta)
+    const bytes = chain.bytes()
+    cache.keep(names.at(-1)!, chain)
+    return { applied, bytes }
+  }
+  const root = encodeDelta(one)
+  t.match(read(['one'], [root]), { applied: 0, bytes: one })
+  t.match(read(['one', 'two'], [root, encodeDelta(two, one)]), { applied: 1, bytes: two })
+  t.match(read(['one', 'three'], [root, encodeDelta(three, one)]), { applied: 1, bytes: three })
+  t.equal(cache.take(line('one', 'two')).applied, 1, 'two was kept longest ago, and made room')
+  t.equal(cache.take(line('one', 'three')).applied, 2)
+  t.equal(cache.take(line('one', 'three')).applied, 1, 'what no other continues was given away')
+  cache.clear()
+  t.equal(cache.take(line('one')).applied, 0)
   t.end()
 })
 

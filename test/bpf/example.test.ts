@@ -267,6 +267,6 @@ t.test('recipes: exec.bt compiles for the kernel of our BTF', asRoot, async (t) 
 })
 
 t.test('shellcheck accepts the scripts as POSIX sh', async (t) => {
-  const scripts = ['btf-fetch', 'layout'].map((name) => join(EXAMPLE, name))
+  const scripts = ['btf-fetch', 'btf-from-headers', 'layout'].map((name) => join(EXAMPLE, name))
   t.match(await run('shellcheck', '--shell=sh', '--severity=warning', ...scripts), { status: 0 })
 })

@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util'
 import { Presets, SingleBar } from 'cli-progress'
 import type { GenerateEvent } from '../../generator/index.ts'
 import { withScratch } from '../../generator/scratch.ts'
-import { openStore } from '../../storage/index.ts'
+import { encodeName, type KernelName, openStore } from '../../storage/index.ts'
 import { type Server, serve } from './btfmill.ts'
 import { bootGuest, buildGuest, fetchBack, generateNewest, RUNS, RUNS_OF_C } from './path.ts'
 import { TARGETS } from './target.ts'
@@ -116,17 +116,19 @@ async function demo(dir: string): Promise<void> {
     say(
       `    ${mb(read)} of ${mb(size)} read, ${mb(btf.size)} of BTF generated, ${mb(downloaded)} downloaded for the guest`,
     )
-    if (keep) await keepServing(server)
+    if (keep) await keepServing(server, kernel)
   } finally {
     await server.stop()
   }
 }
 
 /** Waits for SIGINT or SIGTERM. */
-async function keepServing(server: Server): Promise<void> {
-  say(
-    `\n${server.url} stays up: try ${server.url}/v1/kernels. Ctrl-C stops it and removes its store.`,
-  )
+async function keepServing({ url }: Server, kernel: KernelName): Promise<void> {
+  const { distro, version, arch, release } = kernel
+  const name = [distro, version, arch, release].map(encodeName).join('/')
+  say(`\n${url} stays up. Ctrl-C stops it and removes its store. Open in a browser:`)
+  say(`    ${url}/kernels/${name}`)
+  say(`    ${url}/types/task_struct`)
   await new Promise((resolve) => process.once('SIGINT', resolve).once('SIGTERM', resolve))
 }
 

@@ -1,6 +1,7 @@
 // `npm run screenshots [-- --store DIR] [FOLDER]` writes pictures of all pages, in light and dark and on a narrow screen.
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import type { Browser } from 'playwright-core'
 import { startBrowser } from '../helpers/browser.ts'
@@ -47,12 +48,25 @@ async function pagesOf(url: string): Promise<Record<string, string>> {
     'small-type': '/types/sock_common',
     enum: '/types/pid_type',
     function: '/functions/vfs_read',
+    history: '/types/task_struct/history',
+    member: '/types/task_struct.__state',
+    'function-history': '/functions/vfs_read/history',
     check: '/check',
     ...(previous?.diff && { diff: previous.diff }),
     'diff-form': '/diff',
     status: '/status',
     error: '/kernels/debian/1/x86_64/none',
   }
+}
+
+/** Waits until the index of all types is there; at most for the time that it takes over some hundred kernels. */
+async function untilIndexed(url: string): Promise<void> {
+  for (let seconds = 0; seconds < 600; seconds++) {
+    const { status } = await fetch(`${url}/v1/stats`)
+    if (status !== 503) return
+    await sleep(1000)
+  }
+  throw new Error('the index of all types is not there after 10 minutes')
 }
 
 async function shoot(browser: Browser, url: string, look: keyof typeof LOOKS): Promise<void> {
@@ -82,6 +96,7 @@ async function shoot(browser: Browser, url: string, look: keyof typeof LOOKS): P
 
 await mkdir(folder, { recursive: true })
 const server = await serve(values.store)
+await untilIndexed(server.url)
 const browser = await startBrowser()
 try {
   for (const look of Object.keys(LOOKS) as (keyof typeof LOOKS)[])

@@ -18,6 +18,8 @@ export interface PackageOptions {
   /** paths of the files on disk, by their paths in the package (default: `vmlinux` at Debian's path) */
   files?: Readonly<Record<string, string>>
   compression?: 'xz' | 'gzip' | 'zstd' | 'none'
+  /** further fields of its control file, or others in place of those that it has */
+  control?: Readonly<Record<string, string>>
 }
 
 /** Makes `linux-image-RELEASE-dbg_VERSION_ARCHITECTURE.deb` in a directory around a vmlinux. Returns its path. */
@@ -36,7 +38,8 @@ export function makePackage(
     mkdirSync(dirname(join(root, to)), { recursive: true })
     write(join(root, to))
   }
-  put('DEBIAN/control', (path) => writeFileSync(path, control(name, version, architecture)))
+  const fields = control(name, version, architecture, options.control)
+  put('DEBIAN/control', (path) => writeFileSync(path, fields))
   put('usr/share/doc/copyright', (path) => writeFileSync(path, 'GPL-2\n'))
   for (const [to, from] of Object.entries(files)) put(to, (path) => copyFileSync(from, path))
   execFileSync('dpkg-deb', ['--root-owner-group', `-Z${compression}`, '--build', root, path], {
@@ -47,13 +50,23 @@ export function makePackage(
 }
 
 /** The control file of a package. */
-function control(name: string, version: string, architecture = 'i386'): string {
-  return `Package: ${name}
-Version: ${version}
-Architecture: ${architecture}
-Maintainer: Nobody <nobody@example.org>
-Description: a kernel with debug info
-`
+function control(
+  name: string,
+  version: string,
+  architecture = 'i386',
+  more: Readonly<Record<string, string>> = {},
+): string {
+  const fields = {
+    Package: name,
+    Version: version,
+    Architecture: architecture,
+    Maintainer: 'Nobody <nobody@example.org>',
+    Description: 'a kernel with debug info',
+    ...more,
+  }
+  return Object.entries(fields)
+    .map(([field, value]) => `${field}: ${value}\n`)
+    .join('')
 }
 
 /** An entry of a tar archive: the bytes of a file, or the target of a symlink. */

@@ -68,7 +68,18 @@ export async function pageRecords(store: Store): Promise<BuildRecord[]> {
     recordOf(release('5.10.0-1-amd64'), { embedded: true }),
     recordOf(release('5.4.0-1-amd64'), { failure: FAILURE }),
     recordOf(release(HOSTILE_RELEASE), { failure: FAILURE }),
-    recordOf({ version: '11', arch: 's390x', ...release('6.1.0-2-s390x') }, { btf: big! }),
+    recordOf(
+      { version: '11', arch: 's390x', ...release('6.1.0-2-s390x') },
+      {
+        btf: big!,
+        takenFrom: [
+          {
+            ...{ kind: 'btfmill', url: 'http://btf.example', vouched: 'signature' },
+            takenAt: '2026-11-02T12:00:00.000Z',
+          },
+        ],
+      },
+    ),
   ]
 }
 

@@ -9,7 +9,7 @@ import {
   packsOf,
   publishArchive,
   putBlob,
-  readStoredForm,
+  readStoredBytes,
   type Store,
   StoreError,
   sha256Of,
@@ -64,7 +64,7 @@ t.test('BTF without a blob is read from a pack, with two ranges', async (t) => {
   reads.length = 0
   t.equal(sha256Of(await getBlob(store, digests[3]!)), digests[3])
   t.same(reads, ['get blobs', 'get packs'], 'the index is known')
-  const form = await readStoredForm(store, digests[1]!)
+  const form = await readStoredBytes(store, digests[1]!)
   t.ok('packed' in form && form.packed.steps.length === 2, 'the steps, for a thread')
 })
 

@@ -16,7 +16,8 @@ const MACHINES = {
 } as const
 
 t.test('every source with debug info is tested', async (t) => {
-  const rows = [...SOURCES.values()].filter(({ versions }) =>
+  const withDebug = [...SOURCES.values()].filter(({ packages }) => packages.length > 0)
+  const rows = withDebug.filter(({ versions }) =>
     Object.values<{ images?: boolean }[]>(versions).some((all) => !all.every((one) => one.images)),
   )
   t.same(new Set(ROWS.map(({ source }) => source)), new Set(rows.map(({ id }) => id)))

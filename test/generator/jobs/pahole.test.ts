@@ -113,6 +113,33 @@ t.test('pahole 1.26 and later is asked for the features that it supports', async
   t.same(options, ['--btf_features=encode_force,var,float', '--lang_exclude=rust'])
 })
 
+t.test(
+  'several threads are used where pahole then makes the same BTF, which no fingerprint shows',
+  async (t) => {
+    const alone = await findPahole()
+    const installed = await findPahole(undefined, { paholeThreads: 4 })
+    const isAble = installed.options.some((option) => option.includes('reproducible_build'))
+    t.equal(installed.options.includes('-j4'), isAble)
+    t.equal(installed.fingerprint, alone.fingerprint)
+    standIn(
+      t,
+      `
+    case $1 in
+      --version) echo v1.29 ;;
+      --supported_btf_features) echo encode_force,reproducible_build ;;
+    esac`,
+    )
+    const one = await findPahole()
+    const four = await findPahole(undefined, { paholeThreads: 4 })
+    t.same(four.options, [
+      '--btf_features=encode_force,reproducible_build',
+      '--lang_exclude=rust',
+      '-j4',
+    ])
+    t.equal(four.fingerprint, one.fingerprint)
+  },
+)
+
 t.test('a pahole that is too old or not installed is reported as missing', async (t) => {
   standIn(t, 'echo v1.17')
   await t.rejects(findPahole(), { code: 'pahole_missing', message: /1\.17 is too old/ })

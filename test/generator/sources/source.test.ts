@@ -60,7 +60,7 @@ t.test('an invalid source is rejected, and the message names the field at fault'
     ],
     ['no path of vmlinux', { ...debian, vmlinux: [] }, /vmlinux/],
     ['images without vmlinuz', { ...debian, vmlinuz: undefined }, /vmlinuz/],
-    ['no rule', { ...debian, packages: [] }, /packages/],
+    ['no rule', { ...debian, packages: [], devel: undefined }, /packages/],
     [
       'an invalid expression',
       { ...debian, packages: [{ name: '(', release: 'x' }] },

@@ -12,7 +12,7 @@ t.test('the table has a row for every supported distribution', (t) => {
   const distros = new Set([...SOURCES.values()].map(({ distro }) => distro))
   const wanted = ['debian', 'ubuntu', 'centos', 'rhel', 'almalinux', 'rocky', 'fedora', 'ol']
   const more = ['amzn', 'sles', 'opensuse-leap', 'alinux', 'anolis', 'openeuler', 'kylin', 'hce']
-  const others = ['tencentos', 'photon', 'azurelinux', 'mariner', 'custom']
+  const others = ['tencentos', 'photon', 'azurelinux', 'mariner', 'elrepo', 'custom']
   t.same([...distros].sort(), [...wanted, ...more, ...others].sort())
   t.end()
 })

@@ -38,6 +38,7 @@ t.test('the client loads none of the files of the server', async (t) => {
     'atomic-file.ts',
     'client/body.ts',
     'client/client.ts',
+    'client/delta.ts',
     'client/host.ts',
     'client/install.ts',
     'client/newest.ts',

@@ -6,8 +6,9 @@ import { promisify } from 'node:util'
 import { zstdDecompressSync } from 'node:zlib'
 import t from 'tap'
 import { fetchBtf } from '../../../service/index.ts'
-import { blobKey, openPresigner, sha256Of } from '../../../storage/index.ts'
+import { blobKey, openPresigner, packKey, packsOf, sha256Of } from '../../../storage/index.ts'
 import { makeBucket } from '../../helpers/bucket.ts'
+import { packOf } from '../../helpers/packs.ts'
 import { ask, btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
 
 const run = promisify(execFile)
@@ -42,6 +43,23 @@ t.test('a client that accepts zstd is redirected to a presigned URL of the bucke
     const changed = address.replace(/(X-Amz-Signature=)./, '$1x')
     t.equal((await ask(changed)).status, 403, 'a changed signature is refused')
   }
+})
+
+t.test('BTF that has no blob is not redirected', async (t) => {
+  const key = packKey('ab'.repeat(32))
+  await store.put(key, Buffer.concat((await packOf(store)).pieces))
+  const { body } = await store.get(blobKey(LITTLE))
+  const blob = Buffer.concat(await body.toArray())
+  await store.delete(blobKey(LITTLE))
+  await packsOf(store).refresh()
+  const service = await startTestService(t, () => [], { store, settings: { redirectAbove: 10 } })
+  const { status, bytes } = await ask(`${service.url}${PATH}`, zstd)
+  t.equal(status, 200)
+  t.ok(zstdDecompressSync(bytes).equals(RAW.little))
+  await store.put(blobKey(LITTLE), blob)
+  t.equal((await ask(`${url}${PATH}`, zstd)).status, 307)
+  await store.delete(key)
+  await packsOf(store).refresh()
 })
 
 t.test('other requests are answered by the service itself', async (t) => {

@@ -1,16 +1,13 @@
 // The pages in a real browser: they work with and without scripts, axe finds no serious fault, nothing is requested from
 // elsewhere, and no name runs as a script.
 import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
-import type { AxeResults } from 'axe-core'
 import type { BrowserContextOptions, Page } from 'playwright-core'
 import t, { type Test } from 'tap'
+import { faultsOf } from '../../helpers/axe.ts'
 import { startBrowser } from '../../helpers/browser.ts'
 import { coreObjects } from '../../helpers/core.ts'
 import { HOSTILE, HOSTILE_RELEASE, NEWEST, startPageService } from '../../helpers/page-service.ts'
 import { ask } from '../../helpers/test-service.ts'
-
-const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 
 const { url } = await startPageService(t)
 const browser = await startBrowser()
@@ -55,18 +52,6 @@ async function open(t: Test, options: BrowserContextOptions = {}): Promise<Watch
       watched.errors.push(`${page.url()}: ${message.text()}`)
   })
   return watched
-}
-
-/** What axe finds; `rules` are the only ones that it applies. */
-async function faultsOf(page: Page, rules?: readonly string[]): Promise<string[]> {
-  await page.evaluate(AXE)
-  const options = rules ? { runOnly: rules } : {}
-  const { violations } = await page.evaluate<AxeResults>(`axe.run(${JSON.stringify(options)})`)
-  return violations
-    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
-    .flatMap(({ id, nodes }) =>
-      nodes.map(({ html }) => `${page.url()} ${id}: ${html.slice(0, 160)}`),
-    )
 }
 
 t.test('every page is accessible, and asks no other host', async (t) => {

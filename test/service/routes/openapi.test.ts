@@ -85,6 +85,7 @@ const records = [
 ]
 for (const record of records) await putRecord(store, record)
 await Catalog.publish(store, generateKeys().secretKey)
+const index = join(t.testdir(), 'index.sqlite')
 const pack = await putPackOf(store)
 // an upstream that has no kernels, and an answer that is none for one of them
 const upstream = await startServer(t, ({ url }, response) =>
@@ -92,8 +93,7 @@ const upstream = await startServer(t, ({ url }, response) =>
     ? response.writeHead(200).end('?')
     : response.writeHead(404).end('{"code":"unknown_kernel"}'),
 )
-const index = join(t.testdir(), 'index.sqlite')
-const settings = { generate: 'on-miss' as const, upstream: [`btfmill+${upstream.url}`], index }
+const settings = { generate: 'on-miss' as const, index, upstream: [`btfmill+${upstream.url}`] }
 const options = { store, settings, generator }
 const { url } = await startTestService(t, () => [], options)
 await until(
@@ -173,6 +173,7 @@ const CASES: Record<string, Case[]> = {
     ...ranges('/v1/btf/debian/12/x86_64/6.1.0-1-amd64'),
     ...states((release) => `/v1/btf/debian/12/x86_64/${release}`),
     { path: '/v1/btf/debian/12/x86_64/6.1.0-1-amd64?dialect=libbpf-0.5' },
+    { path: `/v1/btf/debian/12/x86_64/core?have=${core!.sha256}` },
     { path: '/v1/btf/debian/12/x86_64/x?build=x' },
     away('/v1/btf/debian/12/x86_64/lost'),
   ],

@@ -2,6 +2,7 @@
 import { gunzipSync, zstdDecompressSync } from 'node:zlib'
 import t from 'tap'
 import { openStore, packKey, type Store, sha256Of } from '../../../storage/index.ts'
+import { formOf, KERNELS, objectFile, putKernels } from '../../helpers/bundles.ts'
 import { packStore, putSeries } from '../../helpers/packs.ts'
 import { ask, startTestService } from '../../helpers/test-service.ts'
 
@@ -127,3 +128,33 @@ t.test(
     t.equal((await ask(path)).status, 200)
   },
 )
+
+t.test('objects and bundles have the same results when all kernels are in a pack', async (t) => {
+  const objects = ['task', 'bitfield'].map((name) => objectFile(name))
+  const paths = [
+    'check?distro=debian',
+    'minimize?distro=debian',
+    'check?distro=debian&version=12&release=6.1.0-9-amd64',
+    'minimize?distro=debian&version=12&release=6.1.0-9-amd64',
+    'bundles?profile=bcc',
+    'bundles?profile=tree&zstd=true',
+  ]
+  const answers = async (kernels: Store) => {
+    const service = await startTestService(t, () => [], { store: kernels })
+    const all: [string, number, string][] = []
+    for (const path of paths) {
+      const body = formOf(...objects)
+      const answer = await fetch(`${service.url}/v1/${path}`, { method: 'POST', body })
+      const bytes = Buffer.from(await answer.arrayBuffer())
+      all.push([path, answer.status, sha256Of(bytes)])
+    }
+    return all
+  }
+  const kernels = await openStore('memory:')
+  await putKernels(kernels, KERNELS)
+  const before = await answers(kernels)
+  t.same([...new Set(before.map(([, status]) => status))], [200])
+  await packStore(kernels)
+  t.same(await Array.fromAsync(kernels.list('blobs/')), [])
+  t.same(await answers(kernels), before)
+})

@@ -6,7 +6,7 @@ import t, { type Test } from 'tap'
 import { isDamaged } from '../../../service/bundle/member.ts'
 import type { Available } from '../../../service/kernel/lookup.ts'
 import { packKernels } from '../../../service/pack/packing.ts'
-import { Mirror, type MirrorOptions } from '../../../service/upstream/mirror.ts'
+import { type MirrorOptions, ServiceMirror } from '../../../service/upstream/mirror.ts'
 import {
   Catalog,
   collectGarbage,
@@ -48,7 +48,7 @@ async function originOf(t: Test, store: Store, secretKey?: string): Promise<Orig
 }
 
 async function mirrored(options: Omit<MirrorOptions, 'request'>, filter = {}) {
-  const mirror = await Mirror.open({ ...options, request: IMPATIENT })
+  const mirror = await ServiceMirror.open({ ...options, request: IMPATIENT })
   const states: Record<string, number> = {}
   for await (const { state } of mirror.run(filter)) states[state] = (states[state] ?? 0) + 1
   return { states, bytes: mirror.bytes }

@@ -1,0 +1,275 @@
+// Partial BTF of Debian's kernel headers against the BTF that the same kernels have: layouts, objects of others, checks.
+// And a kernel without BTF: the agent runs on it with BTF of its headers.
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import t from 'tap'
+import {
+  type Btf,
+  checkObject,
+  compareLayouts,
+  openObject,
+  parseBtf,
+  type RelocationOutcome,
+  relocate,
+  type StructLayout,
+} from '../../bpf/index.ts'
+import { findPackages, generate, type KernelPackage } from '../../generator/index.ts'
+import { jobOf } from '../../generator/jobs/job.ts'
+import { openLocalQueue } from '../../generator/jobs/local-queue.ts'
+import { findPahole } from '../../generator/jobs/pahole.ts'
+import { withScratch } from '../../generator/scratch.ts'
+import {
+  type BuildRecord,
+  Catalog,
+  getBlob,
+  openStore,
+  partialOf,
+  putRecord,
+} from '../../storage/index.ts'
+import { serve } from '../e2e/btfmill.ts'
+import { bootGuest, buildGuest } from '../e2e/path.ts'
+import { TARGETS } from '../e2e/target.ts'
+import { btfOf, recordOf } from '../helpers/test-service.ts'
+import { objectsFor } from './agreement-objects.ts'
+
+const FOLDER = join(import.meta.dirname, '../../.cache/headers')
+const AGREEMENT = join(import.meta.dirname, '../../.cache/agreement')
+
+/** Compilers for kernels of other architectures, by those of Debian; without them clang compiles. */
+const CROSS = ['gcc-aarch64-linux-gnu', 'gcc-riscv64-linux-gnu']
+
+/** The newest kernel of each row that the mirror has is used; `BTFMILL_HEADERS_KERNEL` leaves only some. */
+const KERNELS: readonly Record<'version' | 'arch' | 'release', string>[] = [
+  { version: '11', arch: 'x86_64', release: '5.10.*-cloud-amd64' },
+  { version: '12', arch: 'x86_64', release: '6.1.*-cloud-amd64' },
+  { version: '12', arch: 'x86_64', release: '6.12.*-cloud-amd64' },
+  { version: '13', arch: 'x86_64', release: '7.*-cloud-amd64' },
+  { version: '11', arch: 'aarch64', release: '5.10.*-cloud-arm64' },
+  { version: '12', arch: 'aarch64', release: '6.1.*-cloud-arm64' },
+  { version: '12', arch: 'aarch64', release: '6.12.*-cloud-arm64' },
+  { version: '13', arch: 'aarch64', release: '7.*-cloud-arm64' },
+  { version: '13', arch: 'riscv64', release: '6.12.*-riscv64' },
+]
+/** Structs and unions that are equal at least. */
+const LEAST = { x86_64: 2600, aarch64: 2500, riscv64: 2300 }
+/** Packages that are tried for a row: the index may list what the mirror has lost. */
+const TRIES = 4
+
+const chosen = KERNELS.filter(({ arch, release }) =>
+  `${arch} ${release}`.includes(process.env.BTFMILL_HEADERS_KERNEL ?? ''),
+)
+const online =
+  process.env.BTFMILL_OFFLINE === '1'
+    ? { skip: 'BTFMILL_OFFLINE=1: needs the mirror of a distribution' }
+    : {}
+
+mkdirSync(FOLDER, { recursive: true })
+const store = await openStore(`file:${join(FOLDER, 'store')}`)
+const cache = join(FOLDER, 'indexes')
+
+/** A kernel with the BTF of its headers and its own. */
+interface Pair {
+  record: BuildRecord
+  part: Btf
+  own: Btf
+}
+const pairs: Pair[] = []
+
+/** Makes the partial BTF of a package, unless the store has it. */
+async function partialBtfOf(found: KernelPackage): Promise<BuildRecord | undefined> {
+  const known = (await Catalog.open(partialOf(store))).find(found.kernel)[0]
+  if (known?.btf) return known
+  const tool = await findPahole()
+  const queue = await openLocalQueue({ store, tool })
+  const result = await queue.run(jobOf(found, { from: 'headers' }))
+  if (result.state === 'published') return result.record
+  if (result.state === 'failed') t.comment(found.kernel.release, result.failure)
+  return undefined
+}
+
+/** The kernel's own BTF. */
+async function ownBtfOf({ kernel }: BuildRecord): Promise<Btf | undefined> {
+  const { distro, version, arch, release } = kernel
+  const filter = { distro, version, arch, release }
+  await generate({ store, filter, from: 'embedded', cache })
+  const [record] = (await Catalog.open(store)).find(kernel)
+  return record?.btf && parseBtf(await getBlob(store, record.btf.sha256))
+}
+
+async function headersOfRow(row: (typeof KERNELS)[number]): Promise<BuildRecord | undefined> {
+  const filter = { distro: 'debian', ...row }
+  const { packages } = await findPackages({ store, filter, roles: ['devel'], cache })
+  const plain = packages.filter(({ kernel }) => !/-rt-|16k/.test(kernel.release))
+  for (const found of plain.slice(0, TRIES)) {
+    const record = await partialBtfOf(found)
+    if (record) return record
+  }
+  return undefined
+}
+
+/**
+ * A layout in which a bitfield that fills its type is a member like any other, since compilers describe it in either way:
+ * `u8 reserved:8` has the same offset and size.
+ */
+const plain = ({ members, ...rest }: StructLayout): string =>
+  JSON.stringify({
+    ...rest,
+    members: members.map(({ name, offset, bitfieldSize }) => {
+      const isWhole = [8, 16, 32, 64].includes(bitfieldSize) && offset % bitfieldSize === 0
+      return [name, offset, isWhole ? 0 : bitfieldSize]
+    }),
+  })
+
+/** The names of structs and unions that differ. */
+function differences(part: Btf, own: Btf): string[] {
+  const { different } = compareLayouts(part, own)
+  const names = new Set(different.map(({ name }) => name))
+  const theirs = compareLayouts(own, parseBtf(part.bytes)).different.filter(({ name }) =>
+    names.has(name),
+  )
+  const known = new Set(theirs.map(plain))
+  return different.filter((layout) => !known.has(plain(layout))).map(({ name }) => name)
+}
+
+const namesIn = (btf: Btf): Set<string> => {
+  const names = new Set<string>()
+  for (const type of btf.types())
+    if ((type.kind === 'STRUCT' || type.kind === 'UNION') && type.name !== '')
+      names.add(`${type.kind} ${type.name}`)
+  return names
+}
+
+t.before(() => {
+  if (online.skip) return
+  const install = ['install', '--yes', '--no-install-recommends', ...CROSS]
+  try {
+    execFileSync('apt-get', install, { stdio: 'pipe' })
+  } catch (error) {
+    t.comment(
+      'no cross compilers: clang compiles for other architectures',
+      (error as Error).message,
+    )
+  }
+})
+
+for (const row of chosen) {
+  t.test(
+    `every type of ${row.arch} ${row.release} in its headers is as the kernel has it`,
+    online,
+    async (t) => {
+      const record = await headersOfRow(row)
+      if (!record) return void t.pass('', { skip: 'the mirror has no such headers now' })
+      const own = await ownBtfOf(record)
+      if (!own) return void t.pass('', { skip: 'the mirror has no such kernel now' })
+      const part = parseBtf(await getBlob(partialOf(store), record.btf!.sha256))
+      pairs.push({ record, part, own })
+      t.same(differences(part, own), [])
+      const [mine, theirs] = [namesIn(part), namesIn(own)]
+      const covered = [...mine].filter((name) => theirs.has(name)).length
+      t.ok(covered >= LEAST[row.arch as keyof typeof LEAST], `${covered} are equal`)
+      t.ok(
+        record.headers!.offsets > 20,
+        `${record.headers!.offsets} offsets are as the build wrote them`,
+      )
+      const { compiler, compiled, failed } = record.headers!
+      const share = ((100 * covered) / theirs.size).toFixed(1)
+      t.comment(
+        `${record.kernel.release} ${compiler.name} ${compiler.version}: ${covered} of ${theirs.size} (${share} %), ${mine.size - covered} not in the kernel, ${compiled} headers, ${failed} failed`,
+      )
+    },
+  )
+}
+
+/** An outcome as text. */
+const textOf = (outcome: RelocationOutcome): string =>
+  JSON.stringify(outcome, (_, value) => (typeof value === 'bigint' ? String(value) : value))
+
+t.test(
+  "most of bcc's tools relocate wholly, and check tells what the others lack",
+  online,
+  async (t) => {
+    const paths = await objectsFor(AGREEMENT, 'x86_64', 'little')
+    const tools = paths.filter((path) => /objects-x86_64-12\//.test(path))
+    for (const { record, part, own } of pairs.filter(
+      ({ record }) => record.kernel.arch === 'x86_64',
+    )) {
+      const lacking: string[] = []
+      let whole = 0
+      for (const path of tools) {
+        const object = openObject(readFileSync(path))
+        const [ours, theirs] = [part, own].map((btf) =>
+          relocate(object, btf).relocations.map(({ outcome }) => textOf(outcome)),
+        )
+        const isId = object.ext.relocations.map(({ kind }) => kind === 'target_type_id')
+        const isEqual = ours!.every((text, n) => isId[n] || text === theirs![n])
+        if (isEqual) {
+          whole++
+          continue
+        }
+        const check = checkObject(object, part, { partial: true })
+        const reasons = [...check.reasons, ...check.programs.flatMap((program) => program.reasons)]
+        const missing = reasons.filter(({ code }) => /^(not_covered|missing_type)$/.test(code))
+        t.ok(missing.length > 0, `${basename(path)}: check names what is missing`)
+        const names = new Set(missing.map(({ access = '' }) => access.split(/->|:/)[0]!))
+        lacking.push(`${basename(path)} (${[...names].join(', ')})`)
+      }
+      t.comment(
+        `${record.kernel.release}: ${whole} of ${tools.length} objects relocate as on the kernel; not ${lacking.join('; ')}`,
+      )
+      t.ok(whole >= (31 / 39) * tools.length, `${whole} of ${tools.length}`)
+    }
+  },
+)
+
+t.test('check gives yes nowhere where the whole BTF gives another verdict', online, async (t) => {
+  for (const { record, part, own } of pairs) {
+    const arch = record.kernel.arch === 'aarch64' ? 'aarch64' : 'x86_64'
+    const counts = { yes: 0, cannot_tell: 0, no: 0 }
+    for (const path of await objectsFor(AGREEMENT, arch, 'little')) {
+      const object = openObject(readFileSync(path))
+      const facts = { release: record.kernel.release }
+      const ours = checkObject(object, part, { ...facts, partial: true })
+      const theirs = checkObject(object, own, facts)
+      counts[ours.verdict]++
+      for (const kind of ['verdict', 'loads'] as const)
+        if (ours[kind] === 'yes') t.equal(theirs[kind], 'yes', `${kind} of ${path}`)
+        else if (ours[kind] === 'no') t.equal(theirs[kind], 'no', `${kind} of ${path}`)
+      for (const [n, program] of ours.programs.entries())
+        if (program.loads === 'yes' && theirs.programs[n]!.loads !== 'yes')
+          t.fail(`${program.name} of ${path} on ${record.kernel.release}`)
+    }
+    t.comment(record.kernel.release, counts)
+  }
+})
+
+t.test(
+  'the agent reads right values on a kernel without BTF, with BTF of its headers',
+  online,
+  async (t) => {
+    const row = { version: '12', arch: 'i686', release: '6.1.*-686-pae' }
+    const record = await headersOfRow(row)
+    if (!record) return void t.pass('', { skip: 'the mirror has no such headers now' })
+    t.equal(record.embedded, false)
+    await withScratch(undefined, async (dir) => {
+      const raw = await getBlob(partialOf(store), record.btf!.sha256)
+      // the guest asks as any agent does: here its service has the partial BTF under the kernel's name
+      const url = `file:${join(dir, 'store')}`
+      const home = await openStore(url)
+      const served = recordOf(
+        { ...record.kernel, buildId: 'ab'.repeat(20) },
+        { package: record.package, embedded: false, btf: await btfOf(home, raw) },
+      )
+      await putRecord(home, served)
+      const btf = join(dir, 'btf')
+      writeFileSync(btf, raw)
+      const server = await serve(url)
+      t.teardown(() => server.stop())
+      const { guest } = await buildGuest(TARGETS.i686, served, { btf, store: url }, dir)
+      const console = await bootGuest(guest, server.port)
+      t.match(console, { release: record.kernel.release, embedded: false })
+      for (const [name, { reported }] of console.runs)
+        t.equal(reported.length, name === 'none' ? 0 : 2, name)
+    })
+  },
+)
