@@ -3,7 +3,8 @@
  * client that cannot have one gets the whole BTF: if too many are being made, if none of its BTF is here, or if the delta is
  * not smaller.
  */
-import type { Catalog } from '../../storage/index.ts'
+import { BtfError } from '../../bpf/index.ts'
+import { type Catalog, StoreError } from '../../storage/index.ts'
 import { Semaphore } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
 import type { Pool } from '../threads/pool.ts'
@@ -39,8 +40,8 @@ export class Deltas {
   }
 
   /**
-   * The delta to BTF from the first of a client's digests that is here; undefined if there is none, or if it is of no use.
-   * Errors: those of `Bodies.get`.
+   * The delta to BTF from the first of a client's digests that is here; undefined if there is none, if it is of no use, or if
+   * the BTF cannot be read: whoever sends it whole finds out why.
    */
   async find(child: string, have: readonly string[]): Promise<BtfDelta | undefined> {
     const { cache } = this.#options
@@ -53,8 +54,9 @@ export class Deltas {
       }))
       return bytes.length > 0 ? { bytes, parent } : undefined
     } catch (error) {
-      const isLimit = error instanceof ServiceError && ['busy', 'too_complex'].includes(error.code)
-      if (!isLimit) throw error
+      const isExpected =
+        error instanceof ServiceError || error instanceof StoreError || error instanceof BtfError
+      if (!isExpected) throw error
       return undefined
     }
   }

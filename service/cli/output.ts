@@ -29,8 +29,8 @@ export function onBrokenPipe(other: () => void): void {
 }
 
 /**
- * Prints the rest of a command's output, in pieces as fast as they are read. Standard output stays open: it may be a socket
- * that the next command of a script has too, and ending it would end it for all of them.
+ * Prints the rest of a command's output, in pieces as fast as they are read. Standard output stays open: if it is a socket,
+ * the commands that follow share it.
  */
 export async function print(pieces: Iterable<string>): Promise<void> {
   onBrokenPipe(() => {}) // a reader that has seen enough is not a failure

@@ -128,8 +128,8 @@ export class BtfmillUpstream implements UpstreamSource {
       const isSame =
         record.kernel.release === kernel.release &&
         (kernel.arch === ANY || record.kernel.arch === kernel.arch)
-      const isBuild = choice.build !== undefined && record.kernel.buildId === choice.build
-      if (!isSame && !isBuild)
+      const isBuild = choice.build?.toLowerCase() === record.kernel.buildId
+      if (!isSame && !(choice.build && isBuild))
         throw this.#error(
           'kernel_mismatch',
           `sends ${record.kernel.arch} ${record.kernel.release} for ${kernel.arch} ${kernel.release}`,

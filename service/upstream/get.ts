@@ -44,16 +44,29 @@ export interface GetOptions {
 export async function getFrom(first: URL, options: GetOptions): Promise<UpstreamAnswer> {
   let url = first
   let fromInner = false
+  let told: IncomingHttpHeaders = {}
   for (let redirects = 0; ; redirects++) {
     const response = await open(url, first, { ...options, fromInner })
     const { statusCode: status = 0, headers } = response
     const { location } = headers
-    if (!REDIRECTS.has(status) || location === undefined) return await read(url, response, options)
-    if (redirects === 0) fromInner = isInner(response.socket?.remoteAddress ?? '')
+    if (!REDIRECTS.has(status) || location === undefined) {
+      const answer = await read(url, response, options)
+      return { ...answer, headers: { ...answer.headers, ...told } }
+    }
+    if (redirects === 0) {
+      fromInner = isInner(response.socket?.remoteAddress ?? '')
+      told = toldBy(headers)
+    }
     response.destroy()
     url = redirected(url, location, redirects)
     if (isIP(hostOf(url)) > 0 && !fromInner && isInner(hostOf(url))) throw inward(url)
   }
+}
+
+/** What a btfmill tells of BTF when it redirects to its bucket, which knows nothing of that. */
+function toldBy(headers: IncomingHttpHeaders): IncomingHttpHeaders {
+  const isTold = ([name]: [string, unknown]) => name === 'etag' || name.startsWith('btfmill-')
+  return Object.fromEntries(Object.entries(headers).filter(isTold))
 }
 
 function redirected(from: URL, location: string, redirects: number): URL {

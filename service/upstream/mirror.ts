@@ -39,6 +39,8 @@ import { type OpenedPack, RemotePacks } from './remote-packs.ts'
 const CONCURRENT = 4
 /** The share of a pack's kernels that must be wanted, or be in a pack here, for it to be copied as a whole. */
 const MIN_SHARE = 0.8
+/** A service that is being started again is waited for, a minute on average. */
+const PATIENCE: RequestOptions = { attempts: 8, timeout: 60_000 }
 /** Kernels after which the catalog is published, so that others see a part of a long run. */
 const PUBLISH_EVERY = 200
 
@@ -301,7 +303,7 @@ function placeOf({ server, cache, token, request = {} }: MirrorOptions): RemoteP
     base,
     url: shown,
     directory: join(cache, sha256Of(shown).slice(0, 16)),
-    request: { ...request, ...(token !== undefined && { token }) },
+    request: { ...PATIENCE, ...request, ...(token !== undefined && { token }) },
   }
 }
 

@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { Catalog, getBlob, openStore, type Store, verifyStore } from '../../storage/index.ts'
@@ -14,7 +15,7 @@ import { seedOf } from './seed.ts'
 import { type Serving, serve } from './serve-process.ts'
 import { putKernels } from './upstreams.ts'
 
-const KERNELS = 40
+const KERNELS = 30
 /** Rounds after which a new mirror begins. */
 const LIFE = 5
 /** Milliseconds: a whole run takes two seconds. */
@@ -33,9 +34,10 @@ export async function surviveKills(t: Test, rounds: number): Promise<void> {
     const at = { store: join(directory, `mirror-${life}`), cache: join(directory, `cache-${life}`) }
     const victim = random.once(2) ? 'the mirror' : 'the service'
     const delay = random.below(LONGEST)
-    const { status } = await mirrorAndKill(origin, at, victim, delay)
+    const { status, stderr } = await mirrorAndKill(origin, at, victim, delay)
     const title = `round ${round}: ${victim} killed after ${delay} ms`
-    if (victim === 'the service') t.equal(status, 0, `${title}: the mirror waits and goes on`)
+    if (victim === 'the service')
+      t.equal(status, 0, `${title}: the mirror waits and goes on ${stderr}`)
     count[victim]++
     const store = await openStore(at.store)
     const damaged = (await Array.fromAsync(verifyStore(store))).filter(({ behind }) => !behind)
@@ -43,8 +45,8 @@ export async function surviveKills(t: Test, rounds: number): Promise<void> {
     const found = await recordsIn(store)
     if (found.size > 0 && found.size < KERNELS) count.partial++
     if (round % LIFE < LIFE - 1 && round < rounds - 1) continue
-    const { stderr } = await run(...argsFor(origin, at))
-    t.equal(stderr, '')
+    const last = await run(...argsFor(origin, at))
+    t.equal(last.stderr, '')
     t.same(await recordsIn(store), await recordsIn(origin.store), 'the next run completes it')
     t.same(await Array.fromAsync(verifyStore(store)), [])
   }
@@ -97,14 +99,17 @@ async function mirrorAndKill(
   at: MirrorPlace,
   victim: 'the mirror' | 'the service',
   delay: number,
-): Promise<{ status: number | null }> {
-  const child = spawn(process.execPath, [MAIN, ...argsFor(origin, at)], { stdio: 'ignore' })
+): Promise<{ status: number | null; stderr: string }> {
+  const child = spawn(process.execPath, [MAIN, ...argsFor(origin, at)], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  const said = text(child.stderr)
   const ended = once(child, 'close')
   await sleep(delay)
   if (victim === 'the mirror') child.kill('SIGKILL')
   else await origin.restart()
   const [status] = await ended
-  return { status }
+  return { status, stderr: await said }
 }
 
 /** The records of a store by their keys, as they were made, with BTF that can be read. */

@@ -43,14 +43,14 @@ export interface Edge extends TestService {
   get(path: string, headers?: Record<string, string>): Promise<Answer>
 }
 
-/** A service without kernels that asks upstreams. */
+/** A service without kernels that asks upstreams, and waits long: the machine may be busy. */
 export async function startEdge(
   t: Test,
   upstream: readonly string[],
   settings: Partial<Config> = {},
 ): Promise<Edge> {
   const service = await startTestService(t, undefined, {
-    settings: { upstream: [...upstream], ...settings },
+    settings: { upstream: [...upstream], upstreamWait: 60, ...settings },
   })
   return { ...service, get: (path, headers) => ask(`${service.url}/v1/btf/${path}`, headers) }
 }

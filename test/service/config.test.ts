@@ -54,6 +54,26 @@ t.test(
   },
 )
 
+t.test('the credentials of upstreams are hidden, and an address must be one', async (t) => {
+  const upstream = 'https://me:s3cret@a.example,btfhub+https://:t0ken@b.example/archive'
+  const config = configOf({ env: { BTFMILL_UPSTREAM: upstream } })
+  t.equal(config.upstream.length, 2)
+  t.same(shown(config).upstream, [
+    'https://(hidden)@a.example',
+    'btfhub+https://(hidden)@b.example/archive',
+  ])
+  for (const wrong of [
+    'a.example',
+    'ftp://a',
+    'other+https://a',
+    'https://a?x=s3cret',
+    'https://a#b',
+  ])
+    t.match(problemsOf({ flags: { upstream: wrong } }), [/^invalid --upstream .*: expected URLs/])
+  const refused = problemsOf({ flags: { upstream: 'ftp://me:s3cret@a' } }).join()
+  t.notMatch(refused, /s3cret/)
+})
+
 t.test(
   'a list is comma-separated in flags and the environment, and an array in the file',
   async (t) => {

@@ -13,6 +13,7 @@ import { DELTA_TYPE } from '../../../service/client/delta.ts'
 import { ServiceError } from '../../../service/error.ts'
 import type { Pool } from '../../../service/threads/pool.ts'
 import {
+  blobKey,
   Catalog,
   generateKeys,
   openStore,
@@ -72,6 +73,16 @@ t.test('everybody else gets the whole BTF', async (t) => {
   const nine = Array.from({ length: 9 }, () => digest(0)).join()
   for (const have of ['x', `${digest(0)},`, nine])
     t.equal((await ask(`${url}/v1/btf/${pathOf(2)}?have=${have}`)).status, 400)
+})
+
+t.test('damaged BTF of a neighbour is no reason to send nothing', async (t) => {
+  const other = await openStore('memory:')
+  await putKernels(other, 2)
+  await other.put(blobKey(digest(0)), Buffer.from('damaged'))
+  const service = await startTestService(t, undefined, { store: other })
+  const { status, bytes } = await ask(`${service.url}/v1/btf/${pathOf(1)}?have=${digest(0)}`)
+  t.equal(status, 200)
+  t.equal(sha256Of(bytes), digest(1))
 })
 
 t.test(

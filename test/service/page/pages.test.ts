@@ -129,6 +129,7 @@ t.test('/kernels/… says how the BTF was made, and knows its neighbours', async
     new RegExp(`'${url}/v1/btf/debian/12/x86_64/6.1.0-2-amd64'`.replaceAll("'", '&#39;')),
   )
   t.equal((await ask(`${url}${view.links.immutable}`)).status, 200)
+  t.match((await ask(`${url}${view.links.header}`)).bytes.toString(), /struct task_struct \{/)
   const failed = await page<KernelView>('/kernels/debian/12/x86_64/5.4.0-1-amd64')
   t.match(failed.text, /BTF could not be made: vmlinux has no DWARF/)
   t.notMatch(failed.text + JSON.stringify(failed.view), /secret/, 'not the log of the tool')

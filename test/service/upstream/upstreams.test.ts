@@ -371,6 +371,24 @@ t.test('two services that are upstreams of each other end at once', async (t) =>
   t.match(relay.requests[0]!.headers.via, /^1\.1 btfmill-[0-9a-f]{16}$/)
 })
 
+t.test('a btfmill that redirects to its bucket still says which kernel it is', async (t) => {
+  const { proxy, records } = await startUpstream(t, 1)
+  const bucket = await startServer(t, (_, response) =>
+    response.writeHead(200, { etag: '"of the bucket"' }).end(nthBtf(0)),
+  )
+  proxy.fault = (_, { url }) => {
+    const headers = {
+      location: `${bucket.url}/blob`,
+      etag: `"${records[0]!.btf.sha256}-zstd"`,
+      'btfmill-kernel': pathOf(0),
+    }
+    const redirect = url!.startsWith('/v1/btf/')
+    return redirect ? ({ response }) => void response.writeHead(307, headers).end() : undefined
+  }
+  const edge = await startEdge(t, [`btfmill+${proxy.url}`])
+  t.equal((await edge.get(pathOf(0))).status, 200)
+})
+
 t.test('credentials go to the upstream alone, and are shown nowhere', async (t) => {
   const elsewhere = await startServer(t, (_, response) => response.writeHead(404).end())
   const server = await startServer(t, (_, response) =>
