@@ -59,7 +59,7 @@ const KERNELS: readonly Record<'version' | 'arch' | 'release', string>[] = [
 /** Structs and unions that are equal at least. */
 const LEAST = { x86_64: 2600, aarch64: 2500, riscv64: 2300 }
 /** Packages that are tried for a row: the index may list what the mirror has lost. */
-const TRIES = 4
+const TRIES = 8
 
 const chosen = KERNELS.filter(({ arch, release }) =>
   `${arch} ${release}`.includes(process.env.BTFMILL_HEADERS_KERNEL ?? ''),
