@@ -138,9 +138,10 @@ function* pairs(
   before: readonly TypeShape[] = [],
   after: readonly TypeShape[] = [],
 ): Generator<Pair> {
-  const gone = new Set(before)
-  const come = new Set(after)
-  for (const [old, now] of likelyPairs(before, after)) {
+  const [were, are] = [inOrder(before), inOrder(after)]
+  const gone = new Set(were)
+  const come = new Set(are)
+  for (const [old, now] of likelyPairs(were, are)) {
     if (!gone.has(old) || !come.has(now)) continue
     gone.delete(old)
     come.delete(now)
@@ -148,6 +149,13 @@ function* pairs(
   }
   for (const old of gone) yield [old, undefined]
   for (const now of come) yield [undefined, now]
+}
+
+/** Shapes in the order of their texts: which ones are paired does not depend on the order of types in a BTF. */
+function inOrder(shapes: readonly TypeShape[]): readonly TypeShape[] {
+  if (shapes.length < 2) return shapes
+  const texts = new Map(shapes.map((shape) => [shape, textOf(shape)]))
+  return shapes.toSorted((a, b) => (texts.get(a)! < texts.get(b)! ? -1 : 1))
 }
 
 /** Possible pairs, those with the most common elements first. The order is the same from both sides. */

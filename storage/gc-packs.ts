@@ -9,36 +9,51 @@ import { blobKey } from './name.ts'
 import type { StoredPack } from './packs.ts'
 import type { Store } from './store.ts'
 
-/** Finds the packs of no use, given the keys of all blobs that records name. Errors: those of `Store`. */
+/**
+ * Finds those of some packs that are of no use beside all packs, given the keys of all blobs that records name. Errors:
+ * those of `Store`.
+ */
 export async function* uselessPacks(
   store: Store,
-  packs: readonly StoredPack[],
+  some: readonly StoredPack[],
+  all: readonly StoredPack[],
   named: ReadonlySet<string>,
 ): AsyncGenerator<StoredPack> {
-  const needed = new Map(packs.map((pack) => [pack, neededOf(pack, named)]))
+  const isNeeded = (sha256: string) => named.has(blobKey(sha256))
   const whole = new Map<StoredPack, Promise<boolean>>()
   const isWhole = (pack: StoredPack) => {
     const known = whole.get(pack) ?? hasItsDigest(store, pack)
     whole.set(pack, known)
     return known
   }
-  for (const [pack, own] of needed) {
-    if (own.length === 0) {
-      yield pack
-      continue
+  for (const pack of some) {
+    let isUseless = neededOf(pack, isNeeded).length === 0
+    for (const other of isUseless ? [] : replacementsOf(pack, all, isNeeded)) {
+      isUseless = await isWhole(other)
+      if (isUseless) break
     }
-    for (const [other, others] of needed) {
-      if (other === pack || !covers(other, own)) continue
-      if (covers(pack, others) && isPreferred(pack, other)) continue
-      if (!(await isWhole(other))) continue
-      yield pack
-      break
-    }
+    if (isUseless) yield pack
   }
 }
 
-const neededOf = ({ members }: StoredPack, named: ReadonlySet<string>): string[] =>
-  members.members.map(({ sha256 }) => sha256).filter((sha256) => named.has(blobKey(sha256)))
+/**
+ * The packs that have all BTF of a pack that is needed. Of two packs that have each other's, one is the replacement of the
+ * other.
+ */
+export function replacementsOf(
+  pack: StoredPack,
+  all: readonly StoredPack[],
+  isNeeded: (sha256: string) => boolean,
+): StoredPack[] {
+  const own = neededOf(pack, isNeeded)
+  return all.filter((other) => {
+    if (other.digest === pack.digest || !covers(other, own)) return false
+    return !covers(pack, neededOf(other, isNeeded)) || !isPreferred(pack, other)
+  })
+}
+
+const neededOf = ({ members }: StoredPack, isNeeded: (sha256: string) => boolean): string[] =>
+  members.members.map(({ sha256 }) => sha256).filter(isNeeded)
 
 const covers = ({ members }: StoredPack, digests: readonly string[]): boolean =>
   digests.every((sha256) => members.has(sha256))

@@ -42,7 +42,8 @@ export async function* collectGarbage(
   await packs.refresh()
   const old = blobs.filter(({ modified }) => modified.getTime() < before)
   const isOld = ({ info }: StoredPack) => info.modified.getTime() < before
-  const oldPacks = packs.list().filter(isOld)
+  const allPacks = packs.list()
+  const oldPacks = allPacks.filter(isOld)
   if (old.length + oldPacks.length === 0) return
   const named = await namedBlobs(store)
   for (const blob of old) {
@@ -54,9 +55,9 @@ export async function* collectGarbage(
     await store.delete(blob.key)
     yield blob
   }
-  for await (const { info } of uselessPacks(store, packs.list(), named)) {
+  for await (const { info } of uselessPacks(store, oldPacks, allPacks, named)) {
     signal?.throwIfAborted()
-    if (info.modified.getTime() >= before || !(await isUnchanged(store, info))) continue
+    if (!(await isUnchanged(store, info))) continue
     await store.delete(info.key)
     yield info
   }

@@ -162,6 +162,7 @@ export { signatureKey, signedTime } from './signed.ts'
 
 export type { StoreFinding } from './finding.ts'
 export { collectGarbage } from './gc.ts'
+export { replacementsOf } from './gc-packs.ts'
 export { objectsOf } from './lost.ts'
 export { type FreedObjects, freedBy, removeKernels } from './remove.ts'
 export { addUsage, firstMonth, monthOf, type RecentUsage, recentUsage } from './usage.ts'

@@ -125,6 +125,7 @@ export const UNITS: readonly HeaderUnit[] = [
   { rows: HEADERS },
   // its names for page frames are those of KVM on arm64
   {
+    before: words('linux/types.h linux/mm.h'),
     rows: [
       {
         needs: 'XEN',

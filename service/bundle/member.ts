@@ -7,7 +7,6 @@ import { LRUCache } from 'lru-cache'
 import { BtfError, type Dialect } from '../../bpf/index.ts'
 import {
   type BtfInfo,
-  getBlob,
   isDamagedObject,
   packArchive,
   packTar,
@@ -23,7 +22,7 @@ import {
   moduleDigests,
   modulesOf,
 } from '../kernel/lookup.ts'
-import { readInput } from '../threads/btf-input.ts'
+import { readInput, readRaw } from '../threads/btf-input.ts'
 import { modulesFor } from '../threads/modules.ts'
 import type { Pool } from '../threads/pool.ts'
 import type { Fitted, Misfit } from '../threads/worker.ts'
@@ -126,10 +125,10 @@ export class Members {
     return { member: await packing, findings }
   }
 
-  /** Reads whole BTF, in the dialect. Errors: those of `getBlob` and of `derive`. */
+  /** Reads whole BTF, in the dialect. Errors: those of `readRaw` and of `derive`. */
   async #whole(record: Available): Promise<Uint8Array> {
     const { store, pool, dialect, signal } = this.#options
-    const btf = await getBlob(store, record.btf.sha256)
+    const btf = await readRaw(store, pool, record.btf.sha256, signal)
     return dialect ? await pool.run('derive', { btf, modules: [], dialect }, signal) : btf
   }
 

@@ -93,8 +93,9 @@ function chosen<S extends { distro: string; version: string; arch: string }>(
 }
 
 async function hint(text: string, options: HistoryOptions): Promise<string> {
-  const search = (index: IndexReader) => index.search(withoutTag(text), { limit: 20 })
-  const answer = await askIndex(options, search, { path: 'v1/search', query: { q: text } })
+  const q = withoutTag(text)
+  const search = (index: IndexReader) => index.search(q)
+  const answer = await askIndex(options, search, { path: 'v1/search', query: { q } })
   const near = answer?.found
     .filter(({ kind }) => kind !== 'kernel')
     .map(({ name, of }) => (of ? `${of.name}.${name}` : name))

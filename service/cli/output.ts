@@ -28,10 +28,13 @@ export function onBrokenPipe(other: () => void): void {
   stop = other
 }
 
-/** Prints the rest of a command's output, in pieces as fast as they are read, and ends standard output. */
+/**
+ * Prints the rest of a command's output, in pieces as fast as they are read. Standard output stays open: if it is a socket,
+ * the commands that follow share it.
+ */
 export async function print(pieces: Iterable<string>): Promise<void> {
   onBrokenPipe(() => {}) // a reader that has seen enough is not a failure
-  await pipeline(Readable.from(pieces), process.stdout).catch((error) => {
+  await pipeline(Readable.from(pieces), process.stdout, { end: false }).catch((error) => {
     if (!isBrokenPipe(error)) throw error
   })
 }

@@ -62,6 +62,8 @@ export async function sendPage(
       .header('cache-control', UNCACHED)
       .type(type)
       .send(bytes)
+  if (cacheControl === UNCACHED)
+    return reply.headers(headers).header('cache-control', UNCACHED).type(type).send(bytes)
   const etag = `"${sha256Of(raw).slice(0, 32)}-${encoding}"`
   delete request.headers.range // a part of a page is of no use
   return sendBytes(request, reply, bytes, { etag, cacheControl, type, headers })

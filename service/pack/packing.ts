@@ -17,6 +17,7 @@ import {
   packFrames,
   packKey,
   packsOf,
+  replacementsOf,
   type Store,
   type StoredPack,
   StoreError,
@@ -226,11 +227,17 @@ async function* addPacks(
   const missing = group.kernels.filter(({ btf }) => !packs.isKnown(btf.sha256))
   if (missing.length === 0 && others.length === 0) return
   const base = largest && isWorthwhile(catalog, largest) ? largest : undefined
+  // as many as fit: a pack whose kernels went into two others could not be removed
+  let room = maxSize - (base?.info.size ?? 0)
   const merged = open
-    .filter((pack) => pack !== base)
+    .filter((pack) => {
+      if (pack === base || pack.info.size > room) return false
+      room -= pack.info.size
+      return true
+    })
     .flatMap(({ members }) => members.members.map(({ sha256 }) => recordOf(catalog, sha256)))
     .filter((record) => record !== undefined)
-  const all = inOrder(distinct([...merged, ...missing]))
+  const all = distinct([...inOrder(merged), ...inOrder(missing)])
   if (!base && all.length < 2) return // a pack of one kernel saves nothing
   const wanted = new Set(missing.map(({ btf }) => btf.sha256))
   let writer = new PackWriter(read)
@@ -255,15 +262,17 @@ async function* addPacks(
   if (grown > 0) yield await put(store, catalog, writer, added)
 }
 
-/** The packs of a group that are not full, the one with most members first. */
+/** The packs of a group that are not full and that no other replaces, the one with most members first. */
 function openPacks(
   { catalog, packs }: PackingState,
   { distro, arch }: PackGroup,
   maxSize = MAX_SIZE,
 ): StoredPack[] {
-  return packs
-    .list()
+  const all = packs.list()
+  const isNeeded = (sha256: string) => recordOf(catalog, sha256) !== undefined
+  return all
     .filter(({ info }) => info.size < maxSize)
+    .filter((pack) => replacementsOf(pack, all, isNeeded).length === 0)
     .filter((pack) => {
       const group = groupOf(catalog, pack)
       return group?.distro === distro && group.arch === arch

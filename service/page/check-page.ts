@@ -2,6 +2,7 @@
 
 import type { Check, Reason, Verdict } from '../../bpf/index.ts'
 import { seriesOf } from '../../storage/index.ts'
+import type { RunProgress } from './check-runs.ts'
 import { type HeatMap, heatMapOf, kernelsHref } from './heat-map.ts'
 import type { KernelRow, KernelTable } from './kernel-table.ts'
 import type { Page } from './render.ts'
@@ -78,7 +79,7 @@ export interface CheckView {
 
 /** /check, the form. `limit` is the largest object in bytes. */
 export function checkFormPage(table: KernelTable, limit: number, isKept: boolean): Page {
-  const view = { kernels: table.rows.filter(({ served }) => served).length, limit, isKept }
+  const view = { kernels: table.numbers().kernels, limit, isKept }
   return {
     template: 'check',
     title: 'Check on which kernels a BPF object loads',
@@ -135,6 +136,19 @@ export function checkedPage(view: CheckView): Page {
     part: 'check',
     unlisted: true,
     view,
+  }
+}
+
+/** The page while the check is under way; it loads again by itself. */
+export function checkingPage(digest: string, { done, total }: RunProgress): Page {
+  return {
+    template: 'checking',
+    title: 'Checking a BPF object',
+    description: 'The kernels on which a BPF object loads are being worked out.',
+    path: `/check/${digest}`,
+    part: 'check',
+    unlisted: true,
+    view: { digest, state: 'checking', done, total },
   }
 }
 
@@ -249,12 +263,13 @@ function programsOf(results: readonly KernelVerdict[]): CheckView['programs'] {
   }))
 }
 
-/** A badge for a README: how many kernels an object works on. Its text is numbers only. */
-export function badgeOf({ counts, total }: Pick<CheckView, 'counts' | 'total'>): string {
-  const text = `${counts.yes} of ${total} kernels`
+/** A badge for a README: how many kernels an object works on. Its text is numbers only; without a result, it is `checking`. */
+export function badgeOf(result: Pick<CheckView, 'counts' | 'total'> | undefined): string {
+  const { yes, total } = result ? { ...result.counts, total: result.total } : { yes: 0, total: 0 }
+  const text = result ? `${yes} of ${total} kernels` : 'checking'
   const [left, right] = [38, 14 + text.length * 6.3]
   const width = Math.ceil(left + right)
-  const colour = counts.yes === total ? '#1a7f37' : counts.yes === 0 ? '#b3261e' : '#8a5a00'
+  const colour = !result ? '#57606a' : yes === total ? '#1a7f37' : yes === 0 ? '#b3261e' : '#8a5a00'
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="20" role="img" aria-label="BTF: ${text}">`,
     `<title>BTF: ${text}</title>`,

@@ -4,8 +4,10 @@ import type { KernelRow } from './kernel-table.ts'
 import { urlOf } from './url.ts'
 
 /** Rows and columns that are shown; facets and filters lead to the others. */
-const MAX_ROWS = 120
-const MAX_COLUMNS = 48
+const MAX_ROWS = 60
+const COLUMNS = { least: 7, most: 40 }
+/** Cells that are shown, as far as the least number of columns allows. */
+const MAX_CELLS = 360
 
 export interface HeatMap {
   readonly columns: readonly string[]
@@ -61,8 +63,10 @@ export function heatMapOf(
     byState.set(state, (byState.get(state) ?? 0) + 1)
   }
   const columns = [...lines].sort((a, b) => compareVersions(a, b))
-  const shownColumns = columns.slice(-MAX_COLUMNS)
   const shown = [...places].slice(0, MAX_ROWS)
+  const fitting = Math.floor(MAX_CELLS / Math.max(shown.length, 1))
+  const width = Math.min(Math.max(fitting, COLUMNS.least), COLUMNS.most)
+  const shownColumns = columns.slice(-width)
   const cellOf = (
     place: Pick<HeatRow, 'distro' | 'version' | 'arch'>,
     key: string,

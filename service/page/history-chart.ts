@@ -7,13 +7,23 @@ export interface ChartLine {
 }
 
 const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [880, 240, 64, 12, 12, 34] as const
+/** Colours, and the dashes of the lines after each round of colours. */
+const COLOURS = 6
+const DASHES = ['', '7 3', '2 3', '9 2 2 2']
+
+/** How the nth line looks: the class of its colour, and its dashes. */
+export const lineStyle = (n: number): { readonly colour: string; readonly dashes: string } => ({
+  colour: `c${n % COLOURS}`,
+  dashes: DASHES[Math.floor(n / COLOURS) % DASHES.length]!,
+})
+
 /** Labels of the axes. */
 const MAX_LABELS = 12
 const TICKS = 4
 
 /**
- * Draws lines over `versions`, which are in order. `lines` differ in colour: the class of the nth is `c{n % 6}`. Undefined
- * if there is nothing to see: no value, or one version.
+ * Draws lines over `versions`, which are in order. Lines differ in colour and dashes. Undefined if there is nothing to see:
+ * no value, or one version.
  */
 export function drawChart(
   lines: readonly ChartLine[],
@@ -45,24 +55,26 @@ export function drawChart(
       `<text x="${round(x(version))}" y="${HEIGHT - 12}" text-anchor="${anchor}">${escapeText(version.replace(/-\d{1,2}$/, ''))}</text>`,
     )
   }
-  for (const [i, line] of lines.entries()) parts.push(...pathsOf(line, `c${i % 6}`, x, y))
+  for (const [i, line] of lines.entries()) parts.push(...pathsOf(line, i, x, y))
   return `<svg class="chart" viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${escapeText(label)}">${parts.join('')}</svg>`
 }
 
 /** The steps of a line, broken where there is no value; a point where a stretch has one kernel only. */
 function pathsOf(
   { label, points }: ChartLine,
-  className: string,
+  n: number,
   x: (version: string) => number,
   y: (value: number) => number,
 ): string[] {
+  const { colour, dashes } = lineStyle(n)
+  const look = `class="${colour}"${dashes && ` stroke-dasharray="${dashes}"`}`
   const paths: string[] = []
   let stretch: string[] = []
   let last: number | undefined
   const end = () => {
     if (stretch.length > 0)
       paths.push(
-        `<path class="${className}" d="M${stretch.join('')}"><title>${escapeText(label)}</title></path>`,
+        `<path ${look} d="M${stretch.join('')}"><title>${escapeText(label)}</title></path>`,
       )
     stretch = []
     last = undefined

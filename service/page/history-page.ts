@@ -12,7 +12,7 @@ import type {
   SeriesName,
 } from '../declarations/answers.ts'
 import { nameOf } from '../kernel/name.ts'
-import { type ChartLine, drawChart } from './history-chart.ts'
+import { type ChartLine, drawChart, lineStyle } from './history-chart.ts'
 import { placeOf } from './layout-picture.ts'
 import type { Page } from './render.ts'
 import {
@@ -103,7 +103,11 @@ export interface HistoryView {
     readonly groups: readonly HistoryGroup[]
     readonly chart?: string
     readonly chartTitle?: string
-    readonly legend: readonly { readonly label: string; readonly colour: string }[]
+    readonly legend: readonly {
+      readonly label: string
+      readonly colour: string
+      readonly dashes: string
+    }[]
   }[]
 }
 
@@ -335,14 +339,14 @@ function groupsOf<R extends AnyRun>(
     kernels: own.reduce((sum, { kernels }) => sum + kernels, 0),
     forms: new Set(own.flatMap(({ runs }) => runs.flatMap(({ forms }) => forms))).size,
     href: urlOf(path, { distro: own[0]!.distro, version: own[0]!.version }),
-    series: own.map((one) => {
-      const { arch, flavour, kernels } = one
+    series: [...Map.groupBy(own, runKey).values()].map((equal) => {
+      const [one] = equal as [AnySeries<R>]
       const runs = runsOf(one, describe)
       const isListed = runs.length <= place.left
       if (isListed) place.left -= runs.length
       return {
-        label: `${arch}${flavour === '' ? '' : ` ${flavour.replace(/^-/, '')}`}`,
-        kernels,
+        label: labelOf(equal),
+        kernels: equal.reduce((sum, { kernels }) => sum + kernels, 0),
         strip: runs.map(({ forms, width, colour, first, kernels }) => {
           return { forms, width, colour, first, kernels }
         }),
@@ -350,6 +354,26 @@ function groupsOf<R extends AnyRun>(
       }
     }),
   }))
+}
+
+/** A text that is equal for series whose kernels of the same versions have the same forms. */
+const runKey = <R extends AnyRun>({ runs }: AnySeries<R>): string =>
+  JSON.stringify(
+    runs.map(({ first, last, forms, kernels }) => [
+      versionOf(first),
+      versionOf(last),
+      forms,
+      kernels,
+    ]),
+  )
+
+/** The architectures of series, each with its flavours. */
+function labelOf(series: readonly SeriesName[]): string {
+  const flavours = (own: readonly SeriesName[]) =>
+    own.map(({ flavour }) => flavour.replace(/^-/, '') || 'default').join(', ')
+  return [...Map.groupBy(series, ({ arch }) => arch)]
+    .map(([arch, own]) => `${arch} ${flavours(own)}`)
+    .join('; ')
 }
 
 function runsOf<R extends AnyRun>(
@@ -407,7 +431,7 @@ function chartOf<R extends AnyRun>(
   const sorted = versions.sort(compareVersions)
   const svg = drawChart(shown, sorted, `A line for each of ${shown.length} series`)
   if (!svg) return { legend: [] }
-  const legend = shown.map(({ label }, i) => ({ label, colour: `c${i % 6}` }))
+  const legend = shown.map(({ label }, i) => ({ label, ...lineStyle(i) }))
   return { chart: svg, legend }
 }
 

@@ -1,6 +1,6 @@
 /*
  * The kernels of the catalog as pages list them: the builds of one name together, newest release first, with their
- * series. It is built once for each state of the catalog.
+ * series. 50,000 kernels take half a second, so it is built once for each state of the catalog, and not too often.
  */
 import {
   type BuildRecord,
@@ -12,7 +12,6 @@ import {
   sortableRelease,
 } from '../../storage/index.ts'
 import { type Available, preferred } from '../kernel/lookup.ts'
-import { nameOf } from '../kernel/name.ts'
 
 /** Whether its BTF was made here, comes from the kernel itself, or could not be made. */
 export const PAGE_STATES = ['made', 'own', 'failed'] as const
@@ -33,18 +32,50 @@ export interface KernelRow {
   readonly served: Available | undefined
 }
 
+/** What a table has in sum. */
+export interface TableNumbers {
+  /** kernels in each state, and those with BTF */
+  readonly states: Readonly<Record<PageState, number>>
+  readonly kernels: number
+  /** distributions with their versions, of kernels with BTF */
+  readonly distributions: number
+  readonly architectures: number
+  /** different BTFs, their raw bytes, and their types */
+  readonly btfs: number
+  readonly size: number
+  readonly types: number
+}
+
+type CatalogList = Pick<Catalog, 'list'>
+
 export class KernelTable {
   /** by distribution, then newest version, architecture, and newest release first */
   readonly rows: readonly KernelRow[]
   readonly #byName: ReadonlyMap<string, KernelRow>
   readonly #series: ReadonlyMap<string, readonly KernelRow[]>
+  #newest: readonly KernelRow[] | undefined
+  #numbers: TableNumbers | undefined
 
-  constructor(catalog: Pick<Catalog, 'list'>) {
-    const records = Array.from(catalog.list(), ({ record }) => record)
-    const grouped = Map.groupBy(records, ({ kernel }) => nameOf(kernel))
-    const rows = Array.from(grouped, ([name, builds]) => rowOf(name, builds))
-    const keyed = rows.map((row) => ({ row, key: sortKeyOf(row.kernel) }))
-    this.rows = keyed.sort((a, b) => compareKeys(a.key, b.key)).map(({ row }) => row)
+  constructor(catalog: CatalogList) {
+    const rows = rowsOf(catalog)
+    const places = [
+      ...Map.groupBy(rows, ({ kernel: { distro, version, arch } }) =>
+        [distro, version, arch].join('\0'),
+      ).values(),
+    ]
+    const sorted = places
+      .map((own) => ({
+        own,
+        kernel: own[0]!.kernel,
+        version: sortableRelease(own[0]!.kernel.version),
+      }))
+      .sort(
+        (a, b) =>
+          compare(a.kernel.distro, b.kernel.distro) ||
+          compare(b.version, a.version) ||
+          compare(a.kernel.arch, b.kernel.arch),
+      )
+    this.rows = sorted.flatMap(({ own }) => newestFirst(own))
     this.#byName = new Map(this.rows.map((row) => [row.name, row]))
     this.#series = Map.groupBy(this.rows, ({ kernel }) => seriesOf(kernel))
   }
@@ -60,8 +91,11 @@ export class KernelTable {
   }
 
   /** The newest kernel with BTF of each series, in the order of the rows. */
-  newestOfSeries(): KernelRow[] {
-    return [...this.#series.values()].flatMap((rows) => rows.find(({ served }) => served) ?? [])
+  newestOfSeries(): readonly KernelRow[] {
+    this.#newest ??= [...this.#series.values()].flatMap(
+      (rows) => rows.find(({ served }) => served) ?? [],
+    )
+    return this.#newest
   }
 
   /** The kernel that a page of a type shows if none is chosen: the newest with BTF, x86_64 if there is one. */
@@ -73,16 +107,50 @@ export class KernelTable {
       undefined,
     )
   }
+
+  numbers(): TableNumbers {
+    this.#numbers ??= numbersOf(this.rows)
+    return this.#numbers
+  }
 }
 
-/** Returns a function that gives the table of a catalog, and builds it again only after the catalog has changed. */
-export function kernelTables(catalog: Pick<Catalog, 'version' | 'list'>): () => KernelTable {
-  let built: { version: number; table: KernelTable } | undefined
+/** A table is used for this many times the time that it took to build it, even if the catalog changes. */
+const REUSE = 20
+
+/** Returns a function that gives the table of a catalog as it is, or as it was a few seconds ago. */
+export function kernelTables(catalog: CatalogList & Pick<Catalog, 'version'>): () => KernelTable {
+  let built: { version: number; table: KernelTable; until: number } | undefined
   return () => {
+    const now = performance.now()
     const { version } = catalog
-    if (built?.version !== version) built = { version, table: new KernelTable(catalog) }
+    if (!built || (built.version !== version && built.until <= now)) {
+      const table = new KernelTable(catalog)
+      const end = performance.now()
+      built = { version, table, until: end + (end - now) * REUSE }
+    }
     return built.table
   }
+}
+
+/** The builds of each kernel together; the catalog lists them in the order of their keys, which begin with its name. */
+function rowsOf(catalog: CatalogList): KernelRow[] {
+  const rows: KernelRow[] = []
+  let name = ''
+  let builds: BuildRecord[] = []
+  const end = () => {
+    if (builds.length > 0) rows.push(rowOf(name, builds))
+  }
+  for (const { key, record } of catalog.list()) {
+    const own = key.slice('kernels/'.length, key.lastIndexOf('/'))
+    if (own !== name) {
+      end()
+      name = own
+      builds = []
+    }
+    builds.push(record)
+  }
+  end()
+  return rows
 }
 
 /** Tells whether a release is newer; of equal ones, the one with the shorter flavour. */
@@ -94,17 +162,19 @@ function isNewer(a: KernelRow, b: KernelRow): boolean {
 }
 
 function rowOf(name: string, builds: BuildRecord[]): KernelRow {
-  const newestFirst = builds.sort((a, b) => compareVersions(b.package.version, a.package.version))
-  const [served] = preferred(newestFirst)
-  const { kernel } = newestFirst[0]!
-  const { distro, version, arch, release } = kernel
+  const newest =
+    builds.length === 1
+      ? builds
+      : builds.sort((a, b) => compareVersions(b.package.version, a.package.version))
+  const [served] = preferred(newest)
+  const { distro, version, arch, release } = newest[0]!.kernel
   return {
     name,
     kernel: { distro, version, arch, release },
-    state: stateOfBuilds(newestFirst, served),
+    state: stateOfBuilds(newest, served),
     line: /^\d+\.\d+/.exec(release)?.[0] ?? 'other',
     flavour: flavourOf(release).slice(1),
-    builds: newestFirst,
+    builds: newest,
     served,
   }
 }
@@ -114,16 +184,36 @@ function stateOfBuilds(builds: readonly BuildRecord[], served: Available | undef
   return builds.some(({ embedded, failure }) => embedded && !failure) ? 'own' : 'failed'
 }
 
-type SortKey = readonly [distro: string, version: string, arch: string, release: string]
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
 
-const sortKeyOf = ({ distro, version, arch, release }: KernelName): SortKey => [
-  distro,
-  sortableRelease(version),
-  arch,
-  sortableRelease(release),
-]
+/** Rows of one distribution, version and architecture. */
+function newestFirst(rows: readonly KernelRow[]): KernelRow[] {
+  const keyed = rows.map((row) => ({ row, key: sortableRelease(row.kernel.release) }))
+  return keyed.sort((a, b) => compare(b.key, a.key)).map(({ row }) => row)
+}
 
-function compareKeys(a: SortKey, b: SortKey): number {
-  const order = (at: 0 | 1 | 2 | 3) => (a[at] < b[at] ? -1 : a[at] > b[at] ? 1 : 0)
-  return order(0) || -order(1) || order(2) || -order(3)
+function numbersOf(rows: readonly KernelRow[]): TableNumbers {
+  const states = { made: 0, own: 0, failed: 0 }
+  const btfs = new Map<string, Available['btf']>()
+  const [distributions, architectures] = [new Set<string>(), new Set<string>()]
+  let kernels = 0
+  for (const { state, served, kernel } of rows) {
+    states[state]++
+    if (!served) continue
+    kernels++
+    btfs.set(served.btf.sha256, served.btf)
+    distributions.add(`${kernel.distro} ${kernel.version}`)
+    architectures.add(kernel.arch)
+  }
+  let [size, types] = [0, 0]
+  for (const btf of btfs.values()) {
+    size += btf.size
+    types += btf.types
+  }
+  return {
+    states,
+    kernels,
+    ...{ distributions: distributions.size, architectures: architectures.size },
+    ...{ btfs: btfs.size, size, types },
+  }
 }

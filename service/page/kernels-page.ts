@@ -76,7 +76,7 @@ export interface KernelsView {
 
 export function kernelsPage(table: KernelTable, query: KernelsQuery): Page {
   const { after, ...chosen } = query
-  const found = table.rows.filter((row) => matches(row, chosen))
+  const { found, counts } = filtered(table, chosen)
   const start = after === undefined ? 0 : found.findIndex(({ name }) => name === after) + 1
   const shown = found.slice(start, start + LENGTH)
   const last = shown.at(-1)
@@ -91,7 +91,7 @@ export function kernelsPage(table: KernelTable, query: KernelsQuery): Page {
       ({ state }) => state,
       kernelsHref,
     ),
-    facets: FACETS.map((facet) => facetOf(facet, table, chosen)).filter(
+    facets: FACETS.map((facet) => facetOf(facet, counts[facet], chosen)).filter(
       ({ values }) => values.length > 1 || values.some((one) => one.chosen),
     ),
     kernels: shown.map(listedKernel),
@@ -120,26 +120,50 @@ const FACET_VALUES: Record<Facet, (row: KernelRow) => string> = {
   state: ({ state }) => state,
 }
 
-function matches(row: KernelRow, chosen: Omit<KernelsQuery, 'after'>, except?: Facet): boolean {
-  for (const facet of FACETS) {
-    const wanted = chosen[facet]
-    if (facet !== except && wanted !== undefined && FACET_VALUES[facet](row) !== wanted)
-      return false
+/**
+ * The kernels that match, and for each facet how many kernels have each value: those that match in all other facets. One
+ * pass: a kernel that differs in one facet counts there alone.
+ */
+function filtered(table: KernelTable, chosen: Omit<KernelsQuery, 'after'>) {
+  const counts = Object.fromEntries(
+    FACETS.map((facet) => [facet, new Map<string, number>()]),
+  ) as Record<Facet, Map<string, number>>
+  const count = (facet: Facet, row: KernelRow) => {
+    const value = FACET_VALUES[facet](row)
+    counts[facet].set(value, (counts[facet].get(value) ?? 0) + 1)
   }
-  const { release } = chosen
-  if (release === undefined) return true
-  return /[*?]/.test(release)
-    ? matchGlob(release, row.kernel.release)
-    : row.kernel.release.includes(release)
+  const wanted = FACETS.filter((facet) => chosen[facet] !== undefined)
+  const isReleased = releaseFilter(chosen.release)
+  const found: KernelRow[] = []
+  for (const row of table.rows) {
+    let differing: Facet | undefined
+    let differences = 0
+    for (const facet of wanted) {
+      if (FACET_VALUES[facet](row) === chosen[facet]) continue
+      differing = facet
+      if (++differences > 1) break
+    }
+    if (differences > 1 || !isReleased(row)) continue
+    if (differing) count(differing, row)
+    else {
+      found.push(row)
+      for (const facet of FACETS) count(facet, row)
+    }
+  }
+  return { found, counts }
 }
 
-function facetOf(name: Facet, table: KernelTable, chosen: Omit<KernelsQuery, 'after'>): FacetView {
-  const counts = new Map<string, number>()
-  for (const row of table.rows) {
-    if (!matches(row, chosen, name)) continue
-    const value = FACET_VALUES[name](row)
-    counts.set(value, (counts.get(value) ?? 0) + 1)
-  }
+function releaseFilter(wanted: string | undefined): (row: KernelRow) => boolean {
+  if (wanted === undefined) return () => true
+  if (/[*?]/.test(wanted)) return ({ kernel }) => matchGlob(wanted, kernel.release)
+  return ({ kernel }) => kernel.release.includes(wanted)
+}
+
+function facetOf(
+  name: Facet,
+  counts: ReadonlyMap<string, number>,
+  chosen: Omit<KernelsQuery, 'after'>,
+): FacetView {
   const byCount = [...counts].sort((a, b) => b[1] - a[1])
   const kept = new Set(byCount.slice(0, MAX_VALUES).map(([value]) => value))
   return {

@@ -4,8 +4,7 @@ import { type Generation, isEnded } from '../demand/generation.ts'
 import type { Miss } from '../demand/misses.ts'
 import { nameOf } from '../kernel/name.ts'
 import { toPublicFailure } from '../kernel/public-record.ts'
-import type { KernelTable, PageState } from './kernel-table.ts'
-import { PAGE_STATES } from './kernel-table.ts'
+import type { KernelTable, TableNumbers } from './kernel-table.ts'
 import type { Page } from './render.ts'
 import { kernelUrl, urlOf } from './url.ts'
 
@@ -21,7 +20,7 @@ interface KernelLabel {
 }
 
 export interface StatusView {
-  readonly states: Record<PageState, number>
+  readonly states: TableNumbers['states']
   readonly misses: readonly (KernelLabel & {
     readonly count: number
     readonly first: string
@@ -90,9 +89,7 @@ export function statusPage({
   })
   const latest = failed.toSorted((a, b) => (a.failure.at < b.failure.at ? 1 : -1))
   const view: StatusView = {
-    states: Object.fromEntries(
-      PAGE_STATES.map((state) => [state, table.rows.filter((row) => row.state === state).length]),
-    ) as Record<PageState, number>,
+    states: table.numbers().states,
     misses: misses.slice(0, MAX_MISSES).map(({ kernel, count, first, last }) => ({
       ...labelOf(kernel),
       ...{ count, first, last },

@@ -14,7 +14,7 @@ import type { Context } from '../http/context.ts'
 import { disconnectSignal } from '../http/requester.ts'
 import { Sha256 } from '../http/schema.ts'
 import { sendBytes } from '../http/send.ts'
-import { sendErrorPage, sendPage } from '../http/send-page.ts'
+import { prefersJson, sendErrorPage, sendPage, UNCACHED } from '../http/send-page.ts'
 import { acceptUploads, bodyLimitOf, objectsOf } from '../http/upload.ts'
 import { selectTargets, type TargetKernel } from '../kernel/targets.ts'
 import { type KeptObject, KeptObjects } from '../objects/kept-objects.ts'
@@ -23,13 +23,18 @@ import {
   type CheckView,
   checkedPage,
   checkFormPage,
+  checkingPage,
   checkViewOf,
   type KernelVerdict,
 } from '../page/check-page.ts'
+import { CheckRuns, type RunProgress } from '../page/check-runs.ts'
 import { untilTooComplex } from './for-kernels.ts'
 
 /** Kernels that a result covers: the newest of each series first. */
-const MAX_KERNELS = 400
+const MAX_KERNELS = 600
+/** Milliseconds that a request waits for a result, and seconds after which its page loads again. */
+const PATIENCE = 3000
+const REFRESH = 2
 
 const hide = true
 const params = Type.Object({ digest: Sha256 })
@@ -48,6 +53,8 @@ export const checkPageRoutes =
       settings.state === '' ? undefined : `${settings.state}/objects`,
       (error) => app.log.error(error),
     )
+    const runs = new CheckRuns<CheckView>()
+    app.addHook('preClose', async () => runs.close())
     app.setErrorHandler(sendErrorPage)
     await acceptUploads(app, context, limits)
 
@@ -71,7 +78,11 @@ export const checkPageRoutes =
       return { row, ...(target.build !== undefined && { build: target.build }), result }
     }
 
-    const checkAll = async (digest: string, signal: AbortSignal): Promise<CheckView> => {
+    const checkAll = async (
+      digest: string,
+      progress: RunProgress,
+      signal: AbortSignal,
+    ): Promise<CheckView> => {
       const { name, bytes } = await keptObject(digest)
       const [object] = await objects.open([{ name, bytes }], signal)
       const all = [...selectTargets(catalog, {})]
@@ -91,25 +102,36 @@ export const checkPageRoutes =
           ),
         )
       const results: KernelVerdict[] = []
+      progress.total = targets.length
       const lines = mapOrdered(targets, objects.width, (target) => checkKernel(target, check))
-      for await (const line of lines) if (line) results.push(line)
+      for await (const line of lines) {
+        progress.done++
+        if (line) results.push(line)
+      }
       const size = bytes.length
       return checkViewOf({ name, digest, size }, inOrder(results), all.length - targets.length)
     }
 
-    /** The result for an object, worked out once for each state of the catalog. */
-    const resultOf = async (digest: string, signal: AbortSignal): Promise<CheckView> => {
+    /** The result for an object, worked out once for each state of the catalog; or how far that is. */
+    const resultOf = async (
+      digest: string,
+      patience: number,
+    ): Promise<{ result: CheckView } | { progress: RunProgress }> => {
       const key = `page check ${digest} ${catalog.version}`
-      const make = async (abandoned: AbortSignal) => {
+      const known = objects.results.find(key)
+      if (known) return { result: JSON.parse(known.bytes.toString()) }
+      await keptObject(digest)
+      return await runs.look(key, patience, async (progress, signal) => {
         const end = running.take()
         try {
-          return { bytes: Buffer.from(JSON.stringify(await checkAll(digest, abandoned))) }
+          const view = await checkAll(digest, progress, signal)
+          const bytes = Buffer.from(JSON.stringify(view))
+          await objects.results.body(key, async () => ({ bytes }))
+          return view
         } finally {
           end()
         }
-      }
-      const { bytes } = await objects.results.body(key, make, signal)
-      return JSON.parse(bytes.toString())
+      })
     }
 
     const inOrder = (results: KernelVerdict[]): KernelVerdict[] => {
@@ -136,22 +158,25 @@ export const checkPageRoutes =
       },
     )
 
-    app.get('/check/:digest', { schema: { hide, params } }, async (request, reply) =>
-      sendPage(
-        request,
-        reply,
-        checkedPage(await resultOf(request.params.digest, disconnectSignal(reply))),
-      ),
-    )
+    app.get('/check/:digest', { schema: { hide, params } }, async (request, reply) => {
+      const { digest } = request.params
+      const answer = await resultOf(digest, PATIENCE)
+      if ('result' in answer) return await sendPage(request, reply, checkedPage(answer.result))
+      reply.header('refresh', REFRESH).header('retry-after', REFRESH)
+      const status = prefersJson(request.headers.accept) ? 202 : 200
+      const page = checkingPage(digest, answer.progress)
+      return await sendPage(request, reply, page, { status, cacheControl: UNCACHED })
+    })
 
     app.get('/check/:digest/badge.svg', { schema: { hide, params } }, async (request, reply) => {
-      const bytes = Buffer.from(
-        badgeOf(await resultOf(request.params.digest, disconnectSignal(reply))),
-      )
+      const answer = await resultOf(request.params.digest, PATIENCE)
+      const result = 'result' in answer ? answer.result : undefined
+      const bytes = Buffer.from(badgeOf(result))
       // a README on another site shows it
       reply.header('cross-origin-resource-policy', 'cross-origin')
       const etag = `"${sha256Of(bytes)}"`
-      return sendBytes(request, reply, bytes, { etag, cacheControl: SHORT, type: 'image/svg+xml' })
+      const cacheControl = result ? SHORT : UNCACHED
+      return sendBytes(request, reply, bytes, { etag, cacheControl, type: 'image/svg+xml' })
     })
 
     app.get('/check/:digest/bundle', { schema: { hide, params } }, async (request, reply) => {

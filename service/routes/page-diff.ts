@@ -74,7 +74,9 @@ export const diffPageRoutes =
       const query = { limit: DIFF_LENGTH, cursor, ...(kind && { kinds: [kind] }) }
       const answer = await askIndex(context, 'diff', from!, to!, query)
       if (!answer) return undefined
-      const all = kind ? await askIndex(context, 'diff', from!, to!, { limit: 1 }) : answer
+      // the first page has the counts of all kinds; whoever came from it has them in the cache
+      const whole = { limit: DIFF_LENGTH, cursor: '0' }
+      const all = kind ? await askIndex(context, 'diff', from!, to!, whole) : answer
       return partsOfAnswer(answer, all?.counts ?? answer.counts)
     }
 

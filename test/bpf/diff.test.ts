@@ -441,3 +441,20 @@ t.test('diffBtf of mutated BTF gives a value or a BtfError', (t) => {
   t.ok(values > 100, `${values} mutations were read`)
   t.end()
 })
+
+t.test('types of one name are paired in one way, in whatever order a BTF has them', async (t) => {
+  const btfOf = (...sizes: readonly number[]) =>
+    parseBtf(
+      encodeBtf(
+        sizes.map((size, i) => ({
+          ...({ kind: 'STRUCT', id: i + 1, name: 'twin', size, flag: false } as const),
+          members: [],
+        })),
+      ),
+    )
+  const expected = diffBtf(btfOf(1, 2, 3), btfOf(4, 5, 6))
+  t.equal(expected.changed.length, 3)
+  const sizes = ({ changed }: BtfDiff) =>
+    changed.map(({ size }) => `${size?.old} ${size?.new}`).sort()
+  t.same(sizes(diffBtf(btfOf(3, 1, 2), btfOf(6, 5, 4))), sizes(expected))
+})

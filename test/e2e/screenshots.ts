@@ -72,12 +72,14 @@ async function untilIndexed(url: string): Promise<void> {
 async function shoot(browser: Browser, url: string, look: keyof typeof LOOKS): Promise<void> {
   const context = await browser.newContext(LOOKS[look])
   const page = await context.newPage()
+  page.setDefaultTimeout(120_000) // a machine may be busy
   const save = async (name: string) => {
     const height = await page.evaluate<number>('document.documentElement.scrollHeight')
     const { width } = LOOKS[look].viewport
     await page.screenshot({
       path: join(folder, `${name}-${look}.png`),
       fullPage: true,
+      timeout: 180_000,
       clip: { x: 0, y: 0, width, height: Math.min(height, MAX_HEIGHT) },
     })
     console.log(join(folder, `${name}-${look}.png`))
@@ -88,7 +90,7 @@ async function shoot(browser: Browser, url: string, look: keyof typeof LOOKS): P
     await save(name)
     if (name !== 'check') continue
     await page.setInputFiles('input[type=file]', coreObjects('el').get('attach')!)
-    await page.waitForURL(/\/check\/[0-9a-f]{64}/)
+    await page.getByRole('heading', { name: 'Series' }).waitFor({ timeout: 300_000 })
     await save('checked')
   }
   await context.close()

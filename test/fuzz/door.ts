@@ -14,6 +14,7 @@ import {
   buildIdOf,
   checkObject,
   compareLayouts,
+  DeclaredForms,
   DeltaChain,
   DIALECTS,
   type Dialect,
@@ -297,6 +298,11 @@ class Visitor extends Account {
       let length = 0
       for (const piece of printHeader(btf)) length += piece.length
       return length
+    })
+    this.through('DeclaredForms', () => {
+      const declared = new DeclaredForms(btf)
+      for (let i = 0; i < declared.length; i++) declared.form(i)
+      return declared.length
     })
     for (let n = 0; n < 4; n++) {
       const id = this.#random.below(btf.endId)

@@ -43,7 +43,7 @@ interface Row {
 
 const row = (version: string, arch: string, release: string): Row => ({
   filter: { version, arch, release },
-  embedded: arch !== 'i686',
+  embedded: arch === 'x86_64' || arch === 'aarch64',
   byteOrder: arch === 's390x' ? 'big' : 'little',
   objects: arch === 'i686' ? 'x86_64' : arch,
 })

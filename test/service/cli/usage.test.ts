@@ -111,6 +111,18 @@ t.test('an invalid variable is wrong usage too, and names the variable', async (
   t.match(stderr, /^btfmill: invalid BTFMILL_JOBS "x": expected an integer from 1 to 256\n.*\n$/)
 })
 
+t.test('a command leaves standard output open for the next one of a script', async (t) => {
+  const store = await storeOf(join(t.testdir(), 'store'), [
+    { machine: 'x86_64', release: '6.1.0-1' },
+  ])
+  // node gives children a socket, which whoever ends it ends for all
+  const script = '"$0" "$1" list --store "$2" --json; echo second'
+  const child = spawn('sh', ['-c', script, process.execPath, MAIN, store], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  t.match(await text(child.stdout), /"release":"6\.1\.0-1".*\nsecond\n$/)
+})
+
 t.test('a closed pipe ends every command without a message', async (t) => {
   const x86 = littleKernels().get('x86_64')!
   const task = coreObjects('el').get('task')!

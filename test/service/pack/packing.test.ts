@@ -351,3 +351,25 @@ t.test(
     t.same(keys, [packKey(digest)])
   },
 )
+
+t.test(
+  'packs that do not fit into one are not merged, and every run ends with nothing to do',
+  async (t) => {
+    const store = await openStore('memory:')
+    await putSeries(store, 3)
+    await pack(store)
+    const [first] = packsOf(store).list()
+    const maxSize = Math.round(first!.info.size * 1.2)
+    await putSeries(store, 3, { flavour: 'rt-amd64', from: 10 })
+    await pack(store, { maxSize: 1, filter: { release: '*rt*' } })
+    for (let run = 0; run < 3; run++) {
+      await pack(store, { maxSize })
+      await isWhole(t, store, `run ${run}`)
+    }
+    t.same(await pack(store, { maxSize }), [])
+    const now = new Date(Date.now() + 48 * 3600 * 1000)
+    await Array.fromAsync(collectGarbage(store, { now }))
+    await isWhole(t, store, 'after gc')
+    t.same(await pack(store, { maxSize }), [])
+  },
+)

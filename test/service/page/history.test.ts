@@ -87,7 +87,7 @@ t.test(
   'the page of a type leads to its history, and its offsets to those of members',
   async (t) => {
     const html = await text('/types/task_struct')
-    t.match(html, /<a href="\/types\/task_struct\/history">History<\/a>: 3 forms/)
+    t.match(html, /<a href="\/types\/task_struct\/history">History over all kernels<\/a>: 3 forms/)
     t.match(html, /<a href="\/types\/task_struct\.pid">4<\/a>/)
   },
 )

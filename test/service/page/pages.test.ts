@@ -129,6 +129,7 @@ t.test('/kernels/… says how the BTF was made, and knows its neighbours', async
     new RegExp(`'${url}/v1/btf/debian/12/x86_64/6.1.0-2-amd64'`.replaceAll("'", '&#39;')),
   )
   t.equal((await ask(`${url}${view.links.immutable}`)).status, 200)
+  t.match((await ask(`${url}${view.links.header}`)).bytes.toString(), /struct task_struct \{/)
   const failed = await page<KernelView>('/kernels/debian/12/x86_64/5.4.0-1-amd64')
   t.match(failed.text, /BTF could not be made: vmlinux has no DWARF/)
   t.notMatch(failed.text + JSON.stringify(failed.view), /secret/, 'not the log of the tool')
@@ -280,6 +281,15 @@ t.test('an error is a page for browsers, and a problem document for others', asy
   const problem = await ask(path, { accept: '*/*' })
   t.match(problem, { status: 404, json: { code: 'unknown_kernel' } })
   t.match(problem.headers['content-type'], /^application\/problem\+json/)
+})
+
+t.test('a private service shows its pages to nobody without a token', async (t) => {
+  const secret = await startPageService(t, { settings: { read: 'token' } })
+  for (const path of PATHS) {
+    const { status, bytes } = await ask(secret.url + path, { accept: 'text/html' })
+    t.equal(status, 401, path)
+    t.notMatch(bytes.toString(), /6\.1\.0-2-amd64|vfs_read/, path)
+  }
 })
 
 t.test('commands name the host that the client asked, and nothing else', async (t) => {
