@@ -15,11 +15,9 @@ import { seedOf } from './seed.ts'
 import { type Serving, serve } from './serve-process.ts'
 import { putKernels } from './upstreams.ts'
 
-const KERNELS = 30
+const KERNELS = 40
 /** Rounds after which a new mirror begins. */
-const LIFE = 5
-/** Milliseconds: a whole run takes two seconds. */
-const LONGEST = 2500
+const LIFE = 2
 
 /** Kills one side in each of `rounds` rounds. The moments follow from a seed that the test prints. */
 export async function surviveKills(t: Test, rounds: number): Promise<void> {
@@ -27,13 +25,15 @@ export async function surviveKills(t: Test, rounds: number): Promise<void> {
   t.teardown(() => rmSync(directory, { recursive: true }))
   const random = new Random(seedOf(t))
   const origins = await Promise.all(['blobs', 'packs'].map((kind) => originIn(t, directory, kind)))
+  const longest = await timeOf(origins[0]!, directory)
   const count = { 'the mirror': 0, 'the service': 0, partial: 0 }
   for (let round = 0; round < rounds; round++) {
     const life = Math.floor(round / LIFE)
     const origin = origins[life % origins.length]!
     const at = { store: join(directory, `mirror-${life}`), cache: join(directory, `cache-${life}`) }
     const victim = random.once(2) ? 'the mirror' : 'the service'
-    const delay = random.below(LONGEST)
+    // a run starts and reads the catalog for about half of its time
+    const delay = Math.round(longest / 2) + random.below(Math.ceil(longest / 2))
     const { status, stderr } = await mirrorAndKill(origin, at, victim, delay)
     const title = `round ${round}: ${victim} killed after ${delay} ms`
     if (victim === 'the service')
@@ -78,6 +78,15 @@ async function originIn(t: Test, directory: string, kind: string): Promise<Origi
       now = await serve(t, [...args, ...listen])
     },
   }
+}
+
+/** Milliseconds of a whole run, on this machine as it is now. */
+async function timeOf(origin: Origin, directory: string): Promise<number> {
+  const began = performance.now()
+  await run(
+    ...argsFor(origin, { store: join(directory, 'timed'), cache: join(directory, 'timed-cache') }),
+  )
+  return performance.now() - began
 }
 
 interface MirrorPlace {
