@@ -8,7 +8,13 @@
  */
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import { BtfError, DeltaChainCache, describeKernelBtf, parseBtf } from '../../bpf/index.ts'
+import {
+  type Btf,
+  BtfError,
+  DeltaChainCache,
+  describeKernelBtf,
+  parseBtf,
+} from '../../bpf/index.ts'
 import {
   type BuildRecord,
   blobKey,
@@ -274,9 +280,10 @@ export class ServiceMirror {
   /** Reads the BTF of a build's modules that the store lacks. */
   async #takeModules({ modules = {} }: BuildRecord, raw: Buffer): Promise<void> {
     const { store } = this.#options
-    const base = parseBtf(raw)
+    let base: Btf | undefined
     for (const { sha256 } of Object.values(modules)) {
       if (await this.#has(sha256)) continue
+      base ??= parseBtf(raw)
       const module = await this.#blob(sha256)
       for (const _ of parseBtf(module, { base }).types());
       await putBlob(store, module)

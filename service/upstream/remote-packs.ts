@@ -5,7 +5,7 @@
  * of its name, and each kernel the digest that the catalog names.
  */
 import { createReadStream } from 'node:fs'
-import { mkdir, open, rm, stat } from 'node:fs/promises'
+import { mkdir, open, readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   decodePackHeader,
@@ -101,6 +101,7 @@ export class RemotePacks {
     const { pack } = opened
     const path = join(directory, `${pack.digest}.part`)
     await mkdir(directory, { recursive: true })
+    await removeParts(directory, path)
     await this.#complete(opened, store, path)
     try {
       await store.put(packKey(pack.digest), createReadStream(path), { sha256: pack.digest })
@@ -160,6 +161,14 @@ export class RemotePacks {
       read: (start, end, take) =>
         requestRange(url, { start, end }, (bytes) => take(counted(bytes, onRead)), request),
     }
+  }
+}
+
+/** Removes parts of packs that the service may not have any more. */
+async function removeParts(directory: string, kept: string): Promise<void> {
+  for (const name of await readdir(directory)) {
+    const path = join(directory, name)
+    if (name.endsWith('.part') && path !== kept) await rm(path, { force: true })
   }
 }
 

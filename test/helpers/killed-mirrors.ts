@@ -1,7 +1,7 @@
 /* Mirrors whose two sides are killed at random moments: what is there stays, and the next run completes it. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -15,11 +15,9 @@ import { seedOf } from './seed.ts'
 import { type Serving, serve } from './serve-process.ts'
 import { putKernels } from './upstreams.ts'
 
-const KERNELS = 30
+const KERNELS = 40
 /** Rounds after which a new mirror begins. */
-const LIFE = 5
-/** Milliseconds: a whole run takes two seconds. */
-const LONGEST = 2500
+const LIFE = 2
 
 /** Kills one side in each of `rounds` rounds. The moments follow from a seed that the test prints. */
 export async function surviveKills(t: Test, rounds: number): Promise<void> {
@@ -27,13 +25,15 @@ export async function surviveKills(t: Test, rounds: number): Promise<void> {
   t.teardown(() => rmSync(directory, { recursive: true }))
   const random = new Random(seedOf(t))
   const origins = await Promise.all(['blobs', 'packs'].map((kind) => originIn(t, directory, kind)))
+  const longest = await timeOf(origins[0]!, directory)
   const count = { 'the mirror': 0, 'the service': 0, partial: 0 }
   for (let round = 0; round < rounds; round++) {
     const life = Math.floor(round / LIFE)
     const origin = origins[life % origins.length]!
     const at = { store: join(directory, `mirror-${life}`), cache: join(directory, `cache-${life}`) }
     const victim = random.once(2) ? 'the mirror' : 'the service'
-    const delay = random.below(LONGEST)
+    // a run starts and reads the catalog for about half of its time
+    const delay = Math.round(longest / 2) + random.below(Math.ceil(longest / 2))
     const { status, stderr } = await mirrorAndKill(origin, at, victim, delay)
     const title = `round ${round}: ${victim} killed after ${delay} ms`
     if (victim === 'the service')
@@ -80,6 +80,15 @@ async function originIn(t: Test, directory: string, kind: string): Promise<Origi
   }
 }
 
+/** Milliseconds of a whole run, on this machine as it is now. */
+async function timeOf(origin: Origin, directory: string): Promise<number> {
+  const began = performance.now()
+  await run(
+    ...argsFor(origin, { store: join(directory, 'timed'), cache: join(directory, 'timed-cache') }),
+  )
+  return performance.now() - began
+}
+
 interface MirrorPlace {
   store: string
   cache: string
@@ -105,7 +114,11 @@ async function mirrorAndKill(
   })
   const said = text(child.stderr)
   const ended = once(child, 'close')
-  await sleep(delay)
+  // in most rounds, while it writes
+  if (delay % 4 > 0) {
+    while (child.exitCode === null && !existsSync(join(at.store, 'kernels'))) await sleep(2)
+    await sleep(delay % 200)
+  } else await sleep(delay)
   if (victim === 'the mirror') child.kill('SIGKILL')
   else await origin.restart()
   const [status] = await ended
