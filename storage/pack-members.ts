@@ -16,7 +16,7 @@ import {
 } from './pack.ts'
 
 /** Chains that are kept while all members of a pack are read in their order. */
-const CHAINS = 4
+const CHAINS = 6
 
 /** Consumes bytes, and may stop before their end. */
 export type Take<T> = (bytes: AsyncIterable<Uint8Array>) => Promise<T>
