@@ -113,6 +113,8 @@ function hasUntried(
   candidate: Candidate,
   from: PlanOptions['from'],
 ): boolean {
+  // with `--from embedded` debug packages were left out
+  if (!btf && origin === 'embedded' && from === 'debug') return true
   // with `--from debug` all packages but the last were left out
   if (!btf && origin === 'pahole' && from !== 'debug' && candidate.name !== name) return true
   // the record of a failed job has the last package that was tried

@@ -391,12 +391,15 @@ t.test(
 )
 
 t.test(
-  'a kernel that failed with --from embedded is tried in the other way when both are allowed',
+  'a kernel that failed with --from embedded is tried in the other way when that is allowed',
   async (t) => {
     const env = await makeRunDirectory(t)
     const repository = repositoryOf(env, [{ release: FIRST, btf: false }])
     t.match(await env.run(repository, { from: 'embedded' }), { failed: { no_btf: 1 } })
     t.match(await env.run(repository, { from: 'embedded' }), { postponed: 1 })
+    const other = await makeRunDirectory(t)
+    await other.run(repository, { from: 'embedded' })
+    t.match(await other.run(repository, { from: 'debug' }), { published: 1 })
     t.match(await env.run(repository), { published: 1 })
     t.same(await results(env), { [FIRST]: `pahole linux-image-${FIRST}-dbg` })
     t.match(await env.run(repository, { from: 'embedded' }), { skipped: 1, read: 0 }, 'known')
