@@ -73,6 +73,9 @@ function runProject(t: Tap, ...names: (keyof typeof FILES)[]): Outcome {
   return { status, lines, end: lines.slice(slowest + 1 + names.length), directory }
 }
 
+/** What comes before the names of failed tests. */
+const FAILED = ['', 'failed tests:']
+
 type Tap = { testdir: typeof t.testdir }
 
 t.test('a file that crashes once is named and run again, and the run passes', async (t) => {
@@ -91,6 +94,10 @@ t.test(
     const { status, end, directory } = runProject(t, 'crashesAlways', 'fails', 'failsThenCrashes')
     t.equal(status, 1)
     t.same(end, [
+      ...FAILED,
+      'test/fails.test.ts > should be equal',
+      'test/failsThenCrashes.test.ts > should be equal',
+      'test/crashesAlways.test.ts',
       'crashed: test/crashesAlways.test.ts was ended by SIGSEGV, and by SIGSEGV when run again',
       'crashed: test/failsThenCrashes.test.ts was ended by SIGKILL after a failed assertion; not run again',
       '1 passed, 3 failed',
@@ -106,6 +113,6 @@ t.test(
 t.test('a file whose timeout expires has failed, not crashed', async (t) => {
   const { status, end, directory } = runProject(t, 'hangs')
   t.equal(status, 1)
-  t.same(end, ['0 passed, 1 failed'])
+  t.same(end, [...FAILED, 'test/hangs.test.ts > timeout!', '0 passed, 1 failed'])
   t.equal(readFileSync(join(directory, 'starts'), 'utf8').length, 1)
 })

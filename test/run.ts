@@ -93,7 +93,10 @@ async function readTap(stream: Readable): Promise<Omit<Run, 'status'>> {
     if (bailout || plan.end !== count) otherFailures++
   })
   parser.on('pass', count('passed')).on('fail', count('failed')).on('skip', count('skipped'))
-  parser.on('fail', ({ fullname }: Result) => failedTests.push(fullname))
+  parser.on('fail', ({ fullname, diag }: Result) => {
+    const isOfFile = !diag?.expired || fullname.startsWith(diag.expired)
+    failedTests.push(isOfFile ? fullname : `${diag.expired} > ${fullname}`)
+  })
   parser.on('child', ({ name }) => names.add(name))
   parser.on('assert', (point: Result) => {
     const { name, ok, time, diag } = point
