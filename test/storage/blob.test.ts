@@ -90,6 +90,7 @@ function endless(store: Store, size: number): Store & { given: () => number } {
   }
   return Object.assign(Object.create(store), {
     given: () => given,
+    list: store.list.bind(store),
     get: async () => ({ ...(await store.head(key)), size, body: Readable.from(pieces()) }),
   })
 }
