@@ -9,14 +9,13 @@ import type { Test } from 'tap'
 import { request } from 'undici'
 import { Catalog, getBlob } from '../../storage/index.ts'
 import { objectsOfOthers } from '../bpf/oracle/others.ts'
-import { formOf } from '../helpers/bundles.ts'
 import { serve } from '../helpers/serve-process.ts'
 import { debianKernels, KERNELS_STORE } from './kernels.ts'
 import { measure, median, nodeAsStarted, table } from './measure.ts'
 
 const RUNS = 3
 /** Kernels per series. */
-const EACH = 13
+const EACH = 6
 const OBJECT = /^biosnoop@/
 const LOOP =
   'cd files && for n in *; do bpftool gen min_core_btf $n ../out/$n ../object.o || exit 1; done'
@@ -42,7 +41,8 @@ async function prepare(directory: string): Promise<{ object: Buffer; count: numb
 /** Sends an object for all kernels, and reads the answer. Returns the seconds. */
 async function ask(url: string, bytes: Buffer): Promise<number> {
   const started = performance.now()
-  const body = formOf({ name: 'object.o', bytes })
+  const body = new FormData()
+  body.append('object', new Blob([Buffer.from(bytes)]), 'object.o')
   const { statusCode, body: answer } = await request(url, { method: 'POST', body: body as never })
   const text = await answer.text()
   if (statusCode !== 200 || text.includes('"error"'))
@@ -60,11 +60,12 @@ export async function many(): Promise<void> {
   try {
     const { object, count } = await prepare(directory)
     const { options, env } = nodeAsStarted()
-    const command = async (...args: string[]) =>
-      await measure([process.execPath, ...options, MAIN, ...args, '--store', KERNELS_STORE], {
-        cwd: directory,
-        env,
-      })
+    // `check` ends with 1 or 3 where a kernel of the store does not do
+    const ends = 'status=0; "$@" || status=$?; [ $status -ne 2 ]'
+    const command = async (...args: string[]) => {
+      const words = [process.execPath, ...options, MAIN, ...args, '--store', KERNELS_STORE]
+      return await measure(['sh', '-c', ends, 'sh', ...words], { cwd: directory, env })
+    }
     const { url } = await serve(t as Test, ['--store', KERNELS_STORE], nodeAsStarted())
     let salt = 0
     const fresh = () => Buffer.concat([object, Buffer.from(`\0${salt++}`)])
