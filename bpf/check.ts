@@ -103,7 +103,7 @@ export function checkObject(object: BpfObject, kernel: Btf, options: CheckOption
   return new Checker(object, kernel, options).check()
 }
 
-/** What an object asks of every kernel. */
+/** An object's questions, which are the same for every kernel. */
 interface Questions {
   readonly requirements: Requirements
   readonly search: SymbolSearch

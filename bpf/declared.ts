@@ -1,5 +1,5 @@
 /*
- * What a BTF declares, by kind and name: its types and functions, and what follows from them: the tracepoints, kfuncs,
+ * The declarations of a BTF, by kind and name: its types and functions, and what follows from them: the tracepoints, kfuncs,
  * helpers and map types of the kernel. Each has a key of 64 bits, and a form as text, which is made when it is asked for.
  * Equal keys in two BTFs mean equal forms; equal forms may have different keys. So whoever knows the keys of one kernel
  * needs the forms of the next one only where it differs.
@@ -17,7 +17,7 @@ import { BtfError } from './error.ts'
 import { KIND } from './kind.ts'
 import { sizeOf } from './layout.ts'
 import type { DeclTagType } from './type.ts'
-import { Describer, TYPE_SORTS, type TypeShape, textOf } from './type-shape.ts'
+import { Describer, SORT_OF_KIND, TYPE_SORTS, type TypeShape, textOf } from './type-shape.ts'
 
 /** Kinds of declarations: those of types, then those that follow from them. */
 export const DECLARATION_KINDS = [
@@ -31,18 +31,6 @@ export type DeclarationKind = (typeof DECLARATION_KINDS)[number]
 
 /** The form of a declaration: all that it says, besides its kind and name. */
 export type DeclarationForm = Omit<TypeShape, 'kind' | 'name'>
-
-const SORT_OF: Readonly<Partial<Record<number, DeclarationKind>>> = {
-  [KIND.STRUCT]: 'struct',
-  [KIND.UNION]: 'union',
-  [KIND.ENUM]: 'enum',
-  [KIND.ENUM64]: 'enum',
-  [KIND.TYPEDEF]: 'typedef',
-  [KIND.FUNC]: 'func',
-  [KIND.FWD]: 'fwd',
-  [KIND.INT]: 'int',
-  [KIND.FLOAT]: 'float',
-}
 
 const TRACE = 'btf_trace_'
 const TRACE_BYTES = encodeText(TRACE)
@@ -136,7 +124,7 @@ export class DeclaredForms {
         this.#addKfunc(id, keys)
         continue
       }
-      const kind = SORT_OF[number]
+      const kind = SORT_OF_KIND[number]
       if (kind === undefined) continue
       const isForward = kind === 'fwd' || (number === KIND.ENUM && btf.vlen(id) === 0)
       if (isForward && defined.has(btf.name(id))) continue

@@ -28,7 +28,7 @@ const MAX_AMBIGUOUS = 16
 /** The share of task_struct that its members must cover; the rest is padding. Minimised BTF keeps few members. */
 const MIN_COVERAGE = 0.5
 
-/** What a kernel's BTF is, besides its bytes. */
+/** A description of a kernel's BTF, without its bytes. */
 export interface KernelBtf {
   /** raw bytes */
   size: number

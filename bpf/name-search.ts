@@ -2,17 +2,10 @@
 
 import type { Btf } from './btf.ts'
 import { decodeText } from './bytes.ts'
-import { KIND } from './kind.ts'
-import type { TypeName, TypeSort } from './type-shape.ts'
+import { SORT_OF_KIND, type TypeName, type TypeSort } from './type-shape.ts'
 
-const SORTS: Record<number, TypeSort> = {
-  [KIND.STRUCT]: 'struct',
-  [KIND.UNION]: 'union',
-  [KIND.ENUM]: 'enum',
-  [KIND.ENUM64]: 'enum',
-  [KIND.TYPEDEF]: 'typedef',
-  [KIND.FUNC]: 'func',
-}
+/** Sorts that are not searched: forward declarations, and the types of C itself. */
+const LEFT_OUT: ReadonlySet<TypeSort> = new Set(['fwd', 'int', 'float'])
 
 /** Names that are collected before they are ranked. */
 const MAX_FOUND = 20_000
@@ -25,8 +18,8 @@ export function searchNames(btf: Btf, text: string, limit: number): TypeName[] {
   const offsets = stringsWith(btf, text.toLowerCase())
   const found = new Map<string, TypeName>()
   for (let id = btf.startId; id < btf.endId && found.size < MAX_FOUND; id++) {
-    const kind = SORTS[btf.kind(id)]
-    if (kind === undefined) continue
+    const kind = SORT_OF_KIND[btf.kind(id)]
+    if (kind === undefined || LEFT_OUT.has(kind)) continue
     const name = offsets.get(btf.word(id, 0))
     if (name !== undefined) found.set(`${kind} ${name}`, { kind, name })
   }

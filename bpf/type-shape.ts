@@ -30,6 +30,19 @@ export const TYPE_SORTS = [
 ] as const
 export type TypeSort = (typeof TYPE_SORTS)[number]
 
+/** The sort of a type by its kind, for kinds that have names of their own. */
+export const SORT_OF_KIND: Readonly<Partial<Record<number, TypeSort>>> = {
+  [KIND.STRUCT]: 'struct',
+  [KIND.UNION]: 'union',
+  [KIND.ENUM]: 'enum',
+  [KIND.ENUM64]: 'enum',
+  [KIND.TYPEDEF]: 'typedef',
+  [KIND.FUNC]: 'func',
+  [KIND.FWD]: 'fwd',
+  [KIND.INT]: 'int',
+  [KIND.FLOAT]: 'float',
+}
+
 /** Sorts that a forward declaration may stand for. */
 const TAGGED: ReadonlySet<TypeSort> = new Set(['struct', 'union', 'enum'])
 

@@ -12,7 +12,7 @@ import type { HeaderFacts } from './configuration.ts'
 import { COMMON_OPTIONS, type HeaderMachine } from './machine.ts'
 import type { Sandbox } from './sandbox.ts'
 
-/** Where compilers are; the sandbox has these directories, too. */
+/** Directories with compilers, which the sandbox has, too. */
 const DIRECTORIES = ['/usr/local/bin', '/usr/bin', '/bin']
 /** Seconds for a question to a compiler. */
 const ASKING = 30
@@ -119,7 +119,7 @@ function pathOf(program: string): string | undefined {
   })
 }
 
-/** What a compiler tells of itself; undefined if it is for another architecture, or not what its name says. */
+/** A compiler's own description; undefined if it is for another architecture, or not what its name says. */
 async function describe(
   name: HeaderCompiler['name'],
   path: string,

@@ -16,6 +16,8 @@ import { type IndexOptions, readIndex } from './index-cache.ts'
 /** bytes */
 const MAX_RESPONSE = 64 * 1024 * 1024
 const MAX_VERSIONS = 10_000
+/** Builds of one exact kernel: each takes a request. Real ones have a few. */
+const MAX_BUILDS = 64
 /** Concurrent requests: the service asks its users to keep them few. */
 const CONCURRENCY = 2
 
@@ -116,7 +118,9 @@ async function readBinary(
     (one) => one.source === source && pattern.test(one.version),
   )
   const versions = [...new Set(ours.map((one) => one.binary_version))]
-  const newestFirst = versions.sort((a, b) => compareVersions(b, a)).slice(0, newest)
+  const newestFirst = versions
+    .sort((a, b) => compareVersions(b, a))
+    .slice(0, Math.min(newest ?? MAX_BUILDS, MAX_BUILDS))
   const found = await mapConcurrent(newestFirst, CONCURRENCY, async (version) => {
     const files = await filesOf(`${url}${encodeURIComponent(version)}/binfiles?fileinfo=1`, options)
     return packagesIn(files, base, architecture, (name) => name === wanted)

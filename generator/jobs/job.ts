@@ -180,15 +180,9 @@ export function jobOfFile(url: string, kernel: Partial<KernelName>, options: Job
   const rpm = rpmNameOf(file)
   const named = rpm ?? debNameOf(file)
   const version = rpm ? `${rpm.version}-${rpm.revision}` : (named?.version ?? '')
-  const { arch } = kernel
   const isHeaders = named !== undefined && namingOfHeaders(named) !== undefined
   return {
-    kernel: {
-      distro: CUSTOM.distro,
-      version: 'rolling',
-      ...kernel,
-      ...(arch !== undefined && { arch: canonicalArch(arch) }),
-    },
+    kernel: kernelOfFile(kernel),
     ...(named && { guess: guessOf(named) }),
     package: { name: named?.name ?? file, version, url },
     trust: 'none',
@@ -215,14 +209,8 @@ export function jobOfHeaders(
   const files = urls.map((url) => ({ url, ...describeHeaders(url) }))
   const own = files.find(({ name }) => !SHARED.test(name)) ?? files[0]!
   const parts = files.filter((file) => file !== own)
-  const { arch } = kernel
   return {
-    kernel: {
-      distro: CUSTOM.distro,
-      version: 'rolling',
-      ...kernel,
-      ...(arch !== undefined && { arch: canonicalArch(arch) }),
-    },
+    kernel: kernelOfFile(kernel),
     package: { name: own.name, version: own.version, url: own.url },
     trust: 'none',
     format: own.format,
@@ -233,6 +221,15 @@ export function jobOfHeaders(
     }),
     ...options,
     from: 'headers',
+  }
+}
+
+/** The name of a file's kernel, as far as it is given. */
+function kernelOfFile({ arch, ...given }: Partial<KernelName>) {
+  return {
+    ...{ distro: CUSTOM.distro, version: 'rolling' },
+    ...given,
+    ...(arch !== undefined && { arch: canonicalArch(arch) }),
   }
 }
 

@@ -195,6 +195,14 @@ const withJson = (to: Command): Command => to.option('--json', 'print JSON, for 
 
 /** The filters of all commands that work on many kernels. */
 const withFilters = (to: Command): Command =>
+  withSeriesFilters(to).option(
+    '--release <glob>',
+    'kernel release as `uname -r` prints it, or a glob; may be repeated (default: all)',
+    collect,
+  )
+
+/** The filters of commands that work on whole series of kernels. */
+const withSeriesFilters = (to: Command): Command =>
   to
     .option(
       '--distro <id>',
@@ -209,11 +217,6 @@ const withFilters = (to: Command): Command =>
     .option(
       '--arch <arch>',
       'architecture: x86_64, arm64 or any other usual name; may be repeated (default: all)',
-      collect,
-    )
-    .option(
-      '--release <glob>',
-      'kernel release as `uname -r` prints it, or a glob; may be repeated (default: all)',
       collect,
     )
 
@@ -807,18 +810,8 @@ const history = command(
 history
   .argument('<name>', 'TYPE, FUNCTION, TYPE.MEMBER or ENUM.ENUMERATOR')
   .addOption(kindOption('kind of declaration', Object.keys(KINDS)))
-  .option(
-    '--distro <id>',
-    "distribution, by os-release's ID; may be repeated (default: all)",
-    collect,
-  )
-  .option(
-    '--distro-version <version>',
-    "its version, by os-release's VERSION_ID; may be repeated (default: all)",
-    collect,
-  )
-  .option('--arch <arch>', 'architecture, any usual name; may be repeated (default: all)', collect)
   .addOption(indexOption())
+withSeriesFilters(history)
 runs(withSource(history), () => import('./history.ts'))
 
 const exporting = command(
