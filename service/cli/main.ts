@@ -920,10 +920,14 @@ const prune = command(
   'prune --newest 3 --distro fedora',
   'prune --newest 1 --unused 6',
 )
-  .option('--newest <n>', 'releases of each series to keep (default: none)', count)
+  .option(
+    '--newest <n>',
+    'keep this many releases of each series, the newest (default: none)',
+    count,
+  )
   .option(
     '--unused <months>',
-    'calendar months, with this one, in which no client got a kernel that goes (default: requests do not count)',
+    'keep what a client got in this many calendar months, the present one included (default: requests do not count)',
     count,
   )
   .option('--dry-run', 'list what would be removed; remove nothing')

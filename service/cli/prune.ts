@@ -47,7 +47,7 @@ async function usedIn(
   const { since, has } = await recentUsage(store, months)
   if (since === undefined || since > first) {
     const known = since === undefined ? 'no service has counted yet' : `counted since ${since}`
-    const message = `which kernels clients got since ${first} is not known: ${known}`
+    const message = `cannot tell which kernels clients got since ${first}: ${known}`
     throw new ServiceError('invalid_request', message)
   }
   return records.filter(

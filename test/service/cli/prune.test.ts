@@ -62,12 +62,16 @@ t.test('prune --unused keeps what clients got in the last months', async (t) => 
   const { url, releases } = await fourKernels()
   const store = await openStore(url)
   const prune = (...args: string[]) => run('prune', '--unused', '3', ...args, '--store', url)
-  const unknown = { status: 1, stdout: '', stderr: /is not known: no service has counted yet/ }
+  const unknown = {
+    status: 1,
+    stdout: '',
+    stderr: /cannot tell which kernels clients got since .*: no service has counted yet/,
+  }
   t.match(await prune(), unknown)
   const used = new Set([kernelPrefix(recordOf({ release: '6.1.0-9-amd64' }).kernel)])
   const month = monthOf(new Date())
   await addUsage(store, month, used)
-  t.match(await prune(), { status: 1, stdout: '', stderr: `is not known: counted since ${month}` })
+  t.match(await prune(), { status: 1, stdout: '', stderr: `: counted since ${month}` })
   await addUsage(store, '2020-01', new Set())
   const makeAt = async (createdAt: string) => {
     for (const { record } of [...(await Catalog.open(store)).list()])
