@@ -60,8 +60,8 @@ const KERNELS: readonly Record<'version' | 'arch' | 'release', string>[] = [
   { version: '13', arch: 'riscv64', release: '6.12.*-riscv64' },
   // big-endian; before 6.12 Debian's have no BTF
   { version: '12', arch: 's390x', release: '6.12.*-s390x' },
-  { version: '13', arch: 's390x', release: '6.12.107*-s390x' },
-  { version: '13', arch: 's390x', release: '7.2.9*-s390x' },
+  { version: '13', arch: 's390x', release: '6.12.*-s390x' },
+  { version: 'sid', arch: 's390x', release: '7.*-s390x' },
   { version: '13', arch: 's390x', release: '7.*-s390x' },
 ]
 /** Structs and unions that are equal at least. */
