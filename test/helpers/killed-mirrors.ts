@@ -15,7 +15,7 @@ import { Random } from '../fuzz/random.ts'
 import { MAIN } from './command.ts'
 import type { KilledWrite } from './killed-write.ts'
 import { nthBtf, packStore } from './packs.ts'
-import { type Fault, type FaultyServer, startProxy } from './proxy.ts'
+import { type Fault, type FaultyServer, none, startProxy } from './proxy.ts'
 import { seedOf } from './seed.ts'
 import { serve } from './serve-process.ts'
 import { putKernels } from './upstreams.ts'
@@ -136,7 +136,8 @@ async function killService(
   proxy.requests.length = 0
   proxy.fault = (number) => {
     const isDue = number >= next && kills.length < Math.min(wanted, MAX_RESTARTS)
-    if (!isDue || origin.isDown) return undefined
+    if (origin.isDown) return random.once(4) ? undefined : origin.wait
+    if (!isDue) return undefined
     next = number + 1 + random.below(Math.ceil(requests / 2))
     const moment = random.pick(['before its answer', 'within its answer'] as const)
     kills.push(moment)
@@ -162,6 +163,8 @@ interface Origin {
   /** kills the service, which is started again at the same address */
   dieAsked: Fault
   dieAnswering: Fault
+  /** answers when it runs again, so that a mirror need not try for long */
+  wait: Fault
   /** waits until it runs */
   up(): Promise<void>
 }
@@ -196,18 +199,26 @@ async function originIn(
     forward(() => {})
     void restart().then(() => response.destroy())
   }
+  const wait: Fault = async (exchange) => {
+    await restarting
+    none(exchange)
+  }
   // what the service has handed to the system arrives; of that, half is passed on
   const dieAnswering: Fault = ({ response, forward }) =>
     forward((from: IncomingMessage) => {
       response.writeHead(from.statusCode!, from.headers)
       void restart().then(async () => {
-        const pieces = await Array.fromAsync(from as AsyncIterable<Buffer>).catch(() => [])
+        const pieces: Buffer[] = []
+        try {
+          for await (const piece of from as AsyncIterable<Buffer>) pieces.push(piece)
+        } catch {} // the connection broke off
         const bytes = Buffer.concat(pieces)
-        response.write(bytes.subarray(0, bytes.length / 2), () => response.destroy())
+        if (bytes.length < 2) response.destroy()
+        else response.write(bytes.subarray(0, bytes.length / 2), () => response.destroy())
       })
     })
   return {
-    ...{ kind, path, proxy, steps: {}, requests: 0, turn: 0, dieAsked, dieAnswering },
+    ...{ kind, path, proxy, steps: {}, requests: 0, turn: 0, dieAsked, dieAnswering, wait },
     get isDown() {
       return restarting !== undefined
     },

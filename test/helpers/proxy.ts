@@ -131,7 +131,9 @@ const s3Error =
     })
   }
 
-const none: Fault = ({ response, forward }) => forward((upstream) => passOn(response, upstream))
+/** No fault. */
+export const none: Fault = ({ response, forward }) =>
+  forward((upstream) => passOn(response, upstream))
 
 /** A slow server. */
 export const slow: Fault = ({ response, forward }) =>
