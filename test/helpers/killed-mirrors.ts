@@ -160,7 +160,7 @@ interface Origin {
   /** kills that were tried, which chooses the kind of the next step */
   turn: number
   readonly isDown: boolean
-  /** kills the service, which is started again at the same address */
+  /** kills the service, which is started again behind the proxy */
   dieAsked: Fault
   dieAnswering: Fault
   /** answers when it runs again, so that a mirror need not try for long */
@@ -182,13 +182,12 @@ async function originIn(
   await Catalog.publish(store)
   const args = ['--store', path, '--log-level', 'info']
   let serving = await serve(t, args)
-  const listen = ['--listen', serving.url.slice('http://'.length)]
-  const proxy = await startProxy(t, serving.url)
+  const proxy = await startProxy(t, () => serving.url)
   let restarting: Promise<void> | undefined
   const restart = () => {
     const killed = serving.kill()
     restarting = killed
-      .then(() => serve(t, [...args, ...listen]))
+      .then(() => serve(t, args))
       .then((started) => {
         serving = started
         restarting = undefined
