@@ -31,6 +31,7 @@ import { collectDocument, documentRoutes } from './routes/openapi.ts'
 import { packRoutes } from './routes/packs.ts'
 import { checkPageRoutes } from './routes/page-check.ts'
 import { diffPageRoutes } from './routes/page-diff.ts'
+import { localCheckRoutes } from './routes/page-local-check.ts'
 import { statusPageRoutes } from './routes/page-status.ts'
 import { typePageRoutes } from './routes/page-types.ts'
 import { pageRoutes } from './routes/pages.ts'
@@ -67,6 +68,7 @@ const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   pageRoutes,
   typePageRoutes,
   checkPageRoutes,
+  localCheckRoutes,
   diffPageRoutes,
   statusPageRoutes,
 ]

@@ -167,6 +167,28 @@ export function sendBytes(
   return send(reply, responseOf(request, reply, bytes, description))
 }
 
+/** Sends bytes in the encoding that the client prefers, or 304; `etag` is the SHA-256 of the bytes. */
+export async function sendEncoded(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  bytes: Uint8Array,
+  { etag: sha256, headers, ...rest }: Description,
+): Promise<FastifyReply> {
+  const encoding = negotiate(request.headers['accept-encoding'])
+  const description = {
+    ...rest,
+    etag: etagOf(sha256, encoding),
+    headers: {
+      ...headers,
+      vary: 'accept-encoding',
+      ...(encoding !== 'identity' && { 'content-encoding': encoding }),
+    },
+  }
+  if (isKnown(request, description.etag)) return send(reply, notModified(description))
+  delete request.headers.range // a part of an encoded body is of no use
+  return sendBytes(request, reply, await encode(bytes, encoding), description)
+}
+
 /**
  * Sends an object of a store, or a range of it, as a stream, or 304. `open` gets the bytes. Errors: `invalid_range`; those
  * of `open`.
