@@ -20,6 +20,7 @@ import { bundleRoutes } from './routes/bundles.ts'
 import { checkRoutes } from './routes/check.ts'
 import { debuginfodRoutes } from './routes/debuginfod.ts'
 import { declarationRoutes } from './routes/declarations.ts'
+import { headerRoutes } from './routes/headers.ts'
 import { healthRoutes } from './routes/health.ts'
 import { jobRoutes } from './routes/jobs.ts'
 import { kernelRoutes } from './routes/kernels.ts'
@@ -52,6 +53,7 @@ const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   btfRoutes,
   checkRoutes,
   minimizeRoutes,
+  headerRoutes,
   bundleRoutes,
   missRoutes,
   kernelRoutes,

@@ -139,11 +139,12 @@ function sendDelta(
     .send(bytes)
 }
 
-/** Sends BTF that was made for this request, in the encoding that the client prefers. */
+/** Sends BTF, or what `type` is, that was made for this request, in the encoding that the client prefers. */
 export async function sendMade(
   request: FastifyRequest,
   reply: FastifyReply,
   { bytes, sha256 }: Body,
+  type: string = BTF_TYPE,
 ): Promise<FastifyReply> {
   const encoding = negotiate(request.headers['accept-encoding'])
   if (encoding !== 'identity') reply.header('content-encoding', encoding)
@@ -153,7 +154,7 @@ export async function sendMade(
       vary: 'accept-encoding',
       'cache-control': 'no-store',
     })
-    .type(BTF_TYPE)
+    .type(type)
     .send(await encode(bytes, encoding))
 }
 
