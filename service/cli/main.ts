@@ -368,12 +368,21 @@ const dump = command(
   'print BTF as C or JSON',
   'Prints BTF as a C header that compiles, or one type of it as pahole does. With --json it prints one type per line.',
   'dump newest > vmlinux.h',
+  'dump newest --object agent.bpf.o > vmlinux.h',
   'dump debian/12/x86_64/6.1.0-50-amd64 --type task_struct',
   'dump /sys/kernel/btf/vmlinux --json',
 )
 dump
   .argument('<kernel>', KERNEL)
   .option('--type <name>', TYPE)
+  .addOption(
+    new Option(
+      '--object <file>',
+      'BPF object: print only the types that it uses, whole; may be repeated (default: all types)',
+    )
+      .argParser(collect)
+      .conflicts(['type', 'json']),
+  )
   .addOption(baseOption())
   .addOption(
     new Option(

@@ -168,6 +168,11 @@ const formOf = async (name: string): Promise<string> => {
   return (json as { declarations: { form: string }[] }).declarations[0]!.form
 }
 
+const headerPath = (release: string): string => {
+  const [name = '', query = ''] = release.split('?')
+  return `/v1/btf/debian/12/x86_64/${name}/vmlinux.h${query && `?${query}`}`
+}
+
 /** Requests to each operation of the document. */
 const CASES: Record<string, Case[]> = {
   'get /v1/btf/{distro}/{version}/{arch}/{release}': [
@@ -206,6 +211,16 @@ const CASES: Record<string, Case[]> = {
     ...states((release) => `/v1/btf/debian/12/x86_64/${release}/vmlinux.h`),
     { path: '/v1/btf/debian/12/x86_64/x/vmlinux.h?build=x' },
     away('/v1/btf/debian/12/x86_64/lost/vmlinux.h'),
+  ],
+  'post /v1/btf/{distro}/{version}/{arch}/{release}/vmlinux.h': [
+    ...[
+      ...['core', 'none', 'embedded', 'failed', 'twins', 'offered', 'lost', 'broken', 'a%2fb'],
+      'core?build=x',
+    ].map((release) => sent(headerPath(release))),
+    sent(headerPath('core'), 'text'),
+    sent(headerPath('core'), form(new Uint8Array(33 * 1024 * 1024), 'object')),
+    sent(headerPath('core'), form(new Uint8Array(4), 'object')),
+    { ...sent(headerPath('lost')), away: true },
   ],
   'get /v1/search': indexed('/v1/search?q=task', '/v1/search'),
   'get /v1/types/{name}': indexed(
