@@ -13,7 +13,9 @@ import { compareBytes } from './bytes.ts'
 import { Declarations } from './c-declaration.ts'
 import { isForward, Names } from './c-name.ts'
 import { BtfError } from './error.ts'
+import { selectHeader } from './header-selection.ts'
 import { KIND } from './kind.ts'
+import type { BpfObject } from './object.ts'
 import type { BtfType, DeclTagType, StructType } from './type.ts'
 
 const GUARD = '__VMLINUX_H__'
@@ -22,26 +24,39 @@ const MAX_DEPTH = 1000
 const BUILTIN_VA_LIST = '__builtin_va_list'
 const VA_LISTS: ReadonlySet<string> = new Set([BUILTIN_VA_LIST, '__gnuc_va_list'])
 
+export interface HeaderOptions {
+  /**
+   * only what these objects use: the types that their BTF names, with all members, and what those need; the enums of the
+   * BPF API; the kfuncs that they call
+   */
+  readonly objects?: readonly BpfObject[]
+}
+
 /**
  * Prints the header in pieces, which the caller joins. With clang for BPF, accesses to its types are relocatable (CO-RE)
  * unless BPF_NO_PRESERVE_ACCESS_INDEX is defined. Errors: `cycle`, `too_large`.
  */
-export function* printHeader(btf: Btf): Generator<string> {
+export function* printHeader(btf: Btf, { objects }: HeaderOptions = {}): Generator<string> {
+  const selection = objects && selectHeader(btf, objects)
   yield `#ifndef ${GUARD}\n#define ${GUARD}\n\n`
   yield '#ifndef BPF_NO_PRESERVE_ACCESS_INDEX\n'
   yield '#pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)\n'
   yield '#endif\n\n'
   yield MACROS
   const header = new HeaderPrinter(btf)
-  for (let id = 1; id < btf.endId; id++) {
+  for (const id of selection?.types ?? idsOf(btf)) {
     header.define(id)
     yield* header.take()
   }
   yield '\n/* BPF kfuncs */\n#ifndef BPF_NO_KFUNC_PROTOTYPES\n'
-  yield* header.kfuncs()
+  yield* header.kfuncs(selection?.kfuncs)
   yield '#endif\n\n'
   yield '#ifndef BPF_NO_PRESERVE_ACCESS_INDEX\n#pragma clang attribute pop\n#endif\n\n'
   yield `#endif /* ${GUARD} */\n`
+}
+
+function* idsOf(btf: Btf): Generator<number> {
+  for (let id = 1; id < btf.endId; id++) yield id
 }
 
 /** Macros that the prototypes of kfuncs need, unless bpf_helpers.h has defined them. */
@@ -114,8 +129,8 @@ class HeaderPrinter {
     }
   }
 
-  /** The prototypes of the functions that pahole tagged as kfuncs, by name. All types are written by now. */
-  *kfuncs(): Generator<string> {
+  /** The prototypes of the functions that pahole tagged as kfuncs, by name, after the types that are not written yet. */
+  *kfuncs(wanted?: ReadonlySet<string>): Generator<string> {
     const btf = this.#btf
     const tagged = { bpf_kfunc: [] as number[], bpf_fastcall: [] as number[] }
     for (let id = 1; id < btf.endId; id++) {
@@ -126,7 +141,11 @@ class HeaderPrinter {
     }
     const fast = new Set(tagged.bpf_fastcall)
     const nameOf = (id: number) => btf.stringBytes(btf.word(id, 0))
-    for (const id of tagged.bpf_kfunc.sort((a, b) => compareBytes(nameOf(a), nameOf(b)))) {
+    const sorted = tagged.bpf_kfunc.sort((a, b) => compareBytes(nameOf(a), nameOf(b)))
+    const all = wanted ? sorted.filter((id) => wanted.has(btf.name(id))) : sorted
+    for (const id of all) this.#visit(btf.sizeOrType(id), 'declared', 0)
+    yield* this.take()
+    for (const id of all) {
       const call = fast.has(id) ? '__bpf_fastcall ' : ''
       yield `extern ${call}${this.#declarations.prototype(id)} __weak __ksym;\n`
     }

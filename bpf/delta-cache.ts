@@ -23,7 +23,7 @@ export class DeltaChainCache {
   /** by the name of the last delta that was applied; the chain that was used last is last */
   readonly #chains = new Map<string, DeltaChain>()
 
-  /** Keeps so many chains. A chain of a distribution's kernel takes some 10 MB. */
+  /** Keeps so many chains. A distribution's kernel takes some 10 MB, and each copy 1 MB more. */
   constructor(max: number) {
     this.#max = max
   }

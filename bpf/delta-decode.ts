@@ -44,6 +44,96 @@ export const EDIT = { SKIP: 0, COPY: 1, INSERT: 2, MODIFY: 3 } as const
 export const MODIFY = { TYPE: 1, SHIFT: 2, LAST: 4 } as const
 const ANY_CHANGE = MODIFY.TYPE | MODIFY.SHIFT | MODIFY.LAST
 
+/** An arena is large when it has so many times what was of use, and so much more. */
+const GROWTH = 3
+const GROWTH_SPARE = 2 ** 21
+
+/**
+ * What a chain and its copies have in common: records, strings, and the numbers of handles. All of it is only ever
+ * appended to, so each chain may append, and a copy costs little.
+ */
+class Arena {
+  words: Int32Array
+  wordsEnd: number
+  /** type handles that were given */
+  types: number
+  text: Uint8Array
+  textEnd: number
+  /** by handle of a string: where it begins in the text */
+  starts: Int32Array
+  /** string handles that were given */
+  strings: number
+  /** how much of each it had when it was last known to be of use */
+  #settled = { words: 0, types: 0, text: 0 }
+
+  constructor({ words, at, text, starts }: BtfWords) {
+    this.words = words
+    this.wordsEnd = words.length
+    this.types = at.length - 1
+    this.text = text
+    this.textEnd = text.length
+    this.starts = starts
+    this.strings = starts.length
+    this.settle()
+  }
+
+  /** Takes all that there is for what is of use. */
+  settle(): void {
+    this.#settled = { words: this.wordsEnd, types: this.types, text: this.textEnd }
+  }
+
+  /** Whether most of it may be of no use to any one chain. */
+  isLarge(): boolean {
+    const { words, types, text } = this.#settled
+    const isOver = (end: number, first: number) => end > GROWTH * first + GROWTH_SPARE
+    return isOver(this.wordsEnd, words) || isOver(this.types, types) || isOver(this.textEnd, text)
+  }
+
+  /** Makes room for a record behind the others. Returns its first word. */
+  append(length: number): number {
+    this.words = reserved(this.words, this.wordsEnd, length)
+    const start = this.wordsEnd
+    this.wordsEnd += length
+    return start
+  }
+
+  /** Makes room for records of about so many words. */
+  reserve(length: number): void {
+    if (this.wordsEnd + length <= this.words.length) return
+    const grown = new Int32Array(this.wordsEnd + length)
+    grown.set(this.words.subarray(0, this.wordsEnd))
+    this.words = grown
+  }
+
+  /** Appends `count` strings, each with its NUL. Returns the handle of the first; they follow each other. */
+  addStrings(text: Uint8Array, count: number): number {
+    if (this.textEnd + text.length > this.text.length) {
+      const grown = new Uint8Array(Math.ceil((this.textEnd + text.length) * 1.25))
+      grown.set(this.text.subarray(0, this.textEnd))
+      this.text = grown
+    }
+    this.text.set(text, this.textEnd)
+    this.starts = reserved(this.starts, this.strings, count)
+    const first = this.strings
+    let at = 0
+    for (let i = 0; i < count; i++) {
+      const end = text.indexOf(0, at)
+      if (end < 0) invalid('the text of the new strings is cut off')
+      this.starts[first + i] = this.textEnd + at
+      at = end + 1
+    }
+    if (at !== text.length) invalid('text after the last new string')
+    this.strings += count
+    this.textEnd += text.length
+    return first
+  }
+
+  /** The end of a string in the text, after its NUL. Strings lie one after another. */
+  endOf(handle: number): number {
+    return handle + 1 < this.strings ? this.starts[handle + 1]! : this.textEnd
+  }
+}
+
 /** A BTF to which deltas are applied, one after another. After an error it refuses all calls. */
 export class DeltaChain {
   readonly #maxSize: number
@@ -53,19 +143,11 @@ export class DeltaChain {
   #broken = false
   #byteOrder: ByteOrder = 'little'
   #size: number | undefined
-  /** records, each at its handle's place; records that are no longer valid stay until `#compact` */
-  #words: Int32Array = new Int32Array(0)
-  #wordsEnd = 0
-  /** words when there was nothing invalid among them */
-  #valid = 0
+  #arena = new Arena(NO_WORDS)
+  /** by handle: the word of the arena at which the record begins */
   #at: Int32Array = new Int32Array(1)
-  #handles = 1
   /** by id: the handle */
   #order: Int32Array = new Int32Array(1)
-  #text: Uint8Array = new Uint8Array(1)
-  #textEnd = 1
-  #starts: Int32Array = new Int32Array(1)
-  #stringHandles = 1
   /** by index: the handle of a string */
   #strings: Int32Array = new Int32Array(1)
 
@@ -78,41 +160,31 @@ export class DeltaChain {
     else this.#plain = parent instanceof Uint8Array ? parent : (parent as Btf).bytes
   }
 
-  #start({ byteOrder, words, at, text, starts }: BtfWords): void {
+  #start(btf: BtfWords): void {
     this.#plain = undefined
-    this.#byteOrder = byteOrder
+    this.#byteOrder = btf.byteOrder
     this.#size = undefined
-    this.#words = words
-    this.#wordsEnd = words.length
-    this.#valid = words.length
-    this.#at = at.slice()
-    this.#handles = at.length - 1
-    this.#order = identity(this.#handles)
-    this.#text = text
-    this.#textEnd = text.length
-    this.#starts = starts
-    this.#stringHandles = starts.length
-    this.#strings = identity(starts.length)
+    this.#arena = new Arena(btf)
+    this.#at = btf.at.slice()
+    this.#order = identity(btf.at.length - 1)
+    this.#strings = identity(btf.starts.length)
   }
 
-  /** A chain of its own with the same BTF. It takes a few megabytes for a distribution's kernel, and as many milliseconds. */
+  /**
+   * A chain of its own with the same BTF. It takes a megabyte for a distribution's kernel. What either appends stays in
+   * memory as long as one of them does.
+   */
   clone(): DeltaChain {
     this.#refuseBroken()
+    this.#compact()
     const copy = new DeltaChain(undefined, { maxSize: this.#maxSize })
     copy.#plain = this.#plain
     copy.#byteOrder = this.#byteOrder
     copy.#size = this.#size
-    copy.#words = this.#words.slice(0, this.#wordsEnd)
-    copy.#wordsEnd = this.#wordsEnd
-    copy.#valid = this.#valid
+    copy.#arena = this.#arena
     copy.#at = this.#at.slice()
-    copy.#handles = this.#handles
-    copy.#order = this.#order.slice()
-    copy.#text = this.#text.slice(0, this.#textEnd)
-    copy.#textEnd = this.#textEnd
-    copy.#starts = this.#starts.slice()
-    copy.#stringHandles = this.#stringHandles
-    copy.#strings = this.#strings.slice()
+    copy.#order = this.#order
+    copy.#strings = this.#strings
     return copy
   }
 
@@ -137,7 +209,8 @@ export class DeltaChain {
       if (words) this.#start(words)
       return
     }
-    if (header.parentTypes === 0 && header.parentStrings === 0) this.#start(NO_WORDS)
+    const parentless = header.parentTypes === 0 && header.parentStrings === 0
+    if (parentless) this.#start(NO_WORDS)
     const types = this.#order.length - 1
     const strings = this.#strings.length - 1
     if (this.#plain || header.parentTypes !== types || header.parentStrings !== strings) {
@@ -146,35 +219,22 @@ export class DeltaChain {
       )
     }
     this.#compact()
+    // a delta has a byte or more for most words, so no header alone makes it large
+    if (parentless) this.#arena.reserve(Math.min(header.size >>> 2, reader.length))
     const newStrings = this.#readStrings(reader)
     this.#readTypes(reader, newStrings)
     if (header.byUse) this.#orderByUse(reader)
     reader.finish()
+    if (parentless) this.#arena.settle()
     this.#byteOrder = header.byteOrder
     this.#size = header.size
   }
 
   #readStrings(reader: DeltaReader): Int32Array {
-    const order = readOrder(reader, STRING_ORDER, this.#strings, reader.header.strings)
-    const text = reader.rest(STREAM.text)
-    const { values, fresh } = order
-    if (this.#textEnd + text.length > this.#text.length) {
-      const grown = new Uint8Array(Math.ceil((this.#textEnd + text.length) * 1.25))
-      grown.set(this.#text.subarray(0, this.#textEnd))
-      this.#text = grown
-    }
-    this.#text.set(text, this.#textEnd)
-    this.#starts = reserved(this.#starts, this.#stringHandles, fresh.length)
-    let at = 0
-    for (const index of fresh) {
-      const end = text.indexOf(0, at)
-      if (end < 0) invalid('the text of the new strings is cut off')
-      this.#starts[this.#stringHandles] = this.#textEnd + at
-      values[index] = this.#stringHandles++
-      at = end + 1
-    }
-    if (at !== text.length) invalid('text after the last new string')
-    this.#textEnd += text.length
+    const { strings } = reader.header
+    const { values, fresh } = readOrder(reader, STRING_ORDER, this.#strings, strings)
+    let handle = this.#arena.addStrings(reader.rest(STREAM.text), fresh.length)
+    for (const index of fresh) values[index] = handle++
     this.#strings = values
     return fresh
   }
@@ -182,8 +242,9 @@ export class DeltaChain {
   #readTypes(reader: DeltaReader, newStrings: Int32Array): void {
     const { types, strings } = reader.header
     const { values, fresh } = readOrder(reader, TYPE_ORDER, this.#order, types)
-    this.#at = reserved(this.#at, this.#handles, fresh.length)
-    for (const id of fresh) values[id] = this.#handles++
+    const arena = this.#arena
+    this.#at = reserved(this.#at, arena.types, fresh.length)
+    for (const id of fresh) values[id] = arena.types++
     this.#order = values
     const records = new RecordCoder(reader, types, strings, newStrings)
     let next = 0
@@ -203,7 +264,7 @@ export class DeltaChain {
   #orderByUse(reader: DeltaReader): void {
     const strings = this.#strings
     // handles of strings that the types may use: those of the delta, each once
-    const open = new Uint8Array(this.#stringHandles)
+    const open = new Uint8Array(this.#arena.strings)
     for (let index = 1; index < strings.length; index++) open[strings[index]!] = 1
     const used = new Int32Array(strings.length)
     let count = 1
@@ -212,7 +273,7 @@ export class DeltaChain {
       open[handle] = 0
       used[count++] = handle
     }
-    const words = this.#words
+    const { words } = this.#arena
     for (let id = 1; id < this.#order.length; id++) {
       const start = this.#at[this.#order[id]!]!
       use(words[start]!)
@@ -233,8 +294,8 @@ export class DeltaChain {
   #read(records: RecordCoder, id: number): void {
     const length = records.record(id)
     const source = records.words
-    const start = this.#append(length)
-    const words = this.#words
+    const start = this.#arena.append(length)
+    const { words } = this.#arena
     for (let i = 0; i < length; i++) words[start + i] = source[i]!
     const kind = infoKind(source[1]!)
     words[start] = this.#strings[source[0]!]!
@@ -254,46 +315,39 @@ export class DeltaChain {
 
   /** Makes handles of the name and the reference of an element. */
   #toHandles(at: number, name: number, id: number): void {
-    const words = this.#words
+    const { words } = this.#arena
     if (name >= 0) words[at + name] = this.#strings[words[at + name]!]!
     if (id >= 0) words[at + id] = this.#order[words[at + id]!]!
   }
 
-  /** Makes room for a record behind the others. Returns its first word. */
-  #append(length: number): number {
-    this.#words = reserved(this.#words, this.#wordsEnd, length)
-    const start = this.#wordsEnd
-    this.#wordsEnd += length
-    return start
-  }
-
   /** Reads the changes of a record, element by element. */
   #edit(reader: DeltaReader, records: RecordCoder, id: number): void {
+    const arena = this.#arena
     const handle = this.#order[id]!
     const old = this.#at[handle]!
-    const info = this.#words[old + 1]!
+    const info = arena.words[old + 1]!
     const kind = infoKind(info)
     const flag = infoFlag(info)
     const shape = ELEMENTS[kind] ?? invalid(`type ${id} has no elements to change`)
     const head = HEAD_WORDS[kind]!
-    const start = this.#append(head)
-    for (let i = 0; i < head; i++) this.#words[start + i] = this.#words[old + i]!
-    if (kind !== KIND.FUNC_PROTO) this.#words[start + 2]! += reader.signed(STREAM.edits, 0)
+    const start = arena.append(head)
+    for (let i = 0; i < head; i++) arena.words[start + i] = arena.words[old + i]!
+    if (kind !== KIND.FUNC_PROTO) arena.words[start + 2]! += reader.signed(STREAM.edits, 0)
     else if (reader.unsigned(STREAM.edits, 0) !== 0) {
       records.type(STREAM.results, 2, id, 0)
-      this.#words[start + 2] = this.#order[records.words[2]!]!
+      arena.words[start + 2] = this.#order[records.words[2]!]!
     }
     const { words: width, value } = shape
     const end = old + head + infoVlen(info) * width
     let from = old + head
     let shift = 0
     const copy = (count: number) => {
-      const at = this.#append(count * width)
-      const words = this.#words
+      const at = arena.append(count * width)
+      const { words } = arena
       words.copyWithin(at, from, from + count * width)
       from += count * width
       if (value < 0 || shift === 0) return
-      for (let word = at + value; word < this.#wordsEnd; word += width) words[word]! += shift
+      for (let word = at + value; word < arena.wordsEnd; word += width) words[word]! += shift
     }
     for (;;) {
       const code = reader.unsigned(STREAM.edits, 0)
@@ -317,17 +371,17 @@ export class DeltaChain {
           // the element before, without its name and type, which have no numbers in this delta
           const before = records.words
           before.fill(0, 0, width)
-          const last = this.#wordsEnd - width
+          const last = arena.wordsEnd - width
           if (last >= start + head) {
             for (let i = 0; i < width; i++) {
-              if (i !== shape.name && i !== shape.id) before[i] = this.#words[last + i]!
+              if (i !== shape.name && i !== shape.id) before[i] = arena.words[last + i]!
             }
           }
           for (let i = 0; i < count; i++) {
             records.element(kind, flag, id, width, last < start + head && i === 0 ? -1 : 0)
-            const at = this.#append(width)
+            const at = arena.append(width)
             for (let word = 0; word < width; word++) {
-              this.#words[at + word] = records.words[width + word]!
+              arena.words[at + word] = records.words[width + word]!
             }
             this.#toHandles(at, shape.name, shape.id)
             records.words.copyWithin(0, width, width * 2)
@@ -341,42 +395,42 @@ export class DeltaChain {
             invalid('a value to change, of none')
           if (count & MODIFY.SHIFT) shift = (shift + reader.signed(STREAM.edits, 0)) | 0
           copy(1)
-          const at = this.#wordsEnd - width
+          const at = arena.wordsEnd - width
           if (count & MODIFY.TYPE) {
             if (shape.id < 0) invalid('an element without a type to change')
             records.type(STREAM.memberTypes, 0, id, -1)
-            this.#words[at + shape.id] = this.#order[records.words[0]!]!
+            arena.words[at + shape.id] = this.#order[records.words[0]!]!
           }
           if (count & MODIFY.LAST) {
             const word = at + width - 1
-            this.#words[word] = reader.signed(STREAM.edits, 0)
+            arena.words[word] = reader.signed(STREAM.edits, 0)
           }
         }
       }
     }
-    const vlen = (this.#wordsEnd - start - head) / width
+    const vlen = (arena.wordsEnd - start - head) / width
     if (vlen > 0xffffff) invalid(`a type with ${vlen} elements`)
-    this.#words[start + 1] = (info & 0xff000000) | vlen
+    arena.words[start + 1] = (info & 0xff000000) | vlen
     this.#at[handle] = start
   }
 
-  /** Drops what is no longer valid, once that may be more than half. */
+  /** Takes an arena of its own, with what is valid, once there may be much else in it. */
   #compact(): void {
-    const most = 2 * this.#valid + 2 ** 20
-    if (this.#wordsEnd < most && this.#handles < most && this.#textEnd < 4 * most) return
+    if (!this.#arena.isLarge()) return
     const words = wordsOfBtf(this.#encode())
     if (words) this.#start(words)
-    // what no reader accepts is not worth keeping compact
-    this.#valid = this.#wordsEnd
+    // what no reader accepts is not worth an arena of its own
+    else this.#arena.settle()
   }
 
   /** Words of all records. */
   #countWords(): number {
-    let words = 0
+    const { words } = this.#arena
+    let count = 0
     for (let id = 1; id < this.#order.length; id++) {
-      words += wordsOfRecord(this.#words[this.#at[this.#order[id]!]! + 1]!)
+      count += wordsOfRecord(words[this.#at[this.#order[id]!]! + 1]!)
     }
-    return words
+    return count
   }
 
   /** The bytes of the BTF as it is now. Errors: `invalid_delta`. */
@@ -410,43 +464,40 @@ export class DeltaChain {
 
   /** By handle: the offset of a string in the result; -1 for one that it does not have. */
   #stringOffsets(): { offsets: Int32Array; size: number } {
-    const offsets = new Int32Array(this.#stringHandles).fill(-1)
+    const arena = this.#arena
+    const offsets = new Int32Array(arena.strings).fill(-1)
     offsets[0] = 0
     let size = 1
     for (let index = 1; index < this.#strings.length; index++) {
       const handle = this.#strings[index]!
       offsets[handle] = size
-      size += this.#endOf(handle) - this.#starts[handle]!
+      size += arena.endOf(handle) - arena.starts[handle]!
     }
     return { offsets, size }
   }
 
-  /** The end of a string in the text, after its NUL. Strings lie one after another. */
-  #endOf(handle: number): number {
-    return handle + 1 < this.#stringHandles ? this.#starts[handle + 1]! : this.#textEnd
-  }
-
   #writeStrings(target: Uint8Array): void {
+    const arena = this.#arena
     const strings = this.#strings
     let at = 1
     for (let first = 1; first < strings.length; ) {
       // strings that follow each other in the text are copied at once
       let last = first
       while (last + 1 < strings.length && strings[last + 1] === strings[last]! + 1) last++
-      const start = this.#starts[strings[first]!]!
-      const end = this.#endOf(strings[last]!)
-      target.set(this.#text.subarray(start, end), at)
+      const start = arena.starts[strings[first]!]!
+      const end = arena.endOf(strings[last]!)
+      target.set(arena.text.subarray(start, end), at)
       at += end - start
       first = last + 1
     }
   }
 
   #writeRecords(target: Int32Array, offsets: Int32Array): void {
-    const ids = new Int32Array(this.#handles).fill(-1)
+    const ids = new Int32Array(this.#arena.types).fill(-1)
     ids[0] = 0
     const order = this.#order
     for (let id = 1; id < order.length; id++) ids[order[id]!] = id
-    const words = this.#words
+    const { words } = this.#arena
     // all ids and offsets OR-ed: negative if one is gone
     let all = 0
     let to = 0
@@ -463,7 +514,8 @@ export class DeltaChain {
       target[to + 1] = info
       target[to + 2] = third
       if (kind === KIND.ARRAY) {
-        const [element, index] = [ids[words[from + 3]!]!, ids[words[from + 4]!]!]
+        const element = ids[words[from + 3]!]!
+        const index = ids[words[from + 4]!]!
         all |= element | index
         target[to + 3] = element
         target[to + 4] = index
@@ -475,14 +527,16 @@ export class DeltaChain {
       // one loop for each shape of elements, which is faster than one with branches
       if (kind === KIND.FUNC_PROTO) {
         for (; from < end; from += 2, to += 2) {
-          const [offset, type] = [offsets[words[from]!]!, ids[words[from + 1]!]!]
+          const offset = offsets[words[from]!]!
+          const type = ids[words[from + 1]!]!
           all |= offset | type
           target[to] = offset
           target[to + 1] = type
         }
       } else if (kind === KIND.STRUCT || kind === KIND.UNION) {
         for (; from < end; from += 3, to += 3) {
-          const [offset, type] = [offsets[words[from]!]!, ids[words[from + 1]!]!]
+          const offset = offsets[words[from]!]!
+          const type = ids[words[from + 1]!]!
           all |= offset | type
           target[to] = offset
           target[to + 1] = type

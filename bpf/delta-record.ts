@@ -46,11 +46,13 @@ export const HEAD_WORDS: Int32Array = Int32Array.from(
   ({ payload }) => (HEADER_SIZE + payload) / 4,
 )
 
+/** Words of an element, by kind; 0 for kinds without elements. */
+const ELEMENT_WORDS: Int32Array = Int32Array.from(ELEMENTS, (shape) => shape?.words ?? 0)
+
 /** Words of a record with this info. */
 export function wordsOfRecord(info: number): number {
   const kind = infoKind(info)
-  const shape = ELEMENTS[kind]
-  return HEAD_WORDS[kind]! + (shape ? shape.words * infoVlen(info) : 0)
+  return HEAD_WORDS[kind]! + ELEMENT_WORDS[kind]! * infoVlen(info)
 }
 
 /** Codes records, one after another. Both directions learn the same from each. */

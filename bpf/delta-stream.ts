@@ -226,6 +226,11 @@ export class DeltaReader implements Coder {
     } else if (at !== bytes.length) invalid('bytes after the last stream')
   }
 
+  /** Bytes of the delta. */
+  get length(): number {
+    return this.#bytes.length
+  }
+
   /** The bytes of a plain delta. */
   plain(): Uint8Array {
     return this.#bytes.subarray(this.#at[STREAM_NAMES.length])

@@ -120,7 +120,7 @@ export {
 } from './declared.ts'
 
 // Print: a C header of all types, or one type with its offsets.
-export { printHeader } from './c.ts'
+export { type HeaderOptions, printHeader } from './c.ts'
 export { printLayout } from './print-layout.ts'
 
 // List: one type as lines with links, its users, and names that contain a text; for pages.

@@ -20,6 +20,7 @@ import { bundleRoutes } from './routes/bundles.ts'
 import { checkRoutes } from './routes/check.ts'
 import { debuginfodRoutes } from './routes/debuginfod.ts'
 import { declarationRoutes } from './routes/declarations.ts'
+import { headerRoutes } from './routes/headers.ts'
 import { healthRoutes } from './routes/health.ts'
 import { jobRoutes } from './routes/jobs.ts'
 import { kernelRoutes } from './routes/kernels.ts'
@@ -31,6 +32,7 @@ import { collectDocument, documentRoutes } from './routes/openapi.ts'
 import { packRoutes } from './routes/packs.ts'
 import { checkPageRoutes } from './routes/page-check.ts'
 import { diffPageRoutes } from './routes/page-diff.ts'
+import { localCheckRoutes } from './routes/page-local-check.ts'
 import { statusPageRoutes } from './routes/page-status.ts'
 import { typePageRoutes } from './routes/page-types.ts'
 import { pageRoutes } from './routes/pages.ts'
@@ -51,6 +53,7 @@ const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   btfRoutes,
   checkRoutes,
   minimizeRoutes,
+  headerRoutes,
   bundleRoutes,
   missRoutes,
   kernelRoutes,
@@ -67,6 +70,7 @@ const ROUTES: readonly ((context: Context) => FastifyPluginAsyncTypebox)[] = [
   pageRoutes,
   typePageRoutes,
   checkPageRoutes,
+  localCheckRoutes,
   diffPageRoutes,
   statusPageRoutes,
 ]

@@ -1,10 +1,11 @@
-import { type Btf, printHeader, printLayout } from '../../bpf/index.ts'
+import { type Btf, openObject, printHeader, printLayout } from '../../bpf/index.ts'
 import { jsonOf } from '../json.ts'
-import { type CommonOptions, openKernel } from './input.ts'
+import { type CommonOptions, openKernel, readObject } from './input.ts'
 import { linesOf, print, printable } from './output.ts'
 
 interface DumpOptions extends CommonOptions {
   type?: string
+  object?: readonly string[]
   base?: string
   withModules?: boolean
 }
@@ -12,11 +13,15 @@ interface DumpOptions extends CommonOptions {
 /** `btfmill dump`. Returns the exit status. */
 export async function run(
   kernel: string,
-  { type, base, withModules, json, ...source }: DumpOptions,
+  { type, object = [], base, withModules, json, ...source }: DumpOptions,
 ): Promise<number> {
   const btf = await openKernel(kernel, source, { base, withModules })
   if (type === undefined) {
-    await print(json ? linesOf(typesOf(btf)) : printHeader(btf))
+    const files = await Promise.all(object.map(readObject))
+    const objects = files.map(({ bytes }) => openObject(bytes))
+    await print(
+      json ? linesOf(typesOf(btf)) : printHeader(btf, objects.length > 0 ? { objects } : {}),
+    )
     return 0
   }
   const id = findType(btf, withoutTag(type))

@@ -8,6 +8,7 @@ import type {
   MemberRun,
   MemberVariant,
 } from '../declarations/answers.ts'
+import { joinHistories } from '../declarations/history.ts'
 import type { IndexReader } from '../declarations/reader.ts'
 import { jsonOf } from '../json.ts'
 import { didYouMean } from '../kernel/similar.ts'
@@ -50,12 +51,13 @@ async function declarationLines(
   options: HistoryOptions,
 ): Promise<string[] | undefined> {
   const { kind: kinds, json } = options
-  const answer = await askIndex<{ declarations: DeclarationHistory[] }>(
+  const pages = await pagesOf<{ declarations: DeclarationHistory[] }>(
     options,
     (index) => some('declarations', index.history(name, kinds)),
     { path: `v1/types/${segment(name)}/history`, query: { kind: kinds } },
   )
-  const shown = answer?.declarations.map((one) => ({ ...one, series: chosen(one.series, options) }))
+  const all = pages && joinHistories(pages.map(({ declarations }) => declarations))
+  const shown = all?.map((one) => ({ ...one, series: chosen(one.series, options) }))
   return shown?.flatMap((one) => (json ? [jsonOf(one)] : declarationText(one)))
 }
 
@@ -64,13 +66,31 @@ async function memberLines(
   member: string,
   options: HistoryOptions,
 ): Promise<string[] | undefined> {
-  const answer = await askIndex<{ members: MemberHistory[] }>(
+  const pages = await pagesOf<{ members: MemberHistory[] }>(
     options,
     (index) => some('members', index.memberHistory(name, member)),
     { path: `v1/types/${segment(name)}/members/${segment(member)}/history` },
   )
-  const shown = answer?.members.map((one) => ({ ...one, series: chosen(one.series, options) }))
+  const all = pages && joinHistories(pages.map(({ members }) => members))
+  const shown = all?.map((one) => ({ ...one, series: chosen(one.series, options) }))
   return shown?.flatMap((one) => (options.json ? [jsonOf(one)] : memberText(one)))
+}
+
+/** The pages of an answer. An index has it in one. */
+async function pagesOf<A extends object>(
+  options: TypeIndexOptions,
+  local: (index: IndexReader) => A | undefined,
+  { path, query }: { path: string; query?: Record<string, readonly string[] | undefined> },
+): Promise<A[] | undefined> {
+  const pages: A[] = []
+  for (let cursor: string | undefined; ; ) {
+    const remote = { path, query: { ...query, cursor } }
+    const page = await askIndex<A & { next?: string }>(options, local, remote)
+    if (!page) return undefined
+    pages.push(page)
+    if (page.next === undefined) return pages
+    cursor = page.next
+  }
 }
 
 /** An answer as the service has it; undefined for none. */

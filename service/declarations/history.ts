@@ -199,3 +199,81 @@ function memberChanges(
     ...(was.value !== is.value ? ['renumbered' as const] : []),
   ]
 }
+
+/** What `pageOfRuns` and `joinHistories` need of a history. */
+interface PagedHistory {
+  readonly kind: string
+  readonly name: string
+  readonly forms: readonly object[]
+  readonly series: readonly {
+    readonly distro: string
+    readonly version: string
+    readonly arch: string
+    readonly flavour: string
+    readonly runs: readonly { readonly forms: readonly number[] }[]
+  }[]
+}
+
+/**
+ * A page of histories: the runs of all series of all histories in order, without the first `skip`, and at most `limit`. It
+ * has the series of these runs and the forms that they have. `more` tells whether there are runs behind it.
+ */
+export function pageOfRuns<H extends PagedHistory>(
+  histories: readonly H[],
+  { skip, limit }: { skip: number; limit: number },
+): { part: H[]; more: boolean } {
+  let at = 0
+  const part = histories.flatMap((history) => {
+    const series = history.series.flatMap((one) => {
+      const runs = one.runs.slice(Math.max(skip - at, 0), Math.max(skip + limit - at, 0))
+      at += one.runs.length
+      return runs.length === 0 ? [] : { ...one, runs }
+    })
+    return series.length === 0 ? [] : withFormsOf({ ...history, series })
+  })
+  return { part, more: at > skip + limit }
+}
+
+/** A history with only the forms that its runs have. */
+function withFormsOf<H extends PagedHistory>(history: H): H {
+  const used = new Set(history.series.flatMap(({ runs }) => runs.flatMap(({ forms }) => forms)))
+  const kept = [...used].sort((a, b) => a - b)
+  const places = new Map(kept.map((form, i) => [form, i]))
+  return {
+    ...history,
+    forms: kept.map((form) => history.forms[form]!),
+    series: history.series.map((one) => ({
+      ...one,
+      runs: one.runs.map((run) => ({ ...run, forms: run.forms.map((form) => places.get(form)!) })),
+    })),
+  }
+}
+
+/** The histories of which pages are parts, in the order of the pages. */
+export function joinHistories<H extends PagedHistory>(pages: readonly (readonly H[])[]): H[] {
+  const joined: { history: H; forms: object[]; series: H['series'][number][] }[] = []
+  for (const part of pages.flat()) {
+    const last = joined.at(-1)
+    const isSame = last?.history.kind === part.kind && last.history.name === part.name
+    const own = isSame ? last : { history: part, forms: [], series: [] }
+    if (!isSame) joined.push(own)
+    const places = part.forms.map((form) => {
+      const text = JSON.stringify(form)
+      const known = own.forms.findIndex((one) => JSON.stringify(one) === text)
+      return known < 0 ? own.forms.push(form) - 1 : known
+    })
+    for (const series of part.series) {
+      const runs = series.runs.map((run) => ({ ...run, forms: run.forms.map((i) => places[i]!) }))
+      const before = own.series.at(-1)
+      if (before && isSameSeries(before, series))
+        own.series[own.series.length - 1] = { ...before, runs: [...before.runs, ...runs] }
+      else own.series.push({ ...series, runs })
+    }
+  }
+  return joined.map(({ history, forms, series }) => ({ ...history, forms, series }))
+}
+
+type SeriesOfHistory = PagedHistory['series'][number]
+
+const isSameSeries = (a: SeriesOfHistory, b: SeriesOfHistory): boolean =>
+  a.distro === b.distro && a.version === b.version && a.arch === b.arch && a.flavour === b.flavour

@@ -22,7 +22,7 @@ import type {
 } from './answers.ts'
 import { onFile, openToRead, UnusableIndex } from './database.ts'
 import { type DiffPage, diffOf } from './diff.ts'
-import { formsIn, heldForms, historyOf, memberHistoryOf, plain } from './history.ts'
+import { formsIn, heldForms, historyOf, memberHistoryOf, pageOfRuns, plain } from './history.ts'
 import { type IndexedKernels, isNamed, type OrderedSeries, readKernels } from './order.ts'
 import { type SearchQuery, searchIn } from './search.ts'
 import {
@@ -207,6 +207,29 @@ export class IndexReader {
     )
   }
 
+  /** A page of `history`, by runs. Errors: `RangeError` for an invalid cursor. */
+  historyPage(
+    name: string,
+    { kinds, ...page }: PageQuery & { kinds?: readonly DeclarationKind[] | undefined } = {},
+  ): { declarations: DeclarationHistory[]; next?: string } | undefined {
+    const histories = this.history(name, kinds)
+    if (histories.length === 0) return undefined
+    const { part, next } = runsPage(histories, page)
+    return { declarations: part, ...next }
+  }
+
+  /** A page of `memberHistory`, by runs. Errors: `RangeError` for an invalid cursor. */
+  memberHistoryPage(
+    name: string,
+    member: string,
+    page: PageQuery = {},
+  ): { members: MemberHistory[]; next?: string } | undefined {
+    const histories = this.memberHistory(name, member)
+    if (histories.length === 0) return undefined
+    const { part, next } = runsPage(histories, page)
+    return { members: part, ...next }
+  }
+
   /** A form by its id, and the kernels that have it. Errors: `RangeError` for an invalid cursor. */
   holders(
     name: string,
@@ -364,6 +387,15 @@ function newestThat(
 function isBefore(a: IndexedKernel, b: IndexedKernel): boolean {
   const [x, y] = [a, b].map(({ arch }) => (arch === 'x86_64' ? 1 : 0))
   return x !== y ? x! < y! : compareVersions(a.release, b.release) < 0
+}
+
+function runsPage<H extends DeclarationHistory | MemberHistory>(
+  histories: readonly H[],
+  { limit = PAGE, cursor }: PageQuery,
+): { part: H[]; next: { next?: string } } {
+  const skip = skipOf(cursor)
+  const { part, more } = pageOfRuns(histories, { skip, limit })
+  return { part, next: nextOf(more, skip + limit) }
 }
 
 const nextOf = (more: boolean, skip: number) => (more ? { next: String(skip) } : {})

@@ -139,11 +139,12 @@ function sendDelta(
     .send(bytes)
 }
 
-/** Sends BTF that was made for this request, in the encoding that the client prefers. */
+/** Sends BTF, or what `type` is, that was made for this request, in the encoding that the client prefers. */
 export async function sendMade(
   request: FastifyRequest,
   reply: FastifyReply,
   { bytes, sha256 }: Body,
+  type: string = BTF_TYPE,
 ): Promise<FastifyReply> {
   const encoding = negotiate(request.headers['accept-encoding'])
   if (encoding !== 'identity') reply.header('content-encoding', encoding)
@@ -153,7 +154,7 @@ export async function sendMade(
       vary: 'accept-encoding',
       'cache-control': 'no-store',
     })
-    .type(BTF_TYPE)
+    .type(type)
     .send(await encode(bytes, encoding))
 }
 
@@ -165,6 +166,28 @@ export function sendBytes(
   description: Description,
 ): FastifyReply {
   return send(reply, responseOf(request, reply, bytes, description))
+}
+
+/** Sends bytes in the encoding that the client prefers, or 304; `etag` is the SHA-256 of the bytes. */
+export async function sendEncoded(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  bytes: Uint8Array,
+  { etag: sha256, headers, ...rest }: Description,
+): Promise<FastifyReply> {
+  const encoding = negotiate(request.headers['accept-encoding'])
+  const description = {
+    ...rest,
+    etag: etagOf(sha256, encoding),
+    headers: {
+      ...headers,
+      vary: 'accept-encoding',
+      ...(encoding !== 'identity' && { 'content-encoding': encoding }),
+    },
+  }
+  if (isKnown(request, description.etag)) return send(reply, notModified(description))
+  delete request.headers.range // a part of an encoded body is of no use
+  return sendBytes(request, reply, await encode(bytes, encoding), description)
 }
 
 /**

@@ -149,6 +149,26 @@ export class Objects {
   }
 
   /**
+   * A C header of what objects use of BTF, with its digest. Errors: those of `parseBtf`, `mergeBtf` and `printHeader`, as
+   * `BtfError`; those of `Pool.run` and of `priority.read`; the signal's reason.
+   */
+  async header(
+    { gate, ...priority }: Priority,
+    stored: StoredBtf,
+    objects: readonly SentObject[],
+    signal: AbortSignal,
+  ): Promise<Body> {
+    const make = (abandoned: AbortSignal) =>
+      gate.run(async () => {
+        const task = await this.#taskOf(priority, stored, objects, abandoned)
+        return { bytes: Buffer.from(await this.#pool.run('header', task, abandoned)) }
+      }, abandoned)
+    const key = `header ${keyOf(stored)} ${digestsOf(objects)}`
+    const { bytes } = await this.results.body(key, make, signal)
+    return { bytes, sha256: sha256Of(bytes) }
+  }
+
+  /**
    * Checks an object against BTF. Returns JSON: a `Check`, or `{ error: { code, message } }` with a `BtfError`. Errors:
    * those of `Pool.run` and of `priority.read`; the signal's reason.
    */
@@ -182,7 +202,7 @@ export class Objects {
   }
 
   async #taskOf(
-    { read }: Priority,
+    { read }: Pick<Priority, 'read'>,
     { sha256, modules = [], facts = {} }: StoredBtf,
     sent: readonly SentObject[],
     signal: AbortSignal,

@@ -1,16 +1,17 @@
-/* /check: drop a BPF object. /check/DIGEST: on which kernels it works, and why not on the others. */
-
+/* /check/DIGEST: on which kernels a BPF object works, and why not on the others. It uses nothing of Node's: browsers run it. */
 import type { Check, Reason, Verdict } from '../../bpf/index.ts'
-import { seriesOf } from '../../storage/index.ts'
 import type { RunProgress } from './check-runs.ts'
 import { type HeatMap, heatMapOf, kernelsHref } from './heat-map.ts'
-import type { KernelRow, KernelTable } from './kernel-table.ts'
+import type { KernelRow } from './kernel-table.ts'
 import type { Page } from './render.ts'
 import { kernelUrl } from './url.ts'
 
+/** A kernel that an object is checked against, as far as the page shows it. */
+export type CheckedKernel = Pick<KernelRow, 'name' | 'kernel' | 'series' | 'line' | 'flavour'>
+
 /** The result for one kernel. */
 export interface KernelVerdict {
-  readonly row: KernelRow
+  readonly row: CheckedKernel
   /** the package version, if the kernel has several builds with different BTF */
   readonly build?: string
   readonly result:
@@ -77,19 +78,6 @@ export interface CheckView {
   }[]
 }
 
-/** /check, the form. `limit` is the largest object in bytes. */
-export function checkFormPage(table: KernelTable, limit: number, isKept: boolean): Page {
-  const view = { kernels: table.numbers().kernels, limit, isKept }
-  return {
-    template: 'check',
-    title: 'Check on which kernels a BPF object loads',
-    description: `Drop a BPF object and see on which of ${view.kernels} Linux kernels it loads and attaches, with the program and the C line where it does not.`,
-    path: '/check',
-    part: 'check',
-    view,
-  }
-}
-
 /** What is known of the object itself. */
 export type CheckedObject = Pick<CheckView, 'name' | 'digest' | 'size'>
 
@@ -99,7 +87,7 @@ export function checkViewOf(
   results: readonly KernelVerdict[],
   skipped: number,
 ): CheckView {
-  const verdicts = new Map<KernelRow, PageVerdict>()
+  const verdicts = new Map<CheckedKernel, PageVerdict>()
   for (const { row, result } of results)
     verdicts.set(row, worst(verdicts.get(row), pageVerdict(result)))
   const counts = countsOf(verdicts.values())
@@ -169,12 +157,12 @@ function countsOf(verdicts: Iterable<PageVerdict>): Record<PageVerdict, number> 
   return counts
 }
 
-const seriesText = ({ kernel, flavour }: KernelRow): string =>
+const seriesText = ({ kernel, flavour }: CheckedKernel): string =>
   [kernel.distro, kernel.version, kernel.arch, flavour].filter(Boolean).join(' ')
 
 /** The runs of equal verdicts in each series, oldest kernel first. */
-function seriesViews(verdicts: ReadonlyMap<KernelRow, PageVerdict>): SeriesView[] {
-  const grouped = Map.groupBy(verdicts.keys(), ({ kernel }) => seriesOf(kernel))
+function seriesViews(verdicts: ReadonlyMap<CheckedKernel, PageVerdict>): SeriesView[] {
+  const grouped = Map.groupBy(verdicts.keys(), ({ series }) => series)
   return [...grouped.values()].map((newestFirst) => {
     const runs: (RunView & { count: number })[] = []
     for (const row of newestFirst.toReversed()) {
@@ -202,9 +190,9 @@ function seriesViews(verdicts: ReadonlyMap<KernelRow, PageVerdict>): SeriesView[
 function reasonsOf(results: readonly KernelVerdict[]): ReasonView[] {
   const found = new Map<
     string,
-    { reason: Omit<ReasonView, 'kernels' | 'series'>; rows: Set<KernelRow> }
+    { reason: Omit<ReasonView, 'kernels' | 'series'>; rows: Set<CheckedKernel> }
   >()
-  const add = (reason: Omit<ReasonView, 'kernels' | 'series'>, row: KernelRow) => {
+  const add = (reason: Omit<ReasonView, 'kernels' | 'series'>, row: CheckedKernel) => {
     const key = JSON.stringify(reason)
     const known = found.get(key) ?? { reason, rows: new Set() }
     known.rows.add(row)
@@ -236,8 +224,8 @@ function reasonView({ code, verdict, stage, message, access, source, onlyIf }: R
   }
 }
 
-function placesOf(rows: ReadonlySet<KernelRow>): ReasonView['series'] {
-  const grouped = Map.groupBy(rows, ({ kernel }) => seriesOf(kernel))
+function placesOf(rows: ReadonlySet<CheckedKernel>): ReasonView['series'] {
+  const grouped = Map.groupBy(rows, ({ series }) => series)
   return [...grouped.values()].slice(0, MAX_SERIES).map((newestFirst) => ({
     text: seriesText(newestFirst[0]!),
     first: newestFirst.at(-1)!.kernel.release,

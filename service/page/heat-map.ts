@@ -1,7 +1,9 @@
 /* A table of kernels, for check and the list: distributions and architectures down, versions of Linux across. */
-import { compareVersions } from '../../storage/index.ts'
 import type { KernelRow } from './kernel-table.ts'
 import { urlOf } from './url.ts'
+
+/** What the table needs of a kernel. */
+type PlacedKernel = Pick<KernelRow, 'kernel' | 'line'>
 
 /** Rows and columns that are shown; facets and filters lead to the others. */
 const MAX_ROWS = 60
@@ -42,10 +44,10 @@ export interface HeatState {
 /**
  * Counts kernels by the states that `stateOf` gives. `states` is the order in a cell; `hrefOf` is the address of a cell.
  */
-export function heatMapOf(
-  rows: Iterable<KernelRow>,
+export function heatMapOf<R extends PlacedKernel>(
+  rows: Iterable<R>,
   states: readonly HeatState[],
-  stateOf: (row: KernelRow) => string | undefined,
+  stateOf: (row: R) => string | undefined,
   hrefOf: (place: { distro: string; version: string; arch: string; line: string }) => string,
 ): HeatMap {
   const counts = new Map<string, Map<string, Map<string, number>>>()
@@ -62,7 +64,7 @@ export function heatMapOf(
     const byState = getOrAdd(byLine, row.line, () => new Map<string, number>())
     byState.set(state, (byState.get(state) ?? 0) + 1)
   }
-  const columns = [...lines].sort((a, b) => compareVersions(a, b))
+  const columns = [...lines].sort(LINES.compare)
   const shown = [...places].slice(0, MAX_ROWS)
   const fitting = Math.floor(MAX_CELLS / Math.max(shown.length, 1))
   const width = Math.min(Math.max(fitting, COLUMNS.least), COLUMNS.most)
@@ -96,6 +98,9 @@ export function heatMapOf(
     },
   }
 }
+
+/** The order of versions of Linux; `other` comes last. */
+const LINES = new Intl.Collator('en', { numeric: true })
 
 type Places = readonly (readonly [string, Pick<HeatRow, 'distro' | 'version'>])[]
 

@@ -21,6 +21,8 @@ export interface KernelRow {
   /** DISTRO/VERSION/ARCH/RELEASE, encoded: also the path of its page */
   readonly name: string
   readonly kernel: KernelName
+  /** equal for the kernels of one series, as `seriesOf` has it */
+  readonly series: string
   readonly state: PageState
   /** major and minor version of Linux, such as `6.12`; `other` for releases that do not begin with them */
   readonly line: string
@@ -77,7 +79,7 @@ export class KernelTable {
       )
     this.rows = sorted.flatMap(({ own }) => newestFirst(own))
     this.#byName = new Map(this.rows.map((row) => [row.name, row]))
-    this.#series = Map.groupBy(this.rows, ({ kernel }) => seriesOf(kernel))
+    this.#series = Map.groupBy(this.rows, ({ series }) => series)
   }
 
   /** The row of a name as `nameOf` gives it. */
@@ -87,7 +89,7 @@ export class KernelTable {
 
   /** The kernels of a row's series, newest first. */
   series(row: KernelRow): readonly KernelRow[] {
-    return this.#series.get(seriesOf(row.kernel)) ?? []
+    return this.#series.get(row.series) ?? []
   }
 
   /** The newest kernel with BTF of each series, in the order of the rows. */
@@ -168,9 +170,11 @@ function rowOf(name: string, builds: BuildRecord[]): KernelRow {
       : builds.sort((a, b) => compareVersions(b.package.version, a.package.version))
   const [served] = preferred(newest)
   const { distro, version, arch, release } = newest[0]!.kernel
+  const kernel = { distro, version, arch, release }
   return {
     name,
-    kernel: { distro, version, arch, release },
+    kernel,
+    series: seriesOf(kernel),
     state: stateOfBuilds(newest, served),
     line: /^\d+\.\d+/.exec(release)?.[0] ?? 'other',
     flavour: flavourOf(release).slice(1),

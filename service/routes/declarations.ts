@@ -54,6 +54,9 @@ const pageOf = (usual: number, maximum: number) => ({
   ),
 })
 
+/** Histories come in pages of runs. */
+const RUNS = pageOf(500, 1000)
+
 const SearchParams = Type.Object({
   q: Type.String({
     maxLength: MAX_NAME,
@@ -136,7 +139,8 @@ export const declarationRoutes =
       },
     )
 
-    const Histories = Type.Object({ declarations: Type.Array(DeclarationHistory) })
+    const next = { next: Type.Optional(Type.String()) }
+    const Histories = Type.Object({ declarations: Type.Array(DeclarationHistory), ...next })
 
     app.get(
       '/v1/types/:name/history',
@@ -146,15 +150,16 @@ export const declarationRoutes =
           tags: ['Types'],
           summary: 'The forms of a name over all kernels, as runs of each series',
           params: Type.Object({ name: Name }),
-          querystring: Type.Object({ kind: Kinds }),
+          querystring: Type.Object({ kind: Kinds, ...RUNS }),
           response: { ...found(Histories), ...problems(...NO_TYPE) },
         },
       },
       async (request, reply) => {
         const { name } = request.params
-        const histories = await index().ask('history', name, request.query.kind)
-        if (histories.length === 0) throw await unknownType(index(), name)
-        return sendJson(request, reply, { declarations: histories })
+        const { kind: kinds, ...page } = request.query
+        const answer = await index().ask('historyPage', name, { kinds, ...page })
+        if (!answer) throw await unknownType(index(), name)
+        return sendJson(request, reply, answer)
       },
     )
 
@@ -166,17 +171,18 @@ export const declarationRoutes =
           tags: ['Types'],
           summary: 'The places of a member, or the values of an enumerator, over all kernels',
           params: Type.Object({ name: Name, member: Name }),
+          querystring: Type.Object(RUNS),
           response: {
-            ...found(Type.Object({ members: Type.Array(MemberHistory) })),
+            ...found(Type.Object({ members: Type.Array(MemberHistory), ...next })),
             ...problems(...NO_TYPE),
           },
         },
       },
       async (request, reply) => {
         const { name, member } = request.params
-        const members = await index().ask('memberHistory', name, member)
-        if (members.length === 0) throw await unknownType(index(), `${name}.${member}`)
-        return sendJson(request, reply, { members })
+        const answer = await index().ask('memberHistoryPage', name, member, request.query)
+        if (!answer) throw await unknownType(index(), `${name}.${member}`)
+        return sendJson(request, reply, answer)
       },
     )
 
@@ -208,14 +214,16 @@ export const declarationRoutes =
           tags: ['Types'],
           summary: 'The prototypes of a function, kfunc, tracepoint or helper over all kernels',
           params: Type.Object({ name: Name }),
+          querystring: Type.Object(RUNS),
           response: { ...found(Histories), ...problems(...NO_TYPE) },
         },
       },
       async (request, reply) => {
         const { name } = request.params
-        const histories = await index().ask('history', name, FUNCTIONS)
-        if (histories.length === 0) throw await unknownType(index(), name)
-        return sendJson(request, reply, { declarations: histories })
+        const { query } = request
+        const answer = await index().ask('historyPage', name, { kinds: FUNCTIONS, ...query })
+        if (!answer) throw await unknownType(index(), name)
+        return sendJson(request, reply, answer)
       },
     )
 

@@ -18,16 +18,19 @@ import { prefersJson, sendErrorPage, sendPage, UNCACHED } from '../http/send-pag
 import { acceptUploads, bodyLimitOf, objectsOf } from '../http/upload.ts'
 import { selectTargets, type TargetKernel } from '../kernel/targets.ts'
 import { type KeptObject, KeptObjects } from '../objects/kept-objects.ts'
+import { browserModules } from '../page/browser-modules.ts'
+import { checkFormPage } from '../page/check-form.ts'
 import {
   badgeOf,
+  type CheckedKernel,
   type CheckView,
   checkedPage,
-  checkFormPage,
   checkingPage,
   checkViewOf,
   type KernelVerdict,
 } from '../page/check-page.ts'
 import { CheckRuns, type RunProgress } from '../page/check-runs.ts'
+import { localChoices } from '../page/local-kernels.ts'
 import { untilTooComplex } from './for-kernels.ts'
 
 /** Kernels that a result covers: the newest of each series first. */
@@ -135,7 +138,7 @@ export const checkPageRoutes =
     }
 
     const inOrder = (results: KernelVerdict[]): KernelVerdict[] => {
-      const place = new Map(kernelTable().rows.map((row, i) => [row, i]))
+      const place = new Map<CheckedKernel, number>(kernelTable().rows.map((row, i) => [row, i]))
       return results.sort((a, b) => (place.get(a.row) ?? 0) - (place.get(b.row) ?? 0))
     }
 
@@ -143,7 +146,12 @@ export const checkPageRoutes =
       sendPage(
         request,
         reply,
-        checkFormPage(kernelTable(), settings.uploadLimit, settings.state !== ''),
+        checkFormPage({
+          kernels: kernelTable().numbers().kernels,
+          limit: settings.uploadLimit,
+          isKept: settings.state !== '',
+          local: { worker: browserModules().worker, choices: localChoices(kernelTable()) },
+        }),
       ),
     )
 

@@ -123,6 +123,8 @@ export interface Tasks {
   open: (task: { objects: readonly Uint8Array[] }) => ObjectSummary[]
   /** Tells whether an object needs a type that the BTF lacks, and modules may have. Errors: those of `openObject`, `parseBtf`. */
   modulesNeeded: (task: ModuleQuery) => boolean
+  /** A C header of what objects use. Errors: those of `openObject`, `parseBtf`, `mergeBtf` and `printHeader`. */
+  header: (task: ObjectInput) => Uint8Array
   /** Minimizes BTF for all objects. Errors: those of `openObject`, `parseBtf`, `minimizeBtf` and `toDialect`. */
   minimize: (task: ObjectInput) => Uint8Array
   /**
@@ -308,6 +310,13 @@ const TASKS: Tasks = {
     const kernel = parseBtf(rawOf(btf))
     return opened(objects).some((object) => needsModules(object, kernel, { symbols }))
   },
+  header: ({ objects, btf, modules = [] }) =>
+    withRaw(btf, (raw) => {
+      const kernel = parseBtf(raw)
+      const own = modulesOver(kernel, modules)
+      const whole = own.length > 0 ? parseBtf(mergeBtf(kernel, own)) : kernel
+      return Buffer.from([...printHeader(whole, { objects: opened(objects) })].join(''))
+    }),
   minimize: ({ objects, btf, modules, dialect }) =>
     withRaw(btf, (raw) => {
       const kernel = parseBtf(raw)
@@ -527,6 +536,7 @@ function withErrors<K extends keyof Tasks>(
 // the pool calls the tasks by these names
 export const open = withErrors('open')
 export const modulesNeeded = withErrors('modulesNeeded')
+export const header = withErrors('header')
 export const minimize = withErrors('minimize')
 export const check = withErrors('check')
 export const fit = withErrors('fit')

@@ -89,6 +89,28 @@ t.test('a chain gives every kernel on its way, also across byte orders', (t) => 
   t.end()
 })
 
+t.test('a chain stays small and right, however many deltas it applies', (t) => {
+  // each delta copies one long record
+  const make = (size: number) => {
+    const members = Array.from({ length: 20_000 }, (_, i) => ({
+      ...{ name: `m${i}`, type: 0, bitOffset: i * 32, bitfieldSize: 0 },
+    }))
+    return encodeBtf([{ kind: 'STRUCT', id: 1, name: 'long', size, flag: false, members }])
+  }
+  const [one, two] = [make(80_000), make(80_004)]
+  const [there, back] = [encodeDelta(two, one), encodeDelta(one, two)]
+  const chain = new DeltaChain(one)
+  const before = process.memoryUsage().arrayBuffers
+  for (let i = 0; i < 400; i++) {
+    chain.apply(there)
+    chain.apply(back)
+  }
+  t.ok(Buffer.from(one).equals(chain.bytes()))
+  const grown = process.memoryUsage().arrayBuffers - before
+  t.ok(grown < 2 ** 27, `${grown} bytes`)
+  t.end()
+})
+
 t.test('a copy of a chain goes its own way, and leaves the chain as it is', (t) => {
   const [[, one], [, two], [, three]] = samples as [
     [string, Buffer],
@@ -101,6 +123,12 @@ t.test('a copy of a chain goes its own way, and leaves the chain as it is', (t) 
   copies[0]!.apply(encodeDelta(two, one))
   chain.apply(encodeDelta(three, one))
   for (const [i, expected] of [two, one].entries()) t.ok(expected.equals(copies[i]!.bytes()))
+  t.ok(three.equals(chain.bytes()))
+  const broken = chain.clone()
+  const delta = encodeDelta(two, three)
+  t.throws(() => broken.apply(delta.subarray(0, -1)), { code: 'invalid_delta' })
+  copies[1]!.apply(encodeDelta(two, one))
+  t.ok(two.equals(copies[1]!.bytes()), 'a delta that fails in one harms no other')
   t.ok(three.equals(chain.bytes()))
   const odd = new DeltaChain()
   odd.apply(plainDelta(Buffer.from('odd')))

@@ -89,9 +89,15 @@ async function shoot(browser: Browser, url: string, look: keyof typeof LOOKS): P
     await page.goto(url + path)
     await save(name)
     if (name !== 'check') continue
-    await page.setInputFiles('input[type=file]', coreObjects('el').get('attach')!)
-    await page.getByRole('heading', { name: 'Series' }).waitFor({ timeout: 300_000 })
-    await save('checked')
+    const check = async (saved: string) => {
+      await page.setInputFiles('input[type=file]', coreObjects('el').get('attach')!)
+      await page.getByRole('heading', { name: 'Series' }).waitFor({ timeout: 300_000 })
+      await save(saved)
+    }
+    await check('checked')
+    await page.goto(url + path)
+    await page.getByLabel('Keep the object on this machine').check()
+    await check('checked-locally')
   }
   await context.close()
 }

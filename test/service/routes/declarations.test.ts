@@ -1,9 +1,14 @@
 // The index of all types over HTTP: answers, cursors, errors, caching, other origins; and how a service keeps it.
-import { existsSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import type { DeclarationHistory } from '../../../service/declarations/answers.ts'
+import { joinHistories } from '../../../service/declarations/history.ts'
 import { type BuildRecord, putRecord, type Store } from '../../../storage/index.ts'
+import { formOf } from '../../helpers/bundles.ts'
+import { coreObjects } from '../../helpers/core.ts'
 import { compileBtf, SMALL_KERNELS } from '../../helpers/kernel-series.ts'
+import { pageRecords } from '../../helpers/page-service.ts'
 import { type Answer, ask, btfOf, recordOf, startTestService } from '../../helpers/test-service.ts'
 import { until } from '../../helpers/wait-until.ts'
 
@@ -64,6 +69,39 @@ t.test('types, members, functions and what differs, by name', async (t) => {
   })
   t.match(await json('/v1/search?q=task_struct.p'), { found: [{ kind: 'member', name: 'pid' }] })
   t.match(await json('/v1/stats'), { kernels: 3, btfs: 3, series: 1, allSeries: [{ kernels: 3 }] })
+})
+
+t.test('a history comes in pages of runs, which together are the whole', async (t) => {
+  const { url } = await indexed(t)
+  for (const [path, key] of [
+    ['/v1/types/task_struct/history', 'declarations'],
+    ['/v1/functions/vfs_read', 'declarations'],
+    ['/v1/types/task_struct/members/state/history', 'members'],
+  ] as const) {
+    const page = async (query: string) => {
+      const { json, status } = await ask(`${url}${path}${query}`)
+      t.equal(status, 200)
+      return json as { [_ in typeof key]: DeclarationHistory[] } & { next?: string }
+    }
+    const whole = await page('')
+    t.equal(whole.next, undefined)
+    const pages: DeclarationHistory[][] = []
+    for (let cursor = ''; ; ) {
+      const { [key]: part, next } = await page(`?limit=1${cursor}`)
+      t.equal(part[0]!.series[0]!.runs.length, 1)
+      t.ok(part[0]!.forms.length <= 1)
+      pages.push(part)
+      if (next === undefined) break
+      cursor = `&cursor=${next}`
+    }
+    t.same(joinHistories(pages), whole[key])
+    t.same((await page('?cursor=99'))[key], [])
+    t.equal((await ask(`${url}${path}?cursor=x`)).status, 400)
+    t.equal(
+      (await ask(`${url}${path.replace(/task_struct|vfs_read/, 'none')}?cursor=1`)).status,
+      404,
+    )
+  }
 })
 
 t.test('an unknown name is an error with names near it', async (t) => {
@@ -178,4 +216,24 @@ t.test('vmlinux.h is the header that compiles, with an ETag and in any encoding'
   t.equal((await ask(path, { 'if-none-match': headers.etag! })).status, 304)
   t.equal((await ask(path, { 'accept-encoding': 'gzip' })).headers['content-encoding'], 'gzip')
   t.equal((await ask(`${url}/v1/btf/debian/12/x86_64/none/vmlinux.h`)).status, 404)
+})
+
+t.test('a POST of an object to vmlinux.h gives the header of what it uses', async (t) => {
+  const { url } = await startTestService(t, pageRecords)
+  const path = `${url}/v1/btf/debian/12/x86_64/6.1.0-1-amd64/vmlinux.h`
+  const whole = (await ask(path)).bytes.toString()
+  const post = (address: string) => {
+    const bytes = readFileSync(coreObjects('el').get('task')!)
+    return fetch(address, { method: 'POST', body: formOf({ name: 'o', bytes }) })
+  }
+  const answer = await post(path)
+  const header = await answer.text()
+  t.equal(answer.status, 200)
+  t.match(answer.headers.get('content-type'), /^text\/plain/)
+  t.equal(answer.headers.get('btfmill-kernel'), 'debian/12/x86_64/6.1.0-1-amd64')
+  const definition = /struct task_struct \{[\s\S]*?\n\};/
+  t.equal(definition.exec(header)?.[0], definition.exec(whole)?.[0])
+  t.match(whole, /struct net_device \{/)
+  t.notMatch(header, /struct net_device \{/)
+  t.equal((await post(`${url}/v1/btf/debian/12/x86_64/none/vmlinux.h`)).status, 404)
 })

@@ -87,12 +87,13 @@ for (const record of records) await putRecord(store, record)
 await Catalog.publish(store, generateKeys().secretKey)
 const index = join(t.testdir(), 'index.sqlite')
 const pack = await putPackOf(store)
-// an upstream that has no kernels, and an answer that is none for one of them
-const upstream = await startServer(t, ({ url }, response) =>
-  url!.includes('broken')
-    ? response.writeHead(200).end('?')
-    : response.writeHead(404).end('{"code":"unknown_kernel"}'),
-)
+const [BROKEN, MADE] = ['be'.repeat(20), 'fe'.repeat(20)]
+// an upstream that has no kernels, an answer that is none for some of them, and that makes another
+const upstream = await startServer(t, ({ url }, response) => {
+  if (/broken|(?:be){20}/.test(url!)) response.writeHead(200).end('?')
+  else if (url!.includes(MADE)) response.writeHead(202).end('{"code":"pending"}')
+  else response.writeHead(404).end('{"code":"unknown_kernel"}')
+})
 const settings = { generate: 'on-miss' as const, index, upstream: [`btfmill+${upstream.url}`] }
 const options = { store, settings, generator }
 const { url } = await startTestService(t, () => [], options)
@@ -167,6 +168,11 @@ const formOf = async (name: string): Promise<string> => {
   return (json as { declarations: { form: string }[] }).declarations[0]!.form
 }
 
+const headerPath = (release: string): string => {
+  const [name = '', query = ''] = release.split('?')
+  return `/v1/btf/debian/12/x86_64/${name}/vmlinux.h${query && `?${query}`}`
+}
+
 /** Requests to each operation of the document. */
 const CASES: Record<string, Case[]> = {
   'get /v1/btf/{distro}/{version}/{arch}/{release}': [
@@ -185,7 +191,7 @@ const CASES: Record<string, Case[]> = {
   ],
   'get /v1/btf/build-id/{buildId}': [
     ...ranges(`/v1/btf/build-id/${AA}`),
-    ...[BB, CC, 'dd', 'x'].map((id) => ({ path: `/v1/btf/build-id/${id}` })),
+    ...[BB, CC, BROKEN, MADE, 'dd', 'x'].map((id) => ({ path: `/v1/btf/build-id/${id}` })),
     away(`/v1/btf/build-id/${CC}`),
   ],
   'get /v1/btf/sha256/{digest}': [
@@ -205,6 +211,16 @@ const CASES: Record<string, Case[]> = {
     ...states((release) => `/v1/btf/debian/12/x86_64/${release}/vmlinux.h`),
     { path: '/v1/btf/debian/12/x86_64/x/vmlinux.h?build=x' },
     away('/v1/btf/debian/12/x86_64/lost/vmlinux.h'),
+  ],
+  'post /v1/btf/{distro}/{version}/{arch}/{release}/vmlinux.h': [
+    ...[
+      ...['core', 'none', 'embedded', 'failed', 'twins', 'offered', 'lost', 'broken', 'a%2fb'],
+      'core?build=x',
+    ].map((release) => sent(headerPath(release))),
+    sent(headerPath('core'), 'text'),
+    sent(headerPath('core'), form(new Uint8Array(33 * 1024 * 1024), 'object')),
+    sent(headerPath('core'), form(new Uint8Array(4), 'object')),
+    { ...sent(headerPath('lost')), away: true },
   ],
   'get /v1/search': indexed('/v1/search?q=task', '/v1/search'),
   'get /v1/types/{name}': indexed(
@@ -333,7 +349,7 @@ const CASES: Record<string, Case[]> = {
   ],
   'get /buildid/{buildId}/section/.BTF': [
     ...ranges(`/buildid/${AA}/section/.BTF`),
-    ...[BB, CC, 'dd', 'x'].map((id) => ({ path: `/buildid/${id}/section/.BTF` })),
+    ...[BB, CC, BROKEN, 'dd', 'x'].map((id) => ({ path: `/buildid/${id}/section/.BTF` })),
     away(`/buildid/${CC}/section/.BTF`),
   ],
   'get /healthz': [{ path: '/healthz' }],
