@@ -10,6 +10,7 @@ import {
   type KernelFilter,
   openStore,
   openWithPartial,
+  partialOf,
   type Store,
   StoreError,
   type Wanted,
@@ -217,6 +218,8 @@ interface OpenPartsOptions {
   base?: string | undefined
   /** with the types of its modules; for a kernel of the store */
   withModules?: boolean | undefined
+  /** a file is partial BTF; a kernel of which the store has no other is found, too */
+  partial?: boolean | undefined
 }
 
 /**
@@ -252,20 +255,28 @@ interface KernelParts {
 async function openParts(
   what: string,
   source: SourceOptions,
-  { base, withModules = false }: OpenPartsOptions,
+  { base, withModules = false, partial = false }: OpenPartsOptions,
 ): Promise<KernelParts> {
   const bytes = await readFile(what).catch((error: NodeJS.ErrnoException) => {
     if (!['ENOENT', 'ENOTDIR'].includes(error.code ?? '')) throw error
     return undefined
   })
-  if (bytes && base === undefined) return { kernel: parseFile(what, bytes, readBtf), modules: [] }
+  if (bytes && base === undefined) {
+    const kernel = parseFile(what, bytes, readBtf)
+    return { kernel, modules: [], ...(partial && { facts: { partial } }) }
+  }
   if (bytes && base !== undefined) {
     const kernel = await openKernel(base, source)
     const split = parseFile(what, bytes, (raw) => readBtf(raw, { base: kernel }))
     return { kernel, split, modules: [async () => split.bytes] }
   }
-  const store = await openSource(source)
-  const record = await findRecord(store, what, withModules)
+  const opened = await openSource(source)
+  const record = await findRecord(opened, what, withModules).catch((error) => {
+    const isUnknown = error instanceof ServiceError && error.code === 'unknown_kernel'
+    if (!partial || !isUnknown) throw error
+    return findRecord(partialOf(opened), what, withModules)
+  })
+  const store = record.origin === 'headers' ? partialOf(opened) : opened
   const { symbols } = record
   return {
     kernel: parseBtf(await getBlob(store, record.btf.sha256)),
@@ -334,7 +345,7 @@ export interface KernelFlags {
   btf?: string
   /** the kernel whose BTF the split BTF of `btf` continues */
   base?: string
-  /** also kernels of which there is only partial BTF */
+  /** also kernels of which there is only partial BTF; a file of `btf` is such */
   partial?: boolean
 }
 
@@ -351,7 +362,7 @@ export async function chosenKernels(
   if (btf !== undefined) {
     let opening: Promise<KernelParts> | undefined
     const open = () => {
-      opening ??= openParts(btf, source, { base })
+      opening ??= openParts(btf, source, { base, partial })
       return opening
     }
     const read = async () => (await open()).kernel.bytes

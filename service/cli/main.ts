@@ -428,7 +428,7 @@ const check = command(
   .option('--all-programs', 'check also programs in sections that begin with ?')
   .option(
     '--partial',
-    'check also on kernels of which the store or service has only partial BTF, made from headers; what it does not tell is "cannot tell"',
+    'check also on kernels of which the store or service has only partial BTF, made from headers; with --btf FILE, the file is such; what it does not tell is "cannot tell"',
   )
   .option(
     '--baseline <file>',

@@ -1,6 +1,6 @@
 // Partial BTF of repositories in the forms of vendors that publish headers and nothing better, through to a client.
 import { execFile } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
@@ -8,7 +8,8 @@ import { parseBtf } from '../../../bpf/index.ts'
 import { parseSource, type Source } from '../../../generator/sources/source.ts'
 import { SOURCES } from '../../../generator/sources/sources.ts'
 import { fetchBtf } from '../../../service/client/client.ts'
-import { Catalog, partialOf, putRecord } from '../../../storage/index.ts'
+import { parseName } from '../../../service/kernel/name.ts'
+import { Catalog, getBlob, partialOf, putRecord } from '../../../storage/index.ts'
 import { makeSuite } from '../../helpers/apt-archive.ts'
 import { MAIN } from '../../helpers/command.ts'
 import { coreObjects } from '../../helpers/core.ts'
@@ -290,11 +291,27 @@ t.test('check says cannot tell, and export takes partial BTF only if it is told 
   t.ok(reasons.some(({ code }: { code?: string }) => code === 'not_covered'))
   t.notOk(reasons.some(({ verdict }: { verdict?: string }) => verdict === 'no'))
 
+  t.comment('one kernel, by its name and as a file')
+  const named = 'elrepo/9/x86_64/6.7.5-1.el9.elrepo.x86_64'
+  const verdictOn = async (...args: string[]) => {
+    const { verdict, error } = JSON.parse(
+      (await btfmill('check', object, '--json', ...args)).stdout,
+    )
+    return verdict ?? error.code
+  }
+  t.equal(await verdictOn('--btf', named, ...store), 'unknown_kernel')
+  t.equal(await verdictOn('--btf', named, '--partial', ...store), 'cannot_tell')
+  const [record] = (await Catalog.open(partialOf(run.store))).find(parseName(named)!)
+  const file = join(run.directory, 'partial.btf')
+  writeFileSync(file, await getBlob(partialOf(run.store), record!.btf!.sha256))
+  t.equal(await verdictOn('--btf', file, '--partial'), 'cannot_tell')
+  t.equal(await verdictOn('--btf', file), 'no', 'nothing else says that the file is partial')
+
   const { url } = await startTestService(t, undefined, {
     store: run.store,
     partial: await Catalog.open(partialOf(run.store)),
   })
-  const kernel = encodeURIComponent('elrepo/9/x86_64/6.7.5-1.el9.elrepo.x86_64')
+  const kernel = encodeURIComponent(named)
   const post = async (route: string, query = `kernel=${kernel}&partial=allow`) => {
     const form = new FormData()
     form.append('object', new Blob([readFileSync(object)]), 'exists.o')
