@@ -7,7 +7,7 @@
 
 import { accessText, lastName } from './access-text.ts'
 import type { Btf } from './btf.ts'
-import { addRootTypes } from './candidate.ts'
+import { addRootTypes, findCandidates } from './candidate.ts'
 import { BtfError } from './error.ts'
 import type { CoreRelocation } from './ext.ts'
 import type { FunctionList } from './function-list.ts'
@@ -30,6 +30,7 @@ import {
 import { Resolver } from './resolve.ts'
 import { MAX_MESSAGE, short } from './short.ts'
 import { Lines, type SourceLine } from './source-line.ts'
+import { sureTypes } from './sure-types.ts'
 
 /** True if the verifier reaches a poisoned instruction. `onlyIf` is the branch that decides, if one is found. */
 export type Guard =
@@ -45,7 +46,7 @@ export interface CheckedRelocation {
   readonly access: string
   readonly outcome: RelocationOutcome
   readonly source?: SourceLine
-  /** only for a poisoned instruction, and with partial BTF for a question that it does not answer */
+  /** only for a poisoned instruction */
   readonly guard?: Guard
 }
 
@@ -84,8 +85,8 @@ export interface CheckOptions {
   /** `uname -r` */
   readonly release?: string
   /**
-   * the BTF has only some of the kernel's types, as that made of headers: a type that it lacks may be in the kernel. What
-   * depends on one is "cannot tell".
+   * the BTF is made of headers: a type that it lacks may be in the kernel, and one that it has may not. What depends on
+   * such a type, and on the ids of types, is "cannot tell"; `sureTypes` has the others.
    */
   readonly partial?: boolean
   /** the functions in the kernel's symbol table; without them only BTF tells of the targets of kprobes */
@@ -138,6 +139,8 @@ class Checker {
   readonly #resolver: Resolver
   readonly #descriptions: Descriptions
   readonly #loaded: ReadonlySet<BpfProgram>
+  /** with partial BTF: for each root type the candidates that the kernel surely has */
+  readonly #sure: ReadonlyMap<number, readonly number[]> | undefined
 
   constructor(object: BpfObject, kernel: Btf, options: CheckOptions) {
     this.#object = object
@@ -146,7 +149,10 @@ class Checker {
     const { requirements, search, query } = questionsOf(object)
     this.#requirements = requirements
     const ids = kernel.idsOf(query)
-    this.#symbols = new KernelSymbols(object, search, kernel, options, ids)
+    const sure = options.partial ? sureTypes(kernel) : undefined
+    const told = sure ? ids.filter((id) => sure[id] === 1) : ids
+    this.#symbols = new KernelSymbols(object, search, kernel, options, told)
+    this.#sure = sure && findCandidates(object.btf, kernel, object.ext.relocations, { ids: told })
     const { modules = [] } = options
     this.#resolver = new Resolver(object, kernel, { modules, ids })
     this.#descriptions = describe(object)
@@ -168,15 +174,18 @@ class Checker {
     const callsOf = Map.groupBy(this.#requirements.calls, ({ program }) => program)
     const requirementOf = new Map(this.#requirements.programs.map((one) => [one.program, one]))
     const own = object.programs.map((program) => {
-      const checked = (relocationsOf.get(program) ?? []).map((relocated) =>
-        this.#checkRelocation(relocated, reachability),
-      )
+      const relocated = relocationsOf.get(program) ?? []
+      const checked = relocated.map((one) => this.#checkRelocation(one, reachability))
       const requirement = requirementOf.get(program)
       const isLoaded = program.section === '.text' || this.#loaded.has(program)
       const reasons = isLoaded
         ? [
             ...(requirement ? this.#programReasons(requirement) : []),
-            ...checked.flatMap((relocation) => this.#relocationReasons(relocation)),
+            ...checked.flatMap((one, n) =>
+              this.#isSure(relocated[n]!.relocation)
+                ? this.#relocationReasons(one)
+                : notCovered(one),
+            ),
             ...(callsOf.get(program) ?? []).flatMap((call) =>
               this.#callReasons(call, reachability),
             ),
@@ -217,10 +226,16 @@ class Checker {
       instruction,
       ...this.#descriptions.of.get(relocation)!,
       outcome,
-      ...((outcome.is === 'poisoned' || (outcome.is === 'absent' && this.#options.partial)) && {
+      ...(outcome.is === 'poisoned' && {
         guard: this.#guardOf(reachability.of(program, instruction)),
       }),
     }
+  }
+
+  /** False if the kernel's own BTF may give another outcome than partial BTF: it has other ids, and may lack a type. */
+  #isSure({ kind, type }: CoreRelocation): boolean {
+    if (!this.#sure || kind === 'local_type_id') return true
+    return kind !== 'target_type_id' && (this.#sure.get(type)?.length ?? 0) > 0
   }
 
   #guardOf(reached: Reached): Guard {
@@ -251,10 +266,6 @@ class Checker {
         const message = `${access} has ${now} bytes in this kernel, and the program reads ${old}`
         return [{ code: 'short_field', verdict: 'cannot_tell', stage: 'run', message, ...place }]
       }
-    }
-    if (outcome.is === 'absent' && guard && guard.is !== 'guarded') {
-      const message = `${access} (${kind}) is not in this partial BTF, and may be in the kernel`
-      return [{ code: 'not_covered', verdict: 'cannot_tell', stage: 'load', message, ...place }]
     }
     if (outcome.is !== 'poisoned' || guard?.is === 'guarded') return []
     const isMissing = outcome.why === 'missing'
@@ -468,6 +479,22 @@ function nounOf(kind: string): string {
 
 /** Sections of programs that libbpf loads only with a target. */
 const NEEDS_TARGET = /^(fentry|fexit|fmod_ret|fsession|tp_btf|lsm|iter)(\.s)?$/
+
+/**
+ * The reason for a relocation that partial BTF does not decide. Whether the instruction is reached does not matter: of a
+ * type that the kernel has several times, libbpf refuses the whole object.
+ */
+function notCovered({ outcome, instruction, access, source, kind }: CheckedRelocation): Reason[] {
+  const why =
+    kind === 'target_type_id'
+      ? 'partial BTF gives types other ids'
+      : outcome.is === 'ok'
+        ? 'only headers are known to have it'
+        : 'it is not in this partial BTF, and may be in the kernel'
+  const message = short(`${access} (${kind}): ${why}`, MAX_MESSAGE)
+  const place = { instruction, access, ...(source && { source }) }
+  return [{ code: 'not_covered', verdict: 'cannot_tell', stage: 'load', message, ...place }]
+}
 
 function unknownTarget(message: string): Reason {
   return { code: 'unknown_target', verdict: 'cannot_tell', stage: 'load', message }

@@ -11,7 +11,7 @@ export const REASONS = [
   'invalid_relocation',
   /** the field, type or enumerator is missing, and the verifier reaches the access */
   'missing_type',
-  /** a question whether the kernel has a type, field or value, which partial BTF does not answer */
+  /** partial BTF does not tell whether the kernel has the type, or which id it has there */
   'not_covered',
   /** the field has a size that the instruction cannot access */
   'size_mismatch',

@@ -206,4 +206,33 @@ function versionInRelease(distro: string, release: string): string | undefined {
   return undefined
 }
 
+/** What a release tells of its distribution: the pattern of the version, and its names where they differ. */
+interface ReleaseRule {
+  readonly pattern: RegExp
+  readonly distro: string
+  readonly versions?: Readonly<Record<string, string>>
+}
+
+/** The first rule that matches counts. */
+const RELEASE_RULES: readonly ReleaseRule[] = [
+  { pattern: /\.an(\d+)\b/, distro: 'anolis' },
+  { pattern: /\.al(\d+)\b/, distro: 'alinux', versions: { 7: '2', 8: '3' } },
+  { pattern: /\.amzn(\d+)\b/, distro: 'amzn', versions: { 1: '2018' } },
+  { pattern: /\.fc(\d+)\b/, distro: 'fedora' },
+  { pattern: /\.el(\d+)(?:_\d+)?uek\b/, distro: 'ol' },
+  { pattern: /\.el(\d+)(?:_\d+)?\b/, distro: 'centos' },
+]
+
+/**
+ * The distribution of a kernel of which only the release is known; of rebuilds, CentOS. Where the release does not tell, it has
+ * the ID that os-release has by default (os-release(5)), and no version.
+ */
+export function distributionIn(release: string): Pick<KernelName, 'distro' | 'version'> {
+  for (const { pattern, distro, versions = {} } of RELEASE_RULES) {
+    const [, version] = pattern.exec(release) ?? []
+    if (version !== undefined) return { distro, version: versions[version] ?? version }
+  }
+  return { distro: 'linux', version: 'rolling' }
+}
+
 const isSame = (a: Parent, b: Parent): boolean => a.distro === b.distro && a.version === b.version

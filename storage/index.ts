@@ -13,7 +13,13 @@ export type { ByteRange, ObjectInfo, PutOptions, Store, StoredObject } from './s
 // Keys and names.
 
 export { archiveArch, canonicalArch } from './arch.ts'
-export { countedNameOf, type KernelHints, mayRebuild, parentsOf } from './derivative.ts'
+export {
+  countedNameOf,
+  distributionIn,
+  type KernelHints,
+  mayRebuild,
+  parentsOf,
+} from './derivative.ts'
 export { ANY, namesOf, versionIdsOf } from './distro.ts'
 export { isGlob, matchGlob } from './glob.ts'
 export { Kernel, type KernelFilter, KernelName, valuesOf, type Wanted } from './kernel.ts'
@@ -112,9 +118,12 @@ export {
   type ArchiveManifest,
   type ArchiveOptions,
   findInManifest,
+  keepArchive,
+  listArchives,
   publishArchive,
   readManifest,
   removeFromManifest,
+  sentArchive,
 } from './manifest.ts'
 export { xzVersion } from './xz.ts'
 

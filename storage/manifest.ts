@@ -1,6 +1,7 @@
 /*
  * The manifest of the archive tree: one JSON document with the digest of each file and of the BTF in it. The tree is
- * filled from the blobs, and has the BTF of each kernel's newest build. The manifest is replaced by compare-and-swap.
+ * filled from the blobs, and has the BTF of each kernel's newest build. An archive that was taken over with a digest stays as
+ * it was sent: its readers compare that digest. The manifest is replaced by compare-and-swap.
  */
 import { isDeepStrictEqual } from 'node:util'
 import Type from 'typebox'
@@ -9,7 +10,7 @@ import { ARCHIVE, archiveKey, hasArchivePath, packArchive } from './archive.ts'
 import { getBlob } from './blob.ts'
 import { sha256Of } from './body.ts'
 import type { Catalog } from './catalog.ts'
-import { ignoreNotFound, isDamagedObject } from './error.ts'
+import { ignoreNotFound, isDamagedObject, isUnusableRecord, StoreError } from './error.ts'
 import { parseJson, readBytes } from './json.ts'
 import type { KernelName } from './kernel.ts'
 import { prefixOfKey } from './name.ts'
@@ -86,12 +87,66 @@ export async function publishArchive(
       if (file && !isCurrent) written++
     }
     if (written === 0 && old && isDeepStrictEqual(old.files, files)) return
-    const bytes = Buffer.from(`${JSON.stringify({ schema: 1, files }, null, 1)}\n`)
-    await store.put(MANIFEST_KEY, bytes, ifUnchanged(head?.etag))
+    await store.put(MANIFEST_KEY, encode(files), ifUnchanged(head?.etag))
   })
   if (options.secretKey) await signObject(store, MANIFEST_KEY, MAX_MANIFEST, options.secretKey)
   return written
 }
+
+/** The archive from which a record's BTF was taken over, if readers of the record's source compare its digest. */
+export function sentArchive({
+  package: { sha256, size },
+  takenFrom,
+}: Pick<BuildRecord, 'package' | 'takenFrom'>): Pick<ArchiveFile, 'sha256' | 'size'> | undefined {
+  if (takenFrom?.[0]?.kind !== 'datadog' || sha256 === undefined || size === undefined)
+    return undefined
+  return { sha256, size }
+}
+
+/**
+ * Keeps the archive from which a record's BTF was taken over; `listArchives` adds it to the manifest. Returns whether it was
+ * written: one that is there stays. Errors: `digest_mismatch`; those of `Store`.
+ */
+export async function keepArchive(
+  store: Store,
+  record: BuildRecord,
+  bytes: Uint8Array,
+): Promise<boolean> {
+  const sent = sentArchive(record)
+  if (!sent || !hasArchivePath(record.kernel)) return false
+  try {
+    await store.put(archiveKey(record.kernel), bytes, { sha256: sent.sha256, ifAbsent: true })
+    return true
+  } catch (error) {
+    if (error instanceof StoreError && error.code === 'precondition_failed') return false
+    throw error
+  }
+}
+
+/**
+ * Adds archives that were kept to the manifest, and signs it if a key is given. Errors: `invalid_key`, `invalid_record`;
+ * those of `Store`.
+ */
+export async function listArchives(
+  store: Store,
+  records: readonly BuildRecord[],
+  secretKey?: string,
+): Promise<void> {
+  if (records.length === 0) return
+  await compareAndSwap(async () => {
+    const head = await store.head(MANIFEST_KEY).catch(ignoreNotFound)
+    const { files }: Pick<ArchiveManifest, 'files'> = (await readManifest(store)) ?? { files: {} }
+    for (const { kernel, btf, ...record } of records) {
+      const sent = sentArchive(record)
+      if (sent && btf) files[pathOf(archiveKey(kernel))] ??= { ...sent, btf: btf.sha256 }
+    }
+    await store.put(MANIFEST_KEY, encode(files), ifUnchanged(head?.etag))
+  })
+  if (secretKey) await signObject(store, MANIFEST_KEY, MAX_MANIFEST, secretKey)
+}
+
+const encode = (files: ArchiveManifest['files']): Buffer =>
+  Buffer.from(`${JSON.stringify({ schema: 1, files }, null, 1)}\n`)
 
 /**
  * Tells whether an archive is still the one that the manifest lists. A killed run may have written an archive after the
@@ -140,19 +195,36 @@ function* newestOfEach(catalog: Catalog): Generator<AvailableArchive> {
   if (newest) yield newest
 }
 
-/** Packs and writes a kernel's archive; undefined if its blob is missing or damaged. */
+/** Packs and writes a kernel's archive, unless it is there as it was sent; undefined if its blob is missing or damaged. */
 async function putArchive(
   store: Store,
   key: string,
-  { kernel, btf }: AvailableArchive,
+  record: AvailableArchive,
   signal: AbortSignal | undefined,
 ): Promise<ArchiveFile | undefined> {
+  const { kernel, btf } = record
+  const sent = sentArchive(record)
+  if (sent && (await hasBytes(store, key, sent))) return { ...sent, btf: btf.sha256 }
   const raw = await getBlob(store, btf.sha256).catch(ignoreDamaged)
   if (!raw) return undefined
   const bytes = await packArchive(kernel.release, raw, signal)
   const sha256 = sha256Of(bytes)
   await store.put(key, bytes, { sha256, ...(signal && { signal }) })
   return { sha256, size: bytes.length, btf: btf.sha256 }
+}
+
+/** Tells whether an object has these bytes. Errors: those of `Store` that concern more than one object. */
+async function hasBytes(
+  store: Store,
+  key: string,
+  { sha256, size }: Pick<ArchiveFile, 'sha256' | 'size'>,
+): Promise<boolean> {
+  try {
+    return sha256Of(await readBytes(store, key, size)) === sha256
+  } catch (error) {
+    if (isDamagedObject(error) || isUnusableRecord(error)) return false
+    throw error
+  }
 }
 
 /** For `catch`: skips a missing or damaged blob, which `verifyStore` reports, so that the other kernels go on. */

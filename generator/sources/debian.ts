@@ -236,6 +236,15 @@ export const DEBIAN_SOURCES: readonly Source[] = [
       '/etc/apt/trusted.gpg.d/proxmox-release-bookworm.gpg',
       '/etc/apt/trusted.gpg.d/proxmox-release-trixie.gpg',
     ],
+    // of bookworm and of trixie
+    fingerprints: [
+      'F4E136C67CDCE41AE6DE6FC81140AF8F639E0C39',
+      '24B30F06ECC1836A4E5EFECBA7BCD1420BFE778E',
+    ],
+    keyUrls: [
+      'https://enterprise.proxmox.com/debian/proxmox-release-bookworm.gpg',
+      'https://enterprise.proxmox.com/debian/proxmox-release-trixie.gpg',
+    ],
     components: ['pve-no-subscription'],
     versions: Object.fromEntries(
       Object.entries(CODENAMES).map(([version, suite]) => [
@@ -261,6 +270,12 @@ export const DEBIAN_SOURCES: readonly Source[] = [
       '/usr/share/keyrings/armbian.gpg',
       '/usr/share/keyrings/armbian-archive-keyring.gpg',
     ],
+    // both sign
+    fingerprints: [
+      'DF00FAF1C577104B50BF1D0093D6889F9F0E78D5',
+      '8CFA83D13EB2181EEF5843E41EB30FAF236099FE',
+    ],
+    keyUrls: ['https://apt.armbian.com/armbian.key'],
     components: ['main'],
     versions: Object.fromEntries(
       Object.entries(CODENAMES).map(([version, suite]) => [version, [{ url: '{mirror}', suite }]]),

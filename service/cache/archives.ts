@@ -23,6 +23,7 @@ import {
   removeFromManifest,
   type Store,
   StoreError,
+  sentArchive,
   sha256Of,
   xzVersion,
 } from '../../storage/index.ts'
@@ -67,6 +68,8 @@ export class Archives {
   readonly #reading = new SingleFlight<void>()
   /** digests of packed archives, by `keyOf` */
   readonly #digests = new Map<string, string>()
+  /** digests of archives that were taken over and are in the tree, whether the manifest lists them or not */
+  readonly #seen = new Set<string>()
   readonly #unambiguous = memoizeFor(CATALOGUE_AGE, () => this.#buildCatalogue({}))
   readonly #newest = memoizeFor(CATALOGUE_AGE, () => this.#buildCatalogue({ newest: true }))
   #journal: Journal | undefined
@@ -131,9 +134,11 @@ export class Archives {
   }
 
   /** Returns the archive of the store's tree; undefined if the tree has none of this BTF. */
-  async #stored({ kernel, btf }: Available): Promise<Body | undefined> {
-    const file = this.#manifest && findInManifest(this.#manifest, kernel)
-    if (file?.btf !== btf.sha256) return undefined
+  async #stored(record: Available): Promise<Body | undefined> {
+    const { kernel } = record
+    // an archive that was just taken over is not in the manifest yet
+    const file = this.#listed(record) ?? sentArchive(record)
+    if (!file) return undefined
     try {
       return await this.#options.cache.body(`archive ${file.sha256}`, async () => {
         const { body, size } = await this.#options.store.get(archiveKey(kernel))
@@ -144,14 +149,21 @@ export class Archives {
         }
         throw new StoreError(
           'digest_mismatch',
-          `${archiveKey(kernel)} differs from its size or SHA-256 in the manifest`,
+          `${archiveKey(kernel)} differs from its size or SHA-256 in the manifest or record`,
         )
       })
     } catch (error) {
       if (!isDamagedObject(error)) throw error
-      removeFromManifest(this.#manifest!, kernel) // until the manifest is read again
+      this.#seen.delete(file.sha256)
+      if (this.#manifest) removeFromManifest(this.#manifest, kernel) // until it is read again
       return undefined
     }
+  }
+
+  /** The archive of a record's BTF in the manifest. */
+  #listed({ kernel, btf }: Available) {
+    const file = this.#manifest && findInManifest(this.#manifest, kernel)
+    return file?.btf === btf.sha256 ? file : undefined
   }
 
   #packed(record: Available): Promise<Body> {
@@ -212,8 +224,9 @@ export class Archives {
   }
 
   #digestOf(record: Available): string | undefined {
-    const file = this.#manifest && findInManifest(this.#manifest, record.kernel)
-    return file?.btf === record.btf.sha256 ? file.sha256 : this.#digests.get(keyOf(record))
+    const sent = sentArchive(record)?.sha256
+    if (sent !== undefined && this.#seen.has(sent)) return sent
+    return this.#listed(record)?.sha256 ?? this.#digests.get(keyOf(record))
   }
 
   /** Packs archives one by one, to learn their digests. */
@@ -222,11 +235,17 @@ export class Archives {
       for (const record of records) {
         if (this.#stop.signal.aborted) return
         if (this.#digests.has(keyOf(record))) continue
-        await this.#pack(record).catch((error) => this.#options.onError(error))
+        await this.#learnDigest(record).catch((error) => this.#options.onError(error))
       }
     })().finally(() => {
       this.#packing = undefined
     })
+  }
+
+  async #learnDigest(record: Available): Promise<void> {
+    const stored = await this.#stored(record)
+    if (stored) this.#seen.add(stored.sha256)
+    else await this.#pack(record)
   }
 
   #readLine(line: string[], version: string): void {

@@ -4,292 +4,42 @@
  * alone takes up to 100 MB and saves no work. The code of a command is loaded when the command is called.
  */
 import tab from '@bomb.sh/tab/commander'
-import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander'
-import type { DeclarationKind, Dialect, TypeSort } from '../../bpf/index.ts'
+import { type Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { POLICIES, PROFILE_NAMES } from '../bundle/profile.ts'
 import { LOADERS } from '../client/place.ts'
-import { readSetting, type Setting, type SettingName, settings } from '../config.ts'
+import { settings } from '../config.ts'
 import { SCOPES } from '../http/token.ts'
-import { VERSION } from '../version.ts'
 import { OFFSET_FORMATS } from './offsets-formats.ts'
+import {
+  baseOption,
+  collect,
+  count,
+  dialectOption,
+  FORMATS,
+  indexOption,
+  KERNEL,
+  KINDS,
+  keepOf,
+  kindOption,
+  moduleNames,
+  OBJECTS,
+  optionOf,
+  reportFile,
+  SORTS,
+  serverOption,
+  settingOption,
+  TYPE,
+  upTo,
+  withFilters,
+  withJson,
+  withSeriesFilters,
+  withSettings,
+  withSource,
+  withStore,
+  withToken,
+} from './options.ts'
 import { BROKEN_PIPE, endOnBrokenPipe, printable } from './output.ts'
-
-/** The dialects of bpf/, which is not loaded for a help text. */
-const DIALECTS: Readonly<Record<Dialect, true>> = {
-  'libbpf-0.3': true,
-  'libbpf-0.5': true,
-  'libbpf-0.8': true,
-  'libbpf-1.0': true,
-  'libbpf-1.7': true,
-  'cilium-0.6': true,
-  'cilium-0.9.1': true,
-  'cilium-0.9.3': true,
-  'cilium-0.21': true,
-}
-
-/** Kinds of types, and of all that the index has. */
-const SORTS: Readonly<Record<TypeSort, true>> = {
-  struct: true,
-  union: true,
-  enum: true,
-  typedef: true,
-  func: true,
-  fwd: true,
-  int: true,
-  float: true,
-}
-const KINDS: Readonly<Record<DeclarationKind, true>> = {
-  ...SORTS,
-  kfunc: true,
-  tracepoint: true,
-  helper: true,
-  map_type: true,
-}
-
-const EXIT_STATUS = `
-Exit status:
-  0  done
-  1  failed, in part or as a whole; for diff also: the kernels differ
-  2  wrong usage
-  3  reserved for check: cannot tell`
-
-/** Puts an error of commander's on one line, in the form of all other errors. */
-const outputError = (text: string, write: (text: string) => void): void => {
-  const line = text
-    .replace(/^error: /, '')
-    .replace(
-      /^option '(?:-\w, )?(--[\w-]+)[^']*' argument '(.*)' is invalid\. /s,
-      'invalid $1 "$2": ',
-    )
-    .replace(/^option .* value '(.*)' from env '(\w+)' is invalid\. /s, 'invalid $2 "$1": ')
-    .replace(
-      /^command-argument value '(.*)' is invalid for argument '(\S+)'\. /s,
-      'invalid $2 "$1": ',
-    )
-    .replace(/Allowed choices are (.*)\.$/m, 'expected one of $1')
-    .replace(/\n\(Did (.*)\)/, ' (did $1)')
-    .trim()
-  write(`btfmill: ${printable(line)}\n`)
-}
-
-const program = new Command('btfmill')
-  .description('BTF for Linux kernels that were built without it: make it, keep it, serve it.')
-  .version(VERSION, '--version', 'print the version of btfmill')
-  .helpOption('-h, --help', 'print this help')
-  .usage('COMMAND [options]')
-  .configureHelp({ subcommandTerm: (command) => command.name() })
-  .configureOutput({ outputError })
-  .exitOverride()
-  .enablePositionalOptions() // `list --version` is a mistake, not a request for the version
-  .showHelpAfterError('Run "btfmill --help" for usage.')
-  .addHelpText(
-    'after',
-    `${EXIT_STATUS}
-
-Examples:
-  btfmill generate --distro debian --distro-version 12 --limit 1
-  btfmill list
-  btfmill serve --listen 127.0.0.1:8080
-  btfmill check agent.bpf.o
-
-Run "btfmill COMMAND --help" for the options of a command.`,
-  )
-
-/** A command under the current heading, with the examples at the end of its help. */
-function command(
-  name: string,
-  summary: string,
-  description: string,
-  ...examples: string[]
-): Command {
-  return describe(program.command(name), summary, description, examples)
-}
-
-/** The summary goes into the main help and into completions, the description into the command's own help. */
-function describe(
-  to: Command,
-  summary: string,
-  description: string,
-  examples: readonly string[],
-): Command {
-  const lines = examples.map((example) => `\n  btfmill ${example}`).join('')
-  return to
-    .description(summary)
-    .configureHelp({ commandDescription: () => description })
-    .showHelpAfterError(`Run "btfmill ${to.name()} --help" for usage.`)
-    .addHelpText('after', lines && `\nExamples:${lines}`)
-}
-
-/** The code of a command: `run` takes the arguments and the options, and returns the exit status. */
-// biome-ignore lint/suspicious/noExplicitAny: commander gives arguments and options without their types
-type LoadCommand = () => Promise<{ run(...args: any[]): Promise<number> }>
-
-function runs(to: Command, load: LoadCommand): void {
-  to.action(async (...args: unknown[]) => {
-    args.pop() // the command itself
-    try {
-      process.exitCode = await (await load()).run(...args)
-    } catch (error) {
-      if (error instanceof InvalidArgumentError) to.error(`error: ${error.message}`)
-      throw error
-    }
-  })
-}
-
-/** An option with the flag, description, variable and default of a setting. */
-function settingOption(name: SettingName, { mandatory = false } = {}): Option {
-  const setting = settings.find((known) => known.name === name)!
-  const option = optionOf(setting).argParser((text) => {
-    const reading = readSetting(name, text)
-    if ('problem' in reading) throw new InvalidArgumentError(reading.problem)
-    return reading.value
-  })
-  if (!mandatory) return option
-  option.description += ' (required)'
-  return option.default(undefined).makeOptionMandatory()
-}
-
-function optionOf({ flag, value, description, env, defaultText, ...setting }: Setting): Option {
-  const option = new Option(`${flag} <${value}>`, description).env(env)
-  return defaultText === undefined ? option : option.default(setting.default, defaultText)
-}
-
-const withSettings = (to: Command, ...names: SettingName[]): Command =>
-  names.reduce((command, name) => command.addOption(settingOption(name)), to)
-
-const withStore = (to: Command): Command => withJson(withSettings(to, 'store'))
-
-const serverOption = (description: string, without: string): Option =>
-  new Option('--server <url>', description).env('BTFMILL_SERVER').default('', without)
-
-/** The token for a server: in a file, or in the environment, where other users cannot see it. */
-const withToken = (to: Command): Command =>
-  to
-    .addOption(
-      new Option(
-        '--token-file <file>',
-        'file with the token for the service (default: the token in $BTFMILL_TOKEN)',
-      ).env('BTFMILL_TOKEN_FILE'),
-    )
-    .hook('preAction', () => {
-      to.setOptionValue('token', process.env.BTFMILL_TOKEN || undefined)
-    })
-
-/** The options of commands that read kernels: from a store, or from a service in its place. */
-const withSource = (to: Command): Command =>
-  withToken(
-    withStore(to).addOption(
-      serverOption('service whose kernels to use in place of a store', 'none, the store'),
-    ),
-  ).hook('preAction', () => chooseSource(to))
-
-/** A flag wins over the variable of the other option. Errors: `InvalidArgumentError` if both are given in the same way. */
-function chooseSource(of: Command): void {
-  const [store, server] = ['store', 'server'].map((name) => of.getOptionValueSource(name))
-  if (!of.opts().server) return
-  if (store === 'cli' && server === 'env') of.setOptionValue('server', '')
-  else if (store === server)
-    of.error(`error: both a store and a server are given: expected --store or --server`)
-}
-const withJson = (to: Command): Command => to.option('--json', 'print JSON, for programs')
-
-/** The filters of all commands that work on many kernels. */
-const withFilters = (to: Command): Command =>
-  withSeriesFilters(to).option(
-    '--release <glob>',
-    'kernel release as `uname -r` prints it, or a glob; may be repeated (default: all)',
-    collect,
-  )
-
-/** The filters of commands that work on whole series of kernels. */
-const withSeriesFilters = (to: Command): Command =>
-  to
-    .option(
-      '--distro <id>',
-      "distribution, by os-release's ID; may be repeated (default: all)",
-      collect,
-    )
-    .option(
-      '--distro-version <version>',
-      "its version, by os-release's VERSION_ID; may be repeated (default: all)",
-      collect,
-    )
-    .option(
-      '--arch <arch>',
-      'architecture: x86_64, arm64 or any other usual name; may be repeated (default: all)',
-      collect,
-    )
-
-const count = (text: string): number => {
-  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text)
-  throw new InvalidArgumentError('expected an integer from 1')
-}
-
-/** An integer from 1 to a limit. */
-const upTo =
-  (most: number) =>
-  (text: string): number => {
-    const number = count(text)
-    if (number <= most) return number
-    throw new InvalidArgumentError(`expected an integer from 1 to ${most}`)
-  }
-
-/** The kernels whose blobs `pack` keeps: so many of each series, or all. */
-const keepOf = (text: string): { newest: number } | 'all' => {
-  const [, digits] = /^newest:(\d{1,6})$/.exec(text) ?? []
-  if (text === 'all') return 'all'
-  if (text === 'none') return { newest: 0 }
-  if (digits !== undefined) return { newest: Number(digits) }
-  throw new InvalidArgumentError('expected newest:N, none or all')
-}
-
-const moduleNames = (text: string): string[] => {
-  const names = text.split(',')
-  if (names.every((name) => /^[\w-]{1,64}$/.test(name))) return names
-  throw new InvalidArgumentError('expected module names, comma-separated, or all')
-}
-
-/** Adds a value to those of an option that may be repeated. */
-const collect = (value: string, all: readonly string[] = []): string[] => [...all, value]
-
-const KERNEL =
-  'file (raw BTF or ELF), or a kernel of the store: DISTRO/VERSION/ARCH/RELEASE, its release, newest, or a glob that matches one'
-const OBJECTS = new Argument('<object...>', 'BPF object files')
-/** Formats of the reports of check. */
-const FORMATS = ['text', 'json', 'junit', 'sarif', 'github'] as const
-
-const reportFile = (text: string, all: readonly object[]): object[] => {
-  const [, format = '', path] = /^([a-z]+):(.+)$/s.exec(text) ?? []
-  if (path !== undefined && (FORMATS as readonly string[]).includes(format))
-    return [...all, { format, path }]
-  throw new InvalidArgumentError(`expected FORMAT:FILE, with one of ${FORMATS.join(', ')}`)
-}
-
-const dialectOption = (description: string): Option =>
-  new Option('--dialect <dialect>', description).choices(Object.keys(DIALECTS))
-
-/** The base of files with split BTF. */
-const baseOption = (): Option =>
-  new Option(
-    '--base <kernel>',
-    'kernel whose BTF a file with the split BTF of a module continues, in the same forms (default: the file is whole)',
-  )
-/** A choice that may be repeated. */
-const kindOption = (description: string, kinds: readonly string[]): Option =>
-  new Option(
-    '--kind <kind>',
-    `${description}: ${kinds.join(', ')}; may be repeated (default: all)`,
-  ).argParser((kind: string, all: readonly string[] = []) => {
-    if (kinds.includes(kind)) return [...all, kind]
-    throw new InvalidArgumentError(`expected one of ${kinds.join(', ')}`)
-  })
-
-const indexOption = (): Option =>
-  new Option(
-    '--index <file>',
-    'file with the index of the store (default: beside a store on disk, otherwise in ~/.cache/btfmill/indexes)',
-  ).env('BTFMILL_INDEX')
-const TYPE = 'struct or union to print, with sizes and offsets (default: all types)'
+import { command, describe, program, runs } from './program.ts'
 
 program.commandsGroup('Make BTF:')
 

@@ -12,7 +12,8 @@ import {
 } from '../../storage/index.ts'
 import type { Wait } from '../demand/demand.ts'
 import { ServiceError } from '../error.ts'
-import { type Available, type LookupChoice, lookUp } from '../kernel/lookup.ts'
+import { type Available, type LookupChoice, lookUp, lookUpBuild } from '../kernel/lookup.ts'
+import type { WantedBtf } from '../upstream/source.ts'
 import type { UpstreamFailure } from '../upstream/upstreams.ts'
 import type { Context } from './context.ts'
 import { callerOf, mayGenerate } from './requester.ts'
@@ -31,7 +32,8 @@ export async function resolveBtf(
     return await lookUp(context.catalog, kernel, choice)
   } catch (error) {
     if (!(error instanceof ServiceError) || !isMiss(error)) throw error
-    const found = await askUpstreams(context, request, kernel, choice)
+    const find = () => lookUp(context.catalog, kernel, choice)
+    const found = await askUpstreams(context, request, { kernel, choice }, find)
     if ('record' in found) return found.record
     const miss = found.failures ? upstreamFailed(error, found.failures) : error
     const wait = await waitFor(context, request, kernel, choice, error, miss)
@@ -42,17 +44,34 @@ export async function resolveBtf(
 }
 
 /**
- * `resolveBtf` for clients of other services: they take every 2xx for success and would store a 202's problem document as
- * BTF. Errors: those of `resolveBtf`, with `unavailable` in place of `pending`.
+ * The record with a build-id, given in hex. Without a name there is nothing to generate or to count, so only upstreams are
+ * asked for what is missing. Errors: `pending`; `upstream_failed` with the reasons; those of `lookUpBuild` and
+ * `Upstreams.request`.
  */
-export async function resolveBtfForDropIn(
+export async function resolveBuild(
   context: Context,
   request: FastifyRequest,
-  kernel: KernelName,
+  buildId: string,
   choice: LookupChoice = {},
 ): Promise<Available> {
+  const find = () => lookUpBuild(context.catalog, buildId, choice)
   try {
-    return await resolveBtf(context, request, kernel, choice)
+    return find()
+  } catch (error) {
+    if (!(error instanceof ServiceError) || !isMiss(error)) throw error
+    const found = await askUpstreams(context, request, { choice: { build: buildId } }, find)
+    if ('record' in found) return found.record
+    throw found.failures ? upstreamFailed(error, found.failures) : error
+  }
+}
+
+/**
+ * Resolves BTF for clients of other services: they take every 2xx for success and would store a 202's problem document as
+ * BTF. Errors: those of `resolve`, with `unavailable` in place of `pending`.
+ */
+export async function forDropIn(resolve: Promise<Available>): Promise<Available> {
+  try {
+    return await resolve
   } catch (error) {
     if (!(error instanceof ServiceError) || error.code !== 'pending') throw error
     throw new ServiceError('unavailable', error.message, { details: error.details })
@@ -90,27 +109,33 @@ export async function resolveWithPartial(
   }
 }
 
-/** The record of BTF that an upstream has; otherwise why none of them has sent any. Errors: `pending`, `busy`. */
+const textOf = ({ kernel, choice }: WantedBtf): string =>
+  kernel ? kernel.release : `the build-id ${choice.build}`
+
+/**
+ * The record of BTF that an upstream has, as `find` finds it then; otherwise why none of them has sent any. Errors:
+ * `pending`, `busy`; those of `find`.
+ */
 async function askUpstreams(
-  { upstreams, catalog }: Context,
+  { upstreams }: Context,
   request: FastifyRequest,
-  kernel: KernelName,
-  choice: LookupChoice,
+  wanted: WantedBtf,
+  find: () => Promise<Available> | Available,
 ): Promise<{ record: Available } | { failures?: readonly UpstreamFailure[] }> {
   if (!upstreams) return {}
-  const outcome = await upstreams.request(kernel, choice, request.headers.via)
+  const outcome = await upstreams.request(wanted, request.headers.via)
   switch (outcome.kind) {
     case 'none':
       return {}
     case 'failed':
       return { failures: outcome.failures }
     case 'pending':
-      throw new ServiceError('pending', `upstreams are asked for the BTF of ${kernel.release}`, {
+      throw new ServiceError('pending', `upstreams are asked for the BTF of ${textOf(wanted)}`, {
         details: { retryAfter: outcome.retryAfter },
       })
     case 'taken':
       try {
-        return { record: await lookUp(catalog, kernel, choice) }
+        return { record: await find() }
       } catch (error) {
         if (error instanceof ServiceError && isMiss(error)) return {} // it has another build
         throw error

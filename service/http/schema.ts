@@ -236,7 +236,7 @@ const Problem = (codes: readonly ServiceErrorCode[]) =>
   })
 
 /** Errors of a request for the BTF of one build, and of one kernel. */
-export const NO_BUILD = ['unknown_kernel', 'has_own_btf', 'generation_failed', 'ambiguous'] as const
+const NO_BUILD = ['unknown_kernel', 'has_own_btf', 'generation_failed', 'ambiguous'] as const
 export const NO_BTF = [...NO_BUILD, 'pending', 'busy', 'upstream_failed'] as const
 /** `NO_BTF` on drop-in routes, whose clients take a 202 for success. */
 export const NO_BTF_FOR_OTHERS = [...NO_BUILD, 'busy', 'upstream_failed'] as const

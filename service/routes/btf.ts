@@ -6,7 +6,7 @@ import Type from 'typebox'
 import { ANY, type KernelName } from '../../storage/index.ts'
 import { HEADER_TYPE, IMMUTABLE, SHORT } from '../cache/btf-bodies.ts'
 import type { Context } from '../http/context.ts'
-import { resolveBtf, resolveWithPartial } from '../http/resolve.ts'
+import { resolveBtf, resolveBuild, resolveWithPartial } from '../http/resolve.ts'
 import {
   BtfQuery,
   BuildId,
@@ -17,16 +17,16 @@ import {
   DigestParams,
   FormQuery,
   foundHeaders,
+  KERNEL_HEADER,
   NO_BTF,
-  NO_BUILD,
   partialHeaders,
   problems,
   text,
   wantedOf,
 } from '../http/schema.ts'
 import { sendBtf, sendFromCache } from '../http/send.ts'
-import { type Available, lookUpBuild } from '../kernel/lookup.ts'
-import { kernelOf, NameParams, Segment } from '../kernel/name.ts'
+import type { Available, FoundBy } from '../kernel/lookup.ts'
+import { kernelOf, NameParams, nameOf, Segment } from '../kernel/name.ts'
 
 const ReleaseQuery = Type.Object({
   release: Segment,
@@ -147,13 +147,17 @@ export const btfRoutes =
           summary: 'The BTF of a kernel, by build-id',
           params: Type.Object({ buildId: BuildId }),
           querystring: BuildQuery,
-          response: { ...BTF, ...problems(...ERRORS, ...NO_BUILD) },
+          response: { ...BTF, ...problems(...ERRORS, ...NO_BTF) },
         },
       },
       async (request, reply) => {
         const { params, query } = request
-        const record = lookUpBuild(context.catalog, params.buildId, choiceOf(query))
-        return await send(request, reply, record, query)
+        const record = await resolveBuild(context, request, params.buildId, choiceOf(query))
+        const found = {
+          [KERNEL_HEADER]: nameOf(record.kernel),
+          'btfmill-found-by': 'build-id' satisfies FoundBy,
+        }
+        return await send(request, reply, record, query, found)
       },
     )
 

@@ -14,7 +14,7 @@ import { SHORT } from '../cache/btf-bodies.ts'
 import { memoizeFor } from '../concurrency.ts'
 import type { Context } from '../http/context.ts'
 import { callerOf, disconnectSignal } from '../http/requester.ts'
-import { resolveBtfForDropIn } from '../http/resolve.ts'
+import { forDropIn, resolveBtf } from '../http/resolve.ts'
 import {
   bodies,
   bytes,
@@ -76,7 +76,7 @@ export const onlineRoutes =
         })
         const asked = choiceOf(query)
         const choice = { ...asked, newest: newest || asked.newest === true }
-        const record = await resolveBtfForDropIn(context, request, kernel, choice)
+        const record = await forDropIn(resolveBtf(context, request, kernel, choice))
         reply.headers(foundHeaders(kernel, choice, record))
         return record
       }

@@ -10,7 +10,7 @@ import { ARCHIVE_SUFFIX } from '../../storage/index.ts'
 import { SHORT } from '../cache/btf-bodies.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
-import { resolveBtfForDropIn } from '../http/resolve.ts'
+import { forDropIn, resolveBtf } from '../http/resolve.ts'
 import {
   bodies,
   ChoiceQuery,
@@ -103,7 +103,7 @@ export const archiveTreeRoutes =
             const kernel = kernelOf({ ...name, release: releaseOf(file, ARCHIVE_SUFFIX) })
             const asked = choiceOf(request.query)
             const choice = { ...asked, newest: newest || asked.newest === true }
-            const record = await resolveBtfForDropIn(context, request, kernel, choice)
+            const record = await forDropIn(resolveBtf(context, request, kernel, choice))
             const { bytes, sha256 } = await context.archives.get(record, request.query.dialect)
             const tagged = { etag: `"${sha256}"`, cacheControl: SHORT }
             const headers = foundHeaders(kernel, choice, record)

@@ -7,9 +7,9 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import Type from 'typebox'
 import { IMMUTABLE } from '../cache/btf-bodies.ts'
 import type { Context } from '../http/context.ts'
-import { BuildId, bodies, NO_BUILD, problems } from '../http/schema.ts'
+import { forDropIn, resolveBuild } from '../http/resolve.ts'
+import { BuildId, bodies, NO_BTF_FOR_OTHERS, problems } from '../http/schema.ts'
 import { sendBtf, sendFromCache } from '../http/send.ts'
-import { lookUpBuild } from '../kernel/lookup.ts'
 
 export const debuginfodRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
@@ -26,7 +26,7 @@ export const debuginfodRoutes =
             ...bodies('raw BTF; its size is in `x-debuginfod-size`'),
             ...problems(
               'invalid_request',
-              ...NO_BUILD,
+              ...NO_BTF_FOR_OTHERS,
               'unknown_blob',
               'invalid_range',
               'unavailable',
@@ -35,7 +35,8 @@ export const debuginfodRoutes =
         },
       },
       async (request, reply) => {
-        const { btf } = lookUpBuild(context.catalog, request.params.buildId, {})
+        const { buildId } = request.params
+        const { btf } = await forDropIn(resolveBuild(context, request, buildId))
         const { sha256, size } = btf
         return await sendBtf(
           context,

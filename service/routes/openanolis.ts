@@ -10,7 +10,7 @@ import { ANY } from '../../storage/index.ts'
 import { SHORT } from '../cache/btf-bodies.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
-import { resolveBtfForDropIn } from '../http/resolve.ts'
+import { forDropIn, resolveBtf } from '../http/resolve.ts'
 import {
   bodies,
   ChoiceQuery,
@@ -78,7 +78,7 @@ export const openAnolisRoutes =
           const kernel = kernelOf({ distro: ANY, version: ANY, arch, release })
           const asked = choiceOf(request.query)
           const choice = { ...asked, newest: newest || asked.newest === true }
-          const record = await resolveBtfForDropIn(context, request, kernel, choice)
+          const record = await forDropIn(resolveBtf(context, request, kernel, choice))
           const { sha256 } = record.btf
           const headers = foundHeaders(kernel, choice, record)
           return await sendBtf(

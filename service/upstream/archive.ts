@@ -16,7 +16,6 @@ import {
   unpackMember,
 } from '../../storage/index.ts'
 import { Semaphore } from '../concurrency.ts'
-import type { LookupChoice } from '../kernel/lookup.ts'
 import type { UpstreamAddress } from '../upstream-address.ts'
 import { UpstreamError } from './error.ts'
 import { getFrom } from './get.ts'
@@ -27,6 +26,7 @@ import {
   type SentBtf,
   type UpstreamAsk,
   type UpstreamSource,
+  type WantedBtf,
 } from './source.ts'
 
 /** The most names under which a kernel is asked for. */
@@ -35,8 +35,8 @@ const MAX_NAMES = 6
 const unpacking = new Semaphore(2, 256)
 
 /** The names under which an archive may have a kernel: by the rules, as given, then those of its parents. */
-export function archivedNamesOf(kernel: KernelName, choice: LookupChoice): KernelName[] {
-  if ([kernel.distro, kernel.version, kernel.arch].includes(ANY)) return []
+export function archivedNamesOf({ kernel, choice }: WantedBtf): KernelName[] {
+  if (!kernel || [kernel.distro, kernel.version, kernel.arch].includes(ANY)) return []
   const parents = parentsOf(kernel, choice).flatMap(({ distro, version }) =>
     version === undefined ? [] : [{ ...kernel, distro, version }],
   )
@@ -64,7 +64,7 @@ export class BtfhubUpstream implements UpstreamSource {
   }
 
   async find(ask: UpstreamAsk): Promise<SentBtf[]> {
-    for (const name of archivedNamesOf(ask.kernel, ask.choice)) {
+    for (const name of archivedNamesOf(ask)) {
       const found = await archiveAt(this.#address, { kind: 'btfhub', folder: '' }, name, ask)
       if (found) return [found]
     }
@@ -86,17 +86,22 @@ export class DatadogUpstream implements UpstreamSource {
   }
 
   async find(ask: UpstreamAsk): Promise<SentBtf[]> {
-    const names = archivedNamesOf(ask.kernel, ask.choice)
-    if (names.length === 0) return []
+    const { kernel } = ask
+    if (!kernel || kernel.arch === ANY) return []
+    const isWild = [kernel.distro, kernel.version].includes(ANY)
     const catalogue = await this.#read(ask)
+    const names = isWild ? matchesIn(catalogue, kernel) : archivedNamesOf(ask)
+    const found: SentBtf[] = []
     for (const name of names) {
       const sha256 = digestIn(catalogue, name)
       if (sha256 === undefined) continue
       const from = { kind: 'datadog', folder: 'btfs/', sha256 } as const
-      const found = await archiveAt(this.#address, from, name, ask)
-      if (found) return [found]
+      const sent = await archiveAt(this.#address, from, name, ask)
+      if (sent) found.push(sent)
+      // a name with wildcards may be that of several kernels, and the choice is made by whoever looks it up
+      if (sent && !isWild) break
     }
-    return []
+    return found
   }
 
   async #read({ signal, via }: UpstreamAsk): Promise<unknown> {
@@ -131,15 +136,31 @@ function parseCatalogue(body: Buffer, { origin }: URL): unknown {
   throw new UpstreamError('invalid_response', `the catalogue of ${origin} is not a JSON object`)
 }
 
-/** The digest that a catalogue has for a kernel's archive. */
-function digestIn(catalogue: unknown, kernel: KernelName): string | undefined {
-  const { arch, distro, version, release } = kernel
-  const path = [archiveArch(arch), distro, version, release, 'sha256']
+/** The kernels of a catalogue that a name with wildcards matches. */
+function matchesIn(catalogue: unknown, kernel: KernelName): KernelName[] {
+  const arch = archiveArch(kernel.arch)
+  const below = (names: readonly string[], wanted: string) =>
+    wanted === ANY ? Object.keys(Object(levelAt(catalogue, names))) : [wanted]
+  const names = below([arch], kernel.distro).flatMap((distro) =>
+    below([arch, distro], kernel.version).map((version) => ({ ...kernel, distro, version })),
+  )
+  return names.filter((name) => digestIn(catalogue, name) !== undefined).slice(0, MAX_NAMES)
+}
+
+/** What a catalogue has below names. */
+function levelAt(catalogue: unknown, names: readonly string[]): unknown {
   let level = catalogue
-  for (const name of path) {
+  for (const name of names) {
     if (typeof level !== 'object' || level === null || !Object.hasOwn(level, name)) return undefined
     level = (level as Record<string, unknown>)[name]
   }
+  return level
+}
+
+/** The digest that a catalogue has for a kernel's archive. */
+function digestIn(catalogue: unknown, kernel: KernelName): string | undefined {
+  const { arch, distro, version, release } = kernel
+  const level = levelAt(catalogue, [archiveArch(arch), distro, version, release, 'sha256'])
   return typeof level === 'string' && /^[0-9a-f]{64}$/i.test(level)
     ? level.toLowerCase()
     : undefined
@@ -181,6 +202,7 @@ async function archiveAt(
     bytes: await unpack(body, name.release, file.url, signal),
     encoding: 'identity',
     arch: kernel.arch,
+    ...(announced !== undefined && { archive: body }),
     records: (btf) => [archivedRecord(kernel, btf, file, { kind, url: address.base, vouched })],
   }
 }

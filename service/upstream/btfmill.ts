@@ -51,7 +51,8 @@ export class BtfmillUpstream implements UpstreamSource {
 
   async find(ask: UpstreamAsk): Promise<SentBtf[]> {
     const { kernel, choice, signal, via } = ask
-    const answer = await this.#get(`v1/btf/${pathOf(kernel)}${queryOf(choice)}`, {
+    const path = kernel ? `${pathOf(kernel)}${queryOf(choice)}` : `build-id/${choice.build}`
+    const answer = await this.#get(`v1/btf/${path}`, {
       signal,
       limit: MAX_SENT,
       headers: { via, 'accept-encoding': 'zstd' },
@@ -124,15 +125,18 @@ export class BtfmillUpstream implements UpstreamSource {
       records: BuildRecord[]
     },
   ): SentBtf {
-    for (const record of records) {
+    const build = choice.build?.toLowerCase()
+    const isBuild = (record: BuildRecord) => build !== undefined && record.kernel.buildId === build
+    if (!kernel && !records.some(isBuild))
+      throw this.#error('kernel_mismatch', `sends another build than ${build}`)
+    for (const record of kernel ? records : []) {
       const isSame =
-        record.kernel.release === kernel.release &&
-        (kernel.arch === ANY || record.kernel.arch === kernel.arch)
-      const isBuild = choice.build?.toLowerCase() === record.kernel.buildId
-      if (!isSame && !(choice.build && isBuild))
+        record.kernel.release === kernel!.release &&
+        (kernel!.arch === ANY || record.kernel.arch === kernel!.arch)
+      if (!isSame && !isBuild(record))
         throw this.#error(
           'kernel_mismatch',
-          `sends ${record.kernel.arch} ${record.kernel.release} for ${kernel.arch} ${kernel.release}`,
+          `sends ${record.kernel.arch} ${record.kernel.release} for ${kernel!.arch} ${kernel!.release}`,
         )
     }
     const from = { kind: 'btfmill', url: this.#address.base, vouched: 'digest' } as const

@@ -10,6 +10,7 @@ import {
   buildOf,
   isUnusableRecord,
   type KernelName,
+  keepArchive,
   putBlob,
   putRecord,
   readRecord,
@@ -27,6 +28,8 @@ export interface KeepOptions {
   pool: Pool
   /** tells whether a kernel may be taken over */
   allows: (kernel: KernelName) => boolean
+  /** called with the record of an archive that is in the store's tree, and not in its manifest */
+  onArchive: (record: BuildRecord) => void
   signal: AbortSignal
 }
 
@@ -36,14 +39,16 @@ export interface KeepOptions {
  */
 export async function keepSent(
   sent: SentBtf,
-  { store, pool, allows, signal }: KeepOptions,
+  { store, pool, allows, onArchive, signal }: KeepOptions,
 ): Promise<BuildRecord[]> {
   const { raw, btf } = await inspect(sent, pool, signal)
   const kept: BuildRecord[] = []
   try {
     for (const record of sent.records(btf)) {
       if (!allows(record.kernel)) continue
-      if (await keepRecord(store, record, raw)) kept.push(record)
+      if (!(await keepRecord(store, record, raw))) continue
+      kept.push(record)
+      if (sent.archive && (await keepArchive(store, record, sent.archive))) onArchive(record)
     }
     return kept
   } catch (cause) {

@@ -7,9 +7,13 @@ import { type GetOptions, getFrom, type UpstreamAnswer } from './get.ts'
 /** The largest BTF that is taken, in bytes, packed or not. A distribution's largest kernels have 10 MB. */
 export const MAX_SENT = 64 * 1024 * 1024
 
-export interface UpstreamAsk {
-  kernel: KernelName
+/** What is looked for: a kernel by its name, or without one a build by `choice.build`. */
+export interface WantedBtf {
+  kernel?: KernelName
   choice: LookupChoice
+}
+
+export interface UpstreamAsk extends WantedBtf {
   /** the header `via`, by which loops between services end */
   via: string
   signal: AbortSignal
@@ -24,6 +28,8 @@ export interface SentBtf {
   sha256?: string
   /** the architecture that it must be of */
   arch: string
+  /** the archive in which it was sent, if its readers compare the digest */
+  archive?: Buffer
   /** the records that name it; makes them when the BTF is checked */
   records: (btf: BtfInfo) => BuildRecord[]
 }

@@ -16,10 +16,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
 import {
   ANY,
+  type BuildRecord,
   Catalog,
   encodeName,
   type KernelName,
   kernelPrefix,
+  listArchives,
   matchGlob,
   namesOf,
   type Store,
@@ -27,7 +29,6 @@ import {
 import { Semaphore, SingleFlight } from '../concurrency.ts'
 import type { Config } from '../config.ts'
 import { ServiceError } from '../error.ts'
-import type { LookupChoice } from '../kernel/lookup.ts'
 import type { Pool } from '../threads/pool.ts'
 import { parseUpstream, type UpstreamAddress } from '../upstream-address.ts'
 import { BtfhubUpstream, DatadogUpstream } from './archive.ts'
@@ -37,7 +38,7 @@ import { UpstreamError } from './error.ts'
 import { keepSent } from './keep.ts'
 import { OpenAnolisUpstream } from './openanolis.ts'
 import { probeKind } from './probe.ts'
-import type { UpstreamAsk, UpstreamSource } from './source.ts'
+import type { UpstreamAsk, UpstreamSource, WantedBtf } from './source.ts'
 
 /** Services that a request may pass through. */
 export const MAX_HOPS = 3
@@ -101,6 +102,8 @@ export class Upstreams {
   readonly #outcomes = new LRUCache<string, UpstreamOutcome>({ max: MAX_OUTCOMES })
   readonly #stop = new AbortController()
   #publishing: Promise<unknown> = Promise.resolve()
+  /** records whose archives were kept, and that the manifest does not list yet */
+  #unlisted: BuildRecord[] = []
   #timer: NodeJS.Timeout | undefined
   #publishedAt = 0
   /** since the start */
@@ -131,25 +134,21 @@ export class Upstreams {
   }
 
   /**
-   * Asks the upstreams for a kernel that is not here; with `taken`, a lookup may find it now. `via` is the header of the
-   * client's request. Errors: `busy` if too many kernels are asked for.
+   * Asks the upstreams for BTF that is not here; with `taken`, a lookup may find it now. `via` is the header of the client's
+   * request. Errors: `busy` if too many kernels are asked for.
    */
-  async request(
-    kernel: KernelName,
-    choice: LookupChoice,
-    via: string | undefined,
-  ): Promise<UpstreamOutcome> {
+  async request(wanted: WantedBtf, via: string | undefined): Promise<UpstreamOutcome> {
     const hops = hopsIn(via)
-    if (hops.includes(this.id) || hops.length >= MAX_HOPS || !this.#mayAsk(kernel)) return NONE
+    if (hops.includes(this.id) || hops.length >= MAX_HOPS || !this.#mayAsk(wanted)) return NONE
     const asked = this.#upstreams.filter(({ service }) => !service || !hops.includes(service))
     if (asked.length === 0) return NONE
-    const key = keyOf(kernel, choice, asked)
+    const key = keyOf(wanted, asked)
     const remembered = this.#outcomes.get(key)
     if (remembered) return remembered
     if (this.#flights.has(key) && this.#mayWaitForEachOther(hops, asked))
       return { kind: 'pending', retryAfter: 1 }
     const path = [...hops, this.id].map((hop) => `1.1 btfmill-${hop}`).join(', ')
-    const flight = this.#flights.run(key, () => this.#askOnce(key, asked, kernel, choice, path))
+    const flight = this.#flights.run(key, () => this.#askOnce(key, asked, wanted, path))
     return await withinTime(flight, this.#options.settings.upstreamWait * 1000)
   }
 
@@ -172,10 +171,11 @@ export class Upstreams {
     await this.#publishing
   }
 
-  #mayAsk(kernel: KernelName): boolean {
+  #mayAsk({ kernel }: WantedBtf): boolean {
+    if (!kernel) return true // its name is looked at when it is known
     const { upstreamAllow } = this.#options.settings
     const isWild = [kernel.distro, kernel.version, kernel.arch].includes(ANY)
-    // a name with wildcards is looked at again when it is known
+    // as is a name with wildcards
     return isWild && upstreamAllow.length > 0 ? true : this.#allows(kernel)
   }
 
@@ -190,13 +190,12 @@ export class Upstreams {
   async #askOnce(
     key: string,
     asked: readonly Upstream[],
-    kernel: KernelName,
-    choice: LookupChoice,
+    wanted: WantedBtf,
     via: string,
   ): Promise<UpstreamOutcome> {
     const outcome = await this.#gate.run(async () => {
       this.counts.asked++
-      return await this.#askAll(asked, kernel, choice, via)
+      return await this.#askAll(asked, wanted, via)
     }, this.#stop.signal)
     this.#outcomes.set(key, outcome, { ttl: this.#ttlOf(outcome) })
     switch (outcome.kind) {
@@ -227,8 +226,7 @@ export class Upstreams {
   /** Asks in order, until one has the kernel. */
   async #askAll(
     asked: readonly Upstream[],
-    kernel: KernelName,
-    choice: LookupChoice,
+    wanted: WantedBtf,
     via: string,
   ): Promise<UpstreamOutcome> {
     const ended = new AbortController()
@@ -237,7 +235,7 @@ export class Upstreams {
     const found = Promise.withResolvers<true>()
     const attempts = new Set<Promise<void>>()
     const start = (upstream: Upstream) => {
-      const attempt = this.#askOne(upstream, kernel, choice, via, ended.signal).then(
+      const attempt = this.#askOne(upstream, wanted, via, ended.signal).then(
         (taken) => {
           if (taken) found.resolve(true)
         },
@@ -272,8 +270,7 @@ export class Upstreams {
   /** Asks one upstream; returns whether it had the kernel. Errors: `UpstreamError`. */
   async #askOne(
     upstream: Upstream,
-    kernel: KernelName,
-    choice: LookupChoice,
+    wanted: WantedBtf,
     via: string,
     ended: AbortSignal,
   ): Promise<boolean> {
@@ -282,7 +279,7 @@ export class Upstreams {
     const signal = AbortSignal.any([ended, timeout, this.#stop.signal])
     try {
       const sent = await upstream.breaker.run(async () => {
-        const ask: UpstreamAsk = { kernel, choice, via, signal }
+        const ask: UpstreamAsk = { ...wanted, via, signal }
         try {
           return await (await this.#open(upstream, signal)).find(ask)
         } catch (error) {
@@ -292,8 +289,11 @@ export class Upstreams {
       })
       const prefixes = new Set<string>()
       const allows = (name: KernelName) => this.#allows(name)
+      const onArchive = (record: BuildRecord) => void this.#unlisted.push(record)
       for (const one of sent)
-        for (const { kernel: name } of await keepSent(one, { store, pool, allows, signal }))
+        for (const { kernel: name } of await keepSent(one, {
+          ...{ store, pool, allows, onArchive, signal },
+        }))
           prefixes.add(kernelPrefix(name))
       for (const prefix of prefixes) await catalog.refresh(prefix)
       if (prefixes.size > 0) this.#publishSoon()
@@ -349,7 +349,10 @@ export class Upstreams {
     this.#timer = undefined
     this.#publishedAt = Date.now()
     this.#publishing = this.#publishing
-      .then(() => Catalog.publish(store, secretKey))
+      .then(async () => {
+        await Catalog.publish(store, secretKey)
+        await listArchives(store, this.#unlisted.splice(0), secretKey)
+      })
       .catch((error) => onError(error))
   }
 }
@@ -371,9 +374,10 @@ async function withinTime(work: Promise<UpstreamOutcome>, limit: number): Promis
   }
 }
 
-function keyOf(kernel: KernelName, choice: LookupChoice, asked: readonly Upstream[]): string {
-  const { distro, version, arch, release } = namesOf(kernel).at(-1)!
+function keyOf({ kernel, choice }: WantedBtf, asked: readonly Upstream[]): string {
+  const name = kernel && namesOf(kernel).at(-1)!
   const { build = '', unameVersion = '', like = '', codename = '' } = choice
   const urls = asked.map(({ address }) => address.base)
-  return JSON.stringify([distro, version, arch, release, build, unameVersion, like, codename, urls])
+  const hints = [build.toLowerCase(), unameVersion, like, codename]
+  return JSON.stringify([name?.distro, name?.version, name?.arch, name?.release, hints, urls])
 }

@@ -93,7 +93,7 @@ export async function visitArchive(
 }
 
 /** Milliseconds until a promise that settles later counts as hanging. The machine may be busy. */
-const HANG = 4_000
+const HANG = 60_000
 
 /** The value of a promise. Errors: its own, and one for a promise that does not settle. */
 async function settled<T>(promise: Promise<T> | T): Promise<T> {

@@ -19,18 +19,20 @@ import {
   sha256Of,
 } from '../../storage/index.ts'
 import { btfOf, recordOf } from './test-service.ts'
-import { makeVmlinux } from './vmlinux.ts'
+import { type ImageOptions, makeVmlinux } from './vmlinux.ts'
 
-let base: Buffer | undefined
+const bases = new Map<string, Buffer>()
 
 /** The BTF of a small kernel that passes the checks of `import`. */
-export function smallBtf(): Buffer {
-  if (base) return base
+export function smallBtf(machine: NonNullable<ImageOptions['machine']> = 'i386'): Buffer {
+  const known = bases.get(machine)
+  if (known) return known
   const directory = mkdtempSync(join(tmpdir(), 'pack-'))
-  makeVmlinux(join(directory, 'vmlinux'))
+  makeVmlinux(join(directory, 'vmlinux'), { machine })
   const [vmlinux, btf] = [join(directory, 'vmlinux'), join(directory, 'btf')]
   execFileSync('pahole', [`--btf_encode_detached=${btf}`, vmlinux])
-  base = readFileSync(btf)
+  const base = readFileSync(btf)
+  bases.set(machine, base)
   rmSync(directory, { recursive: true })
   return base
 }

@@ -33,13 +33,14 @@ export interface FaultyServer {
   fault: (number: number, request: IncomingMessage) => Fault | undefined
 }
 
-/** Starts a proxy for the server at `target`, and stops it after the test. */
-export async function startProxy(t: Test, target: string): Promise<FaultyServer> {
+/** Starts a proxy for the server at `target`, which may move, and stops it after the test. */
+export async function startProxy(t: Test, target: string | (() => string)): Promise<FaultyServer> {
+  const targetNow = typeof target === 'string' ? () => target : target
   const server = createServer((request, response) => {
     const fault = proxy.fault(proxy.requests.length, request) ?? none
     proxy.requests.push(`${request.method} ${request.url}`)
     response.on('error', () => {})
-    fault({ request, response, forward: forwarder(target, request, response) })
+    fault({ request, response, forward: forwarder(targetNow, request, response) })
   })
   const proxy: FaultyServer = { url: await listen(server), requests: [], fault: () => undefined }
   t.teardown(() => {
@@ -55,13 +56,13 @@ const listen = async (server: Server): Promise<string> => {
 }
 
 function forwarder(
-  target: string,
+  target: () => string,
   request: IncomingMessage,
   response: ServerResponse,
 ): Exchange['forward'] {
   return (onResponse, limit) => {
     const { method = '', headers } = request
-    const upstream = send(`${target}${request.url}`, { method, headers }, onResponse)
+    const upstream = send(`${target()}${request.url}`, { method, headers }, onResponse)
     upstream.on('error', () => response.destroy())
     if (limit === undefined) request.pipe(upstream)
     else request.pipe(cut(limit, () => upstream.destroy())).pipe(upstream)
@@ -131,7 +132,9 @@ const s3Error =
     })
   }
 
-const none: Fault = ({ response, forward }) => forward((upstream) => passOn(response, upstream))
+/** No fault. */
+export const none: Fault = ({ response, forward }) =>
+  forward((upstream) => passOn(response, upstream))
 
 /** A slow server. */
 export const slow: Fault = ({ response, forward }) =>

@@ -26,10 +26,14 @@ export const kernelOf = (n: number): Kernel => ({
 export const pathOf = (n: number): string => `debian/12/i686/${kernelOf(n).release}`
 
 /** Puts a series of small kernels into a store, and returns their records. */
-export async function putKernels(store: Store, count: number): Promise<Available[]> {
+export async function putKernels(
+  store: Store,
+  count: number,
+  rawOf: (n: number) => Buffer = nthBtf,
+): Promise<Available[]> {
   const records: Available[] = []
   for (let n = 0; n < count; n++) {
-    const btf = await btfOf(store, nthBtf(n))
+    const btf = await btfOf(store, rawOf(n))
     const from = { ...recordOf({}).package, version: `6.1.${n}-1` }
     const record = recordOf(kernelOf(n), { btf, package: from, embedded: false })
     await putRecord(store, record)

@@ -5,7 +5,9 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import t from 'tap'
 import {
+  ambiguousStructs,
   type Btf,
+  type BtfType,
   checkObject,
   compareLayouts,
   describeVmlinux,
@@ -16,6 +18,7 @@ import {
   relocate,
   type StructLayout,
 } from '../../bpf/index.ts'
+import { sureTypes } from '../../bpf/sure-types.ts'
 import { LIST_DIGEST } from '../../generator/headers/header-list.ts'
 import { findPackages, generate, type KernelPackage } from '../../generator/index.ts'
 import { jobOf } from '../../generator/jobs/job.ts'
@@ -42,7 +45,7 @@ const FOLDER = join(import.meta.dirname, '../../.cache/headers')
 const AGREEMENT = join(import.meta.dirname, '../../.cache/agreement')
 
 /** Compilers for kernels of other architectures, by those of Debian; without them clang compiles. */
-const CROSS = ['gcc-aarch64-linux-gnu', 'gcc-riscv64-linux-gnu']
+const CROSS = ['gcc-aarch64-linux-gnu', 'gcc-riscv64-linux-gnu', 'gcc-s390x-linux-gnu']
 
 /** The newest kernel of each row that the mirror has is used; `BTFMILL_HEADERS_KERNEL` leaves only some. */
 const KERNELS: readonly Record<'version' | 'arch' | 'release', string>[] = [
@@ -55,9 +58,14 @@ const KERNELS: readonly Record<'version' | 'arch' | 'release', string>[] = [
   { version: '12', arch: 'aarch64', release: '6.12.*-cloud-arm64' },
   { version: '13', arch: 'aarch64', release: '7.*-cloud-arm64' },
   { version: '13', arch: 'riscv64', release: '6.12.*-riscv64' },
+  // big-endian; before 6.12 Debian's have no BTF
+  { version: '12', arch: 's390x', release: '6.12.*-s390x' },
+  { version: '13', arch: 's390x', release: '6.12.107*-s390x' },
+  { version: '13', arch: 's390x', release: '7.2.9*-s390x' },
+  { version: '13', arch: 's390x', release: '7.*-s390x' },
 ]
 /** Structs and unions that are equal at least. */
-const LEAST = { x86_64: 2600, aarch64: 2500, riscv64: 2300 }
+const LEAST = { x86_64: 2600, aarch64: 2500, riscv64: 2300, s390x: 2100 }
 /** Packages that are tried for a row: the index may list what the mirror has lost. */
 const TRIES = 8
 
@@ -236,11 +244,34 @@ t.test(
   },
 )
 
+/** Kind and name of a type, as libbpf looks candidates up. */
+const keyOf = ({ kind, name }: BtfType): string =>
+  `${kind === 'ENUM64' ? 'ENUM' : kind} ${name.replace(/___[^_].*$/, '')}`
+
+t.test('every type that partial BTF is sure of is in the kernel, in one form', online, (t) => {
+  for (const { record, part, own } of pairs) {
+    const theirs = new Set([...own.types()].map(keyOf))
+    const several = new Set(ambiguousStructs(own))
+    const sure = sureTypes(part)
+    const named = [...part.types()].filter(({ name }) => name !== '')
+    const vouched = named.filter(({ id }) => sure[id] === 1)
+    const wrong = vouched.filter((type) => !theirs.has(keyOf(type)) || several.has(type.name))
+    t.same(wrong.map(keyOf), [], record.kernel.release)
+    t.comment(`${record.kernel.release}: sure of ${vouched.length} of ${named.length} named types`)
+  }
+  t.end()
+})
+
+/** An object of another kernel's architecture relocates as well, unless its byte order differs. */
+const objectsOf = ({ kernel: { arch } }: BuildRecord): Promise<string[]> => {
+  if (arch === 's390x') return objectsFor(AGREEMENT, 's390x', 'big')
+  return objectsFor(AGREEMENT, arch === 'aarch64' ? 'aarch64' : 'x86_64', 'little')
+}
+
 t.test('check gives yes nowhere where the whole BTF gives another verdict', online, async (t) => {
   for (const { record, part, own } of pairs) {
-    const arch = record.kernel.arch === 'aarch64' ? 'aarch64' : 'x86_64'
     const counts = { yes: 0, cannot_tell: 0, no: 0 }
-    for (const path of await objectsFor(AGREEMENT, arch, 'little')) {
+    for (const path of await objectsOf(record)) {
       const object = openObject(readFileSync(path))
       const facts = { release: record.kernel.release }
       const ours = checkObject(object, part, { ...facts, partial: true })
@@ -250,10 +281,11 @@ t.test('check gives yes nowhere where the whole BTF gives another verdict', onli
         if (ours[kind] === 'yes') t.equal(theirs[kind], 'yes', `${kind} of ${path}`)
         else if (ours[kind] === 'no') t.equal(theirs[kind], 'no', `${kind} of ${path}`)
       for (const [n, program] of ours.programs.entries())
-        if (program.loads === 'yes' && theirs.programs[n]!.loads !== 'yes')
-          t.fail(`${program.name} of ${path} on ${record.kernel.release}`)
+        for (const kind of ['verdict', 'loads'] as const)
+          if (program[kind] === 'yes' && theirs.programs[n]![kind] !== 'yes')
+            t.fail(`${program.name} of ${path} on ${record.kernel.release}: ${kind}`)
     }
-    t.comment(record.kernel.release, counts)
+    t.comment(`${record.kernel.release}: ${JSON.stringify(counts)}`)
   }
 })
 

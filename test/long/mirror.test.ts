@@ -1,5 +1,7 @@
-// A hundred kills of either side of a mirror, of a service with blobs and of one with packs.
+// A hundred kills of each side of a mirror, of a service with blobs and of one with packs.
 import t from 'tap'
 import { surviveKills } from '../helpers/killed-mirrors.ts'
 
-t.test('a mirror and its service survive a hundred kills', (t) => surviveKills(t, 100))
+t.test('a mirror and its service survive a hundred kills each, at every kind of step', (t) =>
+  surviveKills(t, 100, { everywhere: true }),
+)

@@ -1,6 +1,12 @@
 // Tests whose kernels a distribution may run, and under which name a kernel is counted.
 import t from 'tap'
-import { countedNameOf, type KernelHints, mayRebuild, parentsOf } from '../../storage/index.ts'
+import {
+  countedNameOf,
+  distributionIn,
+  type KernelHints,
+  mayRebuild,
+  parentsOf,
+} from '../../storage/index.ts'
 
 const named = (name: string, release = 'r') => {
   const [distro, version] = name.split('/') as [string, string]
@@ -98,4 +104,21 @@ t.test('rebuilds of the same sources share their releases', async (t) => {
   t.ok(mayRebuild('rhel', 'almalinux'))
   t.ok(mayRebuild('ubuntu', 'ubuntu'))
   t.notOk(mayRebuild('debian', 'ubuntu'))
+})
+
+t.test('a release tells its distribution, or none', async (t) => {
+  const told = {
+    '4.19.91-26.an8.x86_64': 'anolis/8',
+    '5.10.134-13.al8.x86_64': 'alinux/3',
+    '4.14.355-280.652.amzn2.x86_64': 'amzn/2',
+    '4.14.26-46.32.amzn1.x86_64': 'amzn/2018',
+    '5.4.8-200.fc31.x86_64': 'fedora/31',
+    '4.14.35-1902.el7uek.x86_64': 'ol/7',
+    '4.18.0-305.el8_4.x86_64': 'centos/8',
+    '5.4.0-91-generic': 'linux/rolling',
+  }
+  for (const [release, expected] of Object.entries(told)) {
+    const { distro, version } = distributionIn(release)
+    t.equal(`${distro}/${version}`, expected, release)
+  }
 })

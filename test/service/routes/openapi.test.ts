@@ -87,12 +87,13 @@ for (const record of records) await putRecord(store, record)
 await Catalog.publish(store, generateKeys().secretKey)
 const index = join(t.testdir(), 'index.sqlite')
 const pack = await putPackOf(store)
-// an upstream that has no kernels, and an answer that is none for one of them
-const upstream = await startServer(t, ({ url }, response) =>
-  url!.includes('broken')
-    ? response.writeHead(200).end('?')
-    : response.writeHead(404).end('{"code":"unknown_kernel"}'),
-)
+const [BROKEN, MADE] = ['be'.repeat(20), 'fe'.repeat(20)]
+// an upstream that has no kernels, an answer that is none for some of them, and that makes another
+const upstream = await startServer(t, ({ url }, response) => {
+  if (/broken|(?:be){20}/.test(url!)) response.writeHead(200).end('?')
+  else if (url!.includes(MADE)) response.writeHead(202).end('{"code":"pending"}')
+  else response.writeHead(404).end('{"code":"unknown_kernel"}')
+})
 const settings = { generate: 'on-miss' as const, index, upstream: [`btfmill+${upstream.url}`] }
 const options = { store, settings, generator }
 const { url } = await startTestService(t, () => [], options)
@@ -190,7 +191,7 @@ const CASES: Record<string, Case[]> = {
   ],
   'get /v1/btf/build-id/{buildId}': [
     ...ranges(`/v1/btf/build-id/${AA}`),
-    ...[BB, CC, 'dd', 'x'].map((id) => ({ path: `/v1/btf/build-id/${id}` })),
+    ...[BB, CC, BROKEN, MADE, 'dd', 'x'].map((id) => ({ path: `/v1/btf/build-id/${id}` })),
     away(`/v1/btf/build-id/${CC}`),
   ],
   'get /v1/btf/sha256/{digest}': [
@@ -348,7 +349,7 @@ const CASES: Record<string, Case[]> = {
   ],
   'get /buildid/{buildId}/section/.BTF': [
     ...ranges(`/buildid/${AA}/section/.BTF`),
-    ...[BB, CC, 'dd', 'x'].map((id) => ({ path: `/buildid/${id}/section/.BTF` })),
+    ...[BB, CC, BROKEN, 'dd', 'x'].map((id) => ({ path: `/buildid/${id}/section/.BTF` })),
     away(`/buildid/${CC}/section/.BTF`),
   ],
   'get /healthz': [{ path: '/healthz' }],

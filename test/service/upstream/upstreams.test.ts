@@ -16,7 +16,7 @@ import {
 } from '../../../storage/index.ts'
 import { nthBtf } from '../../helpers/packs.ts'
 import { startServer } from '../../helpers/test-server.ts'
-import { btfOf, recordOf, startTestService } from '../../helpers/test-service.ts'
+import { ask, btfOf, recordOf, startTestService } from '../../helpers/test-service.ts'
 import { kernelOf, pathOf, putKernels, startEdge, startUpstream } from '../../helpers/upstreams.ts'
 import { until } from '../../helpers/wait-until.ts'
 
@@ -71,6 +71,67 @@ t.test('what upstreams do not have is asked once, then remembered', async (t) =>
   for (let i = 0; i < 3; i++)
     t.match(await edge.get(pathOf(7)), { status: 404, json: { code: 'unknown_kernel' } })
   t.equal(proxy.requests.length, 1)
+})
+
+const buildIdPath = (n: number): string => `build-id/${kernelOf(n).buildId}`
+
+t.test(
+  'a build-id is asked of another btfmill, once, and what it lacks is remembered',
+  async (t) => {
+    const { proxy, records } = await startUpstream(t, 2)
+    const edge = await startEdge(t, [`btfmill+${proxy.url}`])
+    const found = await edge.get(buildIdPath(1))
+    t.equal(sha256Of(found.bytes), records[1]!.btf.sha256)
+    t.match(found.headers, { 'btfmill-kernel': pathOf(1), 'btfmill-found-by': 'build-id' })
+    const [entry] = [...(await Catalog.open(edge.store)).list()]
+    const { takenFrom: _, ...kept } = entry!.record
+    t.same(kept, records[1])
+    const section = `${edge.url}/buildid/${kernelOf(0).buildId}/section/.BTF`
+    const answers = await Promise.all(Array.from({ length: 20 }, () => ask(section)))
+    t.ok(answers.every(({ bytes }) => sha256Of(bytes) === records[0]!.btf.sha256))
+    const sent = proxy.requests.filter((line) => line.includes('/build-id/'))
+    t.same(
+      sent,
+      [1, 0].map((n) => `GET /v1/btf/${buildIdPath(n)}`),
+    )
+    proxy.requests.length = 0
+    for (let i = 0; i < 3; i++) {
+      t.match(await edge.get(buildIdPath(7)), { status: 404, json: { code: 'unknown_kernel' } })
+      t.equal((await ask(`${edge.url}/buildid/${kernelOf(7).buildId}/section/.BTF`)).status, 404)
+    }
+    t.equal(proxy.requests.length, 1)
+  },
+)
+
+t.test('globs hold for what a build-id finds upstream', async (t) => {
+  const { proxy } = await startUpstream(t, 2)
+  const deny = { upstreamDeny: [`${pathOf(1)}`] }
+  const edge = await startEdge(t, [`btfmill+${proxy.url}`], deny)
+  t.equal((await edge.get(buildIdPath(1))).status, 404)
+  t.same(await keysIn(edge.store), [])
+  t.equal((await edge.get(buildIdPath(0))).status, 200)
+})
+
+t.test('a slow upstream holds up no request for a build-id', async (t) => {
+  const server = await startServer(t, () => {})
+  const edge = await startEdge(t, [`btfmill+${server.url}`], {
+    ...{ upstreamWait: 1, upstreamTimeout: 5 },
+  })
+  t.match(await edge.get(buildIdPath(0)), { status: 202, json: { code: 'pending' } })
+  const section = `${edge.url}/buildid/${kernelOf(0).buildId}/section/.BTF`
+  t.match(await ask(section), { status: 503, json: { code: 'unavailable' } })
+  await until(
+    () => ask(section),
+    ({ status }) => status === 502,
+  )
+})
+
+t.test('archives are not asked for a build-id, which they do not know', async (t) => {
+  const server = await startServer(t, files({ '/btfs/catalog.json': '{}', '/coolbpf/btf/': '' }))
+  const kinds = ['btfhub', 'datadog', 'openanolis'].map((kind) => `${kind}+${server.url}`)
+  const edge = await startEdge(t, kinds)
+  t.equal((await edge.get(buildIdPath(0))).status, 404)
+  t.equal(server.requests.length, 0)
 })
 
 t.test('several builds of a kernel are all taken, and the client chooses', async (t) => {
@@ -137,6 +198,45 @@ t.test(
   },
 )
 
+t.test(
+  'a kernel of OpenAnolis gets its distribution from its release if nobody names it',
+  async (t) => {
+    const releases = { '4.19.91-26.an8.i686': 'anolis/8', '6.1.0-1-686': 'linux/rolling' }
+    for (const [release, name] of Object.entries(releases)) {
+      const { url } = await startServer(t, files({ [`/btf/i686/vmlinux-${release}`]: nthBtf(0) }))
+      const edge = await startEdge(t, [`openanolis+${url}/btf`])
+      const { status, headers } = await edge.get(`any/any/i686/${release}`)
+      t.match([status, headers['btfmill-kernel']], [200, `${name}/i686/${release}`])
+    }
+  },
+)
+
+t.test('a release alone is taken from Datadog if all of its kernels are equal', async (t) => {
+  const archive = await packArchive(RELEASE, nthBtf(0))
+  const sha256 = sha256Of(archive)
+  const other = await packArchive(RELEASE, nthBtf(1))
+  const catalogue = {
+    i686: {
+      debian: { 12: { [RELEASE]: { sha256 } }, 13: { [RELEASE]: { sha256 } } },
+      ubuntu: { '24.04': { [RELEASE]: { sha256: sha256Of(other) } } },
+    },
+  }
+  const { url } = await startServer(
+    t,
+    files({
+      '/btfs/catalog.json': JSON.stringify(catalogue),
+      [`/btfs/debian/12/i686/${RELEASE}.btf.tar.xz`]: archive,
+      [`/btfs/debian/13/i686/${RELEASE}.btf.tar.xz`]: archive,
+      [`/btfs/ubuntu/24.04/i686/${RELEASE}.btf.tar.xz`]: other,
+    }),
+  )
+  const edge = await startEdge(t, [`datadog+${url}`])
+  t.match(await edge.get(`any/any/i686/${RELEASE}`), { status: 409, json: { code: 'ambiguous' } })
+  const debian = await startEdge(t, [`datadog+${url}`])
+  const { bytes } = await debian.get(`debian/any/i686/${RELEASE}`)
+  t.equal(sha256Of(bytes), sha256Of(nthBtf(0)))
+})
+
 t.test('a VERSION_ID with a minor number is found in an archive under the major one', async (t) => {
   const archive = await packArchive(RELEASE, nthBtf(0))
   const { url } = await startServer(t, files({ [`/rhel/8/i686/${RELEASE}.btf.tar.xz`]: archive }))
@@ -155,8 +255,8 @@ const endless: RequestListener = (_, response) => {
 
 const HTML = '<!doctype html><title>Welcome</title>'.padEnd(5000)
 
-/** Lies of an upstream, the code that each gets, and further settings. */
-async function lies(): Promise<Record<string, [string, string, RequestListener]>> {
+/** Lies of an upstream: its kind, the code that each gets, the answers, and what is asked for. */
+async function lies(): Promise<Record<string, [string, string, RequestListener, string?]>> {
   const raw = nthBtf(0)
   const path = `/${pathOf(0)}.btf.tar.xz`
   const archive = await packArchive(RELEASE, raw)
@@ -225,6 +325,12 @@ async function lies(): Promise<Record<string, [string, string, RequestListener]>
       'invalid_response',
       btfmill(raw, { etag }, { builds: [other] }),
     ],
+    'a record of another name for a build-id': [
+      'btfmill',
+      'kernel_mismatch',
+      btfmill(raw, { etag }, { builds: [record] }),
+      `build-id/${kernelOf(1).buildId}`,
+    ],
     'the record of another kernel': [
       'btfmill',
       'kernel_mismatch',
@@ -262,17 +368,17 @@ async function lies(): Promise<Record<string, [string, string, RequestListener]>
 }
 
 t.test('an upstream that lies gets a code, and nothing of it is kept', async (t) => {
-  for (const [title, [kind, code, listener]] of Object.entries(await lies())) {
+  for (const [title, [kind, code, listener, path = pathOf(0)]] of Object.entries(await lies())) {
     await t.test(title, async (t) => {
       const server = await startServer(t, listener)
       const edge = await startEdge(t, [`${kind}+${server.url}`])
-      const { status, json, headers } = await edge.get(pathOf(0))
+      const { status, json, headers } = await edge.get(path)
       t.equal(status, 502)
       t.match(json, { code: 'upstream_failed', upstreams: [{ url: `${server.url}/`, code }] })
       t.ok(headers['retry-after'])
       t.same(await keysIn(edge.store), [])
       const asked = server.requests.length
-      t.equal((await edge.get(pathOf(0))).status, 502)
+      t.equal((await edge.get(path)).status, 502)
       t.equal(server.requests.length, asked, 'it is not asked again at once')
     })
   }
@@ -368,6 +474,7 @@ t.test('two services that are upstreams of each other end at once', async (t) =>
   // at first contact one may be told to come again
   await until(() => both(pathOf(0)), isMissing)
   for (const n of [1, 2, 3]) t.ok(isMissing(await both(pathOf(n))))
+  for (const n of [1, 2, 3]) t.ok(isMissing(await both(buildIdPath(n))), 'by build-id too')
   t.match(relay.requests[0]!.headers.via, /^1\.1 btfmill-[0-9a-f]{16}$/)
 })
 
