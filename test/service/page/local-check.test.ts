@@ -108,6 +108,7 @@ async function openLocal(t: Test) {
     if (message.type() === 'error') errors.push(message.text())
   })
   await page.goto(`${url}/check`)
+  t.equal(await page.getByRole('button', { name: 'Cancel' }).isVisible(), false)
   await page.getByLabel('Keep the object on this machine').check()
   return { page, requests, errors }
 }
