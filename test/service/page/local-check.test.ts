@@ -141,6 +141,7 @@ t.test('an object that is kept on the machine is not sent, and gets the same mat
     await page.goto(`${url}/check`)
     await page.setInputFiles('input[type=file]', path)
     await page.waitForURL(/\/check\/[0-9a-f]{64}$/)
+    await page.getByRole('heading', { name: 'Series' }).waitFor()
     t.same(here, await matrix())
     t.same(errors, [])
   }
