@@ -205,7 +205,7 @@ export async function unpackFrame(
   // one buffer for all; the spare bytes keep zlib from allocating another
   const options = {
     maxOutputLength: Math.max(unpacked, 1),
-    chunkSize: Math.min(unpacked + 64, 1024 * 1024),
+    chunkSize: Math.min(unpacked + 64, 16 * 1024 * 1024),
     params: { [constants.ZSTD_d_windowLogMax]: 26 },
   }
   const content = await promisify(zstdDecompress)(frame, options).catch((cause: Error) => {
