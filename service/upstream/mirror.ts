@@ -367,7 +367,8 @@ function reasonOf(error: unknown): { code: string; message: string } {
   const ofOne =
     error instanceof BtfError ||
     (error instanceof StoreError && OF_ONE.has(error.code)) ||
-    (error instanceof FetchError && ['refused', 'digest_mismatch'].includes(error.code))
+    (error instanceof FetchError &&
+      ['refused', 'digest_mismatch', 'invalid_response'].includes(error.code))
   if (!ofOne) throw error
   const { code, message } = error
   return { code, message }

@@ -300,6 +300,17 @@ t.test('a pack whose members are others than its index says is not kept', async 
   )
 })
 
+const HTML = Buffer.from('<!doctype html><title>Sign in</title>'.padEnd(2000))
+
+const endless: Fault = ({ response }) => {
+  response.writeHead(200)
+  const write = () => {
+    while (!response.destroyed && response.write(Buffer.alloc(2 ** 16))) {}
+    response.once('drain', write)
+  }
+  write()
+}
+
 t.test('answers about packs that are none, endless or gone cost little', async (t) => {
   const origin = await openStore('memory:')
   await putKernels(origin, 4)
@@ -307,19 +318,10 @@ t.test('answers about packs that are none, endless or gone cost little', async (
   const { proxy } = await originOf(t, origin)
   const { start, size } = await framesOf(origin, digest)
   const real = { digest, size, indexSize: start }
-  const html = Buffer.from('<!doctype html><title>Sign in</title>'.padEnd(2000))
-  const endless: Fault = ({ response }) => {
-    response.writeHead(200)
-    const write = () => {
-      while (!response.destroyed && response.write(Buffer.alloc(2 ** 16))) {}
-      response.once('drain', write)
-    }
-    write()
-  }
   const answers: Record<string, [list: Buffer | undefined, pack: Fault]> = {
     'HTML in place of a pack': [
       undefined,
-      ({ response }) => void response.writeHead(200).end(html),
+      ({ response }) => void response.writeHead(200).end(HTML),
     ],
     'an endless pack': [undefined, endless],
     'a pack that is gone': [
@@ -343,6 +345,34 @@ t.test('answers about packs that are none, endless or gone cost little', async (
     t.same(await Array.fromAsync(verifyStore(store)), [], title)
   }
 })
+
+t.test(
+  'a kernel whose BTF is endless, HTML or gone is refused, and the others are taken',
+  async (t) => {
+    const origin = await openStore('memory:')
+    const [first] = await putKernels(origin, 3)
+    const { proxy } = await originOf(t, origin)
+    const answers: Record<string, Fault> = {
+      invalid_response: endless,
+      digest_mismatch: ({ response }) => void response.writeHead(200).end(HTML),
+      refused: ({ response }) => void response.writeHead(404).end('{"code":"unknown_blob"}'),
+    }
+    for (const [code, answer] of Object.entries(answers)) {
+      const store = await openStore('memory:')
+      proxy.fault = (_, { url }) => (url!.includes(first!.btf.sha256) ? answer : undefined)
+      const options = { store, server: proxy.url, cache: temporary(t), request: IMPATIENT }
+      const mirror = await ServiceMirror.open(options)
+      const results = await Array.fromAsync(mirror.run())
+      t.same(results.map(({ state }) => state).sort(), ['refused', 'taken', 'taken'], code)
+      t.match(
+        results.find(({ state }) => state === 'refused'),
+        { code },
+      )
+      t.equal((await recordsIn(store)).length, 2)
+      t.same(await Array.fromAsync(verifyStore(store)), [])
+    }
+  },
+)
 
 t.test('a signed catalog names the packs of its store, and no other is read', async (t) => {
   const keys = generateKeys()
