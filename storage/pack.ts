@@ -178,7 +178,7 @@ async function decodeRecords(
   bytes: Buffer,
   members: readonly PackMember[],
 ): Promise<RecordEntry[]> {
-  const entries = await decodeSnapshot(bytes, MAX_RECORDS).catch((cause: Error) => {
+  const { entries } = await decodeSnapshot(bytes, MAX_RECORDS).catch((cause: Error) => {
     throw invalidPack(cause.message, cause)
   })
   const sizes = new Map(members.map(({ sha256, size }) => [sha256, size]))

@@ -3,15 +3,9 @@
  * been whole once, questions are refused. An index that is there from an earlier run answers at once, as it was.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import {
-  type Catalog,
-  decompressBlob,
-  readStoredBytes,
-  type Store,
-  StoreError,
-  sha256Of,
-} from '../../storage/index.ts'
+import type { Catalog, Store } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
+import { readRaw } from '../threads/btf-input.ts'
 import type { Pool } from '../threads/pool.ts'
 import { UnusableIndex } from './database.ts'
 import type { IndexReader } from './reader.ts'
@@ -111,29 +105,19 @@ export class KeptIndex {
   }
 
   async #update(rebuild: boolean): Promise<void> {
-    const { store, catalog, onError } = this.#options
+    const { store, catalog, pool, onError } = this.#options
     const { signal } = this.#end
     await updateIndex(
       this.#threads,
       { store, catalog },
       {
         ...{ rebuild, signal },
-        read: (sha256) => this.#read(sha256),
+        read: (sha256) => readRaw(store, pool, sha256),
         onError: ({ message }, { kernel: { distro, version, arch, release } }) =>
           onError(
             new Error(`${[distro, version, arch, release].join('/')} is not indexed: ${message}`),
           ),
       },
     )
-  }
-
-  /** Reads raw BTF: what takes long is done in threads. Errors: those of `readStoredBytes`, `digest_mismatch`. */
-  async #read(sha256: string): Promise<Uint8Array> {
-    const { store, pool } = this.#options
-    const form = await readStoredBytes(store, sha256)
-    if ('packed' in form) return await pool.run('unpack', { btf: form.packed })
-    const raw = await decompressBlob(form.frame)
-    if (sha256Of(raw) === sha256) return raw
-    throw new StoreError('digest_mismatch', `blob ${sha256} does not match its SHA-256 digest`)
   }
 }
