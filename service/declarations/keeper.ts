@@ -4,7 +4,7 @@
  */
 import { statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Catalog, Store } from '../../storage/index.ts'
+import { type Catalog, type Store, StoreError } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
 import { readRaw } from '../threads/btf-input.ts'
 import type { Pool } from '../threads/pool.ts'
