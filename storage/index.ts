@@ -86,7 +86,7 @@ export {
 // The store of partial BTF, made from headers.
 
 export { partialOf } from './partial.ts'
-export { openWithPartial } from './with-partial.ts'
+export { openWithPartial, readWithPartial, withPartial } from './with-partial.ts'
 
 // Proxies of this machine.
 

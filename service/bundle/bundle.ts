@@ -363,5 +363,6 @@ function toBundledKernel({ path, sha256, size, record }: BundleMember): BundledK
     package: from.version,
     btf: { sha256: btf.sha256, size: btf.size },
     tool: { name: tool.name, version: tool.version },
+    ...(record.origin === 'headers' && { partial: true }),
   }
 }

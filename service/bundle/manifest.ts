@@ -46,6 +46,9 @@ const BundledKernel = Type.Object({
   /** digest and size of the kernel's whole BTF */
   btf: Content,
   tool: Type.Object({ name: Type.String(), version: Type.String() }),
+  partial: Type.Optional(
+    Type.Literal(true, { description: 'the BTF is partial, made from kernel headers' }),
+  ),
 })
 export type BundledKernel = Type.Static<typeof BundledKernel>
 

@@ -1,10 +1,12 @@
 /* The files that `export` writes, whether the bundle is made here or by a service. */
 import { randomUUID } from 'node:crypto'
 import { rename, rm } from 'node:fs/promises'
+import type { KernelName } from '../../storage/index.ts'
 import { writeWhole } from '../atomic-file.ts'
 import type { BundleResult } from '../bundle/bundle.ts'
 import { besideOf } from '../bundle/manifest.ts'
-import { printable } from './output.ts'
+import { nameOf } from '../kernel/name.ts'
+import { counted, printable } from './output.ts'
 
 /** The outcome of a bundle or a pack. */
 export type BundleOutcome = Omit<BundleResult, 'manifest' | 'signature'>
@@ -18,6 +20,19 @@ export interface WrittenBundle {
 /** Prints what the objects ask for and minimized BTF cannot give. */
 export function warn(warnings: readonly string[]): void {
   for (const warning of warnings) console.error(`btfmill: warning: ${printable(warning)}`)
+}
+
+/** The most kernels that a warning names. */
+const MAX_NAMED = 3
+
+/** A warning that names kernels of a bundle whose BTF is partial; none if there are none. */
+export function partialWarning(kernels: readonly KernelName[]): string[] {
+  if (kernels.length === 0) return []
+  const names = kernels.slice(0, MAX_NAMED).map(nameOf).join(', ')
+  const more = kernels.length > MAX_NAMED ? ', …' : ''
+  return [
+    `the BTF of ${counted(kernels.length, 'kernel')} is partial, made from headers: ${names}${more}`,
+  ]
 }
 
 /** Calls `work` with the path of a temporary file, which then takes the place of the file at `path`. Errors: those of `work`. */

@@ -17,7 +17,7 @@ import { verifyBundle } from '../bundle/verify.ts'
 import type { RemoteServer } from '../client/remote.ts'
 import { ServiceError } from '../error.ts'
 import { nameOf } from '../kernel/name.ts'
-import { replace, type WrittenBundle, warn, writeBeside } from './bundle-file.ts'
+import { partialWarning, replace, type WrittenBundle, warn, writeBeside } from './bundle-file.ts'
 import { type FilterOptions, filterOf } from './input.ts'
 import { explainNoKernel } from './sweep-on.ts'
 
@@ -27,6 +27,7 @@ interface RemoteBundleOptions extends FilterOptions {
   unsupported: BundlePolicy
   zstd?: boolean
   dialect?: Dialect
+  partial?: boolean
 }
 
 /**
@@ -38,8 +39,12 @@ export async function makeOn(
   objects: readonly ObjectFile[],
   options: RemoteBundleOptions,
 ): Promise<WrittenBundle> {
-  const { profile, unsupported, zstd = false, dialect } = options
-  const query = { ...filterOf(options), profile, unsupported, zstd, ...(dialect && { dialect }) }
+  const { profile, unsupported, zstd = false, dialect, partial } = options
+  const query = {
+    ...{ ...filterOf(options), profile, unsupported, zstd },
+    ...(dialect && { dialect }),
+    ...(partial && { partial: 'allow' }),
+  }
   const manifest = await server
     .request('v1/bundles', { query: { ...query, part: 'manifest' }, objects }, (bytes) => bytes)
     .catch(async (error) => {
@@ -47,11 +52,11 @@ export async function makeOn(
       throw withFindings(server, error)
     })
   const decoded = decodeManifest(manifest)
-  warn(
-    decoded.objects.flatMap(({ name, warnings = [] }) =>
-      warnings.map((text) => `${name}: ${text}`),
-    ),
+  const ofObjects = decoded.objects.flatMap(({ name, warnings = [] }) =>
+    warnings.map((text) => `${name}: ${text}`),
   )
+  const partials = decoded.kernels.filter((one) => one.partial).map(({ kernel }) => kernel)
+  warn([...ofObjects, ...partialWarning(partials)])
   const download = async (path: string) => {
     await pipeline(
       server.bytes('v1/bundles', { query, objects }),

@@ -4,13 +4,7 @@ import { basename } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { InvalidArgumentError } from 'commander'
 import type { Dialect } from '../../bpf/index.ts'
-import {
-  Catalog,
-  type KernelFilter,
-  openStore,
-  openWithPartial,
-  type StoreError,
-} from '../../storage/index.ts'
+import { Catalog, openStore, openWithPartial, type StoreError } from '../../storage/index.ts'
 import { Bundle, type BundleResult } from '../bundle/bundle.ts'
 import { type BundleFinding, besideOf } from '../bundle/manifest.ts'
 import type { ObjectFile } from '../bundle/member.ts'
@@ -18,10 +12,9 @@ import type { BundlePolicy, ProfileName } from '../bundle/profile.ts'
 import { type Verification, verifyBundle } from '../bundle/verify.ts'
 import { ServiceError } from '../error.ts'
 import { jsonOf } from '../json.ts'
-import { nameOf } from '../kernel/name.ts'
 import { isPackFile } from '../pack/pack.ts'
 import type { Pool } from '../threads/pool.ts'
-import { type BundleOutcome, replace, warn, writeBeside } from './bundle-file.ts'
+import { type BundleOutcome, partialWarning, replace, warn, writeBeside } from './bundle-file.ts'
 import { ALL, withPool } from './for-each-kernel.ts'
 import {
   type CommonOptions,
@@ -62,8 +55,7 @@ export async function run(options: ExportOptions): Promise<number> {
 }
 
 /** Errors: wrong usage for what partial BTF is not exported to. */
-function checkPartial({ profile, object, server }: ExportOptions): void {
-  if (server) throw new InvalidArgumentError('--partial reads a store: not with --server')
+function checkPartial({ profile, object }: ExportOptions): void {
   if (profile === PACK)
     throw new InvalidArgumentError('a pack has whole BTF only: not with --partial')
   if (object.length > 0)
@@ -125,24 +117,11 @@ async function makeIn(pool: Pool, options: MakeOptions): Promise<number> {
   checkFilter(catalog, filter, options.store)
   const settings = { store, catalog, pool, profile, filter, objects, unsupported, zstd, ...form }
   const bundle = await Bundle.open(settings)
-  warn([...bundle.warnings, ...partialIn(catalog, filter)])
+  const partial = catalog.list(filter).filter(({ record }) => record.origin === 'headers')
+  warn([...bundle.warnings, ...partialWarning([...partial.map(({ record }) => record.kernel)])])
   const path = options.output ?? bundle.file
   const status = finish({ result: await write(bundle, path), path }, options)
   return invalid.count > 0 ? 1 : status
-}
-
-/** The most kernels that a warning names. */
-const MAX_NAMED = 3
-
-/** A warning that names the kernels of a bundle whose BTF is partial; none if there are none. */
-function partialIn(catalog: Catalog, filter: KernelFilter): string[] {
-  const partial = [...catalog.list(filter)].filter(({ record }) => record.origin === 'headers')
-  if (partial.length === 0) return []
-  const names = partial.slice(0, MAX_NAMED).map(({ record }) => nameOf(record.kernel))
-  const more = partial.length > MAX_NAMED ? ', …' : ''
-  return [
-    `the BTF of ${counted(partial.length, 'kernel')} is partial, made from headers: ${names.join(', ')}${more}`,
-  ]
 }
 
 /** Reports a bundle. Returns the exit status. */

@@ -428,7 +428,7 @@ const check = command(
   .option('--all-programs', 'check also programs in sections that begin with ?')
   .option(
     '--partial',
-    'check also on kernels of which the store has only partial BTF, made from headers; what it does not tell is "cannot tell"',
+    'check also on kernels of which the store or service has only partial BTF, made from headers; what it does not tell is "cannot tell"',
   )
   .option(
     '--baseline <file>',
@@ -603,7 +603,7 @@ exporting
   .option('--zstd', 'compress with zstd, not with xz; for the profile tree')
   .option(
     '--partial',
-    'take also kernels of which the store has only partial BTF, made from headers; it lacks many types that the kernels have',
+    'take also kernels of which the store or service has only partial BTF, made from headers; it lacks many types that the kernels have',
   )
   .addOption(dialectOption('convert the BTF for an older loader (default: as it is)'))
   .option('-o, --output <file>', "output file, - for stdout (default: the profile's name)")
@@ -649,7 +649,7 @@ pack
   )
   .option('--dry-run', 'print what would be packed and removed; write nothing')
 withFilters(pack)
-runs(withStore(pack), () => import('./pack.ts'))
+runs(withStore(withSettings(pack, 'secretKey')), () => import('./pack.ts'))
 
 const gc = command(
   'gc',

@@ -25,13 +25,14 @@ export async function* sweepOn<K extends 'minimize' | 'check'>(
   server: RemoteServer,
   name: K,
   objects: readonly FormFile[],
-  options: FilterOptions & { dialect?: Dialect },
+  options: FilterOptions & { dialect?: Dialect; partial?: boolean },
   more: KernelFacts,
 ): AsyncGenerator<Swept<ReturnType<Tasks[K]>>> {
   const query = {
     ...filterOf(options),
     ...(options.dialect && { dialect: options.dialect }),
     ...(more.allPrograms && { 'all-programs': true }),
+    ...(options.partial && { partial: 'allow' }),
   }
   const lines = whole(server, server.lines(`v1/${name}`, { query, objects }))
   const swept = name === 'check' ? checked(server, lines, objects) : minimized(server, lines)

@@ -35,8 +35,7 @@ export async function* sweepChosen<K extends 'minimize' | 'check'>(
   more: KernelFacts = {},
 ): AsyncGenerator<Swept<ReturnType<Tasks[K]>>> {
   const server = options.btf === undefined ? await serverOf(options) : undefined
-  // a service checks many kernels with whole BTF only
-  if (server && !options.partial) {
+  if (server) {
     const { sweepOn } = await import('./sweep-on.ts') // a command over a store does not load it
     yield* sweepOn(server, name, objects, options, more)
   } else {

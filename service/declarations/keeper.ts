@@ -4,15 +4,9 @@
  */
 import { statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import {
-  type Catalog,
-  decompressBlob,
-  readStoredBytes,
-  type Store,
-  StoreError,
-  sha256Of,
-} from '../../storage/index.ts'
+import { type Catalog, type Store, StoreError } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
+import { readRaw } from '../threads/btf-input.ts'
 import type { Pool } from '../threads/pool.ts'
 import { UnusableIndex } from './database.ts'
 import type { IndexReader } from './reader.ts'
@@ -131,7 +125,7 @@ export class KeptIndex {
   }
 
   async #update(rebuild: boolean): Promise<void> {
-    const { store, catalog, onError } = this.#options
+    const { store, catalog, pool, onError } = this.#options
     const { signal } = this.#end
     const start = performance.now()
     let unread = 0
@@ -140,7 +134,7 @@ export class KeptIndex {
       { store, catalog },
       {
         ...{ rebuild, signal },
-        read: (sha256) => this.#read(sha256),
+        read: (sha256) => readRaw(store, pool, sha256),
         onProgress: (done, all) => {
           this.#state = { ...this.#state, waiting: all - done + unread }
         },
@@ -154,15 +148,5 @@ export class KeptIndex {
     const seconds = (performance.now() - start) / 1000
     const updatedAt = Date.now() / 1000
     this.#state = { kernels: kernels - unread, waiting: unread, updatedAt, seconds }
-  }
-
-  /** Reads raw BTF: what takes long is done in threads. Errors: those of `readStoredBytes`, `digest_mismatch`. */
-  async #read(sha256: string): Promise<Uint8Array> {
-    const { store, pool } = this.#options
-    const form = await readStoredBytes(store, sha256)
-    if ('packed' in form) return await pool.run('unpack', { btf: form.packed })
-    const raw = await decompressBlob(form.frame)
-    if (sha256Of(raw) === sha256) return raw
-    throw new StoreError('digest_mismatch', `blob ${sha256} does not match its SHA-256 digest`)
   }
 }

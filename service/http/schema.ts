@@ -45,7 +45,7 @@ const PARTIAL = {
   partial: Type.Optional(
     Type.Literal('allow', {
       description:
-        'where the whole BTF is not there, take partial BTF, made from kernel headers: it lacks many types that the kernel has. The header `btf-partial` then says so',
+        'where the whole BTF is not there, take partial BTF, made from kernel headers: it lacks many types that the kernel has. The header `btf-partial` then says so, and on routes for many kernels a member `partial`',
     }),
   ),
 }
@@ -82,6 +82,9 @@ const HAVE = {
 
 /** Parameters that select a build. */
 export const ChoiceQuery = Type.Object({ ...CHOICE, ...PARTIAL })
+
+/** Allows partial BTF of the kernels that match filters. */
+export const PartialQuery = Type.Object(PARTIAL)
 
 /** Parameters that select a build and the form of its BTF. */
 export const BtfQuery = Type.Object({

@@ -5,20 +5,23 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import Type from 'typebox'
+import { readWithPartial, withPartial } from '../../storage/index.ts'
 import { Bundle } from '../bundle/bundle.ts'
 import { BundleManifest } from '../bundle/manifest.ts'
 import { POLICIES, PROFILE_NAMES } from '../bundle/profile.ts'
 import { Quota } from '../concurrency.ts'
 import type { Context } from '../http/context.ts'
 import { disconnectSignal } from '../http/requester.ts'
-import { bytes, DialectQuery, problems } from '../http/schema.ts'
+import { bytes, DialectQuery, PartialQuery, problems } from '../http/schema.ts'
 import { acceptUploads, bodyLimitOf, OBJECTS, objectLimits, objectsOf } from '../http/upload.ts'
 import { FilterQuery, filterOf } from '../kernel/filter.ts'
 import { requireMatches } from '../kernel/named.ts'
+import { partialNotMinimized } from './for-kernels.ts'
 
 const BundleQuery = Type.Object({
   ...FilterQuery.properties,
   ...DialectQuery.properties,
+  ...PartialQuery.properties,
   profile: Type.Enum(PROFILE_NAMES, { description: 'the consumer that reads the archive' }),
   unsupported: Type.Enum(POLICIES, {
     description: 'what to do with kernels on which an object does not work',
@@ -81,14 +84,21 @@ export const bundleRoutes =
       async (request, reply) => {
         reply.raw.once('close', bundles.take())
         const objects = hasBody(request) ? await objectsOf(request, limits) : []
-        const { profile, unsupported, zstd, part, dialect } = request.query
+        const { profile, unsupported, zstd, part, dialect, partial } = request.query
+        if (partial && objects.length > 0) throw partialNotMinimized()
         const filter = filterOf(request.query)
-        requireMatches(catalog, filter)
+        const source = partial
+          ? {
+              store: readWithPartial(store),
+              catalog: withPartial(catalog, context.partial.catalog, filter),
+            }
+          : { store, catalog }
+        requireMatches(source.catalog, filter)
         const signal = disconnectSignal(reply)
         const window = settings.bundleWindow
         const bundle = await Bundle.open(
           {
-            ...{ store, catalog, pool, profile, filter, objects, unsupported, zstd, window },
+            ...{ ...source, pool, profile, filter, objects, unsupported, zstd, window },
             ...(dialect && { dialect }),
           },
           signal,

@@ -12,7 +12,13 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import Type, { type TProperties } from 'typebox'
 import type { Dialect } from '../../bpf/index.ts'
-import { type Catalog, type KernelName, mapOrdered, StoreError } from '../../storage/index.ts'
+import {
+  type Catalog,
+  type KernelName,
+  mapOrdered,
+  StoreError,
+  withPartial,
+} from '../../storage/index.ts'
 import { isDamaged } from '../bundle/member.ts'
 import { Quota, type QuotaLease } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
@@ -148,6 +154,8 @@ export async function registerObjectRoute(
       const objects = await context.objects.open(await objectsOf(request, limits), signal)
       const query = request.query as TargetQuery & { dialect?: Dialect }
       const { dialect } = query
+      const allowed = query.partial === 'allow'
+      if (allowed && !endpoint.takesPartial) throw partialNotMinimized()
       const given = endpoint.factsIn?.(request.query) ?? {}
       const single = await singleTarget(context, request, query)
       const target = single && withFacts(single, given)
@@ -155,28 +163,33 @@ export async function registerObjectRoute(
       if (target) {
         const answer = answers.lease(callerOf(request))
         reply.raw.once('close', () => answer.end())
-        const { partial = false } = target
-        if (partial && !endpoint.takesPartial)
-          throw new ServiceError(
-            'invalid_request',
-            'partial BTF cannot be minimized: what it lacks would look as if the kernel lacked it',
-          )
-        const priority = partial ? context.partial.objects.interactive : interactive
+        const priority = target.partial ? context.partial.objects.interactive : interactive
         const task = { objects, target, priority, dialect, signal, answer }
         return await endpoint.sendOne(task, request, reply)
       }
       reply.raw.once('close', bulkRequests.take())
-      const targets = matchingTargets(catalog, query).map((one) => withFacts(one, given))
+      const kernels = allowed
+        ? withPartial(catalog, context.partial.catalog, filterOf(query))
+        : catalog
+      const targets = matchingTargets(kernels, query).map((one) => withFacts(one, given))
       const groups = endpoint.lineFor === 'each object' ? objects.map((one) => [one]) : [objects]
       const attempt = untilTooComplex()
-      const lines = mapOrdered(tasksOf(targets, groups), width, (task) =>
-        endpoint.line({ ...task, priority: bulk, dialect, signal }, attempt),
-      )
+      const lines = mapOrdered(tasksOf(targets, groups), width, (task) => {
+        const priority = task.target.partial ? context.partial.objects.bulk : bulk
+        return endpoint.line({ ...task, priority, dialect, signal }, attempt)
+      })
       const bounded = cutLines(lines, settings.answerLimit, targets.length * groups.length)
       return reply.type(NDJSON).send(Readable.from(bounded))
     },
   )
 }
+
+/** Errors of routes that make BTF of a kernel's. */
+export const partialNotMinimized = (): ServiceError =>
+  new ServiceError(
+    'invalid_request',
+    'partial BTF cannot be minimized: what it lacks would look as if the kernel lacked it',
+  )
 
 const withFacts = (target: TargetBtf, given: KernelFacts): TargetBtf => ({
   ...target,
@@ -228,11 +241,16 @@ async function singleTarget(
       'invalid_request',
       'conflicting parameters: give only one of kernel, digest, or filters',
     )
-  const needing = build ?? unameVersion ?? ambiguous ?? like ?? codename ?? query.partial
+  const needing = build ?? unameVersion ?? ambiguous ?? like ?? codename
   if (text === undefined && needing !== undefined)
     throw new ServiceError(
       'invalid_request',
-      'build, uname-version, ambiguous, like, codename and partial need the parameter kernel',
+      'build, uname-version, ambiguous, like and codename need the parameter kernel',
+    )
+  if (sha256 !== undefined && query.partial !== undefined)
+    throw new ServiceError(
+      'invalid_request',
+      'partial needs the parameter kernel, or filters: a digest does not tell of which kernel its BTF is',
     )
   if (sha256 !== undefined) return { name: sha256, sha256, modules: [] }
   if (text === undefined) return undefined
@@ -274,6 +292,7 @@ function matchingTargets(catalog: Catalog, query: TargetQuery): TargetBtf[] {
   if (all.length === 0) throw new ServiceError('unknown_kernel', 'no kernel with BTF matches')
   return all.map(({ btf: { sha256, size }, modules, ...rest }) => ({
     ...rest,
+    partial: rest.facts.partial === true,
     sha256,
     size,
     modules: modules.map((module) => module.sha256),

@@ -295,15 +295,38 @@ t.test('check says cannot tell, and export takes partial BTF only if it is told 
     partial: await Catalog.open(partialOf(run.store)),
   })
   const kernel = encodeURIComponent('elrepo/9/x86_64/6.7.5-1.el9.elrepo.x86_64')
-  const post = async (route: string) => {
+  const post = async (route: string, query = `kernel=${kernel}&partial=allow`) => {
     const form = new FormData()
     form.append('object', new Blob([readFileSync(object)]), 'exists.o')
-    const query = `kernel=${kernel}&partial=allow`
     const answer = await fetch(`${url}/v1/${route}?${query}`, { method: 'POST', body: form })
     return (await answer.json()) as object
   }
   t.match(await post('check'), { partial: true, verdict: 'cannot_tell' })
   t.match(await post('minimize'), { code: 'invalid_request' })
+
+  t.comment('many kernels')
+  const many = 'distro=elrepo&partial=allow'
+  t.match(await post('check', many), { partial: true, verdict: 'cannot_tell' })
+  t.match(await post('check', 'distro=elrepo'), { code: 'unknown_kernel' })
+  t.match(await post('check', `digest=${'0'.repeat(64)}&partial=allow`), {
+    code: 'invalid_request',
+    detail: /partial needs the parameter kernel, or filters/,
+  })
+  t.match(await post('minimize', many), { code: 'invalid_request', detail: /be minimized/ })
+  const bundle = `profile=btfhub&part=manifest&${many}`
+  t.match(await post('bundles', bundle), { code: 'invalid_request', detail: /be minimized/ })
+  const manifest = await fetch(`${url}/v1/bundles?${bundle}`, { method: 'POST' })
+  t.match(await manifest.json(), { kernels: [{ partial: true, kernel: { distro: 'elrepo' } }] })
+
+  t.comment('commands on a service')
+  const server = ['--server', url]
+  t.match((await btfmill('check', object, ...server)).stderr, /no kernels in/)
+  const line = await btfmill('check', object, ...server, '--partial', '--json')
+  t.match(JSON.parse(line.stdout), { partial: true, verdict: 'cannot_tell' })
+  const remote = ['export', '--profile', 'btfhub', ...server, '-o', join(run.directory, 'remote')]
+  t.match((await btfmill(...remote)).stderr, /no kernels in/)
+  t.match((await btfmill(...remote, '--partial')).stderr, /partial, made from headers: elrepo\/9/)
+  t.ok(existsSync(join(run.directory, 'remote')))
 
   const output = join(run.directory, 'bundle.tar')
   const exporting = ['export', '--profile', 'btfhub', ...store, '-o', output]
