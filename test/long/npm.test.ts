@@ -2,7 +2,7 @@
 // checkout.
 import { execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -70,7 +70,8 @@ t.test('the packed package works where nothing else is installed', async (t) => 
     )
     t.ok(readFileSync(join(home, 'fetched.btf')).equals(RAW.little))
     t.match(await run('npx', 'btfmill', 'dump', 'fetched.btf'), /struct/)
-    t.equal(await run('npx', 'btfmill', 'list', '--json'), '', 'the default store is empty')
+    mkdirSync(join(home, 'empty'))
+    t.equal(await run('npx', 'btfmill', 'list', '--json', '--store', 'empty'), '')
   })
 
   await t.test('a service sends the library to browsers, which need no build', async (t) => {
