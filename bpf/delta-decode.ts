@@ -12,6 +12,7 @@ import { DeltaReader, invalid, MAX_RESULT, STREAM } from './delta-stream.ts'
 import { type BtfWords, NO_WORDS, wordsOfBtf } from './delta-words.ts'
 import { BTF_HEADER_SIZE, BTF_MAGIC, BTF_VERSION } from './header.ts'
 import { infoFlag, infoKind, infoVlen, KIND, KINDS } from './kind.ts'
+import { ScratchLists } from './scratch-lists.ts'
 
 export interface DeltaOptions {
   /** the largest result in bytes (default: 64 MiB); a larger one is refused before anything is made */
@@ -63,6 +64,7 @@ class Arena {
   starts: Int32Array
   /** string handles that were given */
   strings: number
+  readonly scratch = new ScratchLists()
   /** how much of each it had when it was last known to be of use */
   #settled = { words: 0, types: 0, text: 0 }
 
@@ -232,7 +234,13 @@ export class DeltaChain {
 
   #readStrings(reader: DeltaReader): Int32Array {
     const { strings } = reader.header
-    const { values, fresh } = readOrder(reader, STRING_ORDER, this.#strings, strings)
+    const { values, fresh } = readOrder(
+      reader,
+      STRING_ORDER,
+      this.#strings,
+      strings,
+      this.#arena.scratch,
+    )
     let handle = this.#arena.addStrings(reader.rest(STREAM.text), fresh.length)
     for (const index of fresh) values[index] = handle++
     this.#strings = values
@@ -241,12 +249,12 @@ export class DeltaChain {
 
   #readTypes(reader: DeltaReader, newStrings: Int32Array): void {
     const { types, strings } = reader.header
-    const { values, fresh } = readOrder(reader, TYPE_ORDER, this.#order, types)
+    const { values, fresh } = readOrder(reader, TYPE_ORDER, this.#order, types, this.#arena.scratch)
     const arena = this.#arena
     this.#at = reserved(this.#at, arena.types, fresh.length)
     for (const id of fresh) values[id] = arena.types++
     this.#order = values
-    const records = new RecordCoder(reader, types, strings, newStrings)
+    const records = new RecordCoder(reader, types, strings, newStrings, arena.scratch)
     let next = 0
     for (let id = 0; !reader.ended(STREAM.changed); ) {
       const code = reader.unsigned(STREAM.changed, 0)
@@ -266,7 +274,7 @@ export class DeltaChain {
     // handles of strings that the types may use: those of the delta, each once
     const open = new Uint8Array(this.#arena.strings)
     for (let index = 1; index < strings.length; index++) open[strings[index]!] = 1
-    const used = new Int32Array(strings.length)
+    const used = this.#arena.scratch.take('used', strings.length)
     let count = 1
     const use = (handle: number) => {
       if (open[handle] === 0) return
@@ -285,7 +293,13 @@ export class DeltaChain {
         use(words[at]!)
     }
     for (let index = 1; index < strings.length; index++) use(strings[index]!)
-    const { values, fresh } = readOrder(reader, STRING_ORDER, used, strings.length - 1)
+    const { values, fresh } = readOrder(
+      reader,
+      STRING_ORDER,
+      used,
+      strings.length - 1,
+      this.#arena.scratch,
+    )
     if (fresh.length > 0) invalid('new strings in the order of use')
     this.#strings = values
   }
@@ -465,7 +479,7 @@ export class DeltaChain {
   /** By handle: the offset of a string in the result; -1 for one that it does not have. */
   #stringOffsets(): { offsets: Int32Array; size: number } {
     const arena = this.#arena
-    const offsets = new Int32Array(arena.strings).fill(-1)
+    const offsets = arena.scratch.take('offsets', arena.strings, -1)
     offsets[0] = 0
     let size = 1
     for (let index = 1; index < this.#strings.length; index++) {
@@ -493,7 +507,7 @@ export class DeltaChain {
   }
 
   #writeRecords(target: Int32Array, offsets: Int32Array): void {
-    const ids = new Int32Array(this.#arena.types).fill(-1)
+    const ids = this.#arena.scratch.take('ids', this.#arena.types, -1)
     ids[0] = 0
     const order = this.#order
     for (let id = 1; id < order.length; id++) ids[order[id]!] = id

@@ -6,6 +6,7 @@
 
 import { type Coder, invalid, STREAM } from './delta-stream.ts'
 import { FreeList } from './free-list.ts'
+import { ScratchLists } from './scratch-lists.ts'
 
 /** Places where the cursor was before it moved far, newest first; codes of movements to them are their indexes. */
 const RETURNS = 4
@@ -49,10 +50,10 @@ class OrderCursor {
   readonly #free: FreeList
   readonly #returns = new Int32Array(RETURNS).fill(1)
 
-  constructor(coder: Coder, streams: OrderStreams, parents: number) {
+  constructor(coder: Coder, streams: OrderStreams, parents: number, scratch: ScratchLists) {
     this.#coder = coder
     this.#streams = streams
-    this.#free = new FreeList(parents + 1)
+    this.#free = new FreeList(parents + 1, scratch.take('order', parents + 2))
   }
 
   /** Goes to the next free element, or one past the last, if the one at the cursor was taken. */
@@ -110,7 +111,7 @@ export function writeOrder(
   parents: number,
   sources: Int32Array,
 ): void {
-  const cursor = new OrderCursor(coder, streams, parents)
+  const cursor = new OrderCursor(coder, streams, parents, new ScratchLists())
   for (let i = 1; i < sources.length; ) {
     cursor.settle()
     // where a segment begins with a new element, the cursor stays
@@ -138,9 +139,10 @@ export function readOrder(
   streams: OrderStreams,
   from: Int32Array,
   children: number,
+  scratch: ScratchLists,
 ): { values: Int32Array; fresh: Int32Array } {
   const parents = from.length - 1
-  const cursor = new OrderCursor(coder, streams, parents)
+  const cursor = new OrderCursor(coder, streams, parents, scratch)
   const values = new Int32Array(children + 1)
   let fresh = new Int32Array(64)
   let freshCount = 0

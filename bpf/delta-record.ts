@@ -8,6 +8,7 @@
 import { type Coder, invalid, STREAM } from './delta-stream.ts'
 import { FreeList } from './free-list.ts'
 import { HEADER_SIZE, infoFlag, infoKind, infoVlen, KIND, KINDS } from './kind.ts'
+import { ScratchLists } from './scratch-lists.ts'
 
 /** Codes of names. */
 const NO_NAME = 0
@@ -77,15 +78,21 @@ export class RecordCoder {
   #indexType = 0
 
   /** `types` and `strings` are the highest id and string index; `fresh` are the indexes of the new strings. */
-  constructor(coder: Coder, types: number, strings: number, fresh: Int32Array) {
+  constructor(
+    coder: Coder,
+    types: number,
+    strings: number,
+    fresh: Int32Array,
+    scratch = new ScratchLists(),
+  ) {
     this.#coder = coder
     this.#types = types
     this.#strings = strings
     this.#fresh = fresh
-    this.#unused = new FreeList(fresh.length)
-    this.#typeOf = new Int32Array(strings + 1)
-    this.#following = new Int32Array(strings + 1)
-    this.#bitsOf = new Int32Array(types + 1)
+    this.#unused = new FreeList(fresh.length, scratch.take('unused', fresh.length + 1))
+    this.#typeOf = scratch.take('typeOf', strings + 1)
+    this.#following = scratch.take('following', strings + 1)
+    this.#bitsOf = scratch.take('bitsOf', types + 1)
   }
 
   /** Makes room for a record of so many words. */

@@ -8,10 +8,10 @@ export class FreeList {
   readonly #next: Int32Array
   readonly end: number
 
-  /** The numbers from 0 up to, but without, `end`; that one is always free. */
-  constructor(end: number) {
+  /** The numbers from 0 up to, but without, `end`; that one is always free. `next` has `end` + 1 zeros. */
+  constructor(end: number, next = new Int32Array(end + 1)) {
     this.end = end
-    this.#next = new Int32Array(end + 1)
+    this.#next = next
   }
 
   /** The first free number from `from` on; `end` for none. */

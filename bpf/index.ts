@@ -144,6 +144,7 @@ export { typesOnly } from './types-only.ts'
 export { DeltaChainCache, type LineStep, type StartedChain } from './delta-cache.ts'
 export { applyDelta, DeltaChain, type DeltaOptions, needsParent } from './delta-decode.ts'
 export { encodeDelta } from './delta-encode.ts'
+export { plainDelta } from './delta-stream.ts'
 
 // ELF: sections, symbols and notes, read on demand.
 export { type ByteOrder, type ByteSource, memorySource } from './bytes.ts'

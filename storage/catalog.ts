@@ -3,6 +3,7 @@
  * be behind them and calls `refresh` when it must not be. A record that is invalid or of a newer btfmill is reported and
  * skipped. One that cannot be read is reported, and stays as it was known. Neither is fatal.
  */
+import { isDeepStrictEqual } from 'node:util'
 import { forEachConcurrent } from './concurrency.ts'
 import { ignoreNotFound, isUnreadable, isUnusableRecord, StoreError } from './error.ts'
 import { readRecord } from './json.ts'
@@ -14,8 +15,10 @@ import type { BuildRecord } from './record.ts'
 import { type RecordEntry, Records } from './records.ts'
 import {
   headSnapshot,
+  packsIn,
   readSnapshot,
   SNAPSHOT_KEY,
+  type SnapshotPack,
   signSnapshot,
   writeSnapshot,
 } from './snapshot.ts'
@@ -37,8 +40,9 @@ export class Catalog {
   readonly #records = new Records()
   /** records beside those of the store, by the prefix of their kernel */
   readonly #others: ReadonlyMap<string, readonly RecordEntry[]>
-  /** etag of the snapshot that was read last */
+  /** etag of the snapshot that was read last, and the packs that it names */
   #etag: string | undefined
+  #packs: readonly SnapshotPack[] | undefined
 
   /** With `others`, the catalog has these records too, except for builds whose BTF the store has. */
   constructor(store: Store, onInvalid: OnInvalid = () => {}, others: readonly RecordEntry[] = []) {
@@ -89,12 +93,22 @@ export class Catalog {
       // older versions wrote whole records into the snapshot
       const hasPrivateData = !catalog.list().every(({ record }) => isPublic(record))
       const changed = await catalog.refresh()
-      if (loaded && !changed && !hasPrivateData) return catalog
-      catalog.#etag = (await writeSnapshot(store, [...catalog.list()], etag)).etag
+      const packs = await packsIn(store)
+      const hasPacks = isDeepStrictEqual(catalog.#packs, packs)
+      if (loaded && !changed && !hasPrivateData && hasPacks) return catalog
+      catalog.#etag = (
+        await writeSnapshot(store, { entries: [...catalog.list()], packs }, etag)
+      ).etag
+      catalog.#packs = packs
       return catalog
     })
     if (secretKey) await signSnapshot(store, secretKey)
     return published
+  }
+
+  /** The packs that the snapshot named when it was read; undefined if it told of none. */
+  get packs(): readonly SnapshotPack[] | undefined {
+    return this.#packs
   }
 
   get size(): number {
@@ -180,6 +194,7 @@ export class Catalog {
     if (!snapshot) return false
     this.#replace(snapshot.entries)
     this.#etag = snapshot.etag
+    this.#packs = snapshot.packs
     return true
   }
 

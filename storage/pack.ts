@@ -178,7 +178,7 @@ async function decodeRecords(
   bytes: Buffer,
   members: readonly PackMember[],
 ): Promise<RecordEntry[]> {
-  const entries = await decodeSnapshot(bytes, MAX_RECORDS).catch((cause: Error) => {
+  const { entries } = await decodeSnapshot(bytes, MAX_RECORDS).catch((cause: Error) => {
     throw invalidPack(cause.message, cause)
   })
   const sizes = new Map(members.map(({ sha256, size }) => [sha256, size]))
@@ -205,7 +205,7 @@ export async function unpackFrame(
   // one buffer for all; the spare bytes keep zlib from allocating another
   const options = {
     maxOutputLength: Math.max(unpacked, 1),
-    chunkSize: Math.min(unpacked + 64, 1024 * 1024),
+    chunkSize: Math.min(unpacked + 64, 16 * 1024 * 1024),
     params: { [constants.ZSTD_d_windowLogMax]: 26 },
   }
   const content = await promisify(zstdDecompress)(frame, options).catch((cause: Error) => {

@@ -110,11 +110,19 @@ export class StorePacks {
   }
 
   /**
-   * Reads the steps of BTF, for whoever applies them elsewhere; undefined if no pack has it. Errors: `digest_mismatch`
+   * Reads the steps of BTF, not yet checked; undefined if no pack has it. Errors: `digest_mismatch`
    * if all packs that have it are damaged; those of `Store`.
    */
   async steps(sha256: string): Promise<PackedBtf | undefined> {
     return await this.#fromAny(sha256, ({ members }) => members.steps(sha256))
+  }
+
+  /**
+   * Gives the steps of BTF to `apply`, which applies and checks them elsewhere. If they turn out to be damaged, the steps of
+   * another pack follow. Undefined if no pack has the BTF. Errors: those of `steps` and of `apply`.
+   */
+  async rebuild<T>(sha256: string, apply: (btf: PackedBtf) => Promise<T>): Promise<T | undefined> {
+    return await this.#fromAny(sha256, async ({ members }) => apply(await members.steps(sha256)))
   }
 
   /** Reads the raw BTF with a digest, and compares it; undefined if no pack has it. Errors: those of `steps`. */

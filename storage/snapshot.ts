@@ -2,9 +2,10 @@
  * A snapshot of all records in one object, so that a service starts with one GET. It is made from the records and
  * replaced by compare-and-swap. It is never the truth: without a valid snapshot, readers list the records instead.
  *
- * The format is zstd of JSON lines: a header with the number of records, then `[key, etag, record]` for each record, in
- * byte order of the keys. Anybody may read it, so it has the public part of each record. A fourth element `true` marks
- * records that have a private part.
+ * The format is zstd of JSON lines: a header with the number of records and, as `[digest, size]`, the packs of the store,
+ * then `[key, etag, record]` for each record, in byte order of the keys. Anybody may read it, so it has the public part of
+ * each record. A fourth element `true` marks records that have a private part. The signature covers all of it: a mirror
+ * knows which packs to expect. Older readers skip the packs, and older snapshots have none.
  */
 import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
@@ -13,6 +14,7 @@ import { promisify } from 'node:util'
 import { constants, createZstdDecompress, zstdCompress } from 'node:zlib'
 import { ignoreNotFound, StoreError } from './error.ts'
 import { newerSchema, toRecord } from './json.ts'
+import { digestOfPack, PACKS } from './name.ts'
 import { isPartialStore } from './partial.ts'
 import { isPublic, publicRecord } from './public.ts'
 import type { RecordEntry } from './records.ts'
@@ -30,10 +32,21 @@ const MAX_LINE = 1024 * 1024
 /** Bytes of a decompressed chunk; with Node's default it takes four times as long. */
 const CHUNK = 256 * 1024
 
-export interface Snapshot {
+/** A pack that a snapshot names: the SHA-256 of the file in hex, and its bytes. */
+export type SnapshotPack = readonly [digest: string, size: number]
+
+/** The most packs that a snapshot names: a line is bounded. */
+const MAX_PACKS = 10_000
+
+export interface SnapshotContent {
+  entries: RecordEntry[]
+  /** in byte order of their digests; undefined if the snapshot does not tell */
+  packs?: readonly SnapshotPack[]
+}
+
+export interface Snapshot extends SnapshotContent {
   /** etag of the object, for the next `writeSnapshot` */
   etag: string
-  entries: RecordEntry[]
 }
 
 /** Reads the snapshot; undefined if there is none. Errors: `invalid_snapshot`; those of `Store.get`. */
@@ -47,15 +60,15 @@ export async function readSnapshot(store: Store): Promise<Snapshot | undefined> 
       `${SNAPSHOT_KEY} has ${found.size} bytes: expected at most ${MAX_SNAPSHOT}`,
     )
   }
-  const entries = await decodeSnapshot(await buffer(found.body))
+  const content = await decodeSnapshot(await buffer(found.body))
   const isInPlace = ({ record }: RecordEntry) =>
     (record.origin === 'headers') === isPartialStore(store)
-  if (!entries.every(isInPlace))
+  if (!content.entries.every(isInPlace))
     throw new StoreError(
       'invalid_snapshot',
       `${SNAPSHOT_KEY} has records of partial BTF and of whole kernels`,
     )
-  return { etag: found.etag, entries }
+  return { ...content, etag: found.etag }
 }
 
 /** The info of the current snapshot object; undefined if there is none. Errors: those of `Store.head`. */
@@ -69,10 +82,20 @@ export async function headSnapshot(store: Store): Promise<ObjectInfo | undefined
  */
 export async function writeSnapshot(
   store: Store,
-  entries: readonly RecordEntry[],
+  { entries, packs }: SnapshotContent,
   etag: string | undefined,
 ): Promise<ObjectInfo> {
-  return await store.put(SNAPSHOT_KEY, await encodeSnapshot(entries), ifUnchanged(etag))
+  return await store.put(SNAPSHOT_KEY, await encodeSnapshot(entries, packs), ifUnchanged(etag))
+}
+
+/** The packs of a store, as a snapshot names them. Errors: those of `Store.list`. */
+export async function packsIn(store: Store): Promise<SnapshotPack[]> {
+  const packs: SnapshotPack[] = []
+  for await (const { key, size } of store.list(PACKS)) {
+    const digest = digestOfPack(key)
+    if (digest !== undefined && packs.length < MAX_PACKS) packs.push([digest, size])
+  }
+  return packs
 }
 
 /** Signs the current snapshot, unless this key has signed it already. Errors: those of `signObject`. */
@@ -80,14 +103,16 @@ export async function signSnapshot(store: Store, secretKey: string): Promise<voi
   await signObject(store, SNAPSHOT_KEY, MAX_SNAPSHOT, secretKey)
 }
 
-/** Encodes entries as the bytes of a snapshot. */
-export async function encodeSnapshot(entries: readonly RecordEntry[]): Promise<Buffer> {
+/** Encodes entries, and the packs of a store, as the bytes of a snapshot. */
+export async function encodeSnapshot(
+  entries: readonly RecordEntry[],
+  packs?: readonly SnapshotPack[],
+): Promise<Buffer> {
   const lines = entries.map(({ key, etag, record, partial = !isPublic(record) }) =>
     JSON.stringify([key, etag, publicRecord(record), ...(partial ? [true] : [])]),
   )
-  const text = [JSON.stringify({ schema: SCHEMA, records: entries.length }), ...lines, ''].join(
-    '\n',
-  )
+  const header = { schema: SCHEMA, records: entries.length, ...(packs && { packs }) }
+  const text = [JSON.stringify(header), ...lines, ''].join('\n')
   return await promisify(zstdCompress)(text, {
     pledgedSrcSize: Buffer.byteLength(text), // without it both sides allocate the largest window
     params: {
@@ -104,12 +129,12 @@ export async function encodeSnapshot(entries: readonly RecordEntry[]): Promise<B
 export async function decodeSnapshot(
   bytes: Uint8Array,
   maxSize = MAX_SIZE,
-): Promise<RecordEntry[]> {
+): Promise<SnapshotContent> {
   const entries: RecordEntry[] = []
   const share = createSharing()
-  let records: number | undefined
+  let header: SnapshotHeader | undefined
   const read = (line: string) => {
-    if (records === undefined) records = readHeader(line)
+    if (header === undefined) header = readHeader(line)
     else entries.push(share(toEntry(line)))
   }
   try {
@@ -117,21 +142,35 @@ export async function decodeSnapshot(
     await pipeline(Readable.from([bytes]), decompress, (chunks) =>
       forEachLine(chunks, read, maxSize),
     )
+    const { records, packs } = header ?? {}
     if (entries.length !== records)
       throw new Error(`it has ${entries.length} of ${records} records`)
-    return entries
+    return { entries, ...(packs && { packs }) }
   } catch (cause) {
     const reason = (cause as Error).message
     throw new StoreError('invalid_snapshot', `invalid snapshot: ${reason}`, { cause })
   }
 }
 
-function readHeader(line: string): number {
-  const { schema, records } = JSON.parse(line)
+interface SnapshotHeader {
+  records: number
+  packs?: readonly SnapshotPack[]
+}
+
+function readHeader(line: string): SnapshotHeader {
+  const { schema, records, packs } = JSON.parse(line)
   if (Number.isSafeInteger(schema) && schema > SCHEMA) throw new Error(newerSchema(schema, SCHEMA))
   if (schema !== SCHEMA) throw new Error(`its schema is ${schema}: expected ${SCHEMA}`)
-  return records
+  if (packs === undefined) return { records }
+  if (!Array.isArray(packs) || !packs.every(isPack)) throw new Error('its list of packs is invalid')
+  return { records, packs }
 }
+
+const isPack = (pack: unknown): boolean =>
+  Array.isArray(pack) &&
+  /^[0-9a-f]{64}$/.test(String(pack[0])) &&
+  Number.isSafeInteger(pack[1]) &&
+  pack[1] >= 0
 
 function toEntry(line: string): RecordEntry {
   const [key, etag, record, partial] = JSON.parse(line)

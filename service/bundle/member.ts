@@ -6,7 +6,6 @@
 import { LRUCache } from 'lru-cache'
 import { BtfError, type Dialect } from '../../bpf/index.ts'
 import {
-  type BtfInfo,
   isDamagedObject,
   packArchive,
   packTar,
@@ -22,7 +21,7 @@ import {
   moduleDigests,
   modulesOf,
 } from '../kernel/lookup.ts'
-import { readInput, readRaw } from '../threads/btf-input.ts'
+import { readRaw, withStored } from '../threads/btf-input.ts'
 import { modulesFor } from '../threads/modules.ts'
 import type { Pool } from '../threads/pool.ts'
 import type { Fitted, Misfit } from '../threads/worker.ts'
@@ -153,16 +152,12 @@ export class Members {
 
   async #fitNew(record: Available, facts: KernelFacts): Promise<Fitted> {
     const { store, pool, objects, dialect, signal } = this.#options
-    const read = (btf: Pick<BtfInfo, 'sha256' | 'size'>) => readInput(store, btf)
-    const task = { objects: objects.map(({ bytes }) => bytes), btf: await read(record.btf) }
-    const modules = await modulesFor(
-      pool,
-      { ...task, symbols: true },
-      modulesOf(record),
-      read,
-      signal,
-    )
-    return await pool.run('fit', { ...task, modules, facts, dialect }, signal)
+    return await withStored(store, async (read) => {
+      const task = { objects: objects.map(({ bytes }) => bytes), btf: await read(record.btf) }
+      const query = { ...task, symbols: true }
+      const modules = await modulesFor(pool, query, modulesOf(record), read, signal)
+      return await pool.run('fit', { ...task, modules, facts, dialect }, signal)
+    })
   }
 
   async #pack({ path, builds }: Selected, btf: Uint8Array): Promise<BundleMember> {

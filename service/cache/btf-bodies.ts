@@ -10,6 +10,7 @@ import {
   blobKey,
   decompressBlob,
   orPacked,
+  type PackedBtf,
   packsOf,
   readBlob,
   type Store,
@@ -114,8 +115,9 @@ export class Bodies {
 
   /** Rebuilds BTF that only a pack has, in a thread: a long chain takes a tenth of a second. */
   async #unpack(sha256: string): Promise<Buffer | undefined> {
-    const btf = await packsOf(this.#store).steps(sha256)
-    return btf && (await encode(await this.#pool.run('unpack', { btf }), 'zstd'))
+    const unpack = (btf: PackedBtf) => this.#pool.run('unpack', { btf })
+    const raw = await packsOf(this.#store).rebuild(sha256, unpack)
+    return raw && (await encode(raw, 'zstd'))
   }
 
   async #derive({ sha256, modules = [], dialect, container, header }: BtfSelector): Promise<Body> {

@@ -5,7 +5,7 @@
 
 import { availableParallelism } from 'node:os'
 import type { Dialect, KernelConstant } from '../../bpf/index.ts'
-import { mapOrdered } from '../../storage/index.ts'
+import { isDamagedObject, mapOrdered } from '../../storage/index.ts'
 import type { KernelFacts } from '../kernel/lookup.ts'
 import { modulesFor } from '../threads/modules.ts'
 import { Pool } from '../threads/pool.ts'
@@ -81,11 +81,19 @@ function forEachKernel<T>(
   kernels: readonly ChosenKernel[],
   work: (kernel: ChosenKernel, btf: BtfInput) => Promise<T>,
 ): AsyncGenerator<Swept<T>> {
+  const workOn = async (kernel: ChosenKernel) => {
+    const btf = await kernel.read()
+    const of = btf instanceof Uint8Array ? btf.length : btf.size
+    return { of, value: await work(kernel, btf) }
+  }
   return mapOrdered(kernels, pool.threads + AHEAD, async (kernel): Promise<Swept<T>> => {
     try {
-      const btf = await kernel.read()
-      const of = btf instanceof Uint8Array ? btf.length : btf.size
-      return { kernel, of, value: await work(kernel, btf) }
+      return await workOn(kernel)
+        .catch((error: unknown) => {
+          if (!kernel.checked || !isDamagedObject(error)) throw error
+          return workOn({ ...kernel, ...kernel.checked }) // another pack may have it
+        })
+        .then((done) => ({ kernel, ...done }))
     } catch (cause) {
       return { kernel, error: kernelErrorOf(cause) }
     }

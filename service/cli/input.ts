@@ -31,7 +31,7 @@ import { explainNoMatch, type FilterMismatch, findNamed, mismatchOf } from '../k
 import { didYouMean } from '../kernel/similar.ts'
 import { selectTargets, type TargetKernel } from '../kernel/targets.ts'
 import { functionsIn } from '../objects/functions.ts'
-import { readInput } from '../threads/btf-input.ts'
+import { type ReadBtf, readInput } from '../threads/btf-input.ts'
 import type { BtfInput } from '../threads/worker.ts'
 
 /** The options of every command that uses a store. */
@@ -334,6 +334,8 @@ export interface ChosenKernel extends Omit<TargetKernel, 'btf' | 'modules' | 'sy
   /** what its record says of it, where it has one */
   readonly facts?: () => Promise<KernelFacts | undefined>
   readonly read: () => Promise<BtfInput>
+  /** reads the same, checked before a thread gets it: for BTF that a thread has found to be damaged */
+  readonly checked?: Pick<ChosenKernel, 'read' | 'modules'>
   /** lists the readers of the BTF of its modules */
   readonly modules?: () => Promise<readonly (() => Promise<BtfInput>)[]>
   /** reads the names of its functions, where they are known */
@@ -376,12 +378,15 @@ export async function chosenKernels(
     : { store: opened, catalog: await Catalog.open(opened, onInvalid) }
   checkFilter(catalog, filter, sourceName(source))
   const targets = [...selectTargets(catalog, filter)]
-  const reader = (btf: { sha256: string; size: number }) => () => readInput(store, btf)
+  const readers = (read: ReadBtf, { btf, modules }: Pick<TargetKernel, 'btf' | 'modules'>) => ({
+    read: () => read(btf),
+    modules: async () => modules.map((module) => () => read(module)),
+  })
   return targets.map(({ btf, modules, symbols, facts, ...chosen }) => ({
     ...chosen,
     facts: async () => facts,
-    read: reader(btf),
-    modules: async () => modules.map(reader),
+    ...readers((one) => readInput(store, one), { btf, modules }),
+    checked: readers(({ sha256 }) => getBlob(store, sha256), { btf, modules }),
     ...(symbols && { functions: () => functionsIn(store, symbols) }),
   }))
 }

@@ -649,7 +649,7 @@ pack
   )
   .option('--dry-run', 'print what would be packed and removed; write nothing')
 withFilters(pack)
-runs(withStore(pack), () => import('./pack.ts'))
+runs(withStore(withSettings(pack, 'secretKey')), () => import('./pack.ts'))
 
 const gc = command(
   'gc',

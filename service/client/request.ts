@@ -301,7 +301,8 @@ async function readBody(body: IncomingMessage, limit: number): Promise<Buffer> {
   let size = 0
   for await (const piece of body as AsyncIterable<Buffer>) {
     size += piece.length
-    if (size > limit) throw new Error(`the response exceeds ${limit} bytes`)
+    if (size > limit)
+      throw new FetchError('invalid_response', `the response exceeds ${limit} bytes`)
     pieces.push(piece)
   }
   return Buffer.concat(pieces)

@@ -1,4 +1,7 @@
-/* What differs between two BTFs of an index, without opening them: the declarations of which only one has some form. */
+/*
+ * What differs between two BTFs of an index, without opening them: the declarations of which only one has some form. The
+ * comparison is apart from its pages: people turn pages and choose filters, and the comparison takes longer than a page.
+ */
 import type { DatabaseSync } from 'node:sqlite'
 import {
   DECLARATION_KINDS,
@@ -10,10 +13,19 @@ import type { DiffAnswer, DiffEntry } from './answers.ts'
 import { type StoredDeclaration, shapeOf } from './stored.ts'
 import { formsOf } from './tree.ts'
 
-export interface DiffPage {
+type DeclarationChange = DiffEntry['change']
+
+/** Which of the declarations that differ to give. */
+export interface DiffFilter {
   kinds?: readonly DeclarationKind[] | undefined
   /** only declarations of this name */
   name?: string | undefined
+  /** only declarations whose name contains this */
+  part?: string | undefined
+  change?: DeclarationChange | undefined
+}
+
+interface DiffPage extends DiffFilter {
   limit: number
   skip: number
 }
@@ -30,72 +42,103 @@ interface Diff extends Pick<DiffAnswer, 'counts' | 'entries'> {
   more: boolean
 }
 
+/** Two BTFs of an index, compared. */
+export interface ComparedBtfs {
+  /** by number of form: 1 if the BTF has it */
+  readonly before: Uint8Array
+  readonly after: Uint8Array
+  /** the declarations that differ, by kind, then by name */
+  readonly differing: readonly NamedDeclaration[]
+}
+
+interface NamedDeclaration {
+  readonly id: number
+  readonly kind: number
+  readonly name: string
+  readonly change: DeclarationChange
+}
+
 const [SAME, DIFFERS, IN_OLD, IN_NEW] = [0, 1, 2, 4]
 
-/** Compares two BTFs by number. The page is one of declarations; one with several types of a name has several entries. */
-export function diffOf(index: DiffedIndex, old: number, now: number, page: DiffPage): Diff {
-  const { database, owners } = index
-  const [before, after] = [old, now].map((number) => formsOf(database, number, owners.length))
+/** Compares two BTFs by number; with `name`, only the declarations of this name, which is faster. */
+export function compareBtfs(
+  { database, owners }: Pick<DiffedIndex, 'database' | 'owners'>,
+  old: number,
+  now: number,
+  name?: string,
+): ComparedBtfs {
+  const before = formsOf(database, old, owners.length)
+  const after = formsOf(database, now, owners.length)
   const states = new Uint8Array(owners.length) // there are no more declarations than forms
   for (let form = 0; form < owners.length; form++) {
     const owner = owners[form]!
-    const was = before![form]
-    const is = after![form]
+    const was = before[form]
+    const is = after[form]
     if (was === 1) states[owner]! |= IN_OLD
     if (is === 1) states[owner]! |= IN_NEW
     if (was !== is) states[owner]! |= DIFFERS
   }
-  const differing = differingNames(database, states, page)
-  const shown = differing.slice(page.skip, page.skip + page.limit)
+  return { before, after, differing: differingNames(database, states, name) }
+}
+
+/** A page of declarations that differ; one with several types of a name has several entries. */
+export function diffPageOf(
+  index: Pick<DiffedIndex, 'get'>,
+  { before, after, differing }: ComparedBtfs,
+  { skip, limit, ...filter }: DiffPage,
+): Diff {
+  const found = filtered(differing, filter)
   return {
-    counts: countsOf(differing, states),
-    entries: shown.flatMap(({ id }) => entriesOf(index.get(id), before!, after!)),
-    more: differing.length > page.skip + page.limit,
+    counts: countsOf(found),
+    entries: found
+      .slice(skip, skip + limit)
+      .flatMap(({ id }) => entriesOf(index.get(id), before, after)),
+    more: found.length > skip + limit,
   }
 }
 
-interface NamedDeclaration {
-  id: number
-  kind: number
-  name: string
-}
-
-/** The declarations that differ, by kind, then by name. */
 function differingNames(
   database: DatabaseSync,
   states: Uint8Array,
-  { kinds, name }: DiffPage,
+  only: string | undefined,
 ): NamedDeclaration[] {
-  const numbers = (kinds ?? DECLARATION_KINDS).map((kind) => DECLARATION_KINDS.indexOf(kind))
-  const where = `kind IN (${numbers.join()})${name === undefined ? '' : ' AND name = ?'}`
-  const select = database.prepare(`SELECT id, kind, name FROM declarations WHERE ${where}`)
+  const where = only === undefined ? '' : ' WHERE name = ?'
+  const select = database.prepare(`SELECT id, kind, name FROM declarations${where}`)
   const found: NamedDeclaration[] = []
-  for (const row of select.iterate(...(name === undefined ? [] : [name]))) {
+  for (const row of select.iterate(...(only === undefined ? [] : [only]))) {
     const id = row.id as number
-    if (((states[id] ?? SAME) & DIFFERS) !== 0)
-      found.push({ id, kind: row.kind as number, name: row.name as string })
+    const state = states[id] ?? SAME
+    if ((state & DIFFERS) === 0) continue
+    const change = (state & IN_OLD) === 0 ? 'added' : (state & IN_NEW) === 0 ? 'removed' : 'changed'
+    found.push({ id, kind: row.kind as number, name: row.name as string, change })
   }
   // the table is in the order of names
   return found.sort((a, b) => a.kind - b.kind)
 }
 
-function countsOf(
+function filtered(
   differing: readonly NamedDeclaration[],
-  states: Uint8Array,
-): DiffAnswer['counts'] {
+  { kinds, name, part, change }: DiffFilter,
+): readonly NamedDeclaration[] {
+  const numbers = kinds && new Set(kinds.map((kind) => DECLARATION_KINDS.indexOf(kind)))
+  return differing.filter(
+    (one) =>
+      (numbers === undefined || numbers.has(one.kind)) &&
+      (name === undefined || one.name === name) &&
+      (part === undefined || one.name.includes(part)) &&
+      (change === undefined || one.change === change),
+  )
+}
+
+function countsOf(found: readonly NamedDeclaration[]): DiffAnswer['counts'] {
   const counts = new Map<number, DiffAnswer['counts'][number]>()
-  for (const { id, kind } of differing) {
+  for (const { kind, change } of found) {
     const of = counts.get(kind) ?? {
       kind: DECLARATION_KINDS[kind]!,
-      added: 0,
-      removed: 0,
-      changed: 0,
+      ...{ added: 0, removed: 0, changed: 0 },
     }
     counts.set(kind, of)
-    const state = states[id]!
-    if ((state & IN_OLD) === 0) of.added++
-    else if ((state & IN_NEW) === 0) of.removed++
-    else of.changed++
+    of[change]++
   }
   return [...counts.values()]
 }

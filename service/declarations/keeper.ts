@@ -2,16 +2,11 @@
  * The index of a service: kept in line with the catalog in the background, and asked by routes and pages. Until it has
  * been whole once, questions are refused. An index that is there from an earlier run answers at once, as it was.
  */
+import { statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import {
-  type Catalog,
-  decompressBlob,
-  readStoredBytes,
-  type Store,
-  StoreError,
-  sha256Of,
-} from '../../storage/index.ts'
+import { type Catalog, type Store, StoreError } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
+import { readRaw } from '../threads/btf-input.ts'
 import type { Pool } from '../threads/pool.ts'
 import { UnusableIndex } from './database.ts'
 import type { IndexReader } from './reader.ts'
@@ -39,6 +34,19 @@ export interface KeeperOptions {
   onError: (error: unknown) => void
 }
 
+/** What an index has, for metrics. Counts are absent before the first update has begun, and times before it has ended. */
+interface IndexState {
+  /** kernels in the index */
+  readonly kernels?: number
+  /** BTFs of the catalog that are not in the index yet, or could not be read from the store */
+  readonly waiting?: number
+  /** size of the file in bytes; absent if there is none */
+  readonly bytes?: number
+  /** when the last update ended, in seconds since 1970, and how many seconds it took */
+  readonly updatedAt?: number
+  readonly seconds?: number
+}
+
 export class KeptIndex {
   readonly #options: KeeperOptions
   readonly #threads: IndexThreads
@@ -50,6 +58,7 @@ export class KeptIndex {
   #rebuiltAt = Number.NEGATIVE_INFINITY
   /** version of the catalog that the index is of */
   #version: number | undefined
+  #state: Omit<IndexState, 'bytes'> = {}
 
   /** Begins to follow the catalog. */
   constructor(options: KeeperOptions) {
@@ -79,6 +88,11 @@ export class KeptIndex {
     throw new ServiceError('unavailable', 'the index of all types is being made; retry later', {
       details: { retryAfter: RETRY_AFTER },
     })
+  }
+
+  get state(): IndexState {
+    const bytes = statSync(this.#options.path, { throwIfNoEntry: false })?.size
+    return { ...this.#state, ...(bytes !== undefined && { bytes }) }
   }
 
   /** Stops following, and ends the threads. */
@@ -111,29 +125,28 @@ export class KeptIndex {
   }
 
   async #update(rebuild: boolean): Promise<void> {
-    const { store, catalog, onError } = this.#options
+    const { store, catalog, pool, onError } = this.#options
     const { signal } = this.#end
-    await updateIndex(
+    const start = performance.now()
+    let unread = 0
+    const { kernels } = await updateIndex(
       this.#threads,
       { store, catalog },
       {
         ...{ rebuild, signal },
-        read: (sha256) => this.#read(sha256),
-        onError: ({ message }, { kernel: { distro, version, arch, release } }) =>
-          onError(
-            new Error(`${[distro, version, arch, release].join('/')} is not indexed: ${message}`),
-          ),
+        read: (sha256) => readRaw(store, pool, sha256),
+        onProgress: (done, all) => {
+          this.#state = { ...this.#state, waiting: all - done + unread }
+        },
+        onError: (error, { kernel: { distro, version, arch, release } }) => {
+          if (error instanceof StoreError) unread++
+          const name = [distro, version, arch, release].join('/')
+          onError(new Error(`${name} is not indexed: ${error.message}`))
+        },
       },
     )
-  }
-
-  /** Reads raw BTF: what takes long is done in threads. Errors: those of `readStoredBytes`, `digest_mismatch`. */
-  async #read(sha256: string): Promise<Uint8Array> {
-    const { store, pool } = this.#options
-    const form = await readStoredBytes(store, sha256)
-    if ('packed' in form) return await pool.run('unpack', { btf: form.packed })
-    const raw = await decompressBlob(form.frame)
-    if (sha256Of(raw) === sha256) return raw
-    throw new StoreError('digest_mismatch', `blob ${sha256} does not match its SHA-256 digest`)
+    const seconds = (performance.now() - start) / 1000
+    const updatedAt = Date.now() / 1000
+    this.#state = { kernels: kernels - unread, waiting: unread, updatedAt, seconds }
   }
 }

@@ -5,6 +5,7 @@
 
 import { statSync } from 'node:fs'
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
+import { LRUCache } from 'lru-cache'
 import { DECLARATION_KINDS, type DeclarationKind } from '../../bpf/index.ts'
 import { compareVersions, type KernelName } from '../../storage/index.ts'
 import type {
@@ -21,7 +22,7 @@ import type {
   SeriesSummary,
 } from './answers.ts'
 import { onFile, openToRead, UnusableIndex } from './database.ts'
-import { type DiffPage, diffOf } from './diff.ts'
+import { type ComparedBtfs, compareBtfs, type DiffFilter, diffPageOf } from './diff.ts'
 import { formsIn, heldForms, historyOf, memberHistoryOf, pageOfRuns, plain } from './history.ts'
 import { type IndexedKernels, isNamed, type OrderedSeries, readKernels } from './order.ts'
 import { type SearchQuery, searchIn } from './search.ts'
@@ -46,6 +47,8 @@ export interface PageQuery {
   cursor?: string | undefined
 }
 
+/** Comparisons of two BTFs that are kept, for their pages and filters; one has some megabytes. */
+const COMPARED = 2
 /** Entries of a page. */
 const PAGE = 100
 /** The highest place that a cursor can have. */
@@ -62,6 +65,7 @@ export class IndexReader {
     | { version: number; counts: Pick<IndexStats, 'declarations' | 'forms' | 'failed'> }
     | undefined
   #owners: { version: number; all: Int32Array } | undefined
+  readonly #compared = new LRUCache<string, ComparedBtfs>({ max: COMPARED })
 
   /** Errors: `UnusableIndex`. */
   constructor(path: string) {
@@ -266,20 +270,25 @@ export class IndexReader {
   diff(
     from: KernelQuery,
     to: KernelQuery,
-    { kinds, name, limit = PAGE, cursor }: PageQuery & Pick<DiffPage, 'kinds' | 'name'> = {},
+    { limit = PAGE, cursor, ...filter }: PageQuery & DiffFilter = {},
   ): DiffAnswer | undefined {
     const skip = skipOf(cursor)
-    return this.#read((all) => {
+    return this.#read((all, version) => {
       const [old, now] = [find(all, from), find(all, to)]
       if (!old || !now) return undefined
-      const { counts, entries, more } = diffOf(
-        { database: this.#database, owners: this.#owned(), get: (id) => this.#get(id) },
-        old.btf,
-        now.btf,
-        { kinds, name, limit, skip },
-      )
+      const key = `${version} ${old.btf} ${now.btf}`
+      const compared = this.#compared.get(key) ?? this.#compare(old.btf, now.btf, filter.name)
+      if (filter.name === undefined) this.#compared.set(key, compared)
+      const index = { get: (id: number) => this.#get(id) }
+      const page = { ...filter, limit, skip }
+      const { counts, entries, more } = diffPageOf(index, compared, page)
       return { from: old.kernel, to: now.kernel, counts, entries, ...nextOf(more, skip + limit) }
     })
+  }
+
+  #compare(old: number, now: number, name: string | undefined): ComparedBtfs {
+    const index = { database: this.#database, owners: this.#owned() }
+    return compareBtfs(index, old, now, name)
   }
 
   /** The declarations of a name, in the order of kinds. */

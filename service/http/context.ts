@@ -95,6 +95,9 @@ const MIB = 1024 * 1024
 const SHARES = 4
 const MIN_ANSWER = 16 * MIB
 
+/** Milliseconds without a task after which a thread ends: whoever reads pages does not wait for one to start each time. */
+const THREAD_IDLE = 600_000
+
 /** Errors: the system's, for the state files. */
 export async function openContext(options: ContextOptions): Promise<Context> {
   const { store, catalog, generator, tokens, metrics = new Metrics(), onError = () => {} } = options
@@ -106,6 +109,7 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     threads: settings.threads,
     time: settings.taskTime * 1000,
     memory: settings.taskMemory / MIB,
+    idle: THREAD_IDLE,
   })
   const bodies = new Bodies(store, bodyCache, pool)
   const objects = new Objects({ store, bodies, pool, size: settings.resultMemory })

@@ -8,7 +8,15 @@
  */
 import { LRUCache } from 'lru-cache'
 import { BtfError, type Dialect } from '../../bpf/index.ts'
-import { orPacked, packsOf, readBlob, type Store, sha256Of } from '../../storage/index.ts'
+import {
+  getBlob,
+  orPacked,
+  packsOf,
+  readBlob,
+  type Store,
+  StoreError,
+  sha256Of,
+} from '../../storage/index.ts'
 import { type Body, BodyCache, type CacheEntry } from '../cache/body-cache.ts'
 import type { Bodies } from '../cache/btf-bodies.ts'
 import { Semaphore } from '../concurrency.ts'
@@ -139,8 +147,10 @@ export class Objects {
   ): Promise<Body> {
     const make = (abandoned: AbortSignal) =>
       priority.gate.run(async () => {
-        const task = await this.#taskOf(priority, stored, objects, abandoned)
-        const minimized = await this.#pool.run('minimize', { ...task, dialect }, abandoned)
+        const minimized = await this.#whole(priority, async (read) => {
+          const task = await this.#taskOf(read, stored, objects, abandoned)
+          return await this.#pool.run('minimize', { ...task, dialect }, abandoned)
+        })
         return { bytes: Buffer.from(minimized) }
       }, abandoned)
     const key = `minimize ${dialect ?? ''} ${keyOf(stored)} ${digestsOf(objects)}`
@@ -153,15 +163,18 @@ export class Objects {
    * `BtfError`; those of `Pool.run` and of `priority.read`; the signal's reason.
    */
   async header(
-    { gate, ...priority }: Priority,
+    priority: Priority,
     stored: StoredBtf,
     objects: readonly SentObject[],
     signal: AbortSignal,
   ): Promise<Body> {
     const make = (abandoned: AbortSignal) =>
-      gate.run(async () => {
-        const task = await this.#taskOf(priority, stored, objects, abandoned)
-        return { bytes: Buffer.from(await this.#pool.run('header', task, abandoned)) }
+      priority.gate.run(async () => {
+        const header = await this.#whole(priority, async (read) => {
+          const task = await this.#taskOf(read, stored, objects, abandoned)
+          return await this.#pool.run('header', task, abandoned)
+        })
+        return { bytes: Buffer.from(header) }
       }, abandoned)
     const key = `header ${keyOf(stored)} ${digestsOf(objects)}`
     const { bytes } = await this.results.body(key, make, signal)
@@ -182,15 +195,15 @@ export class Objects {
     const symbols = object.usesFunctions ? stored.symbols : undefined
     const make = (abandoned: AbortSignal) =>
       priority.gate.run(async () => {
-        const [json] = await this.#taskOf(priority, { ...stored, facts }, [object], abandoned, true)
-          .then(async (task) => {
-            const functions = await functionsIn(this.#store, symbols)
-            return await this.#pool.run('check', { ...task, functions }, abandoned)
-          })
-          .catch((error) => {
-            if (!(error instanceof BtfError)) throw error
-            return [jsonOf({ error: { code: error.code, message: error.message } })]
-          })
+        const input = { ...stored, facts }
+        const [json] = await this.#whole(priority, async (read) => {
+          const task = await this.#taskOf(read, input, [object], abandoned, true)
+          const functions = await functionsIn(this.#store, symbols)
+          return await this.#pool.run('check', { ...task, functions }, abandoned)
+        }).catch((error) => {
+          if (!(error instanceof BtfError)) throw error
+          return [jsonOf({ error: { code: error.code, message: error.message } })]
+        })
         return { bytes: Buffer.from(json!) }
       }, abandoned)
     const { bytes } = await this.results.body(
@@ -201,8 +214,21 @@ export class Objects {
     return bytes.toString() as JsonText
   }
 
+  /**
+   * Runs a task. If a thread finds that its BTF is damaged, the task runs once more with BTF that was checked before, of
+   * another pack. Errors: those of `task` and of `getBlob`.
+   */
+  async #whole<T>({ read }: Priority, task: (read: Priority['read']) => Promise<T>): Promise<T> {
+    try {
+      return await task(read)
+    } catch (error) {
+      if (!(error instanceof StoreError) || error.code !== 'digest_mismatch') throw error
+      return await task((sha256) => getBlob(this.#store, sha256))
+    }
+  }
+
   async #taskOf(
-    { read }: Pick<Priority, 'read'>,
+    read: Priority['read'],
     { sha256, modules = [], facts = {} }: StoredBtf,
     sent: readonly SentObject[],
     signal: AbortSignal,

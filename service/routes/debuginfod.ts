@@ -8,8 +8,9 @@ import Type from 'typebox'
 import { IMMUTABLE } from '../cache/btf-bodies.ts'
 import type { Context } from '../http/context.ts'
 import { forDropIn, resolveBuild } from '../http/resolve.ts'
-import { BuildId, bodies, NO_BTF_FOR_OTHERS, problems } from '../http/schema.ts'
+import { BuildId, bodies, KERNEL_HEADER, NO_BTF_FOR_OTHERS, problems } from '../http/schema.ts'
 import { sendBtf, sendFromCache } from '../http/send.ts'
+import { nameOf } from '../kernel/name.ts'
 
 export const debuginfodRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
@@ -36,7 +37,7 @@ export const debuginfodRoutes =
       },
       async (request, reply) => {
         const { buildId } = request.params
-        const { btf } = await forDropIn(resolveBuild(context, request, buildId))
+        const { btf, kernel } = await forDropIn(resolveBuild(context, request, buildId))
         const { sha256, size } = btf
         return await sendBtf(
           context,
@@ -45,7 +46,7 @@ export const debuginfodRoutes =
           { sha256 },
           {
             cacheControl: IMMUTABLE,
-            headers: { 'x-debuginfod-size': String(size) },
+            headers: { 'x-debuginfod-size': String(size), [KERNEL_HEADER]: nameOf(kernel) },
           },
         )
       },

@@ -95,6 +95,34 @@ export function registerMetrics(app: FastifyInstance, context: Context): void {
     () => context.objects.results.counts,
     'result',
   )
+  const { declarations } = context
+  if (declarations) {
+    metrics.gauge(
+      'btfmill_index_kernels',
+      'Kernels in the index of all types',
+      () => declarations.state.kernels,
+    )
+    metrics.gauge(
+      'btfmill_index_waiting',
+      'BTFs of the catalog that are not in the index yet, or could not be read for it',
+      () => declarations.state.waiting,
+    )
+    metrics.gauge(
+      'btfmill_index_bytes',
+      'Bytes of the index of all types',
+      () => declarations.state.bytes,
+    )
+    metrics.gauge(
+      'btfmill_index_update_timestamp_seconds',
+      'Time when the index was last brought in line with the catalog, in seconds since 1970',
+      () => declarations.state.updatedAt,
+    )
+    metrics.gauge(
+      'btfmill_index_update_duration_seconds',
+      'Seconds that the last update of the index took',
+      () => declarations.state.seconds,
+    )
+  }
   if (upstreams) {
     metrics.gauge(
       'btfmill_upstreams_away',

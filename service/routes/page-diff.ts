@@ -60,23 +60,22 @@ export const diffPageRoutes =
       return row as ComparedKernel
     }
 
-    /** A page of the index; undefined if it has none, or the query has a filter that the index does not know. */
+    /** A page of the index; undefined if it has none. */
     const indexed = async (
       before: ComparedKernel,
       after: ComparedKernel,
-      { kind, change, name, page = 1 }: DiffQuery,
+      { kind, change, name: part, page = 1 }: DiffQuery,
     ): Promise<DiffParts | undefined> => {
-      if (change !== undefined || name !== undefined) return undefined
       const [from, to] = [before, after].map(({ kernel, served }) => {
         return { ...kernel, sha256: served.btf.sha256 }
       })
       const cursor = String((page - 1) * DIFF_LENGTH)
-      const query = { limit: DIFF_LENGTH, cursor, ...(kind && { kinds: [kind] }) }
+      const filter = { ...(kind && { kinds: [kind] }), part, change }
+      const query = { limit: DIFF_LENGTH, cursor, ...filter }
       const answer = await askIndex(context, 'diff', from!, to!, query)
       if (!answer) return undefined
-      // the first page has the counts of all kinds; whoever came from it has them in the cache
-      const whole = { limit: DIFF_LENGTH, cursor: '0' }
-      const all = kind ? await askIndex(context, 'diff', from!, to!, whole) : answer
+      const isFiltered = (kind ?? part ?? change) !== undefined
+      const all = isFiltered ? await askIndex(context, 'diff', from!, to!, { limit: 0 }) : answer
       return partsOfAnswer(answer, all?.counts ?? answer.counts)
     }
 

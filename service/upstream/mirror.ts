@@ -23,6 +23,7 @@ import {
   getBlob,
   type KernelFilter,
   mapOrdered,
+  type PackMember,
   packKey,
   packsOf,
   putBlob,
@@ -191,35 +192,55 @@ export class ServiceMirror {
     const onRead = (read: number) => {
       this.bytes += read
     }
-    const packs = new RemotePacks({ base: this.#base, request: this.#request, onRead })
+    const named = this.#namedPacks()
+    const packs = new RemotePacks({ base: this.#base, request: this.#request, named, onRead })
+    let useless = 0
     for (const pack of await packs.list()) {
-      if (missing.size === 0) return
+      if (missing.size === 0 || useless > sizeOf(missing)) return
       try {
         const opened = await packs.open(pack)
+        if (!opened) continue
         const members = opened.members.members.filter(({ sha256 }) => missing.has(sha256))
-        if (members.length === 0) continue
+        if (members.length === 0) useless += pack.indexSize
+        if (members.length === 0 || !members.every((member) => isOffered(member, missing))) continue
         const isWhole = this.#isWanted(opened, missing)
         if (isWhole && !(await store.head(packKey(pack.digest)).catch(ignoreMissing)))
           await packs.copy(opened, store, this.#directory)
         const cache = new DeltaChainCache(4)
         for (const { sha256 } of members) {
-          const raw = isWhole ? getBlob(store, sha256) : opened.members.read(sha256, cache)
+          const reading = isWhole ? getBlob(store, sha256) : opened.members.read(sha256, cache)
+          const raw = await reading.catch(ignoreInvalidPack)
+          if (!raw) continue // another pack, or a blob, may be good
           const builds = missing.get(sha256)!
           missing.delete(sha256)
-          yield* await this.#keep(builds, raw, { packed: isWhole })
+          yield* await this.#keep(builds, Promise.resolve(raw), { packed: isWhole })
         }
       } catch (error) {
-        // another pack, or a blob, may be good
-        if (!(error instanceof StoreError) || error.code !== 'invalid_pack') throw error
+        ignoreInvalidPack(error)
+        useless += pack.size
       }
     }
   }
 
-  /** Tells whether nearly all of a pack is wanted, or in a pack of the store already. */
-  #isWanted({ members: { members } }: OpenedPack, missing: ReadonlyMap<string, unknown>): boolean {
+  /** The packs that a signed catalog names; undefined if none is signed, or it does not tell. */
+  #namedPacks(): ReadonlyMap<string, number> | undefined {
+    return this.#options.publicKey === undefined || !this.catalog.packs
+      ? undefined
+      : new Map(this.catalog.packs)
+  }
+
+  /**
+   * Tells whether nearly all of a pack is wanted, or in a pack of the store already, and the file is no larger than that: it
+   * is a hundredth of it.
+   */
+  #isWanted(
+    { pack, members: { members } }: OpenedPack,
+    missing: ReadonlyMap<string, unknown>,
+  ): boolean {
     const packs = packsOf(this.#options.store)
-    const isOurs = ({ sha256 }: { sha256: string }) => missing.has(sha256) || packs.isKnown(sha256)
-    return members.filter(isOurs).length >= members.length * MIN_SHARE
+    const ours = members.filter(({ sha256 }) => missing.has(sha256) || packs.isKnown(sha256))
+    const rebuilt = ours.reduce((sum, { size }) => sum + size, pack.indexSize)
+    return ours.length >= members.length * MIN_SHARE && pack.size <= rebuilt
   }
 
   /** Reads BTF by its digest. Errors: `FetchError`. */
@@ -331,12 +352,23 @@ function plain({ takenFrom = [], btf, symbols: _, ...record }: BuildRecord) {
   return { ...record, takenFrom: [{ ...first, takenAt: '' }, ...others] }
 }
 
+/** Tells whether a member has the size that the catalog says. */
+const isOffered = (
+  { sha256, size }: PackMember,
+  missing: ReadonlyMap<string, readonly Due[]>,
+): boolean => missing.get(sha256)?.[0]?.record.btf.size === size
+
+/** Bytes of the BTF that is missing. */
+const sizeOf = (missing: ReadonlyMap<string, readonly Due[]>): number =>
+  missing.values().reduce((sum, [due]) => sum + due!.record.btf.size, 0)
+
 /** Why a kernel is refused. Errors: others, which concern all kernels. */
 function reasonOf(error: unknown): { code: string; message: string } {
   const ofOne =
     error instanceof BtfError ||
     (error instanceof StoreError && OF_ONE.has(error.code)) ||
-    (error instanceof FetchError && ['refused', 'digest_mismatch'].includes(error.code))
+    (error instanceof FetchError &&
+      ['refused', 'digest_mismatch', 'invalid_response'].includes(error.code))
   if (!ofOne) throw error
   const { code, message } = error
   return { code, message }
@@ -350,6 +382,13 @@ const OF_ONE: ReadonlySet<string> = new Set([
   'invalid_record',
   'not_found',
 ])
+
+/** For `catch`: a pack that is wrong, or that gc has removed. Errors: others. */
+function ignoreInvalidPack(error: unknown): undefined {
+  const isOfPack = error instanceof StoreError && OF_PACK.has(error.code)
+  if (!isOfPack) throw error
+}
+const OF_PACK: ReadonlySet<string> = new Set(['invalid_pack', 'digest_mismatch', 'not_found'])
 
 function ignoreMissing(error: unknown): undefined {
   if (!(error instanceof StoreError) || error.code !== 'not_found') throw error

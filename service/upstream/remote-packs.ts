@@ -1,8 +1,12 @@
 /*
  * The packs of another btfmill, for a mirror. A pack that is wanted as a whole is copied: it grows in a file of the cache, so
  * that a killed run goes on where it was, and the frames that a pack of the store has already are copied from there. Of
- * other packs only the chains of wanted kernels are read, as ranges. Nothing in a pack is trusted: the file has the digest
- * of its name, and each kernel the digest that the catalog names.
+ * other packs only the chains of wanted kernels are read, as ranges.
+ *
+ * Nothing in a pack is trusted: the file has the digest of its name, and each kernel the digest that the index names, before
+ * the store gets it. A signed catalog that names the packs of its store excludes all others. Without it, whoever is on the
+ * way may list packs of his own. So a pack is no larger than the wanted kernels in it, and packs without wanted kernels are
+ * not looked at for ever.
  */
 import { createReadStream } from 'node:fs'
 import { mkdir, open, readdir, rm, stat } from 'node:fs/promises'
@@ -25,6 +29,7 @@ import {
   requestRange,
   requestWithRetry,
 } from '../client/request.ts'
+import { packFile } from '../pack/pack.ts'
 
 /** The most packs of a service that are looked at. */
 const MAX_PACKS = 10_000
@@ -41,6 +46,8 @@ export interface RemotePack {
 }
 
 export interface RemotePacksOptions {
+  /** the only packs that may be read, with their sizes; all if undefined */
+  named: ReadonlyMap<string, number> | undefined
   /** `http://HOST:PORT`, without a final slash */
   base: string
   request: RequestOptions
@@ -57,9 +64,10 @@ export class RemotePacks {
 
   /** The packs of the service, the largest first; none if it has no such route. Errors: `FetchError`. */
   async list(): Promise<RemotePack[]> {
-    const { base, request, onRead } = this.#options
+    const { base, request, named, onRead } = this.#options
+    if (named?.size === 0) return []
     try {
-      return await requestWithRetry(
+      const listed = await requestWithRetry(
         new URL(`${base}/v1/packs`),
         (bytes) => {
           onRead(bytes.length)
@@ -67,16 +75,20 @@ export class RemotePacks {
         },
         { ...request, encoding: 'identity' },
       )
+      return listed.filter(({ digest, size }) => !named || named.get(digest) === size)
     } catch (error) {
       if (error instanceof FetchError && error.problem === 'not_found') return []
       throw error
     }
   }
 
-  /** Reads the header and the index of a pack. Errors: `invalid_pack`; `FetchError`. */
-  async open(pack: RemotePack): Promise<OpenedPack> {
+  /** Reads the header and the index of a pack; undefined if the service has it no more. Errors: `invalid_pack`; `FetchError`. */
+  async open(pack: RemotePack): Promise<OpenedPack | undefined> {
     const source = this.#sourceOf(pack)
-    const start = await source.read(0, pack.indexSize, collect)
+    const start = await source.read(0, pack.indexSize, collect).catch((error: unknown) => {
+      if (!(error instanceof FetchError) || error.problem !== 'not_found') throw error
+    })
+    if (!start) return undefined
     const header = decodePackHeader(start)
     if (start.length !== pack.indexSize || pack.indexSize !== PACK_HEADER + header.indexSize)
       throw new StoreError('invalid_pack', 'invalid pack: its index has another size than listed')
@@ -84,12 +96,6 @@ export class RemotePacks {
     const end = members.at(-1)
     if (end && end.offset + end.length !== pack.size)
       throw new StoreError('invalid_pack', 'invalid pack: it has another size than listed')
-    const rebuilt = members.reduce((sum, { size }) => sum + size, pack.indexSize)
-    if (pack.size > rebuilt)
-      throw new StoreError(
-        'invalid_pack',
-        'invalid pack: it is larger than what is rebuilt from it',
-      )
     return { pack, start, members: new PackMembers(source, members) }
   }
 
@@ -103,6 +109,12 @@ export class RemotePacks {
     await mkdir(directory, { recursive: true })
     await removeParts(directory, path)
     await this.#complete(opened, store, path)
+    const members = new PackMembers(packFile(path), opened.members.members)
+    for await (const { member, result } of members.readAll()) {
+      if (!(result instanceof StoreError)) continue
+      await rm(path, { force: true }) // the next run begins again
+      throw new StoreError('invalid_pack', `BTF ${member.sha256}: ${result.message}`)
+    }
     try {
       await store.put(packKey(pack.digest), createReadStream(path), { sha256: pack.digest })
     } catch (error) {

@@ -155,6 +155,17 @@ const QUESTIONS: readonly (readonly [string, ((index: IndexReader) => unknown)[]
     ),
   ],
   ['diff of a series, 100 entries', [(index) => index.diff(from, to)]],
+  [
+    'filters of that diff',
+    [
+      { kinds: ['struct' as const] },
+      { change: 'added' as const },
+      { part: 'task' },
+      { name: 'task_struct' },
+      { kinds: ['func' as const], change: 'removed' as const, part: 'bpf' },
+      { cursor: '100' },
+    ].map((filter) => (index) => index.diff(from, to, filter)),
+  ],
   ['neighbours', [(index) => index.neighbours(to)]],
   ['stats', [(index) => index.stats()]],
 ]

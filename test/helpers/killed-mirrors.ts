@@ -20,7 +20,6 @@ import { seedOf } from './seed.ts'
 import { serve } from './serve-process.ts'
 import { putKernels } from './upstreams.ts'
 
-const KERNELS = 40
 /** Bytes that each kernel has for itself, so that a pack takes many writes. */
 const OWN_BYTES = 60_000
 /** The most times that a mirror is killed before a run may complete it. */
@@ -37,14 +36,14 @@ const PRELOAD = join(import.meta.dirname, 'killed-write.ts')
 export async function surviveKills(
   t: Test,
   kills: number,
-  { everywhere = false } = {},
+  { everywhere = false, kernels = 40 } = {},
 ): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'killed-'))
   t.teardown(() => rmSync(directory, { recursive: true }))
   const random = new Random(seedOf(t))
   const origins: Origin[] = []
   for (const kind of ['blobs', 'packs'] as const) {
-    const origin = await originIn(t, directory, kind, random)
+    const origin = await originIn(t, directory, kind, { random, kernels })
     const whole = await runMirror(origin, placeOf(directory, `whole-${kind}`))
     t.equal(whole.status, 0, whole.stderr)
     origin.steps = whole.steps
@@ -173,11 +172,11 @@ async function originIn(
   t: Test,
   directory: string,
   kind: Origin['kind'],
-  random: Random,
+  { random, kernels }: { random: Random; kernels: number },
 ): Promise<Origin> {
   const path = join(directory, kind)
   const store = await openStore(path)
-  await putKernels(store, KERNELS, (n) => withOwnBytes(nthBtf(n), random))
+  await putKernels(store, kernels, (n) => withOwnBytes(nthBtf(n), random))
   if (kind === 'packs') await packStore(store)
   await Catalog.publish(store)
   const args = ['--store', path, '--log-level', 'info']

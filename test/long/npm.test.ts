@@ -1,14 +1,15 @@
 // The npm package, packed and installed in an empty directory: the command and `btfmill/client`, for users without a
 // checkout.
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { btfOf, RAW, recordOf, startTestService } from '../helpers/test-service.ts'
+import { ready } from '../helpers/wait-until.ts'
 
 const CHECKOUT = join(import.meta.dirname, '../..')
 const MINUTES = 5
@@ -69,7 +70,32 @@ t.test('the packed package works where nothing else is installed', async (t) => 
     )
     t.ok(readFileSync(join(home, 'fetched.btf')).equals(RAW.little))
     t.match(await run('npx', 'btfmill', 'dump', 'fetched.btf'), /struct/)
-    t.equal(await run('npx', 'btfmill', 'list', '--json'), '', 'the default store is empty')
+    mkdirSync(join(home, 'empty'))
+    t.equal(await run('npx', 'btfmill', 'list', '--json', '--store', 'empty'), '')
+  })
+
+  await t.test('a service sends the library to browsers, which need no build', async (t) => {
+    const main = join(home, 'node_modules/btfmill/dist/service/cli/main.js')
+    const flags = ['serve', '--store', 'store', '--listen', '127.0.0.1:0', '--index', 'off']
+    const service = spawn(process.execPath, [main, ...flags], { cwd: home })
+    t.teardown(() => service.kill('SIGTERM'))
+    const url = await new Promise<string>((resolve, reject) => {
+      let said = ''
+      service.once('exit', () => reject(new Error(said)))
+      service.stdout.setEncoding('utf8').on('data', (text: string) => {
+        said += text
+        const [address] = /http:\/\/127\.0\.0\.1:[1-9]\d*(?=\D)/.exec(said) ?? []
+        if (address) resolve(address)
+      })
+    })
+    await ready(url)
+    const page = await (await fetch(`${url}/check`)).text()
+    const [, worker = '', base = ''] = /data-worker="((\S+\/)service\/\S+)"/.exec(page)!
+    for (const path of [worker, `${base}bpf/index.js`, `${base}templates.js`, `${base}eta.js`]) {
+      const answer = await fetch(url + path)
+      t.equal(answer.status, 200, path)
+      t.match(answer.headers.get('content-type'), /^text\/javascript/)
+    }
   })
 
   await t.test('btfmill/client fetches from the server, then from its cache', async (t) => {

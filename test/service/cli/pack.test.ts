@@ -2,7 +2,16 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { getBlob, openStore, sha256Of } from '../../../storage/index.ts'
+import {
+  Catalog,
+  generateKeys,
+  getBlob,
+  openStore,
+  packKey,
+  SNAPSHOT_KEY,
+  sha256Of,
+} from '../../../storage/index.ts'
+import { signatureProblem } from '../../../storage/signed.ts'
 import { run } from '../../helpers/command.ts'
 import { nthBtf, putSeries } from '../../helpers/packs.ts'
 import { keysOf } from '../../helpers/store-contract.ts'
@@ -50,6 +59,30 @@ t.test('pack packs the kernels that match and removes blobs; the commands go on'
   t.match(await run('pack', ...store, '--keep', 'none'), {
     stdout: '0 packs written with 0 new kernels; 0 blobs removed, 0 bytes\n',
   })
+})
+
+t.test('a catalog names the packs, and keeps its signature', async (t) => {
+  const place = join(t.testdir(), 'store')
+  const signed = await openStore(`file:${place}`)
+  await putSeries(signed, 3)
+  const { publicKey, secretKey } = generateKeys()
+  await Catalog.publish(signed, secretKey)
+  const key = `${place}.key`
+  writeFileSync(key, secretKey)
+  const isSigned = () => signatureProblem(signed, SNAPSHOT_KEY, 2 ** 20, publicKey)
+  const without = await run('pack', '--store', place, '--keep', 'none')
+  t.match(without, { status: 0, stderr: /does not name the new packs: .* --secret-key/ })
+  t.same((await Catalog.open(signed)).packs, [])
+  t.equal(await isSigned(), undefined)
+  await putSeries(signed, 4)
+  const ended = await run('pack', '--store', place, '--keep', 'none', '--secret-key', key)
+  t.match(ended, { status: 0, stderr: '' })
+  const packs = await keysOf(signed, 'packs/')
+  t.same(
+    (await Catalog.open(signed)).packs?.map(([digest]) => packKey(digest)),
+    packs,
+  )
+  t.equal(await isSigned(), undefined)
 })
 
 t.test('a store in packs is exported, and its kernels are compared', async (t) => {

@@ -356,7 +356,7 @@ t.test('an error that quotes a server is short and has no control characters', a
     response.on('close', () => clearInterval(timer))
   })
   await t.rejects(fetchBtf(quick(t, endless)), {
-    code: 'unreachable',
+    code: 'invalid_response',
     message: /exceeds 65536 bytes/,
   })
 })

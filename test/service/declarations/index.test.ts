@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { type BtfDiff, DeclaredForms, diffBtf, encodeBtf, parseBtf } from '../../../bpf/index.ts'
+import type { DiffEntry } from '../../../service/declarations/answers.ts'
 import { IndexReader } from '../../../service/declarations/reader.ts'
 import { type CatalogKernel, IndexWriter } from '../../../service/declarations/writer.ts'
 import { craft, info } from '../../helpers/craft.ts'
@@ -217,6 +218,36 @@ t.test('diff is that of the BTFs', async (t) => {
       const { entries } = index.diff(old.kernel, now.kernel, { kinds: types, limit: 100_000 })!
       const sorted = (all: readonly object[]) => all.map((one) => JSON.stringify(one)).sort()
       t.same(sorted(entries), sorted(expected))
+    }
+})
+
+t.test('filters and pages of a diff choose from the whole of it', async (t) => {
+  const pairs = [...FIXTURES, ...small.map(([raw]) => raw)].map(
+    (raw, i): Input => [raw, kernelWith(raw, { release: `6.${i}.0` })],
+  )
+  const index = indexed(pairs)
+  for (const [, old] of pairs)
+    for (const [, now] of pairs) {
+      const diff = (filter: Parameters<typeof index.diff>[2]) =>
+        index.diff(old.kernel, now.kernel, { limit: 100_000, ...filter })!
+      const whole = diff({})
+      const same = (filter: Parameters<typeof index.diff>[2], has: (one: DiffEntry) => boolean) =>
+        t.same(diff(filter).entries, whole.entries.filter(has))
+      same({ kinds: ['struct', 'func'] }, ({ kind }) => kind === 'struct' || kind === 'func')
+      same({ name: 'task_struct' }, ({ name }) => name === 'task_struct')
+      same({ part: 'task' }, ({ name }) => name.includes('task'))
+      for (const change of ['added', 'removed', 'changed'] as const)
+        same({ change, kinds: ['struct'] }, (one) => one.change === change && one.kind === 'struct')
+      const { counts } = diff({ change: 'added' })
+      t.same(
+        counts.map(({ kind, added }) => [kind, added]),
+        whole.counts.filter(({ added }) => added > 0).map(({ kind, added }) => [kind, added]),
+      )
+      const pages = Array.from({ length: 4 }, (_, n) => diff({ limit: 3, cursor: String(3 * n) }))
+      t.same(
+        pages.flatMap(({ entries }) => entries),
+        whole.entries.slice(0, 12),
+      )
     }
 })
 

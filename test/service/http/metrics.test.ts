@@ -1,4 +1,5 @@
 // Prometheus metrics: they count what happened, and clients cannot create series.
+import { join } from 'node:path'
 import t from 'tap'
 import { request } from 'undici'
 import { startServer } from '../../../service/index.ts'
@@ -6,7 +7,7 @@ import { MAX_DISTROS } from '../../../service/kernel/catalog-counts.ts'
 import { VERSION } from '../../../service/version.ts'
 import { openStore, putRecord } from '../../../storage/index.ts'
 import { btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
-import { ready } from '../../helpers/wait-until.ts'
+import { ready, until } from '../../helpers/wait-until.ts'
 
 const textOf = async (url: string) => (await request(url)).body.text()
 
@@ -128,6 +129,40 @@ t.test('a catalog with many distributions makes a bounded number of series', asy
   t.equal(series.length, 3 * (MAX_DISTROS + 1))
   t.equal(samples.get('btfmill_kernels{distro="zlarge",state="embedded"}'), 2)
   t.equal(samples.get('btfmill_kernels{distro="other",state="embedded"}'), 6, 'of the smallest')
+})
+
+t.test('/metrics tells what the index of all types has, and what it still lacks', async (t) => {
+  const index = join(t.testdir({}), 'index.sqlite')
+  const started = Date.now() / 1000
+  const { url, store, catalog } = await startTestService(
+    t,
+    async (store) => {
+      const btf = await btfOf(store, RAW.little)
+      return [
+        recordOf({}, { btf }),
+        recordOf({ release: '6.1.0-2-amd64' }, { btf: { ...btf, sha256: 'ab'.repeat(32) } }),
+        recordOf({ release: '6.1.0-3-amd64' }, { embedded: true }),
+      ]
+    },
+    { settings: { index } },
+  )
+  const updated = (count: number) =>
+    until(
+      () => scrape(url),
+      (all) => all.get('btfmill_index_kernels') === count,
+    )
+  const all = await updated(1)
+  t.equal(all.get('btfmill_index_waiting'), 1, 'the blob of one is lost')
+  t.ok(all.get('btfmill_index_bytes')! >= 4096)
+  t.ok(all.get('btfmill_index_update_timestamp_seconds')! >= started)
+  t.ok(all.get('btfmill_index_update_duration_seconds')! > 0)
+  const btf = await btfOf(store, RAW.big)
+  await putRecord(store, recordOf({ release: '6.1.0-4-amd64' }, { btf }))
+  await catalog.refresh()
+  t.equal((await updated(2)).get('btfmill_index_waiting'), 1)
+
+  const { url: without } = await startTestService(t)
+  t.notOk([...(await scrape(without)).keys()].some((name) => name.startsWith('btfmill_index_')))
 })
 
 t.test('/metrics is not found when metrics are off', async (t) => {

@@ -24,7 +24,7 @@ const records = async (store: Store): Promise<BuildRecord[]> => {
 }
 
 const index = join(folder, 'index.sqlite')
-const { url } = await startTestService(t, records, { settings: { index } })
+const { url, store } = await startTestService(t, records, { settings: { index } })
 await until(
   () => ask(`${url}/v1/stats`),
   ({ status }) => status !== 503,
@@ -119,6 +119,27 @@ t.test('/search finds members and enumerators of all kernels', async (t) => {
     new Set(names.map(({ href }) => href)),
     new Set(['/types/task_struct.state', '/types/task_struct.__state']),
   )
+})
+
+t.test('filters of /diff open no BTF: the index knows them', async (t) => {
+  const path = '/diff/debian/12/x86_64/6.1.0-1-amd64..debian/12/x86_64/6.1.0-10-amd64'
+  const get = store.get
+  store.get = async (key) => {
+    throw new Error(`${key} was read`)
+  }
+  t.teardown(() => {
+    store.get = get
+  })
+  const whole = await view<DiffView>(path)
+  const names = async (query: string) => {
+    const { entries, found, counts } = await view<DiffView>(`${path}?${query}`)
+    t.same(counts, whole.counts)
+    t.equal(found, entries.length)
+    return entries.map(({ name }) => name)
+  }
+  t.same(await names('change=added&kind=struct'), ['fresh'])
+  t.same(await names('name=task_str'), ['task_struct'])
+  t.same(await names('name=no_such_name'), [])
 })
 
 t.test('/diff counts all kinds, and shows one', async (t) => {

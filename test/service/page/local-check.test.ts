@@ -108,6 +108,7 @@ async function openLocal(t: Test) {
     if (message.type() === 'error') errors.push(message.text())
   })
   await page.goto(`${url}/check`)
+  t.equal(await page.getByRole('button', { name: 'Cancel' }).isVisible(), false)
   await page.getByLabel('Keep the object on this machine').check()
   return { page, requests, errors }
 }
@@ -140,9 +141,26 @@ t.test('an object that is kept on the machine is not sent, and gets the same mat
     await page.goto(`${url}/check`)
     await page.setInputFiles('input[type=file]', path)
     await page.waitForURL(/\/check\/[0-9a-f]{64}$/)
+    await page.getByRole('heading', { name: 'Series' }).waitFor()
     t.same(here, await matrix())
     t.same(errors, [])
   }
+})
+
+t.test('where BTF is in a bucket, the browser still reads from the service alone', async (t) => {
+  const { page, requests, errors } = await openLocal(t)
+  const location = 'http://bucket.example/blob'
+  await page.route('**/v1/btf/**', async (route) => {
+    if (route.request().headers().range === 'bytes=0-') return await route.continue()
+    return await route.fulfill({ status: 307, headers: { location } })
+  })
+  await page.setInputFiles('input[type=file]', coreObjects('el').get('attach')!)
+  await page.getByRole('heading', { name: 'Series' }).waitFor()
+  t.same(
+    requests.filter((one) => !one.startsWith(`GET ${url}/`)),
+    [],
+  )
+  t.same(errors, [])
 })
 
 t.test('a file that is no object is refused, and a check can be cancelled', async (t) => {

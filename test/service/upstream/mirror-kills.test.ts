@@ -3,5 +3,5 @@ import t from 'tap'
 import { surviveKills } from '../../helpers/killed-mirrors.ts'
 
 t.test('a mirror or its service is killed at work, and the next run completes it', (t) =>
-  surviveKills(t, 2),
+  surviveKills(t, 2, { kernels: 10 }),
 )

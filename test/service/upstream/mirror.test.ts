@@ -16,12 +16,15 @@ import {
   packKey,
   putBlob,
   putRecord,
+  SNAPSHOT_KEY,
   type Store,
+  sha256Of,
   verifyStore,
 } from '../../../storage/index.ts'
+import { encodeSnapshot, signSnapshot } from '../../../storage/snapshot.ts'
 import { run } from '../../helpers/command.ts'
-import { framesAt, nthBtf, packStore, putPackOf } from '../../helpers/packs.ts'
-import { type FaultyServer, startProxy } from '../../helpers/proxy.ts'
+import { framesAt, nthBtf, packOf, packStore, putPackOf } from '../../helpers/packs.ts'
+import { type Fault, type FaultyServer, none, startProxy } from '../../helpers/proxy.ts'
 import { btfOf, startTestService } from '../../helpers/test-service.ts'
 import { kernelOf, putKernels } from '../../helpers/upstreams.ts'
 
@@ -259,6 +262,162 @@ t.test('a service that lies about BTF or packs leaves nothing wrong', async (t) 
     })
   }
 })
+
+/** A pack of a store whose frames are of other BTF than its index says, with the digest of its bytes. */
+async function lyingPack(store: Store) {
+  const bytes = Buffer.concat((await packOf(store)).pieces)
+  const indexSize = framesAt(bytes)
+  bytes.fill(0x5a, indexSize + 4)
+  return { bytes, digest: sha256Of(bytes), size: bytes.length, indexSize }
+}
+
+const listOf = (...packs: object[]): Buffer => Buffer.from(JSON.stringify({ packs }))
+
+t.test('a pack whose members are others than its index says is not kept', async (t) => {
+  const origin = await openStore('memory:')
+  await putKernels(origin, 4)
+  const { bytes, ...listed } = await lyingPack(origin)
+  const { proxy } = await originOf(t, origin)
+  proxy.fault = (_, { url }) => {
+    const body = url!.endsWith('/packs')
+      ? listOf(listed)
+      : url!.includes('/packs/')
+        ? bytes
+        : undefined
+    return body && (({ response }) => void response.writeHead(200).end(body))
+  }
+  const cache = temporary(t)
+  for (const filter of [{}, { release: kernelOf(3).release }]) {
+    const store = await openStore('memory:')
+    const { states } = await mirrored({ store, server: proxy.url, cache }, filter)
+    t.same(states, { taken: filter.release ? 1 : 4 }, 'all are read as single BTF')
+    t.same(await Array.fromAsync(store.list('packs/')), [])
+    t.same(await Array.fromAsync(verifyStore(store)), [])
+  }
+  t.same(
+    readdirSync(cache, { recursive: true }).filter((name) => `${name}`.endsWith('.part')),
+    [],
+  )
+})
+
+const HTML = Buffer.from('<!doctype html><title>Sign in</title>'.padEnd(2000))
+
+const endless: Fault = ({ response }) => {
+  response.writeHead(200)
+  const write = () => {
+    while (!response.destroyed && response.write(Buffer.alloc(2 ** 16))) {}
+    response.once('drain', write)
+  }
+  write()
+}
+
+t.test('answers about packs that are none, endless or gone cost little', async (t) => {
+  const origin = await openStore('memory:')
+  await putKernels(origin, 4)
+  const digest = await putPackOf(origin)
+  const { proxy } = await originOf(t, origin)
+  const { start, size } = await framesOf(origin, digest)
+  const real = { digest, size, indexSize: start }
+  const answers: Record<string, [list: Buffer | undefined, pack: Fault]> = {
+    'HTML in place of a pack': [
+      undefined,
+      ({ response }) => void response.writeHead(200).end(HTML),
+    ],
+    'an endless pack': [undefined, endless],
+    'a pack that is gone': [
+      undefined,
+      ({ response }) => void response.writeHead(404).end('{"code":"not_found"}'),
+    ],
+    'a pack of 60 GB': [listOf({ ...real, size: 60 * 2 ** 30 }), none],
+    'an index of 60 MB': [listOf({ ...real, size: 2 ** 26, indexSize: 60 * 2 ** 20 }), endless],
+  }
+  for (const [title, [list, answer]] of Object.entries(answers)) {
+    const store = await openStore('memory:')
+    proxy.fault = (_, { url }) => {
+      if (url!.includes('/packs/')) return answer
+      const isList = list && url!.endsWith('/packs')
+      return isList ? ({ response }) => void response.writeHead(200).end(list) : undefined
+    }
+    const options = { store, server: proxy.url, cache: temporary(t) }
+    const { states, bytes } = await mirrored(options)
+    t.same(states, { taken: 4 }, title)
+    t.ok(bytes < 130 * 2 ** 20, `${title}: ${bytes} bytes`)
+    t.same(await Array.fromAsync(verifyStore(store)), [], title)
+  }
+})
+
+t.test(
+  'a kernel whose BTF is endless, HTML or gone is refused, and the others are taken',
+  async (t) => {
+    const origin = await openStore('memory:')
+    const [first] = await putKernels(origin, 3)
+    const { proxy } = await originOf(t, origin)
+    const answers: Record<string, Fault> = {
+      invalid_response: endless,
+      digest_mismatch: ({ response }) => void response.writeHead(200).end(HTML),
+      refused: ({ response }) => void response.writeHead(404).end('{"code":"unknown_blob"}'),
+    }
+    for (const [code, answer] of Object.entries(answers)) {
+      const store = await openStore('memory:')
+      proxy.fault = (_, { url }) => (url!.includes(first!.btf.sha256) ? answer : undefined)
+      const options = { store, server: proxy.url, cache: temporary(t), request: IMPATIENT }
+      const mirror = await ServiceMirror.open(options)
+      const results = await Array.fromAsync(mirror.run())
+      t.same(results.map(({ state }) => state).sort(), ['refused', 'taken', 'taken'], code)
+      t.match(
+        results.find(({ state }) => state === 'refused'),
+        { code },
+      )
+      t.equal((await recordsIn(store)).length, 2)
+      t.same(await Array.fromAsync(verifyStore(store)), [])
+    }
+  },
+)
+
+t.test('a signed catalog names the packs of its store, and no other is read', async (t) => {
+  const keys = generateKeys()
+  const origin = await openStore('memory:')
+  await putKernels(origin, 4)
+  const digest = await packStore(origin)
+  const { proxy, catalog } = await originOf(t, origin, keys.secretKey)
+  const { start, size } = await framesOf(origin, digest)
+  t.same((await Catalog.open(origin)).packs, [[digest, size]])
+  t.equal(catalog.packs?.length, 1)
+  const strange = { digest: 'ab'.repeat(32), size: size + 1, indexSize: start }
+  proxy.fault = (_, { url }) => {
+    const list = listOf(strange, { digest, size, indexSize: start })
+    const isList = url!.endsWith('/packs')
+    return isList ? ({ response }) => void response.writeHead(200).end(list) : undefined
+  }
+  const store = await openStore('memory:')
+  const options = { store, server: proxy.url, cache: temporary(t), publicKey: keys.publicKey }
+  t.same((await mirrored(options)).states, { taken: 4 })
+  t.notOk(proxy.requests.some((line) => line.endsWith(strange.digest)))
+  t.ok(await store.head(packKey(digest)))
+  // the catalog follows the packs
+  await origin.delete(packKey(digest))
+  await Catalog.publish(origin, keys.secretKey)
+  t.same((await Catalog.open(origin)).packs, [])
+})
+
+t.test(
+  'a catalog of an older version, which names no packs, is mirrored with its packs',
+  async (t) => {
+    const keys = generateKeys()
+    const origin = await openStore('memory:')
+    await putKernels(origin, 4)
+    const digest = await packStore(origin)
+    const { proxy } = await originOf(t, origin, keys.secretKey)
+    const entries = [...(await Catalog.open(origin)).list()]
+    await origin.put(SNAPSHOT_KEY, await encodeSnapshot(entries))
+    await signSnapshot(origin, keys.secretKey)
+    t.equal((await Catalog.open(origin)).packs, undefined)
+    const store = await openStore('memory:')
+    const options = { store, server: proxy.url, cache: temporary(t), publicKey: keys.publicKey }
+    t.same((await mirrored(options)).states, { taken: 4 })
+    t.ok(await store.head(packKey(digest)))
+  },
+)
 
 t.test('the command says what it took, and refuses a filter that matches nothing', async (t) => {
   const origin = await openStore('memory:')

@@ -89,6 +89,7 @@ t.test(
     const section = `${edge.url}/buildid/${kernelOf(0).buildId}/section/.BTF`
     const answers = await Promise.all(Array.from({ length: 20 }, () => ask(section)))
     t.ok(answers.every(({ bytes }) => sha256Of(bytes) === records[0]!.btf.sha256))
+    t.equal(answers[0]!.headers['btfmill-kernel'], pathOf(0), 'by which its use is counted')
     const sent = proxy.requests.filter((line) => line.includes('/build-id/'))
     t.same(
       sent,
