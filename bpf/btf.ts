@@ -282,7 +282,8 @@ function headAt(strings: Uint8Array, at: number): number {
   return at + 1 < strings.length ? strings[at]! | (strings[at + 1]! << 8) : 0
 }
 
-const LONGS = new Set([
+/** Names of `long`. */
+export const LONGS: ReadonlySet<string> = new Set([
   'long',
   'long int',
   'int long',
@@ -306,7 +307,10 @@ function* ownIds({ startId, endId }: Btf): Generator<number> {
 }
 
 /** The first `long` among some types; a reader takes the size of a pointer from the first of a whole BTF. */
-export function longAmong(btf: Btf, ids: Iterable<number>): number | undefined {
+export function longAmong(
+  btf: Pick<Btf, 'kind' | 'sizeOrType' | 'name'>,
+  ids: Iterable<number>,
+): number | undefined {
   for (const id of ids) {
     if (btf.kind(id) !== KIND.INT) continue
     const size = btf.sizeOrType(id)

@@ -4,13 +4,13 @@
  * object. The types of modules count only where vmlinux has no candidate (libbpf `bpf_core_find_cands`).
  */
 
-import type { Btf } from './btf.ts'
 import { decodeLatin1 } from './bytes.ts'
 import { isEnum, sameKind } from './compatible.ts'
 import type { CoreRelocation } from './ext.ts'
 import { essentialName } from './flavour.ts'
 import { KIND } from './kind.ts'
 import { NameQuery } from './name-query.ts'
+import type { TypeSource } from './type-source.ts'
 
 interface CandidateQuery {
   readonly kind: number
@@ -29,10 +29,10 @@ export interface CandidateOptions {
 
 /** Maps each root type of the object to the ids of its candidates; an anonymous root has none. */
 export function findCandidates(
-  local: Btf,
-  target: Btf,
+  local: TypeSource,
+  target: TypeSource,
   relocations: readonly CoreRelocation[],
-  { vmlinuxEnd = target.endId, own = false, ids: given }: CandidateOptions = {},
+  { vmlinuxEnd = Number.POSITIVE_INFINITY, own = false, ids: given }: CandidateOptions = {},
 ): Map<number, number[]> {
   const { found, all } = rootTypes(local, relocations)
   if (all.length > 0) {
@@ -51,7 +51,7 @@ export function findCandidates(
 /** Asks for the candidates of all root types of an object, as a group of a query. */
 export function addRootTypes(
   query: NameQuery,
-  local: Btf,
+  local: TypeSource,
   relocations: readonly CoreRelocation[],
   group: number,
 ): void {
@@ -60,7 +60,7 @@ export function addRootTypes(
 
 /** The root types of an object's relocations, with room for their candidates. */
 function rootTypes(
-  local: Btf,
+  local: TypeSource,
   relocations: readonly CoreRelocation[],
 ): { found: Map<number, number[]>; all: CandidateQuery[] } {
   const found = new Map<number, number[]>()
@@ -76,7 +76,7 @@ function rootTypes(
   return { found, all }
 }
 
-function collect(target: Btf, ids: readonly number[], all: readonly CandidateQuery[]): void {
+function collect(target: TypeSource, ids: readonly number[], all: readonly CandidateQuery[]): void {
   const byName = Map.groupBy(all, (wanted) => key(wanted.name))
   // most names differ in the first two bytes; only the others are looked up, without their flavour
   for (const id of ids) {
@@ -86,14 +86,10 @@ function collect(target: Btf, ids: readonly number[], all: readonly CandidateQue
   }
 }
 
-/** Bytes that may follow a name of one byte: NUL, or the `_` of a flavour. */
-const AFTER = [0, 0x5f]
-
 function addRoots(query: NameQuery, all: readonly CandidateQuery[], group: number): void {
   for (const { kind, name } of all) {
     for (const one of isEnum(kind) ? [KIND.ENUM, KIND.ENUM64] : [kind]) query.addKind(one, group)
-    for (const second of name.length > 1 ? [name[1]!] : AFTER)
-      query.addHead(name[0]!, second, group)
+    query.addName(name, group)
   }
 }
 
@@ -101,6 +97,6 @@ function key(name: Uint8Array): string {
   return decodeLatin1(name)
 }
 
-function nameOf(btf: Btf, id: number): Uint8Array {
+function nameOf(btf: TypeSource, id: number): Uint8Array {
   return btf.stringBytes(btf.word(id, 0))
 }

@@ -6,7 +6,7 @@
  */
 
 import { accessText, lastName } from './access-text.ts'
-import type { Btf } from './btf.ts'
+import { Btf } from './btf.ts'
 import { addRootTypes, findCandidates } from './candidate.ts'
 import { BtfError } from './error.ts'
 import type { CoreRelocation } from './ext.ts'
@@ -31,6 +31,7 @@ import { Resolver } from './resolve.ts'
 import { MAX_MESSAGE, short } from './short.ts'
 import { Lines, type SourceLine } from './source-line.ts'
 import { sureTypes } from './sure-types.ts'
+import type { TypeSource } from './type-source.ts'
 
 /** True if the verifier reaches a poisoned instruction. `onlyIf` is the branch that decides, if one is found. */
 export type Guard =
@@ -84,6 +85,8 @@ export interface CheckOptions {
   readonly hasOwnBtf?: boolean
   /** `uname -r` */
   readonly release?: string
+  /** called if the answer depends on the version in `release` (`versionOf`), and not only on whether it has one */
+  readonly onVersion?: () => void
   /**
    * the BTF is made of headers: a type that it lacks may be in the kernel, and one that it has may not. What depends on
    * such a type, and on the ids of types, is "cannot tell"; `sureTypes` has the others.
@@ -94,7 +97,11 @@ export interface CheckOptions {
 }
 
 /** Checks an object against a kernel's BTF. Errors: `unsupported` if their byte orders differ, `cycle`. */
-export function checkObject(object: BpfObject, kernel: Btf, options: CheckOptions = {}): Check {
+export function checkObject(
+  object: BpfObject,
+  kernel: TypeSource,
+  options: CheckOptions = {},
+): Check {
   if (object.byteOrder !== kernel.byteOrder) {
     throw new BtfError(
       'unsupported',
@@ -130,9 +137,18 @@ function questionsOf(object: BpfObject): Questions {
   return known
 }
 
+/** The BTF itself, of which all types are read. */
+function wholeOf(kernel: TypeSource): Btf {
+  if (kernel instanceof Btf) return kernel
+  throw new TypeError('partial BTF is read as a whole')
+}
+
+/** The query for all types that a check looks up by name. */
+export const queryOf = (object: BpfObject): NameQuery => questionsOf(object).query
+
 class Checker {
   readonly #object: BpfObject
-  readonly #kernel: Btf
+  readonly #kernel: TypeSource
   readonly #options: CheckOptions
   readonly #requirements: Requirements
   readonly #symbols: KernelSymbols
@@ -142,14 +158,14 @@ class Checker {
   /** with partial BTF: for each root type the candidates that the kernel surely has */
   readonly #sure: ReadonlyMap<number, readonly number[]> | undefined
 
-  constructor(object: BpfObject, kernel: Btf, options: CheckOptions) {
+  constructor(object: BpfObject, kernel: TypeSource, options: CheckOptions) {
     this.#object = object
     this.#kernel = kernel
     this.#options = options
     const { requirements, search, query } = questionsOf(object)
     this.#requirements = requirements
     const ids = kernel.idsOf(query)
-    const sure = options.partial ? sureTypes(kernel) : undefined
+    const sure = options.partial ? sureTypes(wholeOf(kernel)) : undefined
     const told = sure ? ids.filter((id) => sure[id] === 1) : ids
     this.#symbols = new KernelSymbols(object, search, kernel, options, told)
     this.#sure = sure && findCandidates(object.btf, kernel, object.ext.relocations, { ids: told })

@@ -4,11 +4,11 @@
  * number of paths through types can be exponential.
  */
 
-import type { Btf } from './btf.ts'
 import { sameEssence } from './flavour.ts'
 import { KIND } from './kind.ts'
 import { resolve } from './layout.ts'
 import { RelocationError } from './relocation-error.ts'
+import type { TypeSource } from './type-source.ts'
 
 const MAX_DEPTH = 32
 /** For all comparisons of one object with one kernel; real objects take some hundred steps per relocation. */
@@ -16,11 +16,11 @@ const MAX_STEPS = 20_000_000
 
 /** Compares the object's types with the kernel's, and counts the steps. */
 export class Comparison {
-  readonly local: Btf
-  readonly target: Btf
+  readonly local: TypeSource
+  readonly target: TypeSource
   #steps = 0
 
-  constructor(local: Btf, target: Btf) {
+  constructor(local: TypeSource, target: TypeSource) {
     this.local = local
     this.target = target
   }
@@ -240,29 +240,29 @@ export function isComposite(kind: number): boolean {
 }
 
 /** The name of an enum's value as bytes. */
-export function enumeratorName(btf: Btf, id: number, index: number): Uint8Array {
+export function enumeratorName(btf: TypeSource, id: number, index: number): Uint8Array {
   const step = btf.kind(id) === KIND.ENUM ? 8 : 12
   return btf.stringBytes(btf.word(id, 12 + index * step))
 }
 
 /** The encoding of an INT: 1 signed, 2 char, 4 bool (`BTF_INT_ENCODING`). */
-export function intEncoding(btf: Btf, id: number): number {
+export function intEncoding(btf: TypeSource, id: number): number {
   return (btf.word(id, 12) >>> 24) & 0xf
 }
 
-function intSigned(btf: Btf, id: number): boolean {
+function intSigned(btf: TypeSource, id: number): boolean {
   return (intEncoding(btf, id) & 1) !== 0
 }
 
-function intOffset(btf: Btf, id: number): number {
+function intOffset(btf: TypeSource, id: number): number {
   return (btf.word(id, 12) >>> 16) & 0xff
 }
 
-function parameterType(btf: Btf, id: number, index: number): number {
+function parameterType(btf: TypeSource, id: number, index: number): number {
   return btf.word(id, 12 + index * 8 + 4)
 }
 
-function nameBytes(btf: Btf, id: number): Uint8Array {
+function nameBytes(btf: TypeSource, id: number): Uint8Array {
   return btf.stringBytes(id === 0 ? 0 : btf.word(id, 0))
 }
 

@@ -78,6 +78,12 @@ export { asksForFunctions } from './requirement.ts'
 export { ambiguousStructs } from './ambiguity.ts'
 export { needsModules } from './needs-modules.ts'
 
+// Share: which kernels get the same answer about an object.
+export { eachIdentity } from './name-identity.ts'
+export { TypeTrace } from './type-trace.ts'
+export type { TypeSource } from './type-source.ts'
+export { versionOf } from './kernel-symbol.ts'
+
 // Relocate: the instructions of an object, patched for a kernel.
 export {
   type Relocated,

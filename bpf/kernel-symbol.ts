@@ -14,6 +14,7 @@ import type { ExternValue } from './reachability.ts'
 import type { BpfExtern } from './reference.ts'
 import { RelocationError } from './relocation-error.ts'
 import { type Requirements, requirementsOf, type WantedType } from './requirement.ts'
+import type { TypeSource } from './type-source.ts'
 
 /** What is known of something a kernel may have. */
 export type Presence = 'there' | 'missing' | 'unknown'
@@ -21,15 +22,31 @@ export type Presence = 'there' | 'missing' | 'unknown'
 const ENUMS = ['bpf_func_id', 'bpf_map_type', 'bpf_prog_type', 'bpf_attach_type'] as const
 export type KernelEnum = (typeof ENUMS)[number]
 
+/** What is known of a kernel besides the BTF of its vmlinux; see `CheckOptions`. */
+interface SymbolOptions {
+  modules?: readonly Btf[]
+  release?: string | undefined
+  onVersion?: (() => void) | undefined
+}
+
+/** LINUX_KERNEL_VERSION of a release, as libbpf has it; undefined if it begins with no version. */
+export function versionOf(release: string): number | undefined {
+  const match = /^(\d+)\.(\d+)(?:\.(\d+))?/.exec(release)
+  if (!match) return undefined
+  const [major, minor, patch] = [match[1], match[2], match[3] ?? '0'].map(Number)
+  return (major! << 16) + (minor! << 8) + Math.min(patch!, 255)
+}
+
 /** Looks up what one object asks of one kernel. */
 export class KernelSymbols {
   readonly #object: BpfObject
   readonly #release: string | undefined
-  readonly #found = new Map<string, { btf: Btf; id: number }>()
+  readonly #onVersion: () => void
+  readonly #found = new Map<string, { btf: TypeSource; id: number }>()
   readonly #externs = new Map<BpfExtern, ExternValue | 'incompatible'>()
   readonly #enumerators = new Map<string, Presence>()
   readonly #numbers = new Map<KernelEnum, ReadonlySet<number>>()
-  readonly #kernel: Btf
+  readonly #kernel: TypeSource
 
   /**
    * `modules` are open over `kernel`; `release` is its `uname -r`; `ids` has all of the kernel's types that `search`
@@ -38,13 +55,14 @@ export class KernelSymbols {
   constructor(
     object: BpfObject,
     search: SymbolSearch,
-    kernel: Btf,
-    { modules = [], release }: { modules?: readonly Btf[]; release?: string | undefined },
+    kernel: TypeSource,
+    { modules = [], release, onVersion = () => {} }: SymbolOptions,
     ids: readonly number[],
   ) {
     this.#object = object
     this.#kernel = kernel
     this.#release = release
+    this.#onVersion = onVersion
     for (const btf of [kernel, ...modules]) {
       const all = btf === kernel ? ids : btf.idsOf(search.query(), true)
       for (const [key, id] of search.among(btf, all)) {
@@ -129,12 +147,16 @@ export class KernelSymbols {
   /** libbpf makes the values that begin with LINUX_ itself; BTF does not have the others. */
   #configured({ name }: BpfExtern): ExternValue {
     if (name === 'LINUX_KERNEL_VERSION' && this.#release !== undefined) {
-      const match = /^(\d+)\.(\d+)(?:\.(\d+))?/.exec(this.#release)
-      if (match) {
-        const [major, minor, patch] = [match[1], match[2], match[3] ?? '0'].map(Number)
-        const version = (major! << 16) + (minor! << 8) + Math.min(patch!, 255)
-        return { is: 'number', value: BigInt(version) }
-      }
+      const version = versionOf(this.#release)
+      const onVersion = this.#onVersion
+      if (version !== undefined)
+        return {
+          is: 'number',
+          get value() {
+            onVersion()
+            return BigInt(version)
+          },
+        }
     }
     // libbpf tries a program that calls the helper (FEAT_BPF_COOKIE)
     if (name === 'LINUX_HAS_BPF_COOKIE') {
@@ -178,7 +200,7 @@ export class KernelSymbols {
 /** Two underscores, as `Btf.head` has them: the last enumerator, such as __BPF_FUNC_MAX_ID, is none of its kind. */
 const UNDERSCORES = 0x5f5f
 
-function numbersOf(kernel: Btf, id: number): Set<number> {
+function numbersOf(kernel: TypeSource, id: number): Set<number> {
   const numbers = new Set<number>()
   for (let n = 0; n < kernel.vlen(id); n++) {
     const at = HEADER_SIZE + 8 * n
@@ -188,7 +210,11 @@ function numbersOf(kernel: Btf, id: number): Set<number> {
 }
 
 /** True if an object asks for a function, tracepoint or symbol that vmlinux lacks: a module may have it. */
-export function lacksSymbols(object: BpfObject, vmlinux: Btf): boolean {
+export function lacksSymbols(
+  object: BpfObject,
+  vmlinux: TypeSource,
+  ids: readonly number[],
+): boolean {
   const wanted = [
     ...requirementsOf(object).programs.flatMap(({ target }) => target ?? []),
     ...object.externs.flatMap(({ kind, name, typeless }): WantedType[] => {
@@ -197,7 +223,6 @@ export function lacksSymbols(object: BpfObject, vmlinux: Btf): boolean {
     }),
   ]
   const search = new SymbolSearch(wanted)
-  const ids = vmlinux.idsOf(search.query())
   const found = new Set(search.among(vmlinux, ids).map(([key]) => key))
   return wanted.some(({ kind, name }) => !found.has(`${kind} ${name}`))
 }
@@ -286,9 +311,8 @@ export class SymbolSearch {
     const query = new NameQuery()
     for (const [i, kind] of [...this.#kinds].entries()) {
       query.addKind(kind, 1 << i)
-      for (const [head, names] of this.#byHead)
-        if (names.some(({ kinds }) => kinds.has(kind)))
-          query.addHead(head & 0xff, head >> 8, 1 << i)
+      for (const names of this.#byHead.values())
+        for (const { bytes, kinds } of names) if (kinds.has(kind)) query.addName(bytes, 1 << i)
     }
     return query
   }
@@ -299,7 +323,7 @@ export class SymbolSearch {
   }
 
   /** The wanted types among these ids: the key `KIND NAME`, and the id. */
-  *among(btf: Btf, ids: readonly number[]): Generator<[key: string, id: number]> {
+  *among(btf: TypeSource, ids: readonly number[]): Generator<[key: string, id: number]> {
     for (const id of ids) {
       const kind = btf.kind(id)
       if (!this.#kinds.has(kind)) continue

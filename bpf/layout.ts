@@ -7,6 +7,7 @@ import type { Btf } from './btf.ts'
 import { BtfError } from './error.ts'
 import { KIND } from './kind.ts'
 import type { BtfType, Member, StructType } from './type.ts'
+import type { TypeSource } from './type-source.ts'
 
 /** libbpf's and the kernel's MAX_RESOLVE_DEPTH. */
 const MAX_DEPTH = 32
@@ -15,7 +16,7 @@ const MAX_SIZE = 0xffffffff
 /**
  * The id of a type without its typedefs, qualifiers and tags (libbpf `skip_mods_and_typedefs`). Errors: `cycle`.
  */
-export function resolve(btf: Btf, id: number): number {
+export function resolve(btf: TypeSource, id: number): number {
   let current = id
   for (let depth = 0; depth <= MAX_DEPTH; depth++) {
     switch (btf.kind(current)) {
@@ -37,7 +38,7 @@ export function resolve(btf: Btf, id: number): number {
  * Size of a type in bytes; undefined for types without a size: void, forward declarations, functions (libbpf
  * `btf__resolve_size`). Errors: `cycle`, `too_large`.
  */
-export function sizeOf(btf: Btf, id: number): number | undefined {
+export function sizeOf(btf: TypeSource, id: number): number | undefined {
   let count = 1
   let current = id
   for (let depth = 0; depth < MAX_DEPTH; depth++) {

@@ -23,8 +23,8 @@
  * merged into the result.
  */
 
-import { type Btf, longAmong, parseBtf } from './btf.ts'
-import { compareBytes } from './bytes.ts'
+import { type Btf, LONGS, longAmong, parseBtf } from './btf.ts'
+import { compareBytes, encodeText } from './bytes.ts'
 import { findCandidates } from './candidate.ts'
 import { isComposite } from './compatible.ts'
 import { encodeBtf } from './encode.ts'
@@ -32,12 +32,14 @@ import { BtfError } from './error.ts'
 import type { CoreRelocation } from './ext.ts'
 import { KIND } from './kind.ts'
 import { mergeBtf } from './merge.ts'
+import { NameQuery } from './name-query.ts'
 import type { BpfObject } from './object.ts'
 import { RelocationError } from './relocation-error.ts'
 import { renumbered } from './renumber.ts'
 import { type KernelOptions, type Resolution, Resolver } from './resolve.ts'
 import { type Spec, subjectOf } from './spec.ts'
 import type { BtfType, StructType } from './type.ts'
+import type { TypeSource } from './type-source.ts'
 
 /**
  * Returns minimal BTF for the objects, in the kernel's byte order. Objects without relocations give BTF without types.
@@ -46,12 +48,12 @@ import type { BtfType, StructType } from './type.ts'
  * give the answers that the kernel and its modules give.
  */
 export function minimizeBtf(
-  kernel: Btf,
+  kernel: TypeSource,
   objects: readonly BpfObject[],
   modules: readonly Btf[] = [],
 ): Uint8Array {
   const { pointerSize } = kernel
-  const { whole, demands } = wholeFor(kernel, objects, modules)
+  const { whole, demands, vmlinuxEnd } = wholeFor(kernel, objects, modules)
   const kept = new Kept(whole)
   for (const { matches } of demands) {
     for (const { relocation, target } of matches) kept.keep(relocation.kind, target)
@@ -63,32 +65,41 @@ export function minimizeBtf(
     const changed = demands.flatMap((demand) => changedAnswers(demand, small))
     if (changed.length === 0) return bytes
     for (const { object, type } of changed)
-      keepCandidates(kept, whole, kernel.endId, object, type, extended)
+      keepCandidates(kept, { whole, vmlinuxEnd }, object, type, extended)
   }
 }
 
-/** The BTF to take types from, the kernel's or one with modules merged into it, and what each object needs of it. */
+interface Whole {
+  /** the BTF to take types from: the kernel's, or one with modules merged into it */
+  readonly whole: TypeSource
+  /** one more than the highest id of vmlinux, if modules were merged into it */
+  readonly vmlinuxEnd: number | undefined
+}
+
+/** The BTF to take types from, and what each object needs of it. */
 function wholeFor(
-  kernel: Btf,
+  kernel: TypeSource,
   objects: readonly BpfObject[],
   modules: readonly Btf[],
-): { whole: Btf; demands: RelocationDemand[] } {
+): Whole & { demands: RelocationDemand[] } {
   const resolved = objects.map((object) => resolveAll(object, kernel, { modules }))
-  const needed = new Set(
+  const read = new Set(
     resolved.flatMap(({ found }) => found.flatMap(({ targets }) => targets.map(({ btf }) => btf))),
   )
-  needed.delete(kernel)
-  if (needed.size === 0) {
+  const needed = modules.filter((module) => read.has(module))
+  const vmlinux = needed[0]?.base
+  if (!vmlinux) {
     const demands = objects.map((object, n) => demandOf(object, kernel, resolved[n]!))
-    return { whole: kernel, demands }
+    return { whole: kernel, demands, vmlinuxEnd: undefined }
   }
-  const whole = parseBtf(mergeBtf(kernel, [...needed]), { pointerSize: kernel.pointerSize })
+  const vmlinuxEnd = vmlinux.endId
+  const whole = parseBtf(mergeBtf(vmlinux, needed), { pointerSize: kernel.pointerSize })
   const demands = objects.map((object, n) => {
-    const again = resolveAll(object, whole, { vmlinuxEnd: kernel.endId })
+    const again = resolveAll(object, whole, { vmlinuxEnd })
     if (again.answers.join() !== resolved[n]!.answers.join()) throw notInOneFile()
     return demandOf(object, whole, again)
   })
-  return { whole, demands }
+  return { whole, demands, vmlinuxEnd }
 }
 
 const notInOneFile = () =>
@@ -115,7 +126,7 @@ interface Resolved {
   readonly answers: readonly string[]
 }
 
-function resolveAll(object: BpfObject, kernel: Btf, options: KernelOptions): Resolved {
+function resolveAll(object: BpfObject, kernel: TypeSource, options: KernelOptions): Resolved {
   const resolver = new Resolver(object, kernel, options)
   const answers: string[] = []
   const found: { relocation: CoreRelocation; targets: readonly Spec[] }[] = []
@@ -127,7 +138,11 @@ function resolveAll(object: BpfObject, kernel: Btf, options: KernelOptions): Res
   return { found, answers }
 }
 
-function demandOf(object: BpfObject, kernel: Btf, { found, answers }: Resolved): RelocationDemand {
+function demandOf(
+  object: BpfObject,
+  kernel: TypeSource,
+  { found, answers }: Resolved,
+): RelocationDemand {
   const chosen = new Map<number, number>()
   for (const [type, same] of Map.groupBy(found, ({ relocation }) => relocation.type)) {
     // each relocation matches some of the types that the one before it matched
@@ -148,7 +163,7 @@ const specOf = (targets: readonly Spec[], root: number): Spec =>
 
 /** Types of one name, those first of which least is kept: an order that does not depend on their ids. */
 function bySize(
-  btf: Btf,
+  btf: TypeSource,
   ids: readonly number[],
   keep: (kept: Kept, id: number) => void,
 ): readonly number[] {
@@ -190,21 +205,23 @@ function changedAnswers(
 /** Keeps all that the relocations with one root type read in the kernel, whether it matches or not. */
 function keepCandidates(
   kept: Kept,
-  kernel: Btf,
-  vmlinuxEnd: number,
+  { whole: kernel, vmlinuxEnd }: Whole,
   object: BpfObject,
   type: number,
   extended: Set<CoreRelocation>,
 ): void {
   const relocations = object.ext.relocations.filter((relocation) => relocation.type === type)
-  const candidates = findCandidates(object.btf, kernel, relocations, { vmlinuxEnd }).get(type) ?? []
+  const candidates =
+    findCandidates(object.btf, kernel, relocations, {
+      ...(vmlinuxEnd !== undefined && { vmlinuxEnd }),
+    }).get(type) ?? []
   const ordered = bySize(kernel, candidates, (one, candidate) => {
     for (const { kind } of relocations) one.keepRead(kind, candidate)
   })
   for (const relocation of relocations) {
     // everything that was read is kept by now: another round would find the same
     if (extended.has(relocation)) {
-      if (kernel.endId > vmlinuxEnd) throw notInOneFile()
+      if (vmlinuxEnd !== undefined) throw notInOneFile()
       throw new Error(`the answer for root type ${type} changes again`)
     }
     extended.add(relocation)
@@ -228,12 +245,12 @@ type KeptExtent = 'field' | 'type' | 'match' | 'match behind pointer'
 
 /** The types and members of a kernel that are kept. */
 class Kept {
-  readonly #btf: Btf
+  readonly #btf: TypeSource
   readonly #types = new Set<number>()
   readonly #members = new Map<number, Set<number>>()
   readonly #done = new Set<string>()
 
-  constructor(btf: Btf) {
+  constructor(btf: TypeSource) {
     this.#btf = btf
   }
 
@@ -270,12 +287,14 @@ class Kept {
   /** A `long` where pointers are kept and a reader would not find their size without it. A reader takes the first. */
   #pointerSize(): number[] {
     const btf = this.#btf
-    const { pointerSize, endId } = btf
+    const { pointerSize } = btf
     if (![...this.#types].some((id) => btf.kind(id) === KIND.PTR)) return []
     const known = longAmong(btf, this.#types)
     if ((known === undefined ? 8 : btf.sizeOrType(known)) === pointerSize) return []
-    const ids = Array.from({ length: endId - 1 }, (_, i) => i + 1)
-    const longs = ids.filter((id) => {
+    const query = new NameQuery()
+    query.addKind(KIND.INT)
+    for (const name of LONGS) query.addName(encodeText(name))
+    const longs = btf.idsOf(query).filter((id) => {
       return longAmong(btf, [id]) !== undefined && btf.sizeOrType(id) === pointerSize
     })
     // without one, the reader of the whole BTF was told the size as well

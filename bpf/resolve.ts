@@ -12,6 +12,7 @@ import type { BpfObject } from './object.ts'
 import { RelocationError } from './relocation-error.ts'
 import { calculate, type RelocationValue } from './relocation-value.ts'
 import { matchSpec, parseSpec, type Spec } from './spec.ts'
+import type { TypeSource } from './type-source.ts'
 
 export interface Resolution {
   readonly local: Spec
@@ -41,7 +42,11 @@ export class Resolver {
   readonly #object: BpfObject
   readonly #candidates: Map<number, readonly CandidateType[]>
 
-  constructor(object: BpfObject, target: Btf, { modules = [], ...options }: KernelOptions = {}) {
+  constructor(
+    object: BpfObject,
+    target: TypeSource,
+    { modules = [], ...options }: KernelOptions = {},
+  ) {
     this.#object = object
     const { btf, ext } = object
     const found = findCandidates(btf, target, ext.relocations, options)

@@ -4,7 +4,6 @@
  * move into an anonymous struct or out of it (libbpf src/relo_core.c `bpf_core_parse_spec`, `bpf_core_spec_match`).
  */
 
-import type { Btf } from './btf.ts'
 import { type Comparison, enumeratorName, isComposite, isEnum } from './compatible.ts'
 import { BtfError } from './error.ts'
 import type { CoreRelocation, RelocationKind } from './ext.ts'
@@ -12,6 +11,7 @@ import { sameEssence } from './flavour.ts'
 import { KIND } from './kind.ts'
 import { resolve, sizeOf } from './layout.ts'
 import { RelocationError } from './relocation-error.ts'
+import type { TypeSource } from './type-source.ts'
 
 /** libbpf's BPF_CORE_SPEC_MAX_LEN. */
 const MAX_LENGTH = 64
@@ -25,7 +25,7 @@ export interface Accessor {
 }
 
 export interface Spec {
-  readonly btf: Btf
+  readonly btf: TypeSource
   /** the root type, which was found by its name */
   readonly root: number
   readonly accessors: Accessor[]
@@ -56,7 +56,7 @@ export function subjectOf(kind: CoreRelocation['kind']): 'field' | 'type' | 'enu
 }
 
 /** Parses the object's spec. Errors: a RelocationError `invalid_spec`, `too_deep`, `no_size`, `unknown_kind`. */
-export function parseSpec(btf: Btf, relocation: CoreRelocation): Spec {
+export function parseSpec(btf: TypeSource, relocation: CoreRelocation): Spec {
   const spec: Spec = { btf, root: relocation.type, accessors: [], raw: [], bitOffset: 0 }
   const subject = subjectOf(relocation.kind)
   if (subject === 'type') {
@@ -165,7 +165,7 @@ function matchEnumerator(comparison: Comparison, spec: Spec, wanted: Accessor): 
  */
 function matchMember(
   comparison: Comparison,
-  localBtf: Btf,
+  localBtf: TypeSource,
   wanted: Accessor,
   spec: Spec,
   targetId: number,
@@ -202,7 +202,7 @@ function matchMember(
 const EMPTY = new Uint8Array(0)
 
 /** Offset of a member in bits (`btf_member_bit_offset`). */
-function memberBitOffset(btf: Btf, id: number, index: number): number {
+function memberBitOffset(btf: TypeSource, id: number, index: number): number {
   const offset = btf.word(id, 20 + index * 12)
   return btf.flag(id) ? offset & 0xffffff : offset
 }
@@ -224,7 +224,7 @@ function addElements(spec: Spec, id: number, index: number): void {
 }
 
 /** The size of a type in bytes. Errors: a RelocationError `no_size`. */
-export function sizeOrRefuse(btf: Btf, id: number): number {
+export function sizeOrRefuse(btf: TypeSource, id: number): number {
   try {
     const size = sizeOf(btf, id)
     if (size !== undefined) return size

@@ -10,8 +10,8 @@ const MIB = 1024 ** 2
 
 /** Node, the code and the catalog. */
 const BASE = 160 * MIB
-/** What a thread takes in addition to its JavaScript values: BTF, raw and compressed. */
-const THREAD_BUFFERS = 32 * MIB
+/** What a thread takes in addition to its JavaScript values: BTF, raw and compressed, and that which it keeps open. */
+const THREAD_BUFFERS = 56 * MIB
 /** What a bundle takes in addition to its compressor: the next members. */
 const BUNDLE_BUFFERS = 32 * MIB
 /** The encoder of xz allocates 11 times its dictionary. */
@@ -22,9 +22,9 @@ const ARCHIVE_MEMORY = 104 * MIB
 const INDEX = 224 * MIB
 /** Below this much memory a service has no index by default. */
 const INDEX_NEEDS = 1024 * MIB
-/** The longest line of an answer, and the lines of a request in addition to one for each thread. */
+/** The longest line of an answer, and what a request takes in addition to one for each thread: three, and shared results. */
 const LINE = 4 * MIB
-const LINES = 3
+const LINES = 4
 
 /** The settings that follow the memory; sizes in bytes. */
 export interface MemorySettings {

@@ -20,6 +20,7 @@ import { ServiceError } from '../error.ts'
 import { nameOf } from '../kernel/name.ts'
 import { namedWarnings, warningsOf } from '../objects/warnings.ts'
 import type { Pool } from '../threads/pool.ts'
+import type { FindAlike } from '../threads/shared-answers.ts'
 import type { ObjectSummary } from '../threads/worker.ts'
 import { VERSION } from '../version.ts'
 import { compress } from './compress.ts'
@@ -58,6 +59,8 @@ export interface BundleOptions {
   zstd?: boolean
   /** largest window of the compressor, in bytes; default: that of the consumer */
   window?: number
+  /** tells which kernels have the same minimised BTF (default: each is worked on) */
+  findAlike?: FindAlike | undefined
   /** minisign secret key: signs the manifest */
   secretKey?: string
 }
@@ -278,7 +281,7 @@ export class Bundle {
   }
 
   #preparedMembers(): AsyncGenerator<PreparedMember> {
-    const { store, pool, unsupported, dialect } = this.#options
+    const { store, pool, unsupported, dialect, findAlike } = this.#options
     const members = new Members({
       store,
       pool,
@@ -286,7 +289,7 @@ export class Bundle {
       objects: this.#objects,
       policy: unsupported === 'include' ? 'include' : 'skip',
       usesRelease: this.#summaries.some(({ usesRelease }) => usesRelease),
-      dialect,
+      ...{ dialect, findAlike },
       signal: this.#stop.signal,
     })
     const prepare = (kernel: Selected) => {

@@ -21,9 +21,15 @@ import {
   moduleDigests,
   modulesOf,
 } from '../kernel/lookup.ts'
-import { readRaw, withStored } from '../threads/btf-input.ts'
-import { modulesFor } from '../threads/modules.ts'
+import { type ReadBtf, readRaw, withStored } from '../threads/btf-input.ts'
+import { modulesFor, readModules } from '../threads/modules.ts'
 import type { Pool } from '../threads/pool.ts'
+import {
+  type FindAlike,
+  SharedAnswers,
+  type SharedBtf,
+  sharingInputs,
+} from '../threads/shared-answers.ts'
 import type { Fitted, Misfit } from '../threads/worker.ts'
 import type { BundleFinding } from './manifest.ts'
 import type { MemberForm, Profile } from './profile.ts'
@@ -68,20 +74,27 @@ interface MembersOptions {
   usesRelease: boolean
   /** the form of all BTF; default: as it is */
   dialect: Dialect | undefined
+  /** tells which kernels have the same minimised BTF; undefined without an index */
+  findAlike: FindAlike | undefined
   signal: AbortSignal
 }
 
 /** the number of minimised BTF results in memory; kernels with equal BTF are close to each other in the order */
 const MAX_CACHED = 8
+/** bytes of minimised BTF that is kept for other kernels */
+const SHARED = 4 * 1024 * 1024
 
 export class Members {
   readonly #options: MembersOptions
+  readonly #shared: SharedAnswers<Fitted> | undefined
   readonly #minimizedBtf = new LRUCache<string, Promise<Fitted>>({ max: MAX_CACHED })
   /** key: SHA-256 of the whole BTF; value: its member, undefined if it could not be read */
   readonly #written = new Map<string, Promise<MemberContent | undefined>>()
 
   constructor(options: MembersOptions) {
     this.#options = options
+    const { findAlike } = options
+    this.#shared = findAlike && new SharedAnswers(findAlike, SHARED, ({ btf }) => btf.length)
   }
 
   /**
@@ -151,13 +164,40 @@ export class Members {
   }
 
   async #fitNew(record: Available, facts: KernelFacts): Promise<Fitted> {
-    const { store, pool, objects, dialect, signal } = this.#options
+    const { pool, signal } = this.#options
+    if (!this.#shared) return await this.#fitAlone(record, facts)
+    const { sha256, size } = record.btf
+    const { facts: inputs, version } = sharingInputs(facts)
+    const hasModules = modulesOf(record).length > 0
+    return await this.#shared.answer(
+      { sha256, size, inputs: JSON.stringify(inputs), version, hasModules },
+      {
+        traced: async (btf) =>
+          await withStored(this.#options.store, async (read) => {
+            const task = { ...(await this.#task(read, btf, facts)), hasModules }
+            return await pool.run('tracedFit', task, signal)
+          }),
+        withModules: () => this.#fitAlone(record, facts, true),
+      },
+    )
+  }
+
+  /** `needsModules` says that the objects need types of modules. */
+  async #fitAlone(record: Available, facts: KernelFacts, needsModules?: true): Promise<Fitted> {
+    const { store, pool, signal } = this.#options
     return await withStored(store, async (read) => {
-      const task = { objects: objects.map(({ bytes }) => bytes), btf: await read(record.btf) }
-      const query = { ...task, symbols: true }
-      const modules = await modulesFor(pool, query, modulesOf(record), read, signal)
-      return await pool.run('fit', { ...task, modules, facts, dialect }, signal)
+      const task = await this.#task(read, record.btf, facts)
+      const all = modulesOf(record)
+      const modules = needsModules
+        ? await readModules(all, read)
+        : await modulesFor(pool, { ...task, symbols: true }, all, read, signal)
+      return await pool.run('fit', { ...task, modules }, signal)
     })
+  }
+
+  async #task(read: ReadBtf, info: SharedBtf, facts: KernelFacts) {
+    const { objects, dialect } = this.#options
+    return { objects: objects.map(({ bytes }) => bytes), btf: await read(info), facts, dialect }
   }
 
   async #pack({ path, builds }: Selected, btf: Uint8Array): Promise<BundleMember> {

@@ -14,6 +14,7 @@ import { ServiceError } from '../error.ts'
 import { jsonOf } from '../json.ts'
 import { isPackFile } from '../pack/pack.ts'
 import type { Pool } from '../threads/pool.ts'
+import { alikeIn } from './alike.ts'
 import { type BundleOutcome, partialWarning, replace, warn, writeBeside } from './bundle-file.ts'
 import { ALL, withPool } from './for-each-kernel.ts'
 import {
@@ -116,7 +117,8 @@ async function makeIn(pool: Pool, options: MakeOptions): Promise<number> {
   const filter = filterOf(options)
   checkFilter(catalog, filter, options.store)
   const settings = { store, catalog, pool, profile, filter, objects, unsupported, zstd, ...form }
-  const bundle = await Bundle.open(settings)
+  const findAlike = objects.length > 0 ? await alikeIn(opened) : undefined
+  const bundle = await Bundle.open({ ...settings, findAlike })
   const partial = catalog.list(filter).filter(({ record }) => record.origin === 'headers')
   warn([...bundle.warnings, ...partialWarning([...partial.map(({ record }) => record.kernel)])])
   const path = options.output ?? bundle.file

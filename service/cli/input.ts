@@ -340,6 +340,8 @@ export interface ChosenKernel extends Omit<TargetKernel, 'btf' | 'modules' | 'sy
   readonly modules?: () => Promise<readonly (() => Promise<BtfInput>)[]>
   /** reads the names of its functions, where they are known */
   readonly functions?: () => Promise<Uint8Array | undefined>
+  /** what the store has of it; a file has none */
+  readonly stored?: Pick<TargetKernel, 'btf' | 'symbols'> & { hasModules: boolean }
 }
 
 /** The options of a command that works on one kernel, or on those of the store that match. */
@@ -387,6 +389,7 @@ export async function chosenKernels(
     facts: async () => facts,
     ...readers((one) => readInput(store, one), { btf, modules }),
     checked: readers(({ sha256 }) => getBlob(store, sha256), { btf, modules }),
+    stored: { btf, hasModules: modules.length > 0, ...(symbols && { symbols }) },
     ...(symbols && { functions: () => functionsIn(store, symbols) }),
   }))
 }

@@ -5,12 +5,14 @@ import type { FormFile } from '../client/remote.ts'
 import type { KernelFacts } from '../kernel/lookup.ts'
 import type { Pool } from '../threads/pool.ts'
 import type { Tasks } from '../threads/worker.ts'
+import { alikeIn } from './alike.ts'
 import { ALL, type Swept, sweep } from './for-each-kernel.ts'
 import {
   chosenKernels,
   type FilterOptions,
   filterOf,
   type KernelFlags,
+  openSource,
   type SourceOptions,
   serverOf,
 } from './input.ts'
@@ -41,6 +43,8 @@ export async function* sweepChosen<K extends 'minimize' | 'check'>(
   } else {
     const kernels = await chosenKernels(options, filterOf(options), onInvalid)
     const files = objects.map(({ bytes }) => bytes)
-    yield* sweep(pool, name, kernels, files, more, options.dialect)
+    const { dialect } = options
+    const findAlike = kernels.length > 1 ? await alikeIn(await openSource(options)) : undefined
+    yield* sweep(pool, name, kernels, files, { more, dialect, findAlike })
   }
 }

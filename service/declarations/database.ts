@@ -5,11 +5,12 @@
 import { mkdirSync, rmSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { storeSecret } from './identities.ts'
 
 /** "btfi": what `file` reads of a SQLite database (PRAGMA application_id). */
 const APPLICATION = 0x62746669
 /** Version of the tables and of the forms in them; any other is made again. */
-const VERSION = 1
+const VERSION = 2
 /** Milliseconds to wait for another writer. */
 const BUSY = 10_000
 
@@ -29,6 +30,7 @@ const TABLES = `
   CREATE TABLE elements (
     name TEXT NOT NULL, declaration INTEGER NOT NULL, PRIMARY KEY (name, declaration)
   ) WITHOUT ROWID;
+  CREATE TABLE identities (btf INTEGER PRIMARY KEY, keys BLOB NOT NULL, digests BLOB NOT NULL, changed BLOB NOT NULL);
   CREATE TABLE keys (btf INTEGER PRIMARY KEY, keys BLOB NOT NULL, forms BLOB NOT NULL, declarations BLOB NOT NULL);
 `
 
@@ -121,6 +123,7 @@ function create(database: DatabaseSync): void {
     database.exec(
       `${TABLES} PRAGMA application_id = ${APPLICATION}; PRAGMA user_version = ${VERSION}`,
     )
+    storeSecret(database)
   }
   database.exec('COMMIT')
 }

@@ -8,6 +8,7 @@ import { type Catalog, type Store, StoreError } from '../../storage/index.ts'
 import { ServiceError } from '../error.ts'
 import { readRaw } from '../threads/btf-input.ts'
 import type { Pool } from '../threads/pool.ts'
+import type { FindAlike } from '../threads/shared-answers.ts'
 import { UnusableIndex } from './database.ts'
 import type { IndexReader } from './reader.ts'
 import { IndexThreads } from './threads.ts'
@@ -89,6 +90,9 @@ export class KeptIndex {
       details: { retryAfter: RETRY_AFTER },
     })
   }
+
+  /** Finds kernels that share answers (`IndexReader.alike`). Errors: those of `ask`. */
+  readonly findAlike: FindAlike = (sha256, keys) => this.ask('alike', sha256, keys)
 
   get state(): IndexState {
     const bytes = statSync(this.#options.path, { throwIfNoEntry: false })?.size

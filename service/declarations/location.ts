@@ -1,7 +1,7 @@
 /* Where the index of a store is, if no file is given: beside a store on disk, else in the user's cache directory. */
 import { access, constants, mkdir } from 'node:fs/promises'
 import { homedir } from 'node:os'
-import { isAbsolute, join } from 'node:path'
+import { dirname, isAbsolute, join } from 'node:path'
 import { sha256Of } from '../../storage/index.ts'
 
 const NAME = 'declarations.sqlite'
@@ -14,16 +14,32 @@ export const NO_INDEX = 'off'
 /** The index in a directory for state. */
 export const indexIn = (state: string): string => join(state, NAME)
 
+/** The index of the store with a URL that is there; undefined if none is. */
+export async function findIndex(url: string): Promise<string | undefined> {
+  for (const path of pathsOf(url))
+    if (
+      await access(path).then(
+        () => true,
+        () => false,
+      )
+    )
+      return path
+  return undefined
+}
+
 /** The index of the store with a URL. The directory of its file is there and writable; undefined if none is. */
 export async function indexOf(url: string): Promise<string | undefined> {
-  if (url.startsWith('file:')) {
-    const beside = `${url.slice('file:'.length)}-state`
-    if (await isWritable(beside)) return indexIn(beside)
-  }
+  for (const path of pathsOf(url)) if (await isWritable(dirname(path))) return path
+  return undefined
+}
+
+/** Where the index of a store may be, best first. */
+function pathsOf(url: string): string[] {
+  const beside = url.startsWith('file:') ? [indexIn(`${url.slice('file:'.length)}-state`)] : []
   const { XDG_CACHE_HOME: cache = '' } = process.env
   const home = join(isAbsolute(cache) ? cache : join(homedir(), '.cache'), 'btfmill/indexes')
   const name = sha256Of(Buffer.from(url)).slice(0, DIGITS)
-  return (await isWritable(home)) ? join(home, `${name}.sqlite`) : undefined
+  return [...beside, join(home, `${name}.sqlite`)]
 }
 
 /** Makes a directory; tells whether it is there and writable. */

@@ -24,6 +24,7 @@ import type {
 import { onFile, openToRead, UnusableIndex } from './database.ts'
 import { type ComparedBtfs, compareBtfs, type DiffFilter, diffPageOf } from './diff.ts'
 import { formsIn, heldForms, historyOf, memberHistoryOf, pageOfRuns, plain } from './history.ts'
+import { IdentityReader } from './identities.ts'
 import { type IndexedKernels, isNamed, type OrderedSeries, readKernels } from './order.ts'
 import { type SearchQuery, searchIn } from './search.ts'
 import {
@@ -65,6 +66,7 @@ export class IndexReader {
     | { version: number; counts: Pick<IndexStats, 'declarations' | 'forms' | 'failed'> }
     | undefined
   #owners: { version: number; all: Int32Array } | undefined
+  #identities: { version: number; all: IdentityReader } | undefined
   readonly #compared = new LRUCache<string, ComparedBtfs>({ max: COMPARED })
 
   /** Errors: `UnusableIndex`. */
@@ -85,6 +87,31 @@ export class IndexReader {
     return this.#read(
       () => this.#database.prepare("SELECT 1 FROM meta WHERE name = 'whole'").get() !== undefined,
     )
+  }
+
+  /**
+   * The SHA-256 of each BTF that answers as one does, by the keys of the names that the answer has read (`TypeTrace`); its
+   * own too. None if the index cannot tell.
+   */
+  alike(sha256: string, keys: readonly number[]): string[] {
+    return this.#read(({ parents }, version) => {
+      const digests = this.#digests(parents.length)
+      const btf = digests.indexOf(sha256)
+      if (btf < 0) return []
+      if (this.#identities?.version !== version)
+        this.#identities = { version, all: new IdentityReader(this.#database, parents.length) }
+      return this.#identities.all.alike(btf, keys).map((one) => digests[one]!)
+    })
+  }
+
+  /** The SHA-256 of all BTFs, by number. */
+  #digests(count: number): string[] {
+    const digests = Array<string>(count)
+    for (const { number, sha256 } of this.#database
+      .prepare('SELECT number, sha256 FROM btfs')
+      .all())
+      digests[number as number] = sha256 as string
+    return digests
   }
 
   /** What the index has. */

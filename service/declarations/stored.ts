@@ -175,8 +175,8 @@ export function formIdOf(declaration: StoredDeclaration, form: DeclarationRow): 
   return hash('sha256', content).slice(0, 16)
 }
 
-/** Numbers as the differences from the one before, as varints, in a zstd frame. */
-export function packNumbers(numbers: readonly number[] | Int32Array): Buffer {
+/** Numbers as the differences from the one before, as varints. */
+export function encodeNumbers(numbers: readonly number[] | Int32Array): Buffer {
   const bytes = Buffer.alloc(numbers.length * 5)
   let [at, last] = [0, 0]
   for (const number of numbers) {
@@ -186,22 +186,30 @@ export function packNumbers(numbers: readonly number[] | Int32Array): Buffer {
     for (; rest >= 0x80; rest >>>= 7) bytes[at++] = (rest & 0x7f) | 0x80
     bytes[at++] = rest
   }
-  return zstdCompressSync(bytes.subarray(0, at))
+  return bytes.subarray(0, at)
 }
+
+/** Numbers as `encodeNumbers` has them, in a zstd frame. */
+export const packNumbers = (numbers: readonly number[] | Int32Array): Buffer =>
+  zstdCompressSync(encodeNumbers(numbers))
 
 /** Bytes of packed numbers, at most. */
 const MAX_NUMBERS = 256 * 1024 * 1024
 
 /** Errors: those of zlib, for damaged bytes. */
-export function unpackNumbers(packed: Uint8Array): number[] {
-  const bytes = zstdDecompressSync(packed, { maxOutputLength: MAX_NUMBERS })
-  const numbers: number[] = []
+export const unpackNumbers = (packed: Uint8Array): Int32Array =>
+  decodeNumbers(zstdDecompressSync(packed, { maxOutputLength: MAX_NUMBERS }))
+
+/** The numbers of `encodeNumbers`. */
+export function decodeNumbers(bytes: Uint8Array): Int32Array {
+  const numbers = new Int32Array(bytes.length) // most have one byte
+  let count = 0
   for (let at = 0, last = 0; at < bytes.length; ) {
     let [rest, shift] = [0, 0]
     for (; bytes[at]! >= 0x80; shift += 7) rest |= (bytes[at++]! & 0x7f) << shift
     rest = (rest | (bytes[at++]! << shift)) >>> 0
     last += (rest >>> 1) ^ -(rest & 1)
-    numbers.push(last)
+    numbers[count++] = last
   }
-  return numbers
+  return numbers.subarray(0, count)
 }

@@ -7,6 +7,7 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { BtfError, DECLARATION_KINDS, DeclaredForms, parseBtf } from '../../bpf/index.ts'
 import type { BuildRecord, KernelName } from '../../storage/index.ts'
 import { onFile, openToWrite, removeIndex, UnusableIndex } from './database.ts'
+import { IdentityWriter } from './identities.ts'
 import { FormKeys, grown } from './keys.ts'
 import {
   BLOCK,
@@ -63,6 +64,7 @@ interface LoadedState {
   forms: number
   declarations: number
   btfs: number
+  identities: IdentityWriter
   /** forms of the BTF that was added last */
   last: { number: number; has: Uint8Array<ArrayBuffer> } | undefined
 }
@@ -291,12 +293,15 @@ export class IndexWriter {
     const { btfs } = this.#database
       .prepare('SELECT coalesce(max(number) + 1, 0) AS btfs FROM btfs')
       .get() as { btfs: number }
-    this.#state = { keys, declarationOf, forms, declarations, btfs, last: undefined }
+    const identities = new IdentityWriter(this.#database)
+    const counts = { forms, declarations, btfs }
+    this.#state = { keys, declarationOf, ...counts, identities, last: undefined }
     return this.#state
   }
 
   #take(raw: Uint8Array, { kernel, sha256 }: CatalogKernel, state: LoadedState): void {
-    const declared = new DeclaredForms(parseBtf(raw))
+    const btf = parseBtf(raw)
+    const declared = new DeclaredForms(btf)
     if (declared.length > MAX_DECLARATIONS)
       throw new BtfError('too_large', `it has more than ${MAX_DECLARATIONS} declarations`)
     const [number, old] = [state.btfs, state.forms]
@@ -320,6 +325,7 @@ export class IndexWriter {
         ...[number, sha256, parent?.number ?? null],
         ...[came, went].map((forms) => (forms.length > 0 ? packNumbers(forms) : null)),
       )
+    state.identities.add(btf, number, parent?.number)
     state.btfs = number + 1
     state.last = { number, has: present }
   }

@@ -112,7 +112,18 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     idle: THREAD_IDLE,
   })
   const bodies = new Bodies(store, bodyCache, pool)
-  const objects = new Objects({ store, bodies, pool, size: settings.resultMemory })
+  const readiness = options.readiness ?? loadedNow(store)
+  const declarations =
+    settings.index === '' || settings.index === NO_INDEX
+      ? undefined
+      : new KeptIndex({
+          ...{ path: settings.index, store, catalog, pool, onError },
+          isLoaded: () => readiness.loaded,
+        })
+  const objects = new Objects({
+    ...{ store, bodies, pool, size: settings.resultMemory },
+    findAlike: declarations?.findAlike,
+  })
   const partialStore = partialOf(store)
   const partialBodies = new Bodies(partialStore, bodyCache, pool)
   const partial = {
@@ -134,7 +145,6 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     settings.upstream.length > 0
       ? new Upstreams({ store, catalog, pool, settings, secretKey, onError })
       : undefined
-  const readiness = options.readiness ?? loadedNow(store)
   const misses = await Misses.open(stateFile('misses.ndjson'), onError)
   const usage = new Usage({ store, onError })
   const redirects = await openRedirects(store.url, settings.redirectAbove)
@@ -143,13 +153,6 @@ export async function openContext(options: ContextOptions): Promise<Context> {
     { store, catalog, cache: bodyCache, bodies, onError },
     archivesFile,
   )
-  const declarations =
-    settings.index === '' || settings.index === NO_INDEX
-      ? undefined
-      : new KeptIndex({
-          ...{ path: settings.index, store, catalog, pool, onError },
-          isLoaded: () => readiness.loaded,
-        })
   return {
     store,
     catalog,

@@ -307,7 +307,7 @@ export const moduleDigests = (record: BuildRecord): string[] =>
   modulesOf(record).map(({ sha256 }) => sha256)
 
 /** What a check of BPF objects wants to know besides the kernel's BTF. */
-export type KernelFacts = Omit<CheckOptions, 'modules' | 'functions'>
+export type KernelFacts = Omit<CheckOptions, 'modules' | 'functions' | 'onVersion'>
 
 /** The facts that decide: most objects do not ask for the release, and kernels with equal BTF give them equal results. */
 export function decidingFacts(facts: KernelFacts, usesRelease: boolean): KernelFacts {

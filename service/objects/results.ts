@@ -22,9 +22,11 @@ import type { Bodies } from '../cache/btf-bodies.ts'
 import { Semaphore } from '../concurrency.ts'
 import { type JsonText, jsonOf } from '../json.ts'
 import { decidingFacts, type KernelFacts } from '../kernel/lookup.ts'
-import { modulesFor } from '../threads/modules.ts'
+import { readInput } from '../threads/btf-input.ts'
+import { modulesFor, readModules } from '../threads/modules.ts'
 import type { Pool } from '../threads/pool.ts'
-import type { BtfInput, ObjectInput } from '../threads/worker.ts'
+import { type FindAlike, SharedAnswers, sharingInputs } from '../threads/shared-answers.ts'
+import type { BtfInput, ObjectInput, TracedAnswer } from '../threads/worker.ts'
 import { functionsIn } from './functions.ts'
 import { warningsOf } from './warnings.ts'
 
@@ -45,9 +47,20 @@ export interface SentObject {
 /** A class of work with its own queue and its own way to read BTF. */
 export interface Priority {
   gate: Semaphore
-  /** reads BTF by its digest: raw, or as a pack has it */
-  read(sha256: string): Promise<BtfInput>
+  /** reads BTF by its digest, and its size in bytes, where it is known: raw, or as the store has it */
+  read(sha256: string, size?: number): Promise<BtfInput>
 }
+
+/** A result in the cache, with what tells which other kernels have it; see `TracedAnswer`. */
+interface Result extends CacheEntry {
+  traced?: Omit<TracedAnswer<unknown>, 'value'> & { hasValue: boolean }
+}
+
+/** Results that kernels of one request share. */
+export type Sharing = SharedAnswers<CacheEntry>
+
+/** Bytes of results that a request keeps for kernels that share them. `service/memory.ts` counts on it. */
+const SHARED = 4 * 1024 * 1024
 
 interface ObjectsOptions {
   store: Store
@@ -55,6 +68,8 @@ interface ObjectsOptions {
   pool: Pool
   /** size of the result cache, in bytes */
   size: number
+  /** tells which kernels have the same results; undefined without an index */
+  findAlike?: FindAlike | undefined
 }
 
 /** Interactive tasks that may wait. Bulk tasks need no limit: bulk requests are limited, and each has few tasks. */
@@ -66,6 +81,8 @@ const RECENT_TTL = 5000
 export interface StoredBtf {
   /** of the raw bytes, in hex */
   sha256: string
+  /** of the raw bytes, where it is known */
+  size?: number
   /** digests of the BTF of its modules */
   modules?: readonly string[]
   /** the names of its functions */
@@ -76,16 +93,18 @@ export interface StoredBtf {
 export class Objects {
   readonly #pool: Pool
   readonly #store: Store
-  readonly results: BodyCache<CacheEntry>
+  readonly #findAlike: FindAlike | undefined
+  readonly results: BodyCache<Result>
   /** for requests that name one kernel */
   readonly interactive: Priority
   /** for requests that cover many kernels */
   readonly bulk: Priority
 
-  constructor({ store, bodies, pool, size }: ObjectsOptions) {
+  constructor({ store, bodies, pool, size, findAlike }: ObjectsOptions) {
     this.#pool = pool
     this.#store = store
-    this.results = new BodyCache<CacheEntry>(size)
+    this.#findAlike = findAlike
+    this.results = new BodyCache<Result>(size)
     this.interactive = {
       gate: new Semaphore(pool.threads, MAX_WAITING),
       read: (sha256) => bodies.raw(sha256),
@@ -97,8 +116,8 @@ export class Objects {
     })
     this.bulk = {
       gate: new Semaphore(pool.threads, Number.POSITIVE_INFINITY),
-      read: (sha256) => {
-        const reading = recent.get(sha256) ?? readBtf(store, sha256)
+      read: (sha256, size) => {
+        const reading = recent.get(sha256) ?? readBtf(store, sha256, size)
         recent.set(sha256, reading)
         reading.catch(() => recent.delete(sha256))
         return reading
@@ -109,6 +128,12 @@ export class Objects {
   /** Kernels that a bulk request works on at a time: one more than there are threads, so that no thread is idle. */
   get width(): number {
     return this.#pool.threads + 1
+  }
+
+  /** What a request for many kernels needs so that they share results; undefined without an index. */
+  sharing(): Sharing | undefined {
+    const find = this.#findAlike
+    return find && new SharedAnswers<CacheEntry>(find, SHARED, ({ bytes }) => bytes.length)
   }
 
   /** Checks that the files are valid BPF objects. Errors: those of `openObject`, as `BtfError`; those of `Pool.run`. */
@@ -142,19 +167,16 @@ export class Objects {
     priority: Priority,
     stored: StoredBtf,
     objects: readonly SentObject[],
-    signal: AbortSignal,
-    dialect?: Dialect,
+    { signal, sharing, dialect }: ResultOptions & { dialect?: Dialect | undefined },
   ): Promise<Body> {
-    const make = (abandoned: AbortSignal) =>
-      priority.gate.run(async () => {
-        const minimized = await this.#whole(priority, async (read) => {
-          const task = await this.#taskOf(read, stored, objects, abandoned)
-          return await this.#pool.run('minimize', { ...task, dialect }, abandoned)
-        })
-        return { bytes: Buffer.from(minimized) }
-      }, abandoned)
-    const key = `minimize ${dialect ?? ''} ${keyOf(stored)} ${digestsOf(objects)}`
-    const { bytes } = await this.results.body(key, make, signal)
+    const question: Question<Uint8Array> = {
+      ...{ priority, objects, symbols: false, key: `minimize ${dialect ?? ''}` },
+      alone: (task, abandoned) => this.#pool.run('minimize', { ...task, dialect }, abandoned),
+      traced: (task, abandoned) =>
+        this.#pool.run('tracedMinimize', { ...task, dialect }, abandoned),
+      encode: Buffer.from,
+    }
+    const { bytes } = await this.#result(question, stored, signal, sharing)
     return { bytes, sha256: sha256Of(bytes) }
   }
 
@@ -168,16 +190,12 @@ export class Objects {
     objects: readonly SentObject[],
     signal: AbortSignal,
   ): Promise<Body> {
-    const make = (abandoned: AbortSignal) =>
-      priority.gate.run(async () => {
-        const header = await this.#whole(priority, async (read) => {
-          const task = await this.#taskOf(read, stored, objects, abandoned)
-          return await this.#pool.run('header', task, abandoned)
-        })
-        return { bytes: Buffer.from(header) }
-      }, abandoned)
-    const key = `header ${keyOf(stored)} ${digestsOf(objects)}`
-    const { bytes } = await this.results.body(key, make, signal)
+    const question: Question<Uint8Array> = {
+      ...{ priority, objects, symbols: false, key: 'header' },
+      alone: (task, abandoned) => this.#pool.run('header', task, abandoned),
+      encode: Buffer.from,
+    }
+    const { bytes } = await this.#result(question, stored, signal, undefined)
     return { bytes, sha256: sha256Of(bytes) }
   }
 
@@ -189,29 +207,85 @@ export class Objects {
     priority: Priority,
     stored: StoredBtf,
     object: SentObject,
-    signal: AbortSignal,
+    { signal, sharing }: ResultOptions,
   ): Promise<JsonText> {
     const facts = decidingFacts(stored.facts ?? {}, object.usesRelease)
     const symbols = object.usesFunctions ? stored.symbols : undefined
-    const make = (abandoned: AbortSignal) =>
-      priority.gate.run(async () => {
-        const input = { ...stored, facts }
-        const [json] = await this.#whole(priority, async (read) => {
-          const task = await this.#taskOf(read, input, [object], abandoned, true)
-          const functions = await functionsIn(this.#store, symbols)
-          return await this.#pool.run('check', { ...task, functions }, abandoned)
-        }).catch((error) => {
-          if (!(error instanceof BtfError)) throw error
-          return [jsonOf({ error: { code: error.code, message: error.message } })]
-        })
-        return { bytes: Buffer.from(json!) }
-      }, abandoned)
-    const { bytes } = await this.results.body(
-      `check ${keyOf(stored)} ${symbols?.sha256 ?? ''} ${JSON.stringify(facts)} ${object.sha256}`,
-      make,
-      signal,
-    )
+    const withFunctions = async <T>(task: T) => {
+      return { ...task, facts, functions: await functionsIn(this.#store, symbols) }
+    }
+    const { facts: shared, version } = sharingInputs(facts)
+    const question: Question<JsonText[]> = {
+      ...{ priority, objects: [object], symbols: true, version },
+      key: `check ${symbols?.sha256 ?? ''} ${JSON.stringify(shared)}`,
+      alone: async (task, abandoned) =>
+        await this.#pool.run('check', await withFunctions(task), abandoned),
+      traced: async (task, abandoned) =>
+        await this.#pool.run('tracedCheck', await withFunctions(task), abandoned),
+      encode: ([json]) => Buffer.from(json!),
+      refuse: ({ code, message }) => [jsonOf({ error: { code, message } })],
+    }
+    const { bytes } = await this.#result(question, stored, signal, sharing)
     return bytes.toString() as JsonText
+  }
+
+  /** The result for a kernel: its own, or one that it shares with others. */
+  async #result<T>(
+    question: Question<T>,
+    stored: StoredBtf,
+    signal: AbortSignal,
+    sharing: Sharing | undefined,
+  ): Promise<CacheEntry> {
+    const { sha256, size, modules = [] } = stored
+    const { version } = question
+    const inputs = `${question.key} ${digestsOf(question.objects)}`
+    const alone = (needsModules?: true) =>
+      this.#made(`${inputs} ${version} ${keyOf(stored)}`, question, signal, async (abandoned) => {
+        const value = await this.#alone(question, stored, abandoned, needsModules)
+        return { bytes: question.encode(value) }
+      })
+    const { traced: ask } = question
+    if (!ask || !sharing || size === undefined) return await alone()
+    const hasModules = modules.length > 0
+    return await sharing.answer(
+      { sha256, size, inputs, version, hasModules },
+      {
+        traced: async (btf) => {
+          const key = `traced ${inputs} ${version} ${btf.sha256} ${hasModules}`
+          const result = await this.#made(key, question, signal, async (abandoned) => {
+            const { value, ...traced } = await this.#whole(question.priority, async (read) => {
+              const task = { ...(await inputOf(read, question, btf)), hasModules }
+              return await ask(task, abandoned)
+            })
+            const hasValue = value !== undefined
+            const bytes = hasValue ? question.encode(value) : Buffer.alloc(0)
+            return { bytes, traced: { ...traced, hasValue } }
+          })
+          const { keys, hasValue = true, ...others } = result.traced ?? NOT_SHARED
+          return { value: hasValue ? result : undefined, keys, ...others }
+        },
+        withModules: () => alone(true),
+      },
+    )
+  }
+
+  /** A result of the cache, made where it is missing. An error that a question makes a result of is one. */
+  #made<T>(
+    key: string,
+    { priority, refuse, encode }: Question<T>,
+    signal: AbortSignal,
+    make: (abandoned: AbortSignal) => Promise<Result>,
+  ): Promise<Result> {
+    const making = (abandoned: AbortSignal) =>
+      priority.gate.run(
+        () =>
+          make(abandoned).catch((error) => {
+            if (!refuse || !(error instanceof BtfError)) throw error
+            return { bytes: encode(refuse(error)) }
+          }),
+        abandoned,
+      )
+    return this.results.body(key, making, signal)
   }
 
   /**
@@ -227,21 +301,68 @@ export class Objects {
     }
   }
 
-  async #taskOf(
-    read: Priority['read'],
-    { sha256, modules = [], facts = {} }: StoredBtf,
-    sent: readonly SentObject[],
-    signal: AbortSignal,
-    symbols = false,
-  ): Promise<ObjectInput> {
-    const task = { objects: sent.map(({ bytes }) => bytes), btf: await read(sha256) }
-    const query = { ...task, symbols }
-    return { ...task, facts, modules: await modulesFor(this.#pool, query, modules, read, signal) }
+  async #alone<T>(
+    question: Question<T>,
+    { modules = [], ...stored }: StoredBtf,
+    abandoned: AbortSignal,
+    needsModules?: true,
+  ): Promise<T> {
+    const { symbols, priority } = question
+    return await this.#whole(priority, async (read) => {
+      const task = await inputOf(read, question, stored)
+      const query = { ...task, symbols }
+      const readModule = (sha256: string) => read(sha256)
+      const opened = needsModules
+        ? await readModules(modules, readModule)
+        : await modulesFor(this.#pool, query, modules, readModule, abandoned)
+      return await question.alone({ ...task, modules: opened }, abandoned)
+    })
   }
 }
 
-/** Reads the raw bytes of a blob, or the steps of a pack: a thread applies them. Errors: those of `getBlob`. */
-async function readBtf(store: Store, sha256: string): Promise<BtfInput> {
+const inputOf = async <T>(
+  read: Priority['read'],
+  { objects }: Question<T>,
+  { sha256, size }: Pick<StoredBtf, 'sha256' | 'size'>,
+): Promise<ObjectInput> => ({
+  objects: objects.map(({ bytes }) => bytes),
+  btf: await read(sha256, size),
+})
+
+/** An error as a result. */
+const NOT_SHARED = { keys: undefined, needsModules: false, usesVersion: false, hasValue: true }
+
+/** How a result is made. */
+interface ResultOptions {
+  signal: AbortSignal
+  /** of the request, if it covers many kernels */
+  sharing?: Sharing | undefined
+}
+
+/** What is asked about objects, whatever the kernel. */
+interface Question<T> {
+  priority: Priority
+  objects: readonly SentObject[]
+  /** whether modules are needed for symbols, too */
+  symbols: boolean
+  /** tells questions about the same objects apart, but for the version of the kernel */
+  key: string
+  /** see `SharingKernel` */
+  version?: number | undefined
+  alone(task: ObjectInput, abandoned: AbortSignal): Promise<T>
+  /** for answers that kernels may share */
+  traced?(
+    task: Omit<ObjectInput, 'modules'> & { hasModules: boolean },
+    abandoned: AbortSignal,
+  ): Promise<TracedAnswer<T>>
+  encode(value: T): Buffer
+  /** makes a result of an error */
+  refuse?(error: BtfError): T
+}
+
+/** Reads BTF for a thread, which unpacks it; without its size the raw bytes of a blob, or the steps of a pack. Errors: those of `getBlob`. */
+async function readBtf(store: Store, sha256: string, size?: number): Promise<BtfInput> {
+  if (size !== undefined) return await readInput(store, { sha256, size })
   return await orPacked<BtfInput>(
     async () => (await readBlob(store, sha256)).raw,
     () => packsOf(store).steps(sha256),

@@ -156,13 +156,10 @@ export const onlineRoutes =
           const record = await recordFor(request, reply, request.query)
           const { btf, kernel } = record
           const stored = { sha256: btf.sha256, modules: moduleDigests(record) }
-          const minimized = await objects.minimized(
-            objects.interactive,
-            stored,
-            sent,
+          const minimized = await objects.minimized(objects.interactive, stored, sent, {
             signal,
-            request.query.dialect,
-          )
+            dialect: request.query.dialect,
+          })
           const bytes = await promisify(gzip)(await packTar(kernel.release, minimized.bytes))
           const answer = context.answers.lease(callerOf(request))
           reply.raw.once('close', () => answer.end())

@@ -42,7 +42,7 @@ const ARCHIVES = ['application/x-tar', 'application/gzip', 'application/x-xz', '
 export const bundleRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
-    const { store, catalog, pool, settings } = context
+    const { store, catalog, pool, settings, declarations } = context
     const bundles = new Quota(settings.bundles, 'too many bundles are being built; retry later')
     const limits = objectLimits(settings.uploadLimit)
     await acceptUploads(app, context, limits)
@@ -100,6 +100,7 @@ export const bundleRoutes =
           {
             ...{ ...source, pool, profile, filter, objects, unsupported, zstd, window },
             ...(dialect && { dialect }),
+            findAlike: declarations?.findAlike,
           },
           signal,
         )

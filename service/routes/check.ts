@@ -58,13 +58,13 @@ const CUT_LINE = 1024
 /** The line for one object. Errors: those of `attempt`. */
 async function lineOfOne(
   context: Context,
-  { objects, target, priority, signal }: ObjectTask,
+  { objects, target, priority, signal, sharing }: ObjectTask,
   attempt: TaskAttempt,
 ): Promise<Buffer> {
   const { name: kernel, build, partial } = target
   const object = objects[0]!
   const results = partial ? context.partial.objects : context.objects
-  const check = () => results.checked(priority, target, object, signal)
+  const check = () => results.checked(priority, target, object, { signal, sharing })
   const json = await attempt(object.sha256, check)
   return Buffer.from(
     lineOf({ object: object.name, kernel, build, ...(partial && { partial }) }, json),

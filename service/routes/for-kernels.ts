@@ -33,7 +33,7 @@ import { factsOf, type KernelFacts, moduleDigests } from '../kernel/lookup.ts'
 import { kernelOf, nameOf, parseName } from '../kernel/name.ts'
 import { requireMatches } from '../kernel/named.ts'
 import { selectTargets } from '../kernel/targets.ts'
-import type { Priority, SentObject } from '../objects/results.ts'
+import type { Priority, SentObject, Sharing } from '../objects/results.ts'
 import { formatSize } from '../size.ts'
 
 const TargetQuery = Type.Object({
@@ -91,6 +91,8 @@ export interface ObjectTask {
   dialect?: Dialect | undefined
   /** aborts when the client disconnects */
   signal: AbortSignal
+  /** for requests that cover many kernels, which may share results */
+  sharing?: Sharing | undefined
 }
 
 /** A task for one BTF, whose answer is complete before it is sent. */
@@ -174,9 +176,12 @@ export async function registerObjectRoute(
       const targets = matchingTargets(kernels, query).map((one) => withFacts(one, given))
       const groups = endpoint.lineFor === 'each object' ? objects.map((one) => [one]) : [objects]
       const attempt = untilTooComplex()
+      const sharing = context.objects.sharing()
       const lines = mapOrdered(tasksOf(targets, groups), width, (task) => {
-        const priority = task.target.partial ? context.partial.objects.bulk : bulk
-        return endpoint.line({ ...task, priority, dialect, signal }, attempt)
+        const { partial } = task.target
+        const priority = partial ? context.partial.objects.bulk : bulk
+        const own = { ...task, priority, dialect, signal }
+        return endpoint.line(partial ? own : { ...own, sharing }, attempt)
       })
       const bounded = cutLines(lines, settings.answerLimit, targets.length * groups.length)
       return reply.type(NDJSON).send(Readable.from(bounded))

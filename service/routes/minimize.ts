@@ -47,17 +47,18 @@ export const minimizeRoutes =
         },
       },
       sendOne: async ({ objects, target, priority, dialect, signal, answer }, request, reply) => {
-        const made = await context.objects.minimized(priority, target, objects, signal, dialect)
+        const options = { signal, dialect }
+        const made = await context.objects.minimized(priority, target, objects, options)
         const warnings = namedWarnings(objects)
         if (warnings.length > 0) reply.header('btfmill-warnings', asciiJson(warnings))
         answer.add(made.bytes.length)
         return await sendMade(request, reply, made)
       },
       lineFor: 'all objects',
-      line: async ({ objects, target, priority, dialect, signal }, attempt) => {
+      line: async ({ objects, target, priority, ...options }, attempt) => {
         const { name: kernel, build, size: of } = target
         const json = await attempt('all', async () => {
-          const made = await context.objects.minimized(priority, target, objects, signal, dialect)
+          const made = await context.objects.minimized(priority, target, objects, options)
           const size = made.bytes.length
           if (size > MAX_IN_LINE) return jsonOf({ error: tooLarge(size) })
           const btf = made.bytes.toString('base64')

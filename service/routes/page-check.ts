@@ -91,17 +91,18 @@ export const checkPageRoutes =
       const all = [...selectTargets(catalog, {})]
       const targets = newestFirst(all).slice(0, MAX_KERNELS)
       const attempt = untilTooComplex()
+      const sharing = objects.sharing()
       const check = ({ btf, modules, symbols, facts }: TargetKernel) =>
         attempt(digest, () =>
           objects.checked(
             objects.bulk,
             {
-              sha256: btf.sha256,
+              ...{ sha256: btf.sha256, size: btf.size },
               modules: modules.map(({ sha256 }) => sha256),
               ...{ symbols, facts },
             },
             object!,
-            signal,
+            { signal, sharing },
           ),
         )
       const results: KernelVerdict[] = []

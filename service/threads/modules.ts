@@ -18,5 +18,13 @@ export async function modulesFor<T>(
   signal?: AbortSignal,
 ): Promise<BtfInput[]> {
   if (modules.length === 0 || !(await pool.run('modulesNeeded', task, signal))) return []
+  return await readModules(modules, read)
+}
+
+/** Reads all modules. Errors: those of `read`. */
+export async function readModules<T>(
+  modules: readonly T[],
+  read: (module: T) => Promise<BtfInput>,
+): Promise<BtfInput[]> {
   return await Array.fromAsync(mapOrdered(modules, READS, read))
 }

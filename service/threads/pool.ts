@@ -33,7 +33,7 @@ const DEFAULTS: PoolLimits = {
   time: 10_000,
   memory: 256,
   maxQueue: 256,
-  idle: 10_000,
+  idle: 60_000,
 }
 
 /** The published package is compiled, and has no `.ts` files. */

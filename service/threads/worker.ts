@@ -4,6 +4,7 @@
  */
 import { hash } from 'node:crypto'
 import { constants as zlib, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { LRUCache } from 'lru-cache'
 import {
   asksForFunctions,
   type BpfObject,
@@ -37,6 +38,8 @@ import {
   searchNames,
   type TypeListing,
   type TypeName,
+  type TypeSource,
+  TypeTrace,
   type TypeUsers,
   toDialect,
   usersOf,
@@ -66,6 +69,27 @@ export interface Misfit {
   /** a code of `BtfError`, or `does_not_load` if libbpf or the verifier would refuse the object */
   code: BtfErrorCode | 'does_not_load'
   message: string
+}
+
+/** A task for a kernel whose answer others may share. The thread looks whether modules are needed. */
+export interface TracedInput extends Omit<ObjectInput, 'modules'> {
+  /** whether there is BTF of modules */
+  hasModules: boolean
+}
+
+/** An answer, and the names by which types were read for it. */
+export interface TracedAnswer<T> {
+  /** undefined if it depends on the BTF of modules */
+  value: T | undefined
+  /** whether the objects need types that modules may have */
+  needsModules: boolean
+  /**
+   * keys of names (`TypeTrace`): kernels that have the same types of these names have the same answer, and need modules
+   * or not. Undefined if no other kernel has.
+   */
+  keys: readonly number[] | undefined
+  /** whether kernels of another version may have another answer */
+  usesVersion: boolean
 }
 
 /** The result of `fit`: a kernel's BTF for some objects. */
@@ -138,6 +162,10 @@ export interface Tasks {
    * those of `openObject`, `parseBtf`, `minimizeBtf` and `toDialect`.
    */
   fit: (task: ObjectInput) => Fitted
+  /** `minimize`, `check` and `fit` of vmlinux alone, with what shows which other kernels have the same answer. */
+  tracedMinimize: (task: TracedInput) => TracedAnswer<Uint8Array>
+  tracedCheck: (task: TracedInput) => TracedAnswer<JsonText[]>
+  tracedFit: (task: TracedInput) => TracedAnswer<Fitted>
   /**
    * The constants of a list, each by the first of its paths that the BTF has. Errors: those of `parseBtf` and
    * `constantsOf`.
@@ -275,6 +303,33 @@ const MAX_CHUNK = 1024 * 1024
 /** Bytes to spare in the output chunk: zlib allocates a second chunk when the first is exactly full. */
 const SPARE = 64
 
+/** Bytes of BTF that a thread keeps open, for another object or version: four kernels. `service/memory.ts` counts on it. */
+const OPENED = 24 * 1024 * 1024
+const openedBtf = new LRUCache<string, { raw: Uint8Array; btf: Btf }>({
+  maxSize: OPENED,
+  sizeCalculation: ({ raw }) => raw.length,
+  dispose: ({ raw }) => free(raw),
+})
+
+/** Calls `work` with BTF of a store that is opened; keeps it open. */
+function withOpened<T>(source: BtfInput, work: (btf: Btf, raw: Uint8Array) => T): T {
+  if (source instanceof Uint8Array) return work(parseBtf(source), source)
+  const known = openedBtf.get(source.sha256)
+  if (known) {
+    for (const bytes of buffersOf(source)) free(bytes)
+    return work(known.btf, known.raw)
+  }
+  const raw = rawOf(source)
+  for (const bytes of buffersOf(source)) free(bytes)
+  const opened = { raw, btf: parseBtf(raw) }
+  openedBtf.set(source.sha256, opened)
+  try {
+    return work(opened.btf, raw)
+  } finally {
+    if (!openedBtf.has(source.sha256)) free(raw)
+  }
+}
+
 /** The objects that this thread opened last: all tasks of a request have the same objects. */
 let last: { key: string; objects: BpfObject[] } | undefined
 
@@ -310,55 +365,31 @@ const TASKS: Tasks = {
     const kernel = parseBtf(rawOf(btf))
     return opened(objects).some((object) => needsModules(object, kernel, { symbols }))
   },
-  header: ({ objects, btf, modules = [] }) =>
-    withRaw(btf, (raw) => {
-      const kernel = parseBtf(raw)
-      const own = modulesOver(kernel, modules)
-      const whole = own.length > 0 ? parseBtf(mergeBtf(kernel, own)) : kernel
-      return Buffer.from([...printHeader(whole, { objects: opened(objects) })].join(''))
+  header: (task) =>
+    withKernel(task, (kernel, modules) => {
+      const whole = modules.length > 0 ? parseBtf(mergeBtf(kernel, modules)) : kernel
+      return Buffer.from([...printHeader(whole, { objects: opened(task.objects) })].join(''))
     }),
-  minimize: ({ objects, btf, modules, dialect }) =>
-    withRaw(btf, (raw) => {
-      const kernel = parseBtf(raw)
-      return inDialect(minimizeBtf(kernel, opened(objects), modulesOver(kernel, modules)), dialect)
+  minimize: (task) => withKernel(task, (kernel, modules) => minimized(kernel, task, modules)),
+  check: (task) => withKernel(task, (kernel, modules) => checked(kernel, task, modules).lines),
+  fit: (task) =>
+    withKernel(task, (kernel, modules, raw) => fitted(kernel, task, modules, raw).fitted),
+  tracedMinimize: (task) =>
+    traced(task, false, (types) => ({
+      value: minimized(types, task),
+      isShared: true,
+      usesVersion: false,
+    })),
+  tracedCheck: (task) =>
+    traced(task, true, (types) => {
+      const { lines, ...sharing } = checked(types, task)
+      return { value: lines, ...sharing }
     }),
-  check: ({ objects, btf, modules, functions: names, facts }) =>
-    withRaw(btf, (raw) => {
-      const kernel = parseBtf(raw)
-      const functions = names && FunctionList.decode(names)
-      const options = {
-        ...facts,
-        modules: modulesOver(kernel, modules),
-        ...(functions && { functions }),
-      }
-      return opened(objects).map((object) => {
-        try {
-          return boundedJson(checkObject(object, kernel, options))
-        } catch (error) {
-          if (!(error instanceof BtfError)) throw error
-          return jsonOf({ error: { code: error.code, message: error.message } })
-        }
-      })
+  tracedFit: (task) =>
+    traced(task, true, (types, raw) => {
+      const { fitted: value, ...sharing } = fitted(types, task, [], raw)
+      return { value, ...sharing }
     }),
-  fit: ({ objects, btf: source, modules, facts, dialect }) => {
-    const btf = rawOf(source)
-    const kernel = parseBtf(btf)
-    const all = opened(objects)
-    const options = { ...facts, modules: modulesOver(kernel, modules) }
-    const misfits = all.flatMap((object, n) => {
-      const misfit = misfitOf(() => checkObject(object, kernel, options))
-      return misfit ? [{ object: n, ...misfit }] : []
-    })
-    const minimized = () => {
-      try {
-        return minimizeBtf(kernel, all, options.modules)
-      } catch (error) {
-        if (!(error instanceof BtfError) || misfits.length === 0) throw error
-        return btf
-      }
-    }
-    return { btf: inDialect(minimized(), dialect), misfits }
-  },
   constants: ({ btf, entries }) =>
     withRaw(btf, (raw) => {
       const values = constantsOf(parseBtf(raw), entries.flat())
@@ -402,6 +433,129 @@ const TASKS: Tasks = {
         return json
       }),
     ),
+}
+
+/** Calls `work` with the BTF of a kernel and its modules. */
+function withKernel<T>(
+  { btf, modules = [] }: ObjectInput,
+  work: (kernel: Btf, modules: readonly Btf[], raw: Uint8Array) => T,
+): T {
+  return withRaw(btf, (raw) => {
+    const kernel = parseBtf(raw)
+    return work(
+      kernel,
+      modules.map((module) => parseBtf(rawOf(module), { base: kernel })),
+      raw,
+    )
+  })
+}
+
+/** Which kernels may share an answer. */
+interface AnswerScope {
+  /** false if the answer may have the number of a type in it */
+  isShared: boolean
+  /** whether it depends on the kernel's version */
+  usesVersion: boolean
+}
+
+/**
+ * Calls `work` with types that remember how they are read. Its answer is shared if it says so: a number of a type must
+ * not be part of it.
+ */
+function traced<T>(
+  { objects, btf, hasModules, facts }: TracedInput,
+  symbols: boolean,
+  work: (types: TypeSource, raw: Uint8Array) => { value: T } & AnswerScope,
+): TracedAnswer<T> {
+  return withOpened(btf, (kernel, raw) => {
+    const trace = facts?.partial ? undefined : new TypeTrace(kernel) // of partial BTF all types are read
+    const types = trace ?? kernel
+    const needs = opened(objects).some((object) => needsModules(object, types, { symbols }))
+    if (needs && hasModules)
+      return { value: undefined, needsModules: true, keys: trace?.keys(), usesVersion: false }
+    const { value, isShared, usesVersion } = work(types, raw)
+    return { value, needsModules: needs, keys: isShared ? trace?.keys() : undefined, usesVersion }
+  })
+}
+
+type MinimizeTask = Pick<ObjectInput, 'objects' | 'dialect'>
+
+const minimized = (
+  kernel: TypeSource,
+  { objects, dialect }: MinimizeTask,
+  modules: readonly Btf[] = [],
+): Uint8Array => inDialect(minimizeBtf(kernel, opened(objects), modules), dialect)
+
+type CheckTask = Pick<ObjectInput, 'objects' | 'functions' | 'facts'>
+
+/** Checks the objects. The answer is shared if no number of a type is in it. */
+function checked(
+  kernel: TypeSource,
+  { objects, functions: names, facts }: CheckTask,
+  modules: readonly Btf[] = [],
+): { lines: JsonText[] } & AnswerScope {
+  const functions = names && FunctionList.decode(names)
+  let [isShared, usesVersion] = [true, false]
+  const onVersion = () => {
+    usesVersion = true
+  }
+  const options = { ...facts, modules, onVersion, ...(functions && { functions }) }
+  const lines = opened(objects).map((object) => {
+    try {
+      const check = checkObject(object, kernel, options)
+      isShared &&= !isRefused(check) && !asksForIds(check)
+      return boundedJson(check)
+    } catch (error) {
+      if (!(error instanceof BtfError)) throw error
+      isShared = false
+      return jsonOf({ error: { code: error.code, message: error.message } })
+    }
+  })
+  return { lines, isShared, usesVersion }
+}
+
+/** Whether a relocation has failed in a way whose message may have the number of a type. */
+const isRefused = ({ programs }: Check): boolean =>
+  programs.some(({ relocations }) => relocations.some(({ outcome }) => outcome.is === 'fatal'))
+
+/** Whether an outcome is the number of a type. */
+const asksForIds = ({ programs }: Check): boolean =>
+  programs.some(({ relocations }) => relocations.some(({ kind }) => kind === 'target_type_id'))
+
+/** Fits BTF to the objects. `raw` is the whole BTF, for kernels on which they cannot be minimized. */
+function fitted(
+  kernel: TypeSource,
+  task: MinimizeTask & CheckTask,
+  modules: readonly Btf[],
+  raw: Uint8Array,
+): { fitted: Fitted } & AnswerScope {
+  const all = opened(task.objects)
+  let [isShared, usesVersion] = [true, false]
+  const onVersion = () => {
+    usesVersion = true
+  }
+  const options = { ...task.facts, modules, onVersion }
+  const misfits = all.flatMap((object, n) => {
+    try {
+      const check = checkObject(object, kernel, options)
+      isShared &&= !isRefused(check)
+      const misfit = misfitIn(check)
+      return misfit ? [{ object: n, ...misfit }] : []
+    } catch (error) {
+      if (!(error instanceof BtfError)) throw error
+      isShared = false
+      return [{ object: n, code: error.code, message: error.message }]
+    }
+  })
+  let btf: Uint8Array
+  try {
+    btf = minimizeBtf(kernel, all, modules)
+  } catch (error) {
+    if (!(error instanceof BtfError) || misfits.length === 0) throw error
+    btf = Uint8Array.from(raw) // the caller frees it
+    isShared = false
+  }
+  return { fitted: { btf: inDialect(btf, task.dialect), misfits }, isShared, usesVersion }
 }
 
 /** The level for deltas of some kilobytes, and for those of megabytes, which are hardly of use. */
@@ -495,24 +649,15 @@ function boundedJson({ programs, reasons, ...verdicts }: Check): JsonText {
   return `${start},"reasons":[${reasons.map(bounded)}],"programs":[${parts.join()}]}` as JsonText
 }
 
-function modulesOver(base: Btf, modules: readonly BtfInput[] = []): Btf[] {
-  return modules.map((module) => parseBtf(rawOf(module), { base }))
-}
-
-function misfitOf(check: () => Check): Omit<Misfit, 'object'> | undefined {
-  try {
-    const { loads, reasons, programs } = check()
-    if (loads !== 'no') return undefined
-    const named = programs.flatMap((program) =>
-      program.reasons.map((reason) => ({ reason, where: `${program.name}: ` })),
-    )
-    const all = [...reasons.map((reason) => ({ reason, where: '' })), ...named]
-    const { reason, where } = all.find(({ reason }) => isFatal(reason))!
-    return { code: 'does_not_load', message: `${where}${reason.message}` }
-  } catch (error) {
-    if (!(error instanceof BtfError)) throw error
-    return { code: error.code, message: error.message }
-  }
+/** Why libbpf or the verifier would refuse an object. */
+function misfitIn({ loads, reasons, programs }: Check): Omit<Misfit, 'object'> | undefined {
+  if (loads !== 'no') return undefined
+  const named = programs.flatMap((program) =>
+    program.reasons.map((reason) => ({ reason, where: `${program.name}: ` })),
+  )
+  const all = [...reasons.map((reason) => ({ reason, where: '' })), ...named]
+  const { reason, where } = all.find(({ reason }) => isFatal(reason))!
+  return { code: 'does_not_load', message: `${where}${reason.message}` }
 }
 
 const isFatal = ({ stage, verdict }: Reason): boolean => stage === 'load' && verdict === 'no'
@@ -540,6 +685,9 @@ export const header = withErrors('header')
 export const minimize = withErrors('minimize')
 export const check = withErrors('check')
 export const fit = withErrors('fit')
+export const tracedMinimize = withErrors('tracedMinimize')
+export const tracedCheck = withErrors('tracedCheck')
+export const tracedFit = withErrors('tracedFit')
 export const constants = withErrors('constants')
 export const derive = withErrors('derive')
 export const inspect = withErrors('inspect')

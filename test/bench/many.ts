@@ -1,7 +1,8 @@
 // npm run bench:bpf -- many: one object over a hundred real kernels of many series, as a user starts it: `btfmill minimize`
 // and `btfmill check` from the command line, cold, and the same requests to a service that runs already, against a loop
-// over `bpftool gen min_core_btf` on raw files. Each request has an object that the service has not seen, since it keeps
-// results. Medians of several runs. The first run downloads the kernels.
+// over `bpftool gen min_core_btf` on raw files. The store has its index, as a service or `btfmill index` makes it. Each
+// request has an object that the service has not seen, since it keeps results. Medians of several runs. The first run
+// downloads the kernels.
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
@@ -66,6 +67,7 @@ export async function many(): Promise<void> {
       const words = [process.execPath, ...options, MAIN, ...args, '--store', KERNELS_STORE]
       return await measure(['sh', '-c', ends, 'sh', ...words], { cwd: directory, env })
     }
+    await command('index')
     const { url } = await serve(t as Test, ['--store', KERNELS_STORE], nodeAsStarted())
     let salt = 0
     const fresh = () => Buffer.concat([object, Buffer.from(`\0${salt++}`)])
