@@ -42,8 +42,6 @@ const files = names.map((name) => coreObjects('el').get(name)!)
 
 const commands = [
   ['check', ...files, '--json'],
-  ['check', files[0]!, '--all-programs'],
-  ['minimize', files[0]!, '--json', '-o', join(folder, 'out')],
   ['minimize', ...files, '--json', '-o', join(folder, 'out')],
   ['export', '--object', files[0]!, '-o', join(folder, 'out.tar'), '--unsupported', 'include'],
 ]
