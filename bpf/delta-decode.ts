@@ -50,7 +50,7 @@ const GROWTH = 3
 const GROWTH_SPARE = 2 ** 21
 
 /**
- * What a chain and its copies have in common: records, strings, and the numbers of handles. All of it is only ever
+ * The common part of a chain and its copies: records, strings, and the numbers of handles. All of it is only ever
  * appended to, so each chain may append, and a copy costs little.
  */
 class Arena {
@@ -84,7 +84,7 @@ class Arena {
     this.#settled = { words: this.wordsEnd, types: this.types, text: this.textEnd }
   }
 
-  /** Whether most of it may be of no use to any one chain. */
+  /** True if most of it may be of no use to any one chain. */
   isLarge(): boolean {
     const { words, types, text } = this.#settled
     const isOver = (end: number, first: number) => end > GROWTH * first + GROWTH_SPARE
@@ -220,7 +220,8 @@ export class DeltaChain {
         `made for a parent of ${header.parentTypes} types and ${header.parentStrings} strings, not ${types} and ${strings}`,
       )
     }
-    this.#compact()
+    // no encoder continues odd BTF, so only a hostile chain could grow without end
+    if (!this.#compact()) invalid('it continues BTF that is odd')
     // a delta has a byte or more for most words, so no header alone makes it large
     if (parentless) this.#arena.reserve(Math.min(header.size >>> 2, reader.length))
     const newStrings = this.#readStrings(reader)
@@ -428,13 +429,12 @@ export class DeltaChain {
     this.#at[handle] = start
   }
 
-  /** Takes an arena of its own, with what is valid, once there may be much else in it. */
-  #compact(): void {
-    if (!this.#arena.isLarge()) return
+  /** Takes an arena of its own, with what is valid, once there may be much else in it. False for BTF that is odd. */
+  #compact(): boolean {
+    if (!this.#arena.isLarge()) return true
     const words = wordsOfBtf(this.#encode())
     if (words) this.#start(words)
-    // what no reader accepts is not worth an arena of its own
-    else this.#arena.settle()
+    return words !== undefined
   }
 
   /** Words of all records. */

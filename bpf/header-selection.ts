@@ -10,7 +10,7 @@ import { essentialName } from './flavour.ts'
 import { KIND } from './kind.ts'
 import type { BpfObject } from './object.ts'
 
-/** What a header has of a kernel. Types that these need come with them. */
+/** The part of a kernel that a header has. Types that these need come with them. */
 export interface HeaderSelection {
   /** ids of types, in order */
   readonly types: readonly number[]

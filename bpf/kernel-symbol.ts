@@ -22,7 +22,7 @@ export type Presence = 'there' | 'missing' | 'unknown'
 const ENUMS = ['bpf_func_id', 'bpf_map_type', 'bpf_prog_type', 'bpf_attach_type'] as const
 export type KernelEnum = (typeof ENUMS)[number]
 
-/** What is known of a kernel besides the BTF of its vmlinux; see `CheckOptions`. */
+/** Facts of a kernel besides the BTF of its vmlinux; see `CheckOptions`. */
 interface SymbolOptions {
   modules?: readonly Btf[]
   release?: string | undefined

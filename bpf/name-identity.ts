@@ -27,7 +27,7 @@ const IDENTIFIED: ReadonlySet<number> = new Set([
   ...[KIND.FUNC, KIND.VAR, KIND.FLOAT, KIND.ENUM64],
 ])
 
-/** Whether types of a kind, by number, are told by their names. */
+/** True for kinds, by number, whose types are told by their names. */
 export const isIdentified = (kind: number): boolean => IDENTIFIED.has(kind)
 
 /** Gets the key of a name, and its identity as bytes, which are valid during the call only. */

@@ -89,15 +89,19 @@ t.test('a chain gives every kernel on its way, also across byte orders', (t) => 
   t.end()
 })
 
+/** BTF with one long struct, which a delta of its size copies, and an integer. */
+function longStruct(size: number): Uint8Array {
+  const members = Array.from({ length: 20_000 }, (_, i) => ({
+    ...{ name: `m${i}`, type: 0, bitOffset: i * 32, bitfieldSize: 0 },
+  }))
+  return encodeBtf([
+    { kind: 'STRUCT', id: 1, name: 'long', size, flag: false, members },
+    { kind: 'TYPEDEF', id: 2, name: 'other', type: 1, flag: false },
+  ])
+}
+
 t.test('a chain stays small and right, however many deltas it applies', (t) => {
-  // each delta copies one long record
-  const make = (size: number) => {
-    const members = Array.from({ length: 20_000 }, (_, i) => ({
-      ...{ name: `m${i}`, type: 0, bitOffset: i * 32, bitfieldSize: 0 },
-    }))
-    return encodeBtf([{ kind: 'STRUCT', id: 1, name: 'long', size, flag: false, members }])
-  }
-  const [one, two] = [make(80_000), make(80_004)]
+  const [one, two] = [longStruct(80_000), longStruct(80_004)]
   const [there, back] = [encodeDelta(two, one), encodeDelta(one, two)]
   const chain = new DeltaChain(one)
   const before = process.memoryUsage().arrayBuffers
@@ -108,6 +112,22 @@ t.test('a chain stays small and right, however many deltas it applies', (t) => {
   t.ok(Buffer.from(one).equals(chain.bytes()))
   const grown = process.memoryUsage().arrayBuffers - before
   t.ok(grown < 2 ** 27, `${grown} bytes`)
+  t.end()
+})
+
+t.test('a chain of odd BTF, which readers refuse, does not grow without end', (t) => {
+  const [one, two] = [longStruct(80_000), longStruct(80_004)]
+  const [there, back] = [encodeDelta(two, one), encodeDelta(one, two)]
+  const words = wordsOfBtf(one)!
+  words.words[words.at[2]! + 1]! |= 1 // a vlen, which a TYPEDEF has not
+  const chain = new DeltaChain(words)
+  const apply = () => {
+    for (let i = 0; i < 400; i++) {
+      chain.apply(there)
+      chain.apply(back)
+    }
+  }
+  t.throws(apply, { code: 'invalid_delta', message: /it continues BTF that is odd/ })
   t.end()
 })
 
