@@ -48,6 +48,9 @@ export interface AnswerWork<T> {
   withModules(): Promise<T>
 }
 
+/** Names that are looked up in the index: usual objects read some hundred. An answer by more of them is not shared. */
+const MAX_KEYS = 4096
+
 /** The memory of an answer in addition to its bytes. */
 const OVERHEAD = 256
 
@@ -90,7 +93,8 @@ export class SharedAnswers<T extends object> {
 
   /** Keeps answers of `size` bytes for other kernels; `sizeOf` gives the bytes of one. */
   constructor(find: FindAlike, size: number, sizeOf: (value: T) => number) {
-    this.#find = (sha256, keys) => find(sha256, keys).catch(() => [])
+    this.#find = async (sha256, keys) =>
+      keys.length > MAX_KEYS ? [] : await find(sha256, keys).catch(() => [])
     this.#values = new LRUCache({
       maxSize: size,
       sizeCalculation: (value) => sizeOf(value) + OVERHEAD,

@@ -291,3 +291,29 @@ t.test(
     t.same((await Promise.all([...'ab'].map(alone))).flat(), [...'ab'])
   },
 )
+
+t.test('an answer by very many names costs the index no look-up', async (t) => {
+  let lookups = 0
+  const find = async () => {
+    lookups++
+    return ['a', 'b']
+  }
+  const ask = async (names: number, sha256: string, answers: SharedAnswers<{ of: string }>) =>
+    await answers.answer(
+      { sha256, size: 1, inputs: '', hasModules: false },
+      {
+        traced: async () => {
+          const keys = Array.from({ length: names }, (_, n) => n)
+          return { value: { of: sha256 }, keys, needsModules: false, usesVersion: false }
+        },
+        withModules: async () => ({ of: sha256 }),
+      },
+    )
+  const few = new SharedAnswers<{ of: string }>(find, 1000, () => 1)
+  t.same([await ask(100, 'a', few), await ask(100, 'b', few)], [{ of: 'a' }, { of: 'a' }])
+  t.ok(lookups > 0)
+  lookups = 0
+  const many = new SharedAnswers<{ of: string }>(find, 1000, () => 1)
+  t.same([await ask(10_000, 'a', many), await ask(10_000, 'b', many)], [{ of: 'a' }, { of: 'b' }])
+  t.equal(lookups, 0)
+})
