@@ -156,22 +156,22 @@ async function drain(servers: readonly NetServer[], limit: number): Promise<void
 }
 
 /**
- * Makes a server close idle connections only when all responses have been flushed. Node takes a connection for idle as
- * soon as the last byte of its response is in the socket's buffer, and would cut off a client that reads slowly.
+ * Makes a server that closes end its connections as soon as all responses have been flushed. Node takes a connection for
+ * idle as soon as the last byte of its response is in the socket's buffer, and would cut off a client that reads slowly;
+ * and it never takes one for idle that has sent no request yet, as browsers open them ahead.
  */
 function keepUnflushed(server: HttpServer): void {
-  const closeIdle = server.closeIdleConnections.bind(server)
   let [unflushed, closing] = [0, false]
   server.on('request', (_, response: ServerResponse) => {
     unflushed++
     response.once('close', () => {
       unflushed--
-      if (closing && unflushed === 0) closeIdle()
+      if (closing && unflushed === 0) server.closeAllConnections()
     })
   })
   server.closeIdleConnections = () => {
     closing = true
-    if (unflushed === 0) closeIdle()
+    if (unflushed === 0) server.closeAllConnections()
   }
 }
 

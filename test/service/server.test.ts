@@ -274,6 +274,22 @@ t.test('a response that is in the socket buffer of a slow reader is sent whole',
   }
 })
 
+t.test('connections that sent no whole request do not hold up a stop', async (t) => {
+  t.setTimeout(25_000)
+  const { server } = await start(t, { grace: 60 })
+  await ready(server.url)
+  const sockets = ['', 'GET / HT', `GET ${PATH} HTTP/1.1\r\nhost: x\r\n`].map((sent) => {
+    const socket = connect(Number(new URL(server.url).port), '127.0.0.1', () => socket.write(sent))
+    return socket.on('error', () => {}).resume()
+  })
+  await Promise.all(sockets.map((socket) => once(socket, 'connect')))
+  await request(`${server.url}/healthz`).then(({ body }) => body.dump())
+  const ended = sockets.map((socket) => new Promise((resolve) => socket.once('close', resolve)))
+  await server.stop()
+  await Promise.all(ended)
+  t.pass('all are closed before the grace period ends')
+})
+
 /** Makes `localhost` stand for these addresses, as for 127.0.0.1 and ::1 where there is IPv6. */
 function resolveLocalhost(t: Test, addresses: readonly string[]): void {
   const { lookup } = dns
