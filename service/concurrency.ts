@@ -2,7 +2,11 @@
  * Sharing and bounding of work: single flight, memoization, a quota and a semaphore. storage/concurrency.ts runs many.
  * They wrap work, which need not know of them.
  */
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { ServiceError } from './error.ts'
+
+/** The client that work is for, by the key that limits count it under; undefined for the service's own work. */
+export const client = new AsyncLocalStorage<string>()
 
 interface Flight<T> {
   result: Promise<T>
@@ -80,10 +84,10 @@ export class Quota {
     this.share = Math.min(share, size)
   }
 
-  /** Takes an amount and gives the function that returns it, to be called once. Errors: `busy` if too little is left. */
-  take(amount = 1): () => void {
-    const lease = this.lease('')
-    lease.add(amount)
+  /** Takes one for a holder, and returns the function that gives it back, to be called once. Errors: `busy`. */
+  take(holder: string): () => void {
+    const lease = this.lease(holder)
+    lease.add(1)
     return () => lease.end()
   }
 
@@ -117,16 +121,23 @@ export interface QuotaLease {
   end(): void
 }
 
-/** Lets `width` callers run at a time and at most `queue` callers wait. */
+/**
+ * Lets `width` callers run at a time and at most `queue` callers wait. The clients whose work waits (`client`) take turns,
+ * so that one who asks for much delays the others by little; a client has at most `share` of the queue.
+ */
 export class Semaphore {
   readonly #width: number
   readonly #queue: number
-  readonly #waiting: (() => void)[] = []
+  readonly #share: number
+  /** what waits, by client, in the order of their turns */
+  readonly #waiting = new Map<string | undefined, (() => void)[]>()
+  #count = 0
   #running = 0
 
-  constructor(width: number, queue: number) {
+  constructor(width: number, queue: number, share = queue) {
     this.#width = width
     this.#queue = queue
+    this.#share = share
   }
 
   /** Errors: `busy` if the queue is full, those of `work`, and the reason of a signal that aborts the waiting. */
@@ -137,7 +148,7 @@ export class Semaphore {
     try {
       return await work()
     } finally {
-      const next = this.#waiting.shift()
+      const next = this.#next()
       if (next) next()
       else this.#running--
     }
@@ -145,19 +156,42 @@ export class Semaphore {
 
   /** Waits until a running caller passes its slot on. */
   #wait(signal: AbortSignal | undefined): Promise<void> {
-    if (this.#waiting.length >= this.#queue)
+    const holder = client.getStore()
+    const own = this.#waiting.get(holder) ?? []
+    if (this.#count >= this.#queue)
       throw new ServiceError('busy', `too many requests: ${this.#queue} are waiting already`)
+    if (holder !== undefined && own.length >= this.#share)
+      throw new ServiceError(
+        'busy',
+        `too many requests of one client: ${this.#share} are waiting already`,
+      )
+    this.#waiting.set(holder, own)
+    this.#count++
     return new Promise((resolve, reject) => {
       const take = () => {
         signal?.removeEventListener('abort', leave)
         resolve()
       }
       const leave = () => {
-        this.#waiting.splice(this.#waiting.indexOf(take), 1)
+        own.splice(own.indexOf(take), 1)
+        this.#count--
+        if (own.length === 0) this.#waiting.delete(holder)
         reject(signal?.reason)
       }
-      this.#waiting.push(take)
+      own.push(take)
       signal?.addEventListener('abort', leave, { once: true })
     })
+  }
+
+  /** Takes the first of the client whose turn it is, who comes last then. */
+  #next(): (() => void) | undefined {
+    for (const [holder, own] of this.#waiting) {
+      this.#waiting.delete(holder)
+      this.#count--
+      const first = own.shift()
+      if (own.length > 0) this.#waiting.set(holder, own)
+      return first
+    }
+    return undefined
   }
 }

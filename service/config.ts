@@ -237,10 +237,10 @@ const OBJECTS = {
   }),
   bulkRequests: byCount(
     MACHINE.bulkRequests,
-    'requests at once that minimize or check for many kernels',
+    'requests at once that minimize or check for many kernels; one client may have half',
   ),
   threads: byCount(MACHINE.threads, 'threads that work on objects', { maximum: 1024 }),
-  bundles: byCount(MACHINE.bundles, 'bundles made at once'),
+  bundles: byCount(MACHINE.bundles, 'bundles made at once; one client may have half'),
   bundleWindow: bySize(
     MACHINE.bundleWindow,
     "largest window of a bundle's compressor; xz takes 11 times as much memory",

@@ -66,6 +66,10 @@ export interface Context {
   readonly archives: Archives
   /** bytes of all uploads that are received or worked on */
   readonly uploads: Quota
+  /** requests that work on many kernels */
+  readonly bulkRequests: Quota
+  /** bundles that are made */
+  readonly bundles: Quota
   /** bytes of answers that are complete, and that clients have not read yet */
   readonly answers: Quota
   readonly objects: Objects
@@ -94,6 +98,8 @@ const MIB = 1024 * 1024
 /** One client may have this part of the memory for uploads, and for answers; but always enough for one. */
 const SHARES = 4
 const MIN_ANSWER = 16 * MIB
+/** The part of a number of requests that one client may have. */
+const halfOf = (count: number): number => Math.ceil(count / 2)
 
 /** Milliseconds without a task after which a thread ends: whoever reads pages does not wait for one to start each time. */
 const THREAD_IDLE = 600_000
@@ -168,6 +174,16 @@ export async function openContext(options: ContextOptions): Promise<Context> {
       settings.uploadMemory,
       'too many uploads at once; retry later',
       Math.max(settings.uploadMemory / SHARES, bodyLimitOf(objectLimits(settings.uploadLimit))),
+    ),
+    bulkRequests: new Quota(
+      settings.bulkRequests,
+      'too many requests for many kernels are running; retry later',
+      halfOf(settings.bulkRequests),
+    ),
+    bundles: new Quota(
+      settings.bundles,
+      'too many bundles are being built; retry later',
+      halfOf(settings.bundles),
     ),
     answers: new Quota(
       settings.answerMemory,

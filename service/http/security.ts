@@ -1,6 +1,7 @@
 /* Guards of every route: headers that keep browsers in check, access control, and limits on one client. */
 import rateLimit, { type RateLimitPluginOptions } from '@fastify/rate-limit'
 import type { FastifyInstance } from 'fastify'
+import { client } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
 import { registerAccess } from './auth.ts'
 import type { Context } from './context.ts'
@@ -50,6 +51,7 @@ export async function registerGuards(app: FastifyInstance, context: Context): Pr
     else done()
   })
   registerAccess(app, { tokens, anonymous: read === 'anonymous' })
+  app.addHook('preHandler', (request, _, done) => client.run(callerOf(request), done))
   if (max > 0) await app.register(rateLimit, limiting(max))
 }
 

@@ -72,7 +72,7 @@ interface ObjectsOptions {
   findAlike?: FindAlike | undefined
 }
 
-/** Interactive tasks that may wait. Bulk tasks need no limit: bulk requests are limited, and each has few tasks. */
+/** Interactive tasks that may wait, of one client half of them. Bulk tasks need no limit: bulk requests are limited, and each has few tasks. */
 const MAX_WAITING = 256
 /** Milliseconds that bulk work keeps BTF for the other objects of a request, and for kernels with the same BTF. */
 const RECENT_TTL = 5000
@@ -106,7 +106,7 @@ export class Objects {
     this.#findAlike = findAlike
     this.results = new BodyCache<Result>(size)
     this.interactive = {
-      gate: new Semaphore(pool.threads, MAX_WAITING),
+      gate: new Semaphore(pool.threads, MAX_WAITING, MAX_WAITING / 2),
       read: (sha256) => bodies.raw(sha256),
     }
     const recent = new LRUCache<string, Promise<BtfInput>>({

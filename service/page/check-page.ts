@@ -12,6 +12,8 @@ export type CheckedKernel = Pick<KernelRow, 'name' | 'kernel' | 'series' | 'line
 /** The result for one kernel. */
 export interface KernelVerdict {
   readonly row: CheckedKernel
+  /** its place among all kernels, as pages list them */
+  readonly place: number
   /** the package version, if the kernel has several builds with different BTF */
   readonly build?: string
   readonly result:
@@ -22,6 +24,9 @@ export interface KernelVerdict {
 /** Reasons that a page lists, and series of each. */
 const MAX_REASONS = 60
 const MAX_SERIES = 40
+/** Different reasons of each verdict, and programs, that are counted. Tracee, one of the largest objects, has 400 programs. */
+const MAX_COUNTED = 250
+const MAX_PROGRAMS = 1000
 
 type PageVerdict = 'yes' | 'no' | 'unsure'
 
@@ -71,46 +76,110 @@ export interface CheckView {
   readonly series: readonly SeriesView[]
   readonly reasons: readonly ReasonView[]
   readonly reasonsOmitted: number
+  /** whether there are more reasons than were counted */
+  readonly reasonsCut: boolean
   readonly programs: readonly {
     readonly name: string
     readonly section: string
     readonly counts: Record<PageVerdict, number>
   }[]
+  /** whether the object has more programs than these */
+  readonly programsCut: boolean
 }
 
 /** What is known of the object itself. */
 export type CheckedObject = Pick<CheckView, 'name' | 'digest' | 'size'>
 
-/** The results of an object as a view. */
-export function checkViewOf(
-  object: CheckedObject,
-  results: readonly KernelVerdict[],
-  skipped: number,
-): CheckView {
-  const verdicts = new Map<CheckedKernel, PageVerdict>()
-  for (const { row, result } of results)
-    verdicts.set(row, worst(verdicts.get(row), pageVerdict(result)))
-  const counts = countsOf(verdicts.values())
-  const reasons = reasonsOf(results)
-  return {
-    ...object,
-    counts,
-    total: verdicts.size,
-    skipped,
-    heatMap: heatMapOf(
-      verdicts.keys(),
-      [
-        { state: 'yes', words: 'work' },
-        { state: 'no', words: 'do not' },
-        { state: 'unsure', words: 'cannot be told' },
-      ],
-      (row) => verdicts.get(row),
-      kernelsHref,
-    ),
-    series: seriesViews(verdicts),
-    reasons: reasons.slice(0, MAX_REASONS),
-    reasonsOmitted: Math.max(reasons.length - MAX_REASONS, 0),
-    programs: programsOf(results),
+type FoundReason = Omit<ReasonView, 'kernels' | 'series'>
+
+/** The results of an object, added up one by one, so that a hostile object's reasons for many kernels are never held. */
+export class CheckSummary {
+  readonly #kernels = new Map<CheckedKernel, { place: number; verdict: PageVerdict }>()
+  readonly #reasons = new Map<string, { reason: FoundReason; rows: Set<CheckedKernel> }>()
+  /** the number of different reasons by verdict */
+  readonly #counted = { no: 0, unsure: 0, note: 0, yes: 0 }
+  readonly #programs = new Map<string, CheckView['programs'][number]>()
+  #reasonsCut = false
+  #programsCut = false
+
+  add({ row, place, result }: KernelVerdict): void {
+    const before = this.#kernels.get(row)?.verdict
+    this.#kernels.set(row, { place, verdict: worst(before, pageVerdict(result)) })
+    if ('error' in result) {
+      this.#addReason({ verdict: 'no', code: 'error', message: result.error }, row)
+      return
+    }
+    for (const reason of result.reasons) this.#addReason(reasonView(reason), row)
+    for (const { name, section, verdict, reasons } of result.programs) {
+      this.#addProgram(name, section, PAGE_VERDICTS[verdict])
+      for (const reason of reasons)
+        this.#addReason({ ...reasonView(reason), program: name, section }, row)
+    }
+  }
+
+  /** What was added, as a view; `skipped` kernels were not checked. */
+  view(object: CheckedObject, skipped: number): CheckView {
+    const listed = [...this.#kernels].sort(([, a], [, b]) => a.place - b.place)
+    const verdicts = new Map(listed.map(([row, { verdict }]) => [row, verdict]))
+    const reasons = this.#reasonViews([...verdicts.keys()])
+    return {
+      ...object,
+      counts: countsOf(verdicts.values()),
+      total: verdicts.size,
+      skipped,
+      heatMap: heatMapOf(
+        verdicts.keys(),
+        [
+          { state: 'yes', words: 'work' },
+          { state: 'no', words: 'do not' },
+          { state: 'unsure', words: 'cannot be told' },
+        ],
+        (row) => verdicts.get(row),
+        kernelsHref,
+      ),
+      series: seriesViews(verdicts),
+      reasons,
+      reasonsOmitted: this.#reasons.size - reasons.length,
+      reasonsCut: this.#reasonsCut,
+      programs: [...this.#programs.values()],
+      programsCut: this.#programsCut,
+    }
+  }
+
+  #addReason(reason: FoundReason, row: CheckedKernel): void {
+    const key = JSON.stringify(reason)
+    const known = this.#reasons.get(key)
+    if (known) {
+      known.rows.add(row)
+      return
+    }
+    this.#reasonsCut ||= this.#counted[reason.verdict] === MAX_COUNTED
+    if (this.#counted[reason.verdict] === MAX_COUNTED) return
+    this.#counted[reason.verdict]++
+    this.#reasons.set(key, { reason, rows: new Set([row]) })
+  }
+
+  #addProgram(name: string, section: string, verdict: PageVerdict): void {
+    const key = `${section}\0${name}`
+    const known = this.#programs.get(key) ?? { name, section, counts: { yes: 0, no: 0, unsure: 0 } }
+    known.counts[verdict]++
+    if (this.#programs.has(key) || this.#programs.size < MAX_PROGRAMS)
+      this.#programs.set(key, known)
+    else this.#programsCut = true
+  }
+
+  /** Equal reasons of all kernels together: those that forbid first, then those of most kernels. `rows` are in order. */
+  #reasonViews(rows: readonly CheckedKernel[]): ReasonView[] {
+    const rank = ({ reason }: { reason: FoundReason }) =>
+      ['no', 'unsure', 'note', 'yes'].indexOf(reason.verdict)
+    return [...this.#reasons.values()]
+      .sort((a, b) => rank(a) - rank(b) || b.rows.size - a.rows.size)
+      .slice(0, MAX_REASONS)
+      .map(({ reason, rows: own }) => ({
+        ...reason,
+        kernels: own.size,
+        series: placesOf(rows.filter((row) => own.has(row))),
+      }))
   }
 }
 
@@ -186,34 +255,6 @@ function seriesViews(verdicts: ReadonlyMap<CheckedKernel, PageVerdict>): SeriesV
   })
 }
 
-/** Equal reasons of all kernels together: those that forbid first, then those of most kernels. */
-function reasonsOf(results: readonly KernelVerdict[]): ReasonView[] {
-  const found = new Map<
-    string,
-    { reason: Omit<ReasonView, 'kernels' | 'series'>; rows: Set<CheckedKernel> }
-  >()
-  const add = (reason: Omit<ReasonView, 'kernels' | 'series'>, row: CheckedKernel) => {
-    const key = JSON.stringify(reason)
-    const known = found.get(key) ?? { reason, rows: new Set() }
-    known.rows.add(row)
-    found.set(key, known)
-  }
-  for (const { row, result } of results) {
-    if ('error' in result) {
-      add({ verdict: 'no', code: 'error', message: result.error }, row)
-      continue
-    }
-    for (const reason of result.reasons) add(reasonView(reason), row)
-    for (const { name: program, section, reasons } of result.programs)
-      for (const reason of reasons) add({ ...reasonView(reason), program, section }, row)
-  }
-  const rank = ({ reason }: { reason: { verdict: ReasonView['verdict'] } }) =>
-    ['no', 'unsure', 'note', 'yes'].indexOf(reason.verdict)
-  return [...found.values()]
-    .sort((a, b) => rank(a) - rank(b) || b.rows.size - a.rows.size)
-    .map(({ reason, rows }) => ({ ...reason, kernels: rows.size, series: placesOf(rows) }))
-}
-
 function reasonView({ code, verdict, stage, message, access, source, onlyIf }: Reason) {
   return {
     verdict: verdict === 'yes' ? ('note' as const) : PAGE_VERDICTS[verdict],
@@ -224,30 +265,13 @@ function reasonView({ code, verdict, stage, message, access, source, onlyIf }: R
   }
 }
 
-function placesOf(rows: ReadonlySet<CheckedKernel>): ReasonView['series'] {
+function placesOf(rows: readonly CheckedKernel[]): ReasonView['series'] {
   const grouped = Map.groupBy(rows, ({ series }) => series)
   return [...grouped.values()].slice(0, MAX_SERIES).map((newestFirst) => ({
     text: seriesText(newestFirst[0]!),
     first: newestFirst.at(-1)!.kernel.release,
     last: newestFirst[0]!.kernel.release,
     count: newestFirst.length,
-  }))
-}
-
-function programsOf(results: readonly KernelVerdict[]): CheckView['programs'] {
-  const found = new Map<string, { name: string; section: string; verdicts: PageVerdict[] }>()
-  for (const { result } of results) {
-    if ('error' in result) continue
-    for (const { name, section, verdict } of result.programs) {
-      const key = `${section}\0${name}`
-      const known = found.get(key) ?? { name, section, verdicts: [] }
-      known.verdicts.push(PAGE_VERDICTS[verdict])
-      found.set(key, known)
-    }
-  }
-  return Array.from(found.values(), ({ name, section, verdicts }) => ({
-    ...{ name, section },
-    counts: countsOf(verdicts),
   }))
 }
 

@@ -68,11 +68,11 @@ export async function* checkLocally(
     fetched.delete(n)
     const json = await checkOne(object, kernel, raw, get)
     const parsed = JSON.parse(json)
-    const { row, build } = kernel
+    const { row, place, build } = kernel
     yield {
       kernel,
       verdict: {
-        row,
+        ...{ row, place },
         ...(build !== undefined && { build }),
         result: 'error' in parsed ? { error: parsed.error.message } : parsed,
       },

@@ -3,7 +3,7 @@
  * far it is, then the result as HTML. Its page ends it to cancel. It only ever reads from the service.
  */
 import { BtfError, openObject } from '../../bpf/index.ts'
-import { checkedPage, checkViewOf, type KernelVerdict } from './check-page.ts'
+import { CheckSummary, checkedPage } from './check-page.ts'
 import { renderPart } from './helpers.ts'
 import { checkLocally, type LocalKernel } from './local-check.ts'
 
@@ -74,16 +74,15 @@ async function check({ file, kernels: list }: LocalRequest): Promise<LocalMessag
   const progress = (done: number) =>
     scope.postMessage({ done, total: kernels.length, bytes: bytesRead })
   progress(0)
-  const found: { place: number; verdict: KernelVerdict }[] = []
+  const summary = new CheckSummary()
   const lines: string[] = []
-  for await (const { kernel, verdict, line } of checkLocally({ name, object }, kernels, get)) {
-    found.push({ place: kernel.place, verdict })
+  for await (const { verdict, line } of checkLocally({ name, object }, kernels, get)) {
+    summary.add(verdict)
     lines.push(line)
-    progress(found.length)
+    progress(lines.length)
   }
-  const results = found.sort((a, b) => a.place - b.place).map(({ verdict }) => verdict)
   const digest = await digestOf(bytes)
-  const view = checkViewOf({ name, digest, size: bytes.length }, results, 0)
+  const view = summary.view({ name, digest, size: bytes.length }, 0)
   const { template, title } = checkedPage(view)
   const { render } = await import(new URL('../../templates.js', import.meta.url).href)
   const html = renderPart(render, template, { ...view, isLocal: true }, '')

@@ -9,9 +9,8 @@ import { readWithPartial, withPartial } from '../../storage/index.ts'
 import { Bundle } from '../bundle/bundle.ts'
 import { BundleManifest } from '../bundle/manifest.ts'
 import { POLICIES, PROFILE_NAMES } from '../bundle/profile.ts'
-import { Quota } from '../concurrency.ts'
 import type { Context } from '../http/context.ts'
-import { disconnectSignal } from '../http/requester.ts'
+import { callerOf, disconnectSignal } from '../http/requester.ts'
 import { bytes, DialectQuery, PartialQuery, problems } from '../http/schema.ts'
 import { acceptUploads, bodyLimitOf, OBJECTS, objectLimits, objectsOf } from '../http/upload.ts'
 import { FilterQuery, filterOf } from '../kernel/filter.ts'
@@ -43,7 +42,6 @@ export const bundleRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
     const { store, catalog, pool, settings, declarations } = context
-    const bundles = new Quota(settings.bundles, 'too many bundles are being built; retry later')
     const limits = objectLimits(settings.uploadLimit)
     await acceptUploads(app, context, limits)
 
@@ -82,7 +80,7 @@ export const bundleRoutes =
         },
       },
       async (request, reply) => {
-        reply.raw.once('close', bundles.take())
+        reply.raw.once('close', context.bundles.take(callerOf(request)))
         const objects = hasBody(request) ? await objectsOf(request, limits) : []
         const { profile, unsupported, zstd, part, dialect, partial } = request.query
         if (partial && objects.length > 0) throw partialNotMinimized()

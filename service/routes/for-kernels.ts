@@ -20,7 +20,7 @@ import {
   withPartial,
 } from '../../storage/index.ts'
 import { isDamaged } from '../bundle/member.ts'
-import { Quota, type QuotaLease } from '../concurrency.ts'
+import type { QuotaLease } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
 import { callerOf, disconnectSignal } from '../http/requester.ts'
@@ -128,11 +128,7 @@ export async function registerObjectRoute(
   context: Context,
   endpoint: ObjectEndpoint,
 ): Promise<void> {
-  const { settings, catalog, answers } = context
-  const bulkRequests = new Quota(
-    settings.bulkRequests,
-    'too many requests for many kernels are running; retry later',
-  )
+  const { settings, catalog, answers, bulkRequests } = context
   const limits = objectLimits(settings.uploadLimit)
   await acceptUploads(app, context, limits)
 
@@ -169,7 +165,7 @@ export async function registerObjectRoute(
         const task = { objects, target, priority, dialect, signal, answer }
         return await endpoint.sendOne(task, request, reply)
       }
-      reply.raw.once('close', bulkRequests.take())
+      reply.raw.once('close', bulkRequests.take(callerOf(request)))
       const kernels = allowed
         ? withPartial(catalog, context.partial.catalog, filterOf(query))
         : catalog

@@ -11,7 +11,7 @@ import type { Demand } from '../demand/demand.ts'
 import { Generation, isEnded } from '../demand/generation.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
-import { disconnectSignal } from '../http/requester.ts'
+import { callerOf, disconnectSignal } from '../http/requester.ts'
 import { problems } from '../http/schema.ts'
 import { pathOf } from '../kernel/name.ts'
 import { toPublicFailure } from '../kernel/public-record.ts'
@@ -44,7 +44,11 @@ export const jobRoutes =
     const { generator } = onDemand
     const stopping = new AbortController()
     app.addHook('preClose', async () => stopping.abort())
-    const watchers = new Quota(MAX_WATCHERS, `too many clients (${MAX_WATCHERS}) watch generations`)
+    const watchers = new Quota(
+      MAX_WATCHERS,
+      `too many clients (${MAX_WATCHERS}) watch generations`,
+      MAX_WATCHERS / 2,
+    )
 
     app.get(
       '/v1/jobs/:id',
@@ -65,7 +69,7 @@ export const jobRoutes =
           if (isEnded(generation)) await onDemand.settled(id)
           return reply.send(jobOf(generation))
         }
-        reply.raw.once('close', watchers.take())
+        reply.raw.once('close', watchers.take(callerOf(request)))
         const signal = AbortSignal.any([disconnectSignal(reply), stopping.signal])
         reply.header('x-accel-buffering', 'no').type(EVENTS)
         return reply.send(Readable.from(eventsOf(onDemand, id, signal)))

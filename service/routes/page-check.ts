@@ -3,15 +3,15 @@
  * the address of a result can be shared, shows kernels that come later, and leads to a bundle.
  */
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
 import Type from 'typebox'
 import type { Check } from '../../bpf/index.ts'
 import { mapOrdered, sha256Of } from '../../storage/index.ts'
 import { Bundle } from '../bundle/bundle.ts'
 import { SHORT } from '../cache/btf-bodies.ts'
-import { Quota } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
-import { disconnectSignal } from '../http/requester.ts'
+import { callerOf, disconnectSignal } from '../http/requester.ts'
 import { Sha256 } from '../http/schema.ts'
 import { sendBytes } from '../http/send.ts'
 import { prefersJson, sendErrorPage, sendPage, UNCACHED } from '../http/send-page.ts'
@@ -22,11 +22,10 @@ import { browserModules } from '../page/browser-modules.ts'
 import { checkFormPage } from '../page/check-form.ts'
 import {
   badgeOf,
-  type CheckedKernel,
+  CheckSummary,
   type CheckView,
   checkedPage,
   checkingPage,
-  checkViewOf,
   type KernelVerdict,
 } from '../page/check-page.ts'
 import { CheckRuns, type RunProgress } from '../page/check-runs.ts'
@@ -45,13 +44,8 @@ const params = Type.Object({ digest: Sha256 })
 export const checkPageRoutes =
   (context: Context): FastifyPluginAsyncTypebox =>
   async (app) => {
-    const { settings, catalog, kernelTable, objects, store, pool } = context
+    const { settings, catalog, kernelTable, objects, store, pool, bulkRequests, bundles } = context
     const limits = { files: 1, fileSize: settings.uploadLimit }
-    const running = new Quota(
-      settings.bulkRequests,
-      'too many objects are being checked; retry later',
-    )
-    const bundles = new Quota(settings.bundles, 'too many bundles are being built; retry later')
     const kept = new KeptObjects(
       settings.state === '' ? undefined : `${settings.state}/objects`,
       (error) => app.log.error(error),
@@ -68,17 +62,6 @@ export const checkPageRoutes =
       throw new ServiceError('not_found', 'this object is not kept any more; drop it again', {
         details: { links: [{ href: '/check', text: 'Check an object' }] },
       })
-    }
-
-    const checkKernel = async (
-      target: TargetKernel,
-      check: (target: TargetKernel) => Promise<string>,
-    ): Promise<KernelVerdict | undefined> => {
-      const row = kernelTable().find(target.name)
-      if (!row) return undefined // gone meanwhile
-      const json = JSON.parse(await check(target)) as Check | { error: { message: string } }
-      const result = 'error' in json ? { error: json.error.message } : json
-      return { row, ...(target.build !== undefined && { build: target.build }), result }
     }
 
     const checkAll = async (
@@ -105,28 +88,44 @@ export const checkPageRoutes =
             { signal, sharing },
           ),
         )
-      const results: KernelVerdict[] = []
+      const summary = new CheckSummary()
+      const rows = new Map(kernelTable().rows.map((row, place) => [row.name, { row, place }]))
+      const verdictOf = (
+        { name, build }: TargetKernel,
+        json: string,
+      ): KernelVerdict | undefined => {
+        const listed = rows.get(name)
+        if (!listed) return undefined // new since the table was made
+        const answer = JSON.parse(json) as Check | { error: { message: string } }
+        const result = 'error' in answer ? { error: answer.error.message } : answer
+        return { ...listed, ...(build !== undefined && { build }), result }
+      }
       progress.total = targets.length
-      const lines = mapOrdered(targets, objects.width, (target) => checkKernel(target, check))
-      for await (const line of lines) {
+      const results = mapOrdered(targets, objects.width, async (target) => ({
+        target,
+        json: await check(target),
+      }))
+      for await (const { target, json } of results) {
         progress.done++
-        if (line) results.push(line)
+        const verdict = verdictOf(target, json)
+        if (verdict) summary.add(verdict)
       }
       const size = bytes.length
-      return checkViewOf({ name, digest, size }, inOrder(results), all.length - targets.length)
+      return summary.view({ name, digest, size }, all.length - targets.length)
     }
 
     /** The result for an object, worked out once for each state of the catalog; or how far that is. */
     const resultOf = async (
+      request: FastifyRequest,
       digest: string,
-      patience: number,
     ): Promise<{ result: CheckView } | { progress: RunProgress }> => {
       const key = `page check ${digest} ${catalog.version}`
       const known = objects.results.find(key)
       if (known) return { result: JSON.parse(known.bytes.toString()) }
       await keptObject(digest)
-      return await runs.look(key, patience, async (progress, signal) => {
-        const end = running.take()
+      const caller = callerOf(request)
+      return await runs.look(key, PATIENCE, async (progress, signal) => {
+        const end = bulkRequests.take(caller)
         try {
           const view = await checkAll(digest, progress, signal)
           const bytes = Buffer.from(JSON.stringify(view))
@@ -136,11 +135,6 @@ export const checkPageRoutes =
           end()
         }
       })
-    }
-
-    const inOrder = (results: KernelVerdict[]): KernelVerdict[] => {
-      const place = new Map<CheckedKernel, number>(kernelTable().rows.map((row, i) => [row, i]))
-      return results.sort((a, b) => (place.get(a.row) ?? 0) - (place.get(b.row) ?? 0))
     }
 
     app.get('/check', { schema: { hide } }, (request, reply) =>
@@ -169,7 +163,7 @@ export const checkPageRoutes =
 
     app.get('/check/:digest', { schema: { hide, params } }, async (request, reply) => {
       const { digest } = request.params
-      const answer = await resultOf(digest, PATIENCE)
+      const answer = await resultOf(request, digest)
       if ('result' in answer) return await sendPage(request, reply, checkedPage(answer.result))
       reply.header('refresh', REFRESH).header('retry-after', REFRESH)
       const status = prefersJson(request.headers.accept) ? 202 : 200
@@ -178,7 +172,7 @@ export const checkPageRoutes =
     })
 
     app.get('/check/:digest/badge.svg', { schema: { hide, params } }, async (request, reply) => {
-      const answer = await resultOf(request.params.digest, PATIENCE)
+      const answer = await resultOf(request, request.params.digest)
       const result = 'result' in answer ? answer.result : undefined
       const bytes = Buffer.from(badgeOf(result))
       // a README on another site shows it
@@ -190,7 +184,7 @@ export const checkPageRoutes =
 
     app.get('/check/:digest/bundle', { schema: { hide, params } }, async (request, reply) => {
       const object = await keptObject(request.params.digest)
-      reply.raw.once('close', bundles.take())
+      reply.raw.once('close', bundles.take(callerOf(request)))
       const signal = disconnectSignal(reply)
       const window = settings.bundleWindow
       const bundle = await Bundle.open(

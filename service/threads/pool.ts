@@ -20,7 +20,7 @@ export interface PoolLimits {
   time: number
   /** megabytes of JavaScript values in one thread */
   memory: number
-  /** maximum number of tasks that wait for a thread */
+  /** maximum number of tasks that wait for a thread; one client may have half of it */
   maxQueue: number
   /** milliseconds without a task after which a thread ends */
   idle: number
@@ -52,7 +52,7 @@ export class Pool<Table extends { [K in keyof Table]: TaskTable[string] } = Task
   constructor(limits: Partial<PoolLimits> = {}, worker = WORKER) {
     this.#limits = { ...DEFAULTS, ...limits }
     const { threads, minThreads, memory, maxQueue, idle } = this.#limits
-    this.#gate = new Semaphore(threads, maxQueue)
+    this.#gate = new Semaphore(threads, maxQueue, Math.ceil(maxQueue / 2))
     this.#threads = new Piscina({
       filename: worker,
       minThreads,

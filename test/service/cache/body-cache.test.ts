@@ -3,7 +3,6 @@ import { readFileSync } from 'node:fs'
 import { gunzipSync, zstdDecompressSync } from 'node:zlib'
 import t from 'tap'
 import { BodyCache } from '../../../service/cache/body-cache.ts'
-import { Semaphore, SingleFlight } from '../../../service/concurrency.ts'
 import { openStore, type Store, StoreError } from '../../../storage/index.ts'
 import { littleKernels } from '../../helpers/core.ts'
 import { ask, btfOf, RAW, recordOf, startTestService } from '../../helpers/test-service.ts'
@@ -38,64 +37,6 @@ t.test(
     t.equal(tries, 1)
     await cache.body('x', body(1))
     t.ok(cache.size > 0)
-  },
-)
-
-t.test(
-  'work is aborted when all its callers have aborted, and started again for the next one',
-  async (t) => {
-    const flights = new SingleFlight<number>()
-    const aborted: unknown[] = []
-    let started = 0
-    const work = (abandoned: AbortSignal) => {
-      const n = ++started
-      return new Promise<number>((resolve, reject) => {
-        abandoned.addEventListener('abort', () => {
-          aborted.push(n)
-          reject(abandoned.reason)
-        })
-        if (n > 1) setImmediate(() => resolve(n))
-      })
-    }
-    const clients = [0, 1].map(() => new AbortController())
-    const waiting = clients.map(({ signal }) => flights.run('x', work, signal))
-    clients[0]!.abort(new Error('the first'))
-    await t.rejects(waiting[0]!, { message: 'the first' })
-    t.same(aborted, [], 'another caller waits')
-    clients[1]!.abort(new Error('the second'))
-    const next = flights.run('x', work, new AbortController().signal)
-    await t.rejects(waiting[1]!, { message: 'the second' })
-    t.same(aborted, [1])
-    t.equal(await next, 2)
-    await t.rejects(flights.run('x', work, AbortSignal.abort(new Error('aborted before'))), {
-      message: 'aborted before',
-    })
-    t.same(aborted, [1, 3])
-  },
-)
-
-t.test(
-  'a semaphore runs callers in order up to its width, and refuses those over its queue',
-  async (t) => {
-    const semaphore = new Semaphore(2, 3)
-    let [running, most] = [0, 0]
-    const done: number[] = []
-    const work = (n: number) => async () => {
-      most = Math.max(most, ++running)
-      await new Promise((resolve) => setImmediate(resolve))
-      running--
-      done.push(n)
-      if (n === 1) throw new Error('failed')
-    }
-    const all = await Promise.allSettled([0, 1, 2, 3, 4, 5, 6].map((n) => semaphore.run(work(n))))
-    t.equal(most, 2)
-    t.same(done, [0, 1, 2, 3, 4])
-    t.same(
-      all.map((each) => (each.status === 'rejected' ? (each.reason.code ?? 'own') : 'done')),
-      ['done', 'own', 'done', 'done', 'done', 'busy', 'busy'],
-    )
-    await semaphore.run(work(7))
-    t.same(done.at(-1), 7, 'it runs new callers afterwards')
   },
 )
 

@@ -5,8 +5,8 @@ import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Ajv2020 } from 'ajv/dist/2020.js'
-import t from 'tap'
-import { request, type FormData as UndiciFormData } from 'undici'
+import t, { type Test } from 'tap'
+import { Agent, request, type FormData as UndiciFormData } from 'undici'
 import { decodeManifest } from '../../../service/bundle/manifest.ts'
 import type { ObjectFile } from '../../../service/bundle/member.ts'
 import { openStore, sha256Of } from '../../../storage/index.ts'
@@ -44,22 +44,34 @@ async function post(url: string, path: string, objects: readonly ObjectFile[]) {
   return { status: answer.statusCode, text, lines: text.trimEnd().split('\n') }
 }
 
+/** Objects as a multipart form. */
+async function encode(objects: readonly ObjectFile[]) {
+  const encoded = new Response(formOf(...objects))
+  const type = encoded.headers.get('content-type')!
+  return { headers: { 'content-type': type }, body: Buffer.from(await encoded.arrayBuffer()) }
+}
+
 /** Sends objects to /v1/check, for all kernels by default, and reads nothing. */
 async function sendAndWait(
   url: string,
   objects: readonly ObjectFile[],
-  path = '/v1/check',
+  { path = '/v1/check', from = '192.0.2.1' } = {},
 ): Promise<Socket> {
-  const form = formOf(...objects)
-  const encoded = new Response(form)
-  const body = Buffer.from(await encoded.arrayBuffer())
+  const { headers, body } = await encode(objects)
   const socket = connect(Number(new URL(url).port), '127.0.0.1').pause()
   await once(socket, 'connect')
-  const type = `content-type: ${encoded.headers.get('content-type')}`
-  const length = `content-length: ${body.length}`
-  socket.write(`POST ${path} HTTP/1.1\r\nhost: x\r\n${type}\r\n${length}\r\n\r\n`)
+  const head = { host: 'x', 'x-forwarded-for': from, ...headers, 'content-length': body.length }
+  const lines = Object.entries(head).map(([name, value]) => `${name}: ${value}\r\n`)
+  socket.write(`POST ${path} HTTP/1.1\r\n${lines.join('')}\r\n`)
   socket.write(body)
   return socket
+}
+
+/** Connections that end with the test: undici opens new ones for those that a service closed early. */
+function agentOf(t: Test): Agent {
+  const agent = new Agent()
+  t.teardown(() => agent.destroy())
+  return agent
 }
 
 /** The most memory that a process had so far, in bytes. */
@@ -149,13 +161,105 @@ t.test(
     const one = await post(url, path, flood(3000, 1))
     t.match(JSON.parse(one.text), { object: 'flood-0.o', error: { code: 'too_large' } })
 
-    const unread = await sendAndWait(url, flood(2000, 8), path)
+    const unread = await sendAndWait(url, flood(2000, 8), { path })
     const again = async () => await post(url, path, flood(2000, 8))
     const refused = await until(again, (answer) => answer.status !== 200)
     t.equal(refused.status, 503)
     t.match(JSON.parse(refused.text), { code: 'busy' })
     unread.destroy()
     t.equal((await until(again, (answer) => answer.status !== 503)).status, 200)
+  },
+)
+
+t.test('a client that asks for very much does not keep others waiting', async (t) => {
+  const store = await openStore('memory:')
+  await putKernels(store, kernels.slice(0, 1))
+  const settings = { threads: 1, trustProxy: ['127.0.0.1'] }
+  const { url } = await startTestService(t, () => [], { store, settings })
+  const dispatcher = agentOf(t)
+  const check = async (from: string, object: ObjectFile) => {
+    const { body, headers: type } = await encode([object])
+    const headers = { 'x-forwarded-for': from, ...type }
+    const answer = await request(`${url}/v1/check?digest=${X86}`, {
+      method: 'POST',
+      body,
+      headers,
+      dispatcher,
+    })
+    await answer.body.dump()
+    return answer.statusCode
+  }
+  let answered = 0
+  const many = flood(200, 150).map((object) => check('192.0.2.1', object).finally(() => answered++))
+  await until(
+    async () => answered,
+    (count) => count > 0,
+  )
+  const before = answered
+  t.equal(await check('192.0.2.2', task), 200)
+  t.ok(answered - before < 50, `${answered - before} of 150 were answered first`)
+  const statuses = new Set(await Promise.all(many))
+  statuses.delete(503) // beyond its share of the queue
+  t.same([...statuses], [200])
+})
+
+t.test(
+  'one client can have half of what the service does for many kernels at a time',
+  async (t) => {
+    const store = await openStore('memory:')
+    await putKernels(store, kernels)
+    const settings = { bulkRequests: 4, bundles: 2, trustProxy: ['127.0.0.1'] }
+    const { url } = await startTestService(t, () => [], { store, settings })
+    const dispatcher = agentOf(t)
+    const statusOf = async (from: string, path: string) => {
+      const { body, headers: type } = await encode(flood(2000, 8))
+      const headers = { 'x-forwarded-for': from, ...type }
+      const answer = await request(`${url}${path}`, { method: 'POST', body, headers, dispatcher })
+      answer.body.on('error', () => {}).destroy()
+      return answer.statusCode
+    }
+    for (let n = 0; n < 2; n++) {
+      const socket = await sendAndWait(url, flood(2000, 8))
+      t.teardown(() => socket.destroy())
+    }
+    await until(
+      () => statusOf('192.0.2.1', '/v1/minimize'),
+      (status) => status === 503,
+    )
+    t.equal(await statusOf('192.0.2.2', '/v1/minimize'), 200)
+    t.equal(await statusOf('192.0.2.2', '/v1/check'), 200)
+  },
+)
+
+t.test(
+  'the page of a hostile object costs a bounded amount of memory, and lists a bounded amount',
+  async (t) => {
+    t.setTimeout(180_000)
+    const many = Array.from({ length: 100 }, (_, n) => ({
+      machine: 'x86_64',
+      release: `4.1-${n}`,
+    }))
+    const location = await storeOf(join(t.testdir({}), 'store'), many)
+    const env = { ...process.env, MALLOC_MMAP_THRESHOLD_: '1048576' }
+    const { url, pid } = await serve(t, ['--store', location, '--task-memory', '96M'], { env })
+    const lengths = await Promise.all(
+      flood(2000, 6).map(async (object) => {
+        const { headers } = await request(`${url}/check`, {
+          method: 'POST',
+          body: formOf(object) as unknown as UndiciFormData,
+        })
+        const path = `${url}${headers.location}`
+        const page = await until(
+          () => ask(path),
+          ({ headers }) => headers.refresh === undefined,
+        )
+        t.equal(page.status, 200)
+        return page.bytes.length
+      }),
+    )
+    t.ok(Math.max(...lengths) < MIB, `${lengths}`)
+    const peak = peakOf(pid) / MIB
+    t.ok(peak < 1000, `${Math.round(peak)} MiB`)
   },
 )
 
