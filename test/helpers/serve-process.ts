@@ -17,16 +17,19 @@ export interface ServingOptions {
   /** options of node */
   options?: readonly string[]
   env?: NodeJS.ProcessEnv
+  /** words before the command, such as those of `limitMemory` */
+  prefix?: readonly string[]
 }
 
 /** Starts a server, by default on a free port of 127.0.0.1, and waits until it is ready. */
 export async function serve(
   t: Pick<Test, 'teardown'>,
   args: readonly string[],
-  { options = [], env = process.env }: ServingOptions = {},
+  { options = [], env = process.env, prefix = [] }: ServingOptions = {},
 ): Promise<Serving> {
   const words = ['serve', '--listen', '127.0.0.1:0', '--log-format', 'json', ...args]
-  const child = spawn(process.execPath, [...options, MAIN, ...words], {
+  const [command, ...rest] = [...prefix, process.execPath, ...options, MAIN, ...words]
+  const child = spawn(command!, rest, {
     env,
     stdio: ['ignore', 'pipe', 'inherit'],
   })
