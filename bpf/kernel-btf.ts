@@ -44,12 +44,18 @@ export interface KernelBtf {
 
 /**
  * Checks raw BTF of a kernel, and describes it. With `arch`, a name of `uname -m`, it must be of that architecture; names
- * that the table lacks are not compared. Errors: those of `parseBtf`; `not_kernel`, `ambiguous_types`.
+ * that the table lacks are not compared. `isPartial` allows BTF made from headers. Errors: those of `parseBtf`;
+ * `not_kernel`, `ambiguous_types`.
  */
-export function describeKernelBtf(raw: Uint8Array, arch?: string): KernelBtf {
+export function describeKernelBtf(
+  raw: Uint8Array,
+  arch?: string,
+  { isPartial = false } = {},
+): KernelBtf {
   const btf = parseBtf(raw)
   for (const _ of btf.types());
   checkTask(btf)
+  if (!isPartial) checkWhole(btf)
   const ambiguous = checkAmbiguity(btf)
   if (arch !== undefined) checkArch(btf, arch)
   const { typeCount: types, byteOrder, pointerSize } = btf
@@ -86,6 +92,15 @@ function checkTask(btf: Btf): void {
     throw notKernel(
       `the members of task_struct cover ${covered} of its ${task.size} bytes, as in minimised BTF`,
     )
+}
+
+/**
+ * Refuses BTF made from headers, in which much is only declared. Since Linux 3.9, task_struct points to a sched_class, which
+ * kernel/sched/sched.h defines: it is in every kernel's BTF, and in no header of a package.
+ */
+function checkWhole(btf: Btf): void {
+  if (btf.find('sched_class', 'STRUCT') === undefined && btf.find('sched_class', 'FWD'))
+    throw notKernel('struct sched_class is only declared, as in partial BTF made from headers')
 }
 
 function bytesOf(btf: Btf, struct: StructType, member: Member): number {

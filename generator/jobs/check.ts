@@ -36,15 +36,16 @@ export function checkVmlinux(vmlinux: Vmlinux, kernel: Partial<KernelName>): voi
 }
 
 /**
- * Checks a kernel's raw BTF, against its image if given. Returns the record's part about it. Errors: `invalid_btf`,
- * `ambiguous_types`.
+ * Checks a kernel's raw BTF, against its image if given. Returns the record's part about it. `isPartial` allows BTF made
+ * from headers. Errors: `invalid_btf`, `ambiguous_types`.
  */
 export function checkBtf(
   raw: Uint8Array,
   vmlinux?: Pick<Vmlinux, 'byteOrder' | 'pointerSize'>,
+  { isPartial = false } = {},
 ): Omit<BtfInfo, 'sha256'> {
   try {
-    const found = describeKernelBtf(raw)
+    const found = describeKernelBtf(raw, undefined, { isPartial })
     if (vmlinux && found.byteOrder !== vmlinux.byteOrder)
       throw notKernel(`it is ${found.byteOrder}-endian, vmlinux is ${vmlinux.byteOrder}-endian`)
     if (vmlinux && found.pointerSize !== vmlinux.pointerSize)

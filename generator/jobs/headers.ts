@@ -92,7 +92,7 @@ export async function makeFromHeaders(job: Job, options: HeadersOptions): Promis
   const raw = await encodeUnits(compiled.objects, options)
   onStage('check')
   const { byteOrder, pointerSize } = facts.machine
-  const info = checkBtf(raw, { byteOrder, pointerSize })
+  const info = checkBtf(raw, { byteOrder, pointerSize }, { isPartial: true })
   const btf = parseBtf(raw)
   const offsets = await checkOffsets(tree, btf)
   const packages = (job.parts ?? []).map(({ name }, at) => {

@@ -11,6 +11,7 @@ import {
   type BtfType,
   checkObject,
   compareLayouts,
+  describeKernelBtf,
   describeVmlinux,
   memorySource,
   openObject,
@@ -180,7 +181,9 @@ for (const row of chosen) {
       if (!record) return void t.pass('', { skip: 'the mirror has no such headers now' })
       const own = await ownBtfOf(record)
       if (!own) return void t.pass('', { skip: 'the mirror has no such kernel now' })
-      const part = parseBtf(await getBlob(partialOf(store), record.btf!.sha256))
+      const raw = await getBlob(partialOf(store), record.btf!.sha256)
+      t.throws(() => describeKernelBtf(raw), { code: 'not_kernel' }, 'nothing takes it for whole')
+      const part = parseBtf(raw)
       pairs.push({ record, part, own })
       t.same(differences(part, own), [])
       const [mine, theirs] = [namesIn(part), namesIn(own)]

@@ -64,3 +64,20 @@ t.test('a record names at most 16 structs', async (t) => {
   t.match(ambiguous, { count: 20 })
   t.same(ambiguous?.names, names.slice(0, 16))
 })
+
+t.test(
+  'BTF in which sched_class is only declared is made from headers, and no whole kernel’s',
+  (t) => {
+    const declared = [31, info(7), 0] // BTF_KIND_FWD
+    const defined = [31, info(4, 1), 8, 17, 1, 0]
+    const made = withTask(declared, 'sched_class\0')
+    t.throws(() => checkBtf(made), {
+      code: 'invalid_btf',
+      message: /struct sched_class is only declared, as in partial BTF made from headers$/,
+    })
+    t.match(checkBtf(made, undefined, { isPartial: true }), { types: 4 })
+    t.match(checkBtf(withTask([...declared, ...defined], 'sched_class\0')), { types: 5 })
+    t.match(checkBtf(withTask([], '')), { types: 3 }, 'kernels before 3.9')
+    t.end()
+  },
+)
