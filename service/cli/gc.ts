@@ -1,10 +1,16 @@
 import { collectGarbage, openStore, partialOf } from '../../storage/index.ts'
 import { jsonOf } from '../json.ts'
-import type { CommonOptions } from './input.ts'
+import { type CommonOptions, readSecretKey } from './input.ts'
 import { counted } from './output.ts'
+import { publishPacks } from './publish-packs.ts'
+
+interface GcOptions extends CommonOptions {
+  secretKey?: string
+}
 
 /** `btfmill gc`. Returns the exit status. */
-export async function run({ store, json }: CommonOptions): Promise<number> {
+export async function run({ store, json, secretKey: keyFile }: GcOptions): Promise<number> {
+  const secretKey = await readSecretKey(keyFile)
   let [blobs, packs, bytes] = [0, 0, 0]
   const opened = await openStore(store, { create: false })
   for (const [part, prefix] of [
@@ -19,6 +25,7 @@ export async function run({ store, json }: CommonOptions): Promise<number> {
       console.log(json ? jsonOf({ key, size }) : key)
     }
   }
+  if (packs > 0) await publishPacks(opened, 'gc', secretKey)
   console.log(
     json
       ? jsonOf({ summary: { blobs, packs, bytes } })

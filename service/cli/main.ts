@@ -654,10 +654,10 @@ runs(withStore(withSettings(pack, 'secretKey')), () => import('./pack.ts'))
 const gc = command(
   'gc',
   'remove blobs and packs that no record needs',
-  'Removes the blobs that no record names, and the packs whose kernels no record names or another pack has. Prints their keys.',
+  'Removes the blobs that no record names, and the packs whose kernels no record names or another pack has. Prints their keys. The catalog then names the packs that are left.',
   'gc --store /srv/btfmill',
 )
-runs(withStore(gc), () => import('./gc.ts'))
+runs(withStore(withSettings(gc, 'secretKey')), () => import('./gc.ts'))
 
 const remove = command(
   'rm',

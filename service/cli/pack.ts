@@ -1,12 +1,4 @@
-import {
-  Catalog,
-  getBlob,
-  openStore,
-  SNAPSHOT_KEY,
-  type Store,
-  type StoreError,
-  signatureKey,
-} from '../../storage/index.ts'
+import { Catalog, getBlob, openStore, type StoreError } from '../../storage/index.ts'
 import { isDamaged } from '../bundle/member.ts'
 import { jsonOf } from '../json.ts'
 import { nameOf } from '../kernel/name.ts'
@@ -19,6 +11,7 @@ import {
   readSecretKey,
 } from './input.ts'
 import { columns, counted, printable } from './output.ts'
+import { publishPacks } from './publish-packs.ts'
 import { stopOnSignals } from './signals.ts'
 
 interface PackCommandOptions extends CommonOptions, FilterOptions {
@@ -73,26 +66,13 @@ export async function run({ dryRun, ...options }: PackCommandOptions): Promise<n
         event satisfies never
     }
   }
-  if (count.packs > 0) await publish(store, secretKey)
+  if (count.packs > 0) await publishPacks(store, 'pack', secretKey)
   console.log(
     options.json
       ? jsonOf({ summary: count })
       : `${counted(count.packs, 'pack')} written with ${counted(count.added, 'new kernel')}; ${counted(count.blobs, 'blob')} removed, ${count.bytes} bytes`,
   )
   return wrong === 0 ? 0 : 1
-}
-
-/** Names the packs in the catalog. A signed catalog is not replaced by one without a signature. */
-async function publish(store: Store, secretKey: string | undefined): Promise<void> {
-  const isSigned = store.head(signatureKey(SNAPSHOT_KEY)).then(
-    () => true,
-    () => false,
-  )
-  if (secretKey !== undefined || !(await isSigned)) await Catalog.publish(store, secretKey)
-  else
-    console.error(
-      'btfmill: the signed catalog does not name the new packs: publish it with `btfmill sign`, or pack with --secret-key',
-    )
 }
 
 async function printPlan(

@@ -1,5 +1,5 @@
 // btfmill pack, and the commands on a store whose kernels are in packs.
-import { writeFileSync } from 'node:fs'
+import { utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import {
@@ -71,7 +71,10 @@ t.test('a catalog names the packs, and keeps its signature', async (t) => {
   writeFileSync(key, secretKey)
   const isSigned = () => signatureProblem(signed, SNAPSHOT_KEY, 2 ** 20, publicKey)
   const without = await run('pack', '--store', place, '--keep', 'none')
-  t.match(without, { status: 0, stderr: /does not name the new packs: .* --secret-key/ })
+  t.match(without, {
+    status: 0,
+    stderr: /does not name the packs as they are now: .* run pack with --secret-key/,
+  })
   t.same((await Catalog.open(signed)).packs, [])
   t.equal(await isSigned(), undefined)
   await putSeries(signed, 4)
@@ -83,6 +86,26 @@ t.test('a catalog names the packs, and keeps its signature', async (t) => {
     packs,
   )
   t.equal(await isSigned(), undefined)
+})
+
+t.test('after gc has removed a pack, the catalog names it no more', async (t) => {
+  const place = join(t.testdir(), 'store')
+  const home = await openStore(`file:${place}`)
+  await putSeries(home, 3)
+  const { publicKey, secretKey } = generateKeys()
+  const key = `${place}.key`
+  writeFileSync(key, secretKey)
+  const withKey = ['--store', place, '--secret-key', key]
+  await run('pack', '--keep', 'none', ...withKey)
+  const [pack] = await keysOf(home, 'packs/')
+  t.equal((await Catalog.open(home)).packs?.length, 1)
+  t.equal((await run('rm', '--distro', 'debian', ...withKey)).status, 0)
+  const before = new Date(Date.now() - 2 * 24 * 3600 * 1000)
+  utimesSync(join(place, pack!), before, before)
+  const ended = await run('gc', ...withKey)
+  t.match(ended, { status: 0, stdout: /1 pack removed/, stderr: '' })
+  t.same((await Catalog.open(home)).packs, [])
+  t.equal(await signatureProblem(home, SNAPSHOT_KEY, 2 ** 20, publicKey), undefined)
 })
 
 t.test('a store in packs is exported, and its kernels are compared', async (t) => {
