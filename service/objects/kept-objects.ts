@@ -30,7 +30,8 @@ export class KeptObjects {
     sizeCalculation: ({ name, bytes }) => bytes.length + name.length + 64,
   })
   readonly #onError: (error: unknown) => void
-  #writing: Promise<void> = Promise.resolve()
+  /** the sizes of the files on disk, once they are listed */
+  #files: Promise<LRUCache<string, number>> | undefined
 
   /** Without a directory, objects are forgotten when the process ends. */
   constructor(directory: string | undefined, onError: (error: unknown) => void = () => {}) {
@@ -43,15 +44,8 @@ export class KeptObjects {
     const digest = sha256Of(bytes)
     if (await this.get(digest)) return digest
     this.#memory.set(digest, { name, bytes })
-    if (this.#directory !== undefined && bytes.length <= MAX_FILE) {
-      const path = join(this.#directory, digest)
-      const head = Buffer.from(`${JSON.stringify(name)}\n`)
-      this.#writing = this.#writing
-        .then(() => this.#makeRoom(bytes.length))
-        .then(() => writeWhole(path, Buffer.concat([head, bytes])))
-        .catch(this.#onError)
-      await this.#writing
-    }
+    if (this.#directory !== undefined && bytes.length <= MAX_FILE)
+      await this.#write(this.#directory, digest, { name, bytes }).catch(this.#onError)
     return digest
   }
 
@@ -67,30 +61,51 @@ export class KeptObjects {
     if (sha256Of(object.bytes) !== digest) return undefined
     const now = new Date()
     await utimes(path, now, now).catch(() => {}) // only the order of eviction depends on it
+    await this.#files?.then(
+      (files) => files.get(digest),
+      () => {},
+    )
     this.#memory.set(digest, object)
     return object
   }
 
-  /** Removes the files that were not used for longest until so many bytes fit. Errors: the system's. */
-  async #makeRoom(wanted: number): Promise<void> {
-    const directory = this.#directory!
-    await mkdir(directory, { recursive: true })
-    const files: { path: string; size: number; used: number }[] = []
-    for (const name of await readdir(directory)) {
-      const path = join(directory, name)
-      const { size, mtimeMs: used } = await stat(path)
-      files.push({ path, size, used })
-    }
-    files.sort((a, b) => a.used - b.used)
-    let size = files.reduce((sum, file) => sum + file.size, wanted)
-    let count = files.length + 1
-    for (const file of files) {
-      if (size <= DISK.size && count <= DISK.files) return
-      await rm(file.path, { force: true })
-      size -= file.size
-      count--
-    }
+  /** Writes a file, in place of those that were not used for longest. Errors: the system's. */
+  async #write(directory: string, digest: string, { name, bytes }: KeptObject): Promise<void> {
+    this.#files ??= listFiles(directory, this.#onError)
+    const files = await this.#files.catch((error) => {
+      this.#files = undefined // the next object tries again
+      throw error
+    })
+    const content = Buffer.concat([Buffer.from(`${JSON.stringify(name)}\n`), bytes])
+    files.set(digest, content.length)
+    await writeWhole(join(directory, digest), content)
   }
+}
+
+/**
+ * The sizes of the files in a directory, the least recently used first to go. A file that goes is removed. Errors: the
+ * system's.
+ */
+async function listFiles(
+  directory: string,
+  onError: (error: unknown) => void,
+): Promise<LRUCache<string, number>> {
+  await mkdir(directory, { recursive: true })
+  const found: { name: string; size: number; used: number }[] = []
+  for (const name of await readdir(directory)) {
+    const { size, mtimeMs: used } = await stat(join(directory, name))
+    found.push({ name, size, used })
+  }
+  const files = new LRUCache<string, number>({
+    max: DISK.files,
+    maxSize: DISK.size,
+    sizeCalculation: (size) => Math.max(size, 1),
+    dispose: (_, name, reason) => {
+      if (reason === 'evict') rm(join(directory, name), { force: true }).catch(onError)
+    },
+  })
+  for (const { name, size } of found.sort((a, b) => a.used - b.used)) files.set(name, size)
+  return files
 }
 
 function nameIn(line: Buffer): string {

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { KeptObjects } from '../../../service/objects/kept-objects.ts'
 import { sha256Of } from '../../../storage/index.ts'
+import { until } from '../../helpers/wait-until.ts'
 
 const fail = (error: unknown) => t.fail(String(error))
 const object = (text: string) => ({ name: `${text}.o`, bytes: Buffer.from(text) })
@@ -40,10 +41,16 @@ t.test('the objects that were not used for longest make room', async (t) => {
   const first = await kept.put(big(0))
   const second = await kept.put(big(1))
   for (let fill = 2; fill < 31; fill++) await kept.put(big(fill))
-  t.ok(await new KeptObjects(directory).get(first), 'used again')
+  t.ok(await kept.get(first), 'used again')
   await kept.put(big(31))
   await kept.put(big(32))
-  t.ok(readdirSync(directory).length <= 32)
+  const count = async () => readdirSync(directory).length
+  t.ok((await until(count, (files) => files <= 32)) > 16)
   t.ok(await new KeptObjects(directory).get(first))
   t.equal(await new KeptObjects(directory).get(second), undefined)
+
+  const next = new KeptObjects(directory, fail)
+  for (let fill = 33; fill < 36; fill++) await next.put(big(fill))
+  t.ok((await until(count, (files) => files <= 32)) > 16, 'the next process knows the files')
+  t.ok(await new KeptObjects(directory).get(first), 'and when they were used')
 })
