@@ -274,9 +274,13 @@ const LIMITS = {
   urlLimit: size(4 * KIB, 'longest URL', { minimum: 256, maximum: 16 * KIB }),
   connections: count(20_000, 'connections at once'),
   requestTimeout: seconds(30, 'seconds for a request to arrive', { maximum: 3600 }),
-  idleTimeout: seconds(120, 'seconds without progress before a response is cut off', {
-    maximum: 3600,
-  }),
+  idleTimeout: seconds(
+    120,
+    'seconds without progress before a response is cut off; bundles and answers for many kernels must move 1 KiB/s',
+    {
+      maximum: 3600,
+    },
+  ),
   drain: seconds(1, 'seconds to announce a shutdown before idle connections close', {
     minimum: 0,
     maximum: 3600,

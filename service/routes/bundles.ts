@@ -10,7 +10,8 @@ import { Bundle } from '../bundle/bundle.ts'
 import { BundleManifest } from '../bundle/manifest.ts'
 import { POLICIES, PROFILE_NAMES } from '../bundle/profile.ts'
 import type { Context } from '../http/context.ts'
-import { callerOf, disconnectSignal } from '../http/requester.ts'
+import { takePlace } from '../http/place.ts'
+import { disconnectSignal } from '../http/requester.ts'
 import { bytes, DialectQuery, PartialQuery, problems } from '../http/schema.ts'
 import { acceptUploads, bodyLimitOf, OBJECTS, objectLimits, objectsOf } from '../http/upload.ts'
 import { FilterQuery, filterOf } from '../kernel/filter.ts'
@@ -80,7 +81,7 @@ export const bundleRoutes =
         },
       },
       async (request, reply) => {
-        reply.raw.once('close', context.bundles.take(callerOf(request)))
+        takePlace(context.bundles, request, reply, settings.idleTimeout)
         const objects = hasBody(request) ? await objectsOf(request, limits) : []
         const { profile, unsupported, zstd, part, dialect, partial } = request.query
         if (partial && objects.length > 0) throw partialNotMinimized()

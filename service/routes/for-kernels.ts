@@ -23,6 +23,7 @@ import { isDamaged } from '../bundle/member.ts'
 import type { QuotaLease } from '../concurrency.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
+import { takePlace } from '../http/place.ts'
 import { callerOf, disconnectSignal } from '../http/requester.ts'
 import { resolveWithPartial } from '../http/resolve.ts'
 import { ChoiceQuery, choiceOf, NDJSON, NO_BTF, problems, Sha256 } from '../http/schema.ts'
@@ -165,7 +166,7 @@ export async function registerObjectRoute(
         const task = { objects, target, priority, dialect, signal, answer }
         return await endpoint.sendOne(task, request, reply)
       }
-      reply.raw.once('close', bulkRequests.take(callerOf(request)))
+      takePlace(bulkRequests, request, reply, settings.idleTimeout)
       const kernels = allowed
         ? withPartial(catalog, context.partial.catalog, filterOf(query))
         : catalog

@@ -11,6 +11,7 @@ import { Bundle } from '../bundle/bundle.ts'
 import { SHORT } from '../cache/btf-bodies.ts'
 import { ServiceError } from '../error.ts'
 import type { Context } from '../http/context.ts'
+import { takePlace } from '../http/place.ts'
 import { callerOf, disconnectSignal } from '../http/requester.ts'
 import { Sha256 } from '../http/schema.ts'
 import { sendBytes } from '../http/send.ts'
@@ -184,7 +185,7 @@ export const checkPageRoutes =
 
     app.get('/check/:digest/bundle', { schema: { hide, params } }, async (request, reply) => {
       const object = await keptObject(request.params.digest)
-      reply.raw.once('close', bundles.take(callerOf(request)))
+      takePlace(bundles, request, reply, settings.idleTimeout)
       const signal = disconnectSignal(reply)
       const window = settings.bundleWindow
       const bundle = await Bundle.open(
