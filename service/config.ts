@@ -276,7 +276,7 @@ const LIMITS = {
   requestTimeout: seconds(30, 'seconds for a request to arrive', { maximum: 3600 }),
   idleTimeout: seconds(
     120,
-    'seconds without progress before a response is cut off; bundles and answers for many kernels must move 1 KiB/s',
+    'seconds without progress before a response is cut off; a bundle, or an answer for many kernels, must average 1 KiB/s',
     {
       maximum: 3600,
     },

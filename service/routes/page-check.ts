@@ -125,7 +125,7 @@ export const checkPageRoutes =
       if (known) return { result: JSON.parse(known.bytes.toString()) }
       await keptObject(digest)
       const caller = callerOf(request)
-      return await runs.look(key, PATIENCE, async (progress, signal) => {
+      const run = async (progress: RunProgress, signal: AbortSignal) => {
         const end = bulkRequests.take(caller)
         try {
           const view = await checkAll(digest, progress, signal)
@@ -135,7 +135,8 @@ export const checkPageRoutes =
         } finally {
           end()
         }
-      })
+      }
+      return await runs.look(key, PATIENCE, run).catch(waiting)
     }
 
     app.get('/check', { schema: { hide } }, (request, reply) =>
@@ -199,6 +200,13 @@ export const checkPageRoutes =
         .send(bundle.archive())
     })
   }
+
+/** A check that finds no place is tried again when its page loads again. Rethrows other errors. */
+function waiting(error: unknown): { progress: RunProgress } {
+  if (error instanceof ServiceError && error.code === 'busy')
+    return { progress: { done: 0, total: 0 } }
+  throw error
+}
 
 /** The targets so that the newest kernels of all distributions and architectures come first. */
 function newestFirst(targets: readonly TargetKernel[]): TargetKernel[] {

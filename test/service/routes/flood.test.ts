@@ -226,6 +226,15 @@ t.test(
       () => statusOf('192.0.2.1', '/v1/minimize'),
       (status) => status === 503,
     )
+    const { body, headers: type } = await encode([task])
+    const headers = { 'x-forwarded-for': '192.0.2.1' }
+    const dropped = await request(`${url}/check`, {
+      ...{ method: 'POST', body, headers: { ...headers, ...type }, dispatcher },
+    })
+    await dropped.body.dump()
+    const page = await ask(`${url}${dropped.headers.location}`, headers)
+    t.match(page, { status: 200, headers: { refresh: '2' } }, 'a page waits for its turn')
+    t.match(page.bytes.toString(), /It waits for its turn/)
     t.equal(await statusOf('192.0.2.2', '/v1/minimize'), 200)
     t.equal(await statusOf('192.0.2.2', '/v1/check'), 200)
   },
