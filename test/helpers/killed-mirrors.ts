@@ -29,6 +29,12 @@ const MAX_RESTARTS = 4
 
 const PRELOAD = join(import.meta.dirname, 'killed-write.ts')
 
+/** Where the mirrors' stores are, when not in a directory. */
+interface MirrorBucket {
+  /** the URL of a store below a prefix */
+  storeAt(prefix: string): string
+}
+
 /**
  * Kills either side `kills` times. The moments follow from a seed that the test prints. With `everywhere`, a mirror must have
  * been killed at each kind of step.
@@ -36,7 +42,7 @@ const PRELOAD = join(import.meta.dirname, 'killed-write.ts')
 export async function surviveKills(
   t: Test,
   kills: number,
-  { everywhere = false, kernels = 40 } = {},
+  { everywhere = false, kernels = 40, bucket }: SurviveOptions = {},
 ): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'killed-'))
   t.teardown(() => rmSync(directory, { recursive: true }))
@@ -44,7 +50,7 @@ export async function surviveKills(
   const origins: Origin[] = []
   for (const kind of ['blobs', 'packs'] as const) {
     const origin = await originIn(t, directory, kind, { random, kernels })
-    const whole = await runMirror(origin, placeOf(directory, `whole-${kind}`))
+    const whole = await runMirror(origin, placeOf(directory, `whole-${kind}`, bucket))
     t.equal(whole.status, 0, whole.stderr)
     origin.steps = whole.steps
     origin.requests = origin.proxy.requests.length
@@ -55,7 +61,7 @@ export async function surviveKills(
     const isDone = sum(count.mirror) >= kills
     const victim: Side = isDone || (sum(count.service) < kills && life % 2) ? 'service' : 'mirror'
     const origin = origins[(life >> 1) % origins.length]!
-    const at = placeOf(directory, `mirror-${life}`)
+    const at = placeOf(directory, `mirror-${life}`, bucket)
     const wanted = kills - sum(count[victim])
     const done = victim === 'mirror' ? killMirror : killService
     for (const kill of await done(t, origin, at, random, wanted)) {
@@ -65,6 +71,7 @@ export async function surviveKills(
     t.same(await recordsIn(at.store), await recordsIn(origin.path), 'the mirror has all kernels')
     const store = await openStore(at.store)
     t.same(await Array.fromAsync(verifyStore(store)), [], 'the mirror is whole')
+    if (bucket) continue
     t.same(readdirSync(join(at.store, '.tmp')), [], 'no temporary files stay')
     rmSync(at.store, { recursive: true })
   }
@@ -78,6 +85,13 @@ export async function surviveKills(
   if (everywhere) t.same(Object.keys(count.mirror).sort(), kinds.sort(), 'at each kind of step')
   for (const [side, kinds] of Object.entries(count))
     t.comment(`the ${side} was killed ${sum(kinds)} times: ${JSON.stringify(kinds)}`)
+}
+
+interface SurviveOptions {
+  everywhere?: boolean
+  /** of each service */
+  kernels?: number
+  bucket?: MirrorBucket | undefined
 }
 
 type Side = 'mirror' | 'service'
@@ -240,8 +254,8 @@ interface MirrorPlace {
   cache: string
 }
 
-const placeOf = (directory: string, name: string): MirrorPlace => ({
-  store: join(directory, name),
+const placeOf = (directory: string, name: string, bucket?: MirrorBucket): MirrorPlace => ({
+  store: bucket?.storeAt(name) ?? join(directory, name),
   cache: join(directory, `${name}-cache`),
 })
 

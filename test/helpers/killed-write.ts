@@ -1,10 +1,12 @@
 /*
- * Preloaded into a process that dies while it writes. Its steps are writes of bytes to files and the calls that give files
- * their names; their kind says what is written. The process kills itself with SIGKILL at the nth step of a kind: half of a
- * write is done then, a name is given or not. A process that ends by itself writes how many steps of each kind it took.
+ * Preloaded into a process that dies while it writes. Its steps are writes of bytes to files, the calls that give files
+ * their names, and requests that write to a bucket; their kind says what is written. The process kills itself with SIGKILL
+ * at the nth step of a kind: half of a write is done then, a name is given or not, a request is not sent or has its answer.
+ * A process that ends by itself writes how many steps of each kind it took.
  */
 import { appendFileSync, writeFileSync } from 'node:fs'
 import fs, { type FileHandle } from 'node:fs/promises'
+import http, { type ClientRequest, type RequestOptions } from 'node:http'
 import { syncBuiltinESMExports } from 'node:module'
 
 /** What the process gets as JSON in `BTFMILL_KILLED_WRITE`. */
@@ -36,9 +38,11 @@ function die(kind: string): never {
 /** What a path is for: the folder of a store's object, or the kind of another file. */
 function kindOf(path: string): string {
   if (path.endsWith('.part')) return 'part of a pack'
-  const [, folder] = /\/(blobs|kernels|packs|catalog)\//.exec(path) ?? []
-  return folder ?? (path.includes('/.tmp/') ? 'temporary file' : 'cache')
+  return folderOf(path) ?? (path.includes('/.tmp/') ? 'temporary file' : 'cache')
 }
+
+const folderOf = (path: string): string | undefined =>
+  /\/(blobs|kernels|packs|catalog)\//.exec(path)?.[1]
 
 for (const name of ['rename', 'link'] as const) {
   const real = fs[name]
@@ -71,6 +75,14 @@ for (const name of ['writeFile', 'appendFile'] as const) {
     die(kind)
   }
 }
+const send = http.request as (options: RequestOptions, ...rest: never[]) => ClientRequest
+http.request = ((options: RequestOptions, ...rest: never[]) => {
+  const { method = 'GET', path = '' } = options
+  const kind = `${method} of ${folderOf(String(path)) ?? 'another object'}`
+  if (!['PUT', 'POST', 'DELETE'].includes(method) || !dies(kind)) return send(options, ...rest)
+  if (!at!.after) die(kind)
+  return send(options, ...rest).once('response', () => die(kind))
+}) as typeof http.request
 syncBuiltinESMExports()
 
 process.on('exit', () => writeFileSync(counts, JSON.stringify(taken)))
