@@ -154,7 +154,8 @@ function rpmWith(random: Random, content: Buffer): Buffer {
   return random.once(4) ? mutated(random, rpm) : rpm
 }
 
-function mutated(random: Random, input: Buffer): Buffer {
+/** Changes bytes, numbers in text, and whole pieces. */
+export function mutated(random: Random, input: Buffer): Buffer {
   let bytes: Buffer = Buffer.from(input)
   for (let n = 1 + random.below(4); n > 0; n--) bytes = edited(random, bytes)
   return bytes

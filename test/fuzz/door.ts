@@ -49,8 +49,8 @@ import { fixture } from '../helpers/fixtures.ts'
 import { base, type InputSort, parentOf, parents } from './corpus.ts'
 import type { Random } from './random.ts'
 
-/** The outcome of an entry point: a value, or the code of a BtfError or GeneratorError. */
-export type Outcome = 'value' | BtfErrorCode | FailureCode
+/** The outcome of an entry point: a value, or the code of a BtfError, a GeneratorError or a StoreError. */
+export type Outcome = 'value' | BtfErrorCode | FailureCode | 'invalid_pack'
 
 export interface Visit {
   readonly door: string
