@@ -11,5 +11,5 @@ t.test('a mirror in a bucket survives kills at every kind of step', async (t) =>
   const bucket = await makeBucket(t)
   await bucket.open('mirrors') // sets the credentials
   const storeAt = (prefix: string) => `s3://btf/mirrors/${prefix}?endpoint=${bucket.endpoint}`
-  await surviveKills(t, 24, { everywhere: true, bucket: { storeAt } })
+  await surviveKills(t, 36, { everywhere: true, bucket: { storeAt } })
 })
