@@ -41,9 +41,9 @@ async function servers({ directory, teardown }: Target): Promise<Finding[]> {
       ['digest_mismatch'],
       (_, response) => send(response, bomb, { 'content-encoding': 'zstd' }),
     ],
-    'a response without an end': [['unreachable', 'timeout'], (_, response) => endless(response)],
+    'a response without an end': [['invalid_response'], (_, response) => endless(response)],
     'a refusal without an end': [
-      ['unreachable'],
+      ['invalid_response'],
       (_, response) => endless(response.writeHead(404)),
     ],
     'a byte now and then': [
@@ -162,9 +162,13 @@ async function pages({ directory, teardown }: Target): Promise<Finding[]> {
     '/docs/',
     `/docs/${encodeURIComponent(SCRIPT)}`,
     `/docs?x=${encodeURIComponent(SCRIPT)}`,
+    ...['/types/', '/functions/', '/search?q=', '/kernels?distro=', '/diff/a..'].map(
+      (path) => path + encodeURIComponent(SCRIPT),
+    ),
+    ...['/kernels/debian/12/x86_64/6.1.0-script', '/status'],
   ]
   for (const path of paths) {
-    const { status, headers, bytes } = await ask(`${service.url}${path}`)
+    const { status, headers, bytes } = await ask(`${service.url}${path}`, { accept: 'text/html' })
     const isHtml = /html/.test(headers['content-type'] ?? 'text/html')
     const safe =
       headers['x-content-type-options'] === 'nosniff' && !(isHtml && bytes.includes(SCRIPT))
