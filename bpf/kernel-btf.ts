@@ -95,7 +95,7 @@ function checkTask(btf: Btf): void {
 }
 
 /**
- * Refuses BTF made from headers, in which much is only declared. Since Linux 3.9, task_struct points to a sched_class, which
+ * Refuses BTF made from headers, in which much is only declared. Since Linux 3.10, task_struct points to a sched_class, which
  * kernel/sched/sched.h defines: it is in every kernel's BTF, and in no header of a package.
  */
 function checkWhole(btf: Btf): void {
