@@ -4,12 +4,12 @@ import { type CommonOptions, readSecretKey } from './input.ts'
 import { counted } from './output.ts'
 import { publishPacks } from './publish-packs.ts'
 
-interface GcOptions extends CommonOptions {
+interface GcCommandOptions extends CommonOptions {
   secretKey?: string
 }
 
 /** `btfmill gc`. Returns the exit status. */
-export async function run({ store, json, secretKey: keyFile }: GcOptions): Promise<number> {
+export async function run({ store, json, secretKey: keyFile }: GcCommandOptions): Promise<number> {
   const secretKey = await readSecretKey(keyFile)
   let [blobs, packs, bytes] = [0, 0, 0]
   const opened = await openStore(store, { create: false })

@@ -250,25 +250,31 @@ t.test(
     }))
     const location = await storeOf(join(t.testdir({}), 'store'), many)
     const env = { ...process.env, MALLOC_MMAP_THRESHOLD_: '1048576' }
-    const { url, pid } = await serve(t, ['--store', location, '--task-memory', '96M'], { env })
-    const lengths = await Promise.all(
-      flood(2000, 6).map(async (object) => {
-        const { headers } = await request(`${url}/check`, {
-          method: 'POST',
-          body: formOf(object) as unknown as UndiciFormData,
-        })
-        const path = `${url}${headers.location}`
-        const page = await until(
-          () => ask(path),
-          ({ headers }) => headers.refresh === undefined,
-        )
-        t.equal(page.status, 200)
-        return page.bytes.length
-      }),
-    )
-    t.ok(Math.max(...lengths) < MIB, `${lengths}`)
-    const peak = peakOf(pid) / MIB
-    t.ok(peak < 1000, `${Math.round(peak)} MiB`)
+    const { url, pid, kill } = await serve(t, ['--store', location, '--task-memory', '96M'], {
+      env,
+    })
+    try {
+      const lengths = await Promise.all(
+        flood(2000, 6).map(async (object) => {
+          const { headers } = await request(`${url}/check`, {
+            method: 'POST',
+            body: formOf(object) as unknown as UndiciFormData,
+          })
+          const path = `${url}${headers.location}`
+          const page = await until(
+            () => ask(path),
+            ({ headers }) => headers.refresh === undefined,
+          )
+          t.equal(page.status, 200)
+          return page.bytes.length
+        }),
+      )
+      t.ok(Math.max(...lengths) < MIB, `${lengths}`)
+      const peak = peakOf(pid) / MIB
+      t.ok(peak < 1000, `${Math.round(peak)} MiB`)
+    } finally {
+      await kill() // before its directory is removed
+    }
   },
 )
 
