@@ -22,7 +22,7 @@ import {
   checkFilter,
   type FilterOptions,
   filterOf,
-  readSecretKey,
+  readKey,
   serverOf,
 } from './input.ts'
 import { counted, printable } from './output.ts'
@@ -107,7 +107,7 @@ const readObjects = ({ object }: ExportOptions): Promise<ObjectFile[]> =>
 async function makeIn(pool: Pool, options: MakeOptions): Promise<number> {
   const { profile, unsupported, zstd = false, dialect } = options
   const opened = await openStore(options.store, { create: false })
-  const secretKey = await readSecretKey(options.secretKey)
+  const secretKey = await readKey(options.secretKey)
   const objects = await readObjects(options)
   const invalid = new InvalidRecords()
   const { store, catalog } = options.partial
@@ -202,7 +202,7 @@ async function verify(path: string, { publicKey, json }: ExportOptions): Promise
   const { kernels, signed, problems } = await verifyBundle(
     readTree(path, () => true),
     { ...(manifest && { manifest }), ...(signature && { signature }) },
-    publicKey === undefined ? undefined : await readFile(publicKey, 'utf8'),
+    await readKey(publicKey),
   )
   const whose = signed ? 'valid signature' : 'signature not verified: no --public-key'
   return reportVerified(path, { kernels, problems }, whose, json, { signed })

@@ -5,7 +5,13 @@ import { type FetchedBtf, type FetchOptions, fetchBtf } from '../client/client.t
 import { thisKernel } from '../client/host.ts'
 import { type InstallOptions, installBtf, uninstallBtf } from '../client/install.ts'
 import type { Loader } from '../client/place.ts'
-import { type FilterOptions, filterOf, type ServerTokenOptions, tokenOf } from './input.ts'
+import {
+  checkReadable,
+  type FilterOptions,
+  filterOf,
+  type ServerTokenOptions,
+  tokenOf,
+} from './input.ts'
 import { printable } from './output.ts'
 
 interface FetchCommandOptions extends FilterOptions<string>, ServerTokenOptions {
@@ -35,6 +41,7 @@ export async function run(options: FetchCommandOptions): Promise<number> {
   const release = kernel?.release ?? thisKernel(root).release
   if (options.uninstall) return await uninstall({ loader: options.uninstall, release, root }, json)
   const token = await tokenOf(options)
+  if (publicKey !== undefined) await checkReadable(publicKey)
   const settings: FetchOptions = {
     ...(kernel && { kernel }),
     ...(dialect && { dialect }),

@@ -1,6 +1,6 @@
 import { collectGarbage, openStore, partialOf } from '../../storage/index.ts'
 import { jsonOf } from '../json.ts'
-import { type CommonOptions, readSecretKey } from './input.ts'
+import { type CommonOptions, readKey } from './input.ts'
 import { counted } from './output.ts'
 import { publishPacks } from './publish-packs.ts'
 
@@ -10,7 +10,7 @@ interface GcCommandOptions extends CommonOptions {
 
 /** `btfmill gc`. Returns the exit status. */
 export async function run({ store, json, secretKey: keyFile }: GcCommandOptions): Promise<number> {
-  const secretKey = await readSecretKey(keyFile)
+  const secretKey = await readKey(keyFile)
   let [blobs, packs, bytes] = [0, 0, 0]
   const opened = await openStore(store, { create: false })
   for (const [part, prefix] of [

@@ -29,7 +29,7 @@ import {
   type FilterOptions,
   filterOf,
   keyDirectories,
-  readSecretKey,
+  readKey,
   unknownSource,
 } from './input.ts'
 import { columns, linesOf, print, printable } from './output.ts'
@@ -83,7 +83,7 @@ export async function run(files: string[], options: GenerateCommandOptions): Pro
   if (from === 'headers') checkPartial(options)
   for (const file of files.filter((file) => !/^https?:/.test(file)))
     await checkReadable(file.startsWith('file:') ? fileURLToPath(file) : file, from === 'headers')
-  const secretKey = await readSecretKey(options.secretKey)
+  const secretKey = await readKey(options.secretKey)
   const view = progress(json, options)
   const stop = stopOnSignals(view.say)
   const settings: GenerateOptions = {

@@ -2,7 +2,7 @@ import { importBuilds, importTree, type OfferedBuild } from '../../generator/ind
 import { openStore } from '../../storage/index.ts'
 import { jsonOf } from '../json.ts'
 import { isPackFile, Pack, packFile } from '../pack/pack.ts'
-import { type CommonOptions, readSecretKey } from './input.ts'
+import { type CommonOptions, readKey } from './input.ts'
 import { printable } from './output.ts'
 
 interface ImportCommandOptions extends CommonOptions {
@@ -14,7 +14,7 @@ export async function run(
   tree: string,
   { store, json, secretKey }: ImportCommandOptions,
 ): Promise<number> {
-  const key = await readSecretKey(secretKey)
+  const key = await readKey(secretKey)
   const count: Record<string, number> = {}
   const options = key ? { secretKey: key } : {}
   // a pack that cannot be read leaves no new store

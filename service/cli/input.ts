@@ -188,9 +188,11 @@ export function fetchKeysCommand(
   return ['btfmill sources --fetch-keys', ...flags].join(' ')
 }
 
-/** Reads the secret key in a file; undefined without a path. Errors: the system's. */
-export async function readSecretKey(path: string | undefined): Promise<string | undefined> {
-  return path ? await readFile(path, 'utf8') : undefined
+/** The text of a file with a key; undefined without a path. Errors: `invalid_file`. */
+export async function readKey(path: string | undefined): Promise<string | undefined> {
+  if (!path) return undefined
+  await checkReadable(path)
+  return await readFile(path, 'utf8')
 }
 
 /**

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { openStore } from '../../storage/index.ts'
@@ -10,7 +9,7 @@ import {
   checkFilter,
   type FilterOptions,
   filterOf,
-  readSecretKey,
+  readKey,
   tokenOf,
 } from './input.ts'
 import { printable } from './output.ts'
@@ -39,14 +38,14 @@ export async function run(
   { dryRun = false, json, ...options }: MirrorCommandOptions,
 ): Promise<number> {
   const { publicKey, maxAge } = options
-  const secretKey = await readSecretKey(options.secretKey)
+  const secretKey = await readKey(options.secretKey)
   const store = await openStore(options.store)
   const mirror = await ServiceMirror.open({
     store,
     server,
     cache: options.cache ?? join(cacheHome(), 'btfmill/mirror'),
     token: await tokenOf(options),
-    publicKey: publicKey === undefined ? undefined : await readFile(publicKey, 'utf8'),
+    publicKey: await readKey(publicKey),
     maxAge,
     secretKey,
   })

@@ -3,13 +3,7 @@ import { isDamaged } from '../bundle/member.ts'
 import { jsonOf } from '../json.ts'
 import { nameOf } from '../kernel/name.ts'
 import { type Keep, packKernels, planPacking } from '../pack/packing.ts'
-import {
-  type CommonOptions,
-  checkFilter,
-  type FilterOptions,
-  filterOf,
-  readSecretKey,
-} from './input.ts'
+import { type CommonOptions, checkFilter, type FilterOptions, filterOf, readKey } from './input.ts'
 import { columns, counted, printable } from './output.ts'
 import { publishPacks } from './publish-packs.ts'
 import { stopOnSignals } from './signals.ts'
@@ -22,7 +16,7 @@ interface PackCommandOptions extends CommonOptions, FilterOptions {
 
 /** `btfmill pack`. Returns the exit status: 1 if a kernel or a pack is damaged. */
 export async function run({ dryRun, ...options }: PackCommandOptions): Promise<number> {
-  const secretKey = await readSecretKey(options.secretKey)
+  const secretKey = await readKey(options.secretKey)
   const store = await openStore(options.store, { create: false })
   let wrong = 0
   const catalog = await Catalog.open(store, (error: StoreError) => {

@@ -1,4 +1,4 @@
-/* What `pack` and `gc` do after they have changed the packs of a store: its catalog names them. */
+/* The last step of `pack` and `gc`, which change the packs of a store: its catalog names them. */
 import { Catalog, SNAPSHOT_KEY, type Store, signatureKey } from '../../storage/index.ts'
 
 /**

@@ -11,13 +11,7 @@ import {
 import { jsonOf } from '../json.ts'
 import { nameOf } from '../kernel/name.ts'
 import { findNamed } from '../kernel/named.ts'
-import {
-  type CommonOptions,
-  checkFilter,
-  type FilterOptions,
-  filterOf,
-  readSecretKey,
-} from './input.ts'
+import { type CommonOptions, checkFilter, type FilterOptions, filterOf, readKey } from './input.ts'
 import { counted, printable } from './output.ts'
 
 export interface RemoveOptions extends CommonOptions {
@@ -52,7 +46,7 @@ export async function remove(
   { dryRun = false, secretKey, json = false }: RemoveOptions,
 ): Promise<number> {
   const kernels = [...new Map(chosen.map((kernel) => [nameOf(kernel), kernel])).values()]
-  const key = await readSecretKey(secretKey)
+  const key = await readKey(secretKey)
   const freed = await freedBy(store, catalog, kernels)
   const report = (kernel: KernelName) =>
     console.log(json ? jsonOf({ kernel }) : printable(nameOf(kernel)))

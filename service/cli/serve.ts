@@ -8,7 +8,7 @@ import { indexIn, indexOf, NO_INDEX } from '../declarations/location.ts'
 import { indexFits } from '../memory.ts'
 import { openServedPack, type ServedPack } from '../pack/served.ts'
 import { startServer } from '../server.ts'
-import { budgetOf, keyDirectories, readSecretKey } from './input.ts'
+import { budgetOf, keyDirectories, readKey } from './input.ts'
 
 interface ServeOptions {
   config?: string
@@ -33,7 +33,7 @@ export async function run(
   }
   logger.info({ config: shown(config) }, 'btfmill starts')
   const generator = config.generate === 'on-miss' ? await openGenerator(store, config) : undefined
-  const secretKey = config.upstream.length > 0 ? await readSecretKey(config.secretKey) : undefined
+  const secretKey = config.upstream.length > 0 ? await readKey(config.secretKey) : undefined
   const server = await startServer({
     store,
     packs,
@@ -74,7 +74,7 @@ async function openGenerator(store: Store, config: Config): Promise<OnDemandGene
   const { maxGenerations: limit, jobs, jobMemory, scratch, queue, mirror } = config
   const { OnDemandGenerator, readSources } = await import('../../generator/index.ts')
   const sources = await readSources(config.sources || undefined, keyDirectories(config.keys))
-  const secretKey = await readSecretKey(config.secretKey)
+  const secretKey = await readKey(config.secretKey)
   return await OnDemandGenerator.open({
     store,
     limit,

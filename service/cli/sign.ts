@@ -1,6 +1,6 @@
 import { openStore, signCatalog } from '../../storage/index.ts'
 import { jsonOf } from '../json.ts'
-import { type CommonOptions, readSecretKey } from './input.ts'
+import { type CommonOptions, readKey } from './input.ts'
 
 /** `btfmill sign`: prints the key of each object that got a new signature. Returns the exit status. */
 export async function run({
@@ -8,7 +8,7 @@ export async function run({
   secretKey: path,
   json,
 }: CommonOptions & { secretKey: string }): Promise<number> {
-  const secretKey = await readSecretKey(path)
+  const secretKey = await readKey(path)
   const store = await openStore(url, { create: false })
   const { signed } = await signCatalog(store, secretKey ?? '')
   if (json) console.log(jsonOf({ signed }))

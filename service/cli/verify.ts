@@ -1,6 +1,6 @@
 import { openStore, partialOf, verifyStore } from '../../storage/index.ts'
 import { jsonOf } from '../json.ts'
-import { type CommonOptions, readSecretKey } from './input.ts'
+import { type CommonOptions, readKey } from './input.ts'
 import { printable } from './output.ts'
 
 interface VerifyCommandOptions extends CommonOptions {
@@ -18,7 +18,7 @@ export async function run({
   repair = false,
   secretKey,
 }: VerifyCommandOptions): Promise<number> {
-  const key = await readSecretKey(secretKey)
+  const key = await readKey(secretKey)
   const counts = { wrong: 0, behind: 0, repaired: 0, due: 0 }
   const opened = await openStore(store, { create: false })
   for (const part of [opened, partialOf(opened)]) {

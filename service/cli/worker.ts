@@ -1,6 +1,6 @@
 import { readSources, work } from '../../generator/index.ts'
 import { openStore } from '../../storage/index.ts'
-import { budgetOf, type CommonOptions, keyDirectories, readSecretKey } from './input.ts'
+import { budgetOf, type CommonOptions, keyDirectories, readKey } from './input.ts'
 import { progress } from './progress.ts'
 import { stopOnSignals } from './signals.ts'
 
@@ -21,7 +21,7 @@ interface WorkerCommandOptions extends CommonOptions {
 /** `btfmill worker`: works on jobs until a signal ends it. Returns the exit status. */
 export async function run(options: WorkerCommandOptions): Promise<number> {
   const { queue, mirror, jobs, lease, jobMemory, scratch, archive, json = false } = options
-  const secretKey = await readSecretKey(options.secretKey)
+  const secretKey = await readKey(options.secretKey)
   const view = progress(json)
   const sources = await readSources(options.sources || undefined, keyDirectories(options.keys))
   const stop = stopOnSignals(view.say)

@@ -117,7 +117,7 @@ export class CheckSummary {
     }
   }
 
-  /** What was added, as a view; `skipped` kernels were not checked. */
+  /** The sum as a view; `skipped` kernels were not checked. */
   view(object: CheckedObject, skipped: number): CheckView {
     const listed = [...this.#kernels].sort(([, a], [, b]) => a.place - b.place)
     const verdicts = new Map(listed.map(([row, { verdict }]) => [row, verdict]))

@@ -29,7 +29,7 @@ const MAX_RESTARTS = 4
 
 const PRELOAD = join(import.meta.dirname, 'killed-write.ts')
 
-/** Where the mirrors' stores are, when not in a directory. */
+/** A bucket for the mirrors' stores, in place of a directory. */
 interface MirrorBucket {
   /** the URL of a store below a prefix */
   storeAt(prefix: string): string

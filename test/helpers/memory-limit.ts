@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-/** How each version of control groups is mounted and named in /proc/self/cgroup, and its file for the limit. */
+/** The mounts of both versions of control groups, their lines of /proc/self/cgroup, and the file for the limit. */
 const VERSIONS = [
   { own: /^0::(.*)$/m, mount: '/sys/fs/cgroup', limit: 'memory.max' },
   {

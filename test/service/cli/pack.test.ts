@@ -138,3 +138,11 @@ t.test('a wrong choice of what to keep is refused', async (t) => {
   t.match(await run('pack', ...store, '--distro', 'none'), { status: 1, stderr: /unknown_kernel/ })
   t.match(await run('pack', '--store', join(directory, 'no')), { status: 1, stderr: /not_found/ })
 })
+
+t.test('a key file that is missing is named, before anything is changed', async (t) => {
+  for (const command of ['pack', 'gc', 'sign', 'verify']) {
+    const ended = await run(command, ...store, '--secret-key', '/nowhere.key')
+    const stderr = 'btfmill: invalid_file: invalid file "/nowhere.key": it does not exist\n'
+    t.match(ended, { status: 1, stdout: '', stderr })
+  }
+})
