@@ -6,7 +6,7 @@ import { thisKernel } from '../client/host.ts'
 import { type InstallOptions, installBtf, uninstallBtf } from '../client/install.ts'
 import type { Loader } from '../client/place.ts'
 import {
-  checkReadable,
+  checkKey,
   type FilterOptions,
   filterOf,
   type ServerTokenOptions,
@@ -41,7 +41,7 @@ export async function run(options: FetchCommandOptions): Promise<number> {
   const release = kernel?.release ?? thisKernel(root).release
   if (options.uninstall) return await uninstall({ loader: options.uninstall, release, root }, json)
   const token = await tokenOf(options)
-  if (publicKey !== undefined) await checkReadable(publicKey)
+  if (publicKey !== undefined) await checkKey(publicKey)
   const settings: FetchOptions = {
     ...(kernel && { kernel }),
     ...(dialect && { dialect }),

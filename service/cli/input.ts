@@ -1,4 +1,5 @@
 /* The input of commands: options they share, files, one kernel by its name, or the kernels that filters select. */
+import type { Stats } from 'node:fs'
 import { access, constants, readFile, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { basename, isAbsolute, join, resolve } from 'node:path'
@@ -136,20 +137,31 @@ function textOf({ field, value, similar, values }: FilterMismatch<keyof typeof F
   return `${FLAGS[field]} ${value}: ${values.length > 0 ? hint : 'there are none'}`
 }
 
+const invalidFile = (path: string, why: string, cause?: unknown): ServiceError =>
+  new ServiceError('invalid_file', `invalid file "${path}": ${why}`, { cause })
+
 /** Throws for a path that is not a readable file. Errors: `invalid_file`. */
 export async function checkReadable(path: string, orFolder = false): Promise<void> {
-  const refuse = (why: string, cause?: unknown) =>
-    new ServiceError('invalid_file', `invalid file "${path}": ${why}`, { cause })
+  const found = await statReadable(path)
+  if (found.isFile() || (orFolder && found.isDirectory())) return
+  throw invalidFile(path, `expected a regular file${orFolder ? ' or a folder' : ''}`)
+}
+
+/** Throws for a path of no key; a pipe may have one. Errors: `invalid_file`. */
+export async function checkKey(path: string): Promise<void> {
+  const found = await statReadable(path)
+  if (found.isDirectory()) throw invalidFile(path, 'expected a file, not a folder')
+}
+
+async function statReadable(path: string): Promise<Stats> {
   try {
     await access(path, constants.R_OK)
+    return await stat(path)
   } catch (cause) {
     const { code = '', message } = cause as NodeJS.ErrnoException
     const why = { ENOENT: 'it does not exist', EACCES: 'it is not readable' }[code]
-    throw refuse(why ?? message, cause)
+    throw invalidFile(path, why ?? message, cause)
   }
-  const found = await stat(path)
-  if (found.isFile() || (orFolder && found.isDirectory())) return
-  throw refuse(`expected a regular file${orFolder ? ' or a folder' : ''}`)
 }
 
 /** Tells whether a path is of an existing file. */
@@ -191,7 +203,7 @@ export function fetchKeysCommand(
 /** The text of a file with a key; undefined without a path. Errors: `invalid_file`. */
 export async function readKey(path: string | undefined): Promise<string | undefined> {
   if (!path) return undefined
-  await checkReadable(path)
+  await checkKey(path)
   return await readFile(path, 'utf8')
 }
 

@@ -145,4 +145,6 @@ t.test('a key file that is missing is named, before anything is changed', async 
     const stderr = 'btfmill: invalid_file: invalid file "/nowhere.key": it does not exist\n'
     t.match(ended, { status: 1, stdout: '', stderr })
   }
+  const folder = await run('gc', ...store, '--secret-key', directory)
+  t.match(folder, { status: 1, stderr: /invalid_file: .*: expected a file, not a folder/ })
 })
